@@ -1,0 +1,1 @@
+"""The bottle: the portable data folder of a project."""

@@ -1,0 +1,69 @@
+"""Where everything is in a bottle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cls.files import safe_name
+from cls.settings import Settings
+
+
+@dataclass(frozen=True)
+class Bottle:
+    """The folders and files of a bottle. Group names may be any text; folders are named by `cls.files.safe_name`."""
+
+    settings: Settings
+
+    @property
+    def root(self) -> Path:
+        """The bottle itself."""
+        return self.settings.data_path
+
+    @property
+    def pictures(self) -> Path:
+        """Every photo, one common pool."""
+        return self.root / self.settings.pictures_dir
+
+    def picture(self, name: str) -> Path:
+        """One photo by its file name (the last part of its collector path)."""
+        return self.pictures / name
+
+    def meta(self, group: str) -> Path:
+        """What the collector said of a group's picsets: `<picset guid>/meta.json` below."""
+        return self.root / self.settings.meta_dir / safe_name(group)
+
+    def dataset_file(self, group: str) -> Path:
+        """The labelled dataset of a group."""
+        return self.root / self.settings.datasets_dir / f"{safe_name(group)}.json"
+
+    def models(self, group: str) -> Path:
+        """The training runs of a group: `v__<n>_<mode>_<arch>_<batch>_<decay>/` below."""
+        return self.root / self.settings.models_dir / safe_name(group)
+
+    def inference_model(self, group: str) -> Path:
+        """The exported model of a group: meta.json, model.onnx, model_onnx.zip, ..."""
+        return self.root / self.settings.inference_models_dir / safe_name(group) / "inference_model"
+
+    def inference(self, group: str) -> Path:
+        """Predictions made for a group."""
+        return self.root / self.settings.inference_dir / safe_name(group)
+
+    def masks(self, group: str) -> Path:
+        """Cut-out pictures of a group for annotators to look at."""
+        return self.root / self.settings.masks_dir / safe_name(group)
+
+    @property
+    def segments(self) -> Path:
+        """Derived data of segmentation: reports, journals."""
+        return self.root / self.settings.segments_dir
+
+    @property
+    def cache(self) -> Path:
+        """Derived data that may be deleted at any time."""
+        return self.root / "cache"
+
+    @property
+    def database_url(self) -> str:
+        """URL of the pictures database: the configured one, or an SQLite file in the bottle."""
+        return self.settings.pictures_info_db_url or f"sqlite:///{self.root / 'pictures.sqlite'}"

@@ -1,0 +1,1 @@
+"""Entry scripts of the guide: parse options, call one function, print."""

@@ -1,0 +1,1 @@
+"""The annotation service: its client, its wire format, downloads, and the own small collector."""

@@ -1,0 +1,1 @@
+"""Other sources of labelled photos; all end in one type, `LabelledPicture`."""

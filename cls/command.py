@@ -1,0 +1,84 @@
+"""Runs a verb: options in, one function called, an expected error out as one line on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cls.errors import ClsError
+from cls.progress import set_up_logging
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """One verb: what `cls NAME` and its script run.
+
+    Attributes:
+        name: the verb as typed after `cls`.
+        summary: one line for `--help`.
+        add_arguments: adds the verb's own options to a parser.
+        run: does the work; receives the parsed options and prints its result.
+    """
+
+    name: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options every verb has: --cfg, --debug, --quiet."""
+    common = parser.add_argument_group("common options")
+    common.add_argument("--cfg", type=Path, metavar="FILE", help="configuration file (default: the project's)")
+    common.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    common.add_argument("--quiet", action="store_true", help="no progress, warnings and errors only")
+
+
+def execute(command: Command, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
+    """Parses the arguments and runs the command.
+
+    Args:
+        command: the verb.
+        arguments: the words after the program's name; the process's own by default.
+        program: name shown in the usage line.
+
+    Returns:
+        The exit status: 0, 1 for an expected error, 130 for Ctrl-C.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=command.summary)
+    command.add_arguments(parser)
+    add_common_arguments(parser)
+    return run_parsed(command, parser.parse_args(arguments))
+
+
+def run_parsed(command: Command, options: argparse.Namespace) -> int:
+    """Runs a command whose options are parsed already; see `execute`."""
+    set_up_logging(debug=options.debug, quiet=options.quiet)
+    try:
+        command.run(options)
+        sys.stdout.flush()
+    except ClsError as error:
+        if options.debug:
+            logging.getLogger("cls").exception("%s failed", command.name)
+        print(f"error: {error.line()}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (`| head`) has gone: not an error, and nothing more can be printed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def main(command: Command) -> None:
+    """Entry point of a script: runs the command and ends the process with its exit status."""
+    sys.exit(execute(command))

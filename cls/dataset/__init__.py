@@ -1,0 +1,1 @@
+"""Samples, splits that cannot leak, the cut-out cache, and what a training loop reads."""

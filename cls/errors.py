@@ -1,0 +1,106 @@
+"""Every error a user can expect, under one root.
+
+    ClsError
+    ├── SettingsError        the configuration cannot be used
+    ├── UsageError           options that do not go together
+    ├── FileError            a file is missing, unreadable, not what it claims to be
+    ├── BottleError          the data folder lacks something, or holds something unreadable
+    ├── CollectorError       the collector cannot be reached, refuses, or answers nonsense
+    ├── DatabaseError        the pictures database cannot be reached or used
+    ├── SegmentationError    a segmentation model cannot be loaded or run
+    ├── YoloError            archives, a YOLO dataset or a YOLO training cannot be used
+    ├── SampleError          a sample photo set cannot be made
+    ├── TrainingError        a training cannot start or go on
+    ├── ExportError          a conversion cannot be made
+    │   └── ParityError      a conversion was made and disagrees with its source
+    ├── PackageError         a model package (zip, meta.json, config.pbtxt) is broken
+    ├── PredictionError      a model cannot be run on the given photos
+    └── StorageError         the model storage cannot be reached, or refuses
+
+Each says what happened, where (file, row, URL, version), and what to do next; `cls.command` prints it as one line.
+"""
+
+from __future__ import annotations
+
+
+class ClsError(Exception):
+    """An expected error.
+
+    Args:
+        what: what happened, in one sentence without a final stop.
+        where: file, row, URL or version it happened at, if it is not in `what`.
+        hint: what the user can do next, in one sentence without a final stop.
+    """
+
+    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.hint = hint
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """The whole error on one line, as printed."""
+        text = self.what if self.where is None else f"{self.where}: {self.what}"
+        if self.hint:
+            text = f"{text}; {self.hint}"
+        return " ".join(text.split())
+
+
+class SettingsError(ClsError):
+    """The configuration cannot be used; lists every problem at once."""
+
+
+class UsageError(ClsError):
+    """Options that do not go together, or a value an option cannot take."""
+
+
+class FileError(ClsError):
+    """A file is missing, cannot be read or written, or is not what it claims to be."""
+
+
+class BottleError(ClsError):
+    """The data folder lacks something a step needs, or holds something unreadable."""
+
+
+class CollectorError(ClsError):
+    """The collector cannot be reached, refuses, or answers something that is not its interface."""
+
+
+class DatabaseError(ClsError):
+    """The pictures database cannot be reached or used."""
+
+
+class SegmentationError(ClsError):
+    """A person segmentation model cannot be loaded or run."""
+
+
+class YoloError(ClsError):
+    """Annotation archives, a YOLO dataset or a YOLO training cannot be used."""
+
+
+class SampleError(ClsError):
+    """A sample photo set cannot be made as asked."""
+
+
+class TrainingError(ClsError):
+    """A training cannot start or cannot go on."""
+
+
+class ExportError(ClsError):
+    """A conversion cannot be made."""
+
+
+class ParityError(ExportError):
+    """A conversion was made, and it disagrees with the network it was made from."""
+
+
+class PackageError(ClsError):
+    """A model package (zip, meta.json, config.pbtxt) is broken or incomplete."""
+
+
+class PredictionError(ClsError):
+    """A model cannot be run on the given photos."""
+
+
+class StorageError(ClsError):
+    """The model storage cannot be reached, or refuses a request."""

@@ -1,0 +1,149 @@
+"""Files that appear whole or not at all, their digests, and folder names made from any text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from cls.errors import FileError
+
+_PART = ".part"
+# Letters of any alphabet, digits, space and these signs keep their look in a folder name; the rest is percent-encoded.
+_SAFE_SIGNS = set(" ._-+=,@()[]!#&'")
+_MAX_NAME_BYTES = 200
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its name when the block ends well, and vanishes when it does not.
+
+    The temporary name starts with a dot and ends in `.part`, so a killed process leaves nothing under a final name.
+
+    Args:
+        path: the final file; its folder is made when missing, an older file is replaced.
+
+    Yields:
+        Where to write.
+
+    Raises:
+        FileError: the file cannot be written (no space, no permission).
+    """
+    part = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.filename not in (None, str(part), str(path), str(path.parent)):
+            raise
+        raise FileError(
+            f"cannot be written: {error.strerror}", where=path, hint="check free space and permissions"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes a rename durable; systems that cannot open a folder do without."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_parts(folder: Path) -> int:
+    """Removes temporary files that a killed process left in a folder (not below it); returns how many."""
+    count = 0
+    for part in folder.glob(f".*{_PART}"):
+        with suppress(OSError):
+            part.unlink()
+            count += 1
+    return count
+
+
+def write_bytes_atomic(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file whole or not at all."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_json_atomic(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Writes a JSON file (UTF-8, NaN refused) whole or not at all."""
+    write_text_atomic(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        FileError: it is missing, cannot be read or is not JSON; names line and column.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FileError("there is no such file", where=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot be read: {error}", where=path) from error
+    except json.JSONDecodeError as error:
+        raise FileError(f"is not JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}") from error
+
+
+def sha256_of_file(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of_bytes(content: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def safe_name(text: str) -> str:
+    """A file or folder name for any text; different texts give different names, plain ones stay as they are.
+
+    Signs that file systems, shells or URLs give a meaning are percent-encoded; a name too long for a file system is cut
+    and ends in a digest of the whole text.
+
+    Args:
+        text: e.g. a group's name as an annotator typed it.
+
+    Raises:
+        FileError: the text is empty.
+    """
+    if not text:
+        raise FileError("an empty text cannot name a folder", hint="give the group a name")
+    name = "".join(sign if sign.isalnum() or sign in _SAFE_SIGNS else quote(sign, safe="") for sign in text)
+    if name[0] in ". -" or name[-1] in ". " or _RESERVED.match(name):
+        name = "".join((f"%{ord(name[0]):02X}" if ord(name[0]) < 128 else quote(name[0]), name[1:]))
+        if name[-1] in ". ":
+            name = f"{name[:-1]}%{ord(name[-1]):02X}"
+    if len(name.encode()) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        name = name.encode()[: _MAX_NAME_BYTES - 18].decode(errors="ignore") + "~" + digest
+    return name
+
+
+def text_of_safe_name(name: str) -> str:
+    """The text that `safe_name` made a name of (not for names cut for their length)."""
+    return unquote(name)

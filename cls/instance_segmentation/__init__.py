@@ -1,0 +1,1 @@
+"""Entry scripts of person segmentation: parse options, call one function, print."""

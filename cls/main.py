@@ -1,0 +1,80 @@
+"""The `cls` console command: a list of verbs, nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from cls.command import Command, add_common_arguments, run_parsed
+
+# The words typed after `cls` -> where its Command is defined.
+VERBS: dict[tuple[str, ...], str] = {
+    ("sample", "make"): "cls.sample.commands:MAKE",
+    ("collector", "serve"): "cls.collector.commands:SERVE",
+    ("load-group",): "cls.classification.load_group:COMMAND",
+    ("load-json",): "cls.classification.load_json:COMMAND",
+    ("push-badlist",): "cls.classification.push_badlist:COMMAND",
+    ("segment",): "cls.classification.segment_builder:COMMAND",
+    ("masks",): "cls.classification.mask_builder:COMMAND",
+    ("train",): "cls.classification.train:COMMAND",
+    ("export",): "cls.classification.export:COMMAND",
+    ("infer",): "cls.classification.inference:COMMAND",
+    ("segment-meta",): "cls.classification.segment_meta_builder:COMMAND",
+    ("post-meta",): "cls.classification.post_ret_meta:COMMAND",
+    ("storage", "serve"): "cls.model_storage.commands:SERVE",
+    ("push",): "cls.model_storage.commands:PUSH",
+    ("yolo", "parse"): "cls.instance_segmentation.parse_archives:COMMAND",
+    ("yolo", "dataset"): "cls.instance_segmentation.create_yolo_dataset:COMMAND",
+    ("yolo", "train"): "cls.instance_segmentation.train_yolo_seg:COMMAND",
+    ("yolo", "export"): "cls.instance_segmentation.export_to_trt:COMMAND",
+}
+
+_GROUPS = {
+    "sample": "the sample photo set",
+    "collector": "the own small collector service",
+    "storage": "the model storage service",
+    "yolo": "training data and training of the person segmenter",
+}
+
+
+def _command(place: str) -> Command:
+    module, _, name = place.partition(":")
+    command: Command = getattr(import_module(module), name)
+    return command
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `cls` with all its verbs."""
+    from cls import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="cls", description="From an annotation service to a served, versioned classifier of people's attributes."
+    )
+    parser.add_argument("--version", action="version", version=f"cls {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    for words, place in VERBS.items():
+        command = _command(place)
+        target = verbs
+        if len(words) == 2:
+            if words[0] not in groups:
+                group = verbs.add_parser(words[0], help=_GROUPS[words[0]], description=_GROUPS[words[0]])
+                groups[words[0]] = group.add_subparsers(title="verbs", metavar="VERB", required=True)
+            target = groups[words[0]]
+        verb = target.add_parser(words[-1], help=command.summary, description=command.summary)
+        command.add_arguments(verb)
+        add_common_arguments(verb)
+        verb.set_defaults(_command=command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `cls VERB ...` and returns the exit status."""
+    options = build_parser().parse_args(arguments)
+    return run_parsed(options._command, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

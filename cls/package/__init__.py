@@ -1,0 +1,1 @@
+"""A model package: meta.json and its schema, config.pbtxt, the zip."""

@@ -1,0 +1,1 @@
+"""The pictures database: tables, engine, queries, migrations."""

@@ -1,0 +1,1 @@
+"""Runtimes behind one Protocol, and predictions with them."""

@@ -1,0 +1,1 @@
+"""Person segmenters behind one Protocol, and the resumable builder that fills the pictures database."""

@@ -1,0 +1,200 @@
+"""configuration.yaml, CLS_* environment variables and secrets.yaml -> one frozen `Settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from cls.errors import SettingsError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_FILE = Path(__file__).resolve().parent / "classification" / "cfg" / "configuration.yaml"
+SECRETS_FILE_NAME = "secrets.yaml"
+_ENVIRONMENT_PREFIX = "CLS_"
+_FOLDER_KEYS = (
+    "datasets_dir",
+    "pictures_dir",
+    "meta_dir",
+    "models_dir",
+    "inference_models_dir",
+    "segments_dir",
+    "inference_dir",
+    "masks_dir",
+)
+_URL_KEYS = ("collector_url", "collector_static_url", "model_storage_url", "inference_url")
+_OPTIONAL_TEXT_KEYS = ("pictures_info_db_url", "collector_static_url", "collector_login", "inference_url")
+_SECRET_KEYS = ("collector_password", "model_storage_token")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where data lives and which services are spoken to. Made by `load_settings`.
+
+    Secrets are left out of the text form, so that printing or logging settings never shows them.
+    """
+
+    file: Path
+    data_path: Path
+    datasets_dir: str = "datasets"
+    pictures_dir: str = "pictures"
+    meta_dir: str = "meta"
+    models_dir: str = "models"
+    inference_models_dir: str = "inference_models"
+    segments_dir: str = "segments"
+    inference_dir: str = "inference"
+    masks_dir: str = "masks"
+    pictures_info_db_url: str = field(default="", repr=False)
+    collector_url: str = "http://127.0.0.1:8200"
+    collector_static_url: str = ""
+    collector_login: str = ""
+    model_storage_url: str = "http://127.0.0.1:8300"
+    inference_url: str = ""
+    people_classes: Mapping[str, str] = field(default_factory=lambda: {"girl": "female", "man": "male"})
+    collector_password: str = field(default="", repr=False)
+    model_storage_token: str = field(default="", repr=False)
+
+    @property
+    def static_url(self) -> str:
+        """Address pictures are fetched from: the collector's own unless another is configured."""
+        return self.collector_static_url or self.collector_url
+
+
+def load_settings(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Reads the configuration, checks all of it, and reports every problem at once.
+
+    Args:
+        file: configuration file; the project's own when not given.
+        environment: variables to look for `CLS_<KEY>` in; the process's own when not given.
+
+    Returns:
+        Settings with an absolute `data_path`.
+
+    Raises:
+        SettingsError: the file is missing or not YAML, or holds an unknown key, a wrong type or a missing value.
+    """
+    variables = os.environ if environment is None else environment
+    path = (DEFAULT_FILE if file is None else file).absolute()
+    base = REPOSITORY if path == DEFAULT_FILE else path.parent
+    problems: list[str] = []
+    values = _read_mapping(path)
+    known = {*_FOLDER_KEYS, *_URL_KEYS, *_OPTIONAL_TEXT_KEYS, "data_path", "people_classes"}
+    for key in values:
+        if key in _SECRET_KEYS:
+            problems.append(
+                f"key '{key}' is a secret: move it to {SECRETS_FILE_NAME} beside the file, or to {_variable(key)}"
+            )
+        elif key not in known:
+            problems.append(f"unknown key '{key}' (known: {', '.join(sorted(known))})")
+    secrets = _read_secrets(path.parent / SECRETS_FILE_NAME, problems)
+    sources = {key: f"key '{key}'" for key in values}
+    for name, value in sorted(variables.items()):
+        if not name.startswith(_ENVIRONMENT_PREFIX):
+            continue
+        key = name.removeprefix(_ENVIRONMENT_PREFIX).lower()
+        if key in _SECRET_KEYS:
+            secrets[key] = value
+        elif key in known:
+            values[key] = _mapping_of_variable(value) if key == "people_classes" else value
+            sources[key] = f"environment variable {name}"
+        else:
+            problems.append(
+                f"unknown environment variable {name} (known: {', '.join(_variable(k) for k in sorted(known))})"
+            )
+    checked = {key: _checked(key, values[key], sources[key], problems) for key in values if key in known}
+    if "data_path" not in values:
+        problems.append("missing key 'data_path': expected the path of the data folder, e.g. 'classification_data'")
+    if problems:
+        raise SettingsError("; ".join(problems), where=path, hint="correct the file or the environment and run again")
+    data_path = (base / Path(checked.pop("data_path")).expanduser()).resolve()
+    values = {**checked, **secrets}
+    return Settings(file=path, data_path=data_path, **values)
+
+
+def _variable(key: str) -> str:
+    return _ENVIRONMENT_PREFIX + key.upper()
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """The key-value pairs of a YAML file."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            "there is no configuration file", where=path, hint="give one with --cfg FILE or restore the project's"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot be read: {error}", where=path) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise SettingsError(f"is not YAML: {getattr(error, 'problem', error)}", where=place) from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"expected lines of `key: value`, found {type(content).__name__}", where=path)
+    return {str(key): value for key, value in content.items()}
+
+
+def _read_secrets(path: Path, problems: list[str]) -> dict[str, str]:
+    """Secrets from their own file, when there is one."""
+    if not path.exists():
+        return {}
+    found: dict[str, str] = {}
+    for key, value in _read_mapping(path).items():
+        if key not in _SECRET_KEYS:
+            problems.append(f"unknown key '{key}' in {path.name} (known: {', '.join(_SECRET_KEYS)})")
+        elif not isinstance(value, str):
+            problems.append(f"key '{key}' in {path.name}: expected text in quotes")
+        else:
+            found[key] = value
+    return found
+
+
+def _mapping_of_variable(text: str) -> Any:
+    """`girl=female,man=male` -> {'girl': 'female', 'man': 'male'}; other text is returned as it came, to be refused."""
+    pairs = [part.split("=") for part in text.split(",") if part.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        return text
+    return {name.strip(): people_class.strip() for name, people_class in pairs}
+
+
+def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
+    """The value of one key; a wrong one is added to the problems."""
+    if key == "people_classes":
+        if isinstance(value, dict) and all(isinstance(part, str) and part for pair in value.items() for part in pair):
+            return dict(value)
+        problems.append(f"{source}: expected pairs of names such as girl: 'female', found {value!r}")
+        return {}
+    if value is None and key in _OPTIONAL_TEXT_KEYS:
+        return ""
+    if not isinstance(value, str):
+        problems.append(f"{source}: expected text in quotes, found {type(value).__name__}")
+        return ""
+    if not value and key not in _OPTIONAL_TEXT_KEYS:
+        problems.append(f"{source}: a value is missing")
+        return ""
+    if key in _FOLDER_KEYS and (value != Path(value).name or value in (".", "..")):
+        problems.append(f"{source}: expected the name of a folder inside the bottle, found '{value}'")
+    if key in _URL_KEYS and value and not _is_http_url(value):
+        problems.append(f"{source}: expected an address such as http://host:8200, found '{value}'")
+    if key in _URL_KEYS:
+        return value.rstrip("/")
+    if key == "pictures_info_db_url" and value and "://" not in value:
+        problems.append(
+            f"{source}: expected a database URL such as postgresql+psycopg2://user:password@host:5432/database"
+        )
+    return value
+
+
+def _is_http_url(value: str) -> bool:
+    parts = urlsplit(value)
+    try:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
