@@ -11,6 +11,7 @@ from cls.command import Command, add_common_arguments, run_parsed
 
 # The words typed after `cls` -> where its Command is defined.
 VERBS: dict[tuple[str, ...], str] = {
+    ("demo",): "cls.demo.commands:COMMAND",
     ("sample", "make"): "cls.sample.commands:MAKE",
     ("collector", "serve"): "cls.collector.commands:SERVE",
     ("load-group",): "cls.classification.load_group:COMMAND",

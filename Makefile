@@ -1,0 +1,47 @@
+# Everything a newcomer needs: `make demo` and `make test`. Both make the environment by themselves.
+
+.DEFAULT_GOAL := help
+.PHONY: help environment demo test test-long test-all check format lock clean-demo
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO ?= demo
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(READY): requirements.lock pyproject.toml environment.sh
+	@sh environment.sh $(VENV)
+	@touch $@
+
+environment: $(READY) ## make or update the environment in .venv from the lock file
+
+demo: $(READY) ## the whole guide, end to end (SOURCE=, GROUP=, SEGMENTER=, LIMIT= for photos of your own)
+	@$(BIN)/python -m cls.main demo --folder "$(DEMO)" $(if $(SOURCE),--source "$(SOURCE)") \
+		$(if $(GROUP),--group "$(GROUP)") $(if $(SEGMENTER),--segmenter "$(SEGMENTER)") $(if $(LIMIT),--limit "$(LIMIT)")
+
+test: $(READY) ## the tests (long ones left out)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not long"
+
+test-long: $(READY) ## the tests that take minutes
+	$(BIN)/python -m pytest -m long
+
+test-all: test test-long ## all tests
+
+check: $(READY) ## lint, formatting, types, and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY) ## compute the lock file anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra weights --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock
+
+clean-demo: ## remove what `make demo` made
+	rm -rf "$(DEMO)"

@@ -1,0 +1,1 @@
+"""The demonstration: the guide's own scripts, run from end to end against real services on loopback."""

@@ -1,0 +1,135 @@
+"""Steps of the demonstration: each a command of the guide, run as a process, its output shown as it comes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cls.errors import ClsError
+from cls.files import read_json, sha256_of_bytes, write_json_atomic
+from cls.settings import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Attributes:
+        key: short name in the journal.
+        title: what it does, for the reader.
+        command: the words; the first is `python` or a program.
+        products: what must exist for the step to count as done; empty for a step that resumes by itself and is run
+            every time.
+    """
+
+    key: str
+    title: str
+    command: tuple[str, ...]
+    products: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How a step went."""
+
+    step: Step
+    seconds: float
+    was_done: bool
+    output: str
+
+
+class Journal:
+    """What a demonstration has finished, kept in its folder, so that a second run goes on."""
+
+    def __init__(self, file: Path, signature: Mapping[str, str]) -> None:
+        self._file = file
+        content: dict[str, Any] = read_json(file) if file.exists() else {}
+        if content and content.get("signature") != dict(signature):
+            raise ClsError(
+                f"this folder holds a demonstration of other photos ({_words(content.get('signature', {}))})",
+                where=file.parent,
+                hint="remove it with `make clean-demo`, or give another one with DEMO=folder",
+            )
+        self._content: dict[str, Any] = content or {"signature": dict(signature), "steps": {}}
+
+    def is_done(self, step: Step, inputs: str) -> bool:
+        """Whether the step was finished with the same command and inputs and its products are still there."""
+        entry = self._content["steps"].get(step.key)
+        return (
+            bool(step.products)
+            and entry is not None
+            and entry["command"] == list(step.command)
+            and entry["inputs"] == inputs
+            and all(product.exists() for product in step.products)
+        )
+
+    def seconds(self, step: Step) -> float:
+        """How long the step took when it was run."""
+        return float(self._content["steps"][step.key]["seconds"])
+
+    def note(self, step: Step, inputs: str, seconds: float) -> None:
+        """Writes down that a step is finished."""
+        entry = {"command": list(step.command), "inputs": inputs, "seconds": round(seconds, 1)}
+        self._content["steps"][step.key] = entry
+        write_json_atomic(self._file, self._content)
+
+
+def _words(signature: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in signature.items())
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A digest of small files' contents (missing ones count as empty): what a step depends on."""
+    parts = [path.read_bytes() if path.is_file() else b"" for path in paths]
+    return sha256_of_bytes(json.dumps([sha256_of_bytes(part) for part in parts]).encode())
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as a user would type it."""
+    return shlex.join(command)
+
+
+def run_step(step: Step, environment: Mapping[str, str]) -> StepResult:
+    """Runs a step, printing its output indented as it comes.
+
+    Raises:
+        ClsError: it failed; repeats its last line.
+    """
+    words = list(step.command)
+    if words[0] == "python":
+        words[0] = sys.executable
+    elif words[0] == "cls":
+        words[:1] = [sys.executable, "-m", "cls.main"]
+    started_s = time.monotonic()
+    lines: list[str] = []
+    process = subprocess.Popen(  # noqa: S603 - the guide's own commands
+        words,
+        cwd=REPOSITORY,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            print(f"    {line.rstrip()}", flush=True)
+        status = process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if status != 0:
+        last = next((line for line in reversed(lines) if line), "it printed nothing")
+        raise ClsError(f"`{shown(step.command)}` ended with status {status}: {last.removeprefix('error: ')}")
+    return StepResult(step, time.monotonic() - started_s, was_done=False, output="\n".join(lines))

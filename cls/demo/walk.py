@@ -1,0 +1,259 @@
+"""The walk: every stage of the guide in order, each by the script the guide names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cls.bottle.layout import Bottle
+from cls.demo.plan import SAMPLE_PHOTOS, SAMPLE_SEED, DemoPlan
+from cls.demo.services import HOST, Ports, choose_ports, service
+from cls.demo.steps import Journal, Step, StepResult, fingerprint, run_step, shown
+from cls.errors import ClsError
+from cls.files import atomic_path, safe_name
+from cls.settings import REPOSITORY, load_settings
+
+_NEW_PHOTOS = 12
+_SCRIPTS = "cls/classification"
+_FIRST_VERSION = "0.0.1"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What a finished demonstration leaves for its page and its last lines."""
+
+    plan: DemoPlan
+    bottle: Bottle
+    run: Path
+    version: str
+    results: tuple[StepResult, ...]
+    predictions: Path
+    group_predictions: Path
+
+
+def walk(plan: DemoPlan) -> Walk:
+    """Runs the whole guide in the plan's folder; finished stages of an earlier demonstration are not redone.
+
+    Raises:
+        ClsError: a stage failed; what was finished is kept.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(plan.folder / "journal.json", plan.signature())
+    ports = choose_ports()
+    environment = _environment(plan, ports)
+    settings = load_settings(environment={k: v for k, v in environment.items() if k.startswith("CLS_")})
+    walker = _Walker(plan, Bottle(settings), journal, environment)
+    if plan.source is None:
+        walker.run(_make_sample(plan.photos, SAMPLE_PHOTOS, SAMPLE_SEED, "Make the sample photo set"))
+    _offer_person_model(plan)
+    with _services(plan, ports, environment):
+        return _walk_with_services(walker, ports)
+
+
+def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
+    plan, bottle = walker.plan, walker.bottle
+    group = ("--group", plan.group)
+    dataset = bottle.dataset_file(plan.group)
+    walker.run(Step("load", "Load the labelled group from the collector", _script("load_group", *group)))
+    walker.run(_fetch_person_model(plan, ports), inputs=fingerprint([plan.segmenter]))
+    model_path = _short(plan.person_model)
+    walker.run(Step("segment", "Cut the people out", _script("segment_builder", "--model_path", model_path)))
+    train = Step(
+        "train",
+        "Train the classifier",
+        _script("train", "--cat", plan.group, *plan.train_options),
+        products=(bottle.models(plan.group),),
+    )
+    walker.run(train, inputs=fingerprint([dataset, plan.person_model]))
+    run = _newest_run(bottle, plan.group)
+    package = bottle.inference_model(plan.group)
+    archive = package / "model_onnx.zip"
+    export = Step(
+        "export", "Convert it, and prove the conversion", _script("export", *group), products=(archive, package / "meta.json")
+    )
+    walker.run(export, inputs=fingerprint([run / "metrics.json"]))
+    version = _publish(walker, ports, archive)
+    new_photos = _new_photos(walker)
+    served = f"http://{HOST}:{ports.inference}/v2/models/{safe_name(plan.group)}"
+    out = plan.folder / "predictions"
+    predict = Step(
+        "predict",
+        "Have new photos classified by the served model",
+        _script(
+            "inference", "--source", _short(new_photos), "--model", served, "--segmenter", model_path, "--out", _short(out)
+        ),
+    )
+    walker.run(predict)
+    by_file = Step(
+        "predict-group",
+        "Classify the group's own photos by the package's file",
+        _script("inference", *group, "--model", _short(archive)),
+        products=(bottle.inference(plan.group),),
+    )
+    walker.run(by_file, inputs=fingerprint([archive]))
+    return Walk(plan, bottle, run, version, tuple(walker.results), out, bottle.inference(plan.group))
+
+
+@dataclass
+class _Walker:
+    """Runs steps one after the other, and remembers how each went."""
+
+    plan: DemoPlan
+    bottle: Bottle
+    journal: Journal
+    environment: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        self.results: list[StepResult] = []
+
+    def run(self, step: Step, *, inputs: str = "") -> StepResult:
+        """Runs a step unless the journal says that it is finished with the same inputs."""
+        print(f"\n[{len(self.results) + 1}] {step.title}\n  $ {shown(step.command)}", flush=True)
+        if self.journal.is_done(step, inputs):
+            print("    done before, nothing to do", flush=True)
+            result = StepResult(step, self.journal.seconds(step), was_done=True, output="")
+        else:
+            result = run_step(step, self.environment)
+            self.journal.note(step, inputs, result.seconds)
+        self.results.append(result)
+        return result
+
+
+def _environment(plan: DemoPlan, ports: Ports) -> dict[str, str]:
+    """The environment of every process: the demonstration's own data folder and services, no network."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CLS_")}
+    return inherited | {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(REPOSITORY),
+        "HF_HUB_OFFLINE": "1",
+        "CLS_DATA_PATH": str(plan.bottle.absolute()),
+        "CLS_COLLECTOR_URL": f"http://{HOST}:{ports.collector}",
+        "CLS_MODEL_STORAGE_URL": f"http://{HOST}:{ports.storage}",
+        "CLS_INFERENCE_URL": f"http://{HOST}:{ports.inference}",
+    }
+
+
+@contextlib.contextmanager
+def _services(plan: DemoPlan, ports: Ports, environment: Mapping[str, str]) -> Iterator[None]:
+    """Collector and model storage, for the length of a `with` block."""
+    limit = () if plan.limit is None else ("--limit", str(plan.limit))
+    state = ("--state", str((plan.folder / "collector").absolute()))
+    photos = str(plan.photos.absolute())
+    collector = ("collector", "serve", photos, "--port", str(ports.collector), *limit, *state)
+    storage = (
+        *("storage", "serve", "--root", str(plan.storage.absolute()), "--port", str(ports.storage)),
+        *("--ssh-port", str(ports.ssh), "--infer-port", str(ports.inference)),
+    )
+    logs = plan.folder / "logs"
+    print(f"\nServices on {HOST}: collector {ports.collector}, model storage {ports.storage}, ", end="")
+    print(f"files over SSH {ports.ssh}, inference {ports.inference}", flush=True)
+    with (
+        service("collector", collector, [ports.collector], logs / "collector.log", environment),
+        service("model storage", storage, [ports.storage, ports.ssh, ports.inference], logs / "storage.log", environment),
+    ):
+        yield
+
+
+def _script(name: str, *options: str) -> tuple[str, ...]:
+    return ("python", f"{_SCRIPTS}/{name}.py", *options)
+
+
+def _short(path: Path) -> str:
+    """The path as seen from the repository root, where it lies below it."""
+    path = path.absolute()
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
+
+
+def _make_sample(folder: Path, photos: int, seed: int, title: str) -> Step:
+    command = ("cls", "sample", "make", _short(folder), "--photos", str(photos), "--seed", str(seed))
+    return Step(f"sample-{seed}", title, command, products=(folder / "tags.csv", folder / "images"))
+
+
+def _offer_person_model(plan: DemoPlan) -> None:
+    """Puts the segmentation model where the storage offers it for scp."""
+    if not plan.segmenter.is_file():
+        raise ClsError("there is no segmentation model", where=plan.segmenter, hint="give one with SEGMENTER=FILE")
+    offered = plan.storage / "other" / "best.pt"
+    if not offered.exists() or offered.read_bytes() != plan.segmenter.read_bytes():
+        with atomic_path(offered) as part:
+            shutil.copyfile(plan.segmenter, part)
+
+
+def _fetch_person_model(plan: DemoPlan, ports: Ports) -> Step:
+    plan.person_model.parent.mkdir(parents=True, exist_ok=True)
+    known_hosts = plan.folder.absolute() / "known_hosts"
+    command = (
+        *("scp", "-q", "-P", str(ports.ssh), "-o", "StrictHostKeyChecking=accept-new"),
+        *("-o", f"UserKnownHostsFile={known_hosts}", f"user@{HOST}:/storage/other/best.pt", _short(plan.person_model)),
+    )
+    if shutil.which("scp") is None:
+        raise ClsError("scp is not installed", hint="install OpenSSH's client (Debian: apt-get install openssh-client)")
+    return Step("scp", "Fetch the segmentation model from the model storage", command, products=(plan.person_model,))
+
+
+def _newest_run(bottle: Bottle, group: str) -> Path:
+    """The run folder with the highest number that is finished."""
+    finished = [file.parent for file in bottle.models(group).glob("v__*/metrics.json")]
+    if not finished:
+        raise ClsError("the training left no finished run", where=bottle.models(group))
+    return max(finished, key=lambda folder: int(folder.name.split("_")[2]))
+
+
+def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:
+    """Publishes the package under the next free version, once."""
+    inputs = fingerprint([archive])
+    published = walker.plan.folder / "published_version"
+    storage_url = f"http://{HOST}:{ports.storage}"
+    version = _next_version(storage_url, safe_name(walker.plan.group))
+    if published.exists():
+        last = published.read_text().strip()
+        if walker.journal.is_done(_push(walker.plan, last, published), inputs):
+            version = last
+    push = _push(walker.plan, version, published)
+    result = walker.run(push, inputs=inputs)
+    if not result.was_done:
+        published.write_text(version + "\n")
+    return version
+
+
+def _push(plan: DemoPlan, version: str, published: Path) -> Step:
+    command = ("cls", "push", "--group", plan.group, "--version", version)
+    return Step("push", "Publish it under a semantic version", command, products=(published,))
+
+
+def _next_version(storage_url: str, model: str) -> str:
+    """The version after the latest one in the storage; 0.0.1 for a model it does not have."""
+    import httpx
+
+    answer: Any = None
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        response = httpx.get(f"{storage_url}/latest_semantic_version/{model}", timeout=10)
+        answer = response.json().get("latest_version") if response.is_success else None
+    if not isinstance(answer, str):
+        return _FIRST_VERSION
+    major, minor, patch = answer.split("-")[0].split("+")[0].split(".")
+    return f"{major}.{minor}.{int(patch) + 1}"
+
+
+def _new_photos(walker: _Walker) -> Path:
+    """Photos the model never saw: of people of another seed, or those of the source that were not loaded."""
+    plan = walker.plan
+    folder = plan.folder / "new_photos"
+    if plan.source is None:
+        walker.run(_make_sample(folder, _NEW_PHOTOS, SAMPLE_SEED + 1, "Make photos of people never seen"))
+        return folder / "images"
+    loaded = {file.name for file in walker.bottle.pictures.iterdir()}
+    pictures = sorted(file for file in plan.source.rglob("*.*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    unseen = [file for file in pictures if file.name not in loaded] or pictures
+    step = max(len(unseen) // _NEW_PHOTOS, 1)
+    folder.mkdir(exist_ok=True)
+    for picture in unseen[::step][:_NEW_PHOTOS]:
+        if not (folder / picture.name).exists():
+            with atomic_path(folder / picture.name) as part:
+                shutil.copyfile(picture, part)
+    return folder
