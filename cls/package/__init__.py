@@ -1,1 +1,1 @@
-"""A model package: meta.json and its schema, config.pbtxt, the zip."""
+"""A model package: meta.json, config.pbtxt and the zip that carries a model to where it is served."""

@@ -1,0 +1,231 @@
+"""The zip of a package: same content, same bytes; and reading one that somebody else made without trusting it."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cls.errors import PackageError
+from cls.files import atomic_path
+from cls.package.meta import META_FILE_NAME, ModelMeta, json_of_meta_text, parse_meta
+from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, parse_config
+
+MODEL_NAMES = ("model.onnx", "model.plan")
+# The oldest moment a zip can hold: a package's bytes depend on its content alone.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_CHUNK_BYTES = 1 << 20
+_HINT = "make the package again with `cls export`"
+
+
+@dataclass(frozen=True)
+class ReadLimits:
+    """How much a foreign zip may unpack to.
+
+    Attributes:
+        files: number of files.
+        total_bytes: bytes of all files together.
+        text_bytes: bytes of meta.json and of config.pbtxt, each.
+        ratio: unpacked to packed bytes of one file above a mebibyte; weights hardly shrink, a bomb does.
+    """
+
+    files: int = 1000
+    total_bytes: int = 8 << 30
+    text_bytes: int = 16 << 20
+    ratio: int = 200
+
+
+def pack(folder: Path, zip_path: Path, names: Sequence[str]) -> Path:
+    """Packs files of a folder into a zip, whole or not at all, the same bytes for the same content.
+
+    Args:
+        folder: where the files are.
+        zip_path: the zip to write; an older one is replaced.
+        names: the files, by name; they stand at the zip's root.
+
+    Returns:
+        `zip_path`.
+
+    Raises:
+        PackageError: a file is missing.
+    """
+    for name in names:
+        if not (folder / name).is_file():
+            raise PackageError("a file of the package is missing", where=folder / name, hint=_HINT)
+    with atomic_path(zip_path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name in sorted(names):
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3
+            info.external_attr = (stat.S_IFREG | 0o644) << 16
+            with (folder / name).open("rb") as source, archive.open(info, "w", force_zip64=False) as target:
+                while chunk := source.read(_CHUNK_BYTES):
+                    target.write(chunk)
+    return zip_path
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package zip that passed the checks of `open_package`.
+
+    Attributes:
+        path: the zip.
+        model_name: `model.onnx` or `model.plan`: the one that config.pbtxt names.
+        names: every file inside.
+        meta_json: meta.json as it came, a JSON object; not checked against the schema (`meta` does that).
+        config_text: the text of config.pbtxt.
+        config: config.pbtxt, read.
+    """
+
+    path: Path
+    model_name: str
+    names: tuple[str, ...]
+    meta_json: dict[str, Any]
+    config_text: str
+    config: TritonConfig
+    _archive: zipfile.ZipFile = field(repr=False)
+    _limits: ReadLimits = field(repr=False)
+
+    def meta(self) -> ModelMeta:
+        """meta.json, checked against the schema.
+
+        Raises:
+            PackageError: it does not keep the schema.
+        """
+        return parse_meta(self.meta_json, f"{self.path}!{META_FILE_NAME}")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file inside, checked against the zip's own checksum.
+
+        Raises:
+            PackageError: it is not there, or damaged.
+        """
+        return b"".join(self.stream(name))
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        """The bytes of a file inside, in chunks; see `read`."""
+        return _stream(self._archive, self.path, name, self._limits.total_bytes)
+
+    def extract(self, folder: Path) -> None:
+        """Writes every file into a folder, each whole or not at all.
+
+        Raises:
+            PackageError: a file is damaged.
+            FileError: the folder cannot be written.
+        """
+        for name in self.names:
+            with atomic_path(folder / name) as part, part.open("wb") as target:
+                for chunk in self.stream(name):
+                    target.write(chunk)
+
+
+@contextmanager
+def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[Package]:
+    """Opens a package zip and checks it before anything is unpacked.
+
+    Refused: absolute paths, `..`, backslashes, links, encrypted or repeated entries, more or bigger files than the
+    limits allow, a root without model.onnx or model.plan, without meta.json or without config.pbtxt, a config.pbtxt for
+    a model that is not there.
+
+    Args:
+        zip_path: the zip.
+        limits: how much it may unpack to.
+
+    Yields:
+        The package, readable until the block ends.
+
+    Raises:
+        PackageError: the file is not a package; says what is wrong with it.
+    """
+    limits = limits or ReadLimits()
+    try:
+        archive = zipfile.ZipFile(zip_path)
+    except FileNotFoundError:
+        raise PackageError("there is no such file", where=zip_path, hint=_HINT) from None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
+    with archive:
+        names = _checked_names(archive, zip_path, limits)
+        models = [name for name in MODEL_NAMES if name in names]
+        missing = [name for name in (META_FILE_NAME, CONFIG_FILE_NAME) if name not in names]
+        if not models:
+            missing.insert(0, " or ".join(MODEL_NAMES))
+        if missing:
+            raise PackageError(f"lacks {', '.join(missing)} at its root", where=zip_path, hint=_HINT)
+        meta_bytes = b"".join(_stream(archive, zip_path, META_FILE_NAME, limits.text_bytes))
+        config_bytes = b"".join(_stream(archive, zip_path, CONFIG_FILE_NAME, limits.text_bytes))
+        config_text = _text(config_bytes, f"{zip_path}!{CONFIG_FILE_NAME}")
+        config = parse_config(config_text, f"{zip_path}!{CONFIG_FILE_NAME}")
+        if config.model_file_name not in models:
+            raise PackageError(
+                f"holds {' and '.join(models)}, and its config.pbtxt is for {config.model_file_name}",
+                where=zip_path,
+                hint=_HINT,
+            )
+        meta_json = json_of_meta_text(meta_bytes, f"{zip_path}!{META_FILE_NAME}")
+        yield Package(zip_path, config.model_file_name, names, meta_json, config_text, config, archive, limits)
+
+
+def _text(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PackageError(f"is not UTF-8: {error.reason}", where=where, hint=_HINT) from error
+
+
+def _checked_names(archive: zipfile.ZipFile, zip_path: Path, limits: ReadLimits) -> tuple[str, ...]:
+    """The names of the files inside, after the checks that need no unpacking."""
+    files = [info for info in archive.infolist() if not info.is_dir()]
+    if len(files) > limits.files:
+        raise PackageError(f"holds {len(files)} files, at most {limits.files} are taken", where=zip_path)
+    seen: set[str] = set()
+    for info in archive.infolist():
+        fault = _fault_of_entry(info, limits)
+        if fault is None and info.filename.casefold() in seen:
+            fault = "stands there twice"
+        if fault is not None:
+            raise PackageError(f"entry {info.filename!r} {fault}", where=zip_path, hint=_HINT)
+        seen.add(info.filename.casefold())
+    total_bytes = sum(info.file_size for info in files)
+    if total_bytes > limits.total_bytes:
+        raise PackageError(
+            f"unpacks to {total_bytes} bytes, at most {limits.total_bytes} are taken", where=zip_path, hint=_HINT
+        )
+    return tuple(info.filename for info in files)
+
+
+def _fault_of_entry(info: zipfile.ZipInfo, limits: ReadLimits) -> str | None:
+    # zipfile makes backslashes and NULs harmless on some systems only: look at the name as stored.
+    name = info.orig_filename
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]:
+        return "leaves the package's folder"
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device"
+    if info.flag_bits & 0x1:
+        return "is encrypted"
+    if info.file_size > _CHUNK_BYTES and info.file_size > limits.ratio * max(info.compress_size, 1):
+        return f"unpacks to more than {limits.ratio} times its packed size"
+    return None
+
+
+def _stream(archive: zipfile.ZipFile, zip_path: Path, name: str, limit_bytes: int) -> Iterator[bytes]:
+    """Unpacks one file; the limit counts real bytes, not what the zip's directory claims."""
+    size_bytes = 0
+    try:
+        with archive.open(name) as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                size_bytes += len(chunk)
+                if size_bytes > limit_bytes:
+                    raise PackageError(f"unpacks to more than {limit_bytes} bytes", where=f"{zip_path}!{name}")
+                yield chunk
+    except KeyError:
+        raise PackageError(f"holds no {name}", where=zip_path, hint=_HINT) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        raise PackageError(f"is damaged: {error}", where=f"{zip_path}!{name}", hint=_HINT) from error

@@ -1,0 +1,276 @@
+"""meta.json: everything needed to use a model correctly, checked against a published JSON schema."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cls.errors import PackageError
+from cls.files import write_json_atomic
+
+if TYPE_CHECKING:
+    from cls.people.preprocess import Preprocessing
+
+META_FILE_NAME = "meta.json"
+SCHEMA_FILE = Path(__file__).with_name("meta.schema.json")
+INPUT_NAME = "images"
+OUTPUT_NAME = "logits"
+SEMANTIC_VERSION = (
+    r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
+)
+_SHA256 = r"^[0-9a-f]{64}$"
+
+Sha256 = Annotated[str, Field(pattern=_SHA256)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
+
+
+class _Meta(BaseModel):
+    """A part of meta.json; unknown keys of later versions are kept as they came."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+
+class PreprocessingMeta(_Meta):
+    """From a photo's pixels and a person's outline to the network's input, as `Preprocessing.to_dict` writes it."""
+
+    resize: Literal["letterbox"] = Field(description="proportions are kept, borders are filled, the picture is centred")
+    interpolation: str = Field(description="how pixels are resampled")
+    colour_order: Literal["RGB"] = Field(description="order of the channels")
+    layout: Literal["NCHW"] = Field(description="order of the input's axes")
+    scale: Literal["1/255"] = Field(description="factor from uint8 levels, before mean and standard deviation")
+    height_px: int = Field(ge=1)
+    width_px: int = Field(ge=1)
+    mean_rgb: tuple[float, float, float] = Field(description="subtracted after scaling")
+    std_rgb: tuple[float, float, float] = Field(description="divided by after subtracting the mean")
+    fill_rgb: tuple[Level, Level, Level] = Field(description="colour around the person and in the borders")
+    margin_rel: float = Field(ge=0, description="surroundings kept around a person, fraction of the longer side")
+    is_background_kept: bool = Field(description="true: the photo's own background stays around the person")
+
+
+class PersonMeta(_Meta):
+    """How a person is cut out of a photo before the preprocessing."""
+
+    source: str = Field(description="where a person's outline comes from")
+    frame: str = Field(description="the rectangle that is cut out")
+    background: str = Field(description="what becomes of the pixels around the person")
+    segmentation_models: tuple[str, ...] = Field(description="versions of the models that outlined the training people")
+
+
+class TensorMeta(_Meta):
+    """One input or output of the network."""
+
+    name: str = Field(min_length=1)
+    datatype: Literal["FP32", "FP16", "UINT8"] = Field(description="name as in the Open Inference Protocol")
+    shape: tuple[int, ...] = Field(min_length=1, description="-1 stands for the batch")
+
+
+class ParityMeta(_Meta):
+    """How closely one format agrees with the trained network, on real validation cut-outs."""
+
+    runtime: str = Field(description="what ran the converted model, with its version")
+    samples: int = Field(ge=1)
+    batch_sizes: tuple[int, ...] = Field(min_length=1)
+    max_probability_difference: float = Field(ge=0)
+    mean_probability_difference: float = Field(ge=0)
+    label_flips: int = Field(ge=0, description="decisions that differ, at any distance from the threshold")
+    label_flips_beyond_limit: int = Field(ge=0, description="those further than `limit` from the threshold")
+    limit: float = Field(ge=0)
+
+
+class DigestsMeta(_Meta):
+    """What the model was made from and what the package holds, by SHA-256."""
+
+    dataset: Sha256
+    split: Sha256
+    weights: Sha256
+    files: dict[str, Sha256] = Field(default_factory=dict, description="the model files beside meta.json")
+
+
+class TrainingMeta(_Meta):
+    """The training run behind the model."""
+
+    run: str = Field(min_length=1, description="name of the run's folder")
+    arch: str = Field(min_length=1, description="the network's name in timm")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+
+class ModelMeta(_Meta):
+    """meta.json: whoever gets only the package can use the model correctly."""
+
+    schema_version: Literal[1] = 1
+    group: str = Field(min_length=1)
+    labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, description="in output order")
+    thresholds: dict[str, Probability] = Field(description="a label is chosen at or above this probability")
+    activation: Literal["sigmoid"] = Field(default="sigmoid", description="applied by the client to the outputs")
+    person: PersonMeta
+    preprocessing: PreprocessingMeta
+    inputs: tuple[TensorMeta, ...] = Field(min_length=1)
+    outputs: tuple[TensorMeta, ...] = Field(min_length=1)
+    metrics: dict[str, Any] = Field(default_factory=dict, description="on the validation part of the split")
+    parity: dict[str, ParityMeta] = Field(default_factory=dict, description="by format: onnx, trt")
+    digests: DigestsMeta
+    training: TrainingMeta
+    code_version: str
+    created_at: str = Field(description="ISO 8601, UTC: when the training run ended")
+    model_version: Annotated[str, Field(pattern=SEMANTIC_VERSION)] | None = Field(
+        default=None, description="set when the model is published"
+    )
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ModelMeta:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels repeat")
+        if set(self.thresholds) != set(self.labels):
+            raise ValueError("thresholds are not given for exactly the labels")
+        if self.outputs[0].shape[-1] != len(self.labels):
+            raise ValueError(
+                f"output '{self.outputs[0].name}' has width {self.outputs[0].shape[-1]}, "
+                f"and there are {len(self.labels)} labels"
+            )
+        expected = (3, self.preprocessing.height_px, self.preprocessing.width_px)
+        if tuple(self.inputs[0].shape[1:]) != expected:
+            raise ValueError(
+                f"input '{self.inputs[0].name}' has shape {list(self.inputs[0].shape)}, "
+                f"and the preprocessing makes {[-1, *expected]}"
+            )
+        return self
+
+    @property
+    def threshold_values(self) -> tuple[float, ...]:
+        """Thresholds in output order."""
+        return tuple(self.thresholds[label] for label in self.labels)
+
+    def preprocessing_object(self) -> Preprocessing:
+        """The preprocessing as code that runs (needs NumPy and OpenCV, which the rest of this room does without)."""
+        from cls.people.preprocess import Preprocessing
+
+        return Preprocessing.from_dict(self.preprocessing.model_dump())
+
+    def with_model_version(self, version: str) -> ModelMeta:
+        """The same, published under a semantic version."""
+        return parse_meta({**self.to_dict(), "model_version": version})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        """The text of meta.json."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
+    """Checks the content of a meta.json against the schema and reads it.
+
+    Args:
+        content: the parsed JSON.
+        where: file, zip or URL it came from, for the error.
+
+    Raises:
+        PackageError: it does not keep the schema; names the JSON path of every fault.
+    """
+    faults = schema_faults(content)
+    if faults:
+        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+        raise PackageError(
+            f"is not a valid meta.json: {shown}", where=where, hint="make the package again with `cls export`"
+        )
+    try:
+        return ModelMeta.model_validate(content)
+    except ValidationError as error:
+        details = "; ".join(f"{_json_path(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        raise PackageError(
+            f"is not a valid meta.json: {details}", where=where, hint="make the package again with `cls export`"
+        ) from error
+
+
+def parse_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> ModelMeta:
+    """Reads the text of a meta.json; see `parse_meta`."""
+    return parse_meta(json_of_meta_text(text, where), where)
+
+
+def json_of_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> dict[str, Any]:
+    """The JSON object of a meta.json's text, not checked against the schema.
+
+    Raises:
+        PackageError: it is not UTF-8, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(
+            text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_constant=_refuse_constant
+        )
+    except UnicodeDecodeError as error:
+        raise PackageError(f"meta.json is not UTF-8: {error.reason}", where=where) from error
+    except (ValueError, RecursionError) as error:
+        raise PackageError(f"meta.json is not JSON: {error}", where=where) from error
+    if not isinstance(content, dict):
+        raise PackageError(f"meta.json holds a {type(content).__name__}, expected an object", where=where)
+    return content
+
+
+def read_meta(path: Path) -> ModelMeta:
+    """Reads and checks a meta.json.
+
+    Raises:
+        PackageError: it is missing, or does not keep the schema.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise PackageError(
+            f"cannot be read: {error.strerror}", where=path, hint="make the package again with `cls export`"
+        ) from error
+    return parse_meta_text(content, path)
+
+
+def write_meta(path: Path, meta: ModelMeta) -> None:
+    """Writes a meta.json, whole or not at all, after checking it against the schema."""
+    parse_meta(meta.to_dict(), path)
+    write_json_atomic(path, meta.to_dict())
+
+
+def schema_faults(content: Any) -> list[str]:
+    """Where the content departs from the published schema: `$.labels[2]: ... is not of type 'string'`."""
+    from jsonschema import Draft202012Validator
+
+    errors = sorted(Draft202012Validator(_schema()).iter_errors(content), key=lambda error: error.json_path)
+    return [f"{error.json_path}: {_shortened(error.message)}" for error in errors]
+
+
+def published_schema() -> dict[str, Any]:
+    """The schema as the types above imply it; meta.schema.json is this, and a test keeps the two equal."""
+    schema = ModelMeta.model_json_schema(mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "meta.json of a CLS model package, version 1",
+    }
+
+
+@cache
+def _schema() -> Mapping[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    return schema
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _json_path(location: tuple[int | str, ...]) -> str:
+    return "$" + "".join(
+        f"[{part}]" if isinstance(part, int) else f".{part}" if re.fullmatch(r"\w+", part) else f"[{part!r}]"
+        for part in location
+    )
+
+
+def _shortened(text: str, limit: int = 160) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}…"

@@ -1,0 +1,199 @@
+"""config.pbtxt, written and read through Triton's own protobuf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cls.errors import PackageError
+from cls.package.meta import ModelMeta, TensorMeta, parse_meta_text
+
+if TYPE_CHECKING:
+    # The message type is generated code without annotations.
+    ModelConfig = Any
+
+CONFIG_FILE_NAME = "config.pbtxt"
+META_PARAMETER = "cls_meta"
+MAX_BATCH_SIZE = 64
+Platform = Literal["onnxruntime_onnx", "tensorrt_plan"]
+MODEL_FILE_NAMES: dict[str, str] = {"onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
+_QUEUE_DELAY_US = 500
+
+
+@dataclass(frozen=True)
+class TritonConfig:
+    """What a config.pbtxt says, as far as serving and using the model needs it.
+
+    Attributes:
+        name: the model's name; empty when the folder's name counts.
+        platform: `onnxruntime_onnx`, `tensorrt_plan`, or empty when only `backend` is given.
+        backend: e.g. `onnxruntime`; empty when only `platform` is given.
+        max_batch_size: 0 when the batch is an ordinary axis.
+        inputs: names, types and shapes; with the batch as -1 in front where Triton adds it.
+        outputs: the same.
+        version_numbers: the versions served; empty for the newest.
+        parameters: key -> text.
+    """
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int
+    inputs: tuple[TensorMeta, ...]
+    outputs: tuple[TensorMeta, ...]
+    version_numbers: tuple[int, ...]
+    parameters: dict[str, str]
+
+    @property
+    def model_file_name(self) -> str:
+        """`model.onnx` or `model.plan`."""
+        if self.platform == "tensorrt_plan" or self.backend == "tensorrt":
+            return "model.plan"
+        return "model.onnx"
+
+    def meta(self, where: object = CONFIG_FILE_NAME) -> ModelMeta:
+        """The meta.json carried along.
+
+        Raises:
+            PackageError: there is none, or it is broken.
+        """
+        if META_PARAMETER not in self.parameters:
+            raise PackageError(
+                f"carries no parameter '{META_PARAMETER}'",
+                where=where,
+                hint="publish a package that `cls export` made",
+            )
+        return parse_meta_text(self.parameters[META_PARAMETER], where)
+
+
+def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> str:
+    """The text of a config.pbtxt for a package.
+
+    The model's name is left out, so that the folder it is put into names it. The batch is Triton's own
+    (`max_batch_size`), requests are batched dynamically, one instance runs (Triton's default of two a model doubles
+    the memory), on a GPU for a plan and wherever Triton sees fit for ONNX. meta.json travels as the parameter
+    `cls_meta`, so that whoever reaches only the inference server can use the model.
+
+    Args:
+        meta: the package's meta.json.
+        platform: which engine runs the model.
+    """
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    config = pb.ModelConfig(platform=platform, max_batch_size=MAX_BATCH_SIZE)
+    for tensor in meta.inputs:
+        config.input.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
+    for tensor in meta.outputs:
+        config.output.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
+    config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
+    kind = pb.ModelInstanceGroup.KIND_GPU if platform == "tensorrt_plan" else pb.ModelInstanceGroup.KIND_AUTO
+    config.instance_group.add(count=1, kind=kind)
+    config.parameters[META_PARAMETER].string_value = meta.to_json()
+    return _text_of(config)
+
+
+def parse_config(text: str, where: object = CONFIG_FILE_NAME) -> TritonConfig:
+    """Reads the text of a config.pbtxt.
+
+    Raises:
+        PackageError: it is not a config.pbtxt; names line and column.
+    """
+    config = _message_of(text, where)
+    return _parsed(config)
+
+
+def parse_config_json(content: Any, where: object) -> TritonConfig:
+    """Reads what an inference server answers to `GET /v2/models/NAME/config`.
+
+    Raises:
+        PackageError: it is not a model configuration.
+    """
+    from google.protobuf import json_format
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    try:
+        config = json_format.ParseDict(content, pb.ModelConfig(), ignore_unknown_fields=True)
+    except json_format.ParseError as error:
+        raise PackageError(f"is not a Triton model configuration: {error}", where=where) from error
+    return _parsed(config)
+
+
+def config_as_json(text: str, where: object = CONFIG_FILE_NAME) -> dict[str, Any]:
+    """A config.pbtxt as `GET /v2/models/NAME/config` answers it.
+
+    Raises:
+        PackageError: it is not a config.pbtxt.
+    """
+    from google.protobuf import json_format
+
+    content: dict[str, Any] = json_format.MessageToDict(
+        _message_of(text, where), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return content
+
+
+def with_versions(text: str, version_numbers: tuple[int, ...], where: object = CONFIG_FILE_NAME) -> str:
+    """The same config.pbtxt, serving exactly these version folders (none: the newest one)."""
+    config = _message_of(text, where)
+    config.ClearField("version_policy")
+    if version_numbers:
+        config.version_policy.specific.versions.extend(version_numbers)
+    return _text_of(config)
+
+
+def with_name(text: str, name: str, where: object = CONFIG_FILE_NAME) -> str:
+    """The same config.pbtxt for a model folder of this name; Triton refuses a name that is not the folder's."""
+    config = _message_of(text, where)
+    config.name = name
+    return _text_of(config)
+
+
+def with_meta(text: str, meta_text: str, where: object = CONFIG_FILE_NAME) -> str:
+    """The same config.pbtxt, carrying another meta.json (e.g. with the published version in it)."""
+    config = _message_of(text, where)
+    config.parameters[META_PARAMETER].string_value = meta_text
+    return _text_of(config)
+
+
+def _message_of(text: str, where: object) -> Any:
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    try:
+        return text_format.Parse(text, pb.ModelConfig())
+    except text_format.ParseError as error:
+        raise PackageError(f"is not a config.pbtxt: {error}", where=where) from error
+
+
+def _text_of(config: Any) -> str:
+    from google.protobuf import text_format
+
+    return str(text_format.MessageToString(config, as_utf8=True))
+
+
+def _parsed(config: Any) -> TritonConfig:
+    batch = (-1,) if config.max_batch_size > 0 else ()
+    return TritonConfig(
+        name=config.name,
+        platform=config.platform,
+        backend=config.backend,
+        max_batch_size=config.max_batch_size,
+        inputs=tuple(_tensor(item, batch) for item in config.input),
+        outputs=tuple(_tensor(item, batch) for item in config.output),
+        version_numbers=tuple(config.version_policy.specific.versions),
+        parameters={key: value.string_value for key, value in config.parameters.items()},
+    )
+
+
+def _data_type(tensor: TensorMeta) -> Any:
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    return pb.DataType.Value(f"TYPE_{tensor.datatype}")
+
+
+def _tensor(item: Any, batch: tuple[int, ...]) -> TensorMeta:
+    from tritonclient.grpc import model_config_pb2 as pb
+
+    datatype = pb.DataType.Name(item.data_type).removeprefix("TYPE_")
+    # Foreign models may use types that our packages do not: `model_construct` keeps their name without judging it.
+    return TensorMeta.model_construct(name=item.name, datatype=datatype, shape=(*batch, *item.dims))
