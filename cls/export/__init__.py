@@ -1,1 +1,1 @@
-"""Conversions of a trained network, the proof that they are faithful, and the package."""
+"""From a trained run to a package: conversions, the proof that they agree, and what is published."""

@@ -1,0 +1,113 @@
+"""A network as TorchScript."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from cls.errors import ExportError
+from cls.files import atomic_path
+from cls.people.preprocess import Preprocessing
+
+PREPROCESSING_ENTRY = "preprocessing.json"
+# A converted network that differs more than this from itself was not converted, it was changed.
+TRACE_TOLERANCE = 1e-3
+
+
+def write_torchscript(network: nn.Module, preprocessing: Preprocessing, path: Path) -> None:
+    """Writes a network as TorchScript: float32, CPU, evaluation mode, any batch size.
+
+    The network itself is left as it is. The preprocessing stands inside the file, as the extra file
+    `preprocessing.json` (`torch.jit.load(path, _extra_files={"preprocessing.json": ""})`).
+
+    Args:
+        network: images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
+        preprocessing: what makes the network's input.
+        path: the file to write, whole or not at all.
+
+    Raises:
+        ExportError: the network cannot be traced, or the trace does not follow it to another batch size.
+    """
+    network = frozen_copy(network)
+    with quiet_export():
+        try:
+            trace: Any = torch.jit.trace
+            traced = trace(network, example_images(preprocessing, 2), check_trace=False)
+        except Exception as error:
+            raise ExportError(
+                f"the network cannot be traced to TorchScript: {first_line(error)}", where=path
+            ) from error
+    check_same(network, traced, preprocessing, path, "TorchScript")
+    extra_files = {PREPROCESSING_ENTRY: json.dumps(preprocessing.to_dict()).encode()}
+    with atomic_path(path) as part, quiet_export():
+        torch.jit.save(traced, str(part), _extra_files=extra_files)
+
+
+def frozen_copy(network: nn.Module) -> nn.Module:
+    """A copy of the network on the CPU, float32, in evaluation mode, without gradients."""
+    frozen = copy.deepcopy(network).cpu().float().eval()
+    for parameter in frozen.parameters():
+        parameter.requires_grad = False
+    return frozen
+
+
+def example_images(preprocessing: Preprocessing, batch: int) -> torch.Tensor:
+    """Deterministic network inputs, float32 (batch, 3, height, width)."""
+    generator = torch.Generator().manual_seed(20)
+    return torch.randn(batch, 3, preprocessing.height_px, preprocessing.width_px, generator=generator)
+
+
+def check_same(network: nn.Module, converted: Any, preprocessing: Preprocessing, path: Path, kind: str) -> None:
+    """Runs both at batch sizes the conversion did not see; a first guard, the proof on real photos is `parity`.
+
+    Raises:
+        ExportError: the outputs differ in shape or by more than rounding.
+    """
+    for batch in (1, 3):
+        images = example_images(preprocessing, batch)
+        with torch.inference_mode():
+            expected = network(images)
+            found = converted(images)
+        found = torch.as_tensor(found)
+        if found.shape != expected.shape:
+            raise ExportError(
+                f"the {kind} network answers shape {tuple(found.shape)} where {tuple(expected.shape)} is expected",
+                where=path,
+                hint="the network keeps a batch size fixed; take another --arch",
+            )
+        difference = (found - expected).abs().max().item()
+        if not difference <= TRACE_TOLERANCE * max(1.0, expected.abs().max().item()):
+            raise ExportError(f"the {kind} network differs from its source by {difference:.3g} in a logit", where=path)
+
+
+@contextmanager
+def quiet_export() -> Iterator[None]:
+    """Keeps torch's deprecation notes and its exporters' chatter off the user's terminal."""
+    loggers = [
+        logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch._dynamo")
+    ]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, with its type."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no details'}"
