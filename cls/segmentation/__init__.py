@@ -1,1 +1,1 @@
-"""Person segmenters behind one Protocol, and the resumable builder that fills the pictures database."""
+"""Person segmenters behind one Protocol (ultralytics .pt, exported .onnx), and the resumable builder of masks."""

@@ -1,0 +1,183 @@
+"""The two ways a segmentation network is run: an ultralytics checkpoint in torch, an ONNX file in ONNX Runtime."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.errors import SegmentationError
+
+_HINT = "give an ultralytics segmentation checkpoint (best.pt) or its ONNX export (best.onnx)"
+_UNREADABLE = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    OSError,
+    pickle.UnpicklingError,
+)
+
+
+class Network(Protocol):
+    """A network that takes letterboxed photos and answers candidates and mask prototypes.
+
+    Attributes:
+        names: class names in output order.
+        image_size_px: longer side of the photos it was trained on.
+        stride_px: both sides of an input are multiples of it.
+        fixed_input_px: height and width, when the network takes no other size.
+    """
+
+    names: tuple[str, ...]
+    image_size_px: int
+    stride_px: int
+    fixed_input_px: tuple[int, int] | None
+
+    def run(self, inputs_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """uint8 (batch, height, width, 3) -> candidates (batch, …, …), prototypes (batch, count, height, width)."""
+        ...
+
+
+class UltralyticsNetwork:
+    """An ultralytics checkpoint, run directly: `predict()` spends most of its time around the network.
+
+    The file is read with torch's restricted unpickler, which builds known classes only and runs no code of the file.
+    """
+
+    fixed_input_px: tuple[int, int] | None = None
+
+    def __init__(self, path: Path) -> None:
+        import torch
+
+        from cls.segmentation.offline import quiet_ultralytics
+
+        self._torch = torch
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with quiet_ultralytics():
+            model, arguments = _read_checkpoint(path)
+            self._module = model.float().fuse(verbose=False).eval().to(self._device)
+        self.names = _names(model.names, path)
+        self.image_size_px = _image_size(arguments.get("imgsz"), path)
+        self.stride_px = int(model.stride.max())
+
+    def run(self, inputs_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `Network.run`."""
+        with self._torch.inference_mode():
+            inputs = self._torch.from_numpy(inputs_rgb).to(self._device).permute(0, 3, 1, 2).float().div_(255)
+            candidates, prototypes = self._module(inputs)[0]
+        return candidates.float().cpu().numpy(), prototypes.float().cpu().numpy()
+
+
+def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The network of a checkpoint, and the arguments it was trained with."""
+    from ultralytics.nn.modules.head import Segment
+    from ultralytics.nn.tasks import torch_safe_load
+
+    try:
+        checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
+        model = checkpoint.get("ema") or checkpoint["model"]
+        head = model.model[-1]
+        arguments = dict(checkpoint.get("train_args") or {})
+    except _UNREADABLE as error:
+        raise SegmentationError(
+            f"is not a segmentation model that can be read ({_first_line(error)})", where=path, hint=_HINT
+        ) from error
+    if not isinstance(head, Segment):
+        raise SegmentationError(f"is a model without masks (it ends in {type(head).__name__})", where=path, hint=_HINT)
+    return model, arguments
+
+
+class OnnxNetwork:
+    """A checkpoint exported to ONNX with ultralytics' metadata, run with ONNX Runtime alone."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # ONNX Runtime's exceptions have no common root below Exception.
+        except Exception as error:
+            raise SegmentationError(
+                f"is not an ONNX model that can be read ({_first_line(error)})", where=path, hint=_HINT
+            ) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if (
+            "names" not in metadata
+            or metadata.get("task", "segment") != "segment"
+            or len(self._session.get_outputs()) != 2
+        ):
+            raise SegmentationError(
+                "is not an exported segmentation model (class names, task or masks are missing)", where=path, hint=_HINT
+            )
+        self.names = _names(_literal(metadata["names"], path), path)
+        self.image_size_px = _image_size(_literal(metadata.get("imgsz", "None"), path), path)
+        self.stride_px = int(_literal(metadata.get("stride", "32"), path))
+        self._input = self._session.get_inputs()[0]
+        height, width = self._input.shape[2:4]
+        fixed = isinstance(height, int) and isinstance(width, int)
+        self.fixed_input_px: tuple[int, int] | None = (height, width) if fixed else None
+        batch = self._input.shape[0]
+        self._batch = batch if isinstance(batch, int) else None
+        self._is_half = self._input.type == "tensor(float16)"
+
+    def run(self, inputs_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `Network.run`; a model exported for one batch size is run in pieces of it."""
+        inputs = np.ascontiguousarray(inputs_rgb.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+        if self._is_half:
+            inputs = inputs.astype(np.float16)
+        size = self._batch or len(inputs)
+        pieces = []
+        for start in range(0, len(inputs), size):
+            piece = inputs[start : start + size]
+            missing = size - len(piece)
+            if missing:
+                piece = np.concatenate([piece, np.zeros((missing, *piece.shape[1:]), piece.dtype)])
+            answer = self._session.run(None, {self._input.name: piece})
+            pieces.append([np.asarray(part[: size - missing], np.float32) for part in answer])
+        first, second = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        # Prototypes are the output with four axes, in whatever order the exporter put them.
+        return (first, second) if second.ndim == 4 else (second, first)
+
+
+def _names(names: Any, path: Path) -> tuple[str, ...]:
+    """Class names in order, from ultralytics' {number: name} or a list."""
+    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        return tuple(str(names[number]) for number in sorted(names))
+    if isinstance(names, list | tuple) and names:
+        return tuple(str(name) for name in names)
+    raise SegmentationError(f"its class names cannot be read: {names!r}", where=path, hint=_HINT)
+
+
+def _image_size(size: Any, path: Path) -> int:
+    """The longer side of a training size given as a number or as [height, width]."""
+    sides = size if isinstance(size, list | tuple) else [size]
+    if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise SegmentationError(f"its training size cannot be read: {size!r}", where=path, hint="give --image_size")
+    return int(max(sides))
+
+
+def _literal(text: str, path: Path) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise SegmentationError(f"its metadata cannot be read: {text[:80]!r}", where=path, hint=_HINT) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The start of a foreign message, without its signs and advice."""
+    lines = str(error).encode("ascii", "ignore").decode().splitlines()
+    text = " ".join((lines[0] if lines else "").replace("ERROR", "").split())
+    return (text or type(error).__name__)[:160]
