@@ -111,6 +111,27 @@ class YoloSegmenter:
         return people
 
 
+def check_model_file(path: Path) -> None:
+    """Checks, without loading it, that a model is there and that the pictures database can keep its name.
+
+    Raises:
+        SegmentationError: there is no such file, or its name is too long.
+    """
+    if not path.is_file():
+        raise SegmentationError(
+            "there is no such model",
+            where=path,
+            hint=f"fetch one, e.g. `scp -P 4000 user@HOST:/storage/other/{path.name} {path}`",
+        )
+    if len(path.stem) > _MAX_VERSION_LENGTH:
+        raise SegmentationError(
+            f"the name '{path.stem}' has {len(path.stem)} characters, and the pictures database keeps"
+            f" {_MAX_VERSION_LENGTH} as model version",
+            where=path,
+            hint="rename the file",
+        )
+
+
 def load_segmenter(
     path: Path,
     *,
@@ -134,24 +155,16 @@ def load_segmenter(
         SegmentationError: there is no such file, it is not a segmentation model, or its name is too long for the
             pictures database; or no class of it is left.
     """
-    if not path.is_file():
-        raise SegmentationError(
-            "there is no such model",
-            where=path,
-            hint=f"fetch one, e.g. `scp -P 4000 user@HOST:/storage/other/{path.name} {path}`",
-        )
-    if len(path.stem) > _MAX_VERSION_LENGTH:
-        raise SegmentationError(
-            f"the name '{path.stem}' has {len(path.stem)} characters, and the pictures database keeps"
-            f" {_MAX_VERSION_LENGTH} as model version",
-            where=path,
-            hint="rename the file",
-        )
+    check_model_file(path)
     if not 0 < confidence < 1:
         raise SegmentationError(
             f"a confidence of {confidence} cannot be used", hint="give one between 0 and 1, e.g. 0.4"
         )
     network: Network = OnnxNetwork(path) if path.suffix.lower() == ".onnx" else UltralyticsNetwork(path)
+    if image_size_px is not None and image_size_px < network.stride_px:
+        raise SegmentationError(
+            f"photos cannot be scaled to {image_size_px} pixels", hint="give --image_size 32 or more"
+        )
     names = _people_names(network.names, people_classes, classes, only_mapped=only_mapped)
     if not any(names):
         raise SegmentationError(

@@ -1,0 +1,217 @@
+"""Finds the people in every photo of a bottle and writes them into the pictures database, resumably."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from cls.errors import BottleError, UsageError
+from cls.files import write_json_atomic
+from cls.people.person import Person
+from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+from cls.progress import Ticker, progress
+from cls.segmentation.reading import BrokenPhoto, ReadPhoto, read_ahead
+from cls.segmentation.segmenter import PersonSegmenter
+
+_LOGGER = logging.getLogger("cls.segmentation")
+_LISTED_BROKEN = 5  # in the log; the report lists all
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """How photos are gone through.
+
+    Attributes:
+        is_all: do pictures again that have a row.
+        is_approved: write status approved instead of unchecked.
+        batch: photos predicted and written at a time.
+        threads: photos read at a time.
+    """
+
+    is_all: bool = False
+    is_approved: bool = False
+    batch: int = 16
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.threads < 1:
+            raise UsageError(f"a batch of {self.batch} photos read by {self.threads} threads cannot be used")
+
+
+@dataclass
+class BuildReport:
+    """What one run did.
+
+    Attributes:
+        model_version: the segmentation model.
+        skipped: pictures that had a row already.
+        photos: photos written.
+        people: people found, by people class.
+        empty: photos written in which nobody was found.
+        kept: photos written again whose status somebody had decided and which keep it, by status.
+        broken: files that could not be read, with the reason; no row is written for them.
+        seconds: how long the reading, predicting and writing took.
+    """
+
+    model_version: str
+    skipped: int = 0
+    photos: int = 0
+    people: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    broken: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the report file."""
+        return {**vars(self), "people": dict(self.people), "kept": dict(self.kept), "seconds": round(self.seconds, 2)}
+
+    def lines(self) -> list[str]:
+        """The report for a reader, one statement a line."""
+        by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.people.items())) or "none"
+        rate = f" ({self.photos / self.seconds:.1f} photos/s)" if self.seconds > 0 and self.photos else ""
+        lines = [f"{self.photos} photos segmented with {self.model_version}{rate}"]
+        if self.photos:
+            lines.append(f"people found: {by_class}; nobody in {self.empty} photos")
+        if self.skipped:
+            lines.append(f"{self.skipped} photos skipped: the database has them")
+        if self.kept:
+            kept = ", ".join(f"{count} {status}" for status, count in sorted(self.kept.items()))
+            lines.append(f"photos that got new masks and keep the status somebody decided: {kept}")
+        if self.broken:
+            lines.append(
+                f"{len(self.broken)} files could not be read and have no row: {', '.join(self.broken_names())}"
+            )
+        return lines
+
+    def broken_names(self) -> list[str]:
+        """The first few broken files, and how many more there are."""
+        names = list(self.broken)[:_LISTED_BROKEN]
+        more = len(self.broken) - len(names)
+        return [*names, f"and {more} more"] if more else names
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """File names of a pictures folder, sorted; hidden and unfinished files are left out.
+
+    Raises:
+        BottleError: there is no folder, or nothing in it.
+    """
+    hint = "load a group first: `cls load-group --group GROUP`"
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
+    except FileNotFoundError:
+        raise BottleError("there are no pictures yet", where=folder, hint=hint) from None
+    except OSError as error:
+        raise BottleError(f"cannot be read: {error.strerror}", where=folder) from error
+    if not names:
+        raise BottleError("there are no pictures yet", where=folder, hint=hint)
+    return names
+
+
+def build_segments(
+    pictures: Path,
+    database: PicturesDatabase,
+    load: Callable[[], PersonSegmenter],
+    model_version: str,
+    config: BuildConfig,
+) -> BuildReport:
+    """Goes through the photos; every batch is one transaction, so a killed run goes on where it stopped.
+
+    Args:
+        pictures: the folder of photos.
+        database: where masks are written.
+        load: loads the segmenter; called only when a photo is left to do.
+        model_version: what the database calls the model.
+        config: what is done again, and how.
+
+    Raises:
+        BottleError: there are no pictures.
+        DatabaseError: the database failed; batches written so far are kept.
+        SegmentationError: the model cannot be loaded or run.
+    """
+    names = list_pictures(pictures)
+    report = BuildReport(model_version)
+    if not config.is_all:
+        known = database.known_paths(names)
+        report.skipped = len(known)
+        _LOGGER.info("DB already has %d images, that will be skipped during segmentation", report.skipped)
+        names = [name for name in names if name not in known]
+    segmenter: PersonSegmenter | None = None
+    started_s = time.monotonic()
+    paths = (pictures / name for name in names)
+    photos = read_ahead(paths, threads=config.threads, depth=2 * config.batch)
+    try:
+        with progress("photos segmented", len(names)) as ticker:
+            for batch in _batches(photos, config.batch, report, ticker):
+                segmenter = segmenter or load()
+                _write(batch, segmenter, database, config, report)
+                ticker.advance(len(batch))
+    finally:
+        report.seconds = time.monotonic() - started_s
+    return report
+
+
+def _batches(
+    photos: Iterator[ReadPhoto | BrokenPhoto], size: int, report: BuildReport, ticker: Ticker
+) -> Iterator[list[ReadPhoto]]:
+    """Batches of readable photos; broken ones go into the report."""
+
+    def readable() -> Iterator[ReadPhoto]:
+        for photo in photos:
+            if isinstance(photo, BrokenPhoto):
+                report.broken[photo.path.name] = photo.why
+                ticker.advance()
+                if len(report.broken) <= _LISTED_BROKEN:
+                    _LOGGER.warning("%s: %s", photo.path, photo.why)
+            else:
+                yield photo
+
+    rest = readable()
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def _write(
+    batch: Sequence[ReadPhoto],
+    segmenter: PersonSegmenter,
+    database: PicturesDatabase,
+    config: BuildConfig,
+    report: BuildReport,
+) -> None:
+    """Predicts a batch and writes it in one transaction."""
+    found = segmenter.predict([photo.image_rgb for photo in batch])
+    status = Status.APPROVED if config.is_approved else Status.UNCHECKED
+    records = []
+    for photo, people in zip(batch, found, strict=True):
+        whole: tuple[Person, ...] = tuple(photo.in_full_size(person) for person in people)
+        records.append(PictureRecord(photo.path.name, segmenter.model_version, status, whole))
+        report.people.update(person.cls for person in whole)
+        report.empty += not whole
+    if config.is_all:
+        report.kept.update(_kept_statuses(database, records))
+    database.write_people(records, replace=config.is_all, overrule_status=config.is_approved)
+    report.photos += len(records)
+
+
+def _kept_statuses(database: PicturesDatabase, records: Sequence[PictureRecord]) -> list[str]:
+    """The statuses that new masks do not change: decided ones, or only rejected where this run approves."""
+    before = database.records([record.path for record in records]).values()
+    is_approving = any(record.status == Status.APPROVED for record in records)
+    decided = {Status.REJECTED} if is_approving else {Status.REJECTED, Status.APPROVED}
+    return [record.status for record in before if record.status in decided]
+
+
+def write_report(folder: Path, report: BuildReport) -> Path:
+    """Writes `report.json` into the bottle's segments folder and returns its path."""
+    path = folder / "report.json"
+    write_json_atomic(path, report.to_dict())
+    return path
