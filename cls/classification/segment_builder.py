@@ -40,13 +40,14 @@ def run(options: argparse.Namespace) -> None:
     bottle = Bottle(settings)
 
     from cls.pictures.database import PicturesDatabase
-    from cls.segmentation.builder import BuildConfig, build_segments, write_report
+    from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
     from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
 
     config = BuildConfig(
         is_all=options.process_all, is_approved=options.mark_approved, batch=options.batch, threads=os.cpu_count() or 1
     )
     check_model_file(options.model_path)
+    names = list_pictures(bottle.pictures)
 
     def load() -> PersonSegmenter:
         return load_segmenter(
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
         )
 
     with PicturesDatabase.open(bottle.database_url) as database:
-        report = build_segments(bottle.pictures, database, load, options.model_path.stem, config)
+        report = build_segments(bottle.pictures, names, database, load, options.model_path.stem, config)
     for line in report.lines():
         print(line)
     print(f"report: {write_report(bottle.segments, report)}")

@@ -57,7 +57,7 @@ class BuildReport:
         empty: photos written in which nobody was found.
         kept: photos written again whose status somebody had decided and which keep it, by status.
         broken: files that could not be read, with the reason; no row is written for them.
-        seconds: how long the reading, predicting and writing took.
+        seconds: how long it took once the model was loaded.
     """
 
     model_version: str
@@ -119,6 +119,7 @@ def list_pictures(folder: Path) -> list[str]:
 
 def build_segments(
     pictures: Path,
+    names: Sequence[str],
     database: PicturesDatabase,
     load: Callable[[], PersonSegmenter],
     model_version: str,
@@ -128,17 +129,16 @@ def build_segments(
 
     Args:
         pictures: the folder of photos.
+        names: file names in it, see `list_pictures`.
         database: where masks are written.
         load: loads the segmenter; called only when a photo is left to do.
         model_version: what the database calls the model.
         config: what is done again, and how.
 
     Raises:
-        BottleError: there are no pictures.
         DatabaseError: the database failed; batches written so far are kept.
         SegmentationError: the model cannot be loaded or run.
     """
-    names = list_pictures(pictures)
     report = BuildReport(model_version)
     if not config.is_all:
         known = database.known_paths(names)
@@ -152,7 +152,9 @@ def build_segments(
     try:
         with progress("photos segmented", len(names)) as ticker:
             for batch in _batches(photos, config.batch, report, ticker):
-                segmenter = segmenter or load()
+                if segmenter is None:
+                    segmenter = load()
+                    started_s = time.monotonic()  # the rate is of photos, not of loading libraries
                 _write(batch, segmenter, database, config, report)
                 ticker.advance(len(batch))
     finally:

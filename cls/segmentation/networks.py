@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from cls.errors import SegmentationError
 
 _HINT = "give an ultralytics segmentation checkpoint (best.pt) or its ONNX export (best.onnx)"
+_TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip, or the pickle of older versions
 _UNREADABLE = (
+    AssertionError,
     RuntimeError,
     TypeError,
     ValueError,
@@ -82,6 +84,9 @@ def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     from ultralytics.nn.modules.head import Segment
     from ultralytics.nn.tasks import torch_safe_load
 
+    with path.open("rb") as stream:
+        if stream.read(2) not in _TORCH_STARTS:
+            raise SegmentationError("is not a torch checkpoint", where=path, hint=_HINT)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
         model = checkpoint.get("ema") or checkpoint["model"]
@@ -89,7 +94,7 @@ def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         arguments = dict(checkpoint.get("train_args") or {})
     except _UNREADABLE as error:
         raise SegmentationError(
-            f"is not a segmentation model that can be read ({_first_line(error)})", where=path, hint=_HINT
+            f"is not a segmentation model that can be read ({_first_line(error, path)})", where=path, hint=_HINT
         ) from error
     if not isinstance(head, Segment):
         raise SegmentationError(f"is a model without masks (it ends in {type(head).__name__})", where=path, hint=_HINT)
@@ -111,7 +116,7 @@ class OnnxNetwork:
         # ONNX Runtime's exceptions have no common root below Exception.
         except Exception as error:
             raise SegmentationError(
-                f"is not an ONNX model that can be read ({_first_line(error)})", where=path, hint=_HINT
+                f"is not an ONNX model that can be read ({_first_line(error, path)})", where=path, hint=_HINT
             ) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if (
@@ -176,8 +181,8 @@ def _literal(text: str, path: Path) -> Any:
         raise SegmentationError(f"its metadata cannot be read: {text[:80]!r}", where=path, hint=_HINT) from error
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException, path: Path) -> str:
     """The start of a foreign message, without its signs and advice."""
     lines = str(error).encode("ascii", "ignore").decode().splitlines()
-    text = " ".join((lines[0] if lines else "").replace("ERROR", "").split())
+    text = " ".join((lines[0] if lines else "").replace("ERROR", "").replace(str(path), "the file").split())
     return (text or type(error).__name__)[:160]

@@ -17,6 +17,7 @@ from cls.segmentation.letterbox import Letterbox
 from cls.segmentation.networks import Network, OnnxNetwork, UltralyticsNetwork
 
 DEFAULT_CONFIDENCE = 0.4
+_SUFFIXES = (".pt", ".onnx")
 _MAX_VERSION_LENGTH = 50  # pictures.model_version is a varchar(50)
 
 
@@ -115,13 +116,19 @@ def check_model_file(path: Path) -> None:
     """Checks, without loading it, that a model is there and that the pictures database can keep its name.
 
     Raises:
-        SegmentationError: there is no such file, or its name is too long.
+        SegmentationError: there is no such file, its name is too long or ends otherwise.
     """
     if not path.is_file():
         raise SegmentationError(
             "there is no such model",
             where=path,
             hint=f"fetch one, e.g. `scp -P 4000 user@HOST:/storage/other/{path.name} {path}`",
+        )
+    if path.suffix.lower() not in _SUFFIXES:
+        raise SegmentationError(
+            "is not named like a segmentation model",
+            where=path,
+            hint=f"give a file that ends in {' or '.join(_SUFFIXES)}",
         )
     if len(path.stem) > _MAX_VERSION_LENGTH:
         raise SegmentationError(
