@@ -1,0 +1,121 @@
+"""Light and lens: the lamp, the tint of light and shade, and what the camera adds (vignette, blur, noise)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import cos, sin
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from cls.sample.canvas import Lamp
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cls.sample.canvas import Canvas
+    from cls.sample.textures import Plane
+
+
+@dataclass(frozen=True)
+class Light:
+    """The light of one photo.
+
+    Attributes:
+        lamp: Where the main light comes from on screen, and how hard it is.
+        lit: Tint (RGB gains) of what the light reaches.
+        ambient: Tint of what it does not reach.
+        shadow: Darkness of cast shadows, 0..1.
+        gain: Tint of the whole photo (exposure and white balance).
+        vignette: How much darker the corners are.
+        noise: Strength of the sensor noise, in 0..255 steps.
+        blur_px: Blur of the whole photo.
+    """
+
+    lamp: Lamp
+    lit: tuple[float, float, float]
+    ambient: tuple[float, float, float]
+    shadow: float
+    gain: tuple[float, float, float]
+    vignette: float
+    noise: float
+    blur_px: float
+
+
+def draw_light(rng: np.random.Generator, mood: str) -> Light:
+    """Light at random for a mood: day, overcast, evening or indoor."""
+    angle = float(rng.uniform(-1.1, 1.1))
+    warm = float(rng.uniform(-1, 1))
+    hardness = {"day": 0.85, "overcast": 0.25, "evening": 0.7, "indoor": 0.45}[mood] * float(rng.uniform(0.8, 1.15))
+    ambient = {
+        "day": (0.42, 0.46, 0.54),
+        "overcast": (0.56, 0.58, 0.6),
+        "evening": (0.4, 0.38, 0.46),
+        "indoor": (0.46, 0.45, 0.45),
+    }[mood]
+    lit = {
+        "day": (1.05, 1.02, 0.97),
+        "overcast": (0.96, 0.98, 1.0),
+        "evening": (1.04, 0.93, 0.82),
+        "indoor": (1.02, 0.97, 0.9),
+    }[mood]
+    exposure = {"day": 1.0, "overcast": 0.97, "evening": 0.88, "indoor": 0.96}[mood] * float(rng.uniform(0.93, 1.07))
+    return Light(
+        lamp=Lamp(sin(angle), -cos(angle), min(hardness, 1.0)),
+        lit=lit,
+        ambient=ambient,
+        shadow=0.16 + 0.34 * min(hardness, 1.0),
+        gain=(exposure * (1 + 0.035 * warm), exposure, exposure * (1 - 0.045 * warm)),
+        vignette=float(rng.uniform(0.05, 0.24)),
+        noise=float(rng.uniform(1.0, 3.2)) * (1.6 if mood == "evening" else 1.0),
+        blur_px=float(rng.choice([0.0, 0.5, 0.8], p=[0.6, 0.25, 0.15])),
+    )
+
+
+def lit_rgb(canvas: Canvas, light: Light, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
+    """A window (x0, y0, x1, y1) of a figure's layer as lit: shade runs from the ambient tint to the light's."""
+    x0, y0, x1, y1 = window
+    shade = cv2.min(cv2.max(canvas.shade[y0:y1, x0:x1], 0.12), 1.55)
+    planes = cv2.split(canvas.albedo_rgb[y0:y1, x0:x1])
+    # At shade 1 a surface keeps its own colour, so that names of colours hold under every light.
+    tinted = []
+    for plane, lit, ambient in zip(planes, light.lit, light.ambient, strict=True):
+        slope = (lit - ambient * 0.55) / 0.9
+        tinted.append(cv2.multiply(plane, shade * np.float32(slope) + np.float32(lit - slope)))
+    return np.asarray(cv2.merge(tinted), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _corner_falloff(width_px: int, height_px: int) -> Plane:
+    y, x = np.mgrid[0:height_px, 0:width_px].astype(np.float32)
+    radius = ((x / width_px - 0.5) ** 2 + (y / height_px - 0.5) ** 2) * 2
+    return np.asarray(radius, np.float32)
+
+
+@lru_cache(maxsize=2)
+def _grain(width_px: int, height_px: int) -> NDArray[np.int8]:
+    """Fixed sensor noise, larger than a photo so that each photo takes another window of it."""
+    rng = np.random.default_rng(20)
+    luma = rng.standard_normal((height_px + 128, width_px + 128, 1)) * 22
+    chroma = cv2.blur(rng.standard_normal((height_px + 128, width_px + 128, 3)), (2, 2)) * 18
+    return np.clip(luma + chroma, -127, 127).astype(np.int8)
+
+
+def finish(image_rgb: NDArray[np.uint8], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """What the camera makes of the scene: blur, exposure, white balance, vignette and noise; (h, w, 3) uint8 in and out."""
+    height_px, width_px = image_rgb.shape[:2]
+    if light.blur_px:
+        image_rgb = np.asarray(cv2.GaussianBlur(image_rgb, (0, 0), light.blur_px), np.uint8)
+    steps = np.arange(256, dtype=np.float32)
+    tables = np.stack([255 * (steps / 255 * gain) / (1 + 0.0 * gain) for gain in light.gain], axis=1)
+    image_rgb = np.asarray(
+        cv2.LUT(image_rgb, np.clip(tables, 0, 255).astype(np.uint8)[None].reshape(1, 256, 3)), np.uint8
+    )
+    falloff = (255 - 255 * light.vignette * _corner_falloff(width_px, height_px)).astype(np.uint8)
+    image_rgb = np.asarray(cv2.multiply(image_rgb, cv2.merge([falloff] * 3), scale=1 / 255), np.uint8)
+    x, y = (int(value) for value in rng.integers(0, 128, 2))
+    grain = _grain(width_px, height_px)[y : y + height_px, x : x + width_px]
+    strength = light.noise / 22
+    return np.asarray(cv2.addWeighted(image_rgb, 1.0, grain, strength, 0.0, dtype=cv2.CV_8U), np.uint8)

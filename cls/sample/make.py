@@ -1,0 +1,235 @@
+"""Makes a whole sample set: draws photos in parallel, survives being killed, writes truth, tags and annotations."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from itertools import groupby
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cls.errors import SampleError
+from cls.files import read_json, remove_parts, write_bytes_atomic, write_json_atomic
+from cls.progress import progress
+from cls.sample.archives import write_archives
+from cls.sample.labels import write_labels
+from cls.sample.plan import Plan, SampleConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANNOTATIONS_PATH = Path("annotations", "instances_default.json")
+_JPEG_QUALITY = 90
+_JOURNAL = "journal.jsonl"
+_PROFILE = "sample.json"
+_NOT_A_PICTURE = (
+    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+)
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """What `make_sample` did: photos the set holds, photos drawn now, picsets, archives written."""
+
+    directory: Path
+    photos: int
+    drawn: int
+    picsets: int
+    archives: int
+
+
+def make_sample(
+    directory: Path,
+    photos: int = 200,
+    seed: int = 0,
+    *,
+    wrong_labels: float = 0.0,
+    corrupt: float = 0.0,
+    size_px: tuple[int, int] = (640, 480),
+    archives: bool = False,
+    workers: int | None = None,
+) -> SampleReport:
+    """Make a sample set, or finish one that was interrupted.
+
+    Args:
+        directory: Where; it must not exist yet, be empty, or hold a set of the same parameters.
+        photos: How many photos.
+        seed: Same seed and parameters, same bytes.
+        wrong_labels: Share of photos whose tags are wrong in one group (listed in truth.csv).
+        corrupt: Share of photos whose file is broken (listed in truth.csv).
+        size_px: Width and height of the photos.
+        archives: Also write archives/part_NNN.zip as CVAT exports them ("COCO 1.0").
+        workers: Processes that draw; all cores by default.
+
+    Returns:
+        What was done.
+
+    Raises:
+        SampleError: A parameter is out of range, or the folder holds something else.
+    """
+    config = SampleConfig(photos, seed, *size_px, wrong_labels, corrupt)
+    if workers is not None and workers < 1:
+        raise SampleError(f"workers must be at least 1, not {workers}")
+    plan = Plan(config)
+    is_finished = _claim(directory, config)
+    remove_parts(directory / "images")
+    journal = {} if is_finished else _read_journal(directory / _JOURNAL)
+    missing = [
+        index
+        for index in range(photos)
+        if (not is_finished and index not in journal) or not (directory / "images" / plan.file_name(index)).exists()
+    ]
+    _draw_all(directory, config, missing, workers or os.cpu_count() or 1)
+    if not is_finished:
+        journal = _read_journal(directory / _JOURNAL)
+        write_json_atomic(directory / ANNOTATIONS_PATH, coco(plan, journal, range(photos)), indent=None)
+        write_labels(directory, plan)
+        write_json_atomic(directory / _PROFILE, {**config.as_json(), "finished": True})
+    (directory / _JOURNAL).unlink(missing_ok=True)
+    written = write_archives(directory, plan, directory / ANNOTATIONS_PATH) if archives else 0
+    return SampleReport(directory, photos, len(missing), len(plan.picsets), written)
+
+
+def _claim(directory: Path, config: SampleConfig) -> bool:
+    """Make sure the folder is ours to write in; whether the set in it is finished already."""
+    profile = directory / _PROFILE
+    if profile.exists():
+        found = read_json(profile)
+        mine = config.as_json()
+        other = [
+            f"{key} {found.get(key)} instead of {value}"
+            for key, value in mine.items()
+            if not isinstance(found, dict) or found.get(key) != value
+        ]
+        if other:
+            raise SampleError(
+                f"holds a sample set of other parameters ({', '.join(other)})",
+                where=directory,
+                hint="choose another folder, delete this one, or repeat its parameters",
+            )
+        return bool(found.get("finished"))
+    if directory.is_file():
+        raise SampleError("is a file, not a folder", where=directory, hint="choose another name")
+    if directory.exists() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
+        raise SampleError("is not empty and holds no sample set", where=directory, hint="choose an empty or new folder")
+    (directory / "images").mkdir(parents=True, exist_ok=True)
+    write_json_atomic(profile, {**config.as_json(), "finished": False})
+    return False
+
+
+def _read_journal(path: Path) -> dict[int, list[dict[str, Any]]]:
+    """Annotations of the photos drawn so far, by index; a line cut short by a kill is as if never written."""
+    if not path.exists():
+        return {}
+    done: dict[int, list[dict[str, Any]]] = {}
+    with path.open("rb") as lines:
+        for line in lines:
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+                done[record["index"]] = record["annotations"]
+            except (ValueError, KeyError, TypeError):
+                continue
+    return done
+
+
+def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers: int) -> None:
+    """Draw the photos of these indices; those of one picset by one process, which keeps their place in memory."""
+    plan = Plan(config)
+    chunks = [list(chunk) for _, chunk in groupby(indices, key=plan.picset_of)]
+    with progress("photos drawn", len(indices)) as ticker:
+        if workers == 1 or len(chunks) < 2:
+            for chunk in chunks:
+                for _ in draw_photos(directory, config, chunk):
+                    ticker.advance()
+            return
+        # Forked children would share OpenCV's thread pool with a parent that may have used it.
+        context = get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_set_up_worker) as pool:
+            jobs = [pool.submit(_draw_chunk, directory, config, chunk) for chunk in chunks]
+            try:
+                for job in as_completed(jobs):
+                    ticker.advance(job.result())
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+def _set_up_worker() -> None:
+    """A worker ends with its parent: killed with -9, the parent cannot tell it to."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _draw_chunk(directory: Path, config: SampleConfig, indices: list[int]) -> int:
+    return sum(1 for _ in draw_photos(directory, config, indices))
+
+
+def draw_photos(directory: Path, config: SampleConfig, indices: list[int]) -> Iterator[int]:
+    """Draw and write the photos of these indices one by one, each followed by its line in the journal."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    plan = Plan(config)
+    descriptor = os.open(directory / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        for index in indices:
+            content, annotations = encoded_photo(config, plan, index)
+            write_bytes_atomic(directory / "images" / plan.file_name(index), content)
+            record = json.dumps({"index": index, "annotations": annotations}, separators=(",", ":"))
+            # One write a line, begun by a line break: a line cut short spoils no other.
+            os.write(descriptor, f"\n{record}\n".encode())
+            yield index
+    finally:
+        os.close(descriptor)
+
+
+def encoded_photo(config: SampleConfig, plan: Plan, index: int) -> tuple[bytes, list[dict[str, Any]]]:
+    """The bytes of a photo's file and its annotations (none for a corrupt file)."""
+    kind = plan.corrupt_kind(index)
+    if kind == "empty":
+        return b"", []
+    if kind == "html":
+        return _NOT_A_PICTURE, []
+    import cv2
+
+    from cls.sample.photo import render_photo
+
+    photo = render_photo(config, plan, index)
+    _, encoded = cv2.imencode(
+        ".jpeg", cv2.cvtColor(photo.image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
+    content = encoded.tobytes()
+    if kind == "truncated":
+        return content[: len(content) // 3], []
+    return content, photo.annotations()
+
+
+def coco(plan: Plan, annotations: dict[int, list[dict[str, Any]]], indices: range) -> dict[str, Any]:
+    """The COCO document of some photos; corrupt ones are left out, as an annotation service cannot open them."""
+    config = plan.config
+    readable = [index for index in indices if index not in plan.corrupt]
+    images = [
+        {"id": index + 1, "width": config.width_px, "height": config.height_px, "file_name": plan.file_name(index)}
+        for index in readable
+    ]
+    entries = [{"image_id": index + 1, **entry} for index in readable for entry in annotations[index]]
+    return {
+        "info": {"description": "CLS sample photo set", "version": str(config.as_json()["generator_version"])},
+        "licenses": [],
+        "categories": [{"id": 1, "name": "girl", "supercategory": ""}, {"id": 2, "name": "man", "supercategory": ""}],
+        "images": images,
+        "annotations": [{"id": number, **entry} for number, entry in enumerate(entries, 1)],
+    }

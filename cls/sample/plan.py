@@ -1,0 +1,143 @@
+"""What a set will hold before anything is drawn: its parameters, picsets, file names, wrong labels, corrupt files.
+
+Everything here is a pure function of the parameters and cheap at any index, so that workers and later runs agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from cls.errors import SampleError
+
+GENERATOR_VERSION = 1
+PICSET_MIN, PICSET_MAX = 4, 12
+CORRUPT_KINDS = ("truncated", "html", "empty")
+
+# Streams of random numbers, so that one decision never moves another.
+_LAYOUT, _GUID, _WRONG, _CORRUPT, PERSON, PLACE, PHOTO, WRONG_LABEL, CORRUPTION = range(9)
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """One set's parameters. Two sets with the same parameters hold the same bytes.
+
+    Attributes:
+        photos: How many photos.
+        seed: Any whole number from 0.
+        width_px, height_px: Size of every photo.
+        wrong_labels: Share of photos (0..1) whose tags are wrong in one group.
+        corrupt: Share of photos (0..1) whose file is not a whole JPEG.
+    """
+
+    photos: int = 200
+    seed: int = 0
+    width_px: int = 640
+    height_px: int = 480
+    wrong_labels: float = 0.0
+    corrupt: float = 0.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.photos < 1:
+            problems.append(f"photos must be at least 1, not {self.photos}")
+        if self.seed < 0:
+            problems.append(f"seed must not be negative, not {self.seed}")
+        if not (96 <= self.width_px <= 4096 and 96 <= self.height_px <= 4096):
+            problems.append(f"size must be 96 to 4096 pixels a side, not {self.width_px}x{self.height_px}")
+        for name, share in (("wrong-labels", self.wrong_labels), ("corrupt", self.corrupt)):
+            if not 0 <= share <= 1:
+                problems.append(f"{name} must be a share from 0 to 1, not {share}")
+        if problems:
+            raise SampleError("; ".join(problems))
+
+    def stream(self, *key: int) -> np.random.Generator:
+        """A source of random numbers for one purpose (and index) of this set."""
+        return np.random.default_rng([self.seed, *key])
+
+    def as_json(self) -> dict[str, Any]:
+        """The parameters and the generator's version, as sample.json keeps them."""
+        return {"generator_version": GENERATOR_VERSION, **asdict(self)}
+
+
+class Plan:
+    """The layout of one set, from its parameters alone."""
+
+    def __init__(self, config: SampleConfig) -> None:
+        self.config = config
+
+    @cached_property
+    def picset_starts(self) -> list[int]:
+        """First photo of each picset, and the number of photos at the end; picsets hold 4 to 12 photos each.
+
+        Only a set of fewer than 4 photos has a smaller picset: there is nothing to fill it with.
+        """
+        rng, total = self.config.stream(_LAYOUT), self.config.photos
+        starts = [0]
+        while starts[-1] < total:
+            starts += (starts[-1] + np.cumsum(rng.integers(PICSET_MIN, PICSET_MAX + 1, 64))).tolist()
+        starts = [start for start in starts if start < total] + [total]
+        if len(starts) > 2 and total - starts[-2] < PICSET_MIN:
+            # The last picset came out too small: join it to the one before, or share the photos of both.
+            starts.pop(-2)
+            if total - starts[-2] > PICSET_MAX:
+                starts.insert(-1, (starts[-2] + total) // 2)
+        return starts
+
+    @cached_property
+    def picsets(self) -> list[range]:
+        """The photo indices of each picset."""
+        return [range(first, end) for first, end in pairwise(self.picset_starts)]
+
+    @cached_property
+    def _picset_of(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        return np.repeat(np.arange(len(self.picsets)), np.diff(self.picset_starts))
+
+    def picset_of(self, index: int) -> int:
+        """The number of the picset a photo belongs to."""
+        return int(self._picset_of[index])
+
+    def guid(self, picset: int) -> str:
+        """The GUID of a picset."""
+        return str(
+            uuid.UUID(
+                bytes=hashlib.md5(f"{self.config.seed}/{_GUID}/{picset}".encode(), usedforsecurity=False).digest(),
+                version=4,
+            )
+        )
+
+    def file_name(self, index: int) -> str:
+        """A photo's file name: it looks like a digest of the content and is one of what determines the content."""
+        config = self.config
+        key = f"{GENERATOR_VERSION}/{config.seed}/{config.width_px}x{config.height_px}/{index}"
+        return hashlib.md5(key.encode(), usedforsecurity=False).hexdigest() + ".jpeg"
+
+    def _chosen(self, stream: int, share: float) -> frozenset[int]:
+        count = round(share * self.config.photos)
+        return (
+            frozenset(self.config.stream(stream).permutation(self.config.photos)[:count].tolist())
+            if count
+            else frozenset()
+        )
+
+    @cached_property
+    def wrong(self) -> frozenset[int]:
+        """Photos whose tags will be wrong in one group."""
+        return self._chosen(_WRONG, self.config.wrong_labels)
+
+    @cached_property
+    def corrupt(self) -> frozenset[int]:
+        """Photos whose file will be corrupt."""
+        return self._chosen(_CORRUPT, self.config.corrupt)
+
+    def corrupt_kind(self, index: int) -> str:
+        """How a photo's file is corrupt; empty when it is not."""
+        if index not in self.corrupt:
+            return ""
+        return CORRUPT_KINDS[int(self.config.stream(CORRUPTION, index).integers(len(CORRUPT_KINDS)))]
