@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -66,10 +67,15 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def remove_parts(folder: Path) -> int:
-    """Removes temporary files that a killed process left in a folder (not below it); returns how many."""
+def remove_parts(folder: Path, name: str = "") -> int:
+    """Removes temporary files that a killed process left in a folder (not below it); returns how many.
+
+    Args:
+        folder: where to look.
+        name: only those of the file of this name, where others may be writing in the same folder.
+    """
     count = 0
-    for part in folder.glob(f".*{_PART}"):
+    for part in folder.glob(f".{escape(name[:80])}*{_PART}"):
         with suppress(OSError):
             part.unlink()
             count += 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cls.errors import BottleError
+from cls.errors import BottleError, FileError
 from cls.files import read_json, write_json_atomic
+
+_PATH_COLUMN = "path"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,50 @@ def write_dataset(path: Path, dataset: GroupDataset) -> None:
 
     `data` is a JSON string, column by column, as pandas' `DataFrame.to_json` writes it; picsets stand under a key of
     their own, `picsets`, by row number.
+
+    Raises:
+        BottleError: the dataset cannot be kept in this form; says why.
     """
+    write_json_atomic(path, _content_of(dataset, path), indent=1)
+
+
+def write_dataset_if_changed(path: Path, dataset: GroupDataset, *, ignoring: Sequence[str] = ()) -> bool:
+    """Writes a dataset file unless it already holds the same, so that an unchanged dataset keeps its digest.
+
+    Args:
+        path: the file.
+        dataset: what it shall hold.
+        ignoring: keys of `extra` that make no difference, e.g. when it was loaded.
+
+    Returns:
+        Whether the file was written.
+
+    Raises:
+        BottleError: the dataset cannot be kept in this form.
+    """
+    content = _content_of(dataset, path)
+    if path.exists():
+        try:
+            known = read_json(path)
+        except FileError:
+            known = None  # An unreadable file holds nothing worth keeping: it is made anew.
+        if isinstance(known, dict) and _without(known, ignoring) == _without(content, ignoring):
+            return False
+    write_json_atomic(path, content, indent=1)
+    return True
+
+
+def _without(content: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if key not in keys}
+
+
+def _content_of(dataset: GroupDataset, path: Path) -> dict[str, Any]:
+    """The file's JSON value."""
+    _check(dataset, path)
     columns: dict[str, dict[str, Any]] = {"path": {str(n): row.path for n, row in enumerate(dataset.rows)}}
     for index, label in enumerate(dataset.labels):
         columns[label] = {str(n): float(row.labels[index]) for n, row in enumerate(dataset.rows)}
-    content = {
+    return {
         **dataset.extra,
         "cat": [dataset.group],
         "num2label": {str(index): label for index, label in enumerate(dataset.labels)},
@@ -68,7 +109,22 @@ def write_dataset(path: Path, dataset: GroupDataset) -> None:
         "data": json.dumps(columns, ensure_ascii=False, separators=(",", ":")),
         "picsets": {str(n): row.picset for n, row in enumerate(dataset.rows)},
     }
-    write_json_atomic(path, content, indent=1)
+
+
+def _check(dataset: GroupDataset, path: Path) -> None:
+    """Refuses what the columns could not tell apart afterwards."""
+    if _PATH_COLUMN in dataset.labels:
+        raise BottleError(
+            f"a label of group '{dataset.group}' is named '{_PATH_COLUMN}', which is the column of file names",
+            where=path,
+            hint="rename the label in the collector",
+        )
+    if len(set(dataset.labels)) != len(dataset.labels):
+        raise BottleError(f"group '{dataset.group}' has two labels of one name", where=path)
+    if len({row.path for row in dataset.rows}) != len(dataset.rows):
+        raise BottleError(f"group '{dataset.group}' has two rows for one photo", where=path)
+    if any(len(row.labels) != len(dataset.labels) for row in dataset.rows):
+        raise BottleError(f"a row of group '{dataset.group}' has not one value a label", where=path)
 
 
 def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
@@ -95,14 +151,28 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
         labels = tuple(numbered[number] for number in sorted(numbered))
         data = json.loads(content["data"]) if isinstance(content["data"], str) else content["data"]
         picsets = content.get("picsets", {})
-        rows = tuple(
-            LabelledRow(str(name), tuple(float(data[label][number]) for label in labels), str(picsets.get(number, "")))
-            for number, name in data["path"].items()
-        )
-        name = content["cat"][0] if isinstance(content["cat"], Sequence) else content["cat"]
+        rows: dict[str, LabelledRow] = {}
+        for number, photo in data["path"].items():
+            row = LabelledRow(str(photo), _values(data, labels, number), str(picsets.get(number, "")))
+            rows[row.path] = _united(rows[row.path], row) if row.path in rows else row
+        name = content["cat"] if isinstance(content["cat"], str) else content["cat"][0]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BottleError(
             f"is not a dataset file: {error!r}", where=path, hint="load the group again with `cls load-group`"
         ) from error
     known = {"cat", "num2label", "weights", "data", "picsets"}
-    return GroupDataset(str(name), labels, rows, {key: value for key, value in content.items() if key not in known})
+    extra = {key: value for key, value in content.items() if key not in known}
+    dataset = GroupDataset(str(name), labels, tuple(rows.values()), extra)
+    _check(dataset, path)
+    return dataset
+
+
+def _values(data: Mapping[str, Mapping[str, Any]], labels: Sequence[str], number: str) -> tuple[float, ...]:
+    """The label values of one row; pandas writes a missing value as null, which means: not labelled so."""
+    return tuple(float(data[label][number] or 0.0) for label in labels)
+
+
+def _united(first: LabelledRow, second: LabelledRow) -> LabelledRow:
+    """One row of two for the same photo, as older tools wrote them: it has the labels of both."""
+    labels = tuple(max(pair) for pair in zip(first.labels, second.labels, strict=True))
+    return LabelledRow(first.path, labels, first.picset or second.picset)

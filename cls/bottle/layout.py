@@ -59,6 +59,11 @@ class Bottle:
         return self.root / self.settings.segments_dir
 
     @property
+    def ledger(self) -> Path:
+        """Where things came from: `pictures.jsonl`, and `load/<group>.json`, the report of a group's last load."""
+        return self.root / "ledger"
+
+    @property
     def cache(self) -> Path:
         """Derived data that may be deleted at any time."""
         return self.root / "cache"

@@ -1,0 +1,132 @@
+"""The pool's ledger: where every picture came from and what it held when it was stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cls.errors import FileError
+
+
+@dataclass(frozen=True)
+class PictureEntry:
+    """What is known of one picture of the pool.
+
+    Attributes:
+        name: file name in pictures/.
+        filepaths: addresses it was found at in its source.
+        sha256: digest of its bytes.
+        size_bytes: its size when it was last looked at.
+        mtime_ns: its time of change then; with the size it tells an unchanged file without reading it.
+    """
+
+    name: str
+    filepaths: tuple[str, ...]
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+
+    def is_unchanged(self, file: Path) -> bool:
+        """Whether the file still looks as it did."""
+        try:
+            status = file.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
+
+
+class PictureLedger:
+    """A file of one JSON line a picture, only ever appended to; the last line of a name counts.
+
+    A line that a killed process left half written is ignored: its picture is looked at again. Safe in several threads.
+
+    Args:
+        path: the ledger's file; made when the first picture is entered.
+
+    Raises:
+        FileError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._entries: dict[str, PictureEntry] = {}
+        self._is_line_open = False
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}", where=path) from error
+        self._is_line_open = bool(text) and not text.endswith("\n")
+        for line in text.split("\n"):
+            entry = _entry_of(line)
+            if entry is not None:
+                self._entries[entry.name] = entry
+
+    def entry(self, name: str) -> PictureEntry | None:
+        """What is known of a picture."""
+        with self._lock:
+            return self._entries.get(name)
+
+    def enter(self, name: str, filepath: str, sha256: str, file: Path) -> None:
+        """Enters a picture as it lies in the pool; a further address of the same content is added to the first.
+
+        Raises:
+            FileError: the ledger cannot be written.
+        """
+        status = file.stat()
+        with self._lock:
+            known = self._entries.get(name)
+            filepaths = known.filepaths if known is not None and known.sha256 == sha256 else ()
+            if filepath not in filepaths:
+                filepaths = (*filepaths, filepath)
+            entry = PictureEntry(name, filepaths, sha256, status.st_size, status.st_mtime_ns)
+            if entry != known:
+                self._append(entry)
+                self._entries[name] = entry
+
+    def _append(self, entry: PictureEntry) -> None:
+        line = json.dumps(
+            {
+                "name": entry.name,
+                "filepaths": entry.filepaths,
+                "sha256": entry.sha256,
+                "size_bytes": entry.size_bytes,
+                "mtime_ns": entry.mtime_ns,
+            },
+            ensure_ascii=False,
+        )
+        # A half line of a killed process is closed first, so that it takes no good line with it.
+        text = f"\n{line}\n" if self._is_line_open else f"{line}\n"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                content = text.encode()
+                self._is_line_open = os.write(descriptor, content) != len(content)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise FileError(
+                f"cannot be written: {error.strerror}", where=self._path, hint="check free space and permissions"
+            ) from error
+
+
+def _entry_of(line: str) -> PictureEntry | None:
+    """The entry of one line; None for a line that is none."""
+    try:
+        value: dict[str, Any] = json.loads(line)
+        return PictureEntry(
+            str(value["name"]),
+            tuple(str(path) for path in value["filepaths"]),
+            str(value["sha256"]),
+            int(value["size_bytes"]),
+            int(value["mtime_ns"]),
+        )
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,54 @@
+"""Loads from the configured collector or from a folder, and tells what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cls.bottle.layout import Bottle
+from cls.collector.client import CollectorClient
+from cls.collector.load import load_group
+from cls.collector.load_picsets import load_picsets, read_guids
+from cls.collector.sources import Source
+from cls.collector.sources.folders import group_of_layout, open_photo_set
+from cls.collector.sources.from_collector import CollectorSource
+from cls.collector.summary import group_lines, picsets_lines
+from cls.errors import UsageError
+
+
+def run_load_group(bottle: Bottle, group: str, *, folder: Path | None, workers: int) -> list[str]:
+    """Loads a group, from a folder when one is given, and returns the lines to print.
+
+    Raises:
+        UsageError: an option's value cannot be used.
+        CollectorError, FileError: see `load_group`.
+    """
+    if not group.strip():
+        raise UsageError("--group expects the name of a group")
+    with _source(bottle, group, folder, workers) as source:
+        return group_lines(load_group(source, bottle, group, workers=workers))
+
+
+def run_load_json(bottle: Bottle, json_path: Path, *, workers: int) -> list[str]:
+    """Loads the picsets a file lists by GUID, and returns the lines to print.
+
+    Raises:
+        UsageError: an option's value cannot be used.
+        CollectorError, FileError: see `load_picsets`.
+    """
+    guids = read_guids(json_path)
+    with _source(bottle, None, None, workers) as source:
+        return picsets_lines(load_picsets(source, bottle, guids, workers=workers))
+
+
+@contextmanager
+def _source(bottle: Bottle, group: str | None, folder: Path | None, workers: int) -> Iterator[Source]:
+    if not 1 <= workers <= 128:
+        raise UsageError("--workers expects 1 to 128")
+    if folder is not None:
+        yield open_photo_set(folder, group_of_layout(folder, group))
+        return
+    with CollectorClient.from_settings(bottle.settings, connections=workers) as client:
+        client.login()
+        yield CollectorSource(client)

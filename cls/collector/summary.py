@@ -1,0 +1,71 @@
+"""What a load tells its user at the end."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from cls.collector.listing import SkippedPicture
+from cls.collector.load import LoadedGroup
+from cls.collector.load_picsets import LoadedPicsets
+
+_MAX_LISTED = 5
+
+
+def group_lines(loaded: LoadedGroup) -> list[str]:
+    """The lines printed after a group was loaded: counts, what was left out and why, and what comes next."""
+    dataset = loaded.dataset
+    fetched = f"{loaded.stored_count} pictures fetched, {loaded.kept_count} already there"
+    lines = [f"group '{dataset.group}': {len(dataset.rows)} photos in {loaded.picset_count} picsets ({fetched})"]
+    width = max(len(label) for label in dataset.labels)
+    for index, label in enumerate(dataset.labels):
+        lines.append(f"  {label:<{width}}  {sum(int(row.labels[index]) for row in dataset.rows)}")
+    trash_count = sum(not any(row.labels) for row in dataset.rows)
+    lines.append(f"  {'trash':<{width}}  {trash_count}  (none of the labels)")
+    lines += _skipped_lines(loaded.skipped)
+    if loaded.placeholder_count:
+        lines.append(f"placeholders without a picture: {loaded.placeholder_count}")
+    if loaded.contradictory:
+        lines.append(f"photos under trash and a label at once, taken with their label: {len(loaded.contradictory)}")
+    if loaded.empty_labels:
+        lines.append(f"labels without a usable photo, left out: {', '.join(loaded.empty_labels)}")
+    if loaded.unknown_picsets:
+        lines.append(f"picsets listed but unknown to the source: {len(loaded.unknown_picsets)}")
+    if loaded.skipped or loaded.contradictory or loaded.unknown_picsets:
+        lines.append(f"all of it, photo by photo: {loaded.report_file}")
+    lines.append(f"dataset: {loaded.dataset_file}{'' if loaded.is_changed else ' (unchanged)'}")
+    lines.append(f"next: cls segment, then cls train --cat {json.dumps(dataset.group, ensure_ascii=False)}")
+    return lines
+
+
+def picsets_lines(loaded: LoadedPicsets) -> list[str]:
+    """The lines printed after picsets were loaded by GUID."""
+    lines = [f"pictures: {loaded.stored_count} fetched, {loaded.kept_count} already there"]
+    lines += [f"  {group}: {count} picsets" for group, count in loaded.picsets_by_group.items()]
+    lines += _skipped_lines(loaded.skipped)
+    if loaded.placeholder_count:
+        lines.append(f"placeholders without a picture: {loaded.placeholder_count}")
+    for what, guids in (
+        ("unknown to the collector", loaded.unknown_guids),
+        ("without a group", loaded.groupless_guids),
+    ):
+        if guids:
+            listed = ", ".join(guids[:_MAX_LISTED]) + (", …" if len(guids) > _MAX_LISTED else "")
+            lines.append(f"picsets {what}, left out: {len(guids)} ({listed})")
+    groups = " ".join(json.dumps(group, ensure_ascii=False) for group in loaded.picsets_by_group)
+    lines.append(f"next: cls segment, then cls segment-meta --groups {groups}")
+    return lines
+
+
+def _skipped_lines(skipped: Sequence[SkippedPicture]) -> list[str]:
+    """How many pictures were left out, the reasons with their counts, and the first few by name."""
+    if not skipped:
+        return []
+    reasons = Counter(picture.reason.split(" (")[0].split(":")[0] for picture in skipped)
+    lines = [f"left out: {len(skipped)} pictures"]
+    lines += [f"  {count}: {reason}" for reason, count in reasons.most_common()]
+    lines += [f"  {picture.filepath}: {picture.reason}" for picture in skipped[:_MAX_LISTED]]
+    if len(skipped) > _MAX_LISTED:
+        lines.append("  …")
+    return lines
