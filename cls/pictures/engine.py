@@ -1,0 +1,179 @@
+"""SQLAlchemy engines for the pictures database, and its failures as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from cls.errors import DatabaseError
+
+_BUSY_TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = "10"
+_SQLITE_PREFIXES = ("sqlite:///", "sqlite+pysqlite:///")
+# Execution option: a transaction that is going to write; on SQLite it takes the write lock at its start.
+WRITES = "cls_writes"
+
+
+def parse_url(text: str) -> URL:
+    """Reads the URL of a pictures database.
+
+    PostgreSQL is always spoken to through psycopg 3, whatever driver the URL names (decision 0003). All of an SQLite
+    URL after the third stroke is the file's path: a `?` or `#` in it is part of a name.
+
+    Raises:
+        DatabaseError: it is not a URL of PostgreSQL or SQLite.
+    """
+    for prefix in _SQLITE_PREFIXES:
+        if text.startswith(prefix) and len(text) > len(prefix):
+            return URL.create("sqlite", database=text.removeprefix(prefix))
+    try:
+        url = make_url(text.replace("postgres://", "postgresql://", 1) if text.startswith("postgres://") else text)
+    except (ArgumentError, ValueError):
+        url = None
+    # The text itself is not shown: it may hold a password at a place where nobody looks for one.
+    if url is None or url.get_backend_name() != "postgresql":
+        raise DatabaseError(
+            "the URL of the pictures database is not one of PostgreSQL or of an SQLite file",
+            where="key 'pictures_info_db_url'",
+            hint="write postgresql+psycopg2://user:password@host:5432/database or sqlite:////folder/file.sqlite",
+        )
+    return url.set(drivername="postgresql+psycopg")
+
+
+def shown(url: URL) -> str:
+    """The URL as it may be printed: without its password."""
+    hidden = url.update_query_dict({key: "***" for key in url.query if "password" in key.lower()})
+    return hidden.render_as_string(hide_password=True)
+
+
+def make_engine(url: URL) -> Engine:
+    """An engine with the settings each database needs; nothing is connected yet."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url)
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_TIMEOUT_S}
+    engine = create_engine(
+        url,
+        pool_size=2,
+        pool_pre_ping=True,  # a segmentation pauses for minutes between writes; servers and proxies hang up meanwhile
+        hide_parameters=True,
+        connect_args={
+            "client_encoding": "utf8",
+            "application_name": "cls",
+            "prepare_threshold": None,  # prepared statements do not survive connection poolers such as pgbouncer
+            **timeout,
+        },
+    )
+    event.listen(engine, "connect", _prefer_fast_compression)
+    return engine
+
+
+def _prefer_fast_compression(connection: psycopg.Connection[Any], _: ConnectionPoolEntry) -> None:
+    """New polygons are compressed with lz4 where the server can: compression is most of the cost of a write.
+
+    A setting of this session alone; the table stays as it is, and every client reads such rows.
+    """
+    connection.autocommit = True
+    with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
+        connection.execute("SET default_toast_compression = 'lz4'")
+    connection.autocommit = False
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": _BUSY_TIMEOUT_S}, hide_parameters=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # transactions start where we say (below), not where the driver guesses
+    connection.text_factory = lambda content: content.decode(errors="replace")
+    connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A reading transaction that starts to write fails at once when another writer was faster; one that takes the
+    # write lock at its start waits for its turn.
+    is_writing = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def make_sqlite_folder(url: URL) -> None:
+    """Makes the folder of an SQLite file, as a new bottle has none.
+
+    Raises:
+        DatabaseError: it cannot be made.
+    """
+    if url.get_backend_name() != "sqlite" or url.database in (None, ":memory:"):
+        return
+    folder = Path(str(url.database)).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseError(
+            f"the folder of the pictures database cannot be made: {error.strerror}", where=folder
+        ) from error
+
+
+@contextmanager
+def expected_failures(url: URL) -> Iterator[None]:
+    """Turns failures of the database into a `DatabaseError` of one line with a hint, the password left out."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise _error_of(url, str(error.orig), getattr(error.orig, "sqlstate", None)) from error
+    except SQLAlchemyError as error:
+        raise _error_of(url, str(error), None) from error
+
+
+_HINTS_BY_STATE = {
+    "28P01": "check user and password in key 'pictures_info_db_url'",
+    "28000": "check user and password in key 'pictures_info_db_url', and the server's pg_hba.conf",
+    "3D000": "create the database on the server, or correct its name in key 'pictures_info_db_url'",
+    "42501": "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`",
+    "25006": "this server takes no writes: give the address of the one that does",
+    "23505": "if the key that exists is the table's `id`, its sequence is behind: "
+    "SELECT setval(pg_get_serial_sequence('pictures', 'id'), max(id)) FROM pictures",
+    "53300": "the server has no free connection: try again, or close other clients",
+    "42P01": "the table `pictures` has gone: run the command again to make it",
+}
+_HINTS_BY_TEXT = {
+    "password authentication failed": _HINTS_BY_STATE["28P01"],
+    "no password supplied": _HINTS_BY_STATE["28P01"],
+    "no pg_hba.conf entry": _HINTS_BY_STATE["28000"],
+    "does not exist": _HINTS_BY_STATE["3D000"],
+    "refused": "check host and port in key 'pictures_info_db_url', and that PostgreSQL runs there",
+    "resolve": "check the host's name in key 'pictures_info_db_url'",
+    "translate host name": "check the host's name in key 'pictures_info_db_url'",
+    "timeout": "check host and port in key 'pictures_info_db_url', and the network between",
+    "file is not a database": "the file is no SQLite database: move it away, or name another in 'pictures_info_db_url'",
+    "malformed": "the file is damaged: restore it from a copy, or repair it with `sqlite3 FILE .recover`",
+    "unable to open database file": "check that the path is a file in a folder that can be written",
+    "readonly database": "the file or its folder cannot be written: check their permissions",
+    "database is locked": "another process has held the database for long: wait for it or stop it",
+    "disk is full": "free some space and run the same command again",
+    "No space left": "free some space on the server and run the same command again",
+}
+_GENERAL_HINT = "check key 'pictures_info_db_url' and the server, then run the same command again"
+
+
+def _error_of(url: URL, message: str, state: str | None) -> DatabaseError:
+    """One line out of a driver's message."""
+    for secret in (url.password, *(url.query[key] for key in url.query if "password" in key.lower())):
+        if secret:
+            message = message.replace(str(secret), "***")
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    # psycopg lists every address it tried; the last line that says what failed is the one to show.
+    failures = [line for line in lines if "failed:" in line or "error" in line.lower()]
+    line = (failures or lines or ["it failed without a message"])[0]
+    by_text = [hint for part, hint in _HINTS_BY_TEXT.items() if part in message]
+    hint = _HINTS_BY_STATE.get(state or "") or (by_text or [_GENERAL_HINT])[0]
+    return DatabaseError(f"the pictures database cannot be used: {line}", where=shown(url), hint=hint)

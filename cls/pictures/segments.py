@@ -1,0 +1,237 @@
+"""The `segments` and `status` of a row <-> people and a status; whatever older tools wrote is read as far as it goes.
+
+Each reader takes a list that problems are added to, and never raises on foreign data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.people.person import Person
+from cls.pictures.records import Status
+
+_POLYGON_DECIMALS = 6
+_BOX_DECIMALS = 2
+_CONF_DECIMALS = 6
+# Outlines may leave the picture a little; values beyond this cannot be fractions (they are pixels, or broken).
+_MAX_FRACTION = 2.0
+_NO_CLASS = "person"
+_NO_BOX = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What a row's `segments` hold.
+
+    Attributes:
+        people: None where the column is NULL.
+        status: a status carried inside the object, if there is one.
+        is_readable: False where nothing of a non-empty value could be read.
+    """
+
+    people: tuple[Person, ...] | None
+    status: str | None = None
+    is_readable: bool = True
+
+
+def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, Any] | None:
+    """People as the plain JSON object of the `segments` column; None for None, `{}` for nobody.
+
+    Coordinates are rounded: fractions to 6 decimals (a hundredth of a pixel in the largest photo), boxes to 2.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    if people is None:
+        return None
+    return {str(number): _object_of_person(person) for number, person in enumerate(people)}
+
+
+def _object_of_person(person: Person) -> dict[str, Any]:
+    polygons = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in person.polygons_xy_rel]
+    numbers = [person.conf, *person.box_xyxy_px, *(float(polygon.sum()) for polygon in polygons)]
+    if not all(math.isfinite(number) for number in numbers):
+        raise ValueError("a person holds a number that is not finite")
+    return {
+        "cls": str(person.cls),
+        "conf": round(float(person.conf), _CONF_DECIMALS),
+        "bbox": [round(float(value), _BOX_DECIMALS) for value in person.box_xyxy_px],
+        "segments": [
+            np.round(polygon, _POLYGON_DECIMALS).ravel().tolist() for polygon in polygons if len(polygon) >= 3
+        ],
+    }
+
+
+def read_segments(text: str | None, problems: list[str]) -> Segments:
+    """Reads the JSON text of a `segments` column.
+
+    Known forms besides the documented one: JSON within a JSON string, a list of people, a status beside or inside the
+    people, a flat polygon. A person inside marked rejected is left out.
+
+    Args:
+        text: the column as text; None for NULL.
+        problems: what could not be read is added here.
+    """
+    if text is None:
+        return Segments(None)
+    try:
+        value = json.loads(text)
+        if isinstance(value, str):
+            value = json.loads(value)
+    except (ValueError, RecursionError):
+        problems.append("segments are not JSON")
+        return Segments(None, is_readable=False)
+    if value is None:
+        return Segments(None)
+    if isinstance(value, list):
+        value = {str(number): entry for number, entry in enumerate(value)}
+    if not isinstance(value, dict):
+        problems.append(f"segments are {_kind(value)}, not an object")
+        return Segments(None, is_readable=False)
+    status = None
+    people = []
+    n_objects = 0
+    for key, entry in value.items():
+        if key == "status":
+            status = _status_in(entry)
+            continue
+        n_objects += 1
+        person = _read_person(key, entry, problems)
+        if person is not None:
+            people.append(person)
+    if n_objects == 0 and status is not None:
+        # An object that holds nothing but a status says nothing about people.
+        return Segments(None, status)
+    # Every entry unreadable: not the same as "nobody there". People left out on purpose count as read.
+    is_readable = not n_objects or bool(people) or any(_is_rejected_person(entry) for entry in value.values())
+    return Segments(tuple(people) if is_readable else None, status, is_readable)
+
+
+def _is_rejected_person(entry: Any) -> bool:
+    return isinstance(entry, dict) and _status_in(entry.get("status")) == Status.REJECTED
+
+
+def _read_person(key: str, entry: Any, problems: list[str]) -> Person | None:
+    """One person, or None when there is neither a box nor an outline, or when it is marked rejected."""
+    where = f"person {key[:20]!r}"
+    if not isinstance(entry, dict):
+        problems.append(f"{where} is {_kind(entry)}, not an object")
+        return None
+    if _is_rejected_person(entry):
+        return None
+    polygons = _read_polygons(entry.get("segments"), where, problems)
+    box = _read_box(entry.get("bbox"), where, problems)
+    if box is None and not polygons:
+        problems.append(f"{where} has neither a box nor an outline")
+        return None
+    name = entry.get("cls")
+    if not isinstance(name, str) or not name:
+        problems.append(f"{where} has no class")
+        name = _NO_CLASS
+    conf = _finite(entry.get("conf"))
+    if conf is None:
+        problems.append(f"{where} has no confidence")
+        conf = 1.0
+    return Person(name, min(max(conf, 0.0), 1.0), _NO_BOX if box is None else box, tuple(polygons))
+
+
+def _read_box(value: Any, where: str, problems: list[str]) -> tuple[float, float, float, float] | None:
+    """A box with an area, or None."""
+    numbers = [_finite(part) for part in value] if isinstance(value, list) and len(value) == 4 else []
+    left, top, right, bottom = numbers if numbers else (None,) * 4
+    if left is None or top is None or right is None or bottom is None or right <= left or bottom <= top:
+        problems.append(f"{where} has no usable box")
+        return None
+    return left, top, right, bottom
+
+
+def _read_polygons(value: Any, where: str, problems: list[str]) -> list[NDArray[np.float64]]:
+    """Outlines of at least three points each."""
+    if not isinstance(value, list):
+        problems.append(f"{where} has no outline")
+        return []
+    if value and (not any(isinstance(part, list) for part in value) or _is_list_of_pairs(value)):
+        value = [value]
+    polygons = []
+    for outline in value:
+        polygon = _read_polygon(outline, where, problems)
+        if polygon is not None:
+            polygons.append(polygon)
+    return polygons
+
+
+def _is_list_of_pairs(value: list[Any]) -> bool:
+    """[[x, y], [x, y], [x, y], ...]: one outline written as points."""
+    return len(value) >= 3 and all(isinstance(part, list) and len(part) == 2 for part in value)
+
+
+def _read_polygon(outline: Any, where: str, problems: list[str]) -> NDArray[np.float64] | None:
+    """One outline, or None when it holds something else than fractions or fewer than three points."""
+    if isinstance(outline, list) and _is_list_of_pairs(outline):
+        outline = [value for pair in outline for value in pair]
+    numbers = [_finite(part) for part in outline] if isinstance(outline, list) else [None]
+    coordinates = [number for number in numbers if number is not None]
+    if len(coordinates) != len(numbers) or any(abs(number) > _MAX_FRACTION for number in coordinates):
+        problems.append(f"{where} has an outline that is not a list of fractions")
+        return None
+    if len(coordinates) % 2:
+        problems.append(f"{where} has an outline of an odd number of coordinates: the last one is left out")
+        coordinates.pop()
+    if len(coordinates) < 6:
+        problems.append(f"{where} has an outline of fewer than three points")
+        return None
+    return np.array(coordinates, np.float64).reshape(-1, 2)
+
+
+def read_status(text: str, problems: list[str]) -> str:
+    """Reads the `status` column: plain text, JSON text, or an object that carries a status.
+
+    Args:
+        text: the column.
+        problems: a status nobody knows is added here.
+
+    Returns:
+        One of `Status`, or the text as it stands when it is none of them.
+    """
+    status = _status_in(text)
+    if status is None and text.strip()[:1] in ("{", '"', "["):
+        try:
+            status = _status_in(json.loads(text))
+        except (ValueError, RecursionError):
+            status = None
+    if status is None:
+        problems.append(f"status {text[:40]!r} is not one of {', '.join(Status.ALL)}")
+        return text
+    return status
+
+
+def _status_in(value: Any) -> str | None:
+    """The known status a value is or carries, if any."""
+    if isinstance(value, dict):
+        value = value.get("status")
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str) and value.strip().lower() in Status.ALL:
+        return value.strip().lower()
+    return None
+
+
+def _finite(value: Any) -> float | None:
+    """A finite number (also one written as text), or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _kind(value: Any) -> str:
+    return {"list": "a list", "str": "a text", "NoneType": "null"}.get(type(value).__name__, type(value).__name__)

@@ -1,0 +1,80 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cls.bottle.layout import Bottle
+from cls.settings import Settings
+from tests.postgres_server import PostgresServer, running_postgres
+
+# Libraries that would look for the network say so at once instead of trying for a minute.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("YOLO_OFFLINE", "True")
+os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A real PostgreSQL server, one for the whole run."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """URL of the server's database `postgres`, written as users write it (psycopg2)."""
+    return postgres_server.url()
+
+
+@pytest.fixture
+def fresh_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """URL of an empty database of its own, removed after the test."""
+    import psycopg
+
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(postgres_server.url().replace("+psycopg2", ""), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgres_server.url(name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of an empty pictures database, once on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'pictures.sqlite'}"
+    url: str = request.getfixturevalue("fresh_postgres_url")
+    return url
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of a bottle in the test's own folder."""
+    return Settings(file=tmp_path / "configuration.yaml", data_path=tmp_path / "classification_data")
+
+
+@pytest.fixture
+def bottle(settings: Settings) -> Bottle:
+    """An empty bottle in the test's own folder."""
+    return Bottle(settings)
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a configuration file for --cfg with the given keys; the bottle is `classification_data` beside it."""
+
+    def write(**keys: str) -> Path:
+        path = tmp_path / "configuration.yaml"
+        lines = {"data_path": "classification_data", **keys}
+        path.write_text("".join(f"{key}: '{value}'\n" for key, value in lines.items()), encoding="utf-8")
+        return path
+
+    return write
