@@ -46,22 +46,30 @@ def _command(place: str) -> Command:
     return command
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of `cls` with all its verbs."""
+def _verbs_for(arguments: Sequence[str]) -> dict[tuple[str, ...], str]:
+    """The verb the arguments name, alone, so that no other one is imported; all of them when they name none."""
+    for words, place in VERBS.items():
+        if tuple(arguments[: len(words)]) == words:
+            return {words: place}
+    return VERBS
+
+
+def build_parser(verbs: dict[tuple[str, ...], str]) -> argparse.ArgumentParser:
+    """The parser of `cls` with the given verbs."""
     from cls import __version__
 
     parser = argparse.ArgumentParser(
         prog="cls", description="From an annotation service to a served, versioned classifier of people's attributes."
     )
     parser.add_argument("--version", action="version", version=f"cls {__version__}")
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    top = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
-    for words, place in VERBS.items():
+    for words, place in verbs.items():
         command = _command(place)
-        target = verbs
+        target = top
         if len(words) == 2:
             if words[0] not in groups:
-                group = verbs.add_parser(words[0], help=_GROUPS[words[0]], description=_GROUPS[words[0]])
+                group = top.add_parser(words[0], help=_GROUPS[words[0]], description=_GROUPS[words[0]])
                 groups[words[0]] = group.add_subparsers(title="verbs", metavar="VERB", required=True)
             target = groups[words[0]]
         verb = target.add_parser(words[-1], help=command.summary, description=command.summary)
@@ -73,7 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cls VERB ...` and returns the exit status."""
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = build_parser(_verbs_for(words)).parse_args(words)
     return run_parsed(options._command, options)
 
 
