@@ -1,1 +1,1 @@
-"""Runtimes behind one Protocol, and predictions with them."""
+"""Running a classifier on photos: runtimes behind one Protocol, whose people they look at, and the results."""

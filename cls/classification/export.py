@@ -1,0 +1,77 @@
+"""`cls export`: a trained run becomes a package that is proven to decide as the run does."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from cls.command import Command, main
+from cls.errors import UsageError
+
+if TYPE_CHECKING:
+    from cls.export.publish import Exported
+
+FORMATS = ("onnx", "trt")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `cls export`."""
+    parser.add_argument("--group", required=True, help="the group whose model is exported")
+    parser.add_argument("--run", help="name of the training run (default: the newest finished one)")
+    parser.add_argument(
+        "--formats",
+        metavar="LIST",
+        help="onnx, trt, or both with a comma; one that cannot be made here is an error"
+        " (default: onnx, and trt where there is a GPU with TensorRT)",
+    )
+    parser.add_argument("--require", choices=FORMATS, help="fail where this format cannot be made")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Exports the newest run, or the one named, of a group."""
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    asked = _formats(options.formats)
+    from cls.bottle.layout import Bottle
+    from cls.export.publish import export_run
+    from cls.training.run import newest_run
+
+    bottle = Bottle(settings)
+    chosen = newest_run(bottle, options.group, options.run)
+    required = {*(asked if options.formats else ()), *([options.require] if options.require else ())}
+    formats = [name for name in FORMATS if name in asked or name in required]
+    exported = export_run(bottle, chosen, formats, required=sorted(required))  # type: ignore[arg-type]
+    _print(exported)
+
+
+def _formats(text: str | None) -> list[str]:
+    if text is None:
+        return list(FORMATS)
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise UsageError(f"--formats: expected some of {', '.join(FORMATS)}, found '{text}'")
+    return names
+
+
+def _print(exported: Exported) -> None:
+    from cls.export.publish import FILES
+
+    meta = exported.meta
+    print(f"{meta.training.run} -> {exported.folder}")
+    for name, report in exported.reports.items():
+        print(
+            f"  {FILES[name].archive}: agrees with the trained network on {report.samples} people at batch"
+            f" {', '.join(str(batch) for batch in report.batch_sizes)}: largest difference of a probability"
+            f" {report.max_probability_difference:.1e}, {report.label_flips} of"
+            f" {report.samples * len(meta.labels) * len(report.batch_sizes)} decisions differ"
+        )
+    for name, reason in exported.not_made.items():
+        print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
+
+
+COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)
+
+if __name__ == "__main__":
+    main(COMMAND)

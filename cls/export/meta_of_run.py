@@ -1,0 +1,76 @@
+"""A training run -> the meta.json of its package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cls
+from cls.files import sha256_of_file
+from cls.package.meta import INPUT_NAME, OUTPUT_NAME, ModelMeta, parse_meta
+from cls.people.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from cls.training.run import Run
+
+
+def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
+    """What a package says of itself, still without parity reports.
+
+    Nothing in it depends on when or where the export runs: the same run gives the same text.
+
+    Args:
+        run: a finished run.
+        models: file name in the package -> the file, for its digest.
+    """
+    size = (run.preprocessing.height_px, run.preprocessing.width_px)
+    return parse_meta(
+        {
+            "schema_version": 1,
+            "group": run.group,
+            "labels": list(run.labels),
+            "thresholds": dict(zip(run.labels, run.thresholds, strict=True)),
+            "activation": "sigmoid",
+            "person": _person(run.preprocessing, run.segmentation_models),
+            "preprocessing": run.preprocessing.to_dict(),
+            "inputs": [{"name": INPUT_NAME, "datatype": "FP32", "shape": [-1, 3, *size]}],
+            "outputs": [{"name": OUTPUT_NAME, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
+            "metrics": run.metrics,
+            "parity": {},
+            "digests": {
+                "dataset": run.dataset_sha256,
+                "split": run.split_sha256,
+                "weights": run.weights_sha256,
+                "files": {name: sha256_of_file(path) for name, path in sorted(models.items())},
+            },
+            "training": {"run": run.name, "arch": run.arch, "arguments": run.args},
+            "code_version": cls.__version__,
+            "created_at": _ended_at(run),
+        },
+        where=run.folder,
+    )
+
+
+def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) -> dict[str, Any]:
+    """In words, for people who use the package without this code; the numbers stand under `preprocessing`."""
+    return {
+        "source": "outline by instance segmentation of the photo as displayed (EXIF orientation applied)",
+        "frame": (
+            "box around the outline's points (the segmentation's box where there is no outline), widened on each side"
+            f" by {preprocessing.margin_rel:g} of its longer side, rounded outwards to whole pixels, cut off at the"
+            " photo's edge"
+        ),
+        "background": (
+            "kept"
+            if preprocessing.is_background_kept
+            else "replaced by fill_rgb outside the outline, the mask blurred with a standard deviation of 1 pixel"
+        ),
+        "segmentation_models": list(segmentation_models),
+    }
+
+
+def _ended_at(run: Run) -> str:
+    ended_s = int((run.folder / "metrics.json").stat().st_mtime)
+    return datetime.fromtimestamp(ended_s, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,219 @@
+"""From a training run to a proven package in the bottle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from filelock import FileLock, Timeout
+
+from cls.bottle.layout import Bottle
+from cls.errors import ExportError
+from cls.export.meta_of_run import meta_of_run
+from cls.export.onnx import write_onnx
+from cls.export.parity import ParityReport, ParitySample, choose_samples, compare
+from cls.files import write_json_atomic, write_text_atomic
+from cls.package.archive import pack
+from cls.package.folder import atomic_folder
+from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
+from cls.package.triton_config import CONFIG_FILE_NAME, Platform, build_config
+from cls.prediction.local import TorchRuntime
+from cls.prediction.opening import open_classifier
+from cls.prediction.runtime import Classifier
+from cls.prediction.tensorrt_runtime import why_no_tensorrt
+
+if TYPE_CHECKING:
+    from cls.training.run import Run
+
+Format = Literal["onnx", "trt"]
+FORMATS: tuple[Format, ...] = ("onnx", "trt")
+REPORT_NAME = "parity_report.json"
+
+
+@dataclass(frozen=True)
+class FormatFiles:
+    """What a format's files are called, and what serves them."""
+
+    model: str
+    archive: str
+    platform: Platform
+
+
+FILES: dict[Format, FormatFiles] = {
+    "onnx": FormatFiles("model.onnx", "model_onnx.zip", "onnxruntime_onnx"),
+    "trt": FormatFiles("model.plan", "model_trt.zip", "tensorrt_plan"),
+}
+_OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (files.model, files.archive))}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        folder: the package's folder.
+        meta: its meta.json.
+        reports: format -> how it compares with the trained network.
+        not_made: format -> why it was left out.
+    """
+
+    folder: Path
+    meta: ModelMeta
+    reports: dict[Format, ParityReport]
+    not_made: dict[Format, str]
+
+
+def export_run(
+    bottle: Bottle, run: Run, formats: Sequence[Format] = FORMATS, *, required: Sequence[Format] = ()
+) -> Exported:
+    """Converts a run, proves the conversions and replaces the group's package with them.
+
+    Everything is made in a folder beside the package's; the old package stays until the new one is proven.
+
+    Args:
+        bottle: the data folder.
+        run: a finished run.
+        formats: what to make; a format this machine cannot make is left out.
+        required: formats that must not be left out.
+
+    Raises:
+        ExportError: a conversion fails, a required format cannot be made here, or another export of the group runs.
+        ParityError: a conversion disagrees with the trained network.
+    """
+    not_made = _not_made(formats)
+    for name in required:
+        if name in not_made:
+            files = FILES[name]
+            raise ExportError(
+                f"{files.model} and {files.archive} cannot be made: {not_made[name]}",
+                hint="export on a machine with an NVIDIA GPU and TensorRT, or leave out this format",
+            )
+    made = [name for name in formats if name not in not_made]
+    if not made:
+        raise ExportError(f"nothing can be made: {'; '.join(not_made.values())}", hint="add onnx to --formats")
+    folder = bottle.inference_model(run.group)
+    samples = _samples(bottle, run)
+    with _locked(folder, run.group), atomic_folder(folder) as staged:
+        _convert(run, made, staged)
+        meta = meta_of_run(run, {FILES[name].model: staged / FILES[name].model for name in made})
+        reports = _proven(bottle, run, meta, made, staged, samples, folder.parent / REPORT_NAME)
+        meta = meta.model_copy(update={"parity": {name: report.to_meta() for name, report in reports.items()}})
+        for name in made:
+            _write_archive(meta, name, staged)
+        if "onnx" not in made:
+            (staged / FILES["onnx"].model).unlink()
+        _keep_foreign(folder, staged)
+    return Exported(folder, meta, reports, not_made)
+
+
+def _not_made(formats: Sequence[Format]) -> dict[Format, str]:
+    reason = why_no_tensorrt() if "trt" in formats else None
+    return {} if reason is None else {"trt": reason}
+
+
+@contextmanager
+def _locked(folder: Path, group: str) -> Iterator[None]:
+    """Two exports of one group at a time would take each other's folders away."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / ".export.lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise ExportError(
+            f"group '{group}' is being exported by another process", where=folder, hint="wait until it is done"
+        ) from None
+
+
+def _samples(bottle: Bottle, run: Run) -> list[ParitySample]:
+    """The run's validation people whose photos are still there; its training people where it held none out.
+
+    Raises:
+        ExportError: there are none.
+    """
+    held_out = run.validation_samples()
+    samples = [ParitySample(bottle.picture(sample.path), sample.person) for sample in held_out or run.samples("train")]
+    present = [sample for sample in samples if sample.file.is_file()]
+    if not present:
+        raise ExportError(
+            f"none of the photos of run {run.name} is left to compare with",
+            where=bottle.pictures,
+            hint="load and segment the group again",
+        )
+    return choose_samples(present)
+
+
+def _convert(run: Run, formats: Sequence[Format], staged: Path) -> None:
+    """Writes the model files; the ONNX always, since the plan is built from it."""
+    onnx_path = staged / FILES["onnx"].model
+    write_onnx(run.load_network(), run.preprocessing, run.labels, onnx_path)
+    if "trt" in formats:
+        from cls.export.tensorrt import write_plan
+
+        write_plan(onnx_path, run.preprocessing, staged / FILES["trt"].model)
+
+
+def _proven(
+    bottle: Bottle,
+    run: Run,
+    meta: ModelMeta,
+    formats: Sequence[Format],
+    staged: Path,
+    samples: Sequence[ParitySample],
+    report_file: Path,
+) -> dict[Format, ParityReport]:
+    """Compares every format, opened from its zip as its users will, with the trained network; keeps the report.
+
+    Raises:
+        ParityError: one disagrees.
+    """
+    trained = classifier_of_run(run)
+    reports: dict[Format, ParityReport] = {}
+    for name in formats:
+        archive = _write_archive(meta, name, staged)
+        reports[name] = compare(trained, open_classifier(str(archive), bottle), samples)
+    write_json_atomic(
+        report_file, {"run": run.name, "formats": {name: report.to_dict() for name, report in reports.items()}}
+    )
+    for name, report in reports.items():
+        report.raise_if_refused(f"{run.name}, {FILES[name].model}", report_file)
+    return reports
+
+
+def classifier_of_run(run: Run) -> Classifier:
+    """The trained network itself, with its run's labels and thresholds."""
+    return Classifier(
+        group=run.group,
+        name=run.name,
+        labels=tuple(run.labels),
+        thresholds=tuple(run.thresholds),
+        preprocessing=run.preprocessing,
+        runtime=TorchRuntime(run.load_network()),
+        source=str(run.folder),
+    )
+
+
+def _write_archive(meta: ModelMeta, name: Format, staged: Path) -> Path:
+    """meta.json and the zip of one format."""
+    files = FILES[name]
+    write_meta(staged / META_FILE_NAME, meta)
+    config_path = staged / CONFIG_FILE_NAME
+    write_text_atomic(config_path, build_config(meta, files.platform))
+    archive = pack(staged, staged / files.archive, [files.model, META_FILE_NAME, CONFIG_FILE_NAME])
+    config_path.unlink()
+    return archive
+
+
+def _keep_foreign(folder: Path, staged: Path) -> None:
+    """Carries over what others put into the package's folder."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name in _OWN_NAMES or entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            shutil.copytree(entry, staged / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, staged / entry.name, follow_symlinks=False)

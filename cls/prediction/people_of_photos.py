@@ -1,0 +1,118 @@
+"""Who is in a photo: the pictures database where it knows, a segmentation model where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.bottle.layout import Bottle
+from cls.errors import PredictionError
+from cls.people.person import Person
+from cls.settings import REPOSITORY
+
+DEFAULT_SEGMENTER = Path("person_models") / "best.pt"
+WHOLE_CLASS = "whole photo"
+NOT_SEGMENTED = "not segmented yet: run `cls segment`, or give a model with --segmenter"
+
+
+class _Segmenter(Protocol):
+    def predict(self, images_rgb: Sequence[NDArray[np.uint8]]) -> list[list[Person]]: ...
+
+
+@dataclass
+class PeopleFinder:
+    """Finds the people of photos. Made by `people_finder`.
+
+    Attributes:
+        known: people by file, for the photos that the pictures database knows.
+        segmenter: looks at the other photos; None when there is none.
+        is_whole: every photo is one person, whole.
+    """
+
+    known: dict[Path, tuple[Person, ...]]
+    segmenter: _Segmenter | None
+    is_whole: bool = False
+
+    def find(self, files: Sequence[Path], images_rgb: Sequence[NDArray[np.uint8]]) -> list[tuple[Person, ...] | None]:
+        """The people of each photo; None where nobody can say.
+
+        Args:
+            files: the photos' files.
+            images_rgb: the same photos as displayed, uint8 (height, width, 3).
+        """
+        if self.is_whole:
+            return [(whole_photo(image),) for image in images_rgb]
+        found: list[tuple[Person, ...] | None] = [self.known.get(file) for file in files]
+        unknown = [number for number, people in enumerate(found) if people is None]
+        if unknown and self.segmenter is not None:
+            answers = self.segmenter.predict([images_rgb[number] for number in unknown])
+            for number, people in zip(unknown, answers, strict=True):
+                found[number] = tuple(people)
+        return found
+
+
+def people_finder(
+    bottle: Bottle, files: Sequence[Path], *, segmenter_path: Path | None = None, is_whole: bool = False
+) -> PeopleFinder:
+    """Looks up what is known of the photos and loads a segmentation model when some are unknown.
+
+    Args:
+        bottle: the data folder; its database is asked about photos that lie in its pool, and about no others.
+        files: the photos.
+        segmenter_path: the segmentation model; `person_models/best.pt` when not given, if that is there.
+        is_whole: every photo is one person, whole; nothing is looked up.
+
+    Raises:
+        PredictionError: no photo's people are known, and there is no segmentation model.
+        SegmentationError: the segmentation model cannot be loaded.
+        DatabaseError: the pictures database cannot be used.
+    """
+    if is_whole:
+        return PeopleFinder({}, None, is_whole=True)
+    known = known_people(bottle, files)
+    if segmenter_path is None and len(known) == len(files):
+        return PeopleFinder(known, None)
+    path = segmenter_path or _default_segmenter()
+    if path is None and not known:
+        raise PredictionError(
+            f"it is not known who is in the {len(files)} photos, and there is no segmentation model",
+            where=DEFAULT_SEGMENTER,
+            hint="fetch one there, give one with --segmenter, run `cls segment`, or take whole photos with --whole",
+        )
+    if path is None:
+        return PeopleFinder(known, None)
+    from cls.segmentation.segmenter import load_segmenter
+
+    return PeopleFinder(known, load_segmenter(path, people_classes=bottle.settings.people_classes))
+
+
+def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Person, ...]]:
+    """What the pictures database knows of the photos that lie in the bottle's pool."""
+    pool = bottle.pictures.resolve()
+    pooled = {file.name: file for file in files if file.parent.resolve() == pool}
+    if not pooled:
+        return {}
+    from cls.pictures.database import PicturesDatabase
+
+    with PicturesDatabase.open(bottle.database_url) as database:
+        records = database.records(pooled)
+    return {pooled[name]: record.people for name, record in records.items() if record.people is not None}
+
+
+def whole_photo(image_rgb: NDArray[np.uint8]) -> Person:
+    """A whole photo as one person."""
+    height_px, width_px = image_rgb.shape[:2]
+    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
+    return Person(WHOLE_CLASS, 1.0, (0.0, 0.0, float(width_px), float(height_px)), (frame,))
+
+
+def _default_segmenter() -> Path | None:
+    for folder in (Path.cwd(), REPOSITORY):
+        if (folder / DEFAULT_SEGMENTER).is_file():
+            return folder / DEFAULT_SEGMENTER
+    return None
