@@ -19,9 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the demonstration and prints what was made and where."""
+    from cls.demo.outcome import summary_lines
     from cls.demo.page import write_page
     from cls.demo.plan import plan_demo
-    from cls.demo.summary import summary_lines
     from cls.demo.walk import walk
 
     plan = plan_demo(

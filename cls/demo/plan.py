@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,11 +109,3 @@ def _groups_of(source: Path) -> str:
     except (OSError, ValueError):
         return ""
     return f" (there are: {', '.join(names)})"
-
-
-def count_rows(file: Path) -> int:
-    """Rows of a CSV file, its header left out; 0 when there is no file."""
-    if not file.exists():
-        return 0
-    with file.open(newline="") as stream:
-        return sum(1 for _ in csv.DictReader(stream))

@@ -74,7 +74,10 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     package = bottle.inference_model(plan.group)
     archive = package / "model_onnx.zip"
     export = Step(
-        "export", "Convert it, and prove the conversion", _script("export", *group), products=(archive, package / "meta.json")
+        "export",
+        "Convert it, and prove the conversion",
+        _script("export", *group),
+        products=(archive, package / "meta.json"),
     )
     walker.run(export, inputs=fingerprint([run / "metrics.json"]))
     version = _publish(walker, ports, archive)
@@ -85,7 +88,15 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
         "predict",
         "Have new photos classified by the served model",
         _script(
-            "inference", "--source", _short(new_photos), "--model", served, "--segmenter", model_path, "--out", _short(out)
+            "inference",
+            "--source",
+            _short(new_photos),
+            "--model",
+            served,
+            "--segmenter",
+            model_path,
+            "--out",
+            _short(out),
         ),
     )
     walker.run(predict)
@@ -154,7 +165,9 @@ def _services(plan: DemoPlan, ports: Ports, environment: Mapping[str, str]) -> I
     print(f"files over SSH {ports.ssh}, inference {ports.inference}", flush=True)
     with (
         service("collector", collector, [ports.collector], logs / "collector.log", environment),
-        service("model storage", storage, [ports.storage, ports.ssh, ports.inference], logs / "storage.log", environment),
+        service(
+            "model storage", storage, [ports.storage, ports.ssh, ports.inference], logs / "storage.log", environment
+        ),
     ):
         yield
 

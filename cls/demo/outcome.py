@@ -1,0 +1,71 @@
+"""What a finished demonstration has to show: its numbers, its products, its last lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cls.bottle.dataset_file import read_dataset
+from cls.demo.walk import Walk
+from cls.files import read_json, safe_name
+
+
+def validation_metrics(walk: Walk) -> dict[str, Any]:
+    """The macro means of the run's validation metrics: f1, ap, base_rate, ..."""
+    macro: dict[str, Any] = read_json(walk.run / "metrics.json")["valid"]["macro"]
+    return macro
+
+
+def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
+    """Value and name of what counts, in the order of reading."""
+    dataset = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group)
+    macro = validation_metrics(walk)
+    picsets = len({row.picset for row in dataset.rows})
+    spent_s = sum(result.seconds for result in walk.results)
+    return [
+        (f"{len(dataset.rows):,}", f"photos in {picsets:,} picsets"),
+        (str(len(dataset.labels)), "labels"),
+        (_two(macro["f1"]), "F1, mean over labels, picsets never seen"),
+        (_two(macro["ap"]), f"mean average precision (base rate {_two(macro['base_rate'])})"),
+        (walk.version, "served version"),
+        (f"{spent_s / 60:.1f} min", "for all stages"),
+    ]
+
+
+def _two(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def products(walk: Walk) -> list[tuple[str, Path]]:
+    """What was made, and where."""
+    bottle, plan = walk.bottle, walk.plan
+    package = bottle.inference_model(plan.group)
+    return [
+        ("photos, as loaded from the collector", bottle.pictures),
+        ("labelled dataset", bottle.dataset_file(plan.group)),
+        ("who is where in each photo", bottle.root / "pictures.sqlite"),
+        ("training run", walk.run),
+        ("its report", walk.run / "report.html"),
+        ("converted model and its proof", package / "meta.json"),
+        ("package for the model storage", package / "model_onnx.zip"),
+        ("published model", plan.storage / "model_repository" / safe_name(plan.group)),
+        ("predictions for new photos", walk.predictions / "predictions.csv"),
+        ("predictions for the group's photos", walk.group_predictions / "predictions.csv"),
+    ]
+
+
+def summary_lines(walk: Walk, page: Path) -> list[str]:
+    """The last lines of a demonstration: what was made and where."""
+    lines = [f"{walk.plan.group} {walk.version} is published. " + "What was made:"]
+    width = max(len(what) for what, _ in products(walk))
+    lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(walk)]
+    macro = validation_metrics(walk)
+    lines.append(
+        f"On picsets never seen in training: F1 {_two(macro['f1'])}, mean average precision {_two(macro['ap'])} "
+        f"(base rate {_two(macro['base_rate'])})."
+    )
+    seconds = sum(result.seconds for result in walk.results if not result.was_done)
+    lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
+    lines.append(f"Open {page.absolute()} in a browser to see it.")
+    return lines
