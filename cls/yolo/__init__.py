@@ -1,1 +1,1 @@
-"""COCO archives to a YOLO dataset, a YOLO training, an exported segmentation model."""
+"""Training data and training of the person segmenter: COCO archives -> YOLO dataset -> training -> export."""

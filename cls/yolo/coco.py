@@ -1,0 +1,174 @@
+"""COCO instance annotations (CVAT's "COCO 1.0", and others) read once into our own types, and written back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.errors import YoloError
+from cls.people.polygons import mask_of_polygons, polygons_of_mask
+from cls.yolo.rle import mask_of_runs
+
+_PICSET_KEYS = ("picset", "picset_guid", "picsetGuid")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One annotated object.
+
+    Attributes:
+        class_name: its category.
+        polygons_xy_px: outlines of its parts, each float64 (points, 2), in pixels of the annotated picture.
+        is_crowd: the annotation says it stands for several objects (CVAT writes it for painted masks).
+    """
+
+    class_name: str
+    polygons_xy_px: tuple[NDArray[np.float64], ...]
+    is_crowd: bool = False
+
+
+@dataclass(frozen=True)
+class AnnotatedPicture:
+    """One picture of an annotation file.
+
+    Attributes:
+        file_name: as the file says it, perhaps with folders.
+        width_px: width the annotator saw.
+        height_px: height the annotator saw.
+        picset: the set of pictures it belongs to; empty when the file does not say.
+        shapes: what is annotated in it.
+    """
+
+    file_name: str
+    width_px: int
+    height_px: int
+    picset: str = ""
+    shapes: tuple[Shape, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnnotationFile:
+    """The readable content of a COCO file.
+
+    Attributes:
+        class_names: all categories, in the file's order.
+        pictures: pictures with what is annotated in each.
+        problems: annotations that could not be read and were left out, one line each.
+    """
+
+    class_names: tuple[str, ...]
+    pictures: tuple[AnnotatedPicture, ...]
+    problems: tuple[str, ...] = field(default=())
+
+
+def parse_coco(content: Any, *, where: object) -> AnnotationFile:
+    """Reads a COCO instances file's JSON.
+
+    Args:
+        content: the parsed JSON.
+        where: the file, for messages.
+
+    Raises:
+        YoloError: it is not a COCO file. A single unreadable annotation is no error; it stands in `problems`.
+    """
+    try:
+        classes = {int(row["id"]): str(row["name"]).strip() for row in content["categories"]}
+        images = {
+            int(row["id"]): AnnotatedPicture(
+                str(row["file_name"]), int(row["width"]), int(row["height"]), _picset_of(row)
+            )
+            for row in content["images"]
+        }
+        annotations = list(content["annotations"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise YoloError(
+            f"is not a COCO annotation file: {error!r}", where=where, hint="export from CVAT as 'COCO 1.0' with images"
+        ) from error
+    shapes: dict[int, list[Shape]] = defaultdict(list)
+    problems: list[str] = []
+    for number, row in enumerate(annotations):
+        try:
+            image_id = int(row["image_id"])
+            picture = images[image_id]
+            name = classes[int(row["category_id"])]
+            polygons = _polygons_of(row.get("segmentation"), picture)
+            shapes[image_id].append(Shape(name, polygons, bool(row.get("iscrowd", 0))))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            place = row.get("id", number) if isinstance(row, dict) else number
+            problems.append(f"{where}: annotation {place} is left out: {error!r}")
+    pictures = (
+        AnnotatedPicture(one.file_name, one.width_px, one.height_px, one.picset, tuple(shapes[image_id]))
+        for image_id, one in images.items()
+    )
+    return AnnotationFile(tuple(dict.fromkeys(classes.values())), tuple(pictures), tuple(problems))
+
+
+def _picset_of(row: dict[str, Any]) -> str:
+    return next((str(row[key]) for key in _PICSET_KEYS if row.get(key)), "")
+
+
+def _polygons_of(segmentation: Any, picture: AnnotatedPicture) -> tuple[NDArray[np.float64], ...]:
+    """Outlines from a list of coordinate lists, or from run lengths; cut off at the picture's edge."""
+    size_px = np.array([picture.width_px, picture.height_px], np.float64)
+    if isinstance(segmentation, dict):
+        height_px, width_px = (int(side) for side in segmentation["size"])
+        if (width_px, height_px) != (picture.width_px, picture.height_px):
+            raise ValueError(f"a mask of {width_px}x{height_px} in a picture of {picture.width_px}x{picture.height_px}")
+        mask = mask_of_runs(segmentation["counts"], height_px, width_px)
+        polygons = [polygon * size_px for polygon in polygons_of_mask(mask, tolerance_px=0.7, min_area_px=4)]
+    else:
+        polygons = []
+        for part in segmentation or []:
+            points = np.array(part, np.float64)
+            if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
+                raise ValueError(f"an outline of {len(points)} numbers")
+            polygons.append(np.clip(points.reshape(-1, 2), 0.0, size_px))
+    if not polygons:
+        raise ValueError("no outline")
+    return tuple(polygons)
+
+
+def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable[str]) -> dict[str, Any]:
+    """The JSON of a COCO instances file: polygons, boxes and areas in pixels, categories numbered from 1."""
+    numbers = {name: number for number, name in enumerate(class_names, start=1)}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, picture in enumerate(pictures, start=1):
+        image: dict[str, Any] = {
+            "id": image_id,
+            "file_name": picture.file_name,
+            "width": picture.width_px,
+            "height": picture.height_px,
+        }
+        images.append({**image, "picset": picture.picset} if picture.picset else image)
+        for shape in picture.shapes:
+            points = np.concatenate(shape.polygons_xy_px)
+            corner, size = points.min(axis=0), np.ptp(points, axis=0)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": numbers[shape.class_name],
+                    "segmentation": [np.round(part, 2).reshape(-1).tolist() for part in shape.polygons_xy_px],
+                    "bbox": np.round(np.concatenate([corner, size]), 2).tolist(),
+                    "area": _area_px(shape, picture),
+                    "iscrowd": int(shape.is_crowd),
+                }
+            )
+    return {
+        "info": {"description": "people, outlined"},
+        "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()],
+        "images": images,
+        "annotations": annotations,
+    }
+
+
+def _area_px(shape: Shape, picture: AnnotatedPicture) -> float:
+    size_px = (picture.width_px, picture.height_px)
+    mask = mask_of_polygons([part / size_px for part in shape.polygons_xy_px], picture.height_px, picture.width_px)
+    return float(np.count_nonzero(mask))

@@ -1,0 +1,279 @@
+"""A COCO data set (and YOLO datasets made earlier) -> one YOLO segmentation dataset whose split cannot leak."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cls.errors import FileError, UsageError, YoloError
+from cls.files import read_json, safe_name, sha256_of_bytes, write_bytes_atomic, write_json_atomic
+from cls.people.photos import decode_photo
+from cls.progress import track
+from cls.yolo.coco import AnnotatedPicture, parse_coco
+from cls.yolo.merging import ANNOTATIONS, IMAGES
+from cls.yolo.outline import joined_outline
+from cls.yolo.splitting import PARTS, key_of_picset, key_of_picture, part_of_key
+from cls.yolo.yolo_files import ExistingDataset, Label, write_data_file, write_labels
+
+SPLIT_FILE = "split.json"
+_LOGGER = logging.getLogger("cls.yolo")
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """What goes into a dataset.
+
+    Attributes:
+        val_share: fraction kept for validation.
+        class_names: classes wanted, in the order of their numbers; all, sorted, when empty.
+    """
+
+    val_share: float = 0.15
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.val_share < 1:
+            raise UsageError(f"a validation share of {self.val_share} cannot be used", hint="give one such as 0.15")
+
+
+@dataclass
+class DatasetReport:
+    """What a dataset holds.
+
+    Attributes:
+        pictures: pictures by part.
+        people: outlines by part and class.
+        duplicates: pictures that an existing dataset holds too; they stay in its part, with the new outlines.
+        problems: pictures left out, with the reason.
+    """
+
+    pictures: Counter[str] = field(default_factory=Counter)
+    people: dict[str, Counter[str]] = field(default_factory=lambda: {part: Counter() for part in PARTS})
+    duplicates: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The report for a reader, one statement a line."""
+        lines = []
+        for part in PARTS:
+            outlined = ", ".join(f"{count} {name}" for name, count in sorted(self.people[part].items())) or "nobody"
+            lines.append(f"{part}: {self.pictures[part]} pictures, outlined: {outlined}")
+        if self.duplicates:
+            lines.append(f"{len(self.duplicates)} pictures were in an existing dataset already and stay in its part")
+        if self.problems:
+            lines.append(f"{len(self.problems)} pictures left out, e.g. {self.problems[0]}")
+        return lines
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A picture on its way into the dataset."""
+
+    name: str
+    content: bytes
+    key: str
+    labels: tuple[Label, ...]
+    part: str | None  # given by the dataset it comes from; None: to be decided
+
+
+def create_dataset(
+    source: Path, destination: Path, existing: Sequence[ExistingDataset], config: DatasetConfig
+) -> DatasetReport:
+    """Writes images/, labels/, split.json and, last, data.yaml.
+
+    Every picture of one picset goes to one part, and so do copies of one picture where the picset is unknown. The part
+    is drawn from the picset's name (or the picture's look), so adding pictures moves none. Pictures of existing
+    datasets stay in their part; where a picset of them is met again, it follows.
+
+    Args:
+        source: folder with images/ and annotations/instances_default.json, as `parse_archives` writes it.
+        destination: folder to write; one this command wrote before is brought up to date.
+        existing: datasets to merge, their classes by name.
+        config: share of validation, classes.
+
+    Raises:
+        YoloError: the source is not such a folder, the destination holds something else, or a part stays empty.
+    """
+    annotations = parse_coco(read_json(_annotations_of(source)), where=source / ANNOTATIONS)
+    _check_destination(destination, existing)
+    found = {*annotations.class_names, *(name for dataset in existing for name in dataset.class_names)}
+    class_names = config.class_names or tuple(sorted(found))
+    unknown = [name for name in class_names if name not in found]
+    if unknown:
+        raise YoloError(
+            f"there are no classes {', '.join(unknown)}", where=source, hint=f"there are {', '.join(sorted(found))}"
+        )
+    writer = _Writer(destination, class_names, config.val_share)
+    (destination / "data.yaml").unlink(missing_ok=True)  # an unfinished dataset cannot be trained on
+    write_json_atomic(destination / SPLIT_FILE, {})
+    writer.report.problems.extend(annotations.problems)
+    for entry in _entries_of_existing(existing):
+        writer.take(entry)
+    if existing:
+        writer.follow(source, annotations.pictures)
+    for picture in track(annotations.pictures, "pictures written"):
+        new = _entry_of_picture(source, picture, writer.report)
+        if new is not None:
+            writer.take(new)
+    return writer.finish()
+
+
+def _annotations_of(source: Path) -> Path:
+    path = source / ANNOTATIONS
+    if not path.is_file():
+        raise YoloError("there are no annotations", where=path, hint="make them with parse_archives.py")
+    return path
+
+
+def _check_destination(destination: Path, existing: Sequence[ExistingDataset]) -> None:
+    """Refuses a folder that holds something this command did not write, or that is to be merged into itself."""
+    if any(dataset.folder.resolve() == destination.resolve() for dataset in existing):
+        raise YoloError("is also an existing dataset", where=destination, hint="give a new folder as --dst_dir")
+    if destination.is_dir() and any(destination.iterdir()) and not (destination / SPLIT_FILE).is_file():
+        raise YoloError(
+            "is not empty and was not written by this command", where=destination, hint="give a new folder as --dst_dir"
+        )
+
+
+def _entries_of_existing(datasets: Sequence[ExistingDataset]) -> Iterator[_Entry]:
+    for dataset in datasets:
+        keys = _keys_of_existing(dataset.folder / SPLIT_FILE)
+        for part in PARTS:
+            for path in dataset.pictures(part):
+                content = path.read_bytes()
+                key = keys.get(path.name) or key_of_picture("", decode_photo(content, where=path))
+                yield _Entry(path.name, content, key, tuple(dataset.labels(path)), part)
+
+
+def _keys_of_existing(path: Path) -> dict[str, str]:
+    """What decided about each picture of a dataset that this command wrote; nothing for other tools' datasets."""
+    split = read_json(path) if path.is_file() else {}
+    return {name: str(entry["key"]) for name, entry in split.items() if isinstance(entry, dict) and "key" in entry}
+
+
+def _entry_of_picture(source: Path, picture: AnnotatedPicture, report: DatasetReport) -> _Entry | None:
+    """A picture of the COCO file, or None when its file cannot be used (it goes into the report)."""
+    try:
+        content = _read_picture(source, picture)
+        image = decode_photo(content)
+    except FileError as error:
+        report.problems.append(f"{picture.file_name}: {error.what}")
+        return None
+    if image.shape[:2] != (picture.height_px, picture.width_px):
+        is_px, said_px = f"{image.shape[1]}x{image.shape[0]}", f"{picture.width_px}x{picture.height_px}"
+        report.problems.append(f"{picture.file_name}: is {is_px}, annotated as {said_px}")
+        return None
+    size_px = (picture.width_px, picture.height_px)
+    labels = tuple(
+        Label(shape.class_name, joined_outline([part / size_px for part in shape.polygons_xy_px]))
+        for shape in picture.shapes
+    )
+    return _Entry(Path(picture.file_name).name, content, key_of_picture(picture.picset, image), labels, None)
+
+
+def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
+    """The bytes of a picture of the COCO file.
+
+    Raises:
+        FileError: it is not there, or its name leads out of the folder.
+    """
+    path = source / IMAGES / picture.file_name
+    if not path.resolve().is_relative_to((source / IMAGES).resolve()):
+        raise FileError("leaves the folder of images")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot be read: {error.strerror}") from error
+
+
+class _Writer:
+    """Writes entries into parts; knows which pictures and names are there."""
+
+    def __init__(self, folder: Path, class_names: Sequence[str], val_share: float) -> None:
+        self.report = DatasetReport()
+        self._folder = folder
+        self._class_names = class_names
+        self._val_share = val_share
+        self._parts_of_keys: dict[str, str] = {}
+        self._taken: dict[str, tuple[str, str]] = {}  # digest -> part, name
+        self._digest_of_name: dict[str, str] = {}
+        self._split: dict[str, dict[str, Any]] = {}
+
+    def follow(self, source: Path, pictures: Sequence[AnnotatedPicture]) -> None:
+        """Puts each picset one picture of which is in an existing dataset into that picture's part."""
+        for picture in pictures:
+            if picture.picset:
+                with suppress(FileError):  # told when the picture's turn comes
+                    taken = self._taken.get(sha256_of_bytes(_read_picture(source, picture)))
+                    if taken is not None:
+                        self._parts_of_keys.setdefault(key_of_picset(picture.picset), taken[0])
+
+    def take(self, entry: _Entry) -> None:
+        """Writes a picture and its labels into its part."""
+        digest = sha256_of_bytes(entry.content)
+        part = entry.part or self._parts_of_keys.get(entry.key) or part_of_key(entry.key, val_share=self._val_share)
+        if digest in self._taken:
+            part, name = self._taken[digest]
+            self.report.duplicates.append(name)
+            self._count(part, self._split[name].pop("labels"), -1)
+        else:
+            name = self._new_name(entry.name, digest)
+            self._taken[digest] = (part, name)
+            self.report.pictures[part] += 1
+            _write_once(self._folder / "images" / part / name, entry.content)
+        self._parts_of_keys.setdefault(entry.key, part)
+        labels = [label for label in entry.labels if label.class_name in self._class_names]
+        write_labels(self._folder / "labels" / part / f"{Path(name).stem}.txt", labels, self._class_names)
+        names = [label.class_name for label in labels]
+        self._split[name] = {"part": part, "key": entry.key, "sha256": digest, "labels": names}
+        self._count(part, names, 1)
+
+    def _count(self, part: str, names: Sequence[str], step: int) -> None:
+        for name in names:
+            self.report.people[part][name] += step
+
+    def _new_name(self, name: str, digest: str) -> str:
+        """The picture's name, with a piece of its digest where another one has its stem (so its label file)."""
+        path = Path(safe_name(name))
+        if self._digest_of_name.setdefault(path.stem.lower(), digest) == digest:
+            return path.name
+        return f"{path.stem}_{digest[:8]}{path.suffix}"
+
+    def finish(self) -> DatasetReport:
+        """Removes what an earlier run left in another part, and writes split.json and data.yaml.
+
+        Raises:
+            YoloError: a part is empty.
+        """
+        empty = [part for part in PARTS if not self.report.pictures[part]]
+        if empty:
+            raise YoloError(
+                f"the {' and the '.join(empty)} part is empty",
+                where=self._folder,
+                hint="more picsets are needed, or another --val_share",
+            )
+        removed = 0
+        for part in PARTS:
+            kept = {name for name, entry in self._split.items() if entry["part"] == part}
+            stems = {f"{Path(name).stem}.txt" for name in kept}
+            for folder, names in (("images", kept), ("labels", stems)):
+                for path in (self._folder / folder / part).iterdir():
+                    if path.name not in names:
+                        path.unlink()
+                        removed += 1
+        if removed:
+            _LOGGER.info("%d files of an earlier run removed from %s", removed, self._folder)
+        write_json_atomic(self._folder / SPLIT_FILE, dict(sorted(self._split.items())), indent=1)
+        write_data_file(self._folder, self._class_names)
+        return self.report
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Writes a picture unless the same bytes are there already."""
+    if not (path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content):
+        write_bytes_atomic(path, content)

@@ -1,0 +1,215 @@
+"""Many annotation archives -> one folder of pictures and one COCO file, every picture once."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cls.errors import FileError, YoloError
+from cls.files import (
+    safe_name,
+    sha256_of_bytes,
+    sha256_of_file,
+    write_bytes_atomic,
+    write_json_atomic,
+    write_text_atomic,
+)
+from cls.progress import progress
+from cls.yolo.archives import Archive
+from cls.yolo.coco import AnnotatedPicture, Shape, coco_of_pictures
+from cls.yolo.displayed import DisplayedPicture, as_displayed
+
+ANNOTATIONS = Path("annotations/instances_default.json")
+IMAGES = Path("images")
+
+
+@dataclass
+class MergeReport:
+    """What became of the archives' pictures.
+
+    Attributes:
+        archives: how many were read.
+        pictures: pictures written.
+        empty: pictures without a single annotation: backgrounds.
+        shapes: annotated objects, by class.
+        crowds: objects marked as a crowd (painted masks); each was taken as one object.
+        turned: pictures turned upright.
+        duplicates: pictures found more than once, and the archive whose annotation counts.
+        problems: pictures and annotations left out, with the reason.
+    """
+
+    archives: int = 0
+    pictures: int = 0
+    empty: int = 0
+    shapes: Counter[str] = field(default_factory=Counter)
+    crowds: int = 0
+    turned: int = 0
+    duplicates: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the report file."""
+        return {**vars(self), "shapes": dict(sorted(self.shapes.items()))}
+
+    def lines(self) -> list[str]:
+        """The report for a reader, one statement a line."""
+        by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.shapes.items())) or "none"
+        lines = [
+            f"{self.pictures} pictures from {self.archives} archives, {self.empty} of them without people",
+            f"outlined: {by_class}",
+        ]
+        if self.crowds:
+            lines.append(f"{self.crowds} outlines are marked as a crowd (painted masks); each is taken as one person")
+        if self.turned:
+            lines.append(f"{self.turned} pictures turned upright")
+        if self.duplicates:
+            lines.append(f"{len(self.duplicates)} pictures stood in several archives and are kept once")
+        if self.problems:
+            lines.append(f"{len(self.problems)} pictures or outlines left out, e.g. {self.problems[0]}")
+        return lines
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """A picture that is written, and the archive's picture its annotation comes from."""
+
+    origin: str
+    picture: AnnotatedPicture
+
+
+def merge_archives(archives: Sequence[Archive], output: Path, *, is_empty_kept: bool = True) -> MergeReport:
+    """Writes `images/`, `annotations/instances_default.json` and `report.json`; the annotations come last.
+
+    A picture is known by its bytes: one that stands in several archives is written once, with the annotation of the
+    last archive (by name) that has one. Different pictures of one name get a piece of their digest into it. Pictures
+    are written as displayed, without EXIF orientation.
+
+    Args:
+        archives: checked archives, in the order that decides between annotations.
+        output: the folder to write.
+        is_empty_kept: keep pictures without annotations as backgrounds.
+
+    Raises:
+        YoloError: no picture is left.
+        FileError: a file cannot be written.
+    """
+    merger = _Merger(output, MergeReport(archives=len(archives)))
+    total = sum(len(file.pictures) for archive in archives for file in archive.files.values())
+    class_names: set[str] = set()
+    with progress("pictures unpacked", total) as ticker:
+        for archive in archives:
+            with zipfile.ZipFile(archive.path) as opened:
+                for root, file in archive.files.items():
+                    class_names.update(file.class_names)
+                    merger.report.problems.extend(file.problems)
+                    for picture in file.pictures:
+                        if picture.shapes or is_empty_kept:
+                            merger.take(archive, opened, root, picture)
+                        ticker.advance()
+    report = merger.finish()
+    write_json_atomic(output / "report.json", report.to_dict())
+    content = coco_of_pictures(merger.pictures(), sorted(class_names))
+    write_text_atomic(output / ANNOTATIONS, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+    return report
+
+
+class _Merger:
+    """Takes pictures one after the other; knows which bytes and which names are taken."""
+
+    def __init__(self, output: Path, report: MergeReport) -> None:
+        self.report = report
+        self._output = output
+        self._by_digest: dict[str, _Taken] = {}
+        self._names: set[str] = set()
+
+    def pictures(self) -> list[AnnotatedPicture]:
+        """What was taken, by name."""
+        return sorted((one.picture for one in self._by_digest.values()), key=lambda picture: picture.file_name)
+
+    def take(self, archive: Archive, opened: zipfile.ZipFile, root: str, picture: AnnotatedPicture) -> None:
+        """Writes one picture of an archive, or joins it to the same one of an earlier archive."""
+        origin = f"{archive.path.name}!{picture.file_name}"
+        member = archive.member_of(root, picture.file_name)
+        if member is None:
+            self.report.problems.append(f"{origin}: the archive does not hold this picture")
+            return
+        try:
+            content = archive.read(opened, member)
+            displayed = as_displayed(content)
+            shapes = _shapes_as_displayed(picture, displayed)
+        except (FileError, YoloError) as error:
+            self.report.problems.append(f"{origin}: {error.what}")
+            return
+        digest = sha256_of_bytes(content)
+        if digest in self._by_digest:
+            self._join(digest, origin, replace(picture, shapes=shapes))
+            return
+        name = self._new_name(picture.file_name, displayed.suffix, digest)
+        _write_picture(self._output / IMAGES / name, displayed.content)
+        self.report.turned += displayed.content is not content
+        whole = AnnotatedPicture(name, displayed.width_px, displayed.height_px, picture.picset, shapes)
+        self._by_digest[digest] = _Taken(origin, whole)
+
+    def _join(self, digest: str, origin: str, picture: AnnotatedPicture) -> None:
+        """The same picture again: the later annotation counts, unless it is empty."""
+        before = self._by_digest[digest]
+        is_newer = bool(picture.shapes) or not before.picture.shapes
+        counts = origin if is_newer else before.origin
+        self.report.duplicates.append(f"{before.origin} and {origin}: the annotation of {counts}")
+        if is_newer:
+            picset = picture.picset or before.picture.picset
+            self._by_digest[digest] = _Taken(origin, replace(before.picture, shapes=picture.shapes, picset=picset))
+
+    def _new_name(self, file_name: str, suffix: str, digest: str) -> str:
+        """The last part of a name, made safe; with a piece of the digest where another picture has the name."""
+        stem = safe_name(PurePosixPath(file_name.replace("\\", "/")).stem or "picture")
+        old_suffix = PurePosixPath(file_name).suffix
+        suffix = old_suffix if old_suffix.lower().replace(".jpeg", ".jpg") == suffix else suffix
+        name = f"{stem}{suffix}"
+        if name.lower() in self._names:
+            name = f"{stem}_{digest[:8]}{suffix}"
+        self._names.add(name.lower())
+        return name
+
+    def finish(self) -> MergeReport:
+        """The report with its counts.
+
+        Raises:
+            YoloError: no picture was taken.
+        """
+        report, pictures = self.report, self.pictures()
+        if not pictures:
+            reason = f"; the first: {report.problems[0]}" if report.problems else ""
+            raise YoloError(f"no picture of the {report.archives} archives can be used{reason}")
+        report.pictures = len(pictures)
+        report.empty = sum(not picture.shapes for picture in pictures)
+        report.shapes.update(shape.class_name for picture in pictures for shape in picture.shapes)
+        report.crowds = sum(shape.is_crowd for picture in pictures for shape in picture.shapes)
+        return report
+
+
+def _write_picture(path: Path, content: bytes) -> None:
+    """Writes a picture unless it is there already, as it is when the command is repeated."""
+    if not (
+        path.is_file() and path.stat().st_size == len(content) and sha256_of_file(path) == sha256_of_bytes(content)
+    ):
+        write_bytes_atomic(path, content)
+
+
+def _shapes_as_displayed(picture: AnnotatedPicture, displayed: DisplayedPicture) -> tuple[Shape, ...]:
+    """The shapes of a picture in pixels of the displayed one."""
+    return tuple(
+        replace(
+            shape,
+            polygons_xy_px=tuple(
+                displayed.points_as_displayed(part, picture.width_px, picture.height_px)
+                for part in shape.polygons_xy_px
+            ),
+        )
+        for shape in picture.shapes
+    )

@@ -1,0 +1,42 @@
+"""Which part of a dataset a picture belongs to: decided by the picture alone, so that it never changes its part."""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+TRAIN, VAL = "train", "val"
+PARTS = (TRAIN, VAL)
+
+
+def key_of_picset(picset: str) -> str:
+    """What decides about every picture of a picset."""
+    return f"picset {picset}"
+
+
+def key_of_picture(picset: str, image_rgb: NDArray[np.uint8]) -> str:
+    """What decides about a picture: its picset, or its look where the picset is unknown.
+
+    The look is a difference hash: 64 comparisons of neighbouring brightnesses on a 9x8 thumbnail. Copies of a picture
+    that were scaled or compressed again have the same one, and so the same part.
+    """
+    if picset:
+        return key_of_picset(picset)
+    grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+    bits = np.packbits(small[:, 1:] > small[:, :-1])
+    return f"look {bits.tobytes().hex()}"
+
+
+def part_of_key(key: str, *, val_share: float) -> str:
+    """`train` or `val`: a number drawn from the key's digest, compared with the share.
+
+    Args:
+        key: from `key_of_picture`.
+        val_share: fraction of all keys that is kept for validation, 0 to 1.
+    """
+    drawn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+    return VAL if drawn < val_share else TRAIN
