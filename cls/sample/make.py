@@ -222,7 +222,13 @@ def coco(plan: Plan, annotations: dict[int, list[dict[str, Any]]], indices: rang
     config = plan.config
     readable = [index for index in indices if index not in plan.corrupt]
     images = [
-        {"id": index + 1, "width": config.width_px, "height": config.height_px, "file_name": plan.file_name(index)}
+        {
+            "id": index + 1,
+            "width": config.width_px,
+            "height": config.height_px,
+            "file_name": plan.file_name(index),
+            "picset": plan.guid(plan.picset_of(index)),
+        }
         for index in readable
     ]
     entries = [{"image_id": index + 1, **entry} for index in readable for entry in annotations[index]]
