@@ -1,0 +1,257 @@
+"""The storage service's HTTP interface, port 8300."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.exceptions import HTTPException
+
+from cls import __version__
+from cls.errors import ClsError
+from cls.model_storage.refusal import RefusedError
+from cls.model_storage.storage import ModelStorage, Published
+from cls.model_storage.uploads import Upload, receive_upload
+
+OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health")
+_DOCS_FILE = Path(__file__).with_name("docs.html")
+_log = logging.getLogger("cls.model_storage")
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """What the interface needs to know of the service around it.
+
+    Attributes:
+        max_upload_bytes: how big an uploaded zip may be.
+        inference_url: address of the inference server, with `{host}` for the name the client used for this service.
+        engine: what the inference server is.
+    """
+
+    max_upload_bytes: int
+    inference_url: str
+    engine: str
+
+
+def build_app(storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> FastAPI:
+    """The application on the storage port.
+
+    Args:
+        storage: does the work.
+        options: the service around it.
+        pool: threads uploads are written, checked and published in.
+    """
+    app = FastAPI(
+        title="CLS model storage",
+        version=__version__,
+        description="Keeps published models, versions them, and chooses what the inference server serves.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_pages(app)
+    _add_uploads(app, storage, options, pool)
+    _add_versions(app, storage, options)
+    _add_serving(app, storage)
+    app.add_exception_handler(RefusedError, _answer_refusal)
+    app.add_exception_handler(ClsError, _answer_fault)
+    app.add_exception_handler(RequestValidationError, _answer_validation)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_unexpected)
+    return app
+
+
+def _add_pages(app: FastAPI) -> None:
+    page = _DOCS_FILE.read_text(encoding="utf-8")
+
+    @app.get("/docs", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(page)
+
+    @app.get("/health", tags=["service"], summary="Is the service up?")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+
+def _form_schema(file_field: str, **fields: dict[str, Any]) -> dict[str, Any]:
+    """The part of the OpenAPI document that describes a streamed form."""
+    properties = {file_field: {"type": "string", "format": "binary", "description": "the package, a zip"}, **fields}
+    required = [name for name, field in properties.items() if not field.pop("optional", False)]
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> None:
+    async def publish(request: Request, file_field: str, work: Callable[[Upload], Published]) -> Published:
+        repository = storage.repository
+        stage = repository.new_stage()
+        try:
+            upload = await receive_upload(
+                request,
+                stage / "upload.zip",
+                file_field=file_field,
+                limit_bytes=options.max_upload_bytes,
+                free_bytes=repository.free_bytes(),
+                pool=pool,
+            )
+        except BaseException:
+            repository.drop_stage(stage)
+            raise
+
+        def work_and_clean() -> Published:
+            # From here on the thread owns the stage: it goes on when the sender goes away or the service is stopped.
+            try:
+                return work(upload)
+            finally:
+                repository.drop_stage(stage)
+
+        return await asyncio.get_running_loop().run_in_executor(pool, work_and_clean)
+
+    name_field = {"type": "string", "description": "name of the model's folder"}
+
+    @app.post(
+        "/upload_new_version/",
+        tags=["publish"],
+        summary="Publish a package under a semantic version and serve it",
+        openapi_extra=_form_schema(
+            "src_file", model_name=name_field, model_version={"type": "string", "description": "such as 0.0.2"}
+        ),
+    )
+    async def upload_new_version(request: Request) -> dict[str, str]:
+        def work(upload: Upload) -> Published:
+            name, version = _field(upload, "model_name"), _field(upload, "model_version")
+            return storage.publish(upload.path, upload.sha256, name, version)
+
+        return {"version": str((await publish(request, "src_file", work)).version)}
+
+    @app.post(
+        "/upload_model",
+        tags=["publish"],
+        summary="The older upload: publish a package as a numbered version and serve it",
+        openapi_extra=_form_schema(
+            "file",
+            model_name=name_field,
+            version={"type": "integer", "description": "number of the version folder; the next one", "optional": True},
+        ),
+    )
+    async def upload_model(request: Request) -> dict[str, str]:
+        def work(upload: Upload) -> Published:
+            name, text = _field(upload, "model_name"), upload.fields.get("version", "")
+            number = _version_number(text) if text else None
+            return storage.publish_numbered(upload.path, upload.sha256, name, number)
+
+        return {"version": str((await publish(request, "file", work)).number)}
+
+
+def _field(upload: Upload, name: str) -> str:
+    if not upload.fields.get(name):
+        raise RefusedError(422, f"the form has no {name}", hint=f"send it with -F '{name}=…'")
+    return upload.fields[name]
+
+
+def _version_number(text: str) -> int:
+    # Triton reads folder names as 64-bit numbers and leaves out those with a leading zero.
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and text[0] != "0"):
+        raise RefusedError(
+            422, f"version {text[:40]!r} is not the number of a version folder", hint="give a number from 1 on"
+        )
+    return int(text)
+
+
+def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> None:
+    @app.post("/set_semantic_version/", tags=["versions"], summary="Serve this semantic version")
+    def set_semantic_version(model_name: Annotated[str, Query()], semantic_version: Annotated[str, Query()]) -> Any:
+        return {"version": str(storage.serve_semantic(model_name, semantic_version))}
+
+    @app.get("/latest_semantic_version/{model}", tags=["versions"], summary="The highest semantic version")
+    def latest_semantic_version(model: str) -> dict[str, str]:
+        return {"latest_version": storage.latest_semantic_version(model)}
+
+    @app.get("/get_meta/{model}", tags=["versions"], summary="meta.json of the served version")
+    def get_meta(model: str) -> dict[str, Any]:
+        return storage.served_meta(model)
+
+    @app.get("/get_version/{model}", tags=["versions"], summary="Number of the served version folder")
+    def get_version(model: str) -> dict[str, str]:
+        return {"version": str(storage.served_number(model))}
+
+    @app.post("/set_version/{model}", tags=["versions"], summary="Serve this version folder")
+    def set_version(model: str, version: Annotated[str, Query()]) -> dict[str, str]:
+        return {"version": str(storage.serve_number(model, _version_number(version)))}
+
+    @app.get("/versions/{model}", tags=["versions"], summary="Every version, and where the served one answers")
+    def versions(model: str, request: Request) -> dict[str, Any]:
+        stored, served = storage.versions(model)
+        return {
+            "model": model,
+            "served": str(served),
+            "engine": options.engine,
+            "inference_url": options.inference_url.replace("{host}", _host_in_url(request)),
+            "versions": [
+                {
+                    "version": str(item.number),
+                    "semantic_version": str(item.semantic) if item.semantic else None,
+                    "sha256": item.sha256 or None,
+                }
+                for item in stored
+            ],
+        }
+
+
+def _host_in_url(request: Request) -> str:
+    host = request.url.hostname or "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _add_serving(app: FastAPI, storage: ModelStorage) -> None:
+    @app.post("/load_model/{model}", tags=["serving"], summary="Make the inference server load a model")
+    def load_model(model: str) -> dict[str, str]:
+        storage.load(model)
+        return {"model": model, "state": "READY"}
+
+    @app.post("/unload_model/{model}", tags=["serving"], summary="Make the inference server stop serving a model")
+    def unload_model(model: str) -> dict[str, str]:
+        storage.unload(model)
+        return {"model": model, "state": "UNAVAILABLE"}
+
+    @app.get("/index/", tags=["serving"], summary="What the inference server says of every model")
+    def index() -> list[dict[str, str]]:
+        return [state.to_dict() for state in storage.index()]
+
+
+def _detail(text: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": text}, status)
+
+
+async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:
+    return _detail(str(error), error.status if isinstance(error, RefusedError) else 500)
+
+
+async def _answer_fault(_: Request, error: Exception) -> JSONResponse:
+    _log.error("%s", error)
+    return _detail(str(error), 500)
+
+
+async def _answer_validation(_: Request, error: Exception) -> JSONResponse:
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    text = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in faults)
+    return _detail(text or "the request cannot be read", 422)
+
+
+async def _answer_http(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        return _detail("the request cannot be answered", 500)
+    return _detail(str(error.detail), error.status_code)
+
+
+async def _answer_unexpected(request: Request, _: Exception) -> JSONResponse:
+    _log.error("%s %s failed; see the traceback above or below", request.method, request.url.path)
+    return _detail("the service failed; its log says more", 500)

@@ -1,0 +1,218 @@
+"""Publishing from this side: sends a package to a model storage and finds out what became of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from cls.errors import StorageError
+from cls.files import sha256_of_file
+
+_CONNECT_TIMEOUT_S = 5.0
+# The answer to an upload comes when the model was checked and the inference server has loaded it.
+_ANSWER_TIMEOUT_S = 600.0
+_ATTEMPTS = 4
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+_HEALING_STATUSES = (429, 503, 504)
+_log = logging.getLogger("cls.model_storage")
+
+
+@dataclass(frozen=True)
+class PublishedVersion:
+    """What became of a publication.
+
+    Attributes:
+        version: semantic version.
+        number: its folder, which the inference server calls the version.
+        is_served: whether it is the one that answers.
+        url: where it answers.
+    """
+
+    version: str
+    number: str
+    is_served: bool
+    url: str
+
+
+class StorageClient:
+    """A model storage by its address. Use it in a `with` block.
+
+    Args:
+        url: e.g. `http://127.0.0.1:8300`.
+        token: sent as a bearer token; empty for none.
+    """
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"bearer {token}"} if token else {}
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers=headers,
+            # A proxy meant for the internet has no business between us and a storage on this machine.
+            trust_env=False,
+            timeout=httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
+        )
+
+    def __enter__(self) -> StorageClient:
+        """Enters the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def publish(self, zip_path: Path, model: str, version: str) -> PublishedVersion:
+        """Uploads a package under a semantic version; the storage serves it from then on.
+
+        When the connection is cut, the storage is asked whether the package arrived before it is sent again, so it is
+        published once.
+
+        Args:
+            zip_path: the package.
+            model: the model's folder name, as `cls.files.safe_name` makes it of a group's.
+            version: semantic version.
+
+        Raises:
+            StorageError: the storage cannot be reached, or refuses; nothing was changed there.
+        """
+        digest = sha256_of_file(zip_path)
+
+        def attempt() -> PublishedVersion:
+            with zip_path.open("rb") as stream:
+                self._answer_of(
+                    self._http.post(
+                        "/upload_new_version/",
+                        data={"model_name": model, "model_version": version},
+                        files={"src_file": (zip_path.name, stream, "application/x-zip-compressed")},
+                    )
+                )
+            return self._published(model, version)
+
+        def has_landed() -> PublishedVersion | None:
+            stored = self._versions(model)
+            if any(item["semantic_version"] == version and item["sha256"] == digest for item in stored["versions"]):
+                _log.info("the connection was cut after the storage had taken version %s", version)
+                return self._published(model, version)
+            return None
+
+        return self._with_retries(attempt, has_landed)
+
+    def latest_version(self, model: str) -> str | None:
+        """The highest semantic version of a model; None when there is none."""
+        response = self._send(lambda: self._http.get(f"/latest_semantic_version/{quote(model, safe='')}"))
+        if response.status_code == 404:
+            return None
+        return str(self._answer_of(response)["latest_version"])
+
+    def _published(self, model: str, version: str) -> PublishedVersion:
+        stored = self._versions(model)
+        numbers = [item["version"] for item in stored["versions"] if item["semantic_version"] == version]
+        if not numbers:
+            raise StorageError(f"the storage took version {version} and does not list it", where=self.url)
+        url = f"{stored['inference_url']}/v2/models/{quote(model, safe='')}"
+        return PublishedVersion(version, numbers[0], stored["served"] == numbers[0], url)
+
+    def _versions(self, model: str) -> dict[str, Any]:
+        response = self._send(lambda: self._http.get(f"/versions/{quote(model, safe='')}"))
+        if response.status_code == 404:
+            return {"versions": []}
+        return self._answer_of(response)
+
+    def _with_retries(
+        self, attempt: Callable[[], PublishedVersion], has_landed: Callable[[], PublishedVersion | None]
+    ) -> PublishedVersion:
+        """Sends until it arrives; what cannot heal is raised at once."""
+        pause_s = _FIRST_PAUSE_S
+        for number in range(1, _ATTEMPTS + 1):
+            is_last = number == _ATTEMPTS
+            try:
+                return attempt()
+            except httpx.ConnectError as error:
+                raise self._unreachable(error) from error
+            except httpx.TransportError as error:
+                reason = f"the connection was cut: {error or type(error).__name__}"
+                time.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 (spreads retries, keeps no secret)
+                landed = has_landed()
+                if landed is not None:
+                    return landed
+                if is_last:
+                    raise StorageError(
+                        f"the upload was cut off {_ATTEMPTS} times, {reason}",
+                        where=self.url,
+                        hint="see the storage's log, then run the same command again",
+                    ) from error
+            except _BusyError as busy:
+                reason = str(busy)
+                if is_last:
+                    raise StorageError(reason, where=self.url, hint="run the same command again later") from busy
+                time.sleep(busy.pause_s or pause_s * random.uniform(0.8, 1.2))  # noqa: S311
+            _log.warning("%s; sending again, attempt %d of %d", reason, number + 1, _ATTEMPTS)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _send(self, send: Callable[[], httpx.Response]) -> httpx.Response:
+        try:
+            return send()
+        except httpx.TransportError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> StorageError:
+        return StorageError(
+            f"the model storage cannot be reached: {error or type(error).__name__}",
+            where=self.url,
+            hint="start it with `cls storage serve`, or correct model_storage_url",
+        )
+
+    def _answer_of(self, response: httpx.Response) -> dict[str, Any]:
+        """The JSON of a good answer.
+
+        Raises:
+            _BusyError: the storage may answer later.
+            StorageError: it refuses, or this is not a model storage.
+        """
+        try:
+            content = response.json()
+        except ValueError:
+            content = None
+        if response.status_code in _HEALING_STATUSES:
+            raise _BusyError(f"the storage is busy: HTTP status {response.status_code}", _retry_after_s(response))
+        if response.status_code == 401:
+            raise StorageError(
+                "the model storage asks for a token",
+                where=self.url,
+                hint="set CLS_MODEL_STORAGE_TOKEN to the token it was started with",
+            )
+        if response.status_code >= 400 and isinstance(content, dict) and "detail" in content:
+            raise StorageError(f"the model storage refuses: {content['detail']}", where=self.url)
+        if response.status_code != 200 or not isinstance(content, dict):
+            raise StorageError(
+                f"answered HTTP status {response.status_code} with something that is not a model storage's answer",
+                where=self.url,
+                hint="check model_storage_url",
+            )
+        return content
+
+
+class _BusyError(Exception):
+    """The storage may take the upload later."""
+
+    def __init__(self, text: str, pause_s: float | None) -> None:
+        self.pause_s = pause_s
+        super().__init__(text)
+
+
+def _retry_after_s(response: httpx.Response) -> float | None:
+    text = response.headers.get("retry-after", "")
+    return min(float(text), _LONGEST_PAUSE_S) if text.isascii() and text.isdigit() else None

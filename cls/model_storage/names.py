@@ -1,0 +1,103 @@
+"""Which model names and which versions the storage takes, and how versions are ordered."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import total_ordering
+
+from cls.model_storage.refusal import RefusedError
+from cls.package.meta import SEMANTIC_VERSION
+
+_MAX_NAME_BYTES = 200
+_NAME = re.compile(r"(?![. -])[\w ._+=,@()\[\]!#&'%~-]+(?<![. ])")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_VERSION = re.compile(SEMANTIC_VERSION)
+
+
+def checked_model_name(name: str) -> str:
+    """The name, when it can name a folder on every system: plain text, or what `cls.files.safe_name` makes of any text.
+
+    Raises:
+        RefusedError: 422, it cannot.
+    """
+    if (
+        not name
+        or len(name.encode()) > _MAX_NAME_BYTES
+        or not name.isprintable()
+        or not _NAME.fullmatch(name)
+        or _RESERVED.match(name)
+    ):
+        raise RefusedError(
+            422,
+            f"model name {name[:80]!r} cannot name a folder",
+            hint="use letters, digits, spaces, '_', '-', '.' and '+', and write other signs as %XX, as `cls push` does",
+        )
+    return name
+
+
+@total_ordering
+class SemanticVersion:
+    """A version such as 0.0.2 or 1.0.0-rc.1, ordered as semver.org says; what follows a `+` does not count.
+
+    Args:
+        text: the version as typed.
+
+    Raises:
+        RefusedError: 422, the text is not a semantic version.
+    """
+
+    def __init__(self, text: str) -> None:
+        match = _VERSION.fullmatch(text)
+        if match is None or len(text) > 100:
+            raise RefusedError(
+                422, f"version {text[:80]!r} is not a semantic version", hint="write three numbers, such as 0.0.1"
+            )
+        self.text = text
+        self.numbers = (int(match[1]), int(match[2]), int(match[3]))
+        before_release = (match[4] or "")[1:]
+        # A release comes after everything that leads to it; numbers come before words.
+        self._key = (
+            self.numbers,
+            not before_release,
+            tuple(
+                (0, int(part), "") if part.isdigit() else (1, 0, part)
+                for part in before_release.split(".")
+                if before_release
+            ),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SemanticVersion) and self._key == other._key
+
+    def __lt__(self, other: SemanticVersion) -> bool:
+        return self._key < other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"SemanticVersion({self.text!r})"
+
+
+def readable_version(text: object) -> SemanticVersion | None:
+    """The version of a stored meta.json, or None when it has none that can be read."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return SemanticVersion(text)
+    except RefusedError:
+        return None
+
+
+def next_free_version(taken: Iterable[SemanticVersion]) -> SemanticVersion:
+    """The smallest release above all taken ones: the last number counted up."""
+    newest = max(taken, default=None)
+    if newest is None:
+        return SemanticVersion("0.0.1")
+    major, minor, patch = newest.numbers
+    is_before_release = newest < SemanticVersion(f"{major}.{minor}.{patch}")
+    return SemanticVersion(f"{major}.{minor}.{patch if is_before_release else patch + 1}")

@@ -1,0 +1,299 @@
+"""The model repository on disk: folders Triton reads, changed whole or not at all.
+
+    ROOT/model_repository/<model>/config.pbtxt       what is served: the served version's config with its number in it
+    ROOT/model_repository/<model>/<N>/               model.onnx | model.plan, meta.json, config.pbtxt as uploaded,
+                                                     upload.json (digest of the zip, time)
+    ROOT/.incoming/<random>/                         uploads on their way in; undo.json while one is being published
+    ROOT/other/                                      other files, reached by scp
+    ROOT/ssh/                                        host key, authorized_keys
+    ROOT/.lock                                       held by the one service that works on ROOT
+
+A version folder is renamed into its place, then config.pbtxt is replaced, then the engine loads. undo.json is written
+first and removed last, so whatever is found there after a crash is taken back at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from cls.errors import StorageError
+from cls.files import read_json, remove_parts, write_json_atomic, write_text_atomic
+from cls.model_storage.names import SemanticVersion, checked_model_name, readable_version
+from cls.model_storage.refusal import RefusedError
+from cls.package.meta import META_FILE_NAME, json_of_meta_text
+from cls.package.triton_config import CONFIG_FILE_NAME, parse_config, with_name, with_versions
+
+UPLOAD_FILE_NAME = "upload.json"
+_UNDO_FILE_NAME = "undo.json"
+
+_log = logging.getLogger("cls.model_storage")
+
+
+@dataclass(frozen=True)
+class StoredVersion:
+    """One version of a model.
+
+    Attributes:
+        number: name of its folder; what Triton calls the version.
+        semantic: what meta.json says; None where it says nothing readable.
+        folder: where it is.
+        sha256: digest of the zip it came in; empty for folders put there by hand.
+    """
+
+    number: int
+    semantic: SemanticVersion | None
+    folder: Path
+    sha256: str
+
+
+class ModelRepository:
+    """The repository below one root. One service at a time: `lock` it first.
+
+    Args:
+        root: made when missing.
+
+    Raises:
+        StorageError: the folders cannot be made.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.models_folder = self.root / "model_repository"
+        self.other_folder = self.root / "other"
+        self.ssh_folder = self.root / "ssh"
+        self._incoming = self.root / ".incoming"
+        self._lock = FileLock(self.root / ".lock")
+        try:
+            for folder in (self.models_folder, self.other_folder, self._incoming):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.ssh_folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the storage root cannot be used: {error.strerror}", where=root, hint="give another with --root"
+            ) from error
+
+    def lock(self) -> None:
+        """Claims the root for this process until `unlock` or the process ends.
+
+        Raises:
+            StorageError: another service works on it.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StorageError(
+                "another model storage service works on this root",
+                where=self.root,
+                hint="stop it, or give another folder with --root",
+            ) from None
+        except OSError as error:
+            raise StorageError(f"the storage root cannot be locked: {error.strerror}", where=self.root) from error
+
+    def unlock(self) -> None:
+        """Gives the root back."""
+        self._lock.release()
+
+    def recover(self) -> list[str]:
+        """Takes back publications a crash cut short and removes what killed uploads left; returns what was done."""
+        done: list[str] = []
+        for stage in sorted(self._incoming.iterdir()):
+            undo_file = stage / _UNDO_FILE_NAME
+            if undo_file.is_file():
+                undo = read_json(undo_file)
+                self._undo(stage, undo)
+                done.append(f"version folder {undo['number']} of {undo['model']}, cut off while being published")
+            else:
+                done.append("an upload cut off on its way in")
+            _remove(stage)
+        for model in self.models():
+            remove_parts(self.models_folder / model)
+        for folder, _, _ in os.walk(self.other_folder):
+            remove_parts(Path(folder))
+        return done
+
+    def new_stage(self) -> Path:
+        """An empty folder for one upload, on the same file system as the repository."""
+        stage = self._incoming / secrets.token_hex(8)
+        stage.mkdir()
+        return stage
+
+    def drop_stage(self, stage: Path) -> None:
+        """Removes the folder of an upload."""
+        _remove(stage)
+
+    def free_bytes(self) -> int:
+        """Space left for uploads."""
+        return shutil.disk_usage(self._incoming).free
+
+    def models(self) -> list[str]:
+        """Names of the models, sorted."""
+        return sorted(
+            folder.name for folder in self.models_folder.iterdir() if folder.is_dir() and folder.name[0] != "."
+        )
+
+    def folder(self, model: str) -> Path:
+        """The folder of a model there is.
+
+        Raises:
+            RefusedError: 404, there is no such model; 422, the name cannot be one.
+        """
+        folder = self.models_folder / checked_model_name(model)
+        if not folder.is_dir():
+            known = ", ".join(self.models()[:10])
+            raise RefusedError(
+                404,
+                f"there is no model {model!r}",
+                hint=f"the models are: {known}" if known else "no model was published yet: `cls push` publishes one",
+            )
+        return folder
+
+    def versions(self, model: str) -> list[StoredVersion]:
+        """The versions of a model by folder number; none for a model that is not there."""
+        folder = self.models_folder / checked_model_name(model)
+        if not folder.is_dir():
+            return []
+        numbers = sorted(int(item.name) for item in folder.iterdir() if _is_version_folder(item))
+        return [self._version(folder / str(number), number) for number in numbers]
+
+    def _version(self, folder: Path, number: int) -> StoredVersion:
+        meta: Mapping[str, Any] = {}
+        upload: Mapping[str, Any] = {}
+        # Folders put there by hand may hold anything: what cannot be read has no version, and stays as it is.
+        with suppress(StorageError, OSError, ValueError):
+            meta = json_of_meta_text((folder / META_FILE_NAME).read_bytes())
+        with suppress(OSError, ValueError):
+            upload = json.loads((folder / UPLOAD_FILE_NAME).read_text(encoding="utf-8"))
+        return StoredVersion(number, readable_version(meta.get("model_version")), folder, str(upload.get("sha256", "")))
+
+    def served_number(self, model: str) -> int:
+        """The version folder config.pbtxt asks for: the named one, else the highest.
+
+        Raises:
+            RefusedError: 404, the model is not there or has no version.
+        """
+        folder = self.folder(model)
+        numbers = [version.number for version in self.versions(model)]
+        config_text = self.config_text(model)
+        named = parse_config(config_text, folder / CONFIG_FILE_NAME).version_numbers if config_text else ()
+        served = [number for number in named if number in numbers] or numbers
+        if not served:
+            raise RefusedError(404, f"model {model!r} has no version")
+        return max(served)
+
+    def config_text(self, model: str) -> str | None:
+        """config.pbtxt of a model, None when there is none."""
+        try:
+            return (self.models_folder / model / CONFIG_FILE_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def config_serving(self, model: str, number: int) -> str:
+        """The config.pbtxt that serves one stored version: its own as uploaded, else the model's present one."""
+        own = self.models_folder / model / str(number) / CONFIG_FILE_NAME
+        text = own.read_text(encoding="utf-8") if own.is_file() else self.config_text(model)
+        if text is None:
+            raise RefusedError(
+                409,
+                f"model {model!r} has no config.pbtxt, so version folder {number} cannot be selected",
+                hint="upload it as a package",
+            )
+        return serving(text, model, number, own)
+
+    def write_config(self, model: str, text: str | None) -> None:
+        """Replaces config.pbtxt of a model; None removes it."""
+        path = self.models_folder / model / CONFIG_FILE_NAME
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            write_text_atomic(path, text)
+
+    def place(self, stage: Path, model: str, number: int, version_folder: Path, config_text: str) -> None:
+        """Moves a checked version from its stage into the repository and makes config.pbtxt ask for it.
+
+        Until `settle` is called, `take_back` or a restart undoes it.
+        """
+        target = self.models_folder / model
+        is_new = not target.exists()
+        old_config = None if is_new else self.config_text(model)
+        write_json_atomic(
+            stage / _UNDO_FILE_NAME, {"model": model, "number": number, "is_new": is_new, "config": old_config}
+        )
+        _sync_tree(version_folder)
+        if is_new:
+            whole = stage / "model"
+            whole.mkdir()
+            version_folder.rename(whole / str(number))
+            write_text_atomic(whole / CONFIG_FILE_NAME, config_text)
+            whole.rename(target)
+        else:
+            version_folder.rename(target / str(number))
+            self.write_config(model, config_text)
+        _sync(self.models_folder)
+
+    def settle(self, stage: Path) -> None:
+        """Makes a placed version final."""
+        (stage / _UNDO_FILE_NAME).unlink()
+        _sync(stage)
+
+    def take_back(self, stage: Path) -> None:
+        """Undoes `place`: the repository is as it was before."""
+        self._undo(stage, read_json(stage / _UNDO_FILE_NAME))
+        self.settle(stage)
+
+    def _undo(self, stage: Path, undo: Mapping[str, Any]) -> None:
+        folder = self.models_folder / str(undo["model"])
+        removed = stage / "removed"
+        if undo["is_new"]:
+            if folder.exists():
+                folder.rename(removed)
+        else:
+            self.write_config(str(undo["model"]), undo["config"])
+            version_folder = folder / str(undo["number"])
+            if version_folder.exists():
+                version_folder.rename(removed)
+        _sync(self.models_folder)
+
+
+def serving(config_text: str, model: str, number: int, where: object) -> str:
+    """A config.pbtxt for this model's folder that serves exactly one version."""
+    return with_versions(with_name(config_text, model, where), (number,), where)
+
+
+def _is_version_folder(item: Path) -> bool:
+    return item.name.isascii() and item.name.isdigit() and str(int(item.name)) == item.name and item.is_dir()
+
+
+def _remove(folder: Path) -> None:
+    try:
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s cannot be removed: %s", folder, error.strerror)
+
+
+def _sync(path: Path) -> None:
+    """Makes a file's content or a folder's names durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)

@@ -1,0 +1,232 @@
+"""The model storage service: starts its parts, says where they are, stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from cls.errors import StorageError, UsageError
+from cls.model_storage.access import AccessGuard, is_loopback
+from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
+from cls.model_storage.embedded import EmbeddedEngine
+from cls.model_storage.engine import EngineError, InferenceEngine
+from cls.model_storage.inference_app import build_inference_app
+from cls.model_storage.repository import ModelRepository
+from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
+from cls.model_storage.storage import ModelStorage
+from cls.model_storage.triton import TritonServer
+
+_HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
+_STOP_TIMEOUT_S = 1
+_RETRY_S = 5.0
+_log = logging.getLogger("cls.model_storage")
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """What `cls storage serve` was asked for.
+
+    Attributes:
+        root: storage root.
+        host: address all ports are bound to.
+        port: of the storage interface; 0 for any free one, here and below.
+        ssh_port: of SFTP and SCP.
+        infer_port: of the embedded engine; not used with a Triton.
+        triton_url: address of a real Triton; empty for the embedded engine.
+        token: asked of every client; empty for none.
+        max_upload_bytes: how big an uploaded zip may be.
+    """
+
+    root: Path
+    host: str
+    port: int
+    ssh_port: int
+    infer_port: int
+    triton_url: str
+    token: str
+    max_upload_bytes: int
+
+
+def run_service(options: ServiceOptions) -> None:
+    """Runs the service until SIGINT or SIGTERM.
+
+    Raises:
+        UsageError: the address needs a token and there is none.
+        StorageError: the root is in use or cannot be used, or a port is taken.
+    """
+    if not is_loopback(options.host) and not options.token:
+        raise UsageError(
+            f"other machines can reach {options.host}, and no token is set up",
+            hint="set the environment variable CLS_MODEL_STORAGE_TOKEN, or leave --host at 127.0.0.1",
+        )
+    repository = ModelRepository(options.root)
+    repository.lock()
+    try:
+        for line in repository.recover():
+            _log.warning("taken back: %s", line)
+        asyncio.run(_serve(options, repository))
+    finally:
+        repository.unlock()
+
+
+async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        upload_pool = ThreadPoolExecutor(8, "upload")
+        infer_pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "infer")
+        stack.callback(upload_pool.shutdown)
+        stack.callback(infer_pool.shutdown)
+        listener = stack.enter_context(_bound(options.host, options.port, "--port"))
+        ssh_listener = stack.enter_context(_bound(options.host, options.ssh_port, "--ssh-port"))
+        engine: InferenceEngine
+        if options.triton_url:
+            engine = TritonServer(options.triton_url)
+            inference_url = options.triton_url
+        else:
+            engine = EmbeddedEngine(repository)
+            infer_listener = stack.enter_context(_bound(options.host, options.infer_port, "--infer-port"))
+            inference_url = f"http://{{host}}:{_port(infer_listener)}"
+        stack.callback(engine.close)
+        storage = ModelStorage(repository, engine)
+        app_options = AppOptions(options.max_upload_bytes, inference_url, engine.description)
+        app = AccessGuard(
+            build_app(storage, app_options, upload_pool), token=options.token, open_paths=OPEN_PATHS, error_key="detail"
+        )
+        await _start(stack, listener, app)
+        if isinstance(engine, EmbeddedEngine):
+            inference_app = AccessGuard(
+                build_inference_app(storage, engine, infer_pool),
+                token=options.token,
+                open_paths=_HEALTH_PATHS,
+                error_key="error",
+            )
+            await _load_now(storage)
+            await _start(stack, infer_listener, inference_app)
+        else:
+            task = loop.create_task(_load_when_up(storage))
+            stack.callback(task.cancel)
+        acceptor = await serve_files(
+            ssh_listener, root=repository.root, ssh_folder=repository.ssh_folder, token=options.token
+        )
+        stack.callback(acceptor.close)
+        _say_where(options, repository, engine, _port(listener), _port(ssh_listener), inference_url)
+        await stop.wait()
+        _log.info("stopping")
+
+
+def _bound(host: str, port: int, option: str) -> socket.socket:
+    """A socket that listens, or an error that names the option to change."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StorageError(f"{host} is not an address: {error.strerror}", hint="give another with --host") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StorageError(
+                f"port {port} of {host} is in use", hint=f"stop what uses it, or give another with {option}"
+            ) from error
+        raise StorageError(
+            f"port {port} of {host} cannot be used: {error.strerror}", hint=f"give another with {option} or --host"
+        ) from error
+    return listener
+
+
+def _port(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: three servers share this process, and one place stops them all."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)
+
+
+async def _start(stack: AsyncExitStack, listener: socket.socket, app: ASGIApp) -> None:
+    """Starts an HTTP server on a bound socket, and stops it when the stack unwinds."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            timeout_graceful_shutdown=_STOP_TIMEOUT_S,
+            timeout_keep_alive=30,
+        )
+    )
+    task = asyncio.create_task(server.serve([listener]))
+
+    async def stop() -> None:
+        server.should_exit = True
+        with suppress(asyncio.CancelledError):
+            await task
+
+    stack.push_async_callback(stop)
+    while not server.started:
+        if task.done():
+            task.result()
+            raise StorageError("the HTTP server ended before it started")
+        await asyncio.sleep(0.01)
+
+
+async def _load_now(storage: ModelStorage) -> None:
+    for fault in await asyncio.to_thread(storage.load_what_is_missing):
+        _log.warning("%s", fault)
+
+
+async def _load_when_up(storage: ModelStorage) -> None:
+    """A real Triton may start after us: models are loaded as soon as it answers."""
+    is_told = False
+    while True:
+        try:
+            await _load_now(storage)
+        except EngineError as error:
+            if not is_told:
+                _log.warning("%s; asking again every %.0f s", error.line(), _RETRY_S)
+            is_told = True
+            await asyncio.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _say_where(
+    options: ServiceOptions,
+    repository: ModelRepository,
+    engine: InferenceEngine,
+    port: int,
+    ssh_port: int,
+    inference_url: str,
+) -> None:
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    has_keys = (repository.ssh_folder / AUTHORIZED_KEYS_FILE_NAME).is_file()
+    login = "password: the token" if options.token else "a key of ssh/authorized_keys" if has_keys else "no password"
+    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
+    say(f"model storage  http://{host}:{port}/docs")
+    say(f"inference      {inference_url.replace('{host}', host)}  ({engine.description})")
+    say(f"files          scp -P {ssh_port} user@{host}:/storage/other/FILE .  ({login})")
+    say(f"storage root   {options.root}")

@@ -1,0 +1,268 @@
+"""What the storage does: publish a version, choose the one that is served, tell what there is."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cls.errors import PackageError
+from cls.model_storage.checking import CheckedUpload, check_upload, name_version
+from cls.model_storage.engine import READY, EngineError, InferenceEngine, ModelState
+from cls.model_storage.names import SemanticVersion, checked_model_name, next_free_version, readable_version
+from cls.model_storage.refusal import RefusedError
+from cls.model_storage.repository import ModelRepository, StoredVersion, serving
+from cls.package.meta import META_FILE_NAME, json_of_meta_text
+
+_log = logging.getLogger("cls.model_storage")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What became of an upload.
+
+    Attributes:
+        model: its name.
+        number: the version folder it is in, which is served from now on.
+        version: its semantic version; None for an older upload without one.
+    """
+
+    model: str
+    number: int
+    version: str | None
+
+
+class ModelStorage:
+    """The model repository together with the engine that serves it. Calls block and may come from any thread.
+
+    Every call about one model waits until the one before it is done, so nobody sees a version that is then taken back.
+    """
+
+    def __init__(self, repository: ModelRepository, engine: InferenceEngine) -> None:
+        self.repository = repository
+        self.engine = engine
+        self._locks: dict[str, threading.RLock] = {}
+        self._locks_guard = threading.Lock()
+
+    @contextmanager
+    def _locked(self, model: str) -> Iterator[None]:
+        checked_model_name(model)
+        with self._locks_guard:
+            lock = self._locks.setdefault(model, threading.RLock())
+        with lock:
+            yield
+
+    def publish(self, zip_path: Path, sha256: str, model: str, version_text: str) -> Published:
+        """Checks an uploaded package, stores it under a semantic version and serves it.
+
+        Args:
+            zip_path: the zip in its stage.
+            sha256: its digest.
+            model: model name.
+            version_text: semantic version.
+
+        Raises:
+            RefusedError: 409 the version exists; 422 the name, the version or the package cannot be used, or the engine
+                cannot load it; 502 the engine cannot be reached. Everything is as it was before.
+        """
+        checked_model_name(model)
+        version = SemanticVersion(version_text)
+        with self._locked(model):
+            self._refuse_existing(model, version)
+        upload = name_version(check_upload(zip_path, sha256, is_meta_strict=True), version)
+        with self._locked(model):
+            stored = self._refuse_existing(model, version)
+            number = max((item.number for item in stored), default=0) + 1
+            return self._place_and_serve(zip_path.parent, model, number, upload)
+
+    def publish_numbered(self, zip_path: Path, sha256: str, model: str, number: int | None) -> Published:
+        """The older upload: stores a package as a numbered folder (the next one by default) and serves it.
+
+        The semantic version is the one in the package's meta.json, if there is one.
+        """
+        checked_model_name(model)
+        upload = check_upload(zip_path, sha256, is_meta_strict=False)
+        version = readable_version(upload.meta.get("model_version"))
+        with self._locked(model):
+            stored = self._refuse_existing(model, version)
+            taken = {item.number for item in stored}
+            next_number = max(taken, default=0) + 1
+            if number is not None and number in taken:
+                raise RefusedError(
+                    409,
+                    f"version folder {number} of {model} exists already",
+                    hint=f"the next free one is {next_number}",
+                )
+            return self._place_and_serve(zip_path.parent, model, number or next_number, upload)
+
+    def _refuse_existing(self, model: str, version: SemanticVersion | None) -> list[StoredVersion]:
+        stored = self.repository.versions(model)
+        taken = [item.semantic for item in stored if item.semantic is not None]
+        if version is not None and version in taken:
+            raise RefusedError(
+                409,
+                f"version {version} of {model} exists already and stays as it is",
+                hint=f"the next free one is {next_free_version(taken)}",
+            )
+        return stored
+
+    def _place_and_serve(self, stage: Path, model: str, number: int, upload: CheckedUpload) -> Published:
+        config_text = serving(upload.config_text, model, number, "config.pbtxt")
+        started_s = time.monotonic()
+        self.repository.place(stage, model, number, upload.folder, config_text)
+        try:
+            self.engine.load(model)
+        except EngineError as error:
+            self.repository.take_back(stage)
+            self._reload_quietly(model)
+            raise RefusedError(
+                error.status, f"version not published, {model} is as it was: {error.what}", hint=error.hint
+            ) from error
+        except BaseException:
+            self.repository.take_back(stage)
+            raise
+        self.repository.settle(stage)
+        version = readable_version(upload.meta.get("model_version"))
+        _log.info(
+            "%s %s is stored as version folder %d and served (loaded in %.1f s)",
+            model,
+            version or "without semantic version",
+            number,
+            time.monotonic() - started_s,
+        )
+        return Published(model, number, version.text if version else None)
+
+    def _reload_quietly(self, model: str) -> None:
+        """After a failed load: serves what the restored config.pbtxt says, or nothing of a model that is gone."""
+        try:
+            if self.repository.versions(model):
+                self.engine.load(model)
+            else:
+                self.engine.unload(model)
+        except EngineError as error:
+            _log.info("%s could not be loaded back: %s", model, error.line())
+
+    def versions(self, model: str) -> tuple[list[StoredVersion], int]:
+        """All versions of a model, and the number of the served one."""
+        with self._locked(model):
+            return self.repository.versions(model), self.repository.served_number(model)
+
+    def latest_semantic_version(self, model: str) -> str:
+        """The highest semantic version of a model.
+
+        Raises:
+            RefusedError: 404, there is no such model, or none of its versions has a semantic version.
+        """
+        with self._locked(model):
+            self.repository.folder(model)
+            found = [item.semantic for item in self.repository.versions(model) if item.semantic is not None]
+        if not found:
+            raise RefusedError(404, f"no version of {model!r} has a semantic version")
+        return max(found).text
+
+    def served_number(self, model: str) -> int:
+        """The version folder that is served."""
+        with self._locked(model):
+            return self.repository.served_number(model)
+
+    def served_meta(self, model: str) -> dict[str, Any]:
+        """meta.json of the served version.
+
+        Raises:
+            RefusedError: 404, there is none, or it cannot be read.
+        """
+        with self._locked(model):
+            number = self.repository.served_number(model)
+            path = self.repository.folder(model) / str(number) / META_FILE_NAME
+            try:
+                return json_of_meta_text(path.read_bytes())
+            except OSError as error:
+                raise RefusedError(
+                    404, f"version folder {number} of {model!r} has no meta.json that can be read: {error.strerror}"
+                ) from error
+            except PackageError as error:
+                raise RefusedError(404, f"version folder {number} of {model!r}: {error.what}") from error
+
+    def serve_semantic(self, model: str, version_text: str) -> int:
+        """Serves a semantic version; returns its folder number.
+
+        Raises:
+            RefusedError: 404, there is no such model or version; 422 or 502, the engine cannot, and serves what it did.
+        """
+        version = SemanticVersion(version_text)
+        with self._locked(model):
+            self.repository.folder(model)
+            stored = self.repository.versions(model)
+            for item in stored:
+                if item.semantic == version:
+                    return self._serve(model, item.number)
+        known = ", ".join(str(item.semantic) for item in stored if item.semantic is not None)
+        raise RefusedError(404, f"{model!r} has no version {version}", hint=f"it has {known}" if known else None)
+
+    def serve_number(self, model: str, number: int) -> int:
+        """Serves a version folder; see `serve_semantic`."""
+        with self._locked(model):
+            self.repository.folder(model)
+            stored = [item.number for item in self.repository.versions(model)]
+            if number not in stored:
+                raise RefusedError(
+                    404, f"{model!r} has no version folder {number}", hint=f"it has {', '.join(map(str, stored))}"
+                )
+            return self._serve(model, number)
+
+    def _serve(self, model: str, number: int) -> int:
+        before = self.repository.config_text(model)
+        self.repository.write_config(model, self.repository.config_serving(model, number))
+        try:
+            self.engine.load(model)
+        except EngineError as error:
+            self.repository.write_config(model, before)
+            self._reload_quietly(model)
+            raise RefusedError(
+                error.status,
+                f"version folder {number} of {model} is not served, what was served stays: {error.what}",
+                hint=error.hint,
+            ) from error
+        _log.info("%s serves version folder %d", model, number)
+        return number
+
+    def load(self, model: str) -> None:
+        """Makes the engine serve a model."""
+        with self._locked(model):
+            self.repository.folder(model)
+            self.engine.load(model)
+
+    def unload(self, model: str) -> None:
+        """Makes the engine stop serving a model, until it is loaded again or the service is started again."""
+        with self._locked(model):
+            self.repository.folder(model)
+            self.engine.unload(model)
+
+    def index(self) -> list[ModelState]:
+        """What the engine says of every model."""
+        return self.engine.index()
+
+    def load_what_is_missing(self) -> list[str]:
+        """Loads every model whose served version the engine does not have ready.
+
+        Returns:
+            What could not be loaded, a line each.
+
+        Raises:
+            EngineError: the engine cannot be reached.
+        """
+        ready = {(state.name, state.version) for state in self.engine.index() if state.state == READY}
+        faults: list[str] = []
+        for model in self.repository.models():
+            try:
+                with self._locked(model):
+                    if (model, str(self.repository.served_number(model))) not in ready:
+                        self.engine.load(model)
+            except (RefusedError, PackageError) as error:
+                faults.append(f"{model} is not served: {error.line()}")
+        return faults

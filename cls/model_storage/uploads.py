@@ -1,0 +1,230 @@
+"""A multipart upload, written to disk while it arrives: no second copy, no more memory than a chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from cls.model_storage.refusal import RefusedError
+
+_CHUNK_BYTES = 1 << 20
+_MAX_FIELD_BYTES = 1 << 14
+_MAX_PARTS = 20
+# Beside the file a form holds some boundaries, headers and short fields.
+_FORM_OVERHEAD_BYTES = 1 << 20
+_DRAIN_S = 20.0
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload on disk.
+
+    Attributes:
+        path: the file.
+        sha256: its digest.
+        fields: the other fields of the form.
+    """
+
+    path: Path
+    sha256: str
+    fields: dict[str, str]
+
+
+class _Form:
+    """Receives what the parser finds: the file goes to disk, fields to a mapping."""
+
+    def __init__(self, path: Path, file_field: str, limit_bytes: int) -> None:
+        self._path = path
+        self._file_field = file_field
+        self._limit_bytes = limit_bytes
+        self._header = (bytearray(), bytearray())
+        self._headers: dict[bytes, bytes] = {}
+        self._name = ""
+        self._field: bytearray | None = None
+        self._file: BinaryIO | None = None
+        self._parts = 0
+        self.size_bytes = 0
+        self.digest = hashlib.sha256()
+        self.fields: dict[str, str] = {}
+        self.has_file = False
+        self.is_complete = False
+
+    def begin(self) -> None:
+        self._parts += 1
+        self._headers = {}
+        if self._parts > _MAX_PARTS:
+            raise RefusedError(422, f"the form has more than {_MAX_PARTS} parts")
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header[0].extend(data[start:end])
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header[1].extend(data[start:end])
+
+    def header_end(self) -> None:
+        self._headers[bytes(self._header[0]).lower()] = bytes(self._header[1])
+        self._header = (bytearray(), bytearray())
+
+    def headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._field = None
+        if self._name == self._file_field:
+            if self.has_file:
+                raise RefusedError(422, f"the form has more than one {self._file_field}")
+            self._file = self._path.open("wb")
+            self.has_file = True
+        else:
+            self._field = bytearray()
+
+    def data(self, data: bytes, start: int, end: int) -> None:
+        chunk = memoryview(data)[start:end]
+        if self._file is not None:
+            self.size_bytes += len(chunk)
+            if self.size_bytes > self._limit_bytes:
+                raise RefusedError(
+                    413,
+                    f"the file is bigger than {self._limit_bytes >> 20} MB",
+                    hint="start the service with a higher --max-upload-mb",
+                )
+            self._file.write(chunk)
+            self.digest.update(chunk)
+        elif self._field is not None:
+            if len(self._field) + len(chunk) > _MAX_FIELD_BYTES:
+                raise RefusedError(422, f"field {self._name!r} of the form is too long")
+            self._field.extend(chunk)
+
+    def part_end(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        elif self._field is not None:
+            try:
+                self.fields[self._name] = self._field.decode("utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise RefusedError(422, f"field {self._name!r} of the form is not UTF-8") from error
+
+    def end(self) -> None:
+        self.is_complete = True
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+async def receive_upload(
+    request: Request, path: Path, *, file_field: str, limit_bytes: int, free_bytes: int, pool: ThreadPoolExecutor
+) -> Upload:
+    """Writes the file of a multipart form to disk.
+
+    Args:
+        request: the request; its body must not have been read.
+        path: where the file goes.
+        file_field: name of the form's file.
+        limit_bytes: how big the file may be.
+        free_bytes: how much space there is.
+        pool: threads that write.
+
+    Raises:
+        RefusedError: 413 it is too big; 422 it is not such a form, or was cut off; 507 there is no space. The rest of
+            the body is read and dropped first, so that the sender gets to see the answer.
+    """
+    form = _Form(path, file_field, limit_bytes)
+    try:
+        try:
+            _check_announced_size(request, limit_bytes, free_bytes)
+            parser = _parser_for(request, form)
+            await _feed(request, parser.write, pool)
+        finally:
+            form.close()
+    except ClientDisconnect as error:
+        raise RefusedError(422, "the upload was cut off") from error
+    except FormParserError as error:
+        await _drain(request)
+        raise RefusedError(422, f"the body is not a multipart form: {error}") from error
+    except OSError as error:
+        await _drain(request)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise RefusedError(507, "no space is left for the upload") from error
+        raise
+    except RefusedError:
+        await _drain(request)
+        raise
+    if not form.is_complete:
+        raise RefusedError(422, "the upload was cut off: the multipart form has no end")
+    if not form.has_file:
+        raise RefusedError(
+            422, f"the form has no file {file_field!r}", hint=f"send it with -F '{file_field}=@FILE.zip'"
+        )
+    return Upload(path, form.digest.hexdigest(), form.fields)
+
+
+def _check_announced_size(request: Request, limit_bytes: int, free_bytes: int) -> None:
+    text = request.headers.get("content-length", "")
+    announced_bytes = int(text) if text.isascii() and text.isdigit() else 0
+    if announced_bytes > limit_bytes + _FORM_OVERHEAD_BYTES:
+        raise RefusedError(
+            413,
+            f"the upload has {announced_bytes >> 20} MB, at most {limit_bytes >> 20} MB are taken",
+            hint="start the service with a higher --max-upload-mb",
+        )
+    if announced_bytes > free_bytes:
+        raise RefusedError(507, f"the upload has {announced_bytes >> 20} MB, and {free_bytes >> 20} MB are free")
+
+
+def _parser_for(request: Request, form: _Form) -> MultipartParser:
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise RefusedError(422, "the body is not a multipart form with a boundary", hint="send it with curl -F")
+    return MultipartParser(
+        boundary,
+        {
+            "on_part_begin": form.begin,
+            "on_header_field": form.header_field,
+            "on_header_value": form.header_value,
+            "on_header_end": form.header_end,
+            "on_headers_finished": form.headers_finished,
+            "on_part_data": form.data,
+            "on_part_end": form.part_end,
+            "on_end": form.end,
+        },
+    )
+
+
+async def _feed(request: Request, write: Callable[[bytes], int], pool: ThreadPoolExecutor) -> None:
+    """Hands the body on in big chunks: a change of thread costs more than parsing a small one."""
+    loop = asyncio.get_running_loop()
+    chunks: list[bytes] = []
+    size_bytes = 0
+    async for chunk in request.stream():
+        chunks.append(chunk)
+        size_bytes += len(chunk)
+        if size_bytes >= _CHUNK_BYTES:
+            await loop.run_in_executor(pool, write, b"".join(chunks))
+            chunks, size_bytes = [], 0
+    if chunks:
+        await loop.run_in_executor(pool, write, b"".join(chunks))
+
+
+async def _drain(request: Request) -> None:
+    """Reads what the sender still sends: a connection closed on unread data would lose our answer."""
+    give_up_s = time.monotonic() + _DRAIN_S
+    try:
+        while time.monotonic() < give_up_s:
+            message = await request.receive()
+            if message["type"] != "http.request" or not message.get("more_body", False):
+                return
+    except (ClientDisconnect, RuntimeError):
+        return
