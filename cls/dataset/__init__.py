@@ -1,1 +1,1 @@
-"""Samples, splits that cannot leak, the cut-out cache, and what a training loop reads."""
+"""What a training eats: samples, splits that cannot leak, the cut-out cache, augmented batches."""

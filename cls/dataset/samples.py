@@ -1,0 +1,164 @@
+"""Dataset file and pictures database -> samples: people with labels, and a ledger of what was left out and why."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.bottle.dataset_file import GroupDataset
+from cls.bottle.layout import Bottle
+from cls.people.choice import choose_people
+from cls.people.person import Person
+from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+
+_log = logging.getLogger("cls.dataset")
+
+REJECTED = "rejected by a reviewer"
+NO_FILE = "the picture is not in the pool"
+NOT_SEGMENTED = "not segmented yet"
+NOBODY = "nobody was found"
+NOBODY_CHOSEN = "nobody the label could belong to"
+BROKEN = "cannot be decoded"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One person with labels.
+
+    Attributes:
+        path: file name in pictures/.
+        picset: GUID of the picset; empty when unknown.
+        person: who is meant, in the photo.
+        labels: one value a label: 1.0 present, 0.0 absent, NaN unknown.
+        number: which of the picture's chosen people this is, from 0.
+    """
+
+    path: str
+    picset: str
+    person: Person
+    labels: tuple[float, ...]
+    number: int = 0
+
+    @property
+    def unit(self) -> str:
+        """What a split keeps together: the picset, or the picture itself where the picset is unknown."""
+        return f"picset:{self.picset}" if self.picset else f"picture:{self.path}"
+
+
+@dataclass
+class Ledger:
+    """What became of every row of a dataset.
+
+    Attributes:
+        pictures: rows in the dataset file.
+        left_out: picture -> why it gives no sample.
+        segmentation_models: model version -> pictures whose people it found, of those used.
+    """
+
+    pictures: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    segmentation_models: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason -> how many pictures, most frequent first."""
+        return dict(Counter(self.left_out.values()).most_common())
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values: counts by reason and the list itself."""
+        return {
+            "pictures": self.pictures,
+            "used": self.pictures - len(self.left_out),
+            "left_out_by_reason": self.reasons,
+            "left_out": dict(sorted(self.left_out.items())),
+            "segmentation_models": dict(self.segmentation_models),
+        }
+
+
+def labels_of(samples: Sequence[Sample]) -> NDArray[np.float32]:
+    """Labels of samples as one array, float32 (samples, labels); NaN where unknown."""
+    return np.array([sample.labels for sample in samples], np.float32).reshape(len(samples), -1)
+
+
+def collect_samples(
+    bottle: Bottle, dataset: GroupDataset, *, people: str = "largest", subject: str | None = None
+) -> tuple[list[Sample], Ledger]:
+    """Looks up who is in the dataset's pictures and gives each chosen person the picture's labels.
+
+    Args:
+        bottle: the data folder; its pictures database is read.
+        dataset: the labelled pictures.
+        people: whom a picture's label belongs to: `largest`, `single` (pictures with one person only) or `all`.
+        subject: class of people the group is about, e.g. `female`; everyone when not given.
+
+    Returns:
+        Samples in the dataset's order, and the ledger of what was left out.
+
+    Raises:
+        DatabaseError: the pictures database cannot be reached or used.
+    """
+    ledger = Ledger(pictures=len(dataset.rows))
+    with PicturesDatabase.open(bottle.database_url) as database:
+        records = database.records([row.path for row in dataset.rows])
+    samples: list[Sample] = []
+    for row in dataset.rows:
+        record = records.get(row.path)
+        reason = _why_unusable(bottle, row.path, record)
+        chosen: Sequence[Person] = ()
+        if reason is None and record is not None and record.people is not None:
+            chosen = choose_people(record.people, rule=people, subject=subject)
+            if not chosen:
+                reason = NOBODY_CHOSEN + f" (--people {people}" + (f" --subject {subject})" if subject else ")")
+        if reason is not None:
+            ledger.left_out[row.path] = reason
+            continue
+        if record is not None:
+            ledger.segmentation_models[record.model_version] += 1
+        samples += [Sample(row.path, row.picset, person, row.labels, n) for n, person in enumerate(chosen)]
+    return samples, ledger
+
+
+def _why_unusable(bottle: Bottle, path: str, record: PictureRecord | None) -> str | None:
+    """Why a picture gives no sample, or None when it may."""
+    if record is not None and record.status == Status.REJECTED:
+        return REJECTED
+    if not bottle.picture(path).is_file():
+        return NO_FILE
+    if record is None or record.people is None:
+        return NOT_SEGMENTED
+    return NOBODY if not record.people else None
+
+
+def drop_broken(samples: Sequence[Sample], broken: Sequence[str], ledger: Ledger) -> list[Sample]:
+    """Samples without those of broken pictures, which are entered into the ledger.
+
+    Args:
+        samples: of `collect_samples`.
+        broken: names of pictures that could not be decoded.
+        ledger: the samples' ledger; changed.
+    """
+    names = set(broken)
+    ledger.left_out.update(dict.fromkeys(names, BROKEN))
+    return [sample for sample in samples if sample.path not in names]
+
+
+def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[str]) -> None:
+    """Logs how many samples there are, of which label, and what was left out."""
+    labels = labels_of(samples)
+    counts = ", ".join(f"{name} {int(np.nansum(column))}" for name, column in zip(label_names, labels.T, strict=True))
+    trash = int((np.nan_to_num(labels) == 0).all(axis=1).sum()) if len(samples) else 0
+    _log.info(
+        "%d people in %d of %d pictures: %s, none of them %d",
+        len(samples),
+        ledger.pictures - len(ledger.left_out),
+        ledger.pictures,
+        counts,
+        trash,
+    )
+    for reason, count in ledger.reasons.items():
+        _log.warning("%d pictures left out: %s", count, reason)

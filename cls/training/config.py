@@ -1,0 +1,158 @@
+"""The settings of one training run: one frozen object that cannot hold a wrong value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from cls.errors import UsageError
+
+MODES = ("train", "all")
+PEOPLE = ("largest", "single", "all")
+LOSSES = ("bce", "weighted")
+_LARGEST_SIDE_PX = 2048
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What a training run is asked to do. Checked when made: all problems are listed at once.
+
+    Attributes:
+        group: which group's classifier.
+        epochs: how often every sample is seen.
+        batch: samples a step.
+        mode: `train` holds a part out for validation, `all` trains on everything.
+        arch: backbone, short name or timm's.
+        height_px: height of the network's input.
+        width_px: width of the network's input.
+        lr: peak learning rate of the head; None chooses one by batch size.
+        backbone_lr: learning rate of the pretrained backbone as a share of `lr`; a random one uses `lr` itself.
+        decay: weight decay (AdamW).
+        warmup: share of the steps in which the learning rate rises.
+        loss: `bce`, or `weighted`: rare labels' positives count more.
+        weights: `auto`, `none` or a file.
+        dropout: share of features dropped before the head.
+        smoothing: how far the targets 0 and 1 are moved towards each other.
+        clip: largest norm of the gradient.
+        valid: share of samples held out.
+        people: whom a picture's label belongs to: `largest`, `single` or `all`.
+        subject: class of people the group is about; everyone when None.
+        seed: where all chance comes from.
+        workers: processes that make batches; 0: a thread.
+    """
+
+    group: str
+    epochs: int = 12
+    batch: int = 16
+    mode: str = "train"
+    arch: str = "eff"
+    height_px: int = 256
+    width_px: int = 192
+    lr: float | None = None
+    backbone_lr: float = 0.3
+    decay: float = 0.001
+    warmup: float = 0.1
+    loss: str = "weighted"
+    weights: str = "auto"
+    dropout: float = 0.2
+    smoothing: float = 0.0
+    clip: float = 5.0
+    valid: float = 0.2
+    people: str = "largest"
+    subject: str | None = None
+    seed: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
+        if problems:
+            raise UsageError("; ".join(problems), hint="see `cls train --help`")
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        return self.height_px, self.width_px
+
+    @property
+    def folder_tail(self) -> str:
+        """The run folder's name after `v__<n>_`: mode, backbone, batch, decay (spec section 2)."""
+        from cls.files import safe_name
+
+        return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for args.yaml."""
+        return asdict(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The values that decide the result: all but the number of workers."""
+        values = asdict(self)
+        del values["workers"]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Reads what `to_dict` wrote; keys of other versions are left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`256x192` -> (256, 192): height and width in pixels.
+
+    Raises:
+        UsageError: the text is no size.
+    """
+    height, _, width = text.lower().partition("x")
+    try:
+        return int(height), int(width)
+    except ValueError:
+        raise UsageError(f"--size: expected HEIGHTxWIDTH such as 256x192, found '{text}'") from None
+
+
+def _integer_problems(config: TrainConfig) -> list[str]:
+    low = {"epochs": 1, "batch": 1, "seed": 0, "workers": 0}
+    problems = [
+        f"--{name}: expected a whole number from {least}, found {value}"
+        for name, least in low.items()
+        if not isinstance(value := getattr(config, name), int) or value < least
+    ]
+    sides = (config.height_px, config.width_px)
+    if not all(32 <= side <= _LARGEST_SIDE_PX for side in sides):
+        problems.append(
+            f"--size: expected HEIGHTxWIDTH from 32 to {_LARGEST_SIDE_PX} pixels, found {sides[0]}x{sides[1]}"
+        )
+    return problems
+
+
+def _number_problems(config: TrainConfig) -> list[str]:
+    ranges = {
+        "decay": (0.0, 10.0), "backbone_lr": (0.0, 10.0), "warmup": (0.0, 0.9), "dropout": (0.0, 0.9),
+        "smoothing": (0.0, 0.4), "clip": (1e-6, 1e6),
+    }  # fmt: skip
+    problems = [
+        f"--{name.replace('_', '-')}: expected a number from {low:g} to {high:g}, found {value}"
+        for name, (low, high) in ranges.items()
+        if not (math.isfinite(value := getattr(config, name)) and low <= value <= high)
+    ]
+    if config.lr is not None and not (math.isfinite(config.lr) and 0 < config.lr <= 10):
+        problems.append(f"--lr: expected a number above 0, found {config.lr}")
+    if not 0 < config.valid < 1:
+        problems.append(f"--valid: expected a share between 0 and 1, e.g. 0.2, found {config.valid}")
+    return problems
+
+
+def _choice_problems(config: TrainConfig) -> list[str]:
+    choices = {"mode": MODES, "people": PEOPLE, "loss": LOSSES}
+    problems = [
+        f"--{name}: expected one of {', '.join(known)}, found '{value}'"
+        for name, known in choices.items()
+        if (value := getattr(config, name)) not in known
+    ]
+    if not config.group:
+        problems.append("--cat: a group's name is missing")
+    if not config.weights:
+        problems.append("--weights: expected auto, none or a file")
+    return problems

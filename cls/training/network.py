@@ -1,0 +1,98 @@
+"""The network: a timm backbone with a head of one logit a label."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cls.errors import TrainingError
+
+# Vision transformers and Swin are built for one size of input; timm resamples what depends on it when told which.
+_BUILT_FOR_ONE_SIZE = ("swin", "vit_", "deit", "beit", "eva", "cait", "xcit", "volo", "maxvit", "maxxvit", "coatnet")
+
+
+def build_network(
+    timm_arch: str, label_count: int, height_px: int, width_px: int, *, dropout: float = 0.0
+) -> nn.Module:
+    """An untrained network.
+
+    Args:
+        timm_arch: timm's name of the backbone.
+        label_count: how many logits.
+        height_px: height of the input.
+        width_px: width of the input.
+        dropout: share of features dropped before the head in training.
+
+    Returns:
+        A module: float32 (batch, 3, height_px, width_px), normalised -> logits float32 (batch, label_count).
+
+    Raises:
+        TrainingError: the backbone cannot be built for this size.
+    """
+    logging.getLogger("timm").setLevel(logging.ERROR)
+    options: dict[str, object] = {"num_classes": label_count, "drop_rate": dropout}
+    if is_built_for_one_size(timm_arch):
+        options["img_size"] = (height_px, width_px)
+    try:
+        network: nn.Module = timm.create_model(timm_arch, pretrained=False, **options)
+    except (TypeError, ValueError, AssertionError, RuntimeError, IndexError) as error:
+        reason = str(error) or type(error).__name__
+        raise TrainingError(
+            f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {reason}",
+            hint="choose another --size or --arch",
+        ) from error
+    return network
+
+
+def is_built_for_one_size(timm_arch: str) -> bool:
+    """Whether a backbone has to be told its input's size."""
+    config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
+    is_fixed = bool(config is not None and config.fixed_input_size)
+    return is_fixed or timm_arch.startswith(_BUILT_FOR_ONE_SIZE)
+
+
+def mean_and_std(timm_arch: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """What a backbone's published weights were normalised by; used for random ones too."""
+    config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
+    if config is None:
+        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return tuple(config.mean), tuple(config.std)
+
+
+def head_of(network: nn.Module) -> nn.Linear:
+    """The last linear layer: features -> logits.
+
+    Raises:
+        TrainingError: the network has none (a backbone of another kind).
+    """
+    classifier = network.get_classifier()  # type: ignore[operator]
+    heads = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
+    if not heads:
+        raise TrainingError(f"backbone {type(network).__name__} has no linear classifier", hint="choose another --arch")
+    return heads[-1]
+
+
+def start_head_at(network: nn.Module, base_rates: Sequence[float] | NDArray[np.float64]) -> None:
+    """Makes an untrained network say each label's base rate, so that the first steps are not spent on learning it.
+
+    Args:
+        network: of `build_network`.
+        base_rates: share of positives of each label, clipped to 0.01..0.99.
+    """
+    head = head_of(network)
+    rates = torch.as_tensor(np.clip(base_rates, 0.01, 0.99), dtype=torch.float32)
+    with torch.no_grad():
+        nn.init.normal_(head.weight, std=0.01)
+        if head.bias is not None:
+            head.bias.copy_(torch.logit(rates))
+
+
+def parameter_count(network: nn.Module) -> int:
+    """How many weights are trained."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

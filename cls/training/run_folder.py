@@ -1,0 +1,130 @@
+"""Run folders: numbered without repeats, locked while in use, found again when a training was cut off."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from cls.bottle.layout import Bottle
+from cls.errors import TrainingError
+from cls.files import write_json_atomic, write_text_atomic
+
+FINISHED = "metrics.json"
+ARGS = "args.yaml"
+SPLIT = "split.json"
+LEDGER = "ledger.json"
+_LOCK = ".lock"
+_COUNTER = ".runs.json"
+_NAME = re.compile(r"v__(\d+)_")
+
+
+@dataclass
+class RunFolder:
+    """A run folder held by this process; others leave it alone until `release`, or until the process ends.
+
+    Attributes:
+        path: the folder.
+        is_resumed: whether an earlier, cut-off training left it.
+    """
+
+    path: Path
+    is_resumed: bool
+    _lock: FileLock
+
+    def release(self) -> None:
+        """Lets go of the folder."""
+        self._lock.release()
+
+
+def run_number(folder: Path) -> int | None:
+    """The `<n>` of a run folder's name; None for another folder."""
+    match = _NAME.match(folder.name)
+    return int(match[1]) if match else None
+
+
+def run_folders(bottle: Bottle, group: str) -> list[Path]:
+    """All run folders of a group, finished or not, by number."""
+    folder = bottle.models(group)
+    numbered = [(number, path) for path in folder.glob("v__*") if (number := run_number(path)) is not None]
+    return [path for _, path in sorted(numbered) if path.is_dir()]
+
+
+def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunFolder:
+    """Makes the next run folder of a group.
+
+    The number is one above every number ever given: a counter file under a lock remembers those of deleted folders.
+
+    Args:
+        bottle: the data folder.
+        group: the group.
+        tail: what follows `v__<n>_` in the name.
+        identity: digest of everything that decides the result; `unfinished_run` compares it.
+
+    Raises:
+        TrainingError: the folder cannot be made.
+    """
+    models = bottle.models(group)
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with FileLock(models / _LOCK):
+            number = _next_number(bottle, group)
+            write_json_atomic(models / _COUNTER, {"next": number + 1})
+            path = models / f"v__{number}_{tail}"
+            path.mkdir()
+            lock = FileLock(path / _LOCK)
+            lock.acquire(timeout=0)
+    except OSError as error:
+        raise TrainingError(
+            f"no run folder can be made: {error.strerror}", where=models, hint="check free space and permissions"
+        ) from error
+    write_json_atomic(path / ".identity.json", {"identity": identity})
+    return RunFolder(path, is_resumed=False, _lock=lock)
+
+
+def _next_number(bottle: Bottle, group: str) -> int:
+    used = [number for path in run_folders(bottle, group) if (number := run_number(path)) is not None]
+    counter = bottle.models(group) / _COUNTER
+    counted = 0
+    if counter.exists():
+        from cls.files import read_json
+
+        content = read_json(counter)
+        counted = int(content["next"]) if isinstance(content, dict) and "next" in content else 0
+    return max([counted, *(number + 1 for number in used)])
+
+
+def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | None:
+    """The newest run of the same identity that was cut off and that no process holds.
+
+    The same identity means the same result: going on with it is the same training, minus what is done.
+    """
+    from cls.errors import FileError
+    from cls.files import read_json
+
+    for path in reversed(run_folders(bottle, group)):
+        if (path / FINISHED).exists():
+            continue
+        try:
+            content = read_json(path / ".identity.json")
+        except FileError:
+            # Killed between making the folder and writing into it: there is nothing to go on with.
+            continue
+        if not isinstance(content, dict) or content.get("identity") != identity:
+            continue
+        lock = FileLock(path / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        return RunFolder(path, is_resumed=True, _lock=lock)
+    return None
+
+
+def write_args(folder: Path, values: dict[str, Any]) -> None:
+    """Writes args.yaml: the settings, and what they led to."""
+    write_text_atomic(folder / ARGS, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
