@@ -17,8 +17,8 @@ from cls.progress import track
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 from cls.yolo.merging import ANNOTATIONS, IMAGES
 from cls.yolo.outline import joined_outline
-from cls.yolo.splitting import PARTS, key_of_picset, key_of_picture, part_of_key
-from cls.yolo.yolo_files import ExistingDataset, Label, write_data_file, write_labels
+from cls.yolo.splitting import PARTS, VAL, drawn_number, key_of_picset, key_of_picture, part_of_key
+from cls.yolo.yolo_files import DATA_FILE, ExistingDataset, Label, write_data_file, write_labels
 
 SPLIT_FILE = "split.json"
 _LOGGER = logging.getLogger("cls.yolo")
@@ -87,8 +87,9 @@ def create_dataset(
     """Writes images/, labels/, split.json and, last, data.yaml.
 
     Every picture of one picset goes to one part, and so do copies of one picture where the picset is unknown. The part
-    is drawn from the picset's name (or the picture's look), so adding pictures moves none. Pictures of existing
-    datasets stay in their part; where a picset of them is met again, it follows.
+    is drawn from the picset's name (or the picture's look), so adding pictures moves none; one picset is moved where
+    the draw leaves a part empty. Pictures of existing datasets stay in their part; where a picset of them is met again,
+    it follows.
 
     Args:
         source: folder with images/ and annotations/instances_default.json, as `parse_archives` writes it.
@@ -108,9 +109,11 @@ def create_dataset(
         raise YoloError(
             f"there are no classes {', '.join(unknown)}", where=source, hint=f"there are {', '.join(sorted(found))}"
         )
-    writer = _Writer(destination, class_names, config.val_share)
-    (destination / "data.yaml").unlink(missing_ok=True)  # an unfinished dataset cannot be trained on
-    write_json_atomic(destination / SPLIT_FILE, {})
+    before = _read_split(destination / SPLIT_FILE)
+    writer = _Writer(destination, class_names, config.val_share, before)
+    (destination / DATA_FILE).unlink(missing_ok=True)  # an unfinished dataset cannot be trained on
+    if not before:
+        write_json_atomic(destination / SPLIT_FILE, {"val_share": config.val_share, "pictures": {}})
     writer.report.problems.extend(annotations.problems)
     for entry in _entries_of_existing(existing):
         writer.take(entry)
@@ -142,7 +145,8 @@ def _check_destination(destination: Path, existing: Sequence[ExistingDataset]) -
 
 def _entries_of_existing(datasets: Sequence[ExistingDataset]) -> Iterator[_Entry]:
     for dataset in datasets:
-        keys = _keys_of_existing(dataset.folder / SPLIT_FILE)
+        split = _read_split(dataset.folder / SPLIT_FILE).get("pictures", {})
+        keys = {name: str(entry["key"]) for name, entry in split.items()}
         for part in PARTS:
             for path in dataset.pictures(part):
                 content = path.read_bytes()
@@ -150,10 +154,11 @@ def _entries_of_existing(datasets: Sequence[ExistingDataset]) -> Iterator[_Entry
                 yield _Entry(path.name, content, key, tuple(dataset.labels(path)), part)
 
 
-def _keys_of_existing(path: Path) -> dict[str, str]:
-    """What decided about each picture of a dataset that this command wrote; nothing for other tools' datasets."""
+def _read_split(path: Path) -> dict[str, Any]:
+    """What this command wrote of a dataset's split; nothing for other tools' datasets."""
     split = read_json(path) if path.is_file() else {}
-    return {name: str(entry["key"]) for name, entry in split.items() if isinstance(entry, dict) and "key" in entry}
+    is_ours = isinstance(split, dict) and isinstance(split.get("pictures"), dict)
+    return split if is_ours else {}
 
 
 def _entry_of_picture(source: Path, picture: AnnotatedPicture, report: DatasetReport) -> _Entry | None:
@@ -194,12 +199,14 @@ def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
 class _Writer:
     """Writes entries into parts; knows which pictures and names are there."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], val_share: float) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], val_share: float, before: dict[str, Any]) -> None:
         self.report = DatasetReport()
         self._folder = folder
         self._class_names = class_names
         self._val_share = val_share
-        self._parts_of_keys: dict[str, str] = {}
+        is_same_share = before.get("val_share") == val_share
+        entries = before["pictures"].values() if is_same_share else ()
+        self._parts_of_keys: dict[str, str] = {str(entry["key"]): str(entry["part"]) for entry in entries}
         self._taken: dict[str, tuple[str, str]] = {}  # digest -> part, name
         self._digest_of_name: dict[str, str] = {}
         self._split: dict[str, dict[str, Any]] = {}
@@ -244,19 +251,41 @@ class _Writer:
             return path.name
         return f"{path.stem}_{digest[:8]}{path.suffix}"
 
+    def _fill(self, part: str) -> None:
+        """Moves the picset whose draw came nearest into a part that the draw left empty.
+
+        Raises:
+            YoloError: there are not two picsets (or looks) to share out.
+        """
+        keys = sorted({entry["key"] for entry in self._split.values()}, key=drawn_number)
+        if len(keys) < 2:
+            raise YoloError(
+                f"{len(self._split)} pictures of one picset cannot be shared out to {' and '.join(PARTS)}",
+                where=self._folder,
+                hint="annotate pictures of another picset",
+            )
+        moved = keys[0] if part == VAL else keys[-1]
+        for name, entry in self._split.items():
+            if entry["key"] == moved:
+                for folder, file_name in (("images", name), ("labels", f"{Path(name).stem}.txt")):
+                    target = self._folder / folder / part / file_name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    (self._folder / folder / entry["part"] / file_name).replace(target)
+                self._count(entry["part"], entry["labels"], -1)
+                self._count(part, entry["labels"], 1)
+                self.report.pictures[entry["part"]] -= 1
+                self.report.pictures[part] += 1
+                entry["part"] = part
+
     def finish(self) -> DatasetReport:
         """Removes what an earlier run left in another part, and writes split.json and data.yaml.
 
         Raises:
-            YoloError: a part is empty.
+            YoloError: a part stays empty.
         """
-        empty = [part for part in PARTS if not self.report.pictures[part]]
-        if empty:
-            raise YoloError(
-                f"the {' and the '.join(empty)} part is empty",
-                where=self._folder,
-                hint="more picsets are needed, or another --val_share",
-            )
+        for part in PARTS:
+            if not self.report.pictures[part]:
+                self._fill(part)
         removed = 0
         for part in PARTS:
             kept = {name for name, entry in self._split.items() if entry["part"] == part}
@@ -268,7 +297,8 @@ class _Writer:
                         removed += 1
         if removed:
             _LOGGER.info("%d files of an earlier run removed from %s", removed, self._folder)
-        write_json_atomic(self._folder / SPLIT_FILE, dict(sorted(self._split.items())), indent=1)
+        split = {"val_share": self._val_share, "pictures": dict(sorted(self._split.items()))}
+        write_json_atomic(self._folder / SPLIT_FILE, split, indent=1)
         write_data_file(self._folder, self._class_names)
         return self.report
 

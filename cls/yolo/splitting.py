@@ -38,5 +38,9 @@ def part_of_key(key: str, *, val_share: float) -> str:
         key: from `key_of_picture`.
         val_share: fraction of all keys that is kept for validation, 0 to 1.
     """
-    drawn = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
-    return VAL if drawn < val_share else TRAIN
+    return VAL if drawn_number(key) < val_share else TRAIN
+
+
+def drawn_number(key: str) -> float:
+    """A number from 0 to 1 that depends on the key alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
