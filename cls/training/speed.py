@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
-import sys
 
 import cv2
 import torch
 
+from cls.machine import cores, keep_memory
+
+__all__ = ["cores", "keep_memory", "prepare_process"]
+
 _log = logging.getLogger("cls.training")
-
-# glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
-_TOP_PAD_BYTES = 256 << 20
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare_process() -> None:
@@ -28,21 +20,3 @@ def prepare_process() -> None:
     cv2.setNumThreads(1)
     if keep_memory():
         _log.debug("freed memory is kept for the next step")
-
-
-def keep_memory() -> bool:
-    """Tells glibc not to return freed blocks to the kernel.
-
-    Every step allocates the same big blocks; by default each is mapped, zeroed page by page and unmapped again. The
-    same settings by environment (MALLOC_MMAP_THRESHOLD_, …) would have to be there before Python starts.
-
-    Returns:
-        Whether this is glibc and the settings were taken.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "gnu_get_libc_version") or not hasattr(libc, "mallopt"):
-        return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES))
-    return all(libc.mallopt(name, value) == 1 for name, value in settings)

@@ -1,0 +1,34 @@
+"""What a CPU training takes from the machine: its cores, and a memory allocator that keeps what it has."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_TOP_PAD_BYTES = 256 << 20
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def keep_memory() -> bool:
+    """Tells glibc not to return freed blocks to the kernel.
+
+    Every step allocates the same big blocks; by default each is mapped, zeroed page by page and unmapped again. The
+    same settings by environment (MALLOC_MMAP_THRESHOLD_, …) would have to be there before Python starts.
+
+    Returns:
+        Whether this is glibc and the settings were taken.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version") or not hasattr(libc, "mallopt"):
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_TOP_PAD, _TOP_PAD_BYTES))
+    return all(libc.mallopt(name, value) == 1 for name, value in settings)
