@@ -75,12 +75,12 @@ def augment(
     warped = cv2.warpAffine(
         wide, matrix, (width_px, height_px), flags=cv2.INTER_LINEAR, borderValue=(*preprocessing.fill_rgb, 0)
     )
-    person = cv2.transform(warped[..., :3], _colour_matrix(settings, rng))
+    person = np.asarray(cv2.transform(warped[..., :3], _colour_matrix(settings, rng)), np.uint8)
     if preprocessing.is_background_kept:
         return _erase(person, preprocessing.fill_rgb, settings, rng)
     background = _background(scene, preprocessing, settings, rng)
     alpha = warped[..., 3].astype(np.float32) * np.float32(1 / 255)
-    view = cv2.blendLinear(person, background, alpha, 1 - alpha)
+    view = np.asarray(cv2.blendLinear(person, background, alpha, 1 - alpha), np.uint8)
     return _erase(view, preprocessing.fill_rgb, settings, rng)
 
 

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -20,16 +19,14 @@ from cls.dataset.samples import Sample
 from cls.dataset.shards import Shard, drop_broken_shards, open_shards, write_shard
 from cls.errors import FileError
 from cls.files import remove_parts
-from cls.people.cutout import cut_out
+from cls.people.cutout import cut_out, resize_cutout
 from cls.people.person import Person
 from cls.people.photos import read_photo
-from cls.people.preprocess import Preprocessing, letterbox
+from cls.people.preprocess import Preprocessing, in_frame, inner_size
 from cls.progress import progress
 
 _log = logging.getLogger("cls.dataset")
 
-# Raised when the meaning of a record changes: older caches are then not looked at.
-_FORMAT = 1
 _PICTURES_PER_SHARD = 256
 
 
@@ -65,19 +62,28 @@ class CutoutFormat:
 
     @property
     def digest(self) -> str:
-        """Changes with everything that changes a record's pixels (not with mean and deviation)."""
+        """Changes with everything that changes a record's pixels (not with mean and deviation).
+
+        Besides the settings, it is made of the records of test pictures: another version of the code or of OpenCV
+        that cuts out differently does not find the older cache.
+        """
         values = asdict(self.preprocessing)
         values = {key: value for key, value in values.items() if key not in ("mean_rgb", "std_rgb")}
-        text = json.dumps([_FORMAT, values, self.scale], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps([values, self.scale], sort_keys=True).encode())
+        outline = np.array([(0.3, 0.1), (0.7, 0.2), (0.6, 0.9), (0.35, 0.8)])
+        for height_px, width_px in ((90, 60), (1200, 900)):
+            pixels = np.random.default_rng(0).integers(0, 256, (height_px, width_px, 3), np.uint8)
+            digest.update(self.make(pixels, Person("", 1.0, (0, 0, width_px, height_px), (outline,))).data)
+        return digest.hexdigest()[:16]
 
     def make(self, image_rgb: NDArray[np.uint8], person: Person) -> NDArray[np.uint8]:
         """One person's record, uint8 (record_bytes,)."""
         preprocessing = self.preprocessing
         cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel)
         height_px, width_px, _ = self.wide_shape
-        image = letterbox(cutout.image_rgb, height_px, width_px, preprocessing.fill_rgb)
-        mask = letterbox(cv2.merge([cutout.mask] * 3), height_px, width_px, (0, 0, 0))[..., :1]
+        resized = resize_cutout(cutout, *inner_size(*cutout.mask.shape, height_px, width_px))
+        image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
+        mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
         wide = np.concatenate([image, mask], axis=2)
         return np.concatenate([wide.reshape(-1), preprocessing.fit(cutout).reshape(-1)])
 

@@ -82,7 +82,8 @@ class Ledger:
 
 def labels_of(samples: Sequence[Sample]) -> NDArray[np.float32]:
     """Labels of samples as one array, float32 (samples, labels); NaN where unknown."""
-    return np.array([sample.labels for sample in samples], np.float32).reshape(len(samples), -1)
+    width = len(samples[0].labels) if samples else 0
+    return np.array([sample.labels for sample in samples], np.float32).reshape(len(samples), width)
 
 
 def collect_samples(
@@ -111,7 +112,7 @@ def collect_samples(
         reason = _why_unusable(bottle, row.path, record)
         chosen: Sequence[Person] = ()
         if reason is None and record is not None and record.people is not None:
-            chosen = choose_people(record.people, rule=people, subject=subject)
+            chosen = choose_people(record.people, people, subject=subject)
             if not chosen:
                 reason = NOBODY_CHOSEN + f" (--people {people}" + (f" --subject {subject})" if subject else ")")
         if reason is not None:

@@ -77,11 +77,11 @@ def evaluate(
     """
     path = folder / "checkpoints" / MODEL_CKPT
     network = load_network(path, timm_arch, len(names), preprocessing.height_px, preprocessing.width_px)
-    labels = labels_of(samples).astype(np.float64).reshape(-1, len(names))
     if not samples:
         thresholds, origin = _thresholds_of_earlier(names, earlier)
-        probs = np.empty((0, len(names)))
-        return Evaluation(network, thresholds, origin, None, samples, cutouts, labels, probs)
+        nothing = np.empty((0, len(names)))
+        return Evaluation(network, thresholds, origin, None, samples, cutouts, nothing, nothing)
+    labels = labels_of(samples).astype(np.float64)
     probs = predict(network, preprocessing, cutouts)
     thresholds = tuple(choose_thresholds(probs, labels).tolist())
     _write_predictions(folder / "predictions.csv", names, samples, labels, probs)

@@ -10,6 +10,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -69,7 +70,8 @@ class ClassifierModule(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images of a `Batch` -> logits (batch, labels)."""
-        return self.network(normalised(images, self._mean, self._std))
+        logits: Tensor = self.network(normalised(images, self._mean, self._std))
+        return logits
 
     def on_train_epoch_start(self) -> None:
         """Starts the clock."""
@@ -145,13 +147,13 @@ class ClassifierModule(lightning.LightningModule):
         """Takes the history up to the checkpoint."""
         self.history = list(checkpoint["history"])
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a linear rise and a cosine fall, step by step."""
         optimizer = AdamW(self._parameter_groups())
         steps = max(int(self.trainer.estimated_stepping_batches), 1)
         rise = max(round(steps * self._config.warmup), 1)
         schedule = LambdaLR(optimizer, lambda step: _rise_and_fall(step, rise, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Backbone and head, each with and without decay (none for biases and norms); the head's groups last."""

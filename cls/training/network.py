@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import timm
@@ -36,7 +37,7 @@ def build_network(
         TrainingError: the backbone cannot be built for this size.
     """
     logging.getLogger("timm").setLevel(logging.ERROR)
-    options: dict[str, object] = {"num_classes": label_count, "drop_rate": dropout}
+    options: dict[str, Any] = {"num_classes": label_count, "drop_rate": dropout}
     if is_built_for_one_size(timm_arch):
         options["img_size"] = (height_px, width_px)
     try:
@@ -62,7 +63,8 @@ def mean_and_std(timm_arch: str) -> tuple[tuple[float, float, float], tuple[floa
     config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
     if config is None:
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return tuple(config.mean), tuple(config.std)
+    mean, std = (tuple(float(value) for value in values) for values in (config.mean, config.std))
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def head_of(network: nn.Module) -> nn.Linear:

@@ -39,7 +39,7 @@ def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -
         share = 0.0 if own is None else positives / (positives + _PRIOR_POSITIVES)
         logit = share * _logit(prior if own is None else own) + (1 - share) * _logit(prior)
         chosen[index] = 1 / (1 + np.exp(-logit))
-    return np.round(np.clip(chosen, _LOWEST, _HIGHEST), 4)
+    return np.asarray(np.round(np.clip(chosen, _LOWEST, _HIGHEST), 4), np.float64)
 
 
 def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:

@@ -98,7 +98,7 @@ def _in_hub_cache(timm_arch: str) -> WeightsSource | None:
             found = try_to_load_from_cache(config.hf_hub_id, name)
             if isinstance(found, str):
                 return WeightsSource("cache", f"hub cache, {config.hf_hub_id}", Path(found))
-    if config.url and config.url.endswith((".pth", ".pt", ".safetensors")):
+    if isinstance(config.url, str) and config.url.endswith((".pth", ".pt", ".safetensors")):
         file = Path(torch.hub.get_dir()) / "checkpoints" / config.url.rsplit("/", 1)[-1]
         if file.is_file():
             return WeightsSource("cache", f"torch hub cache, {file.name}", file)
