@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.people.person import Person
-from cls.people.polygons import mask_of_polygons
+from cls.people.polygons import draw_polygons
 
 
 @dataclass(frozen=True)
@@ -37,44 +37,61 @@ def cut_out(image_rgb: NDArray[np.uint8], person: Person, *, margin_rel: float =
         margin_rel: how much of the surroundings is kept, as a fraction of the longer side.
 
     Returns:
-        The cut-out, at the photo's resolution, at least 1x1 pixels. A person without a usable polygon gets a mask of
-        the whole box.
+        The cut-out, at the photo's resolution, at least 1x1 pixels; its pixels may be a view of the photo's. A person
+        without a usable polygon gets a mask of the whole box.
     """
     height_px, width_px = image_rgb.shape[:2]
-    polygons = [polygon for polygon in person.polygons_xy_rel if len(polygon) >= 3]
-    if polygons:
-        points = np.concatenate(polygons) * (width_px, height_px)
-        left, top = points.min(axis=0)
-        right, bottom = points.max(axis=0)
-    else:
+    scale = np.array([width_px, height_px], np.float64)
+    outlines = [polygon * scale for polygon in person.polygons_xy_rel if len(polygon) >= 3]
+    if not outlines:
         left, top, right, bottom = person.box_xyxy_px
+        outlines = [np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)]
+    points = np.concatenate(outlines)
+    left, top = points.min(axis=0)
+    right, bottom = points.max(axis=0)
     margin_px = margin_rel * max(right - left, bottom - top)
     x0 = int(np.clip(np.floor(left - margin_px), 0, width_px - 1))
     y0 = int(np.clip(np.floor(top - margin_px), 0, height_px - 1))
     x1 = int(np.clip(np.ceil(right + margin_px), x0 + 1, width_px))
     y1 = int(np.clip(np.ceil(bottom + margin_px), y0 + 1, height_px))
-    if polygons:
-        mask = mask_of_polygons(polygons, height_px, width_px)[y0:y1, x0:x1]
-    else:
-        mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        box = np.array([left - x0, top - y0, right - x0, bottom - y0])
-        bx0, by0, bx1, by1 = np.round(box).astype(int)
-        mask[max(by0, 0) : max(by1, 1), max(bx0, 0) : max(bx1, 1)] = 255
-    return Cutout(np.ascontiguousarray(image_rgb[y0:y1, x0:x1]), np.ascontiguousarray(mask))
+    # Drawn in the frame alone: a person is often a small part of a large photo.
+    mask = draw_polygons([outline - (x0, y0) for outline in outlines], y1 - y0, x1 - x0)
+    return Cutout(image_rgb[y0:y1, x0:x1], mask)
 
 
-def on_flat_background(cutout: Cutout, color_rgb: tuple[int, int, int], *, soft_px: float = 1.0) -> NDArray[np.uint8]:
-    """The person on a flat colour, with a soft edge.
+def resize_cutout(cutout: Cutout, height_px: int, width_px: int) -> Cutout:
+    """Picture and mask at another size; the mask's edge becomes soft (0..255).
+
+    Shrinking averages over areas, enlarging interpolates linearly.
+    """
+    source_height_px, source_width_px = cutout.mask.shape
+    is_shrunk = height_px <= source_height_px and width_px <= source_width_px
+    interpolation = cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR
+    size = (width_px, height_px)
+    image = cv2.resize(cutout.image_rgb, size, interpolation=interpolation)
+    mask = cv2.resize(cutout.mask, size, interpolation=interpolation)
+    return Cutout(np.asarray(image, np.uint8), np.asarray(mask, np.uint8))
+
+
+def on_flat_background(cutout: Cutout, color_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The person on a flat colour, blended by the mask: a half-transparent edge stays soft.
 
     Args:
         cutout: pixels and mask.
         color_rgb: the colour around the person.
-        soft_px: standard deviation of the mask's blur; 0 for a hard edge.
 
     Returns:
-        uint8 (height, width, 3).
+        uint8 (height, width, 3): (pixel * mask + colour * (255 - mask)) / 255, rounded.
     """
-    mask = cv2.GaussianBlur(cutout.mask, (0, 0), soft_px) if soft_px > 0 else cutout.mask
-    weight = mask.astype(np.float32)[..., None] / 255
-    flat = np.array(color_rgb, np.float32)
-    return np.asarray(np.round(cutout.image_rgb * weight + flat * (1 - weight)), np.uint8)
+    # Three equal channels and work in place: twice as fast as broadcasting one mask.
+    mask = cv2.cvtColor(cutout.mask, cv2.COLOR_GRAY2RGB).astype(np.uint16)
+    blended = cutout.image_rgb * mask
+    flat = np.empty_like(mask)
+    flat[:] = color_rgb
+    flat *= np.subtract(255, mask, out=mask)
+    blended += flat
+    # x / 255 rounded, in whole numbers: exact for all that occur, and the same on every machine.
+    blended += 128
+    blended += blended >> 8
+    blended >>= 8
+    return blended.astype(np.uint8)

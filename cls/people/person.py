@@ -15,7 +15,8 @@ class Person:
     Attributes:
         cls: people class, e.g. `female`, `male`, `person`.
         conf: confidence, 0 to 1.
-        box_xyxy_px: left, top, right, bottom in pixels of the photo as displayed (EXIF orientation applied).
+        box_xyxy_px: left, top, right, bottom in pixels of the photo as displayed (EXIF orientation applied); four zeros
+            where a stored person has outlines and no box.
         polygons_xy_rel: outlines of the visible parts, each float64 of shape (points, 2), as fractions of width and
             height.
     """

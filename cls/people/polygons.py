@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SUBPIXEL_BITS = 4
+# OpenCV's fixed-point coordinates hold a little more than this.
+_MAX_COORDINATE_PX = 100_000.0
 
 
 def mask_of_polygons(
@@ -25,13 +27,27 @@ def mask_of_polygons(
     Returns:
         uint8 of shape (height_px, width_px), 255 inside, 0 outside.
     """
-    mask = np.zeros((height_px, width_px), np.uint8)
     scale = np.array([width_px, height_px], np.float64)
-    for polygon in polygons_xy_rel:
+    return draw_polygons([polygon * scale for polygon in polygons_xy_rel], height_px, width_px)
+
+
+def draw_polygons(polygons_xy_px: Sequence[NDArray[np.float64]], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Draws polygons given in pixels as a mask; see `mask_of_polygons`.
+
+    Args:
+        polygons_xy_px: outlines, each (points, 2); (0, 0) is the upper left corner of the upper left pixel.
+        height_px: height of the mask.
+        width_px: width of the mask.
+
+    Returns:
+        uint8 of shape (height_px, width_px), 255 inside, 0 outside.
+    """
+    mask = np.zeros((height_px, width_px), np.uint8)
+    for polygon in polygons_xy_px:
         if len(polygon) < 3:
             continue
         # A pixel's centre is at +0.5, OpenCV's integer coordinates are pixel centres.
-        points = np.clip(polygon * scale - 0.5, -32_000, 32_000)
+        points = np.clip(polygon - 0.5, -_MAX_COORDINATE_PX, _MAX_COORDINATE_PX)
         fixed = np.round(points * (1 << _SUBPIXEL_BITS)).astype(np.int32)
         cv2.fillPoly(mask, [fixed.reshape(-1, 1, 2)], color=(255,), lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
     return mask

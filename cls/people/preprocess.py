@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PackageError
-from cls.people.cutout import Cutout, cut_out, on_flat_background
+from cls.people.cutout import Cutout, cut_out, on_flat_background, resize_cutout
 from cls.people.person import Person
 
 
@@ -41,10 +41,15 @@ class Preprocessing:
         return self.fit(cut_out(image_rgb, person, margin_rel=self.margin_rel))
 
     def fit(self, cutout: Cutout) -> NDArray[np.uint8]:
-        """Cut-out -> uint8 (height_px, width_px, 3): background replaced, letterboxed."""
-        if self.is_background_kept:
-            return letterbox(cutout.image_rgb, self.height_px, self.width_px, self.fill_rgb)
-        return letterbox(on_flat_background(cutout, self.fill_rgb), self.height_px, self.width_px, self.fill_rgb)
+        """Cut-out -> uint8 (height_px, width_px, 3): letterboxed, background replaced.
+
+        Resized first, picture and mask alike, and blended after: the cost is that of the output's pixels.
+        """
+        height_px, width_px = cutout.mask.shape
+        inner_height_px, inner_width_px = inner_size(height_px, width_px, self.height_px, self.width_px)
+        resized = resize_cutout(cutout, inner_height_px, inner_width_px)
+        inner = resized.image_rgb if self.is_background_kept else on_flat_background(resized, self.fill_rgb)
+        return in_frame(inner, self.height_px, self.width_px, self.fill_rgb)
 
     def normalise(self, images_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (batch, height, width, 3) RGB -> float32 (batch, 3, height, width), normalised."""
@@ -60,6 +65,7 @@ class Preprocessing:
             "colour_order": "RGB",
             "layout": "NCHW",
             "scale": "1/255",
+            "background": "kept" if self.is_background_kept else "fill_rgb, blended by the mask after resizing",
             **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()},
         }
 
@@ -107,14 +113,31 @@ def letterbox(
         uint8 (height_px, width_px, 3).
     """
     source_height_px, source_width_px = image_rgb.shape[:2]
+    inner_height_px, inner_width_px = inner_size(source_height_px, source_width_px, height_px, width_px)
+    is_shrunk = inner_height_px <= source_height_px and inner_width_px <= source_width_px
+    interpolation = cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR
+    inner = cv2.resize(image_rgb, (inner_width_px, inner_height_px), interpolation=interpolation)
+    return in_frame(np.asarray(inner, np.uint8), height_px, width_px, fill_rgb)
+
+
+def inner_size(source_height_px: int, source_width_px: int, height_px: int, width_px: int) -> tuple[int, int]:
+    """(height, width) of a picture resized to fit a frame, its proportions kept; at least 1x1."""
     scale = min(height_px / source_height_px, width_px / source_width_px)
     inner_height_px = min(max(round(source_height_px * scale), 1), height_px)
     inner_width_px = min(max(round(source_width_px * scale), 1), width_px)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    inner = cv2.resize(image_rgb, (inner_width_px, inner_height_px), interpolation=interpolation)
-    frame = np.empty((height_px, width_px, 3), np.uint8)
-    frame[:] = fill_rgb
+    return inner_height_px, inner_width_px
+
+
+def in_frame(
+    inner_rgb: NDArray[np.uint8], height_px: int, width_px: int, fill_rgb: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """A picture in the middle of a frame of a flat colour that is at least as large; uint8 (height_px, width_px, 3)."""
+    inner_height_px, inner_width_px = inner_rgb.shape[:2]
     top_px = (height_px - inner_height_px) // 2
     left_px = (width_px - inner_width_px) // 2
-    frame[top_px : top_px + inner_height_px, left_px : left_px + inner_width_px] = inner
-    return frame
+    bottom_px = height_px - inner_height_px - top_px
+    right_px = width_px - inner_width_px - left_px
+    frame = cv2.copyMakeBorder(
+        inner_rgb, top_px, bottom_px, left_px, right_px, cv2.BORDER_CONSTANT, value=tuple(map(float, fill_rgb))
+    )
+    return np.asarray(frame, np.uint8)
