@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,11 @@ from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from cls.training.run import Run
+
+# Keys of metrics.json that have a place of their own in meta.json.
+_SAID_ELSEWHERE = {
+    "labels", "thresholds", "dataset_sha256", "split_sha256", "weights_sha256", "segmentation_models"
+}  # fmt: skip
 
 
 def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
@@ -37,7 +43,7 @@ def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
             "preprocessing": run.preprocessing.to_dict(),
             "inputs": [{"name": INPUT_NAME, "datatype": "FP32", "shape": [-1, 3, *size]}],
             "outputs": [{"name": OUTPUT_NAME, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
-            "metrics": run.metrics,
+            "metrics": {key: value for key, value in _plain(run.metrics).items() if key not in _SAID_ELSEWHERE},
             "parity": {},
             "digests": {
                 "dataset": run.dataset_sha256,
@@ -45,7 +51,7 @@ def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
                 "weights": run.weights_sha256,
                 "files": {name: sha256_of_file(path) for name, path in sorted(models.items())},
             },
-            "training": {"run": run.name, "arch": run.arch, "arguments": run.args},
+            "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args)},
             "code_version": cls.__version__,
             "created_at": _ended_at(run),
         },
@@ -69,6 +75,17 @@ def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) 
         ),
         "segmentation_models": list(segmentation_models),
     }
+
+
+def _plain(value: Any) -> Any:
+    """YAML's values as JSON's: dates become text, numbers that JSON does not know become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def _ended_at(run: Run) -> str:

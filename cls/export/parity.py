@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.errors import ParityError, PredictionError
+from cls.errors import ExportError, FileError, ParityError, PredictionError
 from cls.package.meta import ParityMeta
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.prediction.runtime import Classifier
 from cls.progress import progress
+
+_log = logging.getLogger("cls.export")
 
 MAX_SAMPLES = 512
 BATCH_SIZES = (1, 7, MAX_BATCH_SIZE)
@@ -102,10 +106,11 @@ class ParityReport:
     def to_meta(self) -> ParityMeta:
         """The report as meta.json keeps it."""
         values = {key: value for key, value in self.to_dict().items() if key != "faults"}
-        # Differences this small depend on the number of threads; meta.json says the same on every machine.
+        # Smaller differences depend on the number of threads: rounded up, meta.json says the same on every machine.
         for key, value in values.items():
-            values[key] = round(value, 6) if isinstance(value, float) else value
-        values["worst"] = {k: round(v, 5) if isinstance(v, float) else v for k, v in values["worst"].items()}
+            values[key] = math.ceil(value * 1e6) / 1e6 if isinstance(value, float) else value
+        # Which of many equal differences is the worst is chance; the report beside the package names it.
+        del values["worst"]
         return ParityMeta.model_validate(values)
 
     def raise_if_refused(self, where: object, report_file: Path) -> None:
@@ -153,7 +158,7 @@ def compare(trained: Classifier, converted: Classifier, samples: Sequence[Parity
             f" those of the trained network {', '.join(trained.labels)}",
             where=converted.source,
         )
-    trained_crops, converted_crops = _crops(trained, converted, samples)
+    samples, trained_crops, converted_crops = _crops(trained, converted, samples)
     expected = trained.probabilities(trained_crops)
     # Columns are matched by the label's name: who reads the package reads names.
     order = [converted.labels.index(label) for label in trained.labels]
@@ -172,14 +177,31 @@ def compare(trained: Classifier, converted: Classifier, samples: Sequence[Parity
 
 def _crops(
     trained: Classifier, converted: Classifier, samples: Sequence[ParitySample]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """What each side's preprocessing makes of the photos' bytes."""
-    first, second = [], []
+) -> tuple[list[ParitySample], NDArray[np.uint8], NDArray[np.uint8]]:
+    """What each side's preprocessing makes of the photos' bytes; photos that were damaged since are left out.
+
+    Raises:
+        ExportError: none can be read.
+    """
+    readable, first, second = [], [], []
+    broken: list[str] = []
     for sample in samples:
-        image = read_photo(sample.file)
+        try:
+            image = read_photo(sample.file)
+        except FileError as error:
+            broken.append(error.line())
+            continue
+        readable.append(sample)
         first.append(trained.preprocessing.cut(image, sample.person))
         second.append(converted.preprocessing.cut(image, sample.person))
-    return np.stack(first), np.stack(second)
+    if broken:
+        _log.warning("parity: %d of %d people left out, first: %s", len(broken), len(samples), broken[0])
+    if not readable:
+        raise ExportError(
+            f"none of the run's {len(samples)} photos can be read to compare with: {broken[0]}",
+            hint="load the group again",
+        )
+    return readable, np.stack(first), np.stack(second)
 
 
 def _at_batch(classifier: Classifier, crops: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:

@@ -124,7 +124,8 @@ def _is_run(folder: Path) -> bool:
 def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
     """A run by its folder (the kept checkpoint), or by one of its model files."""
     from cls.training.checkpoint import load_network
-    from cls.training.run import FINISHED, open_run
+    from cls.training.run import open_run
+    from cls.training.run_folder import FINISHED
 
     if not (folder / FINISHED).is_file():
         raise PredictionError("the run is not finished", where=folder, hint="finish it with `cls train`")

@@ -1,0 +1,49 @@
+"""`cls segment-meta`: what the groups' exported models say of their picsets, as ret_meta.json beside each meta.json."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from cls.command import Command, main
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `cls segment-meta`."""
+    parser.add_argument("--groups", nargs="+", required=True, metavar="G", help="groups whose models predict")
+    parser.add_argument(
+        "--segmenter",
+        type=Path,
+        metavar="FILE",
+        help="segmentation model for photos that are not in the pictures database (default: person_models/best.pt)",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predicts and writes."""
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    from cls.bottle.layout import Bottle
+    from cls.prediction.meta_builder import build_ret_meta
+    from cls.prediction.opening import open_exported
+
+    bottle = Bottle(settings)
+    classifiers = [open_exported(bottle, group) for group in dict.fromkeys(options.groups)]
+    summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
+    print(f"{summary.people} people in {summary.pictures} photos of {summary.picsets} picsets")
+    for group, name in summary.runs.items():
+        print(f"  {group}: {name}")
+    print(f"{summary.written} ret_meta.json written, {summary.picsets - summary.written} unchanged")
+    if summary.skipped:
+        print(f"{len(summary.skipped)} skipped:")
+        for name, reason in list(summary.skipped.items())[:10]:
+            print(f"  {name}: {reason}")
+        if len(summary.skipped) > 10:
+            print(f"  … and {len(summary.skipped) - 10} more")
+
+
+COMMAND = Command("segment-meta", "write predictions beside the picsets' meta.json", add_arguments, run)
+
+if __name__ == "__main__":
+    main(COMMAND)

@@ -1,0 +1,128 @@
+"""Predictions as one self-contained page: every person's cut-out with the labels chosen for it."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.files import write_text_atomic
+from cls.prediction.results import CSV_NAME, PersonResult
+from cls.prediction.runtime import Classifier
+
+SHEET_NAME = "contact_sheet.html"
+MAX_CARDS = 500
+_MAX_BARS = 4
+_JPEG_QUALITY = 84
+_TEMPLATE = Path(__file__).with_name("contact_sheet.html")
+
+
+@dataclass(frozen=True)
+class SheetPerson:
+    """One card.
+
+    Attributes:
+        result: what was predicted.
+        jpeg: the cut-out as the network saw it.
+    """
+
+    result: PersonResult
+    jpeg: bytes
+
+
+def jpeg_of_crop(crop_rgb: NDArray[np.uint8]) -> bytes:
+    """A cut-out, uint8 (height, width, 3), as JPEG."""
+    _, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(crop_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
+    return encoded.tobytes()
+
+
+def write_contact_sheet(
+    path: Path,
+    classifier: Classifier,
+    shown: Sequence[SheetPerson],
+    results: Sequence[PersonResult],
+    *,
+    photo_count: int,
+    thresholds_text: str,
+    skipped: Mapping[str, str],
+) -> None:
+    """Writes the page, whole or not at all; it needs no other file and no network.
+
+    Args:
+        path: the page.
+        classifier: what predicted.
+        shown: the people with a card.
+        results: all people, for the counts.
+        photo_count: photos looked at.
+        thresholds_text: which thresholds were used, in words.
+        skipped: photo -> why it was skipped.
+    """
+    from jinja2 import Environment
+
+    hues = {label: _hue(number) for number, label in enumerate(classifier.labels)}
+    numbers = {label: number for number, label in enumerate(classifier.labels, 1)}
+    counts = Counter(label for result in results for label in result.labels)
+    people_of_photo = Counter(result.picture for result in results)
+    template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
+        group=classifier.group,
+        model=classifier.name,
+        runtime=classifier.runtime.description,
+        thresholds=thresholds_text,
+        people=len(results),
+        photos=photo_count,
+        labels=[{"name": label, "hue": hues[label], "count": counts[label]} for label in classifier.labels],
+        none_count=sum(not result.labels for result in results),
+        width_px=classifier.preprocessing.width_px,
+        height_px=classifier.preprocessing.height_px,
+        cards=[
+            _card(person, classifier, hues, numbers, is_shared=people_of_photo[person.result.picture] > 1)
+            for person in shown
+        ],
+        hidden_count=len(results) - len(shown),
+        table=CSV_NAME,
+        skipped=sorted(skipped.items()),
+    )
+    write_text_atomic(path, text)
+
+
+def _card(
+    person: SheetPerson, classifier: Classifier, hues: Mapping[str, str], numbers: Mapping[str, int], *, is_shared: bool
+) -> dict[str, Any]:
+    result = person.result
+    thresholds = dict(zip(classifier.labels, classifier.thresholds, strict=True))
+    likeliest = sorted(result.probs, key=lambda label: -result.probs[label])[:_MAX_BARS]
+    return {
+        "picture": result.picture,
+        "person": result.person,
+        "person_class": result.person_class,
+        "is_shared": is_shared,
+        "numbers": " ".join(str(numbers[label]) for label in result.labels) or "0",
+        "jpeg": base64.b64encode(person.jpeg).decode(),
+        "chips": [{"name": label, "hue": hues[label]} for label in result.labels],
+        "bars": [
+            {
+                "name": label,
+                "hue": hues[label],
+                "percent": round(100 * result.probs[label], 1),
+                "prob": f"{result.probs[label]:.2f}",
+                "threshold": round(100 * thresholds[label], 1),
+                "is_chosen": label in result.labels,
+            }
+            for label in likeliest
+        ],
+    }
+
+
+def _hue(number: int) -> str:
+    """Colours far apart for neighbours: steps of the golden angle around the wheel."""
+    return f"oklch(0.66 0.15 {(25 + 137.5 * number) % 360:.0f})"
