@@ -11,13 +11,11 @@ from cls.files import atomic_path, read_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cls.sample.plan import Plan
-
 PHOTOS_PER_ARCHIVE = 100
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def write_archives(directory: Path, plan: Plan, annotations_path: Path) -> int:
+def write_archives(directory: Path, annotations_path: Path) -> int:
     """Write archives/part_NNN.zip, each with annotations/instances_default.json and its images; returns how many.
 
     Parts already there are kept: they appear whole or not at all, and never change.

@@ -1,5 +1,7 @@
 """The frame a figure is painted in, and its bare parts: arms, hands, legs, neck."""
 
+# ruff: noqa: RUF005 - a point is an array: adding an offset moves it
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -44,7 +46,7 @@ class Frame:
 
     def outline(self, points: Points | list[tuple[float, float]]) -> Points:
         """Points in head heights to pixels of the layer."""
-        return np.asarray(points, dtype=np.float64) * self.unit_px + np.asarray(self.origin_px)
+        return np.asarray(np.asarray(points, dtype=np.float64) * self.unit_px + np.asarray(self.origin_px))
 
     def cloth(
         self, garment: Garment, angle_rad: float = 0.0, *, folds: float = 0.13, tile: float = 2.0, grain: float = 0.05
@@ -85,12 +87,18 @@ def leg_path(frame: Frame, side: int) -> list[NDArray[np.float64]]:
 
 
 def paint_bare_arm(frame: Frame, side: int) -> None:
-    """Arm and hand, skin."""
+    """Arm and hand, skin; only the hand where a long sleeve covers the rest."""
     joints, limb = frame.skeleton, frame.person.build.limb
     shoulder, elbow, wrist = joints.shoulders[side], joints.elbows[side], joints.wrists[side]
     path = limb_points(shoulder, elbow) + limb_points(elbow, wrist)[1:]
     widths = [w * limb for w in (*UPPER_ARM, *FOREARM[1:])]
+    if frame.person.sleeves == "none":
+        # A bare arm grows out of the slope of the shoulder.
+        path = [shoulder[:2] + (joints.neck[:2] + (0, 0.14) - shoulder[:2]) * 0.4, *path]
+        widths = [0.1, *widths]
     paint_hand(frame, side)
+    if frame.person.sleeves == "long":
+        return
     frame.canvas.paint(frame.outline(tapered(path, widths, 3)), frame.skin(), 0.16 * frame.unit_px, drop=0.25)
 
 

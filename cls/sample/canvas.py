@@ -1,4 +1,4 @@
-"""A layer one figure is painted on: reflectance, shading and coverage, with soft volume from each part's own outline."""
+"""A layer one figure is painted on: reflectance, shading and coverage, with volume from each part's own outline."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from cls.sample.curves import Points
     from cls.sample.textures import Plane
 
-    Colour: TypeAlias = "tuple[float, float, float]"
+    Colour: TypeAlias = tuple[float, float, float]
+    Window: TypeAlias = tuple[int, int, int, int]
 
 _SHIFT = 4
+_DETAIL_MIN_PX = 1.6
+"""Stains and creases smaller than this both ways would not show."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,22 @@ class Canvas:
         self.width_px = width_px
         self.height_px = height_px
         self.lamp = lamp
-        self.albedo_rgb = np.zeros((height_px, width_px, 3), np.float32)
-        self.shade = np.ones((height_px, width_px), np.float32)
-        self.alpha = np.zeros((height_px, width_px), np.float32)
+        self.albedo_rgb: NDArray[np.float32] = np.zeros((height_px, width_px, 3), np.float32)
+        self.shade: Plane = np.ones((height_px, width_px), np.float32)
+        self.alpha: Plane = np.zeros((height_px, width_px), np.float32)
+        x, y = lamp.toward_x / 2, lamp.toward_y / 2
+        self._slope_kernel = np.array([[0, -y, 0], [-x, 0, x], [0, y, 0]], np.float32)
 
-    def _window(self, outline: Points, pad: int) -> tuple[int, int, int, int] | None:
-        low, high = outline.min(axis=0), outline.max(axis=0)
-        x0, y0 = max(int(low[0]) - pad, 0), max(int(low[1]) - pad, 0)
-        x1, y1 = min(int(high[0]) + pad + 2, self.width_px), min(int(high[1]) + pad + 2, self.height_px)
+    def _window(self, outline: Points, pad: int) -> Window | None:
+        """The part of the layer an outline (and `pad` pixels around it) covers; None when it covers none."""
+        return self._clipped(_bounds(outline), pad)
+
+    def _clipped(self, bounds: Window, pad: int) -> Window | None:
+        x0, y0 = max(bounds[0] - pad, 0), max(bounds[1] - pad, 0)
+        x1, y1 = min(bounds[2] + pad + 2, self.width_px), min(bounds[3] + pad + 2, self.height_px)
         return (x0, y0, x1, y1) if x1 - x0 > 1 and y1 - y0 > 1 else None
 
-    def _raster(self, outline: Points, window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    def _raster(self, outline: Points, window: Window) -> NDArray[np.uint8]:
         x0, y0, x1, y1 = window
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         fixed = np.rint((outline - (x0, y0)) * (1 << _SHIFT)).astype(np.int32)
@@ -77,8 +85,7 @@ class Canvas:
         relief: float = 1.0,
         drop: float = 0.0,
         detail: Plane | None = None,
-        clip: Plane | None = None,
-    ) -> Plane | None:
+    ) -> None:
         """Paint one part over what is there.
 
         Args:
@@ -88,96 +95,123 @@ class Canvas:
             relief: Strength of the volume; 0 is flat.
             drop: Darkness of the soft shadow it leaves on the parts beneath.
             detail: Extra shading over the whole layer (h, w), added to the shade (hair strands).
-            clip: A mask over the whole layer (h, w) 0..1 that limits where the part is painted.
-
-        Returns:
-            The part's coverage over the whole layer when it had to be kept apart, otherwise None.
         """
         radius = max(int(round_px), 1)
-        window = self._window(outline, 2 * radius + 2)
-        if window is None:
-            return None
-        x0, y0, x1, y1 = window
-        mask = self._raster(outline, window)
-        if clip is not None:
-            mask = (mask * clip[y0:y1, x0:x1]).astype(np.uint8)
-        box = (2 * radius + 1, 2 * radius + 1)
-        soft = cv2.blur(
-            cv2.blur(mask, box, borderType=cv2.BORDER_REPLICATE), box, borderType=cv2.BORDER_REPLICATE
-        ).astype(np.float32)
-        soft *= 1 / 255
-        alpha = mask.astype(np.float32)
-        alpha *= 1 / 255
-        lamp = self.lamp
-        shade_roi = self.shade[y0:y1, x0:x1]
+        bounds = _bounds(outline)
+        wide, tight = self._clipped(bounds, 2 * radius + 2), self._clipped(bounds, 1)
+        if wide is None or tight is None:
+            return
+        mask = self._raster(outline, wide)
+        softened = _softened(mask, radius)
         if drop > 0:
-            step_x, step_y = -lamp.toward_x * radius * 0.5, max(-lamp.toward_y, 0.3) * radius * 0.5
-            moved = cv2.warpAffine(
-                soft, np.array([[1, 0, step_x], [0, 1, step_y]]), (x1 - x0, y1 - y0), borderMode=cv2.BORDER_REPLICATE
-            )
-            shade_roi *= 1 - drop * moved
-        slope = cv2.filter2D(soft, -1, self._kernel())
-        slope *= -relief * radius * (0.55 + 0.6 * lamp.hardness)
-        slope += soft * (0.2 * relief) + (1 - 0.17 * relief)
-        albedo: NDArray[np.float32] | None = None
-        ox, oy = cloth.origin_px
-        if cloth.folds:
-            slope += cloth.folds * textures.sample(
-                textures.folds(), x0 - ox, y0 - oy, x1 - x0, y1 - y0, cloth.tile_px * 1.6, cloth.angle_rad
-            )
-        if cloth.grain:
-            slope += cloth.grain * textures.sample(
-                textures.weave(), x0 - ox, y0 - oy, x1 - x0, y1 - y0, 256, cloth.angle_rad
-            )
+            self._drop_shadow(wide, softened, drop, radius)
+        # Outside the outline only its shadow falls: everything else is worked out in the tight window.
+        x0, y0, x1, y1 = tight
+        inner = (slice(y0 - wide[1], y1 - wide[1]), slice(x0 - wide[0], x1 - wide[0]))
+        soft = softened[inner].astype(np.float32)
+        soft *= np.float32(1 / 255)
+        alpha = mask[inner].astype(np.float32)
+        alpha *= np.float32(1 / 255)
+        lit: Plane = np.asarray(cv2.filter2D(soft, -1, self._slope_kernel, borderType=cv2.BORDER_REPLICATE), np.float32)
+        lit *= np.float32(-relief * radius * (0.55 + 0.6 * self.lamp.hardness))
+        soft *= np.float32(0.2 * relief)
+        lit += soft
+        lit += np.float32(1 - 0.17 * relief)
+        self._add_texture(lit, cloth, tight)
         if detail is not None:
-            slope += detail[y0:y1, x0:x1]
-        shade_roi += (slope - shade_roi) * alpha
-        albedo_roi = self.albedo_rgb[y0:y1, x0:x1]
-        alpha3 = cv2.merge([alpha, alpha, alpha])
+            lit += detail[y0:y1, x0:x1]
+        shade = self.shade[y0:y1, x0:x1]
+        lit -= shade
+        lit *= alpha
+        shade += lit
+        albedo = self.albedo_rgb[y0:y1, x0:x1]
         if cloth.pattern:
-            weight = textures.sample(
-                textures.pattern(cloth.pattern), x0 - ox, y0 - oy, x1 - x0, y1 - y0, cloth.tile_px, cloth.angle_rad
-            )
-            albedo = cv2.merge([weight * (b - a) + a for a, b in zip(cloth.colour, cloth.second, strict=True)])
-            albedo_roi += (albedo - albedo_roi) * alpha3
+            x, y = x0 - cloth.origin_px[0], y0 - cloth.origin_px[1]
+            tile = textures.pattern(cloth.pattern)
+            weight = textures.sample(tile, x, y, x1 - x0, y1 - y0, cloth.tile_px, cloth.angle_rad)
+            change = np.asarray(cv2.transform(weight, _between(cloth)), np.float32)
+            change -= albedo
         else:
-            albedo_roi += (np.array(cloth.colour, np.float32) - albedo_roi) * alpha3
-        alpha_roi = self.alpha[y0:y1, x0:x1]
-        np.maximum(alpha_roi, alpha, out=alpha_roi)
-        return None
+            change = np.asarray(cloth.colour, np.float32) - albedo
+        change *= cv2.merge([alpha, alpha, alpha])
+        albedo += change
+        total = self.alpha[y0:y1, x0:x1]
+        np.maximum(total, alpha, out=total)
+
+    def _drop_shadow(self, window: Window, soft: NDArray[np.uint8], drop: float, radius: int) -> None:
+        """Darken what is there by the part's soft outline, moved away from the light by whole pixels."""
+        x0, y0, x1, y1 = window
+        height, width = soft.shape
+        dx = int(-self.lamp.toward_x * min(radius, width) * 0.5)
+        dy = int(max(-self.lamp.toward_y, 0.3) * min(radius, height) * 0.5)
+        to_x, from_x = slice(max(dx, 0), width + min(dx, 0)), slice(max(-dx, 0), width - max(dx, 0))
+        self.shade[y0:y1, x0:x1][dy:, to_x] *= cv2.LUT(soft[: height - dy, from_x], _KEEP[int(drop * 100)])
+
+    def _add_texture(self, lit: Plane, cloth: Cloth, window: Window) -> None:
+        x0, y0, x1, y1 = window
+        x, y = x0 - cloth.origin_px[0], y0 - cloth.origin_px[1]
+        if cloth.folds:
+            folds = textures.sample(
+                textures.folds(), x, y, x1 - x0, y1 - y0, cloth.tile_px * 1.6, cloth.angle_rad
+            )  # fmt: skip
+            folds *= np.float32(cloth.folds)
+            lit += folds
+        if cloth.grain:
+            lit += np.float32(cloth.grain) * textures.cut(textures.weave(), int(x), int(y), x1 - x0, y1 - y0)
 
     def stain(self, outline: Points, colour: Colour, opacity: float = 1.0, soften_px: float = 0.0) -> None:
         """Colour what is already painted inside an outline (lips, brows, prints); coverage does not change."""
-        pad = int(2 * soften_px) + 1
-        window = self._window(outline, pad)
-        if window is None:
+        found = self._soft_mask(outline, opacity, soften_px)
+        if found is None:
             return
-        x0, y0, x1, y1 = window
-        mask = self._raster(outline, window)
-        if soften_px >= 0.7:
-            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), soften_px), np.uint8)
-        weight = mask.astype(np.float32) * np.float32(opacity / 255)
+        weight, (x0, y0, x1, y1) = found
         roi = self.albedo_rgb[y0:y1, x0:x1]
-        roi += (np.array(colour, np.float32) - roi) * weight[:, :, None]
+        roi += (np.asarray(colour, np.float32) - roi) * weight[:, :, None]
 
     def darken(self, outline: Points, amount: float, soften_px: float = 0.0) -> None:
         """Take light away (or give it, for a negative amount) inside an outline; a crease, a socket, a highlight."""
-        pad = int(2 * soften_px) + 1
-        window = self._window(outline, pad)
-        if window is None:
+        found = self._soft_mask(outline, amount, soften_px)
+        if found is None:
             return
+        weight, (x0, y0, x1, y1) = found
+        self.shade[y0:y1, x0:x1] *= 1 - weight
+
+    def _soft_mask(self, outline: Points, amount: float, soften_px: float) -> tuple[Plane, Window] | None:
+        """An outline's coverage times `amount`, edges softened, and its window; None when it would not show."""
+        radius = int(soften_px + 0.5)
+        window = self._window(outline, 2 * radius + 1)
+        if window is None:
+            return None
         x0, y0, x1, y1 = window
+        extent = _DETAIL_MIN_PX + 3 + 4 * radius
+        if x1 - x0 < extent and y1 - y0 < extent:
+            return None
         mask = self._raster(outline, window)
-        if soften_px >= 0.7:
-            mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), soften_px), np.uint8)
-        roi = self.shade[y0:y1, x0:x1]
-        roi *= 1 - mask.astype(np.float32) * np.float32(amount / 255)
+        if radius:
+            mask = _softened(mask, radius)
+        weight = mask.astype(np.float32)
+        weight *= np.float32(amount / 255)
+        return weight, window
 
-    def coverage(self, outline: Points) -> Plane:
-        """The coverage of an outline over the whole layer, 0..1."""
-        mask = self._raster(outline, (0, 0, self.width_px, self.height_px))
-        return mask.astype(np.float32) / np.float32(255)
 
-    def _kernel(self) -> NDArray[np.float32]:
-        x, y = self.lamp.toward_x / 2, self.lamp.toward_y / 2
-        return np.array([[0, -y, 0], [-x, 0, x], [0, y, 0]], np.float32)
+def _bounds(outline: Points) -> Window:
+    """The whole pixels (x0, y0, x1, y1) an outline lies in."""
+    xs, ys = outline.T.tolist()
+    return int(min(xs)), int(min(ys)), int(max(xs)), int(max(ys))
+
+
+_KEEP = [np.linspace(1, 1 - percent / 100, 256, dtype=np.float32) for percent in range(101)]
+"""For each darkness in percent: what a soft outline (0..255) leaves of the light."""
+
+
+def _between(cloth: Cloth) -> NDArray[np.float32]:
+    """The matrix that turns a pattern's weight into its colour: first + weight * (second - first)."""
+    first, second = np.asarray(cloth.colour, np.float32), np.asarray(cloth.second, np.float32)
+    return np.stack([second - first, first], axis=1)
+
+
+def _softened(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+    """The mask blurred twice by a box: near a Gaussian, and its cost does not grow with the radius."""
+    box = (2 * radius + 1, 2 * radius + 1)
+    once = cv2.blur(mask, box, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.blur(once, box, borderType=cv2.BORDER_REPLICATE), np.uint8)

@@ -1,7 +1,11 @@
-"""Pure outline geometry: smooth curves, tapered limbs, ellipses. Points are float arrays (n, 2), any one frame."""
+"""Pure outline geometry: smooth curves, tapered limbs, ellipses. Points are float arrays (n, 2), any one frame.
+
+A figure takes hundreds of outlines, each of a handful of points, so a curve is one product with a cached matrix.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -11,63 +15,102 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Points: TypeAlias = "NDArray[np.float64]"
-    PointsLike: TypeAlias = "Points | Sequence[Sequence[float]] | Sequence[Points]"
+    Points: TypeAlias = NDArray[np.float64]
+    PointsLike: TypeAlias = Points | Sequence[Sequence[float]] | Sequence[Points]
 
 
-def _catmull_rom_weights(steps: int) -> NDArray[np.float64]:
-    """Weights (steps, 4) of the four control points around a span, for parameters 0, 1/steps, …"""
+def _span_weights(steps: int) -> NDArray[np.float64]:
+    """Catmull-Rom weights (steps, 4) of the four control points around a span, at parameters 0, 1/steps, …."""
     t = np.arange(steps) / steps
     t2, t3 = t * t, t * t * t
-    return np.stack([-t3 + 2 * t2 - t, 3 * t3 - 5 * t2 + 2, -3 * t3 + 4 * t2 + t, t3 - t2], axis=1) / 2
+    return np.asarray(np.stack([-t3 + 2 * t2 - t, 3 * t3 - 5 * t2 + 2, -3 * t3 + 4 * t2 + t, t3 - t2], axis=1) / 2)
 
 
-_WEIGHTS = {steps: _catmull_rom_weights(steps) for steps in (2, 3, 4, 5, 6, 8)}
+@cache
+def _closed_matrix(count: int, steps: int) -> NDArray[np.float64]:
+    """The matrix (count * steps, count) that turns control points into a smooth closed outline."""
+    weights = _span_weights(steps)
+    matrix = np.zeros((count * steps, count))
+    for span in range(count):
+        for offset in range(4):
+            matrix[span * steps : (span + 1) * steps, (span + offset - 1) % count] += weights[:, offset]
+    return matrix
+
+
+@cache
+def _open_matrix(count: int, steps: int) -> NDArray[np.float64]:
+    """The matrix ((count - 1) * steps + 1, count) that turns control points into a smooth line through them."""
+    weights = _span_weights(steps)
+    matrix = np.zeros(((count - 1) * steps + 1, count))
+    for span in range(count - 1):
+        for offset in range(4):
+            point = min(max(span + offset - 1, 0), count - 1)
+            matrix[span * steps : (span + 1) * steps, point] += weights[:, offset]
+    matrix[-1, -1] = 1
+    return matrix
+
+
+@cache
+def _tangent_matrix(count: int, steps: int) -> NDArray[np.float64]:
+    """The matrix that turns control points into the direction of the smooth line at each of its points."""
+    return np.asarray(np.gradient(_open_matrix(count, steps), axis=0))
+
+
+@cache
+def _cap(is_end: bool) -> NDArray[np.float64]:
+    """Weights (5, 2) of normal and tangent around a limb's rounded end (or start)."""
+    angle = np.linspace(0, np.pi, 7)[1:-1]
+    sign = 1 if is_end else -1
+    return np.asarray(np.stack([np.cos(angle), np.sin(angle)], axis=1) * sign)
+
+
+@cache
+def _unit_circle(count: int) -> NDArray[np.float64]:
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def smooth_closed(points: PointsLike, steps: int = 4) -> Points:
     """A smooth closed outline through `points`, (n * steps, 2), without repeating the first point."""
     control = np.asarray(points, dtype=np.float64)
-    window = np.stack([np.roll(control, 1, 0), control, np.roll(control, -1, 0), np.roll(control, -2, 0)])
-    return np.einsum("sk,knd->nsd", _WEIGHTS[steps], window).reshape(-1, 2)
+    return np.asarray(_closed_matrix(len(control), steps) @ control)
 
 
 def smooth_open(points: PointsLike, steps: int = 4) -> Points:
     """A smooth line through `points` from the first to the last, ((n - 1) * steps + 1, 2)."""
     control = np.asarray(points, dtype=np.float64)
-    padded = np.concatenate([control[:1], control, control[-1:]])
-    window = np.stack([padded[:-3], padded[1:-2], padded[2:-1], padded[3:]])
-    line = np.einsum("sk,knd->nsd", _WEIGHTS[steps], window).reshape(-1, control.shape[1])
-    return np.concatenate([line, control[-1:]])
+    return np.asarray(_open_matrix(len(control), steps) @ control)
 
 
 def tapered(path: PointsLike, half_widths: Sequence[float], steps: int = 4, *, is_round: bool = True) -> Points:
     """The outline of a limb along `path` whose half-width at each path point is given; ends rounded by default."""
-    spine = np.concatenate(
-        [np.asarray(path, dtype=np.float64), np.asarray(half_widths, dtype=np.float64)[:, None]], axis=1
-    )
-    line = smooth_open(spine, steps)
-    centre, half = line[:, :2], line[:, 2:]
-    tangent = np.gradient(centre, axis=0)
-    tangent /= np.maximum(np.hypot(tangent[:, :1], tangent[:, 1:]), 1e-9)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    left, right = centre + normal * half, centre - normal * half
+    control = np.asarray(path, dtype=np.float64)
+    smooth = _open_matrix(len(control), steps)
+    centre = smooth @ control
+    half = smooth @ np.asarray(half_widths, dtype=np.float64)
+    tangent = _tangent_matrix(len(control), steps) @ control
+    length = np.sqrt(tangent[:, 0] ** 2 + tangent[:, 1] ** 2)
+    tangent /= np.maximum(length, 1e-9)[:, None]
+    aside = np.empty_like(tangent)
+    aside[:, 0] = -tangent[:, 1] * half
+    aside[:, 1] = tangent[:, 0] * half
+    left, right = centre + aside, (centre - aside)[::-1]
     if not is_round:
-        return np.concatenate([left, right[::-1]])
-    angle = np.linspace(0, np.pi, 7)[1:-1, None]
-    end = centre[-1] + half[-1] * (np.cos(angle) * normal[-1] + np.sin(angle) * tangent[-1])
-    start = centre[0] - half[0] * (np.cos(angle) * normal[0] + np.sin(angle) * tangent[0])
-    return np.concatenate([left, end, right[::-1], start])
+        return np.concatenate([left, right])
+    end = centre[-1] + _cap(True) @ np.stack([aside[-1], tangent[-1] * half[-1]])
+    start = centre[0] + _cap(False) @ np.stack([aside[0], tangent[0] * half[0]])
+    return np.concatenate([left, end, right, start])
 
 
 def ellipse(
-    centre: PointsLike | Sequence[float], half_x: float, half_y: float, angle_rad: float = 0.0, count: int = 20
+    centre: Points | Sequence[float], half_x: float, half_y: float, angle_rad: float = 0.0, count: int = 20
 ) -> Points:
     """An ellipse's outline (count, 2); `angle_rad` turns it clockwise on screen."""
-    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    x, y = half_x * np.cos(t), half_y * np.sin(t)
-    c, s = np.cos(angle_rad), np.sin(angle_rad)
-    return np.stack([x * c - y * s, x * s + y * c], axis=1) + np.asarray(centre, dtype=np.float64)
+    outline = _unit_circle(count) * (half_x, half_y)
+    if angle_rad:
+        c, s = np.cos(angle_rad), np.sin(angle_rad)
+        outline = outline @ np.array([[c, s], [-s, c]])
+    return np.asarray(outline + np.asarray(centre, dtype=np.float64))
 
 
 def convex_hull(points: PointsLike) -> Points:
@@ -78,14 +121,13 @@ def convex_hull(points: PointsLike) -> Points:
 
     def half(sequence: list[tuple[float, float]]) -> list[tuple[float, float]]:
         chain: list[tuple[float, float]] = []
-        for p in sequence:
-            while len(chain) >= 2 and (
-                (chain[-1][0] - chain[-2][0]) * (p[1] - chain[-2][1])
-                - (chain[-1][1] - chain[-2][1]) * (p[0] - chain[-2][0])
-                <= 0
-            ):
+        for x, y in sequence:
+            while len(chain) >= 2:
+                (ax, ay), (bx, by) = chain[-2], chain[-1]
+                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
+                    break
                 chain.pop()
-            chain.append(p)
+            chain.append((x, y))
         return chain[:-1]
 
     return np.array(half(ordered) + half(ordered[::-1]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, sin, sqrt
+from math import cos, sin
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,25 +38,23 @@ class Head:
 
     def points(self, uv: list[tuple[float, float]] | Points) -> Points:
         """Flat points (u, v) of the head's silhouette to pixels: rolled, not turned."""
-        flat = np.asarray(uv, dtype=np.float64) * (self.half_x, self.half_y)
         c, s = cos(self.frame.head_roll), sin(self.frame.head_roll)
-        rolled = np.stack([flat[:, 0] * c - flat[:, 1] * s, flat[:, 0] * s + flat[:, 1] * c], axis=1)
-        return rolled + self.frame.at(self.frame.skeleton.head)
+        matrix = np.array([[c * self.half_x, s * self.half_x], [-s * self.half_y, c * self.half_y]])
+        return np.asarray(np.asarray(uv, dtype=np.float64) @ matrix + self.frame.at(self.frame.skeleton.head))
 
-    def turned(self, u: float, v: float) -> tuple[float, float]:
-        """Where a point of the face's surface goes when the head turns."""
-        depth = sqrt(max(1 - u * u - 0.25 * v * v, 0.0))
+    def surface(self, uv: list[tuple[float, float]] | Points) -> Points:
+        """Points of the face's surface to pixels: turned with the head, then rolled."""
+        flat = np.asarray(uv, dtype=np.float64)
+        u, v = flat[:, 0], flat[:, 1]
+        depth = np.sqrt(np.maximum(1 - u * u - 0.25 * v * v, 0.0))
         yaw = self.frame.head_yaw
-        return u * cos(yaw) + depth * sin(yaw) * 0.92, v
-
-    def surface(self, uv: list[tuple[float, float]]) -> Points:
-        """Points of the face's surface to pixels: turned and rolled."""
-        return self.points([self.turned(u, v) for u, v in uv])
+        turned = flat.copy()
+        turned[:, 0] = u * cos(yaw) + depth * (sin(yaw) * 0.92)
+        return self.points(turned)
 
     def spot(self, u: float, v: float, half_u: float, half_v: float, count: int = 14) -> Points:
         """An ellipse on the face's surface, narrowed as the head turns."""
-        around = ellipse((0, 0), half_u, half_v, count=count)
-        return self.surface([(u + float(x), v + float(y)) for x, y in around])
+        return self.surface(ellipse((u, v), half_u, half_v, count=count))
 
 
 def paint_head(head: Head) -> None:
@@ -127,7 +125,7 @@ def _paint_features(head: Head) -> None:
                 (u - 0.07, eye_y + half_v * 0.8),
             ]
         )
-        canvas.stain(head.surface(white.tolist()), (244, 240, 236))
+        canvas.stain(head.surface(white), (244, 240, 236))
         gaze = u + 0.025 * f3
         canvas.stain(head.spot(gaze, eye_y - 0.005, 0.092, half_v * 0.98), person.eyes)
         canvas.stain(head.spot(gaze, eye_y - 0.005, 0.048, half_v * 0.55, 10), (16, 12, 12))
@@ -141,11 +139,9 @@ def _paint_features(head: Head) -> None:
             ],
             3,
         )
-        canvas.stain(
-            head.surface(tapered(lid, [0.022 if is_woman else 0.015] * len(lid), 2).tolist()), lid_colour, 0.95
-        )
+        canvas.stain(head.surface(tapered(lid, [0.022 if is_woman else 0.015] * len(lid), 2)), lid_colour, 0.95)
         crease = smooth_open([(u - half_u, eye_y - 0.06), (u, eye_y - half_v - 0.065), (u + half_u, eye_y - 0.07)], 3)
-        canvas.stain(head.surface(tapered(crease, [0.01] * len(crease), 2).tolist()), shadow, 0.5)
+        canvas.stain(head.surface(tapered(crease, [0.01] * len(crease), 2)), shadow, 0.5)
         thickness = 0.03 if is_woman else 0.046
         rise = 0.02 * f2
         line = smooth_open(
@@ -158,7 +154,7 @@ def _paint_features(head: Head) -> None:
             3,
         )
         taper = np.interp(np.linspace(0, 1, len(line)), [0, 0.3, 0.75, 1], [0.7, 1, 0.8, 0.2]) * thickness
-        canvas.stain(head.surface(tapered(line, taper.tolist(), 2).tolist()), brow, 0.88)
+        canvas.stain(head.surface(tapered(line, taper.tolist(), 2)), brow, 0.88)
     _paint_nose_and_mouth(head, shadow, is_woman, f0, f1)
     _paint_beard(head)
 
@@ -172,7 +168,7 @@ def _paint_nose_and_mouth(head: Head, shadow: tuple[float, float, float], is_wom
     canvas.darken(head.surface(bridge), 0.13, 0.025 * unit)
     canvas.darken(head.spot(-side * 0.02, 0.32, 0.07, 0.07), -0.1, 0.03 * unit)
     under = smooth_open([(-width, 0.37), (-width * 0.55, 0.415), (0, 0.425), (width * 0.55, 0.415), (width, 0.37)], 3)
-    canvas.stain(head.surface(tapered(under, [0.014] * len(under), 2).tolist()), shadow, 0.75)
+    canvas.stain(head.surface(tapered(under, [0.014] * len(under), 2)), shadow, 0.75)
     for sign in (-1, 1):
         canvas.stain(head.spot(sign * width * 0.5, 0.405, 0.036, 0.016, 8), palette.scaled(shadow, 0.55), 0.75)
     lips = palette.mixed(frame.person.skin, (186, 58, 66) if is_woman else (168, 84, 76), 0.62 if is_woman else 0.38)
@@ -200,15 +196,15 @@ def _paint_nose_and_mouth(head: Head, shadow: tuple[float, float, float], is_wom
         ],
         3,
     )
-    canvas.stain(head.surface(lower.tolist()), lips, 0.95)
-    canvas.stain(head.surface(upper.tolist()), palette.scaled(lips, 0.86), 0.95)
+    canvas.stain(head.surface(lower), lips, 0.95)
+    canvas.stain(head.surface(upper), palette.scaled(lips, 0.86), 0.95)
     if f1 > 0.6:
         teeth = smooth_closed(
             [(-half * 0.7, y - smile * 0.4), (0, y - 0.012), (half * 0.7, y - smile * 0.4), (0, y + 0.04)], 3
         )
-        canvas.stain(head.surface(teeth.tolist()), (242, 238, 232), 0.95)
+        canvas.stain(head.surface(teeth), (242, 238, 232), 0.95)
     line = smooth_open([(-half, y - smile), (-0.1, y + 0.004), (0.1, y + 0.004), (half, y - smile)], 3)
-    canvas.stain(head.surface(tapered(line, [0.011] * len(line), 2).tolist()), palette.scaled(lips, 0.5), 0.8)
+    canvas.stain(head.surface(tapered(line, [0.011] * len(line), 2)), palette.scaled(lips, 0.5), 0.8)
     canvas.darken(head.spot(0, y + 0.14, 0.14, 0.03), 0.14, 0.025 * unit)
 
 
@@ -252,7 +248,7 @@ def _paint_beard(head: Head) -> None:
             0.02 * unit,
         )
     canvas.stain(
-        head.surface(moustache.tolist()),
+        head.surface(moustache),
         colour,
         max(opacity, 0.9 if person.beard == "moustache" else 0.3),
         0.012 * unit,
@@ -283,7 +279,7 @@ def paint_glasses(head: Head) -> None:
             ],
             3,
         )
-        lens = head.surface(shape.tolist())
+        lens = head.surface(shape)
         middle = lens.mean(axis=0)
         if is_dark:
             canvas.stain(lens, (30, 30, 36), 0.96)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import cos, pi
 from typing import TYPE_CHECKING
 
-from cls.sample import body, extras, garments
+from cls.sample import body, extras, garments, tops
 from cls.sample.body import Frame
 from cls.sample.face import Head, paint_glasses, paint_head
 from cls.sample.hair import Hair
@@ -38,47 +38,55 @@ def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_x_px: float, foot_
 
 def _paint_arm(frame: Frame, side: int) -> None:
     body.paint_bare_arm(frame, side)
-    garments.paint_sleeve(frame, side)
+    tops.paint_sleeve(frame, side)
 
 
-def paint_figure(frame: Frame) -> None:
-    """Paint the person on the frame's canvas."""
-    person, joints = frame.person, frame.skeleton
-    head = Head(frame)
-    hair = Hair(head)
-    # An arm is behind the body when its shoulder or its hand is.
-    depth = [
-        float(joints.shoulders[side][2] + 0.8 * joints.wrists[side][2] + 0.8 * joints.elbows[side][2])
-        for side in (0, 1)
-    ]
-    behind = [depth[side] < -0.42 for side in (0, 1)]
-    if not frame.is_turned_away:
-        extras.paint_backpack(frame)
-        extras.paint_hat_behind(head)
-        hair.paint_behind()
-    for side in (0, 1):
-        if behind[side]:
-            _paint_arm(frame, side)
-    legs = sorted((0, 1), key=lambda side: float(joints.knees[side][2] + joints.ankles[side][2]))
-    is_skirt = person.bottom.cut in garments.SKIRTS
-    if not is_skirt:
+def _paint_legs(frame: Frame) -> None:
+    """Legs, feet and what is worn on them, the farther leg first."""
+    joints, cut = frame.skeleton, frame.person.bottom.cut
+    is_skirt = cut in garments.SKIRTS
+    # Seated, the thighs come towards the viewer over the lap; standing, the hips close over the legs.
+    is_seated = joints.knees[0][2] > 1.0
+    if not is_skirt and is_seated:
         garments.paint_seat(frame)
-    for side in legs:
-        if is_skirt or person.bottom.cut == "shorts":
+    for side in sorted((0, 1), key=lambda side: float(joints.knees[side][2] + joints.ankles[side][2])):
+        if is_skirt or cut == "shorts":
             body.paint_bare_leg(frame, side)
         body.paint_foot(frame, side)
         if not is_skirt:
             garments.paint_trouser_leg(frame, side)
     if is_skirt:
         garments.paint_skirt(frame)
+    elif not is_seated:
+        garments.paint_seat(frame)
+
+
+def _is_behind(frame: Frame, side: int) -> bool:
+    """Whether an arm is behind the body, by the depth of its shoulder, elbow and wrist."""
+    joints = frame.skeleton
+    return float(joints.shoulders[side][2] + 0.8 * joints.wrists[side][2] + 0.8 * joints.elbows[side][2]) < -0.42
+
+
+def paint_figure(frame: Frame) -> None:
+    """Paint the person on the frame's canvas."""
+    head = Head(frame)
+    hair = Hair(head)
+    behind = [side for side in (0, 1) if _is_behind(frame, side)]
+    if not frame.is_turned_away:
+        extras.paint_backpack(frame)
+        extras.paint_hat_behind(head)
+        hair.paint_behind()
+    for side in behind:
+        _paint_arm(frame, side)
+    _paint_legs(frame)
     body.paint_neck(frame)
-    garments.paint_top(frame)
+    tops.paint_top(frame)
     if frame.is_turned_away:
         extras.paint_backpack(frame)
     extras.paint_straps(frame)
     garments.paint_scarf(frame)
     for side in (0, 1):
-        if not behind[side]:
+        if side not in behind:
             _paint_arm(frame, side)
     if frame.is_turned_away:
         extras.paint_hat_behind(head)

@@ -1,5 +1,7 @@
 """Clothing on the body: trousers, skirts, tops with sleeves and necklines, scarves."""
 
+# ruff: noqa: RUF005 - a point is an array: adding an offset moves it
+
 from __future__ import annotations
 
 from math import cos, sin
@@ -8,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cls.sample import palette
-from cls.sample.body import FOREARM, SHIN, THIGH, UPPER_ARM, leg_path, limb_angle, limb_points
+from cls.sample.body import SHIN, THIGH, leg_path, limb_angle
 from cls.sample.canvas import Cloth
-from cls.sample.curves import convex_hull, ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.curves import convex_hull, smooth_closed, smooth_open, tapered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,9 +23,9 @@ if TYPE_CHECKING:
 SKIRTS = frozenset({"mini", "midi", "maxi", "dress"})
 _LEG_CUTS = {
     # how much wider than the leg at: hip, mid thigh, low thigh, knee, calf, low shin, hem
-    "skinny": (1.06, 1.06, 1.08, 1.12, 1.12, 1.14, 1.2),
-    "straight": (1.1, 1.12, 1.18, 1.35, 1.35, 1.62, 1.8),
-    "wide": (1.14, 1.2, 1.4, 1.75, 1.9, 2.5, 3.0),
+    "skinny": (0.95, 1.06, 1.08, 1.12, 1.12, 1.14, 1.2),
+    "straight": (0.92, 1.1, 1.18, 1.35, 1.35, 1.62, 1.8),
+    "wide": (0.94, 1.16, 1.4, 1.75, 1.9, 2.5, 3.0),
 }
 
 
@@ -50,13 +52,9 @@ def paint_trouser_leg(frame: Frame, side: int) -> None:
     path = leg_path(frame, side)
     joints = frame.skeleton
     if bottom.cut == "shorts":
-        widths = [base[0] * 1.12, base[1] * 1.18, base[2] * 1.3]
+        widths = [base[0] * 1.06, base[1] * 1.16, base[2] * 1.34]
         path = [path[0], path[1], path[2] + (path[3] - path[2]) * 0.35]
         outline = tapered(path, widths, 4, is_round=False)
-        tops = smooth_closed(
-            [path[0] + (-base[0] * 1.05, 0.1), path[0] + (0, -0.3), path[0] + (base[0] * 1.05, 0.1), path[0] + (0, 0.3)]
-        )
-        frame.canvas.paint(frame.outline(tops), frame.cloth(bottom), 0.2 * unit, relief=0.4)
     else:
         cut = _LEG_CUTS[bottom.cut]
         outline = tapered(path, [b * c for b, c in zip(base, cut, strict=True)], 3, is_round=bottom.cut == "skinny")
@@ -78,19 +76,11 @@ def paint_seat(frame: Frame) -> None:
     low = (hips[0] + hips[1]) / 2
     outline = smooth_closed(
         [
-            waist_left,
-            (waist_left + waist_right) / 2 + (0, 0.04),
-            waist_right,
-            hip_right,
-            hip_right + (-0.04, 0.34),
-            low + (0.2, 0.5),
-            low + (0, 0.36),
-            low + (-0.2, 0.5),
-            hip_left + (0.04, 0.34),
-            hip_left,
+            waist_left, (waist_left + waist_right) / 2 + (0, 0.04), waist_right, hip_right, hip_right + (-0.05, 0.3),
+            low + (0.24, 0.42), low + (0, 0.36), low + (-0.24, 0.42), hip_left + (0.05, 0.3), hip_left,
         ]
-    )
-    frame.canvas.paint(frame.outline(outline), frame.cloth(bottom, folds=0.12), 0.26 * unit, relief=0.8)
+    )  # fmt: skip
+    frame.canvas.paint(frame.outline(outline), frame.cloth(bottom, folds=0.12), 0.26 * unit, relief=0.45)
     if not frame.is_turned_away:
         middle = (waist_left + waist_right) / 2 + (0.14 * sin(frame.skeleton.yaw), 0)
         fly = tapered([middle + (0, 0.1), middle + (0.02, 0.35), low + (0, 0.22)], [0.012, 0.014, 0.01], 2)
@@ -125,284 +115,14 @@ def paint_skirt(frame: Frame) -> None:
         ]
         hem += [knee + (-0.22, -0.1) if reach > 1 else low]
     hull = convex_hull([waist_left, waist_right, hip_left, hip_right, *hem])
-    clip = frame.canvas.coverage(frame.outline(smooth_closed(hull, 3)))
     # The hull runs straight from waist to hem; the smooth curve through it gives the cloth its swing.
     frame.canvas.paint(frame.outline(smooth_closed(hull, 3)), frame.cloth(bottom, tile=2.2), 0.34 * unit, drop=0.35)
-    top, lows = (waist_left + waist_right) / 2, [point for point in hem[:3]] + [point for point in hem[5:8]]
-    if float(clip.max()) > 0:
-        for index, low in enumerate(lows):
-            start = top + (low - top) * 0.22
-            bow = (start + low) / 2 + (0.05 * (-1) ** index, 0)
-            pleat = tapered([start, bow, low + (0, -0.05)], [0.01, 0.035, 0.06], 4)
-            frame.canvas.darken(frame.outline(pleat), 0.2, 0.05 * unit)
-
-
-def paint_top(frame: Frame) -> None:
-    """The body of the top, without sleeves: outline through shoulders, chest, waist and hem, then the neckline."""
-    person, build, joints, unit = frame.person, frame.person.build, frame.skeleton, frame.unit_px
-    loose = {
-        "coat": 1.16,
-        "jacket": 1.12,
-        "hoodie": 1.14,
-        "sweater": 1.08,
-        "blouse": 1.04,
-        "shirt": 1.05,
-        "tank": 0.98,
-    }.get(person.top.cut, 1.02)
-    hem_height = {"coat": -1.0, "hoodie": -0.02, "sweater": 0.05, "jacket": 0.12, "blouse": 0.3, "tank": 0.35}.get(
-        person.top.cut, 0.02
-    )
-    if person.is_tucked or person.bottom.cut in SKIRTS:
-        hem_height = max(hem_height, 0.74) if person.top.cut != "coat" else hem_height
-    if person.top.cut == "coat" and joints.knees[0][2] > 1.0:
-        hem_height = -0.1
-    left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
-    if left[0] > right[0]:
-        left, right = right, left
-    neck = joints.neck[:2]
-    open_width = 0.36 if person.gender == "man" else 0.31
-    chest_left, chest_right = torso_row(frame, 1.66, build.chest * loose * 1.05)
-    bust_left, bust_right = torso_row(frame, 1.35, build.chest * loose * (0.98 if person.gender == "man" else 1.0))
-    waist_left, waist_right = torso_row(
-        frame, 0.82, build.waist * loose * (1.0 if person.top.cut in {"tank", "blouse"} else 1.08)
-    )
-    hip_left, hip_right = torso_row(frame, min(max(hem_height, 0.1), 0.4), build.hip * loose)
-    shoulder_drop = np.array([0.0, 0.02])
-    strap = 0.42 if person.top.cut == "tank" else 0.0
-    outer_left = left + (left - right) * 0.04 * (loose - 0.5) + (strap, 0.0)
-    outer_right = right + (right - left) * 0.04 * (loose - 0.5) - (strap, 0.0)
-    upper_right = [
-        neck + (open_width, -0.02),
-        (neck + right) / 2 + (0.12, -0.08),
-        outer_right + (0, -0.12),
-        outer_right + (0.03, 0.14) + shoulder_drop,
-    ]
-    upper_left = [
-        outer_left + (-0.03, 0.14) + shoulder_drop,
-        outer_left + (0, -0.12),
-        (neck + left) / 2 + (-0.12, -0.08),
-        neck + (-open_width, -0.02),
-    ]
-    sides_right = [chest_right, bust_right, waist_right]
-    sides_left = [waist_left, bust_left, chest_left]
-    if hem_height < 0.6:
-        sides_right.append(hip_right)
-        sides_left.insert(0, hip_left)
-    if hem_height < 0:
-        low_left, low_right = torso_row(frame, hem_height, build.hip * loose * 1.12, 0.5)
-        sides_right.append(low_right)
-        sides_left.insert(0, low_left)
-    hem_middle = (sides_right[-1] + sides_left[0]) / 2 + (0, 0.08)
-    neckline_y = {"turtle": 0.0, "collar": 0.16, "vee": 0.42, "scoop": 0.3, "zip": 0.1, "hood": 0.12, "lapel": 0.3}.get(
-        person.neckline, 0.17
-    )
-    if frame.is_turned_away:
-        neckline_y = 0.02
-    face = 0.12 * sin(joints.yaw)
-    middle = neck + (face, neckline_y)
-    shape = 0.35 if person.neckline in {"vee", "lapel", "collar"} else 0.75
-    necks = [neck + (-open_width * shape, neckline_y * 0.6), middle, neck + (open_width * shape, neckline_y * 0.6)]
-    if person.neckline in {"vee", "lapel", "collar"}:
-        necks = [middle + (-0.02, 0), middle, middle + (0.02, 0)]
-    outline = smooth_closed([*upper_right, *sides_right, hem_middle, *sides_left, *upper_left, *necks], 4)
-    cloth = frame.cloth(person.top, joints.lean, folds=0.14 if person.top.cut != "tank" else 0.1)
-    frame.canvas.paint(frame.outline(outline), cloth, 0.3 * unit, drop=0.35, relief=1.0)
-    _paint_closing(frame, middle, hem_middle, open_width)
-    _paint_creases(frame, chest_left, chest_right, waist_left, waist_right)
-    if person.top.cut in {"sweater", "hoodie"} and hem_height < 0.6:
-        band = tapered(
-            [sides_left[0] + (0.02, -0.02), hem_middle + (0, -0.05), sides_right[-1] + (-0.02, -0.02)],
-            [0.08, 0.08, 0.08],
-            3,
-            is_round=False,
-        )
-        frame.canvas.paint(frame.outline(band), Cloth(palette.scaled(person.top.colour, 0.93)), 0.06 * unit, relief=0.7)
-
-
-def _paint_creases(
-    frame: Frame,
-    chest_left: NDArray[np.float64],
-    chest_right: NDArray[np.float64],
-    waist_left: NDArray[np.float64],
-    waist_right: NDArray[np.float64],
-) -> None:
-    """Creases from the armpits and across the waist; the soft shadow under a bust."""
-    unit, canvas = frame.unit_px, frame.canvas
-    if unit < 14:
-        return
-    for pit, inward in ((chest_left, 1.0), (chest_right, -1.0)):
-        for length, fall in ((0.4, 0.16), (0.32, 0.42)):
-            line = smooth_open(
-                [pit + (0, 0.02), pit + (inward * length * 0.5, fall * 0.35), pit + (inward * length, fall)]
-            )
-            canvas.darken(
-                frame.outline(tapered(line, np.linspace(0.045, 0.01, len(line)).tolist(), 2)), 0.24, 0.04 * unit
-            )
-    for side, inward, rise in ((waist_left, 1.0, 0.1), (waist_right, -1.0, -0.06)):
-        line = smooth_open([side, side + (inward * 0.2, 0.09), side + (inward * 0.42, 0.08 + rise)])
-        canvas.darken(frame.outline(tapered(line, np.linspace(0.04, 0.012, len(line)).tolist(), 2)), 0.2, 0.04 * unit)
-    if frame.person.gender == "girl" and not frame.is_turned_away:
-        middle = (chest_left + chest_right) / 2 + (0.1 * sin(frame.skeleton.yaw), 0.3)
-        for sign in (-1, 1):
-            cup = ellipse(middle + (sign * 0.25 * cos(frame.skeleton.yaw), 0.02), 0.22, 0.1)
-            canvas.darken(frame.outline(cup), 0.16, 0.09 * unit)
-            canvas.darken(frame.outline(cup + (0.0, -0.24)), -0.07, 0.1 * unit)
-
-
-def _paint_closing(frame: Frame, middle: NDArray[np.float64], hem: NDArray[np.float64], open_width: float) -> None:
-    """What the neckline calls for: collar, buttons, zip, lapels, hood strings, a turtleneck."""
-    person, unit, canvas = frame.person, frame.unit_px, frame.canvas
-    neck, style = frame.skeleton.neck[:2], frame.person.neckline
-    darker = Cloth(palette.scaled(person.top.colour, 0.9), grain=0.03)
-    head = frame.skeleton.head[:2]
-    if style == "turtle":
-        roll = tapered([neck + (0, 0.1), neck + (head - neck) * 0.38], [0.36, 0.33], 3, is_round=False)
-        canvas.paint(frame.outline(roll), darker, 0.14 * unit, drop=0.2)
-    if frame.is_turned_away:
-        if style == "hood":
-            canvas.paint(frame.outline(ellipse(neck + (0, 0.2), 0.5, 0.36)), darker, 0.16 * unit, drop=0.3)
-        elif style in {"collar", "lapel", "zip"}:
-            canvas.paint(
-                frame.outline(
-                    tapered([neck + (-0.34, 0.04), neck + (0, 0.0), neck + (0.34, 0.04)], [0.08, 0.1, 0.08], 3)
-                ),
-                darker,
-                0.06 * unit,
-            )
-        return
-    if style in {"collar", "zip", "lapel"}:
-        line = tapered([middle, (middle + hem) / 2, hem + (0, -0.04)], [0.012, 0.013, 0.012], 3)
-        canvas.darken(frame.outline(line + (0.045, 0)), 0.35 if style != "collar" else 0.2)
-    if style == "collar":
-        for sign in (-1, 1):
-            flap = smooth_closed(
-                [
-                    neck + (sign * open_width * 1.02, -0.12),
-                    neck + (sign * open_width * 1.1, 0.06),
-                    middle + (sign * 0.2, 0.13),
-                    middle + (0.0, 0.0),
-                ],
-                2,
-            )
-            canvas.paint(
-                frame.outline(flap), frame.cloth(person.top, sign * 0.8, folds=0), 0.05 * unit, drop=0.3, relief=0.6
-            )
-        for share in np.linspace(0.16, 0.9, 5):
-            canvas.stain(
-                frame.outline(ellipse(middle + (hem - middle) * share, 0.024, 0.024)),
-                palette.scaled(person.top.colour, 0.62),
-                0.9,
-            )
-    elif style == "zip":
-        for sign in (-1, 1):
-            flap = tapered(
-                [
-                    neck + (sign * open_width, -0.2),
-                    neck + (sign * open_width * 0.7, 0.02),
-                    middle + (sign * 0.02, 0.02),
-                ],
-                [0.05, 0.1, 0.06],
-                3,
-            )
-            canvas.paint(frame.outline(flap), darker, 0.06 * unit, drop=0.3)
-        canvas.stain(frame.outline(tapered([middle, hem + (0, -0.05)], [0.012, 0.012], 2)), (190, 190, 190), 0.7)
-    elif style == "lapel":
-        for sign in (-1, 1):
-            low = middle + (hem - middle) * 0.22
-            lapel = smooth_closed(
-                [
-                    neck + (sign * open_width, -0.14),
-                    neck + (sign * open_width * 1.35, 0.1),
-                    middle + (sign * 0.34, 0.24),
-                    middle + (sign * 0.2, 0.3),
-                    low,
-                    middle + (sign * 0.02, 0.0),
-                ],
-                2,
-            )
-            canvas.paint(
-                frame.outline(lapel), frame.cloth(person.top, sign * 0.5, folds=0), 0.06 * unit, drop=0.35, relief=0.7
-            )
-        for share in (0.36, 0.58, 0.8):
-            canvas.stain(
-                frame.outline(ellipse(middle + (hem - middle) * share + (0.09, 0), 0.035, 0.035)),
-                palette.scaled(person.top.colour, 0.5),
-                0.9,
-            )
-    elif style == "hood":
-        ring = tapered(
-            [neck + (-0.46, -0.1), neck + (-0.36, 0.12), middle + (0, 0.1), neck + (0.36, 0.12), neck + (0.46, -0.1)],
-            [0.07, 0.11, 0.1, 0.11, 0.07],
-            4,
-        )
-        canvas.paint(frame.outline(ring), frame.cloth(person.top, folds=0.1), 0.08 * unit, drop=0.35)
-        for sign in (-1, 1):
-            string = tapered(
-                [middle + (sign * 0.16, 0.14), middle + (sign * 0.15, 0.38), middle + (sign * 0.17, 0.56)],
-                [0.014, 0.014, 0.018],
-                3,
-            )
-            canvas.stain(frame.outline(string), (236, 234, 228), 0.95)
-        pocket = smooth_closed([hem + (-0.3, -0.58), hem + (0.3, -0.58), hem + (0.44, -0.2), hem + (-0.44, -0.2)], 2)
-        ring_line = frame.outline(pocket)
-        canvas.darken(ring_line, 0.07, 0.03 * unit)
-    elif style in {"crew", "vee", "scoop"} and person.top.cut != "tank":
-        rib = smooth_open(
-            [
-                neck + (-open_width * 0.98, -0.05),
-                neck + (-open_width * 0.7, (middle - neck)[1] * 0.55),
-                middle + (0, 0.01),
-                neck + (open_width * 0.7, (middle - neck)[1] * 0.55),
-                neck + (open_width * 0.98, -0.05),
-            ]
-        )
-        canvas.darken(frame.outline(tapered(rib, [0.03] * len(rib), 2)), 0.12)
-
-
-def paint_sleeve(frame: Frame, side: int) -> None:
-    """One sleeve as long as the top's; nothing for a sleeveless one."""
-    person, joints, unit, limb = frame.person, frame.skeleton, frame.unit_px, frame.person.build.limb
-    if person.sleeves == "none":
-        return
-    loose = {
-        "coat": 1.5,
-        "jacket": 1.42,
-        "hoodie": 1.45,
-        "sweater": 1.36,
-        "blouse": 1.3,
-        "shirt": 1.28,
-        "polo": 1.22,
-    }.get(person.top.cut, 1.24)
-    shoulder, elbow, wrist = joints.shoulders[side], joints.elbows[side], joints.wrists[side]
-    upper, lower = limb_points(shoulder, elbow), limb_points(elbow, wrist)
-    angle = limb_angle(shoulder, elbow)
-    cloth = frame.cloth(person.top, angle, folds=0.17, tile=2.0)
-    if person.sleeves == "short":
-        path = upper[:3]
-        outline = tapered(
-            path,
-            [UPPER_ARM[0] * limb * 1.16, UPPER_ARM[1] * limb * loose, UPPER_ARM[2] * limb * loose * 1.12],
-            4,
-            is_round=False,
-        )
-        cap = ellipse(shoulder[:2], UPPER_ARM[0] * limb * 1.14, UPPER_ARM[0] * limb * 1.14)
-        frame.canvas.paint(frame.outline(cap), cloth, 0.16 * unit, relief=0.8)
-        frame.canvas.paint(frame.outline(outline), cloth, 0.16 * unit, drop=0.3)
-        return
-    end = 2 if person.sleeves == "half" else 4
-    path = [*upper, *lower[1:end]]
-    widths = [w * limb for w in (*UPPER_ARM, *FOREARM[1:])][: len(path)]
-    widths = [w * (1.14 if i == 0 else loose) for i, w in enumerate(widths)]
-    frame.canvas.paint(frame.outline(tapered(path, widths, 4)), cloth, 0.16 * unit, drop=0.32)
-    for offset, sign in ((-0.05, 1), (0.08, -1)):
-        at = elbow[:2] + (upper[3] - upper[2]) * offset * 4
-        crease = smooth_open([at + (-0.15, 0.03 * sign), at, at + (0.14, -0.03 * sign)])
-        frame.canvas.darken(frame.outline(tapered(crease, [0.02] * len(crease), 2)), 0.26, 0.025 * unit)
-    cuff = path[-1] + (path[-1] - path[-2]) * 0.02
-    band = tapered(
-        [cuff - (path[-1] - path[-2]) * 0.3, cuff], [widths[-1] * 1.04, widths[-1] * 1.04], 2, is_round=False
-    )
-    frame.canvas.paint(frame.outline(band), Cloth(palette.scaled(person.top.colour, 0.9)), 0.08 * unit, relief=0.8)
+    top = (waist_left + waist_right) / 2
+    for index, low in enumerate([*hem[:3], *hem[5:8]]):
+        start = top + (low - top) * 0.22
+        bow = (start + low) / 2 + (0.05 * (-1) ** index, 0)
+        pleat = tapered([start, bow, low + (0, -0.05)], [0.01, 0.035, 0.06], 4)
+        frame.canvas.darken(frame.outline(pleat), 0.2, 0.05 * unit)
 
 
 def paint_scarf(frame: Frame) -> None:

@@ -1,8 +1,7 @@
-"""What places are built of: skies, grounds in perspective, brick and plank and tile surfaces, foliage."""
+"""What places are built of: skies, grounds in perspective, walls, foliage."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,13 +9,13 @@ import numpy as np
 
 from cls.sample import palette, textures
 from cls.sample.curves import ellipse
+from cls.sample.surfaces import surface
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cls.sample.canvas import Colour
     from cls.sample.curves import Points
-    from cls.sample.textures import Plane
 
 
 def gradient(width: int, height: int, top: Colour, bottom: Colour) -> NDArray[np.float32]:
@@ -53,6 +52,8 @@ def noise_over(
 
 def sky(rng: np.random.Generator, width: int, height: int, mood: str) -> NDArray[np.float32]:
     """A sky with clouds for the mood of the light."""
+    top: Colour
+    bottom: Colour
     if mood == "evening":
         top, bottom = [
             ((62, 72, 120), (240, 176, 130)),
@@ -79,52 +80,6 @@ def sky(rng: np.random.Generator, width: int, height: int, mood: str) -> NDArray
     white = np.array((250, 214, 190) if mood == "evening" else (250, 250, 250), np.float32)
     image += (white - image) * cover
     return image
-
-
-@cache
-def surface(name: str) -> Plane:
-    """A periodic surface (256, 256) of brightness around 1: paving, planks, bricks, tiles, grass, sand, carpet."""
-    rng = np.random.default_rng(len(name) * 7 + 3)
-    plane = np.ones((256, 256), np.float32)
-    if name == "paving":
-        for row in range(4):
-            for column in range(4):
-                x0, y0 = column * 64 + (32 if row % 2 else 0), row * 64
-                plane[y0 + 2 : y0 + 63, np.arange(x0 + 2, x0 + 63) % 256] *= 1 + rng.uniform(-0.07, 0.07)
-        plane[::64] *= 0.72
-        plane[1::64] *= 0.8
-        for row in range(4):
-            plane[row * 64 : row * 64 + 64, [(c * 64 + (32 if row % 2 else 0)) % 256 for c in range(4)]] *= 0.72
-    elif name == "planks":
-        for column in range(8):
-            tone = 1 + rng.uniform(-0.14, 0.14)
-            plane[:, column * 32 : column * 32 + 32] *= tone
-            plane[:, column * 32 : column * 32 + 2] *= 0.62
-            plane[int(rng.integers(256)), column * 32 : column * 32 + 32] *= 0.6
-        plane *= 1 + 0.06 * textures.noise("wood", 1.2, 24)
-    elif name == "bricks":
-        plane *= 1.18
-        for row in range(16):
-            for column in range(8):
-                x0 = column * 32 + (16 if row % 2 else 0)
-                plane[row * 16 + 2 : row * 16 + 16, np.arange(x0 + 2, x0 + 32) % 256] = 0.92 * (
-                    1 + rng.uniform(-0.16, 0.14)
-                )
-    elif name == "tiles":
-        plane[::64] = 0.8
-        plane[:, ::64] = 0.8
-    elif name == "checker":
-        y, x = np.mgrid[0:256, 0:256] // 64
-        plane = np.where((x + y) % 2 == 0, 1.12, 0.84).astype(np.float32)
-    elif name == "grass":
-        plane += 0.16 * textures.noise("blade", 0.8, 1.6) + 0.1 * textures.noise("tuft", 7, 5)
-    elif name == "sand":
-        plane += 0.05 * textures.noise("grit", 0.7, 0.7) + 0.07 * textures.noise("dune", 20, 6)
-    else:
-        plane += 0.03 * textures.noise("plain", 1, 1) + 0.05 * textures.noise("plain-large", 14, 14)
-    if name not in {"grass", "sand"}:
-        plane *= 1 + 0.03 * textures.noise("dirt", 1.0, 1.0) + 0.03 * textures.noise("stain", 18, 18)
-    return plane.astype(np.float32)
 
 
 def lay_ground(

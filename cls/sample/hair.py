@@ -25,8 +25,9 @@ def _strands(head: Head, *, is_curly: bool, strength: float) -> Plane:
     canvas = frame.canvas
     centre = head.points([(-0.15 * sin(frame.head_yaw) + 0.1, -0.75)])[0]
     radius = max(head.half_y, 4.0)
-    low_y = min(int(centre[1] + radius * 6), canvas.height_px)
-    x0, x1 = max(int(centre[0] - radius * 3), 0), min(int(centre[0] + radius * 3), canvas.width_px)
+    reach = 6.0 if frame.person.hair_style in {"long", "wavy", "ponytail"} else 3.2
+    low_y = min(int(centre[1] + radius * reach), canvas.height_px)
+    x0, x1 = max(int(centre[0] - radius * 1.75), 0), min(int(centre[0] + radius * 1.75), canvas.width_px)
     y0 = max(int(centre[1] - radius * 2), 0)
     whole = np.zeros((canvas.height_px, canvas.width_px), np.float32)
     if x1 <= x0 or low_y <= y0:

@@ -77,14 +77,11 @@ def draw_light(rng: np.random.Generator, mood: str) -> Light:
 def lit_rgb(canvas: Canvas, light: Light, window: tuple[int, int, int, int]) -> NDArray[np.float32]:
     """A window (x0, y0, x1, y1) of a figure's layer as lit: shade runs from the ambient tint to the light's."""
     x0, y0, x1, y1 = window
-    shade = cv2.min(cv2.max(canvas.shade[y0:y1, x0:x1], 0.12), 1.55)
-    planes = cv2.split(canvas.albedo_rgb[y0:y1, x0:x1])
+    shade = np.clip(canvas.shade[y0:y1, x0:x1], 0.12, 1.55)
     # At shade 1 a surface keeps its own colour, so that names of colours hold under every light.
-    tinted = []
-    for plane, lit, ambient in zip(planes, light.lit, light.ambient, strict=True):
-        slope = (lit - ambient * 0.55) / 0.9
-        tinted.append(cv2.multiply(plane, shade * np.float32(slope) + np.float32(lit - slope)))
-    return np.asarray(cv2.merge(tinted), np.float32)
+    slopes = [(lit - ambient * 0.55) / 0.9 for lit, ambient in zip(light.lit, light.ambient, strict=True)]
+    tint = np.array([(slope, lit - slope) for slope, lit in zip(slopes, light.lit, strict=True)], np.float32)
+    return np.asarray(cv2.multiply(canvas.albedo_rgb[y0:y1, x0:x1], cv2.transform(shade, tint)), np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -104,12 +101,12 @@ def _grain(width_px: int, height_px: int) -> NDArray[np.int8]:
 
 
 def finish(image_rgb: NDArray[np.uint8], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """What the camera makes of the scene: blur, exposure, white balance, vignette and noise; (h, w, 3) uint8 in and out."""
+    """What the camera makes of a scene (h, w, 3) uint8: blur, exposure, white balance, vignette and noise."""
     height_px, width_px = image_rgb.shape[:2]
     if light.blur_px:
         image_rgb = np.asarray(cv2.GaussianBlur(image_rgb, (0, 0), light.blur_px), np.uint8)
     steps = np.arange(256, dtype=np.float32)
-    tables = np.stack([255 * (steps / 255 * gain) / (1 + 0.0 * gain) for gain in light.gain], axis=1)
+    tables = np.stack([steps * gain for gain in light.gain], axis=1)
     image_rgb = np.asarray(
         cv2.LUT(image_rgb, np.clip(tables, 0, 255).astype(np.uint8)[None].reshape(1, 256, 3)), np.uint8
     )

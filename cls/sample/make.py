@@ -90,7 +90,7 @@ def make_sample(
         write_labels(directory, plan)
         write_json_atomic(directory / _PROFILE, {**config.as_json(), "finished": True})
     (directory / _JOURNAL).unlink(missing_ok=True)
-    written = write_archives(directory, plan, directory / ANNOTATIONS_PATH) if archives else 0
+    written = write_archives(directory, directory / ANNOTATIONS_PATH) if archives else 0
     return SampleReport(directory, photos, len(missing), len(plan.picsets), written)
 
 

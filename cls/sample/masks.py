@@ -19,7 +19,7 @@ _MIN_PIECE_PX = 20
 def _open_holes(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mask with a cut one pixel high from each large hole to the outside, as COCO polygons cannot have holes."""
     contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    if hierarchy is None:
+    if not contours:
         return mask
     opened = mask
     for contour, (_, _, _, parent) in zip(contours, hierarchy[0], strict=True):

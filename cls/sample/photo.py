@@ -106,16 +106,18 @@ def _visible_masks(layers: list[_Layer], width_px: int, height_px: int) -> list[
 
 
 def _compose(image_rgb: NDArray[np.uint8], layer: _Layer, light: Light) -> None:
-    canvas, (x0, y0) = layer.canvas, layer.corner_px
-    roi = image_rgb[y0 : y0 + canvas.height_px, x0 : x0 + canvas.width_px]
-    lit = lit_rgb(canvas, light, (0, 0, canvas.width_px, canvas.height_px))
-    alpha3 = cv2.merge([canvas.alpha] * 3)
-    behind = roi.astype(np.float32)
-    lit -= behind
-    lit *= alpha3
-    lit += behind
-    np.clip(lit, 0, 255, out=lit)
-    roi[:] = lit.astype(np.uint8)
+    """Lay a figure over the photo, in place, where it covers anything."""
+    canvas = layer.canvas
+    rows, columns = np.flatnonzero(canvas.alpha.max(axis=1)), np.flatnonzero(canvas.alpha.max(axis=0))
+    if len(rows) == 0:
+        return
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    left, top = layer.corner_px
+    roi = image_rgb[top + y0 : top + y1, left + x0 : left + x1]
+    alpha = canvas.alpha[y0:y1, x0:x1]
+    lit = lit_rgb(canvas, light, (x0, y0, x1, y1))
+    blended = cv2.blendLinear(lit, roi.astype(np.float32), alpha, 1 - alpha)
+    roi[:] = cv2.convertScaleAbs(np.maximum(blended, 0))
 
 
 def render_photo(config: SampleConfig, plan: Plan, index: int) -> Photo:

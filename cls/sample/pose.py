@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Point3: TypeAlias = "NDArray[np.float64]"
+    Point3: TypeAlias = NDArray[np.float64]
 
 CAMERA_TILT = 0.14
 """How far down on the picture a point moves for each unit nearer to the viewer."""
@@ -110,12 +110,19 @@ def skeleton(pose: Pose, build: Build) -> Skeleton:
     neck = tilted(0, -build.torso_length)
     head = neck + np.array([sin(pose.lean * 0.5) * 0.7, -0.76 * build.head**0.5, 0.1])
     sides = (-1, 1)
-    shoulders, elbows, wrists, hands, hips, knees, ankles, toes = ([] for _ in range(8))
+    shoulders: list[Point3] = []
+    elbows: list[Point3] = []
+    wrists: list[Point3] = []
+    hands: list[Point3] = []
+    hips: list[Point3] = []
+    knees: list[Point3] = []
+    ankles: list[Point3] = []
+    toes: list[Point3] = []
     for index, side in enumerate(sides):
         upper, fore = pose.upper_arms[index], pose.forearms[index]
         raise_up = max(0.0, -cos(upper.abduct) * cos(upper.flex)) * 0.28 + max(0.0, sin(upper.abduct)) * 0.05
-        shoulder = tilted(side * build.shoulder * (1 - 0.12 * raise_up), -build.torso_length + 0.3 - raise_up)
-        elbow = shoulder + 1.36 * _direction(upper, side)
+        shoulder = tilted(side * build.shoulder * (1 - 0.12 * raise_up), -build.torso_length + 0.4 - raise_up)
+        elbow = shoulder + 1.28 * _direction(upper, side)
         wrist = elbow + 1.12 * _direction(fore, side)
         hand = wrist + 0.62 * _direction(fore, side)
         hip = np.array([side * build.hip * 0.56, 0.1, 0.0])

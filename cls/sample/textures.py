@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Plane: TypeAlias = "NDArray[np.float32]"
+    Plane: TypeAlias = NDArray[np.float32]
 
 TILE_PX = 256
 
@@ -28,7 +28,7 @@ def noise(name: str, sigma_x: float, sigma_y: float) -> Plane:
     white = _seeded(name).standard_normal((TILE_PX, TILE_PX))
     plane = np.fft.ifft2(np.fft.fft2(white) * decay).real
     plane -= plane.mean()
-    return (plane / plane.std()).astype(np.float32)
+    return np.asarray(plane / plane.std(), np.float32)
 
 
 @cache
@@ -36,29 +36,33 @@ def folds() -> Plane:
     """Soft creases of cloth, mostly across the tile's y axis, in about -1..1."""
     slant = noise("folds-a", 26, 9) + 0.6 * noise("folds-b", 12, 7)
     crease = np.abs(noise("folds-c", 30, 8))
-    return np.clip(0.45 * slant - 0.8 * np.exp(-4 * crease) + 0.25, -1, 1).astype(np.float32)
+    return np.asarray(np.clip(0.45 * slant - 0.8 * np.exp(-4 * crease) + 0.25, -1, 1), np.float32)
 
 
 @cache
 def fibres() -> Plane:
     """Hair strands running along y, in about -1..1."""
-    return np.clip(0.35 * noise("fibre-a", 0.8, 60) + 0.45 * noise("fibre-b", 3.0, 60), -1.2, 1.2).astype(np.float32)
+    return np.asarray(
+        np.clip(0.35 * noise("fibre-a", 0.8, 60) + 0.45 * noise("fibre-b", 3.0, 60), -1.2, 1.2), np.float32
+    )
 
 
 @cache
 def curls() -> Plane:
     """Small locks of curly hair, in about -1..1."""
-    return np.clip(0.5 * noise("curl-a", 5, 5) + 0.3 * noise("curl-b", 2, 2), -1.2, 1.2).astype(np.float32)
+    return np.asarray(
+        np.clip(0.45 * noise("curl-a", 3.2, 3.2) + 0.25 * noise("curl-b", 1.4, 1.4), -1.2, 1.2), np.float32
+    )
 
 
 @cache
 def weave() -> Plane:
     """Fine fabric grain, in about -1..1."""
-    return np.clip(0.4 * noise("weave", 0.7, 0.7), -1, 1).astype(np.float32)
+    return np.asarray(np.clip(0.4 * noise("weave", 0.7, 0.7), -1, 1), np.float32)
 
 
 def _soft_step(plane: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
-    return np.clip((plane - edge) * 12 + 0.5, 0, 1)
+    return np.asarray(np.clip((plane - edge) * 12 + 0.5, 0, 1))
 
 
 @cache
@@ -90,7 +94,7 @@ def pattern(name: str) -> Plane:
         plane = np.clip(0.5 + 0.3 * noise("denim", 0.6, 1.6) + 0.25 * noise("wash", 18, 30), 0, 1)
     else:
         raise KeyError(name)
-    return plane.astype(np.float32)
+    return np.asarray(plane, np.float32)
 
 
 def sample(tile: Plane, x0: float, y0: float, width: int, height: int, tile_px: float, angle_rad: float) -> Plane:
@@ -104,3 +108,9 @@ def sample(tile: Plane, x0: float, y0: float, width: int, height: int, tile_px: 
         tile, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
     )
     return np.asarray(sampled, dtype=np.float32)
+
+
+def cut(tile: Plane, x0: int, y0: int, width: int, height: int) -> Plane:
+    """A window of a tile at its own scale, whole pixels, repeated as often as needed."""
+    rows, columns = np.arange(y0, y0 + height) % TILE_PX, np.arange(x0, x0 + width) % TILE_PX
+    return np.asarray(tile[np.ix_(rows, columns)])

@@ -87,9 +87,9 @@ def labels(person: Person) -> dict[str, list[str]]:
 def _build(rng: np.random.Generator, gender: str) -> Build:
     bulk = float(rng.normal(1.0, 0.07))
     if gender == "girl":
-        shoulder, chest, waist, hip, limb = 0.74, 0.6, 0.46, 0.66, 0.9
+        shoulder, chest, waist, hip, limb = 0.74, 0.6, 0.46, 0.64, 0.84
     else:
-        shoulder, chest, waist, hip, limb = 0.88, 0.74, 0.62, 0.61, 1.06
+        shoulder, chest, waist, hip, limb = 0.88, 0.74, 0.62, 0.6, 1.02
     bulk = min(max(bulk, 0.88), 1.2)
     return Build(
         shoulder=shoulder * (0.6 + 0.4 * bulk),
@@ -98,7 +98,7 @@ def _build(rng: np.random.Generator, gender: str) -> Build:
         hip=hip * bulk,
         limb=limb * bulk,
         leg_scale=float(rng.uniform(0.96, 1.08)),
-        head=float(rng.uniform(1.02, 1.1)),
+        head=float(rng.uniform(1.06, 1.15)),
     )
 
 
@@ -142,7 +142,7 @@ def _bottom(rng: np.random.Generator, gender: str, top: Garment) -> Garment:
     colour = palette.pick(rng, palette.TROUSERS)
     cut = str(rng.choice(cuts, p=[0.3, 0.36, 0.18, 0.16]))
     is_denim = colour[2] > colour[0] * 1.25
-    return Garment(cut, colour, palette.mixed(colour, (210, 218, 228), 0.4), "denim" if is_denim else "")
+    return Garment(cut, colour, palette.mixed(colour, (210, 218, 228), 0.2), "denim" if is_denim else "")
 
 
 def draw_person(rng: np.random.Generator) -> Person:
