@@ -38,23 +38,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         FileError: the file cannot be written (no space, no permission).
     """
-    part = path.with_name(f".{path.name[:80]}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
+    part = path.with_name(f".{_part_stem(path.name)}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
         yield part
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        if error.filename not in (None, str(part), str(path), str(path.parent)):
+        # Errors of other files that the block reads or writes are not ours to explain.
+        if error.filename not in (None, str(part), str(path)):
             raise
-        raise FileError(
-            f"cannot be written: {error.strerror}", where=path, hint="check free space and permissions"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _part_stem(name: str) -> str:
+    """The start of a temporary name: short enough for every file system, also in an alphabet of many bytes a sign."""
+    return os.fsencode(name)[:80].decode(errors="ignore")
+
+
+def _not_written(path: Path, error: OSError) -> FileError:
+    return FileError(f"cannot be written: {error.strerror}", where=path, hint="check free space and permissions")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -75,7 +86,7 @@ def remove_parts(folder: Path, name: str = "") -> int:
         name: only those of the file of this name, where others may be writing in the same folder.
     """
     count = 0
-    for part in folder.glob(f".{escape(name[:80])}*{_PART}"):
+    for part in folder.glob(f".{escape(_part_stem(name))}*{_PART}"):
         with suppress(OSError):
             part.unlink()
             count += 1

@@ -2,8 +2,8 @@
 
 Plan, all optional:
     pictures, picsets   how many there are; picture n belongs to picset n % picsets
-    faults              true: the first answer for a picture is, by its number modulo 7: 1 a 500, 2 a 429 with Retry-After,
-                        3 cut in the middle, 4 a closed connection, 5 slow
+    faults              true: the first answer for a picture is, by its number modulo 7: 1 a 500, 2 a 429 with
+                        Retry-After, 3 cut in the middle, 4 a closed connection, 5 slow
     html, gone, ill     numbers of pictures that always are: an HTML page, 404, 500
     cut_silently        numbers of pictures that come cut in the middle without a Content-Length, the first time
     clash               true: a second picset holds another picture under the file name of picture 0

@@ -235,7 +235,7 @@ def test_a_failed_load_leaves_the_older_dataset(bottle: Bottle) -> None:
     with flaky_collector(pictures=9) as url:
         load(url, bottle)
     before = bottle.dataset_file("hair_color").read_bytes()
-    with flaky_collector(listing='{"data": {"black hair": {"pictures": [{"filepath": "0/0/none.png"}]}}}') as url:
-        with pytest.raises(CollectorError, match="not one labelled photo"):
-            load(url, bottle)
+    gone = '{"data": {"black hair": {"pictures": [{"filepath": "0/0/none.png"}]}}}'
+    with flaky_collector(listing=gone) as url, pytest.raises(CollectorError, match="not one labelled photo"):
+        load(url, bottle)
     assert bottle.dataset_file("hair_color").read_bytes() == before
