@@ -19,12 +19,14 @@ MAX_PIXELS = 150_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _JPEG_FORMATS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
+_END_OF_PNG = b"IEND\xae\x42\x60\x82"
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 _PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError, struct.error)
 _HINT = "remove or replace the file"
 
-# Sizes are checked here, against MAX_PIXELS, and what OpenCV says of broken files is said in the errors raised here.
+# Sizes are checked here; what Pillow and OpenCV print about broken files is in the errors raised here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
@@ -33,6 +35,7 @@ class _Header:
     """What a file says of itself before it is decoded."""
 
     is_jpeg: bool
+    is_png: bool
     is_transparent: bool
 
 
@@ -107,9 +110,10 @@ def _read_header(content: bytes, where: object) -> _Header:
             n_pixels = image.width * image.height
             header = _Header(
                 is_jpeg=image.format in _JPEG_FORMATS,
+                is_png=image.format == "PNG",
                 is_transparent=image.mode in _TRANSPARENT_MODES or "transparency" in image.info,
             )
-            if image.format == "PNG" and n_pixels <= MAX_PIXELS:
+            if header.is_png and n_pixels <= MAX_PIXELS:
                 image.verify()  # the checksums of its parts, before a decoder writes complaints of its own
     except Image.DecompressionBombError:
         n_pixels = MAX_PIXELS + 1
@@ -121,7 +125,7 @@ def _read_header(content: bytes, where: object) -> _Header:
         raise FileError(
             f"is too large to be a photo (more than {MAX_PIXELS // 1_000_000} million pixels)", where=where, hint=_HINT
         )
-    if header.is_jpeg and not _is_whole_jpeg(content):
+    if (header.is_jpeg and not _is_whole_jpeg(content)) or (header.is_png and _END_OF_PNG not in content):
         raise FileError("is cut off: the end of the picture is missing", where=where, hint=_HINT)
     return header
 
