@@ -57,17 +57,22 @@ def _own_folder() -> Path:
 def quiet_ultralytics() -> Iterator[None]:
     """A block in which ultralytics may be imported and used; afterwards the process is as it was before.
 
-    Restores OMP_NUM_THREADS, torch's thread count, and keeps ultralytics' messages below warnings off the terminal.
+    Restores OMP_NUM_THREADS, torch's thread count and Pillow's `Image.open`, and keeps ultralytics' messages below
+    warnings off the terminal.
     """
     import torch
+    from PIL import Image
 
     prepare_ultralytics()
+    open_image = Image.open
     threads = torch.get_num_threads()
     omp_threads = os.environ.get("OMP_NUM_THREADS")
     logging.getLogger("ultralytics").setLevel(logging.WARNING)
     try:
         yield
     finally:
+        # At import it replaces Pillow's open by one that looks for a HEIF plugin whenever a file is no picture.
+        Image.open = open_image
         if omp_threads is None:
             os.environ.pop("OMP_NUM_THREADS", None)
         if torch.get_num_threads() != threads:
