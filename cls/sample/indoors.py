@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cls.sample.canvas import Colour
+    from cls.sample.curves import Points
 
 
 _WALLS: list[Colour] = [
@@ -85,15 +86,23 @@ def _bookcase(image: NDArray[np.float32], rng: np.random.Generator, x: float, w:
         rectangle(image, edge - 3, height * 0.1, edge + 3, bottom, wood)
 
 
+def _cushion(x0: float, y0: float, x1: float, y1: float) -> Points:
+    """A box with round corners."""
+    r = min(x1 - x0, y1 - y0) * 0.3
+    across, down = [(x0 + r, y0), (x1 - r, y0)], [(x1, y0 + r), (x1, y1 - r)]
+    return smooth_closed([*across, *down, (x1 - r, y1), (x0 + r, y1), (x0, y1 - r), (x0, y0 + r)], 3)
+
+
 def _sofa(image: NDArray[np.float32], rng: np.random.Generator, ground: float) -> None:
     height, width = image.shape[:2]
     colour, x, w = palette.pick(rng, palette.SKIRTS), float(rng.uniform(0.05, 0.6)) * width, width * 0.32
     y = ground + height * 0.03
     fill(image, ellipse((x + w / 2, y + 12), w * 0.54, 8), (70, 62, 56))
-    back = [(x, y), (x, y - height * 0.17), (x + w, y - height * 0.17), (x + w, y)]
-    seat = [(x - 8, y + 10), (x - 8, y - height * 0.07), (x + w + 8, y - height * 0.07), (x + w + 8, y + 10)]
-    fill(image, smooth_closed(back, 3), palette.scaled(colour, 0.8))
-    fill(image, smooth_closed(seat, 3), colour)
+    tall, low = height * 0.17, height * 0.07
+    fill(image, _cushion(x, y - tall, x + w, y), palette.scaled(colour, 0.8))
+    fill(image, _cushion(x - 8, y - low, x + w + 8, y + 10), colour)
+    for edge in (x - 14, x + w - 6):
+        fill(image, _cushion(edge, y - low * 1.5, edge + 20, y + 10), palette.scaled(colour, 0.9))
     rectangle(image, x + w / 2 - 1, y - height * 0.07, x + w / 2 + 1, y + 4, palette.scaled(colour, 0.8))
 
 

@@ -151,7 +151,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     skin_index = int(rng.integers(len(palette.SKINS)))
     hair_label = str(rng.choice([*GROUPS["hair_color"], ""], p=[0.19, 0.19, 0.19, 0.17, 0.17, 0.09]))
     if gender == "girl":
-        style = str(rng.choice(["long", "wavy", "bob", "ponytail", "bun", "pixie", "curly", "bangs"]))
+        style = str(rng.choice(["long", "wavy", "bob", "ponytail", "bun", "pixie", "curly", "long"]))
     else:
         style = str(
             rng.choice(
@@ -159,7 +159,8 @@ def draw_person(rng: np.random.Generator) -> Person:
                 p=[0.26, 0.22, 0.12, 0.13, 0.15, 0.05, 0.07],
             )
         )
-    style = "long" if style == "bangs" else style
+    if style == "buzz" and hair_label == "blonde hair":
+        style = "short"  # a blonde stubble is the colour of the skin under it
     top, top_label = _top(rng, gender)
     sleeves = {"tank": "none", "tee": "short", "polo": "short"}.get(top.cut, "long")
     if top.cut in {"shirt", "blouse"} and rng.random() < 0.4:
@@ -176,6 +177,9 @@ def draw_person(rng: np.random.Generator) -> Person:
             ["tote", "crossbody", "backpack", "handbag"] if gender == "girl" else ["crossbody", "backpack", "tote"]
         )
     )
+    beard = str(rng.choice(["", "stubble", "beard", "moustache"], p=[0.55, 0.2, 0.18, 0.07]))
+    if gender == "girl" or (hat and style not in LONG_HAIR):
+        beard = ""  # a beard would tell the colour of hair that the hat hides
     scarf_colour = palette.pick(rng, palette.KNITWEAR)
     return Person(
         gender=gender,
@@ -186,9 +190,7 @@ def draw_person(rng: np.random.Generator) -> Person:
         hair_style=style,
         hair=palette.hair_colour(rng, hair_label),
         hair_label=hair_label if style != "bald" else "",
-        beard=str(rng.choice(["", "stubble", "beard", "moustache"], p=[0.55, 0.2, 0.18, 0.07]))
-        if gender == "man"
-        else "",
+        beard=beard,
         top=top,
         top_label=top_label,
         sleeves=sleeves,
