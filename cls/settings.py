@@ -109,6 +109,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     checked = {key: _checked(key, values[key], sources[key], problems) for key in values if key in known}
     if "data_path" not in values:
         problems.append("missing key 'data_path': expected the path of the data folder, e.g. 'classification_data'")
+    _check_folders_differ(checked, problems)
     if problems:
         raise SettingsError("; ".join(problems), where=path, hint="correct the file or the environment and run again")
     data_path = (base / Path(checked.pop("data_path")).expanduser()).resolve()
@@ -190,6 +191,16 @@ def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
             f"{source}: expected a database URL such as postgresql+psycopg2://user:password@host:5432/database"
         )
     return value
+
+
+def _check_folders_differ(checked: Mapping[str, Any], problems: list[str]) -> None:
+    """Two folders of one name would write over each other's files."""
+    keys_by_name: dict[str, list[str]] = {}
+    for key in _FOLDER_KEYS:
+        keys_by_name.setdefault(str(checked.get(key, getattr(Settings, key))), []).append(key)
+    for name, keys in keys_by_name.items():
+        if name and len(keys) > 1:
+            problems.append(f"keys {' and '.join(repr(key) for key in keys)}: both name the folder '{name}'")
 
 
 def _is_http_url(value: str) -> bool:

@@ -1,0 +1,122 @@
+"""A verb ends in status 0, in one line on stderr, or in Ctrl-C's own status; errors show no traceback."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from cls.command import Command, execute
+from cls.errors import ClsError, CollectorError, FileError, ParityError
+
+
+def verb(run: Callable[[argparse.Namespace], None]) -> Command:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--group", default="hat")
+
+    return Command("try", "tries something", add_arguments, run)
+
+
+def test_a_verb_receives_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(options: argparse.Namespace) -> None:
+        print(options.group, options.cfg, options.debug, options.quiet)
+
+    assert execute(verb(run), ["--group", "top color", "--cfg", "f.yaml", "--quiet"]) == 0
+    assert capsys.readouterr().out == "top color f.yaml False True\n"
+
+
+def test_an_expected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: argparse.Namespace) -> None:
+        raise CollectorError("answered\nnonsense", where="http://host", hint="look at it")
+
+    assert execute(verb(run), []) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "error: http://host: answered nonsense; look at it\n"
+    assert printed.out == ""
+
+
+def test_debug_shows_where_it_happened(capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: argparse.Namespace) -> None:
+        raise FileError("is gone", where="a.jpeg")
+
+    assert execute(verb(run), ["--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_unexpected_error_is_not_hidden() -> None:
+    def run(_: argparse.Namespace) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        execute(verb(run), [])
+
+
+def test_unknown_options_are_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        execute(verb(lambda _: None), ["--no-such"])
+    assert caught.value.code == 2
+    assert "--no-such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [ClsError, ParityError])
+def test_the_line_has_what_where_and_next(kind: type[ClsError]) -> None:
+    assert kind("broke").line() == "broke"
+    assert kind("broke", where="f").line() == "f: broke"
+    assert kind("broke", where="f", hint="mend it").line() == "f: broke; mend it"
+    assert str(kind("broke", hint="mend it")) == "broke; mend it"
+    assert isinstance(kind("broke"), ClsError)
+
+
+PROGRAM = """
+import argparse, sys, time
+from cls.command import Command, main
+def run(options):
+    print("started", flush=True)
+    {body}
+main(Command("try", "tries", lambda parser: None, run))
+"""
+
+
+def test_ctrl_c_says_that_what_is_finished_is_kept() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(body="time.sleep(60)")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.startswith("interrupted:")
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    body = "[print('x' * 1000) for _ in range(10000)]"
+    done = subprocess.run(
+        f"{sys.executable} -c {_quoted(PROGRAM.format(body=body))} | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout == "started\n"
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

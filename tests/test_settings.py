@@ -1,0 +1,162 @@
+"""The configuration is checked whole, before any work, and never shows a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cls.errors import SettingsError
+from cls.settings import DEFAULT_FILE, REPOSITORY, Settings, load_settings
+
+
+def load(tmp_path: Path, text: str, environment: Mapping[str, str] | None = None) -> Settings:
+    file = tmp_path / "configuration.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_settings(file, environment or {})
+
+
+def problems(tmp_path: Path, text: str, environment: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, text, environment)
+    line = caught.value.line()
+    assert str(tmp_path / "configuration.yaml") in line
+    assert "\n" not in line
+    return line
+
+
+def test_the_project_s_own_file_is_good_and_starts_at_the_repository() -> None:
+    settings = load_settings(None, {})
+    assert settings.file == DEFAULT_FILE
+    assert settings.data_path == REPOSITORY / "classification_data"
+    assert settings.collector_url == "http://127.0.0.1:8200"
+    assert settings.static_url == settings.collector_url
+    assert settings.people_classes == {"girl": "female", "man": "male"}
+
+
+def test_relative_paths_start_at_the_file_s_own_folder(tmp_path: Path) -> None:
+    assert load(tmp_path, "data_path: bottle").data_path == tmp_path / "bottle"
+    assert load(tmp_path, "data_path: /data/bottle").data_path == Path("/data/bottle")
+    assert load(tmp_path, "data_path: ~/bottle").data_path == Path.home() / "bottle"
+
+
+def test_every_key_has_a_default_but_the_data_path(tmp_path: Path) -> None:
+    assert load(tmp_path, "data_path: b").pictures_dir == "pictures"
+    assert "missing key 'data_path'" in problems(tmp_path, "")
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "data_path: b\ncollector_url: http://one:1\n",
+        {"CLS_COLLECTOR_URL": "http://two:2/", "CLS_DATA_PATH": "/other", "HOME": "/h", "CLSX": "no"},
+    )
+    assert settings.collector_url == "http://two:2"
+    assert settings.data_path == Path("/other")
+
+
+def test_people_classes_from_file_and_environment(tmp_path: Path) -> None:
+    text = "data_path: b\npeople_classes:\n  woman: female\n"
+    assert load(tmp_path, text).people_classes == {"woman": "female"}
+    assert load(tmp_path, text, {"CLS_PEOPLE_CLASSES": "girl=f, man = m"}).people_classes == {"girl": "f", "man": "m"}
+    assert "CLS_PEOPLE_CLASSES" in problems(tmp_path, text, {"CLS_PEOPLE_CLASSES": "girl"})
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    line = problems(
+        tmp_path,
+        "picture_dir: x\npictures_dir: 5\nmeta_dir: ../meta\ncollector_url: ftp://x\nmodels_dir:\n"
+        "pictures_info_db_url: pictures.sqlite\ncollector_password: abc123\npeople_classes: [girl]\n",
+        {"CLS_INFERENCE_ULR": "x"},
+    )
+    for word in (
+        "unknown key 'picture_dir'",
+        "'pictures_dir': expected text in quotes, found int",
+        "'meta_dir': expected the name of a folder",
+        "'collector_url': expected an address",
+        "'models_dir'",
+        "'pictures_info_db_url': expected a database URL",
+        "'collector_password' is a secret",
+        "'people_classes': expected pairs",
+        "unknown environment variable CLS_INFERENCE_ULR",
+        "missing key 'data_path'",
+    ):
+        assert word in line
+    assert "abc123" not in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: b: c", ":1:5: is not YAML"),
+        ("- a\n- b", "expected lines of `key: value`, found list"),
+        ("just text", "found str"),
+        ("data_path: !!python/object:os.system x", "is not YAML"),
+        ("data_path: ''", "a value is missing"),
+        ("data_path: null", "'data_path'"),
+        ("data_path: b\ncollector_url: http://h:99999", "expected an address"),
+        ("data_path: b\npictures_dir: ..", "expected the name of a folder"),
+        ("data_path: b\npictures_dir: /abs", "expected the name of a folder"),
+    ],
+)
+def test_what_cannot_be_used(tmp_path: Path, text: str, said: str) -> None:
+    assert said in problems(tmp_path, text)
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"no configuration file.*--cfg"):
+        load_settings(tmp_path / "none.yaml", {})
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path, {})
+    (tmp_path / "latin.yaml").write_bytes(b"data_path: '\xff'")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_settings(tmp_path / "latin.yaml", {})
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Masks written over pictures would be lost data."""
+    line = problems(tmp_path, "data_path: b\nmasks_dir: pictures\n")
+    assert "'masks_dir'" in line
+    assert "'pictures_dir'" in line
+
+
+def test_secrets_come_from_their_file_or_the_environment_and_are_never_shown(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets.yaml"
+    secrets.write_text("collector_password: 'from file'\nmodel_storage_token: 'token in file'\n")
+    settings = load(tmp_path, "data_path: b\n", {"CLS_COLLECTOR_PASSWORD": "from environment"})
+    assert settings.collector_password == "from environment"
+    assert settings.model_storage_token == "token in file"
+    settings = load(tmp_path, "data_path: b\npictures_info_db_url: postgresql://u:dbpass@h/d\n")
+    assert settings.collector_password == "from file"
+    for shown in (repr(settings), str(settings)):
+        assert "from file" not in shown
+        assert "token in file" not in shown
+        assert "dbpass" not in shown
+
+
+def test_wrong_secrets_are_told_without_their_value(tmp_path: Path) -> None:
+    (tmp_path / "secrets.yaml").write_text("collector_pasword: hidden1\ncollector_password: 123987\n")
+    line = problems(tmp_path, "data_path: b\n")
+    assert "collector_pasword" in line
+    assert "expected text in quotes" in line
+    assert "hidden1" not in line
+    assert "123987" not in line
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.none() | st.integers() | st.text(max_size=8), max_size=4))
+def test_any_mapping_is_settings_or_one_error(content: dict[str, object]) -> None:
+    import tempfile
+
+    import yaml
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "configuration.yaml"
+        file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        try:
+            line, settings = "", load_settings(file, {})
+        except SettingsError as error:
+            line, settings = error.line(), None
+    assert (settings is not None and settings.data_path.is_absolute()) or (line and "\n" not in line)
