@@ -191,7 +191,7 @@ def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> N
     def versions(model: str, request: Request) -> dict[str, Any]:
         stored, served = storage.versions(model)
         return {
-            "model": model,
+            "model": storage.repository.model_named(model),
             "served": str(served),
             "engine": options.engine,
             "inference_url": options.inference_url.replace("{host}", _host_in_url(request)),

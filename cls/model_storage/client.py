@@ -81,7 +81,7 @@ class StorageClient:
 
         Args:
             zip_path: the package.
-            model: the model's folder name, as `cls.files.safe_name` makes it of a group's.
+            model: the model's folder name, see `cls.package.model_name`.
             version: semantic version.
 
         Raises:

@@ -80,9 +80,9 @@ def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
 def _push(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.errors import StorageError
-    from cls.files import safe_name
     from cls.model_storage.client import StorageClient
     from cls.model_storage.names import SemanticVersion
+    from cls.package.model_name import model_name_of_group
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
@@ -95,7 +95,7 @@ def _push(options: argparse.Namespace) -> None:
             hint=f"make it with: cls export --group {_quoted(options.group)}"
             + (" --require trt" if options.format == "trt" else ""),
         )
-    model = safe_name(options.group)
+    model = model_name_of_group(options.group)
     with StorageClient(settings.model_storage_url, settings.model_storage_token) as client:
         published = client.publish(zip_path, model, options.version)
     print(f"{options.group} {published.version} is published as version {published.number} of model {model}")

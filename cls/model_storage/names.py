@@ -5,35 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import total_ordering
+from pathlib import Path
 
 from cls.model_storage.refusal import RefusedError
 from cls.package.meta import SEMANTIC_VERSION
+from cls.package.model_name import is_model_name, model_name_of_group
 
-_MAX_NAME_BYTES = 200
-_NAME = re.compile(r"(?![. -])[\w ._+=,@()\[\]!#&'%~-]+(?<![. ])")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _VERSION = re.compile(SEMANTIC_VERSION)
 
 
-def checked_model_name(name: str) -> str:
-    """The name, when it can name a folder on every system: plain text, or what `cls.files.safe_name` makes of any text.
+def model_folder_name(name: str, models_folder: Path) -> str:
+    """The folder of a model somebody names: by its folder's name, or by its group's name.
+
+    Args:
+        name: as typed by a client.
+        models_folder: folders there, made by hand or by older tools, keep whatever name they have.
 
     Raises:
-        RefusedError: 422, it cannot.
+        RefusedError: 422, the text is empty, or would be a path.
     """
-    if (
-        not name
-        or len(name.encode()) > _MAX_NAME_BYTES
-        or not name.isprintable()
-        or not _NAME.fullmatch(name)
-        or _RESERVED.match(name)
-    ):
-        raise RefusedError(
-            422,
-            f"model name {name[:80]!r} cannot name a folder",
-            hint="use letters, digits, spaces, '_', '-', '.' and '+', and write other signs as %XX, as `cls push` does",
-        )
-    return name
+    if not name or not name.isprintable() or "/" in name or "\\" in name or name in (".", ".."):
+        hint = f"write it as {model_name_of_group(name)!r}, as `cls push` does" if name else "give the group's name"
+        raise RefusedError(422, f"model name {name[:80]!r} cannot name a folder", hint=hint)
+    is_there = not name.startswith(".") and len(name.encode()) <= 255 and (models_folder / name).is_dir()
+    return name if is_there or is_model_name(name) else model_name_of_group(name)
 
 
 @total_ordering

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 
 from cls.errors import StorageError
 from cls.files import read_json, remove_parts, write_json_atomic, write_text_atomic
-from cls.model_storage.names import SemanticVersion, checked_model_name, readable_version
+from cls.model_storage.names import SemanticVersion, model_folder_name, readable_version
 from cls.model_storage.refusal import RefusedError
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
 from cls.package.triton_config import CONFIG_FILE_NAME, parse_config, with_name, with_versions
@@ -142,13 +142,17 @@ class ModelRepository:
             folder.name for folder in self.models_folder.iterdir() if folder.is_dir() and folder.name[0] != "."
         )
 
+    def model_named(self, name: str) -> str:
+        """The folder name of the model somebody means; see `names.model_folder_name`. It need not be there."""
+        return model_folder_name(name, self.models_folder)
+
     def folder(self, model: str) -> Path:
         """The folder of a model there is.
 
         Raises:
-            RefusedError: 404, there is no such model; 422, the name cannot be one.
+            RefusedError: 404, there is no such model.
         """
-        folder = self.models_folder / checked_model_name(model)
+        folder = self.models_folder / model
         if not folder.is_dir():
             known = ", ".join(self.models()[:10])
             raise RefusedError(
@@ -160,7 +164,7 @@ class ModelRepository:
 
     def versions(self, model: str) -> list[StoredVersion]:
         """The versions of a model by folder number; none for a model that is not there."""
-        folder = self.models_folder / checked_model_name(model)
+        folder = self.models_folder / model
         if not folder.is_dir():
             return []
         numbers = sorted(int(item.name) for item in folder.iterdir() if _is_version_folder(item))

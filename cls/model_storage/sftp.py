@@ -9,7 +9,8 @@ import os
 import posixpath
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncssh
@@ -20,7 +21,6 @@ from cls.files import remove_parts
 SHARE = "/storage"
 WRITABLE = "other"
 _PRIVATE = ("ssh",)
-_READING = asyncssh.FXF_READ
 _WRITING = asyncssh.FXF_WRITE | asyncssh.FXF_APPEND | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC | asyncssh.FXF_EXCL
 
 
@@ -113,20 +113,29 @@ class StorageFiles(SFTPServer):
     def open(self, path: bytes, pflags: int, attrs: SFTPAttrs) -> object:
         """Opens a file for reading, or for writing as a whole new file that appears when it is closed."""
         if not pflags & _WRITING:
-            descriptor = os.open(self.map_path(path), os.O_RDONLY | os.O_NOFOLLOW)
-            return io.FileIO(descriptor, "rb")
+            with _without_local_path():
+                return io.FileIO(os.open(self.map_path(path), os.O_RDONLY | os.O_NOFOLLOW), "rb")
         target = self._writable(path)
-        if pflags & (asyncssh.FXF_APPEND | _READING) or not pflags & (asyncssh.FXF_TRUNC | asyncssh.FXF_EXCL):
+        # OpenSSH's scp asks for WRITE and CREAT alone, writes all of the file, and sets its length at the end.
+        if pflags & (asyncssh.FXF_APPEND | asyncssh.FXF_READ) or not pflags & asyncssh.FXF_CREAT:
             raise asyncssh.SFTPOpUnsupported("Files are written whole: no appending, resuming or changing in place")
         if pflags & asyncssh.FXF_EXCL and target.exists():
             raise asyncssh.SFTPFileAlreadyExists("File already exists")
-        if not pflags & asyncssh.FXF_CREAT and not target.exists():
-            raise asyncssh.SFTPNoSuchFile("No such file")
         if target.is_dir():
             raise asyncssh.SFTPFileIsADirectory("Is a directory")
         if not target.parent.is_dir():
             raise asyncssh.SFTPNoSuchPath("No such folder")
-        return IncomingFile(target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.part"), target)
+        with _without_local_path():
+            return IncomingFile(target.with_name(f".{target.name[:80]}.{secrets.token_hex(4)}.part"), target)
+
+    def stat(self, path: bytes) -> SFTPAttrs:
+        """What a file or folder is."""
+        with _without_local_path():
+            return SFTPAttrs.from_local(os.lstat(self.map_path(path)))
+
+    def lstat(self, path: bytes) -> SFTPAttrs:
+        """See `stat`: links are not followed."""
+        return self.stat(path)
 
     def open56(self, path: bytes, desired_access: int, flags: int, attrs: SFTPAttrs) -> object:
         """Refused: clients of this protocol version are told to speak version 3."""
@@ -218,6 +227,15 @@ class StorageFiles(SFTPServer):
     def exit(self) -> None:
         """Ends the session with status 0: without it, OpenSSH's scp reports a failure after a good copy."""
         self.channel.exit(0)
+
+
+@contextmanager
+def _without_local_path() -> Iterator[None]:
+    """Errors of the operating system name our own path; the client has no use for it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 def _harmless(attrs: SFTPAttrs) -> SFTPAttrs:

@@ -14,7 +14,7 @@ from typing import Any
 from cls.errors import PackageError
 from cls.model_storage.checking import CheckedUpload, check_upload, name_version
 from cls.model_storage.engine import READY, EngineError, InferenceEngine, ModelState
-from cls.model_storage.names import SemanticVersion, checked_model_name, next_free_version, readable_version
+from cls.model_storage.names import SemanticVersion, next_free_version, readable_version
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
@@ -50,45 +50,45 @@ class ModelStorage:
         self._locks_guard = threading.Lock()
 
     @contextmanager
-    def _locked(self, model: str) -> Iterator[None]:
-        checked_model_name(model)
+    def _locked(self, name: str) -> Iterator[str]:
+        """Holds the model somebody names; yields the name of its folder."""
+        model = self.repository.model_named(name)
         with self._locks_guard:
             lock = self._locks.setdefault(model, threading.RLock())
         with lock:
-            yield
+            yield model
 
-    def publish(self, zip_path: Path, sha256: str, model: str, version_text: str) -> Published:
+    def publish(self, zip_path: Path, sha256: str, name: str, version_text: str) -> Published:
         """Checks an uploaded package, stores it under a semantic version and serves it.
 
         Args:
             zip_path: the zip in its stage.
             sha256: its digest.
-            model: model name.
+            name: name of the group or of the model's folder.
             version_text: semantic version.
 
         Raises:
             RefusedError: 409 the version exists; 422 the name, the version or the package cannot be used, or the engine
                 cannot load it; 502 the engine cannot be reached. Everything is as it was before.
         """
-        checked_model_name(model)
         version = SemanticVersion(version_text)
-        with self._locked(model):
+        with self._locked(name) as model:
             self._refuse_existing(model, version)
         upload = name_version(check_upload(zip_path, sha256, is_meta_strict=True), version)
-        with self._locked(model):
+        with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
             number = max((item.number for item in stored), default=0) + 1
             return self._place_and_serve(zip_path.parent, model, number, upload)
 
-    def publish_numbered(self, zip_path: Path, sha256: str, model: str, number: int | None) -> Published:
+    def publish_numbered(self, zip_path: Path, sha256: str, name: str, number: int | None) -> Published:
         """The older upload: stores a package as a numbered folder (the next one by default) and serves it.
 
         The semantic version is the one in the package's meta.json, if there is one.
         """
-        checked_model_name(model)
+        self.repository.model_named(name)
         upload = check_upload(zip_path, sha256, is_meta_strict=False)
         version = readable_version(upload.meta.get("model_version"))
-        with self._locked(model):
+        with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
             taken = {item.number for item in stored}
             next_number = max(taken, default=0) + 1
@@ -147,36 +147,36 @@ class ModelStorage:
         except EngineError as error:
             _log.info("%s could not be loaded back: %s", model, error.line())
 
-    def versions(self, model: str) -> tuple[list[StoredVersion], int]:
+    def versions(self, name: str) -> tuple[list[StoredVersion], int]:
         """All versions of a model, and the number of the served one."""
-        with self._locked(model):
+        with self._locked(name) as model:
             return self.repository.versions(model), self.repository.served_number(model)
 
-    def latest_semantic_version(self, model: str) -> str:
+    def latest_semantic_version(self, name: str) -> str:
         """The highest semantic version of a model.
 
         Raises:
             RefusedError: 404, there is no such model, or none of its versions has a semantic version.
         """
-        with self._locked(model):
+        with self._locked(name) as model:
             self.repository.folder(model)
             found = [item.semantic for item in self.repository.versions(model) if item.semantic is not None]
         if not found:
             raise RefusedError(404, f"no version of {model!r} has a semantic version")
         return max(found).text
 
-    def served_number(self, model: str) -> int:
+    def served_number(self, name: str) -> int:
         """The version folder that is served."""
-        with self._locked(model):
+        with self._locked(name) as model:
             return self.repository.served_number(model)
 
-    def served_meta(self, model: str) -> dict[str, Any]:
+    def served_meta(self, name: str) -> dict[str, Any]:
         """meta.json of the served version.
 
         Raises:
             RefusedError: 404, there is none, or it cannot be read.
         """
-        with self._locked(model):
+        with self._locked(name) as model:
             number = self.repository.served_number(model)
             path = self.repository.folder(model) / str(number) / META_FILE_NAME
             try:
@@ -188,25 +188,25 @@ class ModelStorage:
             except PackageError as error:
                 raise RefusedError(404, f"version folder {number} of {model!r}: {error.what}") from error
 
-    def serve_semantic(self, model: str, version_text: str) -> int:
+    def serve_semantic(self, name: str, version_text: str) -> int:
         """Serves a semantic version; returns its folder number.
 
         Raises:
             RefusedError: 404, there is no such model or version; 422 or 502, the engine cannot, and serves what it did.
         """
         version = SemanticVersion(version_text)
-        with self._locked(model):
+        with self._locked(name) as model:
             self.repository.folder(model)
             stored = self.repository.versions(model)
             for item in stored:
                 if item.semantic == version:
                     return self._serve(model, item.number)
         known = ", ".join(str(item.semantic) for item in stored if item.semantic is not None)
-        raise RefusedError(404, f"{model!r} has no version {version}", hint=f"it has {known}" if known else None)
+        raise RefusedError(404, f"{name!r} has no version {version}", hint=f"it has {known}" if known else None)
 
-    def serve_number(self, model: str, number: int) -> int:
+    def serve_number(self, name: str, number: int) -> int:
         """Serves a version folder; see `serve_semantic`."""
-        with self._locked(model):
+        with self._locked(name) as model:
             self.repository.folder(model)
             stored = [item.number for item in self.repository.versions(model)]
             if number not in stored:
@@ -231,15 +231,15 @@ class ModelStorage:
         _log.info("%s serves version folder %d", model, number)
         return number
 
-    def load(self, model: str) -> None:
+    def load(self, name: str) -> None:
         """Makes the engine serve a model."""
-        with self._locked(model):
+        with self._locked(name) as model:
             self.repository.folder(model)
             self.engine.load(model)
 
-    def unload(self, model: str) -> None:
+    def unload(self, name: str) -> None:
         """Makes the engine stop serving a model, until it is loaded again or the service is started again."""
-        with self._locked(model):
+        with self._locked(name) as model:
             self.repository.folder(model)
             self.engine.unload(model)
 
@@ -258,11 +258,11 @@ class ModelStorage:
         """
         ready = {(state.name, state.version) for state in self.engine.index() if state.state == READY}
         faults: list[str] = []
-        for model in self.repository.models():
+        for name in self.repository.models():
             try:
-                with self._locked(model):
+                with self._locked(name) as model:
                     if (model, str(self.repository.served_number(model))) not in ready:
                         self.engine.load(model)
             except (RefusedError, PackageError) as error:
-                faults.append(f"{model} is not served: {error.line()}")
+                faults.append(f"{name} is not served: {error.line()}")
         return faults

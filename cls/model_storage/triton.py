@@ -72,14 +72,17 @@ class TritonServer:
                 hint="start it, or correct --triton",
             ) from error
         if response.status_code != 200:
-            # 4xx: what we asked it to serve cannot be served. 5xx: Triton itself has a problem.
-            status = 422 if response.status_code < 500 else 502
-            raise EngineError(status, f"Triton {failure}: {_reason(response)}")
+            # With a reason, the model cannot be served (a config.pbtxt it cannot read is a 500 too); without, Triton or
+            # something before it has a problem.
+            reason = _reason(response)
+            if reason is None:
+                raise EngineError(502, f"Triton {failure}: HTTP status {response.status_code} without a reason")
+            raise EngineError(422, f"Triton {failure}: {reason}")
         return response
 
 
-def _reason(response: httpx.Response) -> str:
+def _reason(response: httpx.Response) -> str | None:
     try:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
-        return f"HTTP status {response.status_code} without a reason"
+        return None

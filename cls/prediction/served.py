@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PredictionError
-from cls.files import safe_name
 from cls.package.meta import ModelMeta
+from cls.package.model_name import model_name_of_group
 from cls.package.triton_config import parse_config_json
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -60,8 +60,7 @@ def parse_address(url: str, group: str | None = None) -> ServedAddress:
         return ServedAddress(base, parts.scheme == "https", unquote(found["model"]), found["version"] or "")
     if group is None or "/v2" in parts.path:
         raise PredictionError("names no model", where=url, hint="give http://HOST:PORT/v2/models/NAME, or --group")
-    # `cls push` publishes a group under its safe name.
-    return ServedAddress(parts.netloc + parts.path.rstrip("/"), parts.scheme == "https", safe_name(group))
+    return ServedAddress(parts.netloc + parts.path.rstrip("/"), parts.scheme == "https", model_name_of_group(group))
 
 
 class ServedRuntime:

@@ -1,0 +1,56 @@
+"""What a group's model is called where it is served: any text as a name that folders and URLs take as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from cls.errors import PackageError
+
+# Triton does not decode the paths of its URLs: a name may only hold signs that no client encodes.
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_NAME = re.compile(r"(?![.-])[A-Za-z0-9_.~-]+(?<!\.)", re.ASCII)
+# Names that Windows keeps for devices.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_MAX_BYTES = 200
+
+
+def model_name_of_group(group: str) -> str:
+    """The name of a group's model; different groups give different names, plain ones stay as they are.
+
+    Signs other than ASCII letters, digits, `_`, `.` and `-` become `~XX`, byte by byte of their UTF-8: `hair color` is
+    served as `hair~20color`. A name too long for a file system is cut and ends in `~~` and a digest of the whole text.
+
+    Args:
+        group: the group's name as an annotator typed it.
+
+    Raises:
+        PackageError: the text is empty.
+    """
+    if not group:
+        raise PackageError("an empty text cannot name a model", hint="give the group a name")
+    content = group.encode("utf-8", "surrogatepass")
+    is_reserved = _RESERVED.match(group) is not None
+    parts = []
+    for place, byte in enumerate(content):
+        is_first, is_last = place == 0, place == len(content) - 1
+        is_kept = byte in _PLAIN and not (
+            (is_first and (byte in b".-" or is_reserved)) or (is_last and byte == ord("."))
+        )
+        parts.append(chr(byte) if is_kept else f"~{byte:02X}")
+    name = "".join(parts)
+    if len(name) <= _MAX_BYTES:
+        return name
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    # A cut inside `~XX` would leave a stump; cutting at a whole sign keeps the name readable.
+    kept = ""
+    for part in parts:
+        if len(kept) + len(part) > _MAX_BYTES - len(digest) - 2:
+            break
+        kept += part
+    return f"{kept}~~{digest}"
+
+
+def is_model_name(name: str) -> bool:
+    """Whether a text can name a model's folder and stand in a URL as it is."""
+    return len(name) <= _MAX_BYTES and _NAME.fullmatch(name) is not None and _RESERVED.match(name) is None

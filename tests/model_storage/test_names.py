@@ -1,0 +1,78 @@
+"""Semantic versions are ordered as semver.org says; model names cannot leave their folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cls.model_storage.names import SemanticVersion, model_folder_name, next_free_version, readable_version
+from cls.model_storage.refusal import RefusedError
+
+numbers = st.integers(0, 10**6)
+releases = st.builds(lambda a, b, c: f"{a}.{b}.{c}", numbers, numbers, numbers)
+words = st.from_regex(r"(0|[1-9][0-9]{0,5}|[a-z-][a-z0-9-]{0,4})", fullmatch=True)
+versions = st.one_of(releases, st.builds(lambda r, w: f"{r}-{'.'.join(w)}", releases, st.lists(words, min_size=1)))
+
+
+def test_the_order_of_semver_org() -> None:
+    texts = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2", "1.0.0-beta.11"]
+    texts += ["1.0.0-rc.1", "1.0.0", "1.0.2", "1.0.10", "1.2.0", "1.10.0", "2.0.0", "10.0.0"]
+    assert [item.text for item in sorted(map(SemanticVersion, reversed(texts)))] == texts
+
+
+@given(versions, versions)
+def test_the_order_is_total(one: str, other: str) -> None:
+    a, b = SemanticVersion(one), SemanticVersion(other)
+    assert (a < b) + (b < a) + (a == b) == 1
+
+
+def test_build_data_does_not_make_another_version() -> None:
+    assert SemanticVersion("1.0.0+mon") == SemanticVersion("1.0.0+tue")
+
+
+@pytest.mark.parametrize("text", ["", "1", "1.0", "v1.0.0", "1.0.0.0", "01.0.0", "1.0.x", "latest", "1.0.0 ", "１.0.0"])
+def test_other_texts_are_not_versions(text: str) -> None:
+    with pytest.raises(RefusedError, match="not a semantic version") as caught:
+        SemanticVersion(text)
+    assert caught.value.status == 422
+    assert readable_version(text) is None
+
+
+@given(st.lists(versions, max_size=6))
+def test_the_next_free_version_is_above_all(texts: list[str]) -> None:
+    taken = [SemanticVersion(text) for text in texts]
+    assert all(version < next_free_version(taken) for version in taken)
+
+
+def test_next_free_versions() -> None:
+    assert str(next_free_version([])) == "0.0.1"
+    assert str(next_free_version(map(SemanticVersion, ["0.0.9", "0.0.10"]))) == "0.0.11"
+    assert str(next_free_version([SemanticVersion("1.0.0-rc.1")])) == "1.0.0"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\\b", "a\0b", "a\nb"])
+def test_paths_are_no_model_names(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError) as caught:
+        model_folder_name(name, tmp_path)
+    assert caught.value.status == 422
+
+
+@given(st.text(min_size=1))
+def test_a_model_name_is_one_folder(name: str) -> None:
+    folder = Path("/nowhere/models")
+    try:
+        found = model_folder_name(name, folder)
+    except RefusedError:
+        return
+    assert (folder / found).parent == folder
+    assert found not in (".", "..")
+
+
+def test_groups_and_their_models_are_both_understood(tmp_path: Path) -> None:
+    assert model_folder_name("hair color", tmp_path) == "hair~20color"
+    assert model_folder_name("hair~20color", tmp_path) == "hair~20color"
+    (tmp_path / "hair color").mkdir()
+    assert model_folder_name("hair color", tmp_path) == "hair color"
