@@ -111,6 +111,8 @@ def parse_config_json(content: Any, where: object) -> TritonConfig:
     from google.protobuf import json_format
     from tritonclient.grpc import model_config_pb2 as pb
 
+    if not isinstance(content, dict):
+        raise PackageError(f"is not a Triton model configuration: {type(content).__name__}", where=where)
     try:
         config = json_format.ParseDict(content, pb.ModelConfig(), ignore_unknown_fields=True)
     except json_format.ParseError as error:

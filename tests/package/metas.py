@@ -12,7 +12,7 @@ def meta_dict(labels: tuple[str, ...] = ("black hair", "blonde hair", "red hair"
         "schema_version": 1,
         "group": "hair_color",
         "labels": list(labels),
-        "thresholds": {label: 0.5 for label in labels},
+        "thresholds": dict.fromkeys(labels, 0.5),
         "activation": "sigmoid",
         "person": {
             "source": "instance segmentation",
