@@ -15,6 +15,7 @@ import psycopg
 import stamina
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from stamina.instrumentation import set_on_retry_hooks
 
 from cls.errors import DatabaseError
 from cls.pictures import queries
@@ -30,6 +31,7 @@ _BATCH = 1_000
 _N_PROBLEMS_SHOWN = 5
 _ATTEMPTS = 10
 _RETRY_S = 60.0
+_CONFLICTS = 2
 # Deadlock, serialization failure, a server shutting down or starting up: the same transaction can succeed later.
 _PASSING_STATES = {"40P01", "40001", "57P01", "57P02", "57P03"}
 
@@ -78,6 +80,7 @@ class PicturesDatabase:
         Raises:
             DatabaseError: the URL is none, or the database cannot be reached or used.
         """
+        set_on_retry_hooks([])  # stamina's own log lines; ours say which service it is
         parsed = parse_url(url)
         make_sqlite_folder(parsed)
         engine = make_engine(parsed)
@@ -282,8 +285,9 @@ class PicturesDatabase:
 
     def _run(self, work: Callable[[Connection], Result], *, is_writing: bool) -> Result:
         """Runs one transaction, and again when the connection broke or somebody was faster; all work here can."""
+        judge = _Patience()
         with expected_failures(self._engine.url):
-            for attempt in stamina.retry_context(on=_can_heal, attempts=_ATTEMPTS, timeout=_RETRY_S, wait_initial=0.2):
+            for attempt in stamina.retry_context(on=judge, attempts=_ATTEMPTS, timeout=_RETRY_S, wait_initial=0.2):
                 with attempt, self._transaction(is_writing=is_writing) as connection:
                     return work(connection)
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -328,16 +332,27 @@ def _is_kept(stored_status: str, *, overrule: bool) -> bool:
     return status == Status.REJECTED if overrule else status != Status.UNCHECKED
 
 
-def _can_heal(error: Exception) -> bool:
-    """Whether the same transaction may succeed at the next try."""
-    if isinstance(error, IntegrityError):
-        return True  # another tool added the same path since we looked, where a site has made paths unique
-    if not isinstance(error, DBAPIError):
-        return False
-    state = getattr(error.orig, "sqlstate", None)
-    # psycopg gives no state where the server could not be reached: it worked at `open`, so it may be restarting.
-    is_unreachable = isinstance(error.orig, psycopg.OperationalError) and state is None
-    return error.connection_invalidated or is_unreachable or state in _PASSING_STATES
+class _Patience:
+    """Judges whether the same transaction may succeed at the next try."""
+
+    def __init__(self) -> None:
+        self._n_conflicts = 0
+
+    def __call__(self, error: Exception) -> bool:
+        if isinstance(error, IntegrityError):
+            # Another tool added the same path since we looked, where a site has made paths unique: seen at the next
+            # look. What is in the way for longer is no coincidence.
+            self._n_conflicts += 1
+            return self._n_conflicts <= _CONFLICTS
+        if not isinstance(error, DBAPIError):
+            return False
+        state = getattr(error.orig, "sqlstate", None)
+        # psycopg gives no state where the server could not be reached: it worked at `open`, so it may be restarting.
+        is_unreachable = isinstance(error.orig, psycopg.OperationalError) and state is None
+        can_heal = error.connection_invalidated or is_unreachable or state in _PASSING_STATES
+        if can_heal:
+            _log.info("the pictures database did not answer (%s): trying again", str(error.orig).splitlines()[0])
+        return can_heal
 
 
 def _is_storable(text: str) -> bool:

@@ -119,7 +119,9 @@ def make_sqlite_folder(url: URL) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatabaseError(
-            f"the folder of the pictures database cannot be made: {error.strerror}", where=folder
+            f"the folder of the pictures database cannot be made: {error.strerror}",
+            where=folder,
+            hint="check data_path and 'pictures_info_db_url' in the configuration, and permissions",
         ) from error
 
 
