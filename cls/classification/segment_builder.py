@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from cls.command import Command, main
@@ -34,9 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Segments the bottle's photos and prints what was found."""
     from cls.bottle.layout import Bottle
+    from cls.machine import cores, wait_passively
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
+    wait_passively()
     bottle = Bottle(settings)
 
     from cls.pictures.database import PicturesDatabase
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
 
     config = BuildConfig(
-        is_all=options.process_all, is_approved=options.mark_approved, batch=options.batch, threads=os.cpu_count() or 1
+        is_all=options.process_all, is_approved=options.mark_approved, batch=options.batch, threads=cores()
     )
     check_model_file(options.model_path)
     names = list_pictures(bottle.pictures)

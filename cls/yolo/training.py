@@ -1,0 +1,216 @@
+"""One training of a person segmenter with ultralytics, offline, on all cores, resumed by the same command."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cls.errors import UsageError, YoloError
+from cls.machine import cores, keep_memory
+from cls.segmentation.offline import quiet_ultralytics
+from cls.yolo.yolo_files import ExistingDataset, read_data_file
+
+_LOGGER = logging.getLogger("cls.yolo")
+_MAX_CACHE_BYTES = 1 << 30
+_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError, SyntaxError)
+
+
+@dataclass(frozen=True)
+class YoloTraining:
+    """What is trained, and how.
+
+    Attributes:
+        data: the dataset's data.yaml.
+        model: a checkpoint or a description, see `resolve_model`.
+        epochs: passes over the training part.
+        batch: pictures a step.
+        image_size_px: side of the squares pictures are letterboxed into.
+        project: folder of the runs.
+        seed: of the weights and the augmentation.
+        nominal_batch: pictures an update of the weights is gathered from; a multiple of the batch.
+        patience: epochs without improvement after which it ends; 0: never.
+    """
+
+    data: Path
+    model: str
+    epochs: int
+    batch: int
+    image_size_px: int
+    project: Path
+    seed: int = 0
+    nominal_batch: int = 64
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"--{name} {value}"
+            for name, value, least in (
+                ("epochs", self.epochs, 1),
+                ("batch", self.batch, 1),
+                ("image_size", self.image_size_px, 32),
+                ("nominal_batch", self.nominal_batch, 1),
+                ("patience", self.patience, 0),
+            )
+            if value < least
+        ]
+        if problems:
+            raise UsageError(f"cannot be used: {', '.join(problems)}")
+
+    def arguments(self) -> dict[str, Any]:
+        """What identifies this training among the runs of a project, in ultralytics' words."""
+        return {
+            "data": str(self.data.resolve()),
+            "model": str(Path(self.model).resolve()) if Path(self.model).exists() else self.model,
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "imgsz": self.image_size_px,
+            "seed": self.seed,
+            "nbs": self.nominal_batch,
+            "patience": self.patience,
+        }
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A finished training.
+
+    Attributes:
+        best: the checkpoint of the best epoch, half precision, without the optimizer.
+        folder: the run's folder with curves and pictures.
+        metrics: on the validation part: mask precision, recall, mAP50, mAP50-95.
+    """
+
+    best: Path
+    folder: Path
+    metrics: dict[str, float]
+
+
+def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedModel:
+    """Trains, or goes on with a run of the same arguments that was cut off.
+
+    Args:
+        training: what to train.
+        is_fresh: begin a new run also where one was cut off.
+
+    Raises:
+        YoloError: the dataset or the model cannot be used, or the training failed.
+    """
+    dataset = read_data_file(training.data)
+    n_pictures = _checked_parts(dataset, training.data)
+    unfinished = None if is_fresh else find_unfinished(training)
+    keep_memory()
+    with quiet_ultralytics():
+        import torch
+        from ultralytics.models import YOLO
+
+        is_gpu = torch.cuda.is_available()
+        try:
+            if unfinished is not None:
+                _LOGGER.info("going on with the unfinished run %s", unfinished)
+                model = YOLO(str(unfinished / "weights" / "last.pt"), task="segment")
+            else:
+                model = YOLO(training.model, task="segment")
+            _check_has_masks(model, training.model)
+            _follow(model, is_gpu=is_gpu)
+            if unfinished is not None:
+                model.train(resume=True)
+            else:
+                picture_bytes = 3 * training.image_size_px**2
+                model.train(
+                    **training.arguments(),
+                    project=str(training.project.resolve()),
+                    name="train",
+                    device=0 if is_gpu else "cpu",
+                    amp=is_gpu,  # on a CPU the check for it would download a model
+                    workers=min(4, cores()),
+                    cache="ram" if n_pictures * picture_bytes <= _MAX_CACHE_BYTES else False,
+                    verbose=False,
+                )
+        except _FAILURES as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise YoloError(
+                f"the training failed: {reason[:300]}", where=training.model, hint="see the whole error with --debug"
+            ) from error
+        return _result(model)
+
+
+def _checked_parts(dataset: ExistingDataset, data: Path) -> int:
+    """How many pictures the dataset has; each part must have some."""
+    counts = {part: sum(1 for _ in dataset.pictures(part)) for part in ("train", "val")}
+    empty = [part for part, count in counts.items() if not count]
+    if empty:
+        raise YoloError(
+            f"there are no pictures in its part {' and '.join(empty)}",
+            where=data,
+            hint="make the dataset with create_yolo_dataset.py",
+        )
+    return sum(counts.values())
+
+
+def _check_has_masks(model: Any, name: str) -> None:
+    head = type(model.model.model[-1]).__name__
+    if not head.startswith("Segment"):
+        raise YoloError(f"is a network without masks (it ends in {head})", where=name, hint="give a -seg model")
+
+
+def find_unfinished(training: YoloTraining) -> Path | None:
+    """The newest run of the same arguments that was cut off after its first epoch."""
+    wanted = training.arguments()
+    runs = sorted(_runs(training.project), key=lambda run: run.stat().st_mtime, reverse=True)
+    for run in runs:
+        try:
+            arguments = yaml.safe_load((run / "args.yaml").read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError):
+            continue  # another tool's folder
+        is_same = isinstance(arguments, dict) and all(arguments.get(key) == value for key, value in wanted.items())
+        if is_same and not (run / "weights" / "finished").exists():
+            return run
+    return None
+
+
+def _runs(project: Path) -> Iterable[Path]:
+    return (path.parent.parent for path in project.glob("*/weights/last.pt"))
+
+
+def _follow(model: Any, *, is_gpu: bool) -> None:
+    """Makes a training on the CPU fast, and logs every epoch."""
+
+    def use_the_machine(trainer: Any) -> None:
+        import torch
+
+        if not is_gpu:
+            torch.set_num_threads(cores())  # ultralytics takes one less
+            trainer.model.to(memory_format=torch.channels_last)  # a step takes 4/5 of the time
+
+    seen: set[int] = set()
+
+    def log_epoch(trainer: Any) -> None:
+        metrics = {key: value for key, value in trainer.metrics.items() if key.endswith("(M)")}
+        text = ", ".join(
+            f"{key.removeprefix('metrics/').removesuffix('(M)')} {value:.3f}" for key, value in metrics.items()
+        )
+        if trainer.epoch not in seen:  # the last one is reported again for the best checkpoint
+            _LOGGER.info("epoch %d of %d: masks %s", trainer.epoch + 1, trainer.epochs, text)
+        seen.add(trainer.epoch)
+
+    model.add_callback("on_pretrain_routine_end", use_the_machine)
+    model.add_callback("on_fit_epoch_end", log_epoch)
+
+
+def _result(model: Any) -> TrainedModel:
+    trainer = model.trainer
+    best = Path(trainer.best)
+    if not best.is_file():
+        raise YoloError("the training wrote no checkpoint", where=trainer.save_dir)
+    (best.parent / "finished").touch()
+    metrics = {
+        key.removeprefix("metrics/").removesuffix("(M)"): float(value)
+        for key, value in (trainer.metrics or {}).items()
+        if key.endswith("(M)")
+    }
+    return TrainedModel(best, Path(trainer.save_dir), metrics)
