@@ -68,11 +68,7 @@ def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) 
             f" by {preprocessing.margin_rel:g} of its longer side, rounded outwards to whole pixels, cut off at the"
             " photo's edge"
         ),
-        "background": (
-            "kept"
-            if preprocessing.is_background_kept
-            else "replaced by fill_rgb outside the outline, the mask blurred with a standard deviation of 1 pixel"
-        ),
+        "background": preprocessing.to_dict()["background"],
         "segmentation_models": list(segmentation_models),
     }
 

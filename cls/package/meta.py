@@ -46,6 +46,7 @@ class PreprocessingMeta(_Meta):
     colour_order: Literal["RGB"] = Field(description="order of the channels")
     layout: Literal["NCHW"] = Field(description="order of the input's axes")
     scale: Literal["1/255"] = Field(description="factor from uint8 levels, before mean and standard deviation")
+    background: str = Field(description="what becomes of the pixels around the person, and when")
     height_px: int = Field(ge=1)
     width_px: int = Field(ge=1)
     mean_rgb: tuple[float, float, float] = Field(description="subtracted after scaling")

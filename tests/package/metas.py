@@ -26,6 +26,7 @@ def meta_dict(labels: tuple[str, ...] = ("black hair", "blonde hair", "red hair"
             "colour_order": "RGB",
             "layout": "NCHW",
             "scale": "1/255",
+            "background": "fill_rgb, blended by the mask after resizing",
             "height_px": 64,
             "width_px": 48,
             "mean_rgb": [0.485, 0.456, 0.406],
