@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -123,6 +123,35 @@ class _Form:
             self._file.close()
 
 
+class _Body:
+    """The body of a request: its chunks, and the rest of them when nobody wants it."""
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self._is_read = False
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yields what arrives.
+
+        Raises:
+            ClientDisconnect: the sender went away.
+        """
+        while not self._is_read:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._is_read = True
+                raise ClientDisconnect
+            self._is_read = not message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def drop_rest(self) -> None:
+        """Reads what the sender still sends: a connection closed on unread data would lose our answer."""
+        with suppress(ClientDisconnect, TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                async for _ in self.chunks():
+                    pass
+
+
 async def receive_upload(
     request: Request, path: Path, *, file_field: str, limit_bytes: int, free_bytes: int, pool: ThreadPoolExecutor
 ) -> Upload:
@@ -141,25 +170,26 @@ async def receive_upload(
             the body is read and dropped first, so that the sender gets to see the answer.
     """
     form = _Form(path, file_field, limit_bytes)
+    body = _Body(request)
     try:
         try:
             _check_announced_size(request, limit_bytes, free_bytes)
             parser = _parser_for(request, form)
-            await _feed(request, parser.write, pool)
+            await _feed(body, parser.write, pool)
         finally:
             form.close()
     except ClientDisconnect as error:
         raise RefusedError(422, "the upload was cut off") from error
     except FormParserError as error:
-        await _drain(request)
+        await body.drop_rest()
         raise RefusedError(422, f"the body is not a multipart form: {error}") from error
     except OSError as error:
-        await _drain(request)
+        await body.drop_rest()
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise RefusedError(507, "no space is left for the upload") from error
         raise
     except RefusedError:
-        await _drain(request)
+        await body.drop_rest()
         raise
     if not form.is_complete:
         raise RefusedError(422, "the upload was cut off: the multipart form has no end")
@@ -203,12 +233,12 @@ def _parser_for(request: Request, form: _Form) -> MultipartParser:
     )
 
 
-async def _feed(request: Request, write: Callable[[bytes], int], pool: ThreadPoolExecutor) -> None:
+async def _feed(body: _Body, write: Callable[[bytes], int], pool: ThreadPoolExecutor) -> None:
     """Hands the body on in big chunks: a change of thread costs more than parsing a small one."""
     loop = asyncio.get_running_loop()
     chunks: list[bytes] = []
     size_bytes = 0
-    async for chunk in request.stream():
+    async for chunk in body.chunks():
         chunks.append(chunk)
         size_bytes += len(chunk)
         if size_bytes >= _CHUNK_BYTES:
@@ -216,15 +246,3 @@ async def _feed(request: Request, write: Callable[[bytes], int], pool: ThreadPoo
             chunks, size_bytes = [], 0
     if chunks:
         await loop.run_in_executor(pool, write, b"".join(chunks))
-
-
-async def _drain(request: Request) -> None:
-    """Reads what the sender still sends: a connection closed on unread data would lose our answer."""
-    give_up_s = time.monotonic() + _DRAIN_S
-    try:
-        while time.monotonic() < give_up_s:
-            message = await request.receive()
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                return
-    except (ClientDisconnect, RuntimeError):
-        return

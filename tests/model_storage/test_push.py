@@ -1,0 +1,60 @@
+"""`cls push` as its user runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.model_storage.services import Service, push
+
+
+@pytest.fixture
+def configuration(service: Service, packages: dict[int, Path], tmp_path: Path) -> Path:
+    """A bottle with an exported model of two groups."""
+    for folder in ("hair_color", "top color"):
+        path = tmp_path / "data" / "inference_models" / folder / "inference_model" / "model_onnx.zip"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(packages[1].read_bytes())
+    path = tmp_path / "configuration.yaml"
+    path.write_text(f"data_path: 'data'\nmodel_storage_url: '{service.url}'\n")
+    return path
+
+
+def error_of(configuration: Path, *words: str) -> str:
+    done = push(configuration, *words)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr
+
+
+def test_it_publishes_and_says_where_it_is_served(service: Service, configuration: Path) -> None:
+    done = push(configuration, "--group", "hair_color", "--version", "0.0.1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "hair_color 0.0.1 is published as version 1 of model hair_color",
+        f"served at {service.infer_url}/v2/models/hair_color",
+    ]
+    assert httpx.get(f"{service.infer_url}/v2/models/hair_color/ready").status_code == 200
+    assert "next free one is 0.0.2" in error_of(configuration, "--group", "hair_color", "--version", "0.0.1")
+
+
+def test_any_groups_name(service: Service, configuration: Path) -> None:
+    done = push(configuration, "--group", "top color", "--version", "0.0.1")
+    assert done.returncode == 0, done.stderr
+    url = done.stdout.splitlines()[1].removeprefix("served at ")
+    assert url == f"{service.infer_url}/v2/models/top~20color"
+    assert httpx.get(f"{url}/ready").status_code == 200
+
+
+def test_what_can_go_wrong(service: Service, configuration: Path) -> None:
+    assert "cls export --group hat" in error_of(configuration, "--group", "hat", "--version", "0.0.1")
+    assert "--require trt" in error_of(configuration, "--group", "hair_color", "--version", "0.0.1", "--format", "trt")
+    assert "not a semantic version" in error_of(configuration, "--group", "hair_color", "--version", "1")
+    text = configuration.read_text()
+    configuration.write_text(text.replace(service.url, "http://127.0.0.1:9"))
+    assert "cls storage serve" in error_of(configuration, "--group", "hair_color", "--version", "0.0.9")
+    configuration.write_text(text.replace(service.url, service.infer_url))
+    assert "check model_storage_url" in error_of(configuration, "--group", "hair_color", "--version", "0.0.9")

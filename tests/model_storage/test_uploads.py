@@ -1,0 +1,381 @@
+"""Uploads over real HTTP: good ones are served at once, bad ones change nothing."""
+
+from __future__ import annotations
+
+import json
+import stat
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cls.package.archive import pack
+from cls.package.triton_config import parse_config
+from tests.model_storage.packages import (
+    LABELS,
+    expected_logits,
+    make_onnx,
+    make_package,
+    pack_folder,
+    random_images,
+)
+from tests.model_storage.services import Service, detail, tree
+
+
+def infer(service: Service, model: str, seed: int) -> float:
+    """How far the served model's answer is from the model of a seed."""
+    import tritonclient.http as triton
+
+    images = random_images(2)
+    tensor = triton.InferInput("images", list(images.shape), "FP32")
+    tensor.set_data_from_numpy(images)
+    with triton.InferenceServerClient(service.infer_url.removeprefix("http://")) as client:
+        logits = client.infer(model, [tensor]).as_numpy("logits")
+    return float(np.abs(logits - expected_logits(images, seed)).max())
+
+
+def test_versions_are_stored_served_and_chosen(service: Service, packages: dict[int, Path]) -> None:
+    model = "hair_color"
+    for seed, version in ((1, "0.0.2"), (2, "0.0.10"), (3, "0.0.9")):
+        response = service.upload(packages[seed], model, version)
+        assert (response.status_code, response.json()) == (200, {"version": version})
+        assert infer(service, model, seed) < 1e-5
+        assert service.get(f"/get_meta/{model}")["model_version"] == version
+    assert service.get(f"/latest_semantic_version/{model}") == {"latest_version": "0.0.10"}
+    assert service.get(f"/get_version/{model}") == {"version": "3"}
+    chosen = httpx.post(f"{service.url}/set_semantic_version/?model_name={model}&semantic_version=0.0.2")
+    assert chosen.json() == {"version": "1"}
+    assert infer(service, model, 1) < 1e-5
+    assert httpx.post(f"{service.url}/set_version/{model}?version=2").json() == {"version": "2"}
+    assert infer(service, model, 2) < 1e-5
+    folder = service.root / "model_repository" / model
+    assert {path.name for path in (folder / "2").iterdir()} == {
+        "model.onnx",
+        "meta.json",
+        "config.pbtxt",
+        "upload.json",
+    }
+    config = parse_config((folder / "config.pbtxt").read_text())
+    assert (config.name, config.version_numbers, config.max_batch_size) == (model, (2,), 64)
+    assert json.loads((folder / "2" / "meta.json").read_text())["model_version"] == "0.0.10"
+    assert config.meta().model_version == "0.0.10"
+    entry = next(item for item in service.get("/index/") if item["name"] == model)
+    assert entry == {"name": model, "version": "2", "state": "READY"}
+
+
+def test_an_existing_version_stays_as_it_is(service: Service, packages: dict[int, Path]) -> None:
+    assert service.upload(packages[1], "hat", "1.0.0").status_code == 200
+    before = tree(service.root)
+    response = service.upload(packages[2], "hat", "1.0.0")
+    assert response.status_code == 409
+    assert "version 1.0.0 of hat exists already" in detail(response)
+    assert "next free one is 1.0.1" in detail(response)
+    assert tree(service.root) == before
+    assert infer(service, "hat", 1) < 1e-5
+
+
+def test_any_group_can_be_published_by_its_name(service: Service, packages: dict[int, Path]) -> None:
+    for group, model in (("top color", "top~20color"), ("шляпа", "~D1~88~D0~BB~D1~8F~D0~BF~D0~B0")):
+        assert service.upload(packages[1], group, "0.0.1").json() == {"version": "0.0.1"}
+        assert service.get(f"/latest_semantic_version/{group}") == {"latest_version": "0.0.1"}
+        assert service.get(f"/latest_semantic_version/{model}") == {"latest_version": "0.0.1"}
+        assert infer(service, model, 1) < 1e-5
+
+
+Make = Callable[[Path], Path]
+
+
+def broken_zip(folder: Path) -> Path:
+    whole = make_package(folder).read_bytes()
+    (folder / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    return folder / "cut.zip"
+
+
+def no_zip(folder: Path) -> Path:
+    (folder / "text.zip").write_text("not a zip")
+    return folder / "text.zip"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty.zip").write_bytes(b"")
+    return folder / "empty.zip"
+
+
+def with_entry(name: str, kind: int = stat.S_IFREG) -> Make:
+    def make(folder: Path) -> Path:
+        path = make_package(folder)
+        info = zipfile.ZipInfo(name)
+        info.external_attr = (kind | 0o777) << 16
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr(info, "/etc/passwd")
+        return path
+
+    return make
+
+
+def without(name: str) -> Make:
+    def make(folder: Path) -> Path:
+        with zipfile.ZipFile(make_package(folder)) as source, zipfile.ZipFile(folder / "less.zip", "w") as target:
+            for entry in source.namelist():
+                if entry != name:
+                    target.writestr(entry, source.read(entry))
+        return folder / "less.zip"
+
+    return make
+
+
+def replacing(name: str, content: bytes) -> Make:
+    def make(folder: Path) -> Path:
+        with zipfile.ZipFile(make_package(folder)) as source, zipfile.ZipFile(folder / "other.zip", "w") as target:
+            for entry in source.namelist():
+                target.writestr(entry, content if entry == name else source.read(entry))
+        return folder / "other.zip"
+
+    return make
+
+
+def bomb(folder: Path) -> Path:
+    path = make_package(folder)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.bin", bytes(50 << 20))
+    return path
+
+
+def too_narrow(folder: Path) -> Path:
+    make_onnx(folder / "model.onnx", 1, len(LABELS) - 1)
+    return pack_folder(folder, folder / "narrow.zip")
+
+
+def other_size(folder: Path) -> Path:
+    return pack_folder_with_size(folder)
+
+
+def pack_folder_with_size(folder: Path) -> Path:
+    from tests.package.metas import meta_dict
+
+    preprocessing = {**meta_dict()["preprocessing"], "height_px": 32}
+    make_onnx(folder / "model.onnx", 1)
+    return pack_folder(
+        folder,
+        folder / "size.zip",
+        preprocessing=preprocessing,
+        inputs=[{"name": "images", "datatype": "FP32", "shape": [-1, 3, 32, 48]}],
+    )
+
+
+def weights_elsewhere(folder: Path) -> Path:
+    path = make_package(folder)
+    work = next(folder.glob("package-*"))
+    model = onnx.load(work / "model.onnx")
+    tensor = model.graph.initializer[1]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.ClearField("raw_data")
+    tensor.external_data.add(key="location", value="../../../ssh/host_key")
+    onnx.save(model, work / "model.onnx")
+    return pack(work, path, ["model.onnx", "meta.json", "config.pbtxt"])
+
+
+def fails_when_run(folder: Path) -> Path:
+    nodes = [
+        helper.make_node("Reshape", ["images", "shape"], ["flat"]),
+        helper.make_node("Identity", ["flat"], ["logits"]),
+    ]
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [7, 13])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 64, 48])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", "width"])],
+        [shape],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    return pack_folder(folder, folder / "fails.zip")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (broken_zip, "is not a zip that can be read"),
+        (no_zip, "is not a zip that can be read"),
+        (empty, "is not a zip that can be read"),
+        (with_entry("../evil.txt"), "leaves the package's folder"),
+        (with_entry("/etc/evil.txt"), "leaves the package's folder"),
+        (with_entry("a/../../evil.txt"), "leaves the package's folder"),
+        (with_entry("..\\evil.txt"), "leaves the package's folder"),
+        (with_entry("link", stat.S_IFLNK), "is a link"),
+        (with_entry("META.JSON"), "twice"),
+        (bomb, "times its packed size"),
+        (without("meta.json"), "lacks meta.json"),
+        (without("config.pbtxt"), "lacks config.pbtxt"),
+        (without("model.onnx"), "lacks model.onnx or model.plan"),
+        (replacing("meta.json", b"{"), "meta.json is not JSON"),
+        (replacing("meta.json", b"[]"), "expected an object"),
+        (replacing("meta.json", b'{"group": "x"}'), "is not a valid meta.json"),
+        (replacing("config.pbtxt", b"platform: {"), "is not a config.pbtxt"),
+        (replacing("config.pbtxt", b'platform: "tensorrt_plan"'), "model.plan"),
+        (replacing("model.onnx", b"not a model"), "is not an ONNX model"),
+        (replacing("model.onnx", b""), "does not load in ONNX Runtime"),
+        (too_narrow, "3 labels"),
+        (other_size, "fails on one picture of 32x48 pixels"),
+        (weights_elsewhere, "keeps weights in other files"),
+        (fails_when_run, "fails on one picture"),
+    ],
+)
+def test_a_package_that_cannot_be_served_is_refused(
+    service: Service, packages: dict[int, Path], tmp_path: Path, make: Make, message: str
+) -> None:
+    assert service.upload(packages[1], "accessories", "0.0.1").status_code in (200, 409)
+    before = tree(service.root)
+    for model in ("accessories", "new_model"):
+        folder = tmp_path / model
+        folder.mkdir()
+        response = service.upload(make(folder), model, "0.0.2")
+        assert response.status_code == 422
+        assert message in detail(response)
+        assert str(service.root) not in detail(response)
+    assert tree(service.root) == before
+    assert not (service.root / "model_repository" / "new_model").exists()
+    assert not list((service.root / ".incoming").iterdir())
+    assert not list(service.root.rglob("evil*"))
+    assert infer(service, "accessories", 1) < 1e-5
+
+
+def test_a_plan_needs_a_triton(service: Service, tmp_path: Path) -> None:
+    from cls.package.meta import write_meta
+    from cls.package.triton_config import build_config
+    from tests.package.metas import make_meta
+
+    (tmp_path / "model.plan").write_bytes(b"a plan")
+    write_meta(tmp_path / "meta.json", make_meta())
+    (tmp_path / "config.pbtxt").write_text(build_config(make_meta(), "tensorrt_plan"))
+    path = pack(tmp_path, tmp_path / "model_trt.zip", ["model.plan", "meta.json", "config.pbtxt"])
+    response = service.upload(path, "plan", "0.0.1")
+    assert response.status_code == 422
+    assert "--triton URL" in detail(response)
+    assert not (service.root / "model_repository" / "plan").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "status", "message"),
+    [
+        ("../evil", "0.0.1", 422, "cannot name a folder; write it as '~2E.~2Fevil'"),
+        ("a/b", "0.0.1", 422, "cannot name a folder"),
+        ("..", "0.0.1", 422, "cannot name a folder"),
+        ("hat", "1", 422, "'1' is not a semantic version"),
+        ("hat", "v1.0.0", 422, "is not a semantic version"),
+        ("hat", "", 422, "the form has no model_version"),
+        ("", "0.0.1", 422, "the form has no model_name"),
+    ],
+)
+def test_names_and_versions_that_cannot_be(
+    service: Service, packages: dict[int, Path], model: str, version: str, status: int, message: str
+) -> None:
+    before = tree(service.root)
+    response = service.upload(packages[1], model, version)
+    assert response.status_code == status
+    assert message in detail(response)
+    assert tree(service.root) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "message"),
+    [
+        (b"", "multipart/form-data", "not a multipart form with a boundary"),
+        (b"{}", "application/json", "not a multipart form with a boundary"),
+        (b"no form", "multipart/form-data; boundary=x", "is not a multipart form"),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="src_file"\r\n\r\nabc',
+            "multipart/form-data; boundary=x",
+            "cut",
+        ),
+        (
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
+            "multipart/form-data; boundary=x",
+            "no file",
+        ),
+    ],
+)
+def test_bodies_that_are_no_form(service: Service, content: bytes, content_type: str, message: str) -> None:
+    response = httpx.post(f"{service.url}/upload_new_version/", content=content, headers={"content-type": content_type})
+    assert response.status_code == 422
+    assert message in detail(response)
+    assert not list((service.root / ".incoming").iterdir())
+
+
+def test_of_two_uploads_of_one_version_one_wins(service: Service, packages: dict[int, Path]) -> None:
+    answers: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda seed=seed: answers.append(service.upload(packages[seed], "race", "0.0.1").status_code)
+        )
+        for seed in (1, 2, 3, 1)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200, 409, 409, 409]
+    assert {path.name for path in (service.root / "model_repository" / "race").iterdir()} == {"1", "config.pbtxt"}
+
+
+def test_the_older_upload(service: Service, packages: dict[int, Path]) -> None:
+    def upload(seed: int, **fields: str) -> httpx.Response:
+        with packages[seed].open("rb") as stream:
+            data = {"model_name": "older", **fields}
+            return httpx.post(f"{service.url}/upload_model", data=data, files={"file": stream}, timeout=60)
+
+    assert upload(1).json() == {"version": "1"}
+    assert upload(2, version="7").json() == {"version": "7"}
+    assert infer(service, "older", 2) < 1e-5
+    assert upload(3, version="7").status_code == 409
+    assert upload(3, version="x").status_code == 422
+    assert upload(3, version="0").status_code == 422
+    assert upload(3).json() == {"version": "8"}
+    assert httpx.get(f"{service.url}/latest_semantic_version/older").status_code == 404
+    assert httpx.post(f"{service.url}/set_version/older?version=1").json() == {"version": "1"}
+    assert infer(service, "older", 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/get_meta/nope", 404),
+        ("GET", "/get_version/nope", 404),
+        ("GET", "/latest_semantic_version/nope", 404),
+        ("GET", "/versions/nope", 404),
+        ("POST", "/load_model/nope", 404),
+        ("POST", "/unload_model/nope", 404),
+        ("POST", "/set_version/nope?version=1", 404),
+        ("POST", "/set_version/hair_color?version=99", 404),
+        ("POST", "/set_version/hair_color?version=..", 422),
+        ("POST", "/set_version/hair_color", 422),
+        ("POST", "/set_semantic_version/?model_name=hair_color&semantic_version=9.9.9", 404),
+        ("POST", "/set_semantic_version/?model_name=hair_color", 422),
+        ("POST", "/set_semantic_version/?model_name=..%2Fx&semantic_version=0.0.1", 422),
+        ("GET", "/get_meta/..%2F..%2Fssh", 404),
+        ("GET", "/nope", 404),
+        ("GET", "/upload_new_version/", 405),
+    ],
+)
+def test_refusals_are_json(service: Service, packages: dict[int, Path], method: str, path: str, status: int) -> None:
+    service.upload(packages[1], "hair_color", "0.0.2")
+    before = tree(service.root)
+    response = httpx.request(method, service.url + path)
+    assert response.status_code == status
+    assert detail(response)
+    assert tree(service.root) == before
+
+
+def test_unload_and_load(service: Service, packages: dict[int, Path]) -> None:
+    service.upload(packages[1], "there", "0.0.1")
+    assert httpx.post(f"{service.url}/unload_model/there").json() == {"model": "there", "state": "UNAVAILABLE"}
+    assert {"name": "there"} in service.get("/index/")
+    assert httpx.post(f"{service.url}/load_model/there").json() == {"model": "there", "state": "READY"}
+    assert infer(service, "there", 1) < 1e-5
