@@ -13,7 +13,7 @@ from cls.files import read_json, safe_name
 
 def validation_metrics(walk: Walk) -> dict[str, Any]:
     """The macro means of the run's validation metrics: f1, ap, base_rate, ..."""
-    macro: dict[str, Any] = read_json(walk.run / "metrics.json")["valid"]["macro"]
+    macro: dict[str, Any] = read_json(walk.run / "metrics.json")["validation"]["macro"]
     return macro
 
 
