@@ -18,7 +18,12 @@ from pathlib import Path
 from cls.files import write_bytes_atomic
 
 _CONFIG_FOLDER = "YOLO_CONFIG_DIR"
-_SWITCHES = {"YOLO_OFFLINE": "True", "YOLO_AUTOINSTALL": "False", "YOLO_VERBOSE": "False"}
+_SWITCHES = {
+    "YOLO_OFFLINE": "True",
+    "YOLO_AUTOINSTALL": "False",
+    "YOLO_VERBOSE": "False",
+    "ULTRALYTICS_SAFE_LOAD": "True",  # checkpoints are unpickled without running code of theirs
+}
 _FONT = Path("mpl-data/fonts/ttf/DejaVuSans.ttf")
 
 
