@@ -52,8 +52,10 @@ def draw_place(rng: np.random.Generator, width_px: int, height_px: int) -> Place
     width, height = int(width_px * MARGIN * DETAIL), int(height_px * MARGIN * DETAIL)
     painter, _ = PAINTERS[kind]
     scene = painter(rng, width, height)
+    focus_px = float(rng.uniform(0.5, 1.7)) * DETAIL * height_px / 480
+    image_rgb = cv2.GaussianBlur(np.clip(scene.image_rgb, 0, 255).astype(np.uint8), (0, 0), focus_px)
     return Place(
-        image_rgb=np.clip(scene.image_rgb, 0, 255).astype(np.uint8),
+        image_rgb=np.asarray(image_rgb, np.uint8),
         horizon_y_px=scene.horizon_y_px / DETAIL,
         ground_y_px=scene.ground_y_px / DETAIL,
         mood=scene.mood,
@@ -62,7 +64,7 @@ def draw_place(rng: np.random.Generator, width_px: int, height_px: int) -> Place
 
 
 def view(
-    place: Place, width_px: int, height_px: int, zoom: float, centre_x: float, horizon_y_px: float, blur_px: float
+    place: Place, width_px: int, height_px: int, zoom: float, centre_x: float, horizon_y_px: float
 ) -> NDArray[np.uint8]:
     """The window of a place that a photo shows, (height, width, 3) uint8 RGB.
 
@@ -73,7 +75,6 @@ def view(
         zoom: How much nearer than usual the place seems.
         centre_x: Where across the place the photo looks, 0..1.
         horizon_y_px: The photo's row of the horizon.
-        blur_px: Blur of what is far behind the people.
     """
     source = place.image_rgb
     scale = zoom / DETAIL
@@ -82,6 +83,4 @@ def view(
     window = cv2.warpAffine(
         source, matrix, (width_px, height_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    if blur_px >= 0.5:
-        window = cv2.GaussianBlur(window, (0, 0), blur_px)
     return np.asarray(window, np.uint8)

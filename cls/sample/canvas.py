@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Window: TypeAlias = tuple[int, int, int, int]
 
 _SHIFT = 4
-_DETAIL_MIN_PX = 1.6
+_DETAIL_MIN_PX = 1.2
 """Stains and creases smaller than this both ways would not show."""
 
 
@@ -152,7 +152,7 @@ class Canvas:
         x, y = x0 - cloth.origin_px[0], y0 - cloth.origin_px[1]
         if cloth.folds:
             folds = textures.sample(
-                textures.folds(), x, y, x1 - x0, y1 - y0, cloth.tile_px * 1.6, cloth.angle_rad
+                textures.folds(), x, y, x1 - x0, y1 - y0, cloth.tile_px * 1.6, cloth.angle_rad, is_smooth=True
             )  # fmt: skip
             folds *= np.float32(cloth.folds)
             lit += folds
@@ -183,7 +183,7 @@ class Canvas:
         if window is None:
             return None
         x0, y0, x1, y1 = window
-        extent = _DETAIL_MIN_PX + 3 + 4 * radius
+        extent = _DETAIL_MIN_PX + 4 + 4 * radius
         if x1 - x0 < extent and y1 - y0 < extent:
             return None
         mask = self._raster(outline, window)
@@ -214,4 +214,6 @@ def _softened(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
     """The mask blurred twice by a box: near a Gaussian, and its cost does not grow with the radius."""
     box = (2 * radius + 1, 2 * radius + 1)
     once = cv2.blur(mask, box, borderType=cv2.BORDER_REPLICATE)
+    if radius == 1:
+        return np.asarray(once, np.uint8)
     return np.asarray(cv2.blur(once, box, borderType=cv2.BORDER_REPLICATE), np.uint8)

@@ -46,7 +46,7 @@ def _paint_legs(frame: Frame) -> None:
     joints, cut = frame.skeleton, frame.person.bottom.cut
     is_skirt = cut in garments.SKIRTS
     # Seated, the thighs come towards the viewer over the lap; standing, the hips close over the legs.
-    is_seated = joints.knees[0][2] > 1.0
+    is_seated = joints.is_seated
     if not is_skirt and is_seated:
         garments.paint_seat(frame)
     for side in sorted((0, 1), key=lambda side: float(joints.knees[side][2] + joints.ankles[side][2])):

@@ -25,7 +25,7 @@ _LEG_CUTS = {
     # how much wider than the leg at: hip, mid thigh, low thigh, knee, calf, low shin, hem
     "skinny": (0.95, 1.06, 1.08, 1.12, 1.12, 1.14, 1.2),
     "straight": (0.92, 1.1, 1.18, 1.35, 1.35, 1.62, 1.8),
-    "wide": (0.94, 1.16, 1.4, 1.75, 1.9, 2.5, 3.0),
+    "wide": (0.88, 1.16, 1.4, 1.75, 1.9, 2.5, 3.0),
 }
 
 
@@ -52,7 +52,7 @@ def paint_trouser_leg(frame: Frame, side: int) -> None:
     path = leg_path(frame, side)
     joints = frame.skeleton
     if bottom.cut == "shorts":
-        widths = [base[0] * 1.06, base[1] * 1.16, base[2] * 1.34]
+        widths = [base[0] * 0.9, base[1] * 1.12, base[2] * 1.34]
         path = [path[0], path[1], path[2] + (path[3] - path[2]) * 0.35]
         outline = tapered(path, widths, 4, is_round=False)
     else:
@@ -60,7 +60,7 @@ def paint_trouser_leg(frame: Frame, side: int) -> None:
         outline = tapered(path, [b * c for b, c in zip(base, cut, strict=True)], 3, is_round=bottom.cut == "skinny")
     angle = limb_angle(joints.hips[side], joints.knees[side])
     frame.canvas.paint(frame.outline(outline), frame.cloth(bottom, angle, folds=0.15), 0.24 * unit, drop=0.3)
-    if bottom.cut != "shorts" and unit > 16:
+    if bottom.cut != "shorts" and unit > 22:
         knee = joints.knees[side][:2]
         for offset in (-0.1, 0.1):
             crease = smooth_open([knee + (-0.17, offset - 0.04), knee + (0, offset), knee + (0.16, offset - 0.05)])
@@ -117,6 +117,8 @@ def paint_skirt(frame: Frame) -> None:
     hull = convex_hull([waist_left, waist_right, hip_left, hip_right, *hem])
     # The hull runs straight from waist to hem; the smooth curve through it gives the cloth its swing.
     frame.canvas.paint(frame.outline(smooth_closed(hull, 3)), frame.cloth(bottom, tile=2.2), 0.34 * unit, drop=0.35)
+    if unit < 18:
+        return
     top = (waist_left + waist_right) / 2
     for index, low in enumerate([*hem[:3], *hem[5:8]]):
         start = top + (low - top) * 0.22

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cls.sample.textures import Plane
 
 
+_GRAIN_STEPS = 22
+
+
 @dataclass(frozen=True)
 class Light:
     """The light of one photo.
@@ -92,12 +95,12 @@ def _corner_falloff(width_px: int, height_px: int) -> Plane:
 
 
 @lru_cache(maxsize=2)
-def _grain(width_px: int, height_px: int) -> NDArray[np.int8]:
-    """Fixed sensor noise, larger than a photo so that each photo takes another window of it."""
+def _grain(width_px: int, height_px: int) -> NDArray[np.uint8]:
+    """Fixed sensor noise around 128, larger than a photo so that each photo takes another window of it."""
     rng = np.random.default_rng(20)
-    luma = rng.standard_normal((height_px + 128, width_px + 128, 1)) * 22
-    chroma = cv2.blur(rng.standard_normal((height_px + 128, width_px + 128, 3)), (2, 2)) * 18
-    return np.clip(luma + chroma, -127, 127).astype(np.int8)
+    luma = rng.standard_normal((height_px + 128, width_px + 128, 1)) * _GRAIN_STEPS
+    chroma = cv2.blur(rng.standard_normal((height_px + 128, width_px + 128, 3)), (2, 2)) * _GRAIN_STEPS
+    return np.clip(128.5 + luma + chroma, 0, 255).astype(np.uint8)
 
 
 def finish(image_rgb: NDArray[np.uint8], light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -105,14 +108,11 @@ def finish(image_rgb: NDArray[np.uint8], light: Light, rng: np.random.Generator)
     height_px, width_px = image_rgb.shape[:2]
     if light.blur_px:
         image_rgb = np.asarray(cv2.GaussianBlur(image_rgb, (0, 0), light.blur_px), np.uint8)
-    steps = np.arange(256, dtype=np.float32)
-    tables = np.stack([steps * gain for gain in light.gain], axis=1)
-    image_rgb = np.asarray(
-        cv2.LUT(image_rgb, np.clip(tables, 0, 255).astype(np.uint8)[None].reshape(1, 256, 3)), np.uint8
-    )
-    falloff = (255 - 255 * light.vignette * _corner_falloff(width_px, height_px)).astype(np.uint8)
-    image_rgb = np.asarray(cv2.multiply(image_rgb, cv2.merge([falloff] * 3), scale=1 / 255), np.uint8)
+    # One gain a pixel and channel: exposure and white balance, less towards the corners; 200 stands for 1.
+    gains = np.array([(-light.vignette * gain * 200, gain * 200) for gain in light.gain], np.float32)
+    falloff = cv2.convertScaleAbs(cv2.transform(_corner_falloff(width_px, height_px), gains))
+    image_rgb = np.asarray(cv2.multiply(image_rgb, falloff, scale=1 / 200), np.uint8)
     x, y = (int(value) for value in rng.integers(0, 128, 2))
     grain = _grain(width_px, height_px)[y : y + height_px, x : x + width_px]
-    strength = light.noise / 22
-    return np.asarray(cv2.addWeighted(image_rgb, 1.0, grain, strength, 0.0, dtype=cv2.CV_8U), np.uint8)
+    strength = light.noise / _GRAIN_STEPS
+    return np.asarray(cv2.addWeighted(image_rgb, 1.0, grain, strength, -128 * strength), np.uint8)

@@ -53,10 +53,13 @@ def polygons(mask: NDArray[np.uint8]) -> list[list[float]]:
 
 def annotation(mask: NDArray[np.uint8], category_id: int) -> dict[str, Any] | None:
     """A COCO annotation without ids for a visible mask; None for a person too small or hidden to count."""
-    area_px = int(cv2.countNonZero(mask))
+    left, top, width, height = cv2.boundingRect(mask)
+    # A margin of one pixel, so that no outline touches the edge of what is looked at.
+    window = np.pad(mask[top : top + height, left : left + width], 1)
+    area_px = int(cv2.countNonZero(window))
     if area_px < MIN_AREA_PX:
         return None
-    segmentation = polygons(mask)
+    segmentation = [_moved(polygon, left - 1, top - 1) for polygon in polygons(window)]
     if not segmentation:
         return None
     points = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in segmentation])
@@ -68,3 +71,7 @@ def annotation(mask: NDArray[np.uint8], category_id: int) -> dict[str, Any] | No
         "bbox": [float(low[0]), float(low[1]), float(high[0] - low[0] + 1), float(high[1] - low[1] + 1)],
         "iscrowd": 0,
     }
+
+
+def _moved(polygon: list[float], x: int, y: int) -> list[float]:
+    return [value + (y if place % 2 else x) for place, value in enumerate(polygon)]

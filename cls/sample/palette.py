@@ -32,7 +32,7 @@ _TOPS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, fl
 _OTHER_TOPS: list[tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = [
     ((272, 290), (0.4, 0.65), (0.45, 0.7)),
     ((325, 340), (0.35, 0.55), (0.85, 0.95)),
-    ((20, 26), (0.45, 0.6), (0.34, 0.45)),
+    ((296, 310), (0.5, 0.7), (0.5, 0.66)),
     ((0, 360), (0.0, 0.04), (0.46, 0.58)),
     ((22, 27), (0.78, 0.9), (0.9, 0.97)),
 ]

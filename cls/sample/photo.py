@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CATEGORIES = {"girl": 1, "man": 2}
 _MARGIN_HEADS = 1.5
 _LARGEST_BYSTANDER = 0.8
+_LEAST_SHOWN = 0.3
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,25 @@ def _visible_masks(layers: list[_Layer], width_px: int, height_px: int) -> list[
         (x0, y0), canvas = layer.corner_px, layer.canvas
         window = (slice(y0, y0 + canvas.height_px), slice(x0, x0 + canvas.width_px))
         mask = np.zeros((height_px, width_px), np.uint8)
-        mask[window] = np.where(canvas.alpha >= 0.5, 255, 0)
-        mask[taken > 0] = 0
-        taken |= mask
+        mask[window] = np.where((canvas.alpha >= 0.5) & (taken[window] == 0), np.uint8(255), np.uint8(0))
+        taken[window] |= mask[window]
         masks.append(mask)
     return masks
+
+
+def _kept(layers: list[_Layer], masks: list[NDArray[np.uint8]]) -> list[int]:
+    """Which layers stay in the photo, by place in the list; the first is the main person's.
+
+    The labels are those of the largest person, so a bystander who would come close to that stays away. So does one of
+    whom only scraps would show: nobody would outline those.
+    """
+    areas = [cv2.countNonZero(mask) for mask in masks]
+    kept = [0]
+    for place, (layer, area) in enumerate(zip(layers, areas, strict=True)):
+        whole = np.count_nonzero(layer.canvas.alpha >= 0.5)
+        if place and area < _LARGEST_BYSTANDER * areas[0] and area > _LEAST_SHOWN * whole:
+            kept.append(place)
+    return kept
 
 
 def _compose(image_rgb: NDArray[np.uint8], layer: _Layer, light: Light) -> None:
@@ -133,16 +148,12 @@ def render_photo(config: SampleConfig, plan: Plan, index: int) -> Photo:
         gain=(shared_light.gain[0] * exposure, shared_light.gain[1] * exposure, shared_light.gain[2] * exposure),
         noise=shared_light.noise * float(rng.uniform(0.8, 1.3)),
     )
-    image_rgb = view(
-        place, width_px, height_px, scene.zoom, scene.centre_x, scene.horizon_y_px, scene.background_blur_px
-    )
+    image_rgb = view(place, width_px, height_px, scene.zoom, scene.centre_x, scene.horizon_y_px)
     nearest_first = [
         layer for actor in reversed(scene.actors) if (layer := _painted(actor, light, width_px, height_px))
     ]
     masks = _visible_masks(nearest_first, width_px, height_px)
-    # The labels are those of the largest person: a bystander who would come close to that stays away.
-    main_area = cv2.countNonZero(masks[0])
-    kept = [i for i, mask in enumerate(masks) if i == 0 or cv2.countNonZero(mask) < _LARGEST_BYSTANDER * main_area]
+    kept = _kept(nearest_first, masks)
     if len(kept) < len(masks):
         nearest_first = [nearest_first[i] for i in kept]
         masks = _visible_masks(nearest_first, width_px, height_px)

@@ -86,6 +86,11 @@ class Skeleton:
     lean: float
 
     @property
+    def is_seated(self) -> bool:
+        """Whether both thighs lie more than they hang."""
+        return all(float(knee[1] - hip[1]) < 1.0 for hip, knee in zip(self.hips, self.knees, strict=True))
+
+    @property
     def ground_y(self) -> float:
         """The lowest point of the soles."""
         return max(max(float(a[1]) + 0.27, float(t[1]) + 0.1) for a, t in zip(self.ankles, self.toes, strict=True))

@@ -35,7 +35,6 @@ class Staging:
     horizon_y_px: float
     zoom: float
     centre_x: float
-    background_blur_px: float
 
 
 def extent_heads(bones: Skeleton) -> float:
@@ -54,7 +53,8 @@ def _full_figure_px(rng: np.random.Generator, height_px: int) -> tuple[float, st
 def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int, height_px: int) -> Staging:
     """Arrange one photo of `person` at `place`."""
     standing_px, framing = _full_figure_px(rng, height_px)
-    pose = draw_pose(rng, can_sit=framing != "waist")
+    # Seen from behind, glasses would be a label that nothing in the photo shows.
+    pose = draw_pose(rng, can_sit=framing != "waist", can_turn_away=not person.glasses)
     bones = skeleton(pose, person.build)
     unit_px = standing_px / TOTAL_HEADS * person.height
     if framing == "full":
@@ -95,5 +95,4 @@ def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int,
         horizon_y_px=horizon_y_px,
         zoom=zoom,
         centre_x=float(rng.uniform(0.42, 0.58)),
-        background_blur_px=float(rng.uniform(0.6, 2.2)) * (1.6 if framing == "waist" else 1.0) * height_px / 480,
     )

@@ -51,7 +51,7 @@ def paint_top(frame: Frame) -> None:
     )
     if person.is_tucked or person.bottom.cut in SKIRTS:
         hem_height = max(hem_height, 0.74) if person.top.cut != "coat" else hem_height
-    if person.top.cut == "coat" and joints.knees[0][2] > 1.0:
+    if person.top.cut == "coat" and joints.is_seated:
         hem_height = -0.1
     left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
     if left[0] > right[0]:
@@ -126,7 +126,7 @@ def _paint_creases(
 ) -> None:
     """Creases from the armpits and across the waist; the soft shadow under a bust."""
     unit, canvas = frame.unit_px, frame.canvas
-    if unit < 14:
+    if unit < 22:
         return
     for pit, inward in ((chest_left, 1.0), (chest_right, -1.0)):
         for length, fall in ((0.4, 0.16), (0.32, 0.42)):
