@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
 
     bottle = Bottle(load_settings(options.cfg))
 
-    from cls.pictures.mask_gallery import GalleryConfig, build_gallery
+    from cls.pictures.mask_gallery import build_gallery
+    from cls.pictures.mask_plan import GalleryConfig
 
     config = GalleryConfig(options.people, options.subject, options.size, options.format)
     for line in build_gallery(bottle, options.group, config).lines():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,70 +13,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
+from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError, FileError, UsageError
+from cls.errors import BottleError, FileError
 from cls.files import remove_parts, write_bytes_atomic
-from cls.people.choice import choose_people
 from cls.people.cutout import cut_out, on_flat_background, resize_cutout
 from cls.people.person import Person
 from cls.people.photos import read_photo
-from cls.pictures.database import PicturesDatabase, Status
 from cls.pictures.mask_journal import MaskJournal
+from cls.pictures.mask_plan import NOT_SEGMENTED, GalleryConfig, Mask, plan_masks
 from cls.pictures.mask_sheet import SheetEntry, write_sheets
-from cls.progress import track
+from cls.progress import progress
 
-_log = logging.getLogger("cls.pictures")
-
-_MIN_SIZE_PX = 32
 _GREY_RGB = (128, 128, 128)
 _JPEG_QUALITY = 88
 _PNG_COMPRESSION = 4
 _N_NAMES_SHOWN = 5
-# Raised when the same person would be drawn in another way: older files are then made again.
-_DRAWING = 1
-
-
-@dataclass(frozen=True)
-class GalleryConfig:
-    """What a gallery shows.
-
-    Attributes:
-        people: whom of each photo, see `cls.people.choice`.
-        subject: people class; everyone when None.
-        size_px: longest side of a cut-out, at most; smaller ones are not enlarged.
-        format: `png` (transparent) or `jpg` (on grey).
-    """
-
-    people: str = "largest"
-    subject: str | None = None
-    size_px: int = 512
-    format: str = "png"
-
-    def __post_init__(self) -> None:
-        if self.size_px < _MIN_SIZE_PX:
-            raise UsageError(f"--size: expected at least {_MIN_SIZE_PX}, found {self.size_px}")
-
-
-@dataclass(frozen=True)
-class Mask:
-    """One cut-out to be made.
-
-    Attributes:
-        file: name in the gallery's folder.
-        row: the labelled picture.
-        person: who is cut out.
-        index: which of the picture's chosen people.
-        status: the picture's review status.
-        key: digest of all that the file depends on.
-    """
-
-    file: str
-    row: LabelledRow
-    person: Person
-    index: int
-    status: str
-    key: str
+_PHOTOS_CLAIMED = 256
 
 
 @dataclass
@@ -128,8 +79,8 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     dataset = read_dataset(bottle.dataset_file(group), group)
     folder = bottle.masks(group)
     report = GalleryReport(folder)
-    masks = _plan(bottle, dataset, config, report)
-    if not masks and report.left_out["not segmented yet"] == len(dataset.rows):
+    masks = plan_masks(bottle, dataset, config, report.left_out)
+    if not masks and report.left_out[NOT_SEGMENTED] == len(dataset.rows):
         raise BottleError(
             f"no picture of group '{group}' has been segmented",
             where=bottle.pictures,
@@ -146,42 +97,6 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
         entries = [SheetEntry(mask.file, mask.row, mask.person, mask.index, mask.status) for mask in shown]
         report.pages = write_sheets(bottle, folder, journal, dataset, entries)
     return report
-
-
-def _plan(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, report: GalleryReport) -> list[Mask]:
-    """Every cut-out the group should have, in the dataset's order."""
-    with PicturesDatabase.open(bottle.database_url) as database:
-        records = database.records(row.path for row in dataset.rows)
-    stems = Counter(Path(row.path).stem.lower() for row in dataset.rows)
-    masks: list[Mask] = []
-    for row in dataset.rows:
-        record = records.get(row.path)
-        if record is not None and record.status == Status.REJECTED:
-            report.left_out["rejected"] += 1
-        elif record is None or record.people is None:
-            report.left_out["not segmented yet"] += 1
-        elif not bottle.picture(row.path).is_file():
-            report.left_out["the picture is not in the pool"] += 1
-        else:
-            chosen = choose_people(record.people, config.people, subject=config.subject)
-            if not chosen:
-                report.left_out["nobody found" if not record.people else "nobody of those asked for"] += 1
-            # Two pictures may differ in their extension alone; their cut-outs are named by the whole name.
-            stem = Path(row.path).stem if stems[Path(row.path).stem.lower()] == 1 else row.path
-            for index, person in enumerate(chosen):
-                key = _key_of(bottle.picture(row.path), person, config)
-                masks.append(Mask(f"{stem}_{index}.{config.format}", row, person, index, record.status, key))
-    return masks
-
-
-def _key_of(picture: Path, person: Person, config: GalleryConfig) -> str:
-    """Changes with the picture file, the person's outline, and how it is drawn."""
-    state = picture.stat()
-    digest = hashlib.sha256(f"{_DRAWING} {config.size_px} {state.st_size} {state.st_mtime_ns}".encode())
-    digest.update(repr(person.box_xyxy_px).encode())
-    for polygon in person.polygons_xy_rel:
-        digest.update(np.ascontiguousarray(polygon, np.float64).tobytes() + b"|")
-    return digest.hexdigest()[:24]
 
 
 def _make_missing(
@@ -212,16 +127,17 @@ def _make_missing(
             return error.what  # one broken picture must not end the others: it is listed in the report
         return [_encode(image_rgb, mask.person, config) for mask in missing[name]]
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for start in range(0, len(missing), 256):
-            names = list(missing)[start : start + 256]
-            description = f"photos cut out, from {start}"
-            for name, drawn in track(zip(names, pool.map(draw, names), strict=True), description, len(names)):
+    names = list(missing)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress("photos cut out", len(names)) as ticker:
+        for start in range(0, len(names), _PHOTOS_CLAIMED):
+            part = names[start : start + _PHOTOS_CLAIMED]
+            journal.claim(mask.file for name in part for mask in missing[name])
+            for name, drawn in zip(part, pool.map(draw, part), strict=True):
+                ticker.advance()
                 if isinstance(drawn, str):
                     report.failed[name] = drawn
                     continue
                 for mask, content in zip(missing[name], drawn, strict=True):
-                    journal.claim(mask.file)
                     write_bytes_atomic(folder / mask.file, content)
                     journal.finish(mask.file, mask.key)
                     there[mask.file] = mask

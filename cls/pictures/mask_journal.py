@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -56,9 +57,11 @@ class MaskJournal:
         """Whether the file was finished, from exactly this."""
         return bool(key) and self._keys.get(name) == key
 
-    def claim(self, name: str) -> None:
-        """Says that the file is about to be made."""
-        self._write(name, "")
+    def claim(self, names: Iterable[str]) -> None:
+        """Says that files are about to be made; survives a power cut, too."""
+        for name in names:
+            self._write(name, "")
+        os.fsync(self._stream.fileno())
 
     def finish(self, name: str, key: str) -> None:
         """Says that the file is whole, and from what it was made."""
@@ -76,8 +79,6 @@ class MaskJournal:
         self._keys[name] = key
         self._stream.write(_line(name, key))
         self._stream.flush()
-        if not key:
-            os.fsync(self._stream.fileno())
 
     def _lines(self) -> list[str]:
         try:

@@ -83,7 +83,7 @@ def write_sheets(
                 for entry in part
             ],
         )
-        journal.claim(name)
+        journal.claim([name])
         write_text_atomic(folder / name, text)
         journal.finish(name, "page")
     left_over = [name for name in journal.files if name.endswith(".html") and name not in names]
