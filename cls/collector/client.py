@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
+from cls.collector.answers import json_of, shown_url, status_text
 from cls.collector.errors import PictureBusyError, PictureMissingError
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import (
@@ -97,7 +98,7 @@ class CollectorClient:
     @property
     def url(self) -> str:
         """The collector's address, without login and password if it holds any."""
-        return str(httpx.URL(self._url).copy_with(userinfo=b""))
+        return shown_url(self._url)
 
     def login(self) -> None:
         """Logs in. Other calls do so by themselves; calling it first tells early of a wrong password.
@@ -157,21 +158,27 @@ class CollectorClient:
         """
         url = f"{self._static_url}/{quote(filepath)}"
         response = self._request_patiently("GET", url, _READ_SCHEME, None, busy=PictureBusyError)
+        if response.status_code == 401:
+            raise CollectorError(
+                f"answered {status_text(response)}, also to a fresh token",
+                where=shown_url(url),
+                hint="check that collector_static_url belongs to the collector that is logged in to",
+            )
         if response.status_code != 200:
-            raise PictureMissingError(f"answered {_status_text(response)}", where=url)
+            raise PictureMissingError(f"answered {status_text(response)}", where=shown_url(url))
         return response.content
 
     def _post_json(self, kind: type[Any], path: str, body: Mapping[str, Any]) -> Any:
         response = self._call("POST", self._url + path, _READ_SCHEME, body)
-        return parse(kind, _json_of(response, self.url + path), where=self.url + path)
+        return parse(kind, json_of(response, self.url + path), where=self.url + path)
 
     def _call(self, method: str, url: str, scheme: str, body: Mapping[str, Any]) -> httpx.Response:
         """One call of the interface; any answer but success is an error."""
         response = self._request_patiently(method, url, scheme, body)
         if not response.is_success:
             raise CollectorError(
-                f"answered {_status_text(response)}",
-                where=_shown(url),
+                f"answered {status_text(response)}",
+                where=shown_url(url),
                 hint="check that collector_url is the address of a collector",
             )
         return response
@@ -198,14 +205,14 @@ class CollectorClient:
                     response = self._answer(request)
         except BusyError as error:
             raise busy(
-                f"answered {_status_text(error.response)}, also when asked again",
-                where=_shown(url),
+                f"answered {status_text(error.response)}, also when asked again",
+                where=shown_url(url),
                 hint="the collector is busy or ill: run the same command later, it goes on from where it stopped",
             ) from error
         except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
             raise CollectorError(
                 f"the collector cannot be reached: {str(error) or type(error).__name__}",
-                where=_shown(url),
+                where=shown_url(url),
                 hint="check that it runs and that collector_url is its address, then run the same command again",
             ) from error
         return response
@@ -245,45 +252,16 @@ class CollectorClient:
         if response.status_code in (400, 401, 403, 422):
             raise CollectorError(
                 f"refuses login '{self._login}'",
-                where=_shown(url),
+                where=shown_url(url),
                 hint="check collector_login in the configuration and CLS_COLLECTOR_PASSWORD in the environment",
             )
         if not response.is_success:
             raise CollectorError(
-                f"answered {_status_text(response)} to the login",
-                where=_shown(url),
+                f"answered {status_text(response)} to the login",
+                where=shown_url(url),
                 hint="check that collector_url is the address of a collector",
             )
-        token: str = parse(TokenPayload, _json_of(response, _shown(url)), where=_shown(url)).token
+        token: str = parse(TokenPayload, json_of(response, shown_url(url)), where=shown_url(url)).token
         if not token.isascii() or not token.isprintable():
-            raise CollectorError("answered a token that no request can carry", where=_shown(url))
+            raise CollectorError("answered a token that no request can carry", where=shown_url(url))
         return token
-
-
-def _json_of(response: httpx.Response, where: str) -> Any:
-    try:
-        return response.json()
-    except ValueError as error:
-        raise CollectorError(
-            "answered something that is not JSON",
-            where=where,
-            hint="check that collector_url is the address of a collector",
-        ) from error
-
-
-def _status_text(response: httpx.Response) -> str:
-    """Status and the collector's own words, if it gave any in a short JSON answer."""
-    text = f"HTTP {response.status_code}"
-    if response.headers.get("content-type", "").startswith("application/json") and len(response.content) < 2000:
-        try:
-            detail = response.json().get("detail")
-        except (ValueError, AttributeError):
-            detail = None
-        if isinstance(detail, str):
-            text = f"{text} ({detail})"
-    return text
-
-
-def _shown(url: str) -> str:
-    """An address fit for a message: without login and password."""
-    return str(httpx.URL(url).copy_with(userinfo=b""))

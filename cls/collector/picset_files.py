@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cls.collector.payloads import Picset
 from cls.files import remove_parts, safe_name, write_text_atomic
 
 META_FILE = "meta.json"
+_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,14 @@ def store_picsets(bottle: Bottle, group: str, picsets: Iterable[Picset]) -> Stor
     Raises:
         FileError: a file cannot be written.
     """
-    guids: set[str] = set()
-    written_count = 0
-    for picset in picsets:
-        guids.add(picset.guid)
-        written_count += store_picset(bottle, group, picset)
-    return StoredPicsets(frozenset(guids), written_count)
+    # Making a small file durable is nearly all waiting, and several can wait at once.
+    seen: dict[str, Future[bool]] = {}
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="picset") as executor:
+        for picset in picsets:
+            if picset.guid not in seen:
+                seen[picset.guid] = executor.submit(store_picset, bottle, group, picset)
+        written_count = sum(future.result() for future in seen.values())
+    return StoredPicsets(frozenset(seen), written_count)
 
 
 def store_picset(bottle: Bottle, group: str, picset: Picset) -> bool:

@@ -63,7 +63,7 @@ def _skipped_lines(skipped: Sequence[SkippedPicture]) -> list[str]:
     if not skipped:
         return []
     reasons = Counter(picture.reason.split(" (")[0].split(":")[0] for picture in skipped)
-    lines = [f"left out: {len(skipped)} pictures"]
+    lines = [f"left out: {len(skipped)} picture{'' if len(skipped) == 1 else 's'}"]
     lines += [f"  {count}: {reason}" for reason, count in reasons.most_common()]
     lines += [f"  {picture.filepath}: {picture.reason}" for picture in skipped[:_MAX_LISTED]]
     if len(skipped) > _MAX_LISTED:

@@ -81,7 +81,7 @@ def test_a_label_without_a_usable_photo_is_told_and_left_out(bottle: Bottle, tmp
     assert loaded.dataset.labels == ("black hair",)
     text = "\n".join(group_lines(loaded))
     assert "labels without a usable photo, left out: blonde hair" in text
-    assert "left out: 1 pictures" in text
+    assert "left out: 1 picture" in text
     assert "the file is empty" in text
 
 
