@@ -76,8 +76,14 @@ def check_same(network: nn.Module, converted: Any, preprocessing: Preprocessing,
         images = example_images(preprocessing, batch)
         with torch.inference_mode():
             expected = network(images)
-            found = converted(images)
-        found = torch.as_tensor(found)
+            try:
+                found = torch.as_tensor(converted(images))
+            except Exception as error:  # a runtime's own kinds, all of them about the shape
+                raise ExportError(
+                    f"the {kind} network does not take a batch of {batch}: {last_line(error)}",
+                    where=path,
+                    hint="the network keeps a batch size fixed; take another --arch",
+                ) from error
         if found.shape != expected.shape:
             raise ExportError(
                 f"the {kind} network answers shape {tuple(found.shape)} where {tuple(expected.shape)} is expected",
@@ -105,6 +111,11 @@ def quiet_export() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, where TorchScript puts the reason."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 def first_line(error: BaseException) -> str:

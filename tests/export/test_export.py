@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cls.classification.export import COMMAND
+from cls.command import execute
+from cls.package.archive import open_package
+from cls.package.meta import read_meta
+from tests.bottles import GROUP, make_tiny_bottle
+from tests.export.runs import ExportedBottle, fabricate_run
+
+
+def export(cfg: Path, *arguments: str) -> int:
+    return execute(COMMAND, [*arguments, "--cfg", str(cfg)])
+
+
+def test_the_package_says_all_of_spec_section_7(exported: ExportedBottle) -> None:
+    meta = read_meta(exported.package / "meta.json")
+    run = exported.run
+    assert (meta.group, meta.labels, meta.threshold_values) == (GROUP, run.labels, run.thresholds)
+    assert meta.preprocessing_object() == run.preprocessing
+    assert meta.training.run == run.name
+    assert meta.digests.weights == run.weights_sha256
+    assert set(meta.digests.files) == {"model.onnx"}
+    assert meta.parity["onnx"].label_flips_beyond_limit == 0
+    assert meta.person.segmentation_models == ("tiny_person",)
+    assert meta.metrics == {"valid": {"f1": 0.5}}
+    assert meta.model_version is None
+
+
+def test_the_zip_is_complete_and_consistent(exported: ExportedBottle) -> None:
+    with open_package(exported.package / "model_onnx.zip") as package:
+        assert sorted(package.names) == ["config.pbtxt", "meta.json", "model.onnx"]
+        assert package.meta() == package.config.meta() == read_meta(exported.package / "meta.json")
+        assert package.read("model.onnx") == (exported.package / "model.onnx").read_bytes()
+
+
+def test_again_gives_the_same_bytes(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    before = copied.files()
+    (copied.package / "notes.txt").write_text("mine")
+    (copied.package / "model.plan").write_text("of an older export")
+    assert export(copied.cfg, "--group", GROUP) == 0
+    printed = capsys.readouterr().out
+    assert "model_onnx.zip: agrees with the trained network on 12 people at batch 1, 7, 64" in printed
+    assert "model.plan and model_trt.zip were not made: " in printed
+    after = copied.files()
+    assert after.pop("notes.txt") == b"mine"
+    assert after == before
+
+
+def test_newest_run_unless_one_is_named(copied: ExportedBottle) -> None:
+    newest = fabricate_run(copied.bottle, 10, seed=5)
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 0
+    assert read_meta(copied.package / "meta.json").training.run == newest.name
+    assert export(copied.cfg, "--group", GROUP, "--run", copied.run.name, "--formats", "onnx") == 0
+    assert read_meta(copied.package / "meta.json").training.run == copied.run.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--group", "hat"], "group 'hat' has no finished training run; run `cls train --cat"),
+        (["--group", GROUP, "--run", "v__9_x"], "has no finished run 'v__9_x'"),
+        (["--group", GROUP, "--require", "trt"], "model.plan and model_trt.zip cannot be made: "),
+        (["--group", GROUP, "--formats", "onnx,trt"], "model.plan and model_trt.zip cannot be made: "),
+        (["--group", GROUP, "--formats", "tflite"], "expected some of onnx, trt, found 'tflite'"),
+    ],
+)
+def test_refusals_are_one_line_and_change_nothing(
+    exported: ExportedBottle, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    before = exported.files()
+    assert export(exported.cfg, *arguments) == 1
+    error = capsys.readouterr().err.strip().splitlines()
+    assert words in error[-1]
+    assert error[-1].startswith("error: ")
+    assert exported.files() == before
+
+
+def test_a_group_of_any_name(tmp_path: Path) -> None:
+    group = 'Größe / "hats" & caps'
+    bottle = make_tiny_bottle(tmp_path, 12, group=group)
+    fabricate_run(bottle, group=group, valid=6)
+    assert export(bottle.settings.file, "--group", group) == 0
+    meta = json.loads((bottle.inference_model(group) / "meta.json").read_text(encoding="utf-8"))
+    assert meta["group"] == group
+
+
+def test_a_run_on_everything_is_compared_on_its_training_photos(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path, 12)
+    fabricate_run(bottle, valid=0)
+    assert export(bottle.settings.file, "--group", GROUP, "--formats", "onnx") == 0
+    assert read_meta(bottle.inference_model(GROUP) / "meta.json").parity["onnx"].samples == 12

@@ -1,0 +1,125 @@
+"""Exports that go wrong: what was there before stays, nothing half is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from cls.classification.export import COMMAND
+from cls.command import execute
+from cls.export import publish
+from cls.package.meta import read_meta
+from cls.settings import REPOSITORY
+from tests.bottles import GROUP
+from tests.export.runs import ExportedBottle, export_tiny_bottle, fabricate_run
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
+    return export_tiny_bottle(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture
+def exported(pristine: ExportedBottle, tmp_path: Path) -> ExportedBottle:
+    return pristine.copy_to(tmp_path / "copy")
+
+
+def swap_two_labels(path: Path) -> None:
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if list(tensor.dims)[:1] == [3] and len(tensor.dims) <= 2:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[[1, 0, 2]].copy(), tensor.name))
+    onnx.save(model, path)
+
+
+def corrupt_a_weight(path: Path) -> None:
+    model = onnx.load(path)
+    largest = max(model.graph.initializer, key=lambda tensor: int(np.prod(tensor.dims)))
+    weights = numpy_helper.to_array(largest).copy()
+    weights.flat[: weights.size // 4] *= -1
+    largest.CopyFrom(numpy_helper.from_array(weights, largest.name))
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("plant", [swap_two_labels, corrupt_a_weight])
+def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
+    exported: ExportedBottle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plant: object
+) -> None:
+    before = exported.files()
+    real = publish.write_onnx
+
+    def write_wrong_onnx(network: object, preprocessing: object, labels: object, path: Path) -> None:
+        real(network, preprocessing, labels, path)  # type: ignore[arg-type]
+        plant(path)  # type: ignore[operator]
+
+    monkeypatch.setattr(publish, "write_onnx", write_wrong_onnx)
+    fabricate_run(exported.bottle, 1, seed=8)
+    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the conversion disagrees with the trained network" in line
+    assert "nothing was packaged; the report is " in line
+    assert exported.files() == before
+    folder = exported.package.parent
+    report = json.loads((folder / publish.REPORT_NAME).read_text())
+    assert report["run"].startswith("v__1_")
+    assert report["formats"]["onnx"]["faults"]
+    assert {path.name for path in folder.iterdir()} <= {"inference_model", publish.REPORT_NAME, ".export.lock"}
+
+
+@pytest.mark.long
+def test_kill_at_any_moment_then_the_same_command(exported: ExportedBottle) -> None:
+    newer = fabricate_run(exported.bottle, 1, seed=8)
+    before = exported.files()
+    command = [
+        sys.executable, str(REPOSITORY / "cls/classification/export.py"),
+        "--group", GROUP, "--cfg", str(exported.cfg), "--formats", "onnx", "--quiet",
+    ]  # fmt: skip
+    folder = exported.package.parent
+    moments = ["model.onnx", "model_onnx.zip"]
+    for name in moments:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 60
+        while not list(folder.glob(f".inference_model.*/{name}")) and process.poll() is None:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert exported.files() == before
+    assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0
+    assert read_meta(exported.package / "meta.json").training.run == newer.name
+    assert not list(folder.glob(".inference_model.*"))
+
+
+def test_two_exports_at_a_time(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    from filelock import FileLock
+
+    with FileLock(exported.package.parent / ".export.lock"):
+        assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
+    assert "is being exported by another process" in capsys.readouterr().err
+
+
+def test_a_run_without_its_photos(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    before = exported.files()
+    for photo in exported.bottle.pictures.iterdir():
+        photo.unlink()
+    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
+    assert "to compare with" in capsys.readouterr().err
+    assert exported.files() == before
+
+
+def test_a_broken_checkpoint(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    before = exported.files()
+    exported.run.checkpoint.write_bytes(b"PK not a checkpoint")
+    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
+    assert "best.ckpt: is not a checkpoint of test_resnet" in capsys.readouterr().err
+    assert exported.files() == before
