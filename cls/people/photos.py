@@ -21,6 +21,7 @@ _JPEG_FORMATS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xae\x42\x60\x82"
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError, struct.error)
 _HINT = "remove or replace the file"
 
@@ -37,6 +38,8 @@ class _Header:
     is_jpeg: bool
     is_png: bool
     is_transparent: bool
+    stored_width_px: int
+    stored_height_px: int
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -80,6 +83,37 @@ def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) ->
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def decode_photo_reduced(
+    content: bytes, enough_px: int, *, where: object = None
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Decodes a photo, a large JPEG at 1/2, 1/4 or 1/8 of its size: several times faster than decoding all of it.
+
+    Args:
+        content: the file's bytes.
+        enough_px: the longer side stays at or above this (or is the whole photo's).
+        where: path or address for the error message.
+
+    Returns:
+        The photo as `decode_photo` gives it, perhaps smaller; and the whole photo's height and width as displayed.
+
+    Raises:
+        FileError: see `decode_photo`.
+    """
+    header = _read_header(content, where)
+    stored_px = (header.stored_height_px, header.stored_width_px)
+    factors = [factor for factor in _REDUCED if max(stored_px) / factor >= enough_px]
+    if not header.is_jpeg or not factors:
+        image_rgb = decode_photo(content, where=where)
+        return image_rgb, (image_rgb.shape[0], image_rgb.shape[1])
+    image_bgr = _decode_with_opencv(content, _REDUCED[max(factors)])
+    if image_bgr is None:
+        raise FileError("is not a picture that can be decoded", where=where, hint=_HINT)
+    # The stored size knows nothing of the EXIF orientation, the decoded picture does.
+    is_turned = (stored_px[0] > stored_px[1]) != (image_bgr.shape[0] > image_bgr.shape[1])
+    size_px = (stored_px[1], stored_px[0]) if is_turned else stored_px
+    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8), size_px
+
+
 def check_photo(content: bytes, *, where: object = None) -> None:
     """Checks that bytes are a whole photo that `decode_photo` reads; a JPEG costs about a third of decoding it.
 
@@ -112,6 +146,8 @@ def _read_header(content: bytes, where: object) -> _Header:
                 is_jpeg=image.format in _JPEG_FORMATS,
                 is_png=image.format == "PNG",
                 is_transparent=image.mode in _TRANSPARENT_MODES or "transparency" in image.info,
+                stored_width_px=image.width,
+                stored_height_px=image.height,
             )
             if header.is_png and n_pixels <= MAX_PIXELS:
                 image.verify()  # the checksums of its parts, before a decoder writes complaints of its own

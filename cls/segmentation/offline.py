@@ -11,7 +11,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,6 +56,13 @@ def _own_folder() -> Path:
             return folder
     except OSError:
         return Path(tempfile.gettempdir()) / f"cls-ultralytics-{os.getuid()}"
+
+
+@contextmanager
+def no_foreign_output() -> Iterator[None]:
+    """A block in which nothing is printed: ultralytics draws progress bars on standard output, whatever it is told."""
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @contextmanager

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from cls.errors import FileError
 from cls.people.person import Person
-from cls.people.photos import decode_photo
+from cls.people.photos import decode_photo_reduced
 
-# A JPEG is decoded at 1/2, 1/4 or 1/8 while its longer side stays above this: several times faster, and masks lose
-# nothing, since a network sees less than that and its masks are drawn no finer.
+# Large photos are read smaller while the longer side stays above this. Masks lose nothing: a network sees less than
+# that, and its masks are drawn no finer.
 _ENOUGH_PX = 640
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 
 
 @dataclass(frozen=True)
@@ -73,32 +69,8 @@ def read_for_segmentation(path: Path) -> ReadPhoto:
         raise FileError("there is no such picture", where=path) from None
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}", where=path) from error
-    stored_px = _jpeg_size(content)
-    factors = [factor for factor in _REDUCED if stored_px and max(stored_px) / factor >= _ENOUGH_PX]
-    if not stored_px or not factors:
-        image = decode_photo(content, where=path)
-        return ReadPhoto(path, image, image.shape[1], image.shape[0])
-    try:
-        image_bgr = cv2.imdecode(np.frombuffer(content, np.uint8), _REDUCED[max(factors)])
-    except cv2.error:
-        image_bgr = None
-    if image_bgr is None:
-        raise FileError("is not a picture that can be decoded", where=path, hint="remove or replace the file")
-    # The stored size knows nothing of the EXIF orientation, the decoded picture does.
-    is_turned = (stored_px[0] > stored_px[1]) != (image_bgr.shape[1] > image_bgr.shape[0])
-    width_px, height_px = reversed(stored_px) if is_turned else stored_px
-    return ReadPhoto(path, np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8), width_px, height_px)
-
-
-def _jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Stored width and height of a JPEG, from its header; None for anything else."""
-    if not content.startswith(b"\xff\xd8"):
-        return None
-    try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None  # the decoder will say what is wrong with it
+    image_rgb, (height_px, width_px) = decode_photo_reduced(content, _ENOUGH_PX, where=path)
+    return ReadPhoto(path, image_rgb, width_px, height_px)
 
 
 def read_ahead(paths: Iterable[Path], *, threads: int, depth: int) -> Iterator[ReadPhoto | BrokenPhoto]:

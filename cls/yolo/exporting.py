@@ -17,7 +17,7 @@ from cls.errors import ExportError, FileError, ParityError
 from cls.files import atomic_path, sha256_of_file, write_json_atomic
 from cls.people.photos import read_photo
 from cls.segmentation.agreement import Agreement, compare_people
-from cls.segmentation.offline import quiet_ultralytics
+from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 
 _LOGGER = logging.getLogger("cls.yolo")
@@ -123,7 +123,7 @@ def _read_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
 
 def _convert(checkpoint: Path, target: str, **arguments: object) -> Path:
     """Runs ultralytics' exporter, which writes beside the checkpoint."""
-    with quiet_ultralytics():
+    with quiet_ultralytics(), no_foreign_output():
         from ultralytics.models import YOLO
 
         try:

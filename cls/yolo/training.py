@@ -12,7 +12,7 @@ import yaml
 
 from cls.errors import UsageError, YoloError
 from cls.machine import cores, keep_memory
-from cls.segmentation.offline import quiet_ultralytics
+from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
 from cls.yolo.yolo_files import ExistingDataset, read_data_file
 
 _LOGGER = logging.getLogger("cls.yolo")
@@ -104,7 +104,7 @@ def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedMod
     n_pictures = _checked_parts(dataset, training.data)
     unfinished = None if is_fresh else find_unfinished(training)
     keep_memory()
-    with quiet_ultralytics():
+    with quiet_ultralytics(), no_foreign_output():
         import torch
         from ultralytics.models import YOLO
 
