@@ -265,7 +265,7 @@ def paint_glasses(head: Head) -> None:
     is_dark = kind == "sunglasses"
     rim = (24.0, 22.0, 24.0) if is_dark or frame.person.face[3] > -0.3 else (120.0, 66.0, 36.0)
     half_u, half_v = (0.34, 0.2) if is_dark else (0.3, 0.185)
-    thickness = max(0.035, 0.9 / max(head.half_x, 1e-6))
+    thickness = max(0.035, 0.6 / max(head.half_x, 1e-6))
     for sign in (-1, 1):
         u, v = sign * 0.41, 0.09
         shape = smooth_closed(

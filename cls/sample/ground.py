@@ -64,22 +64,19 @@ def sky(rng: np.random.Generator, width: int, height: int, mood: str) -> NDArray
         top, bottom = (168, 176, 186), (220, 222, 224)
     else:
         top, bottom = palette.mixed((70, 130, 204), (110, 160, 214), float(rng.random())), (206, 224, 238)
-    image = gradient(width, height, top, bottom)
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    # Clouds are soft: they are worked out at half the size.
+    low_width, low_height = -(-width // 2), -(-height // 2)
+    y, x = np.mgrid[0:low_height, 0:low_width].astype(np.float32)
     x0, y0 = (float(value) for value in rng.uniform(0, 256, 2))
-    depth = 1.0 / (0.25 + (height - y) / height)
-    tile = 0.7 * textures.noise("cloud-a", 16, 9) + 0.4 * textures.noise("cloud-b", 5, 4)
-    cloud = cv2.remap(
-        tile.astype(np.float32),
-        np.mod(x * 160 / width * depth**0.3 + x0, 256),
-        np.mod(depth * 60 + y0, 256),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    depth = 1.0 / (0.25 + (low_height - y) / low_height)
+    tile = (0.7 * textures.noise("cloud-a", 16, 9) + 0.4 * textures.noise("cloud-b", 5, 4)).astype(np.float32)
+    map_x, map_y = np.mod(x * 160 / low_width * np.sqrt(np.sqrt(depth)) + x0, 256), np.mod(depth * 60 + y0, 256)
+    cloud = cv2.remap(tile, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     cover = np.clip((cloud - float(rng.uniform(0.0, 0.7))) * 1.2, 0, 0.85)[:, :, None]
     white = np.array((250, 214, 190) if mood == "evening" else (250, 250, 250), np.float32)
+    image = gradient(low_width, low_height, top, bottom)
     image += (white - image) * cover
-    return image
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def lay_ground(

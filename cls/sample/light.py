@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import cos, sin
 from typing import TYPE_CHECKING
 
@@ -87,11 +87,11 @@ def lit_rgb(canvas: Canvas, light: Light, window: tuple[int, int, int, int]) -> 
     return np.asarray(cv2.multiply(canvas.albedo_rgb[y0:y1, x0:x1], cv2.transform(shade, tint)), np.float32)
 
 
-@lru_cache(maxsize=4)
-def _corner_falloff(width_px: int, height_px: int) -> Plane:
-    y, x = np.mgrid[0:height_px, 0:width_px].astype(np.float32)
-    radius = ((x / width_px - 0.5) ** 2 + (y / height_px - 0.5) ** 2) * 2
-    return np.asarray(radius, np.float32)
+@cache
+def _corner_falloff() -> Plane:
+    """Squared distance from the middle, 0 there and 1 in the corners, small: it is smooth and enlarged where used."""
+    y, x = (np.mgrid[0:96, 0:96].astype(np.float32) + np.float32(0.5)) / np.float32(96) - np.float32(0.5)
+    return np.asarray((x * x + y * y) * 2, np.float32)
 
 
 @lru_cache(maxsize=2)
@@ -110,7 +110,8 @@ def finish(image_rgb: NDArray[np.uint8], light: Light, rng: np.random.Generator)
         image_rgb = np.asarray(cv2.GaussianBlur(image_rgb, (0, 0), light.blur_px), np.uint8)
     # One gain a pixel and channel: exposure and white balance, less towards the corners; 200 stands for 1.
     gains = np.array([(-light.vignette * gain * 200, gain * 200) for gain in light.gain], np.float32)
-    falloff = cv2.convertScaleAbs(cv2.transform(_corner_falloff(width_px, height_px), gains))
+    falloff = cv2.convertScaleAbs(cv2.transform(_corner_falloff(), gains))
+    falloff = cv2.resize(falloff, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
     image_rgb = np.asarray(cv2.multiply(image_rgb, falloff, scale=1 / 200), np.uint8)
     x, y = (int(value) for value in rng.integers(0, 128, 2))
     grain = _grain(width_px, height_px)[y : y + height_px, x : x + width_px]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import get_context, parent_process
@@ -155,13 +157,20 @@ def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers
             try:
                 for job in as_completed(jobs):
                     ticker.advance(job.result())
+            except BrokenProcessPool:
+                raise SampleError(
+                    "a drawing process ended before its time (out of memory?)",
+                    where=directory,
+                    hint="the same command goes on from here; fewer --workers need less memory",
+                ) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
 
 def _set_up_worker() -> None:
-    """A worker ends with its parent: killed with -9, the parent cannot tell it to."""
+    """A worker ends with its parent: killed with -9, the parent cannot tell it to; Ctrl-C is the parent's to answer."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is None:
         return

@@ -112,11 +112,11 @@ def _top(rng: np.random.Generator, gender: str) -> tuple[Garment, str]:
     tone = palette.scaled(colour, 0.72) if label not in {"black top"} else (62.0, 62.0, 68.0)
     pattern, second = "", tone
     roll = rng.random()
-    if label == "" and roll < 0.4:
+    if label == "" and roll < 0.3:
         # Two strong colours at even shares: no single name fits.
         first, other = rng.choice(GROUPS["top_color"], 2, replace=False)
         colour, second = palette.top_colour(rng, str(first)), palette.top_colour(rng, str(other))
-        pattern = str(rng.choice(["bold stripes", "patches", "plaid"]))
+        pattern = str(rng.choice(["bold stripes", "patches"]))
     elif cut in {"sweater"}:
         pattern = "knit" if roll < 0.7 else "bold stripes"
         second = palette.mixed(colour, tone, 0.6)
