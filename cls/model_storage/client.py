@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,7 @@ class StorageClient:
         """
         digest = sha256_of_file(zip_path)
 
-        def attempt() -> PublishedVersion:
+        def send() -> PublishedVersion:
             with zip_path.open("rb") as stream:
                 self._answer_of(
                     self._http.post(
@@ -98,75 +99,59 @@ class StorageClient:
                         files={"src_file": (zip_path.name, stream, "application/x-zip-compressed")},
                     )
                 )
-            return self._published(model, version)
+            return self._published(self._versions(model), version)
 
-        def has_landed() -> PublishedVersion | None:
+        def find() -> PublishedVersion | None:
             stored = self._versions(model)
             if any(item["semantic_version"] == version and item["sha256"] == digest for item in stored["versions"]):
                 _log.info("the connection was cut after the storage had taken version %s", version)
-                return self._published(model, version)
+                return self._published(stored, version)
             return None
 
-        return self._with_retries(attempt, has_landed)
+        return self._sent_once(send, find)
 
-    def latest_version(self, model: str) -> str | None:
-        """The highest semantic version of a model; None when there is none."""
-        response = self._send(lambda: self._http.get(f"/latest_semantic_version/{quote(model, safe='')}"))
-        if response.status_code == 404:
-            return None
-        return str(self._answer_of(response)["latest_version"])
-
-    def _published(self, model: str, version: str) -> PublishedVersion:
-        stored = self._versions(model)
+    def _published(self, stored: dict[str, Any], version: str) -> PublishedVersion:
+        """What the storage lists of a version it took."""
         numbers = [item["version"] for item in stored["versions"] if item["semantic_version"] == version]
         if not numbers:
             raise StorageError(f"the storage took version {version} and does not list it", where=self.url)
-        url = f"{stored['inference_url']}/v2/models/{quote(model, safe='')}"
+        url = f"{stored['inference_url']}/v2/models/{quote(stored['model'], safe='')}"
         return PublishedVersion(version, numbers[0], stored["served"] == numbers[0], url)
 
     def _versions(self, model: str) -> dict[str, Any]:
-        response = self._send(lambda: self._http.get(f"/versions/{quote(model, safe='')}"))
-        if response.status_code == 404:
-            return {"versions": []}
-        return self._answer_of(response)
+        response = self._http.get(f"/versions/{quote(model, safe='')}")
+        return {"versions": []} if response.status_code == 404 else self._answer_of(response)
 
-    def _with_retries(
-        self, attempt: Callable[[], PublishedVersion], has_landed: Callable[[], PublishedVersion | None]
+    def _sent_once(
+        self, send: Callable[[], PublishedVersion], find: Callable[[], PublishedVersion | None]
     ) -> PublishedVersion:
-        """Sends until it arrives; what cannot heal is raised at once."""
+        """Sends until it arrives, and asks before sending again whether it did; what cannot heal is raised at once."""
         pause_s = _FIRST_PAUSE_S
-        for number in range(1, _ATTEMPTS + 1):
-            is_last = number == _ATTEMPTS
+        reason = ""
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return attempt()
-            except httpx.ConnectError as error:
-                raise self._unreachable(error) from error
+                found = find() if attempt > 1 else None
+                return found or send()
             except httpx.TransportError as error:
+                if attempt == 1 and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                    raise self._unreachable(error) from error
                 reason = f"the connection was cut: {error or type(error).__name__}"
-                time.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311 (spreads retries, keeps no secret)
-                landed = has_landed()
-                if landed is not None:
-                    return landed
-                if is_last:
-                    raise StorageError(
-                        f"the upload was cut off {_ATTEMPTS} times, {reason}",
-                        where=self.url,
-                        hint="see the storage's log, then run the same command again",
-                    ) from error
+                wanted_pause_s = 0.0
             except _BusyError as busy:
-                reason = str(busy)
-                if is_last:
-                    raise StorageError(reason, where=self.url, hint="run the same command again later") from busy
-                time.sleep(busy.pause_s or pause_s * random.uniform(0.8, 1.2))  # noqa: S311
-            _log.warning("%s; sending again, attempt %d of %d", reason, number + 1, _ATTEMPTS)
+                reason, wanted_pause_s = str(busy), busy.pause_s
+            _log.warning("%s; attempt %d of %d", reason, attempt, _ATTEMPTS)
+            # The jitter spreads retries; it keeps no secret.
+            time.sleep(wanted_pause_s or pause_s * random.uniform(0.8, 1.2))  # noqa: S311
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _send(self, send: Callable[[], httpx.Response]) -> httpx.Response:
-        try:
-            return send()
-        except httpx.TransportError as error:
-            raise self._unreachable(error) from error
+        with suppress(httpx.TransportError, _BusyError):
+            found = find()
+            if found is not None:
+                return found
+        raise StorageError(
+            f"the upload failed {_ATTEMPTS} times, at last since {reason}",
+            where=self.url,
+            hint="see the storage's log, then run the same command again",
+        )
 
     def _unreachable(self, error: Exception) -> StorageError:
         return StorageError(
@@ -208,11 +193,12 @@ class StorageClient:
 class _BusyError(Exception):
     """The storage may take the upload later."""
 
-    def __init__(self, text: str, pause_s: float | None) -> None:
+    def __init__(self, text: str, pause_s: float) -> None:
         self.pause_s = pause_s
         super().__init__(text)
 
 
-def _retry_after_s(response: httpx.Response) -> float | None:
+def _retry_after_s(response: httpx.Response) -> float:
+    """How long the storage asks to wait, at most our longest pause; 0 when it does not say."""
     text = response.headers.get("retry-after", "")
-    return min(float(text), _LONGEST_PAUSE_S) if text.isascii() and text.isdigit() else None
+    return min(float(text), _LONGEST_PAUSE_S) if text.isascii() and text.isdigit() else 0.0

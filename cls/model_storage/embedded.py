@@ -145,19 +145,18 @@ class LoadedVersion:
                 raise ProtocolError(
                     400,
                     f"unexpected shape for input '{name}' for model '{self.model}'. "
-                    f"Expected {list(tensor.shape)}, got {list(array.shape)}",
+                    f"Expected {_sizes(tensor.shape)}, got {_sizes(array.shape)}",
                 )
             sizes.add(array.shape[0] if array.shape else 1)
         if self.config.max_batch_size > 0:
             if len(sizes) > 1:
                 raise ProtocolError(400, f"inputs of model '{self.model}' differ in batch size")
             batch = next(iter(sizes), 1)
-            if not 1 <= batch <= self.config.max_batch_size:
-                raise ProtocolError(
-                    400,
-                    f"inference request batch-size must be between 1 and {self.config.max_batch_size} "
-                    f"for '{self.model}', got {batch}",
-                )
+            if batch > self.config.max_batch_size:
+                limit = self.config.max_batch_size
+                raise ProtocolError(400, f"inference request batch-size must be <= {limit} for '{self.model}'")
+            if batch == 0:
+                raise ProtocolError(400, f"inference request for '{self.model}' holds no picture")
         return max(sizes, default=1)
 
 
@@ -257,6 +256,10 @@ class EmbeddedEngine:
         return versions[number]
 
 
+def _sizes(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
 def _wanted_numbers(config: TritonConfig, there: Sequence[int]) -> list[int]:
     """The versions a config asks for: the named ones, all of which must be there, or the highest."""
     missing = [number for number in config.version_numbers if number not in there]
@@ -277,6 +280,8 @@ def _load_version(
             f"a {path.name} needs a real Triton with a GPU: start the service with --triton URL, "
             "or publish the ONNX package",
         )
+    if config.platform not in ("", "onnxruntime_onnx") or config.backend not in ("", "onnxruntime"):
+        raise EngineError(422, f"the backend {config.backend or config.platform!r} is not there")
     if config.name not in ("", model):
         raise EngineError(422, f"config.pbtxt names the model {config.name!r}, and its folder is {model!r}")
     try:

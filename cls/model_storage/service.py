@@ -30,6 +30,7 @@ from cls.model_storage.triton import TritonServer
 
 _HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
 _STOP_TIMEOUT_S = 1
+_UPLOAD_THREADS = 8
 _RETRY_S = 5.0
 _log = logging.getLogger("cls.model_storage")
 
@@ -87,39 +88,24 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
-        upload_pool = ThreadPoolExecutor(8, "upload")
-        infer_pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "infer")
-        stack.callback(upload_pool.shutdown)
-        stack.callback(infer_pool.shutdown)
         listener = stack.enter_context(_bound(options.host, options.port, "--port"))
         ssh_listener = stack.enter_context(_bound(options.host, options.ssh_port, "--ssh-port"))
+        infer_listener: socket.socket | None = None
         engine: InferenceEngine
         if options.triton_url:
-            engine = TritonServer(options.triton_url)
-            inference_url = options.triton_url
+            engine, inference_url = TritonServer(options.triton_url), options.triton_url
         else:
-            engine = EmbeddedEngine(repository)
             infer_listener = stack.enter_context(_bound(options.host, options.infer_port, "--infer-port"))
-            inference_url = f"http://{{host}}:{_port(infer_listener)}"
+            engine, inference_url = EmbeddedEngine(repository), f"http://{{host}}:{_port(infer_listener)}"
         stack.callback(engine.close)
         storage = ModelStorage(repository, engine)
-        app_options = AppOptions(options.max_upload_bytes, inference_url, engine.description)
-        app = AccessGuard(
-            build_app(storage, app_options, upload_pool), token=options.token, open_paths=OPEN_PATHS, error_key="detail"
-        )
-        await _start(stack, listener, app)
-        if isinstance(engine, EmbeddedEngine):
-            inference_app = AccessGuard(
-                build_inference_app(storage, engine, infer_pool),
-                token=options.token,
-                open_paths=_HEALTH_PATHS,
-                error_key="error",
-            )
+        servers = _Servers(stack)
+        await servers.start(listener, _storage_app(options, storage, inference_url, stack))
+        if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
             await _load_now(storage)
-            await _start(stack, infer_listener, inference_app)
+            await servers.start(infer_listener, _inference_app(options, storage, engine, stack))
         else:
-            task = loop.create_task(_load_when_up(storage))
-            stack.callback(task.cancel)
+            stack.callback(loop.create_task(_load_when_up(storage)).cancel)
         acceptor = await serve_files(
             ssh_listener, root=repository.root, ssh_folder=repository.ssh_folder, token=options.token
         )
@@ -127,6 +113,24 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
         _say_where(options, repository, engine, _port(listener), _port(ssh_listener), inference_url)
         await stop.wait()
         _log.info("stopping")
+
+
+def _storage_app(options: ServiceOptions, storage: ModelStorage, inference_url: str, stack: AsyncExitStack) -> ASGIApp:
+    """The storage's interface. At the end its threads are waited for: a publication under way is finished."""
+    pool = ThreadPoolExecutor(_UPLOAD_THREADS, "upload")
+    stack.callback(pool.shutdown)
+    app_options = AppOptions(options.max_upload_bytes, inference_url, storage.engine.description)
+    app = build_app(storage, app_options, pool)
+    return AccessGuard(app, token=options.token, open_paths=OPEN_PATHS, error_key="detail")
+
+
+def _inference_app(
+    options: ServiceOptions, storage: ModelStorage, engine: EmbeddedEngine, stack: AsyncExitStack
+) -> ASGIApp:
+    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "infer")
+    stack.callback(pool.shutdown)
+    app = build_inference_app(storage, engine, pool)
+    return AccessGuard(app, token=options.token, open_paths=_HEALTH_PATHS, error_key="error")
 
 
 def _bound(host: str, port: int, option: str) -> socket.socket:
@@ -164,34 +168,42 @@ class _Server(uvicorn.Server):
         await self._serve(sockets)
 
 
-async def _start(stack: AsyncExitStack, listener: socket.socket, app: ASGIApp) -> None:
-    """Starts an HTTP server on a bound socket, and stops it when the stack unwinds."""
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-    server = _Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            server_header=False,
-            timeout_graceful_shutdown=_STOP_TIMEOUT_S,
-            timeout_keep_alive=30,
-        )
-    )
-    task = asyncio.create_task(server.serve([listener]))
+class _Servers:
+    """HTTP servers on bound sockets; when the stack unwinds, all of them are told to stop before one is waited for."""
 
-    async def stop() -> None:
-        server.should_exit = True
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._servers: list[_Server] = []
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+    async def start(self, listener: socket.socket, app: ASGIApp) -> None:
+        """Starts one more, and returns when it accepts connections."""
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                server_header=False,
+                timeout_graceful_shutdown=_STOP_TIMEOUT_S,
+                timeout_keep_alive=30,
+            )
+        )
+        self._servers.append(server)
+        task = asyncio.create_task(server.serve([listener]))
+        self._stack.push_async_callback(self._stop, task)
+        while not server.started:
+            if task.done():
+                task.result()
+                raise StorageError("the HTTP server ended before it started")
+            await asyncio.sleep(0.01)
+
+    async def _stop(self, task: asyncio.Task[None]) -> None:
+        for server in self._servers:
+            server.should_exit = True
         with suppress(asyncio.CancelledError):
             await task
-
-    stack.push_async_callback(stop)
-    while not server.started:
-        if task.done():
-            task.result()
-            raise StorageError("the HTTP server ended before it started")
-        await asyncio.sleep(0.01)
 
 
 async def _load_now(storage: ModelStorage) -> None:

@@ -9,7 +9,7 @@ from cls.errors import PackageError
 
 # Triton does not decode the paths of its URLs: a name may only hold signs that no client encodes.
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
-_NAME = re.compile(r"(?![.-])[A-Za-z0-9_.~-]+(?<!\.)", re.ASCII)
+_NAME = re.compile(r"(?![.-])(?:[A-Za-z0-9_.-]|~[0-9A-F]{2})+(?<!\.)(?:~~[0-9a-f]{16})?")
 # Names that Windows keeps for devices.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 _MAX_BYTES = 200

@@ -1,0 +1,289 @@
+"""One contract, two inference servers: NVIDIA's Triton on the CPU, and the embedded engine.
+
+Both serve unmodified packages published through the storage service, and both are asked through the official client.
+"""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from cls.package.triton_config import parse_config_json
+from tests.model_storage.packages import HEIGHT_PX, LABELS, WIDTH_PX, expected_logits, make_package, random_images
+from tests.model_storage.services import Service, detail, running_storage, tree
+from tests.service.triton import NoTritonError, running_triton
+
+MODEL = "hair_color"
+
+
+@pytest.fixture(scope="module", params=["embedded", "triton"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A storage with one model in two versions, 0.0.1 of seed 1 and 0.0.2 of seed 2, before either server."""
+    folder = tmp_path_factory.mktemp(request.param)
+    root = folder / "storage"
+    packages = [make_package(folder, seed, name=f"{seed}.zip") for seed in (1, 2)]
+
+    def publish(running: Service) -> None:
+        for number, package in enumerate(packages, 1):
+            response = running.upload(package, MODEL, f"0.0.{number}")
+            assert response.status_code == 200, response.text
+
+    if request.param == "embedded":
+        with running_storage(root) as running:
+            publish(running)
+            yield running
+        return
+    (root / "model_repository").mkdir(parents=True)
+    try:
+        with (
+            running_triton(root / "model_repository", folder / "triton.log") as url,
+            running_storage(root, "--triton", url) as running,
+        ):
+            publish(running)
+            yield running
+    except NoTritonError as error:
+        pytest.skip(f"no Triton here: {error}")
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[triton.InferenceServerClient]:
+    """The official client; version 0.0.2 is served."""
+    httpx.post(f"{service.url}/set_semantic_version/?model_name={MODEL}&semantic_version=0.0.2").raise_for_status()
+    with triton.InferenceServerClient(service.infer_url.removeprefix("http://"), network_timeout=60) as made:
+        yield made
+
+
+def tensor(images: NDArray[Any], *, name: str = "images", datatype: str = "FP32", binary: bool = True) -> Any:
+    made = triton.InferInput(name, list(images.shape), datatype)
+    made.set_data_from_numpy(images, binary_data=binary)
+    return made
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Triton answers before it has let go of the old version."""
+    for _ in range(100):
+        if condition():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def state_of(service: Service, number: str) -> str:
+    entries = [item for item in service.get("/index/") if item["name"] == MODEL and item.get("version") == number]
+    return entries[0].get("state", "") if entries else ""
+
+
+@pytest.mark.parametrize("batch", [1, 2, 64])
+@pytest.mark.parametrize("binary_in", [True, False])
+@pytest.mark.parametrize("binary_out", [True, False])
+def test_inference(client: triton.InferenceServerClient, batch: int, binary_in: bool, binary_out: bool) -> None:
+    images = random_images(batch)
+    outputs = [triton.InferRequestedOutput("logits", binary_data=binary_out)]
+    result = client.infer(MODEL, [tensor(images, binary=binary_in)], outputs=outputs, request_id="an-id")
+    np.testing.assert_allclose(result.as_numpy("logits"), expected_logits(images, 2), atol=1e-4)
+    answer = result.get_response()
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == (MODEL, "2", "an-id")
+    assert answer["outputs"][0]["shape"] == [batch, len(LABELS)]
+    assert answer["outputs"][0]["datatype"] == "FP32"
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_packed_requests_and_all_outputs(client: triton.InferenceServerClient, algorithm: str) -> None:
+    images = random_images(2)
+    result = client.infer(
+        MODEL,
+        [tensor(images)],
+        request_compression_algorithm=algorithm,
+        response_compression_algorithm=algorithm,
+        model_version="2",
+    )
+    np.testing.assert_allclose(result.as_numpy("logits"), expected_logits(images, 2), atol=1e-4)
+
+
+def test_the_server_and_the_model_describe_themselves(service: Service, client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert until(client.is_server_ready)
+    assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+    assert client.is_model_ready(MODEL)
+    assert client.is_model_ready(MODEL, "2")
+    assert not client.is_model_ready(MODEL, "7")
+    assert not client.is_model_ready("nope")
+    assert client.get_model_metadata(MODEL) == {
+        "name": MODEL,
+        "versions": ["2"],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 3, HEIGHT_PX, WIDTH_PX]}],
+        "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, len(LABELS)]}],
+    }
+
+
+def test_the_config_carries_meta_json(service: Service, client: triton.InferenceServerClient) -> None:
+    config = client.get_model_config(MODEL)
+    assert config["max_batch_size"] == 64
+    assert config["input"][0]["dims"] == [3, HEIGHT_PX, WIDTH_PX]
+    assert config["input"][0]["data_type"] == "TYPE_FP32"
+    assert config["output"][0]["dims"] == [len(LABELS)]
+    assert config["version_policy"] == {"specific": {"versions": [2]}}
+    meta = parse_config_json(config, service.infer_url).meta()
+    assert meta.to_dict() == service.get(f"/get_meta/{MODEL}")
+    assert (meta.labels, meta.model_version) == (LABELS, "0.0.2")
+
+
+def test_choosing_versions(service: Service, client: triton.InferenceServerClient) -> None:
+    images = random_images(1)
+    for path, number in (
+        (f"/set_semantic_version/?model_name={MODEL}&semantic_version=0.0.1", "1"),
+        (f"/set_version/{MODEL}?version=2", "2"),
+        (f"/set_version/{MODEL}?version=1", "1"),
+    ):
+        assert httpx.post(service.url + path, timeout=60).json() == {"version": number}
+        assert service.get(f"/get_version/{MODEL}") == {"version": number}
+        result = client.infer(MODEL, [tensor(images)])
+        assert result.get_response()["model_version"] == number
+        np.testing.assert_allclose(result.as_numpy("logits"), expected_logits(images, int(number)), atol=1e-4)
+        assert state_of(service, number) == "READY"
+        other = "1" if number == "2" else "2"
+        assert until(lambda other=other: state_of(service, other) in ("UNAVAILABLE", ""))
+
+
+def test_load_and_unload(service: Service, client: triton.InferenceServerClient) -> None:
+    for unload, load in (
+        (
+            lambda: httpx.post(f"{service.url}/unload_model/{MODEL}"),
+            lambda: httpx.post(f"{service.url}/load_model/{MODEL}"),
+        ),
+        (lambda: client.unload_model(MODEL), lambda: client.load_model(MODEL)),
+    ):
+        unload()
+        assert until(lambda: not client.is_model_ready(MODEL))
+        with pytest.raises(InferenceServerException) as caught:
+            client.infer(MODEL, [tensor(random_images(1))])
+        assert caught.value.status() in ("400", "404")
+        assert MODEL in [entry["name"] for entry in client.get_model_repository_index()]
+        load()
+        assert client.is_model_ready(MODEL)
+
+
+def test_statistics(client: triton.InferenceServerClient) -> None:
+    def counts() -> tuple[int, int, int]:
+        entry = client.get_inference_statistics(MODEL, "2")["model_stats"][0]
+        assert (entry["name"], entry["version"]) == (MODEL, "2")
+        success = entry["inference_stats"]["success"]
+        assert (success["ns"] > 0) is (success["count"] > 0)
+        return entry["inference_count"], entry["execution_count"], success["count"]
+
+    before = counts()
+    client.infer(MODEL, [tensor(random_images(3))])
+    assert tuple(after - old for after, old in zip(counts(), before, strict=True)) == (3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("ask", "status", "message"),
+    [
+        ({"model": "nope"}, "404", "Request for unknown model: 'nope' is not found"),
+        ({"version": "77"}, "404", "Request for unknown model: 'hair_color' version 77 is not found"),
+        ({"tensor": {"name": "pictures"}}, "400", "unexpected inference input 'pictures' for model 'hair_color'"),
+        ({"images": random_images(65)}, "400", "batch-size must be <= 64 for 'hair_color'"),
+        ({"images": random_images(1)[:, :, :5]}, "400", "Expected [-1,3,64,48], got [1,3,5,48]"),
+        ({"images": random_images(1)[0]}, "400", "unexpected shape for input 'images' for model 'hair_color'"),
+        (
+            {"images": random_images(1).astype(np.float64), "tensor": {"datatype": "FP64"}},
+            "400",
+            "inference input 'images' data-type is 'FP64', but model 'hair_color' expects 'FP32'",
+        ),
+        ({"outputs": ["nope"]}, "400", "unexpected inference output 'nope' for model 'hair_color'"),
+        ({"inputs": []}, "400", "expected 1 inputs but got 0 inputs for model 'hair_color'"),
+    ],
+)
+def test_errors(client: triton.InferenceServerClient, ask: dict[str, Any], status: str, message: str) -> None:
+    images = ask.get("images", random_images(1))
+    inputs = ask.get("inputs", [tensor(images, **ask.get("tensor", {}))])
+    outputs = [triton.InferRequestedOutput(name) for name in ask.get("outputs", [])]
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer(ask.get("model", MODEL), inputs, model_version=ask.get("version", ""), outputs=outputs or None)
+    assert caught.value.status() == status
+    assert message in str(caught.value)
+
+
+def test_other_errors(service: Service, client: triton.InferenceServerClient) -> None:
+    for call in (
+        lambda: client.get_model_metadata("nope"),
+        lambda: client.get_model_config("nope"),
+        lambda: client.get_inference_statistics("nope"),
+        lambda: client.load_model("nope"),
+    ):
+        with pytest.raises(InferenceServerException, match="nope"):
+            call()
+    for body in (b"{", b"{}", b'{"inputs": [{"name": "images", "shape": [1, 3], "datatype": "FP32", "data": [1]}]}'):
+        answer = httpx.post(f"{service.infer_url}/v2/models/{MODEL}/infer", content=body)
+        assert answer.status_code >= 400
+        assert answer.json()["error"]
+
+
+def test_a_version_that_does_not_load_keeps_the_old_one(
+    service: Service, client: triton.InferenceServerClient, tmp_path: Path
+) -> None:
+    """Found by the engine alone: the storage's own checks are passed by, as by somebody who copies files by hand."""
+    folder = service.root / "model_repository" / MODEL
+    config = folder / "config.pbtxt"
+    before = config.read_text()
+    (folder / "9").mkdir()
+    (folder / "9" / "model.onnx").write_bytes(b"broken")
+    try:
+        response = httpx.post(f"{service.url}/set_version/{MODEL}?version=9", timeout=60)
+        assert response.status_code == 422
+        assert "what was served stays" in detail(response)
+        assert config.read_text() == before
+        images = random_images(1)
+        answer = client.infer(MODEL, [tensor(images)])
+        np.testing.assert_allclose(answer.as_numpy("logits"), expected_logits(images, 2), atol=1e-4)
+    finally:
+        (folder / "9" / "model.onnx").unlink()
+        (folder / "9").rmdir()
+
+
+def test_a_package_the_engine_cannot_load_is_taken_back(service: Service, tmp_path: Path) -> None:
+    """It passes the storage's own checks, and no engine has its backend."""
+    odd = tmp_path / "odd.zip"
+    with zipfile.ZipFile(make_package(tmp_path)) as source, zipfile.ZipFile(odd, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "config.pbtxt":
+                content = content.replace(b'platform: "onnxruntime_onnx"', b'backend: "nowhere"')
+            target.writestr(name, content)
+    before = tree(service.root)
+    for model, version in ((MODEL, "0.0.3"), ("fresh", "0.0.1")):
+        response = service.upload(odd, model, version)
+        assert response.status_code == 422
+        assert "nowhere" in detail(response)
+        assert "is as it was" in detail(response)
+        assert tree(service.root) == before
+    assert httpx.get(f"{service.infer_url}/v2/models/{MODEL}/ready").status_code == 200
+
+
+@pytest.mark.parametrize("group", ["top color", "шляпа", "a+b&c?", "x~y"])
+def test_any_groups_model_is_served(
+    service: Service, client: triton.InferenceServerClient, tmp_path: Path, group: str
+) -> None:
+    from cls.package.model_name import model_name_of_group
+
+    assert service.upload(make_package(tmp_path), group, "0.0.1").json() == {"version": "0.0.1"}
+    images = random_images(1)
+    result = client.infer(model_name_of_group(group), [tensor(images)])
+    np.testing.assert_allclose(result.as_numpy("logits"), expected_logits(images, 1), atol=1e-4)
+
+
+def test_the_storage_finds_the_server_again(service: Service) -> None:
+    stored = service.get(f"/versions/{MODEL}")
+    assert stored["inference_url"] == service.infer_url
+    assert [item["semantic_version"] for item in stored["versions"]] == ["0.0.1", "0.0.2"]
