@@ -17,6 +17,8 @@ from tests.postgres_server import PostgresServer, running_postgres
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("YOLO_OFFLINE", "True")
 os.environ.setdefault("YOLO_AUTOINSTALL", "False")
+# OpenMP threads that wait sleep: spinning starves the other processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _numbers = itertools.count()
 

@@ -81,7 +81,9 @@ class CutoutFormat:
         preprocessing = self.preprocessing
         cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel)
         height_px, width_px, _ = self.wide_shape
-        resized = resize_cutout(cutout, *inner_size(*cutout.mask.shape, height_px, width_px))
+        source_height_px, source_width_px = cutout.mask.shape
+        inner = inner_size(source_height_px, source_width_px, height_px, width_px)
+        resized = resize_cutout(cutout, *inner)
         image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
         wide = np.concatenate([image, mask], axis=2)

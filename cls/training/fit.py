@@ -110,12 +110,15 @@ class _WaitingClock:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        started_s = asked_s = time.perf_counter()
+        # The reader may stop asking after the last batch: every batch is accounted for when it is handed over.
+        asked_s = given_s = time.perf_counter()
         for batch in self._loader:
-            self._waited_s += time.perf_counter() - asked_s
+            now_s = time.perf_counter()
+            self._waited_s += now_s - asked_s
+            self._total_s += now_s - given_s
+            given_s = now_s
             yield batch
             asked_s = time.perf_counter()
-        self._total_s += time.perf_counter() - started_s
 
     @property
     def share(self) -> float:

@@ -37,6 +37,7 @@ from cls.training.grids import write_train_grids
 from cls.training.losses import MultiLabelLoss, positive_weights
 from cls.training.module import ClassifierModule
 from cls.training.network import build_network, mean_and_std, parameter_count, start_head_at
+from cls.training.report import ReportMatter, write_report
 from cls.training.run import MODEL_CKPT, Run, find_runs, open_run
 from cls.training.run_folder import (
     FINISHED,
@@ -258,6 +259,11 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
         earlier=find_runs(bottle, config.group),
     )  # fmt: skip
+    matter = ReportMatter(
+        config, material.timm_arch, material.dataset.labels, train_samples, material.ledger, material.preprocessing,
+        material.source, result, evaluation,
+    )  # fmt: skip
+    write_report(folder.path, matter)
     return result, evaluation
 
 
