@@ -90,32 +90,37 @@ def with_predictions(
 
 
 def _merged(known: Any, people: Sequence[PredictedPerson], groups: set[str]) -> list[dict[str, Any]]:
-    """Entries of an item: the new people with what is known of them beside our groups, then known people left over."""
-    left = [_without(entry, groups) for entry in known if isinstance(entry, dict)] if isinstance(known, list) else []
+    """Entries of an item: the new people with what others say of them, then the known entries left over."""
+    left = [kept for entry in (known if isinstance(known, list) else []) if (kept := _of_others(entry, groups))]
     merged = []
     for person in people:
         entry = person.entry()
-        twin = max(left, key=lambda other: _iou(other.get("bbox"), person.box_xyxy_rel), default=None)
-        if twin is not None and _iou(twin.get("bbox"), person.box_xyxy_rel) >= _SAME_PERSON_IOU:
+        twin = max(left, key=lambda other: _iou(other, person.box_xyxy_rel), default=None)
+        if twin is not None and _iou(twin, person.box_xyxy_rel) >= _SAME_PERSON_IOU:
             left.remove(twin)
             entry = {**twin, **entry, "groups": [*twin["groups"], *entry["groups"]]}
         merged.append(entry)
-    return merged + [entry for entry in left if entry["groups"]]
+    return merged + left
 
 
-def _without(entry: Mapping[str, Any], groups: set[str]) -> dict[str, Any]:
-    """An entry without what it says of our groups."""
+def _of_others(entry: Any, groups: set[str]) -> dict[str, Any] | None:
+    """An entry without what it says of our groups; None when nothing is left, the entry itself if it says nothing."""
+    if not isinstance(entry, dict):
+        return None
     said = entry.get("groups")
-    kept = [
-        part
-        for part in (said if isinstance(said, list) else [])
-        if not (isinstance(part, dict) and part.get("group") in groups)
-    ]
-    return {**entry, "groups": kept}
+    if not isinstance(said, list):
+        return entry
+    kept = [part for part in said if not (isinstance(part, dict) and part.get("group") in groups)]
+    if len(kept) == len(said):
+        return entry
+    return {**entry, "groups": kept} if kept else None
 
 
-def _iou(known: Any, box: Box) -> float:
-    """Intersection over union of a stored box, whatever it is, and one of ours."""
+def _iou(entry: Mapping[str, Any], box: Box) -> float:
+    """Intersection over union of a stored entry's box, whatever it is, and one of ours; 0 for one without groups."""
+    known = entry.get("bbox")
+    if not entry.get("groups") or not isinstance(entry["groups"], list):
+        return 0.0
     if not isinstance(known, list) or len(known) != 4 or not all(isinstance(value, (int, float)) for value in known):
         return 0.0
     width = min(known[2], box[2]) - max(known[0], box[0])

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cls.classification.inference import COMMAND
+from cls.command import execute
+from cls.people.photos import read_photo
+from cls.prediction.opening import open_classifier, open_exported
+from cls.prediction.people_of_photos import known_people, whole_photo
+from tests.bottles import GROUP, write_rows
+from tests.export.runs import ExportedBottle
+
+
+def infer(at: ExportedBottle, *arguments: object) -> int:
+    return execute(COMMAND, [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"])
+
+
+def lines_of(folder: Path) -> list[dict[str, object]]:
+    text = (folder / "predictions.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def last_error(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_group_by_its_exported_model(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(copied, "--group", GROUP) == 0
+    folder = copied.bottle.inference(GROUP)
+    lines = lines_of(folder)
+    assert len(lines) == 24
+    assert set(lines[0]) == {"picture", "person", "class", "conf", "box_xyxy_px", "probs", "labels"}
+    assert list(lines[0]["probs"]) == list(copied.run.labels)
+    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["picture"] for row in rows] == [line["picture"] for line in lines]
+    assert float(rows[3]["p red top"]) == lines[3]["probs"]["red top"]
+    assert rows[3]["labels"] == ";".join(lines[3]["labels"])
+    for line in lines:
+        thresholds = dict(zip(copied.run.labels, copied.run.thresholds, strict=True))
+        assert line["labels"] == [label for label, prob in line["probs"].items() if prob >= thresholds[label]]
+    printed = capsys.readouterr().out
+    assert "24 people in 24 photos" in printed
+    assert "thresholds: of the model, one a label" in printed
+
+
+def test_the_sheet_needs_no_other_file(copied: ExportedBottle) -> None:
+    copied.bottle.picture("0001.jpeg").write_bytes(b"no picture")
+    assert infer(copied, "--group", GROUP, "--out", copied.cfg.parent / "out") == 0
+    page = (copied.cfg.parent / "out" / "contact_sheet.html").read_text(encoding="utf-8")
+    assert page.count("<article") == 23
+    assert page.count("data:image/jpeg;base64,") == 23
+    assert "http" not in page.replace("http-equiv", "")
+    assert "0001.jpeg: is not a picture" in page
+    assert str(copied.bottle.root) not in page
+
+
+def test_one_threshold_for_all_labels(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert infer(copied, "--group", GROUP, "--conf_thresh", "0") == 0
+    assert "thresholds: 0 for all labels (--conf_thresh)" in capsys.readouterr().out
+    assert all(len(line["labels"]) == 3 for line in lines_of(copied.bottle.inference(GROUP)))
+
+
+def test_every_way_of_opening_answers_the_same(exported: ExportedBottle) -> None:
+    photos = [read_photo(exported.bottle.picture(f"{number:04d}.jpeg")) for number in range(6)]
+    run, package = exported.run, exported.package
+    models = [package, package / "model.onnx", package / "model_onnx.zip", run.folder, run.checkpoint]
+    answers = [
+        np.concatenate([opened.of_people(photo, [whole_photo(photo)]) for photo in photos])
+        for opened in (open_classifier(str(model), exported.bottle) for model in models)
+    ]
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], atol=1e-5)
+    assert np.ptp(answers[0], axis=0).max() > 0.01
+
+
+def test_a_folder_elsewhere_by_whole_photos(
+    exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "photos" / "deeper"
+    source.mkdir(parents=True)
+    shutil.copy(exported.bottle.picture("0000.jpeg"), source / "a b.JPG")
+    (source / "broken.png").write_bytes(b"")
+    (source / "notes.txt").write_text("no photo")
+    model = exported.package / "model_onnx.zip"
+    out = tmp_path / "out"
+    assert infer(exported, "--source", source.parent, "--model", model, "--whole", "--out", out) == 0
+    assert [line["picture"] for line in lines_of(out)] == ["deeper/a b.JPG"]
+    printed = capsys.readouterr().out
+    assert "1 photos skipped:" in printed
+    assert "deeper/broken.png: is empty" in printed
+
+
+def test_people_of_the_database_are_for_photos_of_the_pool_alone(exported: ExportedBottle, tmp_path: Path) -> None:
+    pooled = exported.bottle.picture("0000.jpeg")
+    shutil.copy(pooled, tmp_path / "0000.jpeg")
+    assert list(known_people(exported.bottle, [pooled])) == [pooled]
+    assert known_people(exported.bottle, [tmp_path / "0000.jpeg"]) == {}
+
+
+def test_nobody_known_and_no_segmenter(
+    exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cls.prediction.people_of_photos.REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(exported.bottle.picture("0000.jpeg"), tmp_path / "0000.jpeg")
+    assert infer(exported, "--source", tmp_path, "--group", GROUP) == 1
+    line = last_error(capsys)
+    assert "there is no segmentation model" in line
+    assert "--whole" in line
+
+
+def test_some_not_segmented_are_listed(
+    copied: ExportedBottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("cls.prediction.people_of_photos.REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(copied.bottle.picture("0000.jpeg"), copied.bottle.picture("new.jpeg"))
+    shutil.copy(copied.bottle.picture("0000.jpeg"), copied.bottle.picture("empty.jpeg"))
+    write_rows(copied.bottle, [("empty.jpeg", "unchecked", {})])
+    assert infer(copied, "--source", copied.bottle.pictures, "--group", GROUP) == 0
+    printed = capsys.readouterr().out
+    assert "24 people in 25 photos" in printed
+    assert "new.jpeg: not segmented yet: run `cls segment`" in printed
+
+
+def other_width(folder: Path) -> Path:
+    model = onnx.load(folder / "model.onnx")
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 2
+    last = model.graph.node[-1]
+    name = last.output[0]
+    last.output[0] = "wide"
+    starts, ends, axes = (onnx.numpy_helper.from_array(np.array([v]), k) for k, v in (("s", 0), ("e", 2), ("x", 1)))
+    model.graph.initializer.extend([starts, ends, axes])
+    model.graph.node.append(onnx.helper.make_node("Slice", ["wide", "s", "e", "x"], [name]))
+    onnx.save(model, folder / "model.onnx")
+    return folder
+
+
+def broken_zip(folder: Path) -> Path:
+    (folder / "model_onnx.zip").write_bytes((folder / "model_onnx.zip").read_bytes()[:5000])
+    return folder / "model_onnx.zip"
+
+
+def lonely_onnx(folder: Path) -> Path:
+    (folder / "meta.json").unlink()
+    return folder / "model.onnx"
+
+
+def no_onnx(folder: Path) -> Path:
+    (folder / "model.onnx").write_bytes(b"no network")
+    return folder
+
+
+def bad_meta(folder: Path) -> Path:
+    (folder / "meta.json").write_text('{"group": "x"}')
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (other_width, "the network answers shape (8, 2), and (8, 3) is expected for 3 labels"),
+        (broken_zip, "model_onnx.zip: is not a zip that can be read"),
+        (lonely_onnx, "model.onnx: lacks a meta.json beside it"),
+        (no_onnx, "is not an ONNX network"),
+        (bad_meta, "is not a valid meta.json: $: "),
+        (lambda folder: folder.parent, "holds neither a package nor a finished run"),
+        (lambda folder: folder / "nothing.zip", "there is no such model"),
+        (lambda folder: "http://127.0.0.1:9/v2/models/hair", "the inference server cannot be reached"),
+        (lambda folder: "http://127.0.0.1:9/other", "the inference server cannot be reached"),
+    ],
+)
+def test_models_that_cannot_be_used(
+    copied: ExportedBottle, capsys: pytest.CaptureFixture[str], spoil: object, words: str
+) -> None:
+    model = spoil(copied.package)  # type: ignore[operator]
+    assert infer(copied, "--group", GROUP, "--model", model) == 1
+    assert words in last_error(capsys)
+    assert not copied.bottle.inference(GROUP).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "say which photos"),
+        (["--source", "."], "say which model"),
+        (["--group", GROUP, "--conf_thresh", "50"], "expected a number from 0 to 1"),
+        (["--group", GROUP, "--served"], "--served needs inference_url"),
+        (["--group", "hat"], "group 'hat' has not been loaded"),
+        (["--source", "/nowhere", "--group", GROUP], "there is no such folder"),
+        (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "exclude each other"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    exported: ExportedBottle, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert infer(exported, *arguments) == 1
+    assert words in last_error(capsys)
+
+
+def test_no_photo_can_be_used(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    for photo in copied.bottle.pictures.iterdir():
+        photo.write_bytes(b"no")
+    assert infer(copied, "--group", GROUP) == 1
+    assert "none of the 24 photos could be used" in last_error(capsys)
+
+
+def test_without_an_export(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(copied.package)
+    assert infer(copied, "--group", GROUP) == 1
+    assert "has no exported model; run `cls export" in last_error(capsys)
+    with pytest.raises(Exception, match="cls export"):
+        open_exported(copied.bottle, GROUP)
