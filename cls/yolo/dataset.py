@@ -17,7 +17,7 @@ from cls.progress import track
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 from cls.yolo.merging import ANNOTATIONS, IMAGES
 from cls.yolo.outline import joined_outline
-from cls.yolo.splitting import PARTS, VAL, drawn_number, key_of_picset, key_of_picture, part_of_key
+from cls.yolo.splitting import PARTS, VAL, Looks, drawn_number, key_of_picset, key_of_picture, part_of_key
 from cls.yolo.yolo_files import DATA_FILE, ExistingDataset, Label, write_data_file, write_labels
 
 SPLIT_FILE = "split.json"
@@ -86,10 +86,10 @@ def create_dataset(
 ) -> DatasetReport:
     """Writes images/, labels/, split.json and, last, data.yaml.
 
-    Every picture of one picset goes to one part, and so do copies of one picture where the picset is unknown. The part
-    is drawn from the picset's name (or the picture's look), so adding pictures moves none; one picset is moved where
-    the draw leaves a part empty. Pictures of existing datasets stay in their part; where a picset of them is met again,
-    it follows.
+    Every picture of one picset goes to one part, and so do near-copies of a picture where the picset is unknown. The
+    part is drawn from the picset's name (or the picture's look), so adding pictures moves none; one picset is moved
+    where the draw leaves a part empty. Pictures of existing datasets stay in their part; where a picset of them is met
+    again, it follows.
 
     Args:
         source: folder with images/ and annotations/instances_default.json, as `parse_archives` writes it.
@@ -206,7 +206,8 @@ class _Writer:
         self._val_share = val_share
         is_same_share = before.get("val_share") == val_share
         entries = before["pictures"].values() if is_same_share else ()
-        self._parts_of_keys: dict[str, str] = {str(entry["key"]): str(entry["part"]) for entry in entries}
+        self._looks = Looks()
+        self._parts_of_keys = {self._looks.settle(str(entry["key"])): str(entry["part"]) for entry in entries}
         self._taken: dict[str, tuple[str, str]] = {}  # digest -> part, name
         self._digest_of_name: dict[str, str] = {}
         self._split: dict[str, dict[str, Any]] = {}
@@ -223,7 +224,8 @@ class _Writer:
     def take(self, entry: _Entry) -> None:
         """Writes a picture and its labels into its part."""
         digest = sha256_of_bytes(entry.content)
-        part = entry.part or self._parts_of_keys.get(entry.key) or part_of_key(entry.key, val_share=self._val_share)
+        key = self._looks.settle(entry.key)
+        part = entry.part or self._parts_of_keys.get(key) or part_of_key(key, val_share=self._val_share)
         if digest in self._taken:
             part, name = self._taken[digest]
             self.report.duplicates.append(name)
@@ -233,11 +235,11 @@ class _Writer:
             self._taken[digest] = (part, name)
             self.report.pictures[part] += 1
             _write_once(self._folder / "images" / part / name, entry.content)
-        self._parts_of_keys.setdefault(entry.key, part)
+        self._parts_of_keys.setdefault(key, part)
         labels = [label for label in entry.labels if label.class_name in self._class_names]
         write_labels(self._folder / "labels" / part / f"{Path(name).stem}.txt", labels, self._class_names)
         names = [label.class_name for label in labels]
-        self._split[name] = {"part": part, "key": entry.key, "sha256": digest, "labels": names}
+        self._split[name] = {"part": part, "key": key, "sha256": digest, "labels": names}
         self._count(part, names, 1)
 
     def _count(self, part: str, names: Sequence[str], step: int) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 TRAIN, VAL = "train", "val"
 PARTS = (TRAIN, VAL)
+_LOOK = "look "
+_NEARLY_EQUAL_BITS = 6
 
 
 def key_of_picset(picset: str) -> str:
@@ -21,14 +23,36 @@ def key_of_picture(picset: str, image_rgb: NDArray[np.uint8]) -> str:
     """What decides about a picture: its picset, or its look where the picset is unknown.
 
     The look is a difference hash: 64 comparisons of neighbouring brightnesses on a 9x8 thumbnail. Copies of a picture
-    that were scaled or compressed again have the same one, and so the same part.
+    that were scaled or compressed again, and neighbours in a burst, differ in a few of them; see `Looks`.
     """
     if picset:
         return key_of_picset(picset)
     grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     bits = np.packbits(small[:, 1:] > small[:, :-1])
-    return f"look {bits.tobytes().hex()}"
+    return f"{_LOOK}{bits.tobytes().hex()}"
+
+
+class Looks:
+    """The looks met so far: finds the one a new look is nearly equal to."""
+
+    def __init__(self) -> None:
+        self._hashes = np.empty(0, np.uint64)
+
+    def settle(self, key: str) -> str:
+        """The key of the first look met that differs from this one in at most 6 of 64 places; other keys as they are.
+
+        Args:
+            key: from `key_of_picture`.
+        """
+        if not key.startswith(_LOOK):
+            return key
+        look = np.uint64(int(key.removeprefix(_LOOK), 16))
+        distances = np.bitwise_count(self._hashes ^ look)
+        if distances.size and distances.min() <= _NEARLY_EQUAL_BITS:
+            return f"{_LOOK}{int(self._hashes[distances.argmin()]):016x}"
+        self._hashes = np.append(self._hashes, look)
+        return key
 
 
 def part_of_key(key: str, *, val_share: float) -> str:
