@@ -96,17 +96,18 @@ class PicturePool:
                 executor.submit(self._fetch_name, name, paths) for name, paths in by_name.items()
             ]
             with progress("pictures", len(futures)) as ticker:
+                busy: list[Outcome] = []
                 for future in as_completed(futures):
                     outcomes.update((outcome.filepath, outcome) for outcome in future.result())
                     ticker.advance()
-                    self._give_up_if_down(outcomes.values())
+                    busy += [outcome for outcome in future.result() if outcome.is_busy]
+                    self._give_up_if_down(busy)
         finally:
             # After an error or Ctrl-C nothing further is begun; what is under way ends well.
             executor.shutdown(cancel_futures=True)
         return outcomes
 
-    def _give_up_if_down(self, outcomes: Iterable[Outcome]) -> None:
-        busy = [outcome for outcome in outcomes if outcome.is_busy]
+    def _give_up_if_down(self, busy: Sequence[Outcome]) -> None:
         if len(busy) >= _MAX_BUSY_PICTURES:
             raise CollectorError(
                 f"answered with server errors for {len(busy)} pictures, e.g. {busy[0].filepath}: {busy[0].reason}",
