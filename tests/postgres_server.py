@@ -44,8 +44,13 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres(version: int = 18) -> Iterator[PostgresServer]:
-    """Starts a fresh server in a short temporary folder, and removes both at the end."""
+def running_postgres(version: int = 18, *, durable: bool = False) -> Iterator[PostgresServer]:
+    """Starts a fresh server in a short temporary folder, and removes both at the end.
+
+    Args:
+        version: 16 or 18.
+        durable: whether a commit waits for the disk, as it does at users' sites; tests do without.
+    """
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     try:
         binaries = _usable_binaries(_binaries(version), folder)
@@ -67,7 +72,7 @@ def running_postgres(version: int = 18) -> Iterator[PostgresServer]:
             "port": port,
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
-            "fsync": "off",
+            "fsync": "on" if durable else "off",
             "shared_buffers": "32MB",
             "max_connections": 40,
         }

@@ -6,34 +6,27 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from dataclasses import replace as with_changes
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import psycopg
 import stamina
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError
 from stamina.instrumentation import set_on_retry_hooks
 
 from cls.errors import DatabaseError
 from cls.pictures import queries
 from cls.pictures.engine import WRITES, expected_failures, make_engine, make_sqlite_folder, parse_url, shown
+from cls.pictures.merging import merge_rows
+from cls.pictures.patience import ATTEMPTS, TIMEOUT_S, WAIT_INITIAL_S, Patience
 from cls.pictures.records import PictureRecord, Status
 from cls.pictures.schema import ensure_schema
-from cls.pictures.segments import read_segments, read_status, segments_of_people
-from cls.pictures.tables import MODEL_VERSION_MAX_LENGTH, PATH_MAX_LENGTH, STATUS_MAX_LENGTH
+from cls.pictures.storing import is_storable, row_of, write_batch
 
 __all__ = ["PictureRecord", "PicturesDatabase", "Rejection", "Status"]
 
 _BATCH = 1_000
 _N_PROBLEMS_SHOWN = 5
-_ATTEMPTS = 10
-_RETRY_S = 60.0
-_CONFLICTS = 2
-# Deadlock, serialization failure, a server shutting down or starting up: the same transaction can succeed later.
-_PASSING_STATES = {"40P01", "40001", "57P01", "57P02", "57P03"}
 
 _log = logging.getLogger("cls.pictures")
 Result = TypeVar("Result")
@@ -57,9 +50,7 @@ class Rejection:
 class PicturesDatabase:
     """The table `pictures` of spec section 4, on PostgreSQL 14+ or in an SQLite file; made by `open`.
 
-    Which row counts where a path stands several times: people and model version come from the newest row (highest id)
-    whose `segments` can be read, one that is NULL only where no other has any; the status from the newest row with a
-    known one. But a picture that any of its rows calls rejected is rejected.
+    Which row counts where a path stands several times: see `cls.pictures.merging`.
 
     Attributes:
         problems: what could not be read so far, one line a row; rows are never rewritten for it.
@@ -112,7 +103,7 @@ class PicturesDatabase:
 
     def known_paths(self, paths: Iterable[str]) -> set[str]:
         """Which of the paths have a row."""
-        asked = [path for path in dict.fromkeys(paths) if _is_storable(path)]
+        asked = [path for path in dict.fromkeys(paths) if is_storable(path)]
         return self._read(lambda connection: queries.known_paths(connection, asked))
 
     def records(self, paths: Iterable[str] | None = None) -> dict[str, PictureRecord]:
@@ -127,7 +118,7 @@ class PicturesDatabase:
         """
         if paths is None:
             return self._read(lambda connection: self._collect(queries.all_rows(connection)))
-        asked = [path for path in dict.fromkeys(paths) if _is_storable(path)]
+        asked = [path for path in dict.fromkeys(paths) if is_storable(path)]
         return self._read(lambda connection: self._collect(queries.rows_of(connection, asked)))
 
     def write_people(self, records: Sequence[PictureRecord], *, replace: bool, overrule_status: bool = False) -> int:
@@ -145,10 +136,10 @@ class PicturesDatabase:
         Raises:
             DatabaseError: a record does not fit the table, or the database cannot be used.
         """
-        rows = list({record.path: self._row_of(record) for record in records}.values())
+        rows = list({record.path: row_of(record) for record in records}.values())
         n_written = 0
         for start in range(0, len(rows), _BATCH):
-            batch = partial(_write_batch, rows=rows[start : start + _BATCH], replace=replace, overrule=overrule_status)
+            batch = partial(write_batch, rows=rows[start : start + _BATCH], replace=replace, overrule=overrule_status)
             n_written += self._write(batch)
         return n_written
 
@@ -167,7 +158,7 @@ class PicturesDatabase:
         """
         if status not in Status.ALL:
             raise DatabaseError(f"there is no status '{status}'", hint=f"use one of {', '.join(Status.ALL)}")
-        asked = [path for path in dict.fromkeys(paths) if _is_storable(path)]
+        asked = [path for path in dict.fromkeys(paths) if is_storable(path)]
 
         def change(connection: Connection) -> int:
             queries.lock_for_writing(connection)
@@ -187,7 +178,7 @@ class PicturesDatabase:
             DatabaseError: a name does not fit the table, or the database cannot be used.
         """
         asked = list(dict.fromkeys(paths))
-        added = {path: self._row_of(PictureRecord(path, "", Status.REJECTED, None)) for path in asked}
+        added = {path: row_of(PictureRecord(path, "", Status.REJECTED, None)) for path in asked}
 
         def change(connection: Connection) -> Rejection:
             queries.lock_for_writing(connection)
@@ -206,34 +197,9 @@ class PicturesDatabase:
         return self._write(change)
 
     def _collect(self, rows: Iterable[queries.StoredRow]) -> dict[str, PictureRecord]:
-        """Rows, oldest first -> one record a path; reports what could not be read."""
-        records: dict[str, PictureRecord] = {}
-        known_statuses: dict[str, str] = {}
-        rejected: set[str] = set()
-        reports: list[str] = []
-        for row in rows:
-            problems: list[str] = []
-            segments = read_segments(row.segments, problems)
-            status = read_status(row.status, problems)
-            if status not in Status.ALL and segments.status is not None:
-                status = segments.status
-            if status in Status.ALL:
-                known_statuses[row.path] = status
-            if Status.REJECTED in (status, segments.status):
-                rejected.add(row.path)
-            older = records.get(row.path)
-            if segments.is_readable and (segments.people is not None or older is None or older.people is None):
-                records[row.path] = PictureRecord(row.path, row.model_version, status, segments.people)
-            if problems:
-                reports.append(f"row {row.id} ({row.path}): {'; '.join(problems)}")
-        for path in rejected:
-            known_statuses[path] = Status.REJECTED
-            records.setdefault(path, PictureRecord(path, "", Status.REJECTED, None))
+        records, reports = merge_rows(rows)
         self._report(reports)
-        return {
-            path: with_changes(record, status=known_statuses.get(path, record.status))
-            for path, record in records.items()
-        }
+        return records
 
     def _report(self, reports: list[str]) -> None:
         """Remembers and logs what was not said before."""
@@ -245,38 +211,6 @@ class PicturesDatabase:
             shown_reports = " | ".join(new[:_N_PROBLEMS_SHOWN])
             _log.warning("pictures database: %d rows are not whole: %s%s", len(new), shown_reports, more)
 
-    def _row_of(self, record: PictureRecord) -> dict[str, Any]:
-        """A record as the table takes it.
-
-        Raises:
-            DatabaseError: it does not fit.
-        """
-        self._check_length("picture's name", record.path, PATH_MAX_LENGTH, record.path)
-        self._check_length("model version", record.model_version, MODEL_VERSION_MAX_LENGTH, record.path)
-        self._check_length("status", record.status, STATUS_MAX_LENGTH, record.path)
-        try:
-            segments = segments_of_people(record.people)
-        except ValueError as error:
-            raise DatabaseError(f"cannot be stored: {error}", where=record.path) from error
-        return {
-            "path": record.path,
-            "model_version": record.model_version,
-            "status": record.status,
-            "segments": segments,
-        }
-
-    def _check_length(self, name: str, value: str, limit: int, where: str) -> None:
-        if len(value) > limit:
-            raise DatabaseError(
-                f"the {name} '{value[:60]}…' has {len(value)} signs, the table takes {limit}",
-                where=None if value == where else where,
-                hint="give the file a shorter name",
-            )
-        if not _is_storable(value):
-            raise DatabaseError(
-                f"the {name} {value!r} holds signs that a database cannot store", hint="give the file another name"
-            )
-
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         return self._run(work, is_writing=False)
 
@@ -285,9 +219,11 @@ class PicturesDatabase:
 
     def _run(self, work: Callable[[Connection], Result], *, is_writing: bool) -> Result:
         """Runs one transaction, and again when the connection broke or somebody was faster; all work here can."""
-        judge = _Patience()
+        judge = Patience()
         with expected_failures(self._engine.url):
-            for attempt in stamina.retry_context(on=judge, attempts=_ATTEMPTS, timeout=_RETRY_S, wait_initial=0.2):
+            for attempt in stamina.retry_context(
+                on=judge, attempts=ATTEMPTS, timeout=TIMEOUT_S, wait_initial=WAIT_INITIAL_S
+            ):
                 with attempt, self._transaction(is_writing=is_writing) as connection:
                     return work(connection)
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -296,65 +232,3 @@ class PicturesDatabase:
     def _transaction(self, *, is_writing: bool) -> Iterator[Connection]:
         with self._engine.connect().execution_options(**{WRITES: is_writing}) as connection, connection.begin():
             yield connection
-
-
-def _write_batch(connection: Connection, *, rows: list[dict[str, Any]], replace: bool, overrule: bool) -> int:
-    """One transaction's rows; see `PicturesDatabase.write_people`."""
-    queries.lock_for_writing(connection)
-    paths = [row["path"] for row in rows]
-    if not replace:
-        known = queries.known_paths(connection, paths)
-        new = [row for row in rows if row["path"] not in known]
-        queries.insert_rows(connection, new)
-        return len(new)
-    newest = queries.newest_rows(connection, paths)
-    changed = []
-    for row in rows:
-        if row["path"] in newest:
-            row_id, status = newest[row["path"]]
-            kept = _is_kept(status, overrule=overrule)
-            changed.append(
-                {
-                    "row_id": row_id,
-                    "model_version": row["model_version"],
-                    "status": status if kept else row["status"],
-                    "segments": row["segments"],
-                }
-            )
-    queries.update_rows(connection, changed)
-    queries.insert_rows(connection, [row for row in rows if row["path"] not in newest])
-    return len(rows)
-
-
-def _is_kept(stored_status: str, *, overrule: bool) -> bool:
-    """Whether a stored status outlives a new segmentation."""
-    status = read_status(stored_status, [])
-    return status == Status.REJECTED if overrule else status != Status.UNCHECKED
-
-
-class _Patience:
-    """Judges whether the same transaction may succeed at the next try."""
-
-    def __init__(self) -> None:
-        self._n_conflicts = 0
-
-    def __call__(self, error: Exception) -> bool:
-        if isinstance(error, IntegrityError):
-            # Another tool added the same path since we looked, where a site has made paths unique: seen at the next
-            # look. What is in the way for longer is no coincidence.
-            self._n_conflicts += 1
-            return self._n_conflicts <= _CONFLICTS
-        if not isinstance(error, DBAPIError):
-            return False
-        state = getattr(error.orig, "sqlstate", None)
-        # psycopg gives no state where the server could not be reached: it worked at `open`, so it may be restarting.
-        is_unreachable = isinstance(error.orig, psycopg.OperationalError) and state is None
-        can_heal = error.connection_invalidated or is_unreachable or state in _PASSING_STATES
-        if can_heal:
-            _log.info("the pictures database did not answer (%s): trying again", str(error.orig).splitlines()[0])
-        return can_heal
-
-
-def _is_storable(text: str) -> bool:
-    """Whether a database can hold the text: no NUL, nothing that is not Unicode."""
-    return "\0" not in text and not any("\ud800" <= sign <= "\udfff" for sign in text)

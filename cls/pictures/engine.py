@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -59,7 +58,7 @@ def make_engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
     timeout = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_TIMEOUT_S}
-    engine = create_engine(
+    return create_engine(
         url,
         pool_size=2,
         pool_pre_ping=True,  # a segmentation pauses for minutes between writes; servers and proxies hang up meanwhile
@@ -71,19 +70,6 @@ def make_engine(url: URL) -> Engine:
             **timeout,
         },
     )
-    event.listen(engine, "connect", _prefer_fast_compression)
-    return engine
-
-
-def _prefer_fast_compression(connection: psycopg.Connection[Any], _: ConnectionPoolEntry) -> None:
-    """New polygons are compressed with lz4 where the server can: compression is most of the cost of a write.
-
-    A setting of this session alone; the table stays as it is, and every client reads such rows.
-    """
-    connection.autocommit = True
-    with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject):
-        connection.execute("SET default_toast_compression = 'lz4'")
-    connection.autocommit = False
 
 
 def _sqlite_engine(url: URL) -> Engine:

@@ -175,18 +175,36 @@ def _read_polygon(outline: Any, where: str, problems: list[str]) -> NDArray[np.f
     """One outline, or None when it holds something else than fractions or fewer than three points."""
     if isinstance(outline, list) and _is_list_of_pairs(outline):
         outline = [value for pair in outline for value in pair]
-    numbers = [_finite(part) for part in outline] if isinstance(outline, list) else [None]
-    coordinates = [number for number in numbers if number is not None]
-    if len(coordinates) != len(numbers) or any(abs(number) > _MAX_FRACTION for number in coordinates):
+    coordinates = _coordinates(outline)
+    if coordinates is None:
         problems.append(f"{where} has an outline that is not a list of fractions")
         return None
     if len(coordinates) % 2:
         problems.append(f"{where} has an outline of an odd number of coordinates: the last one is left out")
-        coordinates.pop()
+        coordinates = coordinates[:-1]
     if len(coordinates) < 6:
         problems.append(f"{where} has an outline of fewer than three points")
         return None
-    return np.array(coordinates, np.float64).reshape(-1, 2)
+    return coordinates.reshape(-1, 2)
+
+
+def _coordinates(outline: Any) -> NDArray[np.float64] | None:
+    """A list of fractions as float64 (numbers,), or None when it holds anything else."""
+    if not isinstance(outline, list):
+        return None
+    if set(map(type, outline)) <= {float, int}:
+        numbers = outline
+    else:  # numbers written as text are read, too
+        read = [_finite(part) for part in outline]
+        numbers = [number for number in read if number is not None]
+        if len(numbers) != len(read):
+            return None
+    try:
+        coordinates = np.array(numbers, np.float64)
+    except OverflowError:
+        return None
+    # Written this way, the comparison is also false for NaN and infinity.
+    return coordinates if bool(np.all(np.abs(coordinates) <= _MAX_FRACTION)) else None
 
 
 def read_status(text: str, problems: list[str]) -> str:
