@@ -10,7 +10,7 @@ import pytest
 from cls.classification.inference import COMMAND
 from cls.command import execute
 from cls.errors import PredictionError
-from cls.files import safe_name
+from cls.package.model_name import model_name_of_group
 from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
@@ -76,7 +76,7 @@ def test_addresses() -> None:
     assert (address.base, address.model, address.version) == ("host:8100", "hair color", "3")
     assert address.url == "http://host:8100/v2/models/hair%20color/versions/3"
     assert parse_address("https://host/triton/v2/models/hat/infer").base == "host/triton"
-    assert parse_address("http://host:8100/", "hat / cap").model == safe_name("hat / cap")
+    assert parse_address("http://host:8100/", "hat / cap").model == model_name_of_group("hat / cap")
     for url in ("http://host:8100", "http:///v2/models/x", "http://host/v2/modells/x"):
         with pytest.raises(PredictionError):
             parse_address(url)
