@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,13 +14,32 @@ _LOWEST, _HIGHEST = 0.05, 0.95
 _PRIOR_POSITIVES = 4.0
 # Thresholds this close to the best F1 are as good as the best one.
 _F1_TOLERANCE = 0.01
+# How far the common choice may pull: to this share of the good range's width from its edges.
+_EDGE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class _GoodRange:
+    """The thresholds around the best F1 that are as good: low < threshold <= high."""
+
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        return (self.low + self.high) / 2
+
+    def nearest(self, threshold: float) -> float:
+        """The threshold moved into the range, away from its edges, where a sample more or less would decide."""
+        edge = _EDGE_SHARE * (self.high - self.low)
+        return min(max(threshold, self.low + edge), self.high - edge)
 
 
 def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
     """The thresholds that make F1 largest, kept sane where positives are few.
 
     The middle of the range in which F1 is within 0.01 of the best is taken, not a lucky edge. A label with few
-    positives leans on the threshold that is best over all labels together.
+    positives leans, within that range, towards the threshold that is best over all labels together.
 
     Args:
         probs: (samples, labels), 0 to 1.
@@ -28,22 +49,25 @@ def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -
         (labels,), 0.05 to 0.95; 0.5 where no label has positives.
     """
     is_known = ~np.isnan(labels)
-    common = _best_threshold(probs[is_known], labels[is_known] > 0.5)
-    prior = 0.5 if common is None else common
+    common = _best_range(probs[is_known], labels[is_known] > 0.5)
+    prior = 0.5 if common is None else common.middle
     chosen = np.empty(probs.shape[1])
     for index in range(probs.shape[1]):
         known = is_known[:, index]
         truth = labels[known, index] > 0.5
-        own = _best_threshold(probs[known, index], truth)
+        own = _best_range(probs[known, index], truth)
+        if own is None:
+            chosen[index] = prior
+            continue
         positives = min(int(truth.sum()), int((~truth).sum()))
-        share = 0.0 if own is None else positives / (positives + _PRIOR_POSITIVES)
-        logit = share * _logit(prior if own is None else own) + (1 - share) * _logit(prior)
-        chosen[index] = 1 / (1 + np.exp(-logit))
-    return np.asarray(np.round(np.clip(chosen, _LOWEST, _HIGHEST), 4), np.float64)
+        share = positives / (positives + _PRIOR_POSITIVES)
+        logit = share * _logit(own.middle) + (1 - share) * _logit(prior)
+        chosen[index] = own.nearest(1 / (1 + np.exp(-logit)))
+    return np.asarray(np.round(np.clip(chosen, _LOWEST, _HIGHEST), 6), np.float64)
 
 
-def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """Middle of the thresholds with the best F1; None where F1 is the same for any threshold or not defined."""
+def _best_range(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> _GoodRange | None:
+    """The thresholds with the best F1; None where there are no positives or no negatives."""
     if not truth.any() or truth.all():
         return None
     precision, recall, steps = precision_recall_steps(scores, truth)
@@ -57,7 +81,7 @@ def _best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> fl
     while first > 0 and f1[first - 1] >= f1[best] - _F1_TOLERANCE:
         first -= 1
     low = steps[last + 1] if last + 1 < len(steps) else 0.0
-    return float((steps[first] + low) / 2)
+    return _GoodRange(float(low), float(steps[first]))
 
 
 def _logit(probability: float) -> float:
