@@ -122,7 +122,9 @@ def _add_picsets(app: FastAPI, photo_set: PhotoSet, state: CollectorState, token
         """Keeps the predictions of a picset; they are shown back in /v1/meta/picsets."""
         known([body.picset.guid])
         own = {photo.filepath for photo in photo_set.by_picset[body.picset.guid]}
-        strange = [item.origin.filepath for item in body.items if item.origin and item.origin.filepath not in own]
+        posted = (item.origin.filepath for item in body.items if item.origin is not None)
+        # Items without an address are placeholders, and go along as they came.
+        strange = [filepath for filepath in posted if filepath and filepath not in own]
         if strange:
             raise HTTPException(422, f"picset {body.picset.guid} has no photo {strange[0]}")
         state.set_trained(body)

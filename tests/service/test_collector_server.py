@@ -207,6 +207,8 @@ def test_predictions_for_what_it_does_not_have_are_refused(caller: Caller) -> No
     assert caller.post("/v1/picset/trained", unknown, "token").status_code == 404
     strange = {"picset": {"guid": PICSET_A}, "items": [{"origin": {"filepath": "0/0/x.jpeg"}, "trained": []}]}
     assert caller.post("/v1/picset/trained", strange, "token").status_code == 422
+    placeholder = {"picset": {"guid": PICSET_B}, "items": [{"origin": {"filepath": None}}, {"origin": {}}, {}]}
+    assert caller.post("/v1/picset/trained", placeholder, "token").status_code == 200
     assert caller.post("/v1/picset/checking", {"guids": ["no"]}, "token").status_code == 404
     assert caller.post("/v1/picset/trained", {"items": []}, "token").status_code == 422
 
