@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from cls.errors import FileError
 
 MAX_PIXELS = 150_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _JPEG_FORMATS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xae\x42\x60\x82"
@@ -61,7 +61,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 
 
 def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) -> NDArray[np.uint8]:
-    """Decodes the bytes of a photo (JPEG, PNG, WebP, BMP, TIFF, GIF), EXIF orientation applied.
+    """Decodes the bytes of a photo (JPEG, PNG, WebP, BMP, TIFF), EXIF orientation applied.
 
     Args:
         content: the file's bytes.
@@ -154,9 +154,9 @@ def _read_header(content: bytes, where: object) -> _Header:
     except Image.DecompressionBombError:
         n_pixels = MAX_PIXELS + 1
     except UnidentifiedImageError:
-        raise FileError("is not a picture (JPEG, PNG, WebP, BMP, TIFF or GIF)", where=where, hint=_HINT) from None
+        raise FileError("is not a picture (JPEG, PNG, WebP, BMP or TIFF)", where=where, hint=_HINT) from None
     except _PILLOW_ERRORS as error:
-        raise FileError(f"is a damaged picture ({error})", where=where, hint=_HINT) from error
+        raise FileError(f"is damaged or cut off ({error})", where=where, hint=_HINT) from error
     if n_pixels > MAX_PIXELS:
         raise FileError(
             f"is too large to be a photo (more than {MAX_PIXELS // 1_000_000} million pixels)", where=where, hint=_HINT
@@ -203,6 +203,6 @@ def _decode_on_white(content: bytes, where: object) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             turned = ImageOps.exif_transpose(image).convert("RGBA")
     except _PILLOW_ERRORS as error:
-        raise FileError(f"is a damaged picture ({error})", where=where, hint=_HINT) from error
+        raise FileError(f"is damaged or cut off ({error})", where=where, hint=_HINT) from error
     white = Image.new("RGBA", turned.size, "white")
     return np.asarray(Image.alpha_composite(white, turned).convert("RGB"), np.uint8).copy()

@@ -15,7 +15,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from cls.errors import DatabaseError
 
 _BUSY_TIMEOUT_S = 30.0
-_CONNECT_TIMEOUT_S = "10"
+# libpq's own patience with a server that is gone is hours; an option in the URL goes before these.
+_CONNECTION_DEFAULTS = {"connect_timeout": "10", "keepalives_idle": "60", "tcp_user_timeout": "120000"}
 _SQLITE_PREFIXES = ("sqlite:///", "sqlite+pysqlite:///")
 # Execution option: a transaction that is going to write; on SQLite it takes the write lock at its start.
 WRITES = "cls_writes"
@@ -31,7 +32,7 @@ def parse_url(text: str) -> URL:
         DatabaseError: it is not a URL of PostgreSQL or SQLite.
     """
     for prefix in _SQLITE_PREFIXES:
-        if text.startswith(prefix) and len(text) > len(prefix):
+        if text.startswith(prefix) and text.removeprefix(prefix) not in ("", ":memory:"):
             return URL.create("sqlite", database=text.removeprefix(prefix))
     try:
         url = make_url(text.replace("postgres://", "postgresql://", 1) if text.startswith("postgres://") else text)
@@ -57,7 +58,7 @@ def make_engine(url: URL) -> Engine:
     """An engine with the settings each database needs; nothing is connected yet."""
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url)
-    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_TIMEOUT_S}
+    defaults = {key: value for key, value in _CONNECTION_DEFAULTS.items() if key not in url.query}
     return create_engine(
         url,
         pool_size=2,
@@ -67,7 +68,7 @@ def make_engine(url: URL) -> Engine:
             "client_encoding": "utf8",
             "application_name": "cls",
             "prepare_threshold": None,  # prepared statements do not survive connection poolers such as pgbouncer
-            **timeout,
+            **defaults,
         },
     )
 
@@ -98,7 +99,7 @@ def make_sqlite_folder(url: URL) -> None:
     Raises:
         DatabaseError: it cannot be made.
     """
-    if url.get_backend_name() != "sqlite" or url.database in (None, ":memory:"):
+    if url.get_backend_name() != "sqlite" or url.database is None:
         return
     folder = Path(str(url.database)).parent
     try:
@@ -136,6 +137,7 @@ _HINTS_BY_STATE = {
 _HINTS_BY_TEXT = {
     "password authentication failed": _HINTS_BY_STATE["28P01"],
     "no password supplied": _HINTS_BY_STATE["28P01"],
+    'role "': _HINTS_BY_STATE["28P01"],
     "no pg_hba.conf entry": _HINTS_BY_STATE["28000"],
     "does not exist": _HINTS_BY_STATE["3D000"],
     "refused": "check host and port in key 'pictures_info_db_url', and that PostgreSQL runs there",

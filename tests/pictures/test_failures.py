@@ -54,7 +54,15 @@ def test_no_such_database(postgres_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["mysql://a:geheim77@host/x", "nonsense geheim77", "sqlite://", "postgresql://a:b@host:geheim77/x", "://"]
+    "url",
+    [
+        "mysql://a:geheim77@host/x",
+        "nonsense geheim77",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql://a:b@host:geheim77/x",
+        "://",
+    ],
 )
 def test_a_url_of_something_else(url: str) -> None:
     line = _line(url)
