@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 # Keys of metrics.json that have a place of their own in meta.json.
 _SAID_ELSEWHERE = {
-    "labels", "thresholds", "dataset_sha256", "split_sha256", "weights_sha256", "segmentation_models"
+    "labels", "thresholds", "dataset_sha256", "split_sha256", "weights_sha256", "segmentation_models",
+    "code_version", "finished",
 }  # fmt: skip
+# How the training went; that is in the run's own report.
+_OF_THE_RUN = {"history", "seconds", "waiting_share"}
 
 
 def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
@@ -31,6 +34,7 @@ def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
         run: a finished run.
         models: file name in the package -> the file, for its digest.
     """
+    left_out = _SAID_ELSEWHERE | _OF_THE_RUN
     size = (run.preprocessing.height_px, run.preprocessing.width_px)
     return parse_meta(
         {
@@ -43,7 +47,7 @@ def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
             "preprocessing": run.preprocessing.to_dict(),
             "inputs": [{"name": INPUT_NAME, "datatype": "FP32", "shape": [-1, 3, *size]}],
             "outputs": [{"name": OUTPUT_NAME, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
-            "metrics": {key: value for key, value in _plain(run.metrics).items() if key not in _SAID_ELSEWHERE},
+            "metrics": {key: value for key, value in _plain(run.metrics).items() if key not in left_out},
             "parity": {},
             "digests": {
                 "dataset": run.dataset_sha256,
@@ -85,5 +89,9 @@ def _plain(value: Any) -> Any:
 
 
 def _ended_at(run: Run) -> str:
-    ended_s = int((run.folder / "metrics.json").stat().st_mtime)
-    return datetime.fromtimestamp(ended_s, UTC).isoformat().replace("+00:00", "Z")
+    """When the training ended, in UTC: as metrics.json says, else the file's own time."""
+    try:
+        ended = datetime.fromisoformat(run.metrics["finished"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        ended = datetime.fromtimestamp((run.folder / "metrics.json").stat().st_mtime, UTC)
+    return ended.replace(microsecond=0).isoformat().replace("+00:00", "Z")
