@@ -113,12 +113,22 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     if problems:
         raise SettingsError("; ".join(problems), where=path, hint="correct the file or the environment and run again")
     data_path = (base / Path(checked.pop("data_path")).expanduser()).resolve()
+    if "pictures_info_db_url" in checked:
+        checked["pictures_info_db_url"] = _with_absolute_file(checked["pictures_info_db_url"], base)
     values = {**checked, **secrets}
     return Settings(file=path, data_path=data_path, **values)
 
 
 def _variable(key: str) -> str:
     return _ENVIRONMENT_PREFIX + key.upper()
+
+
+def _with_absolute_file(url: str, base: Path) -> str:
+    """An SQLite URL of a relative file, as any relative path: from the repository, or from the --cfg file's folder."""
+    prefix, separator, file = url.partition(":///")
+    if not prefix.startswith("sqlite") or not separator or not file or file == ":memory:":
+        return url
+    return f"{prefix}:///{(base / Path(file).expanduser()).resolve()}"
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from cls.errors import DatabaseError
 from cls.pictures.database import PicturesDatabase
 from cls.pictures.engine import parse_url, shown
+from cls.settings import load_settings
 from tests.pictures.people import person, record
 
 
@@ -179,3 +180,13 @@ def test_a_dropped_connection_is_made_again(fresh_postgres_url: str) -> None:
             )
         assert database.write_people([record("b.jpeg", person())], replace=False) == 1
         assert database.count() == 2
+
+
+def test_a_relative_sqlite_file_lies_beside_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(
+        "data_path: 'bottle'\npictures_info_db_url: 'sqlite:///db/team.sqlite'\n"
+    )
+    settings = load_settings(tmp_path / "configuration.yaml", {})
+    assert settings.pictures_info_db_url == f"sqlite:///{tmp_path}/db/team.sqlite"
+    PicturesDatabase.open(settings.pictures_info_db_url).close()
+    assert (tmp_path / "db" / "team.sqlite").is_file()
