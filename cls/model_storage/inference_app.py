@@ -15,8 +15,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from cls import __version__
-from cls.model_storage.embedded import EmbeddedEngine, LoadedVersion
+from cls.model_storage.embedded import EmbeddedEngine
 from cls.model_storage.engine import READY
+from cls.model_storage.loaded_version import LoadedVersion
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.storage import ModelStorage
 from cls.model_storage.tensors import HEADER_LENGTH, ProtocolError, parse_request
