@@ -109,6 +109,8 @@ class OnnxNetwork:
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Threads that wait for each other sleep: spinning ones starve everybody where cores are shared.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
         providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         try:

@@ -1,0 +1,32 @@
+"""The model kept in the repository, its ONNX export, and sample photos to run them on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from cls.sample.make import make_sample
+from cls.settings import REPOSITORY
+from cls.yolo.exporting import export_model
+
+MODEL = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
+SCRIPT = REPOSITORY / "cls" / "classification" / "segment_builder.py"
+PEOPLE = {"girl": "female", "man": "male"}
+
+
+def sample_photos(folder: Path, photos: int, *, seed: int = 7) -> Path:
+    """Draws a sample set; returns its folder."""
+    make_sample(folder, photos, seed, workers=1)
+    return folder
+
+
+def exported_model(folder: Path) -> Path:
+    """The model as ONNX."""
+    return export_model(MODEL, folder, [], is_engine_required=False).onnx
+
+
+def run_builder(cfg: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Runs segment_builder.py as users do."""
+    command = [sys.executable, str(SCRIPT), "--cfg", str(cfg), "--model_path", str(model), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)

@@ -1,0 +1,138 @@
+"""The builder with the real model on real files, into SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cls.errors import BottleError, UsageError
+from cls.people.person import Person
+from cls.people.photos import read_photo
+from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+from cls.segmentation.builder import BuildConfig, BuildReport, build_segments, list_pictures
+from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
+from tests.segmentation.samples import PEOPLE, run_builder
+
+
+@pytest.fixture
+def pictures(sample: Path, tmp_path: Path) -> Path:
+    """A pictures folder of 24 photos, two broken files and some that are no pictures of the bottle."""
+    folder = tmp_path / "classification_data" / "pictures"
+    shutil.copytree(sample / "images", folder)
+    (folder / "a_broken.jpeg").write_bytes(b"<html>not found</html>")
+    (folder / "z_empty.jpeg").write_bytes(b"")
+    (folder / ".hidden.part").write_bytes(b"unfinished")
+    (folder / "folder").mkdir()
+    return folder
+
+
+SMALL_BATCHES = BuildConfig(batch=5)
+
+
+def build(pictures: Path, url: str, model: Path, config: BuildConfig = SMALL_BATCHES) -> BuildReport:
+    def load() -> PersonSegmenter:
+        return load_segmenter(model, people_classes=PEOPLE)
+
+    with PicturesDatabase.open(url) as database:
+        return build_segments(pictures, list_pictures(pictures), database, load, model.stem, config)
+
+
+def rows(url: str) -> dict[str, PictureRecord]:
+    with PicturesDatabase.open(url) as database:
+        return database.records()
+
+
+def test_every_photo_gets_a_row_and_a_second_run_skips_them(
+    pictures: Path, database_url: str, onnx_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="cls")
+    logging.getLogger("cls").propagate = True
+    first = build(pictures, database_url, onnx_model)
+    assert (first.photos, first.skipped, set(first.broken)) == (24, 0, {"a_broken.jpeg", "z_empty.jpeg"})
+    written = rows(database_url)
+    assert len(written) == 24
+    assert {record.model_version for record in written.values()} == {"best"}
+    assert {record.status for record in written.values()} == {Status.UNCHECKED}
+    people = [person for record in written.values() for person in record.people or ()]
+    assert sum(first.people.values()) == len(people) > 24
+    assert first.people.keys() == {"female", "male"}
+    for name, record in written.items():
+        height_px, width_px = read_photo(pictures / name).shape[:2]
+        for person in record.people or ():
+            left, top, right, bottom = person.box_xyxy_px
+            assert 0 <= left < right <= width_px
+            assert 0 <= top < bottom <= height_px
+
+    def never() -> PersonSegmenter:
+        raise AssertionError("loaded for nothing")
+
+    (pictures / "a_broken.jpeg").unlink()
+    (pictures / "z_empty.jpeg").unlink()
+    with PicturesDatabase.open(database_url) as database:
+        second = build_segments(pictures, list_pictures(pictures), database, never, "best", BuildConfig())
+    assert (second.photos, second.skipped) == (0, 24)
+    assert "DB already has 24 images, that will be skipped during segmentation" in caplog.messages
+    assert rows(database_url).keys() == written.keys()
+
+
+def test_all_again_replaces_masks_and_keeps_what_people_decided(
+    pictures: Path, database_url: str, onnx_model: Path
+) -> None:
+    names = [name for name in list_pictures(pictures) if "_" not in name]
+    with PicturesDatabase.open(database_url) as database:
+        nobody: tuple[Person, ...] = ()
+        database.write_people([PictureRecord(name, "older", Status.UNCHECKED, nobody) for name in names], replace=False)
+        database.set_status(names[:2], Status.REJECTED)
+        database.set_status(names[2:5], Status.APPROVED)
+    report = build(pictures, database_url, onnx_model, BuildConfig(is_all=True, batch=7))
+    assert report.kept == {Status.REJECTED: 2, Status.APPROVED: 3}
+    after = rows(database_url)
+    assert {record.model_version for record in after.values()} == {"best"}
+    assert [after[name].status for name in names[:6]] == [*["rejected"] * 2, *["approved"] * 3, "unchecked"]
+    assert any(after[name].people for name in names)
+    with PicturesDatabase.open(database_url) as database:
+        assert database.count() == 24
+
+    report = build(pictures, database_url, onnx_model, BuildConfig(is_all=True, is_approved=True))
+    assert report.kept == {Status.REJECTED: 2}
+    assert {rows(database_url)[name].status for name in names[2:]} == {"approved"}
+
+
+def test_the_script(pictures: Path, configuration: Callable[..., Path], onnx_model: Path) -> None:
+    cfg = configuration()
+    done = run_builder(cfg, onnx_model, "--mark_approved")
+    assert done.returncode == 0, done.stderr
+    assert "24 photos segmented with best" in done.stdout
+    assert "2 files could not be read and have no row: a_broken.jpeg, z_empty.jpeg" in done.stdout
+    assert "next: python cls/classification/train.py" in done.stdout
+    report = json.loads((pictures.parent / "segments" / "report.json").read_text())
+    assert report["photos"] == 24
+    assert set(report["broken"]) == {"a_broken.jpeg", "z_empty.jpeg"}
+    database = f"sqlite:///{pictures.parent / 'pictures.sqlite'}"
+    assert {record.status for record in rows(database).values()} == {"approved"}
+
+    again = run_builder(cfg, onnx_model)
+    assert again.returncode == 0
+    assert "DB already has 24 images, that will be skipped during segmentation" in again.stderr
+    assert "24 photos skipped" in again.stdout
+
+
+def test_no_pictures(tmp_path: Path, configuration: Callable[..., Path], onnx_model: Path) -> None:
+    done = run_builder(configuration(), onnx_model)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "there are no pictures yet" in done.stderr
+    assert not (tmp_path / "classification_data").exists()
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(BottleError):
+        list_pictures(tmp_path / "pictures")
+
+
+def test_settings_that_cannot_be_used() -> None:
+    with pytest.raises(UsageError):
+        BuildConfig(batch=0)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cls.errors import SegmentationError
+from cls.people.person import Person
+from cls.people.photos import read_photo
+from cls.people.polygons import mask_of_polygons
+from cls.segmentation.agreement import compare_people
+from cls.segmentation.offline import quiet_ultralytics
+from cls.segmentation.segmenter import load_segmenter
+from cls.settings import REPOSITORY
+from cls.yolo.coco import parse_coco
+from tests.segmentation.samples import MODEL, PEOPLE
+
+SHARED = REPOSITORY.parent / "shared"
+
+
+def test_checkpoint_and_onnx_find_the_same_people(onnx_model: Path, sample: Path) -> None:
+    images = [read_photo(path) for path in sorted((sample / "images").iterdir())]
+    images += [images[0][:, 200:420], images[1][100:220]]  # photos of other shapes in one batch
+    first = load_segmenter(MODEL, people_classes=PEOPLE)
+    second = load_segmenter(onnx_model, people_classes=PEOPLE)
+    assert first.classes == second.classes == ("female", "male")
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    agreement = compare_people(first.predict(images), second.predict(images), sizes, borderline=0.4)
+    assert agreement.pairs > 24
+    assert agreement.only_first == agreement.only_second == 0
+    assert agreement.box_px < 0.05
+    assert agreement.mask_iou_min > 0.995
+
+
+def test_the_people_found_are_those_drawn(onnx_model: Path, sample: Path) -> None:
+    truth = parse_coco(json.loads((sample / "annotations/instances_default.json").read_text()), where="truth")
+    segmenter = load_segmenter(onnx_model, people_classes=PEOPLE)
+    main_ious = []
+    for picture in truth.pictures:
+        image = read_photo(sample / "images" / picture.file_name)
+        height_px, width_px = image.shape[:2]
+        found = segmenter.predict([image])[0]
+        masks = [mask_of_polygons(person.polygons_xy_rel, height_px, width_px) > 0 for person in found]
+        drawn = [
+            mask_of_polygons([part / (width_px, height_px) for part in shape.polygons_xy_px], height_px, width_px) > 0
+            for shape in picture.shapes
+        ]
+        main = max(drawn, key=np.count_nonzero)
+        main_ious.append(
+            max((np.count_nonzero(main & mask) / np.count_nonzero(main | mask) for mask in masks), default=0.0)
+        )
+        assert all(0 <= value <= 1 for person in found for part in person.polygons_xy_rel for value in part.reshape(-1))
+    assert np.mean(main_ious) > 0.85
+    assert np.mean(np.array(main_ious) > 0.5) > 0.95
+
+
+def test_a_frozen_model_runs_without_ultralytics_and_torch(onnx_model: Path, sample: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from cls.people.photos import read_photo
+from cls.segmentation.segmenter import load_segmenter
+segmenter = load_segmenter(Path({str(onnx_model)!r}), people_classes={{}})
+assert segmenter.predict([read_photo(next(Path({str(sample / "images")!r}).iterdir()))])[0]
+assert not {{"ultralytics", "torch"}} & set(sys.modules), "imported"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_ultralytics_leaves_the_process_as_it_was() -> None:
+    program = f"""
+import os, torch
+from pathlib import Path
+from PIL import Image
+from cls.segmentation.segmenter import load_segmenter
+torch.set_num_threads(2)
+before = (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"), Image.open)
+load_segmenter(Path({str(MODEL)!r}), people_classes={{}})
+assert before == (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"), Image.open)
+assert os.environ["YOLO_OFFLINE"] == "True"
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_classes_can_be_left_out(onnx_model: Path, sample: Path) -> None:
+    images = [read_photo(path) for path in sorted((sample / "images").iterdir())]
+
+    def found(**options: object) -> set[str]:
+        mapping = options.pop("people_classes", PEOPLE)
+        segmenter = load_segmenter(onnx_model, people_classes=mapping, **options)  # type: ignore[arg-type]
+        return {person.cls for people in segmenter.predict(images) for person in people}
+
+    assert found() == {"female", "male"}
+    assert found(people_classes={"girl": "female"}) == {"female", "man"}
+    assert found(people_classes={"girl": "female"}, only_mapped=True) == {"female"}
+    assert found(classes=["male"]) == {"male"}
+    assert found(people_classes={"girl": "person", "man": "person"}) == {"person"}
+    with pytest.raises(SegmentationError, match=r"none of its classes \(girl, man\) is wanted"):
+        load_segmenter(onnx_model, people_classes={}, only_mapped=True)
+
+
+def test_confidence_and_size_are_checked(onnx_model: Path) -> None:
+    for confidence in (0.0, 1.0, 40.0):
+        with pytest.raises(SegmentationError, match="confidence"):
+            load_segmenter(onnx_model, people_classes={}, confidence=confidence)
+    with pytest.raises(SegmentationError, match="cannot be scaled to 5 pixels"):
+        load_segmenter(onnx_model, people_classes={}, image_size_px=5)
+
+
+def write_detector(path: Path) -> None:
+    with quiet_ultralytics():
+        from ultralytics.models import YOLO
+
+        YOLO("yolov8n.yaml").save(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("text.pt", b"no model", "not a torch checkpoint"),
+        ("empty.pt", b"", "not a torch checkpoint"),
+        ("cut.pt", MODEL.read_bytes()[:100_000] if MODEL.exists() else b"PK", "not a segmentation model"),
+        ("text.onnx", b"no model", "not an ONNX model"),
+        ("empty.onnx", b"", "not an ONNX model"),
+        ("model.engine", b"x", "not named like a segmentation model"),
+        (f"{'x' * 51}.pt", b"PK", "has 51 characters"),
+    ],
+)
+def test_files_that_are_no_model(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SegmentationError, match=message) as caught:
+        load_segmenter(path, people_classes={})
+    assert caught.value.where == str(path)
+    assert caught.value.hint
+
+
+def test_models_that_find_no_masks(tmp_path: Path) -> None:
+    write_detector(tmp_path / "boxes.pt")
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(SegmentationError, match="a model without masks"):
+        load_segmenter(tmp_path / "boxes.pt", people_classes={})
+    with pytest.raises(SegmentationError, match="not a segmentation model"):
+        load_segmenter(tmp_path / "other.pt", people_classes={})
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (Path(tmp_path / "ran"),)  # type: ignore[return-value]
+
+    torch.save({"model": Trap()}, tmp_path / "trap.pt")
+    with pytest.raises(SegmentationError):
+        load_segmenter(tmp_path / "trap.pt", people_classes={})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_missing_model_says_how_to_fetch_one(tmp_path: Path) -> None:
+    with pytest.raises(SegmentationError, match=r"scp -P 4000 user@HOST:/storage/other/best\.pt "):
+        load_segmenter(tmp_path / "best.pt", people_classes={})
+
+
+@pytest.mark.shared_data
+def test_real_photos_as_ultralytics_predicts_them() -> None:
+    model = SHARED / "models" / "person_real.pt"
+    photos = sorted((SHARED / "data" / "penn_fudan" / "images").glob("*.jpg"))[:12]
+    if not model.exists() or not photos:
+        pytest.skip(f"no real photographs: {SHARED} is missing")
+    images = [read_photo(path) for path in photos]
+    ours = load_segmenter(model, people_classes={}).predict(images)
+    theirs: list[list[Person]] = []
+    with quiet_ultralytics():
+        from ultralytics.models import YOLO
+
+        yolo = YOLO(str(model))
+        for image in images:
+            bgr = np.ascontiguousarray(image[..., ::-1])
+            (result,) = yolo.predict(bgr, imgsz=288, conf=0.4, retina_masks=True, verbose=False)
+            outlines = result.masks.xyn if result.masks is not None else []
+            theirs.append(
+                [
+                    Person("person", float(conf), tuple(box), (outline.astype(np.float64),))  # type: ignore[arg-type]
+                    for conf, box, outline in zip(
+                        result.boxes.conf.tolist(), result.boxes.xyxy.tolist(), outlines, strict=True
+                    )
+                ]
+            )
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
+    agreement = compare_people(ours, theirs, sizes, borderline=0.4)
+    assert agreement.only_first == agreement.only_second == 0
+    assert agreement.box_px < 1.5
+    assert agreement.mask_iou_mean > 0.97
