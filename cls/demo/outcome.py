@@ -8,7 +8,8 @@ from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
 from cls.demo.walk import Walk
-from cls.files import read_json, safe_name
+from cls.files import read_json
+from cls.package.model_name import model_name_of_group
 
 
 def validation_metrics(walk: Walk) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def products(walk: Walk) -> list[tuple[str, Path]]:
         ("its report", walk.run / "report.html"),
         ("converted model and its proof", package / "meta.json"),
         ("package for the model storage", package / "model_onnx.zip"),
-        ("published model", plan.storage / "model_repository" / safe_name(plan.group)),
+        ("published model", plan.storage / "model_repository" / model_name_of_group(plan.group)),
         ("predictions for new photos", walk.predictions / "predictions.csv"),
         ("predictions for the group's photos", walk.group_predictions / "predictions.csv"),
     ]

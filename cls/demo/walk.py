@@ -15,7 +15,8 @@ from cls.demo.plan import SAMPLE_PHOTOS, SAMPLE_SEED, DemoPlan
 from cls.demo.services import HOST, Ports, choose_ports, service
 from cls.demo.steps import Journal, Step, StepResult, fingerprint, run_step, shown
 from cls.errors import ClsError
-from cls.files import atomic_path, safe_name
+from cls.files import atomic_path
+from cls.package.model_name import model_name_of_group
 from cls.settings import REPOSITORY, load_settings
 
 _NEW_PHOTOS = 12
@@ -82,7 +83,7 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     walker.run(export, inputs=fingerprint([run / "metrics.json"]))
     version = _publish(walker, ports, archive)
     new_photos = _new_photos(walker)
-    served = f"http://{HOST}:{ports.inference}/v2/models/{safe_name(plan.group)}"
+    served = f"http://{HOST}:{ports.inference}/v2/models/{model_name_of_group(plan.group)}"
     out = plan.folder / "predictions"
     predict = Step(
         "predict",
@@ -222,7 +223,7 @@ def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:
     inputs = fingerprint([archive])
     published = walker.plan.folder / "published_version"
     storage_url = f"http://{HOST}:{ports.storage}"
-    version = _next_version(storage_url, safe_name(walker.plan.group))
+    version = _next_version(storage_url, model_name_of_group(walker.plan.group))
     if published.exists():
         last = published.read_text().strip()
         if walker.journal.is_done(_push(walker.plan, last, published), inputs):
