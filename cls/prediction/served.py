@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -124,7 +125,13 @@ class ServedRuntime:
                 where=self._address.url,
                 hint="publish the model with `cls push`, or correct the name",
             ) from error
-        except (OSError, ValueError, EOFError) as error:
+        except (HTTPException, ValueError) as error:
+            raise PredictionError(
+                f"answers something that is not the Open Inference Protocol: {error or type(error).__name__}",
+                where=self._address.url,
+                hint="check the address, and whether the server was stopped in the middle",
+            ) from error
+        except OSError as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise PredictionError(
                 f"the inference server cannot be reached: {reason}",

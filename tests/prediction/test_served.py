@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from cls.classification.inference import COMMAND
 from cls.command import execute
-from cls.errors import PredictionError
+from cls.errors import PackageError, PredictionError
 from cls.package.model_name import model_name_of_group
 from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier
@@ -69,6 +71,38 @@ def test_a_model_that_is_not_served(exported: ExportedBottle, service: Service) 
 def test_a_server_that_is_something_else(exported: ExportedBottle, service: Service) -> None:
     with pytest.raises(PredictionError):
         open_classifier(f"{service.url}/v2/models/{GROUP}", exported.bottle)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[x",
+        b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno",
+    ],
+)
+def test_nonsense_is_one_line(exported: ExportedBottle, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            # The client asks again when it was hung up on.
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(9999)
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v2/models/hair"
+        with pytest.raises((PredictionError, PackageError), match=r"answers|refuses|is not") as caught:
+            open_classifier(url, exported.bottle)
+        assert "\n" not in caught.value.line()
 
 
 def test_addresses() -> None:
