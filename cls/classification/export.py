@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
@@ -69,6 +70,7 @@ def _print(exported: Exported) -> None:
         )
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
+    print(f"next: cls push --group {json.dumps(meta.group, ensure_ascii=False)} --version 0.0.1")
 
 
 COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)
