@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,14 @@ from typing import Any
 import yaml
 
 from cls.errors import UsageError, YoloError
+from cls.files import atomic_path
 from cls.machine import cores, keep_memory
 from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
 from cls.yolo.yolo_files import ExistingDataset, read_data_file
 
 _LOGGER = logging.getLogger("cls.yolo")
+# Ultralytics writes last.pt in place: a kill can leave half of it. This copy of it appears whole, and goes at the end.
+_RESUME = "weights/resume.pt"
 _MAX_CACHE_BYTES = 1 << 30
 _FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError, SyntaxError)
 
@@ -112,7 +116,7 @@ def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedMod
         try:
             if unfinished is not None:
                 _LOGGER.info("going on with the unfinished run %s", unfinished)
-                model = YOLO(str(unfinished / "weights" / "last.pt"), task="segment")
+                model = YOLO(str(unfinished / _RESUME), task="segment")
             else:
                 model = YOLO(training.model, task="segment")
             _check_has_masks(model, training.model)
@@ -167,18 +171,17 @@ def find_unfinished(training: YoloTraining) -> Path | None:
             arguments = yaml.safe_load((run / "args.yaml").read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError):
             continue  # another tool's folder
-        is_same = isinstance(arguments, dict) and all(arguments.get(key) == value for key, value in wanted.items())
-        if is_same and not (run / "weights" / "finished").exists():
+        if isinstance(arguments, dict) and all(arguments.get(key) == value for key, value in wanted.items()):
             return run
     return None
 
 
 def _runs(project: Path) -> Iterable[Path]:
-    return (path.parent.parent for path in project.glob("*/weights/last.pt"))
+    return (path.parent.parent for path in project.glob(f"*/{_RESUME}"))
 
 
 def _follow(model: Any, *, is_gpu: bool) -> None:
-    """Makes a training on the CPU fast, and logs every epoch."""
+    """Makes a training on the CPU fast, logs every epoch, and keeps a whole checkpoint to go on from."""
 
     def use_the_machine(trainer: Any) -> None:
         import torch
@@ -198,6 +201,13 @@ def _follow(model: Any, *, is_gpu: bool) -> None:
             _LOGGER.info("epoch %d of %d: masks %s", trainer.epoch + 1, trainer.epochs, text)
         seen.add(trainer.epoch)
 
+    def keep_checkpoint(trainer: Any) -> None:
+        # The last epoch is not kept: a run killed while it is tidied up goes on with that epoch.
+        if trainer.epoch + 1 < trainer.epochs and not trainer.stop:
+            with atomic_path(trainer.save_dir / _RESUME) as part:
+                shutil.copyfile(trainer.last, part)
+
+    model.add_callback("on_model_save", keep_checkpoint)
     model.add_callback("on_pretrain_routine_end", use_the_machine)
     model.add_callback("on_fit_epoch_end", log_epoch)
 
@@ -207,7 +217,7 @@ def _result(model: Any) -> TrainedModel:
     best = Path(trainer.best)
     if not best.is_file():
         raise YoloError("the training wrote no checkpoint", where=trainer.save_dir)
-    (best.parent / "finished").touch()
+    (best.parent.parent / _RESUME).unlink(missing_ok=True)
     metrics = {
         key.removeprefix("metrics/").removesuffix("(M)"): float(value)
         for key, value in (trainer.metrics or {}).items()
