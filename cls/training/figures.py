@@ -146,6 +146,6 @@ def _figure(columns: int, *, width: float, height: float) -> tuple[Figure, list[
 
 def _svg(figure: Figure) -> str:
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     content = text.getvalue()
     return content[content.index("<svg") :]

@@ -74,7 +74,8 @@ class ClassifierModule(lightning.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Starts the clock."""
+        """Starts the clock; makes dropout a function of seed and epoch, so that a resumed run is the same run."""
+        torch.manual_seed(self._config.seed * 100_003 + self.current_epoch)
         self._epoch_started_s = time.monotonic()
         self._train_losses.clear()
 

@@ -51,6 +51,26 @@ def build_network(
     return network
 
 
+def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int) -> None:
+    """Tries one blank input: some backbones shrink a small one to nothing, which only running them shows.
+
+    Raises:
+        TrainingError: the backbone cannot take inputs of this size.
+    """
+    was_training = network.training
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros(1, 3, height_px, width_px))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise TrainingError(
+            f"backbone {timm_arch} cannot take inputs of {height_px}x{width_px}: {reason}",
+            hint="choose another --size or --arch",
+        ) from error
+    finally:
+        network.train(was_training)
+
+
 def is_built_for_one_size(timm_arch: str) -> bool:
     """Whether a backbone has to be told its input's size."""
     config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)

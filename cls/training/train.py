@@ -36,7 +36,7 @@ from cls.training.fit import FitResult, accelerator, fit
 from cls.training.grids import write_train_grids
 from cls.training.losses import MultiLabelLoss, positive_weights
 from cls.training.module import ClassifierModule
-from cls.training.network import build_network, mean_and_std, parameter_count, start_head_at
+from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
 from cls.training.report import ReportMatter, write_report
 from cls.training.run import MODEL_CKPT, Run, find_runs, open_run
 from cls.training.run_folder import (
@@ -184,6 +184,7 @@ def _start_network(
 ) -> nn.Module:
     lightning.seed_everything(config.seed, verbose=False)
     network = build_network(timm_arch, len(dataset.labels), config.height_px, config.width_px, dropout=config.dropout)
+    check_size(network, timm_arch, config.height_px, config.width_px)
     load_weights(network, source, timm_arch)
     start_head_at(network, np.nan_to_num(np.nanmean(labels_of(samples), axis=0)))
     return network.to(memory_format=torch.channels_last)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from cls.errors import TrainingError, UsageError
+from cls.training.architectures import SHORT_NAMES, timm_name
+from cls.training.config import TrainConfig, parse_size
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainConfig(group="", epochs=0, batch=-1, mode="some", lr=float("nan"), valid=1.5, people="few", height_px=3)
+    line = caught.value.line()
+    for part in ("--cat", "--epochs", "--batch", "--mode", "--lr", "--valid", "--people", "--size"):
+        assert part in line
+
+
+def test_the_folder_says_mode_backbone_batch_and_decay() -> None:
+    assert TrainConfig(group="g", batch=4).folder_tail == "train_eff_4_0.001"
+    assert TrainConfig(group="g", mode="all", arch="lite0", decay=1e-5).folder_tail == "all_lite0_16_1e-05"
+
+
+def test_round_trip_leaves_out_keys_of_other_versions() -> None:
+    config = TrainConfig(group="hair_color", subject="female", lr=0.01)
+    assert TrainConfig.from_dict({**config.to_dict(), "later": 1}) == config
+
+
+def test_size() -> None:
+    assert parse_size("256x192") == (256, 192)
+    with pytest.raises(UsageError, match="HEIGHTxWIDTH"):
+        parse_size("big")
+
+
+def test_short_names_are_timm_models() -> None:
+    import timm
+
+    assert all(timm.is_model(timm_name(name)) for name in SHORT_NAMES)
+    assert timm_name("resnet18") == "resnet18"
+
+
+def test_an_unknown_architecture_suggests_the_closest() -> None:
+    with pytest.raises(TrainingError, match=r"no architecture 'resnet51'.*did you mean resnet\d+"):
+        timm_name("resnet51")

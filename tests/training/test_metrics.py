@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+from cls.training.metrics import auroc, average_precision, measure, precision_recall_f1
+
+NAN = float("nan")
+
+
+def test_average_precision_by_hand() -> None:
+    # Ranked: + - + -  -> precision at the positives 1/1 and 2/3.
+    scores = np.array([0.9, 0.8, 0.7, 0.1])
+    truth = np.array([True, False, True, False])
+    assert average_precision(scores, truth) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_equal_scores_are_taken_together() -> None:
+    scores = np.array([0.5, 0.5, 0.5, 0.5])
+    truth = np.array([True, False, False, False])
+    assert average_precision(scores, truth) == pytest.approx(0.25)
+    assert auroc(scores, truth) == pytest.approx(0.5)
+
+
+def test_auroc_by_hand() -> None:
+    # Pairs (positive, negative): 0.9 beats both, 0.3 beats one and loses to one.
+    scores = np.array([0.9, 0.3, 0.6, 0.1])
+    truth = np.array([True, True, False, False])
+    assert auroc(scores, truth) == pytest.approx(3 / 4)
+
+
+def test_precision_recall_f1_by_hand() -> None:
+    assert precision_recall_f1(6, 2, 4) == pytest.approx((6 / 8, 6 / 10, 2 * 6 / (12 + 2 + 4)))
+    assert precision_recall_f1(0, 0, 3) == (0.0, 0.0, 0.0)
+    assert precision_recall_f1(0, 0, 0) == (None, None, None)
+    assert precision_recall_f1(0, 2, 0) == (0.0, None, None)
+
+
+def test_all_labels_by_hand() -> None:
+    probs = np.array([[0.9, 0.2], [0.6, 0.7], [0.3, 0.1], [0.2, 0.4]])
+    labels = np.array([[1, 0], [0, 1], [1, 0], [0, NAN]])
+    metrics = measure(probs, labels, ("a", "b"), (0.5, 0.5))
+    a, b = metrics.labels["a"], metrics.labels["b"]
+    assert (a.true_positives, a.false_positives, a.false_negatives) == (1, 1, 1)
+    assert (a.precision, a.recall, a.f1, a.base_rate) == (0.5, 0.5, 0.5, 0.5)
+    assert (b.positives, b.negatives, b.f1, b.ap, b.auroc) == (1, 2, 1.0, 1.0, 1.0)
+    assert b.base_rate == pytest.approx(1 / 3)
+    assert metrics.macro["f1"] == pytest.approx(0.75)
+    assert metrics.micro["precision"] == pytest.approx(2 / 3)
+    assert metrics.exact == pytest.approx(2 / 4)
+    assert metrics.samples == 4
+
+
+def test_what_is_not_defined_is_none_and_left_out_of_means() -> None:
+    metrics = measure(np.array([[0.9, 0.9], [0.1, 0.1]]), np.array([[1.0, 0], [0, 0]]), ("a", "none"), (0.5, 0.5))
+    assert metrics.labels["none"].ap is None
+    assert metrics.labels["none"].auroc is None
+    assert metrics.labels["none"].f1 is None
+    assert metrics.macro["ap"] == 1.0
+    assert metrics.macro["base_rate"] == pytest.approx(0.25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=2, max_size=60))
+def test_same_as_torchmetrics(pairs: list[tuple[int, bool]]) -> None:
+    scores = np.array([score / 12 for score, _ in pairs])
+    truth = np.array([is_positive for _, is_positive in pairs])
+    preds, target = torch.from_numpy(scores), torch.from_numpy(truth.astype(int))
+    if truth.any():
+        assert average_precision(scores, truth) == pytest.approx(
+            float(binary_average_precision(preds, target)), abs=1e-6
+        )
+    else:
+        assert average_precision(scores, truth) is None
+    if truth.any() and not truth.all():
+        assert auroc(scores, truth) == pytest.approx(float(binary_auroc(preds, target)), abs=1e-6)
+    else:
+        assert auroc(scores, truth) is None

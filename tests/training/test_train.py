@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
+from cls.bottle.layout import Bottle
+from cls.command import execute
+from cls.errors import BottleError
+from cls.people.photos import read_photo
+from cls.training.run import Run, find_runs, newest_run
+from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
+    return make_tiny_bottle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Bottle) -> Run:
+    return train_tiny_run(tiny, epochs=2)
+
+
+def train_script(bottle: Bottle, *options: str) -> int:
+    from cls.classification.train import COMMAND
+
+    words = ["--cfg", str(bottle.settings.file), "--arch", "mnv3", "--size", "64x48", "--weights", "none"]
+    return execute(COMMAND, [*words, "--epochs", "1", "--batch", "4", *options])
+
+
+def change(bottle: Bottle, statement: str) -> None:
+    with sqlite3.connect(bottle.root / "pictures.sqlite") as connection:
+        connection.execute(statement)
+    connection.close()
+
+
+def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
+    assert trained.name == "v__0_train_mnv3_4_0.001"
+    for name in (
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "train_batches/batch_0.jpg", "args.yaml", "split.json",
+        "ledger.json", "metrics.json", "predictions.csv", "report.html",
+    ):  # fmt: skip
+        assert (trained.folder / name).stat().st_size > 0, name
+    assert list((trained.folder / "csv_logs").rglob("metrics.csv"))
+    assert not [path for path in trained.folder.rglob("*") if path.name.endswith(".part")]
+    assert len(trained.metrics["history"]) == 2
+
+
+def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
+    found = newest_run(tiny, GROUP)
+    assert found == trained
+    assert find_runs(tiny, GROUP) == [trained]
+    assert newest_run(tiny, GROUP, trained.name) == trained
+    assert found.labels == LABELS
+    assert found.arch == "mobilenetv3_small_100"
+    assert found.segmentation_models == ("tiny_person",)
+    assert all(0.05 <= value <= 0.95 for value in found.thresholds)
+    assert (found.preprocessing.height_px, found.preprocessing.width_px) == (64, 48)
+    with pytest.raises(BottleError, match="no finished run 'v__9'"):
+        newest_run(tiny, GROUP, "v__9")
+
+
+def test_the_network_gives_the_probabilities_that_were_measured(trained: Run) -> None:
+    """From the photo's file on, as inference will do it."""
+    network = trained.load_network()
+    assert not network.training
+    samples = trained.validation_samples()
+    assert samples
+    images = np.stack([
+        trained.preprocessing.cut(read_photo(trained.bottle.picture(sample.path)), sample.person) for sample in samples
+    ])  # fmt: skip
+    with torch.inference_mode():
+        probs = network(torch.from_numpy(trained.preprocessing.normalise(images))).sigmoid().numpy()
+    with (trained.folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["picture"] for row in rows] == [sample.path for sample in samples]
+    written = [[float(row[f"prob {label}"]) for label in LABELS] for row in rows]
+    np.testing.assert_allclose(probs, written, atol=1e-5)
+
+
+def test_nobody_is_on_both_sides(trained: Run) -> None:
+    train, valid = trained.samples("train"), trained.samples("valid")
+    assert len(train) + len(valid) == 24
+    assert not {sample.picset for sample in train} & {sample.picset for sample in valid}
+
+
+def test_the_report_needs_nothing_beside_it(trained: Run) -> None:
+    page = (trained.folder / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert page.count("<svg") == 3
+    for label in LABELS:
+        assert label in page
+    assert str(trained.bottle.root) not in page
+
+
+def test_nothing_in_a_run_names_a_path_of_this_machine(trained: Run) -> None:
+    for name in ("args.yaml", "split.json", "ledger.json", "metrics.json", "predictions.csv", "report.html"):
+        assert str(trained.bottle.root.parent) not in (trained.folder / name).read_text(encoding="utf-8"), name
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: Run) -> None:
+    again = train_tiny_run(make_tiny_bottle(tmp_path), epochs=2)
+    for key in ("train_loss", "valid_loss", "valid_map"):
+        assert [epoch[key] for epoch in again.metrics["history"]] == pytest.approx(
+            [epoch[key] for epoch in trained.metrics["history"]], rel=1e-4
+        )
+    assert again.thresholds == pytest.approx(trained.thresholds, rel=1e-3)
+    other = train_tiny_run(again.bottle, epochs=2, seed=1)
+    assert other.metrics["history"][0]["train_loss"] != again.metrics["history"][0]["train_loss"]
+
+
+def test_the_script_writes_torchscript_and_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    assert train_script(bottle, "--cat", GROUP) == 0
+    run = newest_run(bottle, GROUP)
+    assert run.name == "v__0_train_mnv3_4_0.001"
+    assert run.name in capsys.readouterr().out
+    images = torch.zeros(2, 3, 64, 48)
+    with torch.inference_mode():
+        expected = run.load_network()(images)
+        scripted = torch.jit.load(run.folder / "torchscripts" / "model.pt")(images)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(scripted, expected)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(run.folder / "onnx" / "model.onnx")
+    (logits,) = session.run(["logits"], {"images": images.numpy()})
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+
+
+def test_mode_all_trains_on_everything(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    everything = train_tiny_run(bottle, mode="all")
+    assert everything.name == "v__0_all_mnv3_4_0.001"
+    assert everything.metrics["samples"] == {"train": 24, "valid": 0}
+    assert everything.thresholds == (0.5, 0.5, 0.5)
+    assert everything.validation_samples() == []
+    assert (everything.folder / "report.html").exists()
+    measured = train_tiny_run(bottle)
+    again = train_tiny_run(bottle, mode="all", seed=3)
+    assert again.thresholds == measured.thresholds
+    assert again.metrics["thresholds_from"] == "validation of run v__1_train_mnv3_4_0.001"
+
+
+def test_a_group_of_any_name_and_one_label_with_trash(tmp_path: Path) -> None:
+    group = "../Цвет: «верх»/ $x$ <script>"
+    bottle = make_tiny_bottle(tmp_path, group=group, labels=("red top",))
+    run = train_tiny_run(bottle, group)
+    assert run.group == group
+    assert run.folder.parent.parent == bottle.root / "models"
+    assert "<script>" not in (run.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_rejected_and_broken_pictures_are_left_out_and_listed(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    change(bottle, "UPDATE pictures SET status = 'rejected' WHERE path = '0000.jpeg'")
+    bottle.picture("0001.jpeg").write_bytes(b"not a picture")
+    run = train_tiny_run(bottle)
+    ledger = json.loads((run.folder / "ledger.json").read_text())
+    assert set(ledger["left_out"]) == {"0000.jpeg", "0001.jpeg"}
+    assert run.metrics["samples"]["train"] + run.metrics["samples"]["valid"] == 22
+    assert {"0000.jpeg", "0001.jpeg"}.isdisjoint(s.path for side in ("train", "valid") for s in run.samples(side))
+
+
+def rows_of(bottle: Bottle) -> tuple[LabelledRow, ...]:
+    return read_dataset(bottle.dataset_file(GROUP)).rows
+
+
+def without_rows(bottle: Bottle) -> None:
+    change(bottle, "DELETE FROM pictures")
+
+
+def all_rejected(bottle: Bottle) -> None:
+    change(bottle, "UPDATE pictures SET status = 'rejected'")
+
+
+def one_category(bottle: Bottle) -> None:
+    rows = tuple(LabelledRow(row.path, (1.0,), row.picset) for row in rows_of(bottle))
+    write_dataset(bottle.dataset_file(GROUP), GroupDataset(GROUP, ("red top",), rows))
+
+
+def label_without_positives(bottle: Bottle) -> None:
+    change(bottle, "UPDATE pictures SET status = 'rejected' WHERE path IN ('0000.jpeg', '0001.jpeg', '0002.jpeg')")
+    change(bottle, "UPDATE pictures SET status = 'rejected' WHERE path IN ('0012.jpeg', '0013.jpeg', '0014.jpeg')")
+
+
+def one_picset(bottle: Bottle) -> None:
+    rows = tuple(LabelledRow(row.path, row.labels, "same") for row in rows_of(bottle))
+    write_dataset(bottle.dataset_file(GROUP), GroupDataset(GROUP, LABELS, rows))
+
+
+def not_loaded(bottle: Bottle) -> None:
+    bottle.dataset_file(GROUP).unlink()
+
+
+def no_pictures(bottle: Bottle) -> None:
+    for picture in bottle.pictures.iterdir():
+        picture.unlink()
+
+
+def leave(bottle: Bottle) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("spoil", "options", "said"),
+    [
+        (not_loaded, (), "group 'top_color' has not been loaded; run `cls load-group"),
+        (without_rows, (), "no usable pictures: 24 not segmented yet; run `python cls/classification/segment_builder"),
+        (all_rejected, (), "no usable pictures: 24 rejected by a reviewer"),
+        (no_pictures, (), "no usable pictures: 24 the picture is not in the pool"),
+        (one_category, (), "one category, 'red top', and all 24 people have it"),
+        (label_without_positives, (), "no usable picture shows 'red top'"),
+        (one_picset, (), "are of one picset"),
+        (leave, ("--arch", "efficientnet_b00"), "did you mean efficientnet_b0"),
+        (leave, ("--weights", "missing.pth"), "missing.pth: there is no such weights file"),
+        (leave, ("--subject", "male"), "24 nobody the label could belong to (--people largest --subject male)"),
+        (leave, ("--epochs", "0", "--valid", "2"), "--epochs: expected a whole number from 1, found 0; --valid"),
+        (leave, ("--resume",), "no cut-off run of group 'top_color'"),
+        (leave, ("--size", "huge"), "--size: expected HEIGHTxWIDTH"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_said_in_one_line_and_makes_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: object, options: tuple[str, ...], said: str
+) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    spoil(bottle)  # type: ignore[operator]
+    assert train_script(bottle, "--cat", GROUP, *options) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not list(bottle.models(GROUP).glob("v__*"))
+    with pytest.raises(BottleError, match="run `cls train --cat"):
+        newest_run(bottle, GROUP)
