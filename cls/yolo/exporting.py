@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -123,8 +124,10 @@ def _read_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
 
 def _convert(checkpoint: Path, target: str, **arguments: object) -> Path:
     """Runs ultralytics' exporter, which writes beside the checkpoint."""
-    with quiet_ultralytics(), no_foreign_output():
+    with quiet_ultralytics(), no_foreign_output(), warnings.catch_warnings():
         from ultralytics.models import YOLO
+
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch, about the exporter ultralytics calls
 
         try:
             return Path(YOLO(str(checkpoint), task="segment").export(format=target, verbose=False, **arguments))

@@ -47,7 +47,7 @@ def test_a_box_found_in_the_smaller_picture_is_given_in_the_whole_one(tmp_path: 
 def test_what_is_no_picture_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
-    with pytest.raises(FileError, match=r"is (empty|not a picture|a damaged picture)"):
+    with pytest.raises(FileError, match=r"broken\.jpg: is "):
         read_for_segmentation(path)
 
 
