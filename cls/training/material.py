@@ -1,0 +1,151 @@
+"""Everything a fit needs, read and checked before a run folder is made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+
+import lightning
+import numpy as np
+import torch
+from torch import nn
+
+import cls
+from cls.bottle.dataset_file import GroupDataset, read_dataset
+from cls.bottle.layout import Bottle
+from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
+from cls.dataset.split import TRAIN, VALID, Split, check_split, split_samples
+from cls.dataset.split_file import remember_split, remembered_split
+from cls.files import sha256_of_file
+from cls.people.preprocess import Preprocessing
+from cls.training.architectures import timm_name
+from cls.training.checks import check_trainable
+from cls.training.config import TrainConfig
+from cls.training.fit import accelerator
+from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
+from cls.training.speed import cores
+from cls.training.weights import WeightsSource, find_weights, load_weights
+
+_log = logging.getLogger("cls.training")
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything a fit needs, checked.
+
+    Attributes:
+        config: what was asked for.
+        timm_arch: timm's name of the backbone.
+        dataset: the labelled pictures.
+        dataset_sha256: digest of the dataset file.
+        samples: all people used.
+        cutouts: theirs, in the same order.
+        ledger: what was left out.
+        split: who is on which side.
+        preprocessing: what makes the network's input.
+        source: where the first weights come from.
+        network: with those weights.
+    """
+
+    config: TrainConfig
+    timm_arch: str
+    dataset: GroupDataset
+    dataset_sha256: str
+    samples: list[Sample]
+    cutouts: Cutouts
+    ledger: Ledger
+    split: Split
+    preprocessing: Preprocessing
+    source: WeightsSource
+    network: nn.Module
+
+    def part(self, side: str) -> tuple[list[Sample], Cutouts]:
+        """Samples and cut-outs of one side of the split."""
+        indices = [i for i, sample in enumerate(self.samples) if self.split.sides.get(sample.unit) == side]
+        return [self.samples[i] for i in indices], self.cutouts.take(indices)
+
+    @property
+    def identity(self) -> str:
+        """Digest of everything that decides the result: a run of the same identity can be gone on with."""
+        labels = [[sample.path, sample.number, sample.picset, *map(str, sample.labels)] for sample in self.samples]
+        people = hashlib.sha256()
+        for record in self.cutouts.records:
+            people.update(np.ascontiguousarray(record[:: max(len(record) // 4096, 1)]).data)
+        values = [
+            cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.to_dict(), labels,
+            sorted(self.split.sides.items()), people.hexdigest(), self.preprocessing.to_dict(), accelerator(),
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def prepare(bottle: Bottle, config: TrainConfig) -> Material:
+    """Reads, checks and cuts out everything a training needs; makes no run folder.
+
+    Raises:
+        TrainingError: something is missing or cannot be learnt from; says what, where and what next.
+    """
+    timm_arch = timm_name(config.arch)
+    file = bottle.dataset_file(config.group)
+    dataset = read_dataset(file, config.group)
+    samples, ledger = collect_samples(bottle, dataset, people=config.people, subject=config.subject)
+    check_trainable(samples, ledger, dataset, where=file)
+    mean, std = mean_and_std(timm_arch)
+    preprocessing = Preprocessing(config.height_px, config.width_px, mean_rgb=mean, std_rgb=std)
+    source = find_weights(config.weights, timm_arch)
+    network = _start_network(config, timm_arch, source, samples, dataset)
+    cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing), workers=cores())
+    samples = drop_broken(samples, broken, ledger)
+    if broken:
+        check_trainable(samples, ledger, dataset, where=file)
+    log_ledger(ledger, samples, dataset.labels)
+    split = _split(bottle, config, samples)
+    _say_weights(source)
+    _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
+    return Material(
+        config,
+        timm_arch,
+        dataset,
+        sha256_of_file(file),
+        samples,
+        cutouts,
+        ledger,
+        split,
+        preprocessing,
+        source,
+        network,
+    )
+
+
+def _start_network(
+    config: TrainConfig, timm_arch: str, source: WeightsSource, samples: list[Sample], dataset: GroupDataset
+) -> nn.Module:
+    lightning.seed_everything(config.seed, verbose=False)
+    network = build_network(timm_arch, len(dataset.labels), config.height_px, config.width_px, dropout=config.dropout)
+    check_size(network, timm_arch, config.height_px, config.width_px)
+    load_weights(network, source, timm_arch)
+    start_head_at(network, np.nan_to_num(np.nanmean(labels_of(samples), axis=0)))
+    return network.to(memory_format=torch.channels_last)
+
+
+def _say_weights(source: WeightsSource) -> None:
+    if source.is_pretrained or source.origin.endswith("--weights none"):
+        _log.info("weights: %s", source.origin)
+    else:
+        _log.warning("weights: %s", source.origin)
+
+
+def _split(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> Split:
+    """The split: an earlier training's where there is one of the same seed and share, with new picsets added."""
+    if config.mode == "all":
+        return Split({sample.unit: TRAIN for sample in samples})
+    file = bottle.models(config.group) / "splits.json"
+    known = remembered_split(file, seed=config.seed, valid_share=config.valid)
+    split = split_samples(samples, valid_share=config.valid, seed=config.seed, known=known)
+    remember_split(file, split, seed=config.seed, valid_share=config.valid)
+    train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
+    check_split(train, valid)
+    _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
+    return split
