@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
+from cls.demo.unseen import Score, read_predictions, score_predictions
 from cls.demo.walk import Walk
 from cls.files import read_json
 from cls.package.model_name import model_name_of_group
@@ -18,17 +19,32 @@ def validation_metrics(walk: Walk) -> dict[str, Any]:
     return macro
 
 
+def unseen_score(walk: Walk) -> Score | None:
+    """How the served model did on new people of the sample; None for photos whose truth is not known."""
+    if walk.plan.source is not None:
+        return None
+    labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
+    predicted = read_predictions(walk.predictions / "predictions.jsonl")
+    return score_predictions(predicted, walk.plan.folder / "new_photos" / "tags.csv", labels)
+
+
 def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
     """Value and name of what counts, in the order of reading."""
     dataset = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group)
     macro = validation_metrics(walk)
     picsets = len({row.picset for row in dataset.rows})
+    unseen = unseen_score(walk)
     spent_s = sum(result.seconds for result in walk.results)
     return [
         (f"{len(dataset.rows):,}", f"photos in {picsets:,} picsets"),
         (str(len(dataset.labels)), "labels"),
-        (_two(macro["f1"]), "F1, mean over labels, picsets never seen"),
+        (_two(macro["f1"]), "F1, mean over labels, on validation picsets"),
         (_two(macro["ap"]), f"mean average precision (base rate {_two(macro['base_rate'])})"),
+        *(
+            []
+            if unseen is None
+            else [(_two(unseen.f1), f"F1 of the served model, {unseen.photos} photos of new people")]
+        ),
         (walk.version, "served version"),
         (f"{spent_s / 60:.1f} min", "for all stages"),
     ]
@@ -63,9 +79,12 @@ def summary_lines(walk: Walk, page: Path) -> list[str]:
     lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(walk)]
     macro = validation_metrics(walk)
     lines.append(
-        f"On picsets never seen in training: F1 {_two(macro['f1'])}, mean average precision {_two(macro['ap'])} "
-        f"(base rate {_two(macro['base_rate'])})."
+        f"On validation picsets, never seen in training: F1 {_two(macro['f1'])}, mean average precision "
+        f"{_two(macro['ap'])} (base rate {_two(macro['base_rate'])})."
     )
+    unseen = unseen_score(walk)
+    if unseen is not None:
+        lines.append(f"The served model on {unseen.photos} photos of people made afterwards: F1 {_two(unseen.f1)}.")
     seconds = sum(result.seconds for result in walk.results if not result.was_done)
     lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
     lines.append(f"Open {page.absolute()} in a browser to see it.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,13 @@ from typing import Any
 import cv2
 import jinja2
 import numpy as np
+from numpy.typing import NDArray
 
-from cls.demo.outcome import headline_numbers, products
+from cls.demo.outcome import headline_numbers, products, unseen_score
 from cls.demo.steps import shown
+from cls.demo.unseen import PredictedPhoto, read_picsets, read_predictions
 from cls.demo.walk import Walk
-from cls.errors import ClsError, FileError
+from cls.errors import FileError
 from cls.files import write_text_atomic
 from cls.people.photos import read_photo
 
@@ -64,41 +65,35 @@ def write_page(walk: Walk) -> Path:
 
 
 def _photos_note(walk: Walk) -> str:
-    who = (
-        "of people whom neither training nor validation has seen"
-        if walk.plan.source is None
-        else "that were not trained on"
-    )
+    score = unseen_score(walk)
+    who = "that were not loaded" if score is None else "of people whom neither training nor validation has seen"
+    verdict = "" if score is None else f" Of {score.photos} such photos, {score.right} got exactly the right labels."
     return (
         f"Photos {who}: the people were cut out by the segmentation model, and the largest one's labels are shown. "
-        "A label is given where its probability passes its own threshold, chosen on validation photos."
+        f"A label is given where its probability passes its own threshold, chosen on validation photos.{verdict}"
     )
 
 
 def _photo_cards(walk: Walk) -> list[dict[str, Any]]:
-    """One card a photo: a small copy, the people's boxes, the main person's labels and probabilities."""
-    file = walk.predictions / "predictions.jsonl"
-    people: dict[str, list[dict[str, Any]]] = {}
-    try:
-        for line in file.read_text().splitlines():
-            person = json.loads(line)
-            people.setdefault(person["picture"], []).append(person)
-    except (OSError, ValueError, KeyError) as error:
-        raise ClsError(f"the predictions cannot be read: {error!r}", where=file) from error
-    return [_card(walk, name, found) for name, found in sorted(people.items())[:_MOST_PHOTOS]]
+    """Cards of some photos; of a sample, each of another person."""
+    chosen = read_predictions(walk.predictions / "predictions.jsonl")
+    tags = walk.plan.folder / "new_photos" / "tags.csv"
+    if walk.plan.source is None:
+        picsets = read_picsets(tags)
+        chosen = list({picsets[photo.name]: photo for photo in chosen}.values())
+    return [_card(walk, photo) for photo in chosen[:_MOST_PHOTOS]]
 
 
-def _card(walk: Walk, name: str, people: list[dict[str, Any]]) -> dict[str, Any]:
-    image_rgb = _open(walk, name)
+def _card(walk: Walk, photo: PredictedPhoto) -> dict[str, Any]:
+    """A small copy, the people's boxes, the main person's labels and probabilities."""
+    image_rgb = _open(walk, photo.name)
     height_px, width_px = image_rgb.shape[:2]
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (person["box_xyxy_px"] for person in people)]
-    main = int(np.argmax(areas))
     scale = _THUMBNAIL_HEIGHT_PX / height_px
     small = cv2.resize(image_rgb, (max(round(width_px * scale), 1), _THUMBNAIL_HEIGHT_PX), interpolation=cv2.INTER_AREA)
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    probs = people[main]["probs"]
+    main = photo.people[0]
     return {
-        "name": name,
+        "name": photo.name,
         "image": "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode(),
         "width_percent": round(min(100.0, 100 * width_px / height_px / _CARD_ASPECT), 1),
         "boxes": [
@@ -107,20 +102,20 @@ def _card(walk: Walk, name: str, people: list[dict[str, Any]]) -> dict[str, Any]
                 "top": round(100 * box[1] / height_px, 2),
                 "width": round(100 * (box[2] - box[0]) / width_px, 2),
                 "height": round(100 * (box[3] - box[1]) / height_px, 2),
-                "is_main": index == main,
+                "is_main": index == 0,
             }
-            for index, box in enumerate(person["box_xyxy_px"] for person in people)
+            for index, box in enumerate(person["box_xyxy_px"] for person in photo.people)
         ],
-        "labels": people[main]["labels"],
+        "labels": main["labels"],
         "nothing": f"none of {walk.plan.group}",
         "bars": [
             {"label": label, "percent": round(100 * prob, 1), "text": f"{prob:.2f}"}
-            for label, prob in sorted(probs.items(), key=lambda pair: -pair[1])[:3]
+            for label, prob in sorted(main["probs"].items(), key=lambda pair: -pair[1])[:3]
         ],
     }
 
 
-def _open(walk: Walk, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _open(walk: Walk, name: str) -> NDArray[np.uint8]:
     """The photo a prediction speaks of."""
     for folder in (walk.plan.folder / "new_photos" / "images", walk.plan.folder / "new_photos"):
         if (folder / name).is_file():

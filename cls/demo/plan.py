@@ -10,7 +10,7 @@ from cls.errors import UsageError
 from cls.settings import REPOSITORY
 
 SAMPLE_MODEL = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
-SAMPLE_PHOTOS = 480
+SAMPLE_PHOTOS = 960
 SAMPLE_SEED = 1
 
 

@@ -20,6 +20,7 @@ from cls.package.model_name import model_name_of_group
 from cls.settings import REPOSITORY, load_settings
 
 _NEW_PHOTOS = 12
+_NEW_SAMPLE_PHOTOS = 120
 _SCRIPTS = "cls/classification"
 _FIRST_VERSION = "0.0.1"
 
@@ -259,7 +260,7 @@ def _new_photos(walker: _Walker) -> Path:
     plan = walker.plan
     folder = plan.folder / "new_photos"
     if plan.source is None:
-        walker.run(_make_sample(folder, _NEW_PHOTOS, SAMPLE_SEED + 1, "Make photos of people never seen"))
+        walker.run(_make_sample(folder, _NEW_SAMPLE_PHOTOS, SAMPLE_SEED + 1, "Make photos of people never seen"))
         return folder / "images"
     loaded = {file.name for file in walker.bottle.pictures.iterdir()}
     pictures = sorted(file for file in plan.source.rglob("*.*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))

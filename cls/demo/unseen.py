@@ -1,0 +1,89 @@
+"""How the served model did on photos whose truth is known: the sample's people whom no training has seen."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cls.errors import ClsError
+
+
+@dataclass(frozen=True)
+class PredictedPhoto:
+    """What was predicted for one photo.
+
+    Attributes:
+        name: file name.
+        people: the predictions' entries, one a person; the first is the main person, who is the largest.
+    """
+
+    name: str
+    people: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predictions against the truth.
+
+    Attributes:
+        f1: mean over the labels that occur, from the main person of each photo; a photo without anybody counts as
+            having no label.
+        right: photos with every label right.
+        photos: how many there were.
+    """
+
+    f1: float
+    right: int
+    photos: int
+
+
+def read_predictions(file: Path) -> list[PredictedPhoto]:
+    """Reads predictions.jsonl, photo by photo, in the order of names."""
+    people: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for line in file.read_text().splitlines():
+            person = json.loads(line)
+            people.setdefault(str(person["picture"]), []).append(person)
+    except (OSError, ValueError, KeyError) as error:
+        raise ClsError(f"the predictions cannot be read: {error!r}", where=file) from error
+    return [
+        PredictedPhoto(name, tuple(sorted(found, key=_box_area_px, reverse=True)))
+        for name, found in sorted(people.items())
+    ]
+
+
+def _box_area_px(person: dict[str, Any]) -> float:
+    left, top, right, bottom = person["box_xyxy_px"]
+    return float((right - left) * (bottom - top))
+
+
+def read_picsets(tags: Path) -> dict[str, str]:
+    """File name -> picset of a sample's tags.csv."""
+    with tags.open(newline="", encoding="utf-8") as stream:
+        return {row["file"]: row["picset"] for row in csv.DictReader(stream)}
+
+
+def score_predictions(predicted: list[PredictedPhoto], tags: Path, labels: tuple[str, ...]) -> Score:
+    """Compares the main person's labels with a sample's labels.
+
+    Args:
+        predicted: photos with their predictions.
+        tags: the sample's tags.csv; it must hold no wrong labels.
+        labels: the group's labels.
+    """
+    with tags.open(newline="", encoding="utf-8") as stream:
+        truth = {
+            row["file"]: {tag for tag in row["tags"].split(";") if tag in labels} for row in csv.DictReader(stream)
+        }
+    said = {photo.name: set(photo.people[0]["labels"]) for photo in predicted}
+    scores = []
+    for label in labels:
+        actual = {name for name, tags_of in truth.items() if label in tags_of}
+        claimed = {name for name in truth if label in said.get(name, set())}
+        if actual:
+            scores.append(2 * len(actual & claimed) / (len(actual) + len(claimed)))
+    right = sum(truth[name] == said.get(name, set()) for name in truth)
+    return Score(sum(scores) / len(scores) if scores else 0.0, right, len(truth))
