@@ -1,0 +1,27 @@
+"""The project's own metadata."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import cls
+from cls.settings import REPOSITORY
+
+
+def test_both_versions_are_the_same() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert project["version"] == cls.__version__
+
+
+def test_every_dependency_is_locked() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    lock = (REPOSITORY / "requirements.lock").read_text()
+    locked = {match.lower() for match in re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==", lock, re.MULTILINE)}
+    wanted = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    names = {re.split(r"[\[<>=~ ]", text)[0].lower() for text in wanted}
+    assert names <= locked
+
+
+def test_the_lock_names_no_address() -> None:
+    assert "://" not in (REPOSITORY / "requirements.lock").read_text()
