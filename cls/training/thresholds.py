@@ -12,7 +12,7 @@ from cls.training.metrics import precision_recall_steps
 _LOWEST, _HIGHEST = 0.05, 0.95
 # A label's own choice counts like this many positives' worth of the choice common to all labels.
 _PRIOR_POSITIVES = 4.0
-# Thresholds this close to the best F1 are as good as the best one.
+# Thresholds this close to the best F1 are as good as the best one; nor does one person more or less decide.
 _F1_TOLERANCE = 0.01
 # How far the common choice may pull: to this share of the good range's width from its edges.
 _EDGE_SHARE = 0.25
@@ -38,8 +38,9 @@ class _GoodRange:
 def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
     """The thresholds that make F1 largest, kept sane where positives are few.
 
-    The middle of the range in which F1 is within 0.01 of the best is taken, not a lucky edge. A label with few
-    positives leans, within that range, towards the threshold that is best over all labels together.
+    The middle of the range in which F1 is as good as the best is taken, not a lucky edge: within 0.01, or within what
+    one person's decision changes it. A label with few positives leans, inside that range, towards the threshold that
+    is best over all labels together.
 
     Args:
         probs: (samples, labels), 0 to 1.
@@ -73,12 +74,13 @@ def _best_range(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> _GoodR
     precision, recall, steps = precision_recall_steps(scores, truth)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     best = int(np.argmax(f1))
+    enough = f1[best] - max(_F1_TOLERANCE, 1 / int(truth.sum()))
     # With threshold steps[i] the samples down to i are predicted; so are they with any threshold above steps[i + 1].
     last = best
-    while last + 1 < len(f1) and f1[last + 1] >= f1[best] - _F1_TOLERANCE:
+    while last + 1 < len(f1) and f1[last + 1] >= enough:
         last += 1
     first = best
-    while first > 0 and f1[first - 1] >= f1[best] - _F1_TOLERANCE:
+    while first > 0 and f1[first - 1] >= enough:
         first -= 1
     low = steps[last + 1] if last + 1 < len(steps) else 0.0
     return _GoodRange(float(low), float(steps[first]))
