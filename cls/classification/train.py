@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         workers=options.workers,
     )
     # Read when torch loads OpenMP: threads that wait sleep instead of spinning. Beside any other busy process spinning
-    # made a step four times slower; alone on the machine there is no difference.
+    # made a step three times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cls.training.train import train
 
