@@ -12,6 +12,7 @@ from cls.package.meta import SEMANTIC_VERSION
 from cls.package.model_name import is_model_name, model_name_of_group
 
 _VERSION = re.compile(SEMANTIC_VERSION)
+_MAX_VERSION_SIGNS = 100
 
 
 def model_folder_name(name: str, models_folder: Path) -> str:
@@ -39,12 +40,18 @@ class SemanticVersion:
         text: the version as typed.
 
     Raises:
-        RefusedError: 422, the text is not a semantic version.
+        RefusedError: 422, the text is not a semantic version, or is too long for one.
     """
 
     def __init__(self, text: str) -> None:
         match = _VERSION.fullmatch(text)
-        if match is None or len(text) > 100:
+        if len(text) > _MAX_VERSION_SIGNS:
+            raise RefusedError(
+                422,
+                f"version {text[:80]!r}... has {len(text)} signs",
+                hint=f"write a semantic version of at most {_MAX_VERSION_SIGNS}",
+            )
+        if match is None:
             raise RefusedError(
                 422, f"version {text[:80]!r} is not a semantic version", hint="write three numbers, such as 0.0.1"
             )

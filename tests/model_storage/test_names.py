@@ -14,7 +14,9 @@ from cls.model_storage.refusal import RefusedError
 numbers = st.integers(0, 10**6)
 releases = st.builds(lambda a, b, c: f"{a}.{b}.{c}", numbers, numbers, numbers)
 words = st.from_regex(r"(0|[1-9][0-9]{0,5}|[a-z-][a-z0-9-]{0,4})", fullmatch=True)
-versions = st.one_of(releases, st.builds(lambda r, w: f"{r}-{'.'.join(w)}", releases, st.lists(words, min_size=1)))
+versions = st.one_of(
+    releases, st.builds(lambda r, w: f"{r}-{'.'.join(w)}", releases, st.lists(words, min_size=1, max_size=8))
+)
 
 
 def test_the_order_of_semver_org() -> None:
@@ -39,6 +41,12 @@ def test_other_texts_are_not_versions(text: str) -> None:
         SemanticVersion(text)
     assert caught.value.status == 422
     assert readable_version(text) is None
+
+
+def test_a_version_of_unreasonable_length_is_refused() -> None:
+    assert str(SemanticVersion("1.0.0-" + "a" * 94)).endswith("a")
+    with pytest.raises(RefusedError, match="101 signs"):
+        SemanticVersion("1.0.0-" + "a" * 95)
 
 
 @given(st.lists(versions, max_size=6))
