@@ -18,7 +18,9 @@ def test_every_dependency_is_locked() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     lock = (REPOSITORY / "requirements.lock").read_text()
     locked = {match.lower() for match in re.findall(r"^([A-Za-z0-9._-]+)(?:\[.*\])?==", lock, re.MULTILINE)}
-    wanted = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    wanted = [*project["dependencies"]]
+    for texts in project["optional-dependencies"].values():
+        wanted += texts
     names = {re.split(r"[\[<>=~ ]", text)[0].lower() for text in wanted}
     assert names <= locked
 
