@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
-from cls.demo.unseen import Score, read_predictions, score_predictions
+from cls.demo.unseen import Score, read_predictions, read_truth, score_predictions
 from cls.demo.walk import Walk
 from cls.files import read_json
 from cls.package.model_name import model_name_of_group
@@ -19,13 +19,21 @@ def validation_metrics(walk: Walk) -> dict[str, Any]:
     return macro
 
 
-def unseen_score(walk: Walk) -> Score | None:
-    """How the served model did on new people of the sample; None for photos whose truth is not known."""
+def unseen_truth(walk: Walk) -> dict[str, set[str]] | None:
+    """The true labels of the sample's new photos, by file name; None for photos whose truth is not known."""
     if walk.plan.source is not None:
         return None
     labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
-    predicted = read_predictions(walk.predictions / "predictions.jsonl")
-    return score_predictions(predicted, walk.plan.folder / "new_photos" / "tags.csv", labels)
+    return read_truth(walk.plan.folder / "new_photos" / "tags.csv", labels)
+
+
+def unseen_score(walk: Walk) -> Score | None:
+    """How the served model did on new people of the sample; None for photos whose truth is not known."""
+    truth = unseen_truth(walk)
+    if truth is None:
+        return None
+    labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
+    return score_predictions(read_predictions(walk.predictions / "predictions.jsonl"), truth, labels)
 
 
 def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
@@ -46,7 +54,7 @@ def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
             else [(_two(unseen.f1), f"F1 of the served model, {unseen.photos} photos of new people")]
         ),
         (walk.version, "served version"),
-        (f"{spent_s / 60:.1f} min", "for all stages"),
+        (f"{spent_s:.0f} s", "for all stages"),
     ]
 
 

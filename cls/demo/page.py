@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.demo.outcome import headline_numbers, products, unseen_score
+from cls.demo.outcome import headline_numbers, products, unseen_score, unseen_truth
 from cls.demo.steps import shown
 from cls.demo.unseen import PredictedPhoto, read_picsets, read_predictions
 from cls.demo.walk import Walk
@@ -81,11 +81,12 @@ def _photo_cards(walk: Walk) -> list[dict[str, Any]]:
     if walk.plan.source is None:
         picsets = read_picsets(tags)
         chosen = list({picsets[photo.name]: photo for photo in chosen}.values())
-    return [_card(walk, photo) for photo in chosen[:_MOST_PHOTOS]]
+    truth = unseen_truth(walk)
+    return [_card(walk, photo, None if truth is None else truth[photo.name]) for photo in chosen[:_MOST_PHOTOS]]
 
 
-def _card(walk: Walk, photo: PredictedPhoto) -> dict[str, Any]:
-    """A small copy, the people's boxes, the main person's labels and probabilities."""
+def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> dict[str, Any]:
+    """A small copy, the people's boxes, the main person's labels and probabilities, and the truth where it is known."""
     image_rgb = _open(walk, photo.name)
     height_px, width_px = image_rgb.shape[:2]
     scale = _THUMBNAIL_HEIGHT_PX / height_px
@@ -107,6 +108,8 @@ def _card(walk: Walk, photo: PredictedPhoto) -> dict[str, Any]:
             for index, box in enumerate(person["box_xyxy_px"] for person in photo.people)
         ],
         "labels": main["labels"],
+        "truth": None if true_labels is None else " and ".join(sorted(true_labels)) or f"none of {walk.plan.group}",
+        "is_right": true_labels == set(main["labels"]),
         "nothing": f"none of {walk.plan.group}",
         "bars": [
             {"label": label, "percent": round(100 * prob, 1), "text": f"{prob:.2f}"}

@@ -53,7 +53,7 @@ class Journal:
         content: dict[str, Any] = read_json(file) if file.exists() else {}
         if content and content.get("signature") != dict(signature):
             raise ClsError(
-                f"this folder holds a demonstration of other photos ({_words(content.get('signature', {}))})",
+                f"this folder holds another demonstration ({_words(content.get('signature', {}))})",
                 where=file.parent,
                 hint="remove it with `make clean-demo`, or give another one with DEMO=folder",
             )

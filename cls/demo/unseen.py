@@ -66,18 +66,20 @@ def read_picsets(tags: Path) -> dict[str, str]:
         return {row["file"]: row["picset"] for row in csv.DictReader(stream)}
 
 
-def score_predictions(predicted: list[PredictedPhoto], tags: Path, labels: tuple[str, ...]) -> Score:
-    """Compares the main person's labels with a sample's labels.
+def read_truth(tags: Path, labels: tuple[str, ...]) -> dict[str, set[str]]:
+    """File name -> the group's labels of a sample's tags.csv; it must hold no wrong ones."""
+    with tags.open(newline="", encoding="utf-8") as stream:
+        return {row["file"]: {tag for tag in row["tags"].split(";") if tag in labels} for row in csv.DictReader(stream)}
+
+
+def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]], labels: tuple[str, ...]) -> Score:
+    """Compares the main person's labels with the true ones.
 
     Args:
         predicted: photos with their predictions.
-        tags: the sample's tags.csv; it must hold no wrong labels.
+        truth: what `read_truth` read.
         labels: the group's labels.
     """
-    with tags.open(newline="", encoding="utf-8") as stream:
-        truth = {
-            row["file"]: {tag for tag in row["tags"].split(";") if tag in labels} for row in csv.DictReader(stream)
-        }
     said = {photo.name: set(photo.people[0]["labels"]) for photo in predicted}
     scores = []
     for label in labels:

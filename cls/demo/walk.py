@@ -64,7 +64,13 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     walker.run(Step("load", "Load the labelled group from the collector", _script("load_group", *group)))
     walker.run(_fetch_person_model(plan, ports), inputs=fingerprint([plan.segmenter]))
     model_path = _short(plan.person_model)
-    walker.run(Step("segment", "Cut the people out", _script("segment_builder", "--model_path", model_path)))
+    walker.run(
+        Step(
+            "segment",
+            "Cut the people out",
+            _script("segment_builder", "--model_path", model_path, *plan.segment_options),
+        )
+    )
     train = Step(
         "train",
         "Train the classifier",
@@ -100,8 +106,9 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
             "--out",
             _short(out),
         ),
+        products=(out / "predictions.jsonl", out / "contact_sheet.html"),
     )
-    walker.run(predict)
+    walker.run(predict, inputs=fingerprint([archive, plan.person_model]))
     by_file = Step(
         "predict-group",
         "Classify the group's own photos by the package's file",

@@ -43,11 +43,16 @@ def test_photos_of_ones_own_need_a_group_and_a_segmenter(tmp_path: Path) -> None
     assert not (tmp_path / "demo").exists()
 
 
+def test_a_group_the_photos_do_not_have_is_refused_at_once(tmp_path: Path) -> None:
+    assert_refused(demo(tmp_path / "demo", "--group", "shoes"), "no group 'shoes'", "top_color")
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_folder_of_another_demonstration_is_refused(tmp_path: Path) -> None:
     journal = tmp_path / "demo" / "journal.json"
     journal.parent.mkdir()
     journal.write_text(json.dumps({"signature": {"group": "hat"}, "steps": {}}))
-    assert_refused(demo(journal.parent), "other photos", "make clean-demo")
+    assert_refused(demo(journal.parent), "another demonstration", "make clean-demo")
 
 
 @pytest.mark.long
@@ -64,7 +69,7 @@ def test_sample_demo_makes_a_good_model_and_resumes(tmp_path: Path) -> None:
 
     again = demo(folder)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("done before, nothing to do") >= 7
+    assert again.stdout.count("done before, nothing to do") >= 8
     assert len(list(run.parent.glob("v__*"))) == 1
     assert "0.0.1 is published" in again.stdout
     versions = list((folder / "storage" / "model_repository" / "top_color").glob("*/meta.json"))

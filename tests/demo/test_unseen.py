@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cls.demo.unseen import read_predictions, score_predictions
+from cls.demo.unseen import read_predictions, read_truth, score_predictions
 
 LABELS = ("red top", "blue top")
 
@@ -34,7 +34,7 @@ def test_the_largest_person_speaks_for_a_photo(tmp_path: Path) -> None:
 
 def test_a_photo_without_people_counts_as_missed(tmp_path: Path) -> None:
     tags, predictions = write_case(tmp_path)
-    score = score_predictions(read_predictions(predictions), tags, LABELS)
+    score = score_predictions(read_predictions(predictions), read_truth(tags, LABELS), LABELS)
     # red top: said of a and c, true of a and d -> 2*1/(2+2); blue top: 1
     assert score.f1 == (0.5 + 1.0) / 2
     assert (score.right, score.photos) == (2, 4)
