@@ -23,13 +23,21 @@ def _megabytes(text: str) -> int:
 
 
 def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--root", type=Path, default=Path("storage"), metavar="DIR", help="where everything is kept")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; any but loopback needs CLS_MODEL_STORAGE_TOKEN"
+        "--root", type=Path, default=Path("storage"), metavar="DIR", help="where everything is kept (default: storage)"
     )
-    parser.add_argument("--port", type=_port, default=8300, help="port of the storage's HTTP interface (0: any)")
-    parser.add_argument("--ssh-port", type=_port, default=4000, help="port of SFTP and SCP (0: any)")
-    parser.add_argument("--infer-port", type=_port, default=8100, help="port of the embedded inference engine (0: any)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; any but loopback needs CLS_MODEL_STORAGE_TOKEN (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=8300, help="port of the storage's HTTP interface, 0 for any (default: 8300)"
+    )
+    parser.add_argument("--ssh-port", type=_port, default=4000, help="port of SFTP and SCP, 0 for any (default: 4000)")
+    parser.add_argument(
+        "--infer-port", type=_port, default=8100, help="port of the embedded engine, 0 for any (default: 8100)"
+    )
     parser.add_argument(
         "--triton",
         default="",
