@@ -104,7 +104,7 @@ def collect_samples(
         DatabaseError: the pictures database cannot be reached or used.
     """
     ledger = Ledger(pictures=len(dataset.rows))
-    with PicturesDatabase.open(bottle.database_url) as database:
+    with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records([row.path for row in dataset.rows])
     samples: list[Sample] = []
     for row in dataset.rows:

@@ -16,7 +16,16 @@ from stamina.instrumentation import set_on_retry_hooks
 
 from cls.errors import DatabaseError
 from cls.pictures import queries
-from cls.pictures.engine import WRITES, expected_failures, make_engine, make_sqlite_folder, parse_url, shown
+from cls.pictures.engine import (
+    WRITES,
+    expected_failures,
+    is_absent,
+    make_empty_engine,
+    make_engine,
+    make_sqlite_folder,
+    parse_url,
+    shown,
+)
 from cls.pictures.merging import merge_rows
 from cls.pictures.patience import ATTEMPTS, TIMEOUT_S, WAIT_INITIAL_S, Patience
 from cls.pictures.records import PictureRecord, Status
@@ -48,7 +57,8 @@ class Rejection:
 
 
 class PicturesDatabase:
-    """The table `pictures` of spec section 4, on PostgreSQL 14+ or in an SQLite file; made by `open`.
+    """The table `pictures` of spec section 4, on PostgreSQL 14+ or in an SQLite file; made by `open`, and by
+    `open_for_reading` where nothing will be written.
 
     Which row counts where a path stands several times: see `cls.pictures.merging`.
 
@@ -56,8 +66,9 @@ class PicturesDatabase:
         problems: what could not be read so far, one line a row; rows are never rewritten for it.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, is_read_only: bool = False) -> None:
         self._engine = engine
+        self._is_read_only = is_read_only
         self.problems: list[str] = []
         self._problem_set: set[str] = set()
 
@@ -81,6 +92,24 @@ class PicturesDatabase:
             engine.dispose()
             raise
         return cls(engine)
+
+    @classmethod
+    def open_for_reading(cls, url: str) -> PicturesDatabase:
+        """Opens the database at a URL to read it; an SQLite file that does not exist is read as empty and not made.
+
+        A command that is refused because nothing was segmented yet leaves the bottle as it was.
+
+        Args:
+            url: as of `open`; a database that exists is opened as `open` does.
+
+        Raises:
+            DatabaseError: the URL is none, or the database cannot be reached or used. Writing raises it too.
+        """
+        if is_absent(parse_url(url)):
+            return cls(make_empty_engine(), is_read_only=True)
+        database = cls.open(url)
+        database._is_read_only = True
+        return database
 
     def close(self) -> None:
         """Closes the connections."""
@@ -215,6 +244,8 @@ class PicturesDatabase:
         return self._run(work, is_writing=False)
 
     def _write(self, work: Callable[[Connection], Result]) -> Result:
+        if self._is_read_only:
+            raise DatabaseError("the pictures database was opened for reading", where=shown(self._engine.url))
         return self._run(work, is_writing=True)
 
     def _run(self, work: Callable[[Connection], Result], *, is_writing: bool) -> Result:

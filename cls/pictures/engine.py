@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 
 from cls.errors import DatabaseError
+from cls.pictures.tables import PictureRow
 
 _BUSY_TIMEOUT_S = 30.0
 # libpq's own patience with a server that is gone is hours; an option in the URL goes before these.
@@ -91,6 +92,26 @@ def _begin_sqlite(connection: Connection) -> None:
     # write lock at its start waits for its turn.
     is_writing = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def make_empty_engine() -> Engine:
+    """An SQLite database in memory with an empty table: what a file that does not exist holds."""
+    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+    PictureRow.metadata.create_all(engine)
+    return engine
+
+
+def is_absent(url: URL) -> bool:
+    """Whether the URL names an SQLite file that does not exist; a path that cannot be looked at is not absent."""
+    if url.get_backend_name() != "sqlite" or url.database is None:
+        return False
+    try:
+        Path(str(url.database)).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False  # opening it says what is wrong
+    return False
 
 
 def make_sqlite_folder(url: URL) -> None:

@@ -77,7 +77,7 @@ def plan_masks(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, lef
     Raises:
         DatabaseError: the pictures database cannot be used.
     """
-    with PicturesDatabase.open(bottle.database_url) as database:
+    with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records(row.path for row in dataset.rows)
     stems = Counter(Path(row.path).stem.lower() for row in dataset.rows)
     masks: list[Mask] = []

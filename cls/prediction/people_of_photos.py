@@ -99,7 +99,7 @@ def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Pers
         return {}
     from cls.pictures.database import PicturesDatabase
 
-    with PicturesDatabase.open(bottle.database_url) as database:
+    with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records(pooled)
     return {pooled[name]: record.people for name, record in records.items() if record.people is not None}
 
