@@ -15,6 +15,7 @@ from cls.errors import UsageError, YoloError
 from cls.files import atomic_path
 from cls.machine import cores, keep_memory
 from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
+from cls.yolo.portable import make_portable
 from cls.yolo.yolo_files import ExistingDataset, read_data_file
 
 _LOGGER = logging.getLogger("cls.yolo")
@@ -84,7 +85,7 @@ class TrainedModel:
     """A finished training.
 
     Attributes:
-        best: the checkpoint of the best epoch, half precision, without the optimizer.
+        best: the checkpoint of the best epoch, half precision, without the optimizer and without the machine's paths.
         folder: the run's folder with curves and pictures.
         metrics: on the validation part: mask precision, recall, mAP50, mAP50-95.
     """
@@ -217,6 +218,10 @@ def _result(model: Any) -> TrainedModel:
     best = Path(trainer.best)
     if not best.is_file():
         raise YoloError("the training wrote no checkpoint", where=trainer.save_dir)
+    for checkpoint in (best, Path(trainer.last)):
+        if checkpoint.is_file():
+            make_portable(checkpoint)
+    # Only now: a run killed before is gone on with, and what it hands out is made portable then.
     (best.parent.parent / _RESUME).unlink(missing_ok=True)
     metrics = {
         key.removeprefix("metrics/").removesuffix("(M)"): float(value)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cls.errors import ParityError, YoloError
+from cls.people.photos import read_photo
+from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
+from cls.yolo.portable import make_portable
 from cls.yolo.training import YoloTraining, find_unfinished, train_model
+from tests.segmentation.samples import sample_photos
 from tests.yolo.test_dataset import make, source_of
 
 SCRIPTS = REPOSITORY / "cls" / "instance_segmentation"
 MODEL = str(REPOSITORY / "cls" / "yolo" / "models" / "person-small-seg.yaml")
+KEPT = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +70,78 @@ def test_trained_killed_resumed_and_exported(dataset: Path, tmp_path: Path) -> N
     best = project / "train" / "weights" / "best.pt"
     assert f"best model: {best}" in done.stdout
     assert best.stat().st_size < 3_000_000
+    for checkpoint in (best, best.with_name("last.pt")):
+        assert_names_no_folder(checkpoint, [tmp_path, dataset, REPOSITORY])
     assert [path.name for path in project.iterdir()] == ["train"]
     assert find_unfinished(training) is None
     segmenter = load_segmenter(best, people_classes={"girl": "female", "man": "male"})
     assert (segmenter.model_version, segmenter.classes) == ("best", ("female", "male"))
     check_export(best, dataset, tmp_path / "exported")
+
+
+def assert_names_no_folder(checkpoint: Path, folders: list[Path]) -> None:
+    content = b"".join(member for _, member in members_of(checkpoint))
+    assert [str(folder) for folder in folders if os.fsencode(folder) in content] == []
+    assert re.findall(rb"(?<![\w:/.])/(?:home|root|tmp|work|mnt|usr|Users)/[\w./-]+", content) == []
+
+
+def members_of(checkpoint: Path) -> list[tuple[str, bytes]]:
+    """The pickled parts of a checkpoint; weights are numbers, in which any sign may turn up."""
+    with zipfile.ZipFile(checkpoint) as file:
+        return [(name, file.read(name)) for name in file.namelist() if name.endswith(".pkl")]
+
+
+def test_the_kept_model_names_no_folder() -> None:
+    assert_names_no_folder(KEPT, [REPOSITORY])
+    assert KEPT.stat().st_size < 3_000_000
+
+
+def test_portable_and_the_same_predictions(tmp_path: Path) -> None:
+    photos = [read_photo(path) for path in sorted((sample_photos(tmp_path / "sample", 3) / "images").iterdir())]
+    checkpoint = tmp_path / "best.pt"
+    checkpoint.write_bytes(KEPT.read_bytes())
+    with_paths(checkpoint, tmp_path)
+    assert os.fsencode(tmp_path) in members_of(checkpoint)[0][1]
+    before = outlines(checkpoint, photos)
+    make_portable(checkpoint)
+    assert_names_no_folder(checkpoint, [tmp_path, REPOSITORY])
+    assert any(before)
+    assert outlines(checkpoint, photos) == before
+    once = checkpoint.read_bytes()
+    make_portable(checkpoint)
+    assert checkpoint.read_bytes() == once
+
+    with quiet_ultralytics(), no_foreign_output():
+        from ultralytics.models import YOLO
+
+        model = YOLO(str(checkpoint))
+        assert (model.task, model.names, model.overrides["imgsz"]) == ("segment", {0: "girl", 1: "man"}, 256)
+        assert model.ckpt["train_args"]["data"] == "data.yaml"
+
+    checkpoint.write_bytes(b"PK no checkpoint")
+    with pytest.raises(YoloError, match="cannot be read as a checkpoint"):
+        make_portable(checkpoint)
+
+
+def outlines(checkpoint: Path, photos: list[NDArray[np.uint8]]) -> list[list[object]]:
+    found = load_segmenter(checkpoint, people_classes={}, confidence=0.1).predict(photos)
+    return [[(p.cls, p.conf, p.box_xyxy_px, [xy.tolist() for xy in p.polygons_xy_rel]) for p in ps] for ps in found]
+
+
+def with_paths(checkpoint: Path, folder: Path) -> None:
+    """Writes into a checkpoint what ultralytics leaves there."""
+    import torch
+
+    with quiet_ultralytics():
+        content = torch.load(checkpoint, weights_only=False)
+        run = str(folder / "runs" / "train")
+        paths = {"data": str(folder / "data.yaml"), "model": str(folder / "a.pt"), "project": run, "save_dir": run}
+        content["train_args"] |= paths
+        content["git"] = {"root": str(REPOSITORY), "branch": "main"}
+        content["model"].args |= paths
+        content["model"].yaml["yaml_file"] = MODEL
+        content["model"].pt_path = str(checkpoint)
+        torch.save(content, checkpoint)
 
 
 def check_export(best: Path, dataset: Path, folder: Path) -> None:
@@ -90,7 +166,7 @@ def test_an_export_that_disagrees_is_not_written(
     from cls.yolo import exporting
 
     checkpoint = tmp_path / "best.pt"
-    checkpoint.write_bytes((REPOSITORY / "cls" / "sample" / "person_model" / "best.pt").read_bytes())
+    checkpoint.write_bytes(KEPT.read_bytes())
     pictures = sorted((dataset / "images" / "train").iterdir())
     monkeypatch.setattr(exporting, "_MIN_MASK_IOU", 1.1)  # no two models agree that well
     with pytest.raises(ParityError, match="disagrees with the checkpoint"):
