@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import stamina
-from sqlalchemy import Connection, Engine
+from sqlalchemy import URL, Connection, Engine
 from stamina.instrumentation import set_on_retry_hooks
 
 from cls.errors import DatabaseError
@@ -57,10 +57,10 @@ class Rejection:
 
 
 class PicturesDatabase:
-    """The table `pictures` of spec section 4, on PostgreSQL 14+ or in an SQLite file; made by `open`, and by
-    `open_for_reading` where nothing will be written.
+    """The table `pictures` of spec section 4, on PostgreSQL 14+ or in an SQLite file.
 
-    Which row counts where a path stands several times: see `cls.pictures.merging`.
+    Made by `open`, and by `open_for_reading` where nothing will be written. Which row counts where a path stands
+    several times: see `cls.pictures.merging`.
 
     Attributes:
         problems: what could not be read so far, one line a row; rows are never rewritten for it.
@@ -82,16 +82,7 @@ class PicturesDatabase:
         Raises:
             DatabaseError: the URL is none, or the database cannot be reached or used.
         """
-        set_on_retry_hooks([])  # stamina's own log lines; ours say which service it is
-        parsed = parse_url(url)
-        make_sqlite_folder(parsed)
-        engine = make_engine(parsed)
-        try:
-            ensure_schema(engine)
-        except BaseException:
-            engine.dispose()
-            raise
-        return cls(engine)
+        return cls(_ready_engine(parse_url(url)))
 
     @classmethod
     def open_for_reading(cls, url: str) -> PicturesDatabase:
@@ -105,11 +96,9 @@ class PicturesDatabase:
         Raises:
             DatabaseError: the URL is none, or the database cannot be reached or used. Writing raises it too.
         """
-        if is_absent(parse_url(url)):
-            return cls(make_empty_engine(), is_read_only=True)
-        database = cls.open(url)
-        database._is_read_only = True
-        return database
+        parsed = parse_url(url)
+        engine = make_empty_engine() if is_absent(parsed) else _ready_engine(parsed)
+        return cls(engine, is_read_only=True)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -263,3 +252,16 @@ class PicturesDatabase:
     def _transaction(self, *, is_writing: bool) -> Iterator[Connection]:
         with self._engine.connect().execution_options(**{WRITES: is_writing}) as connection, connection.begin():
             yield connection
+
+
+def _ready_engine(url: URL) -> Engine:
+    """An engine to a database whose table is there and up to date."""
+    set_on_retry_hooks([])  # stamina's own log lines; ours say which service it is
+    make_sqlite_folder(url)
+    engine = make_engine(url)
+    try:
+        ensure_schema(engine)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
