@@ -43,28 +43,30 @@ _STYLE: dict[Any, Any] = {
 
 
 def curves_svg(history: Sequence[dict[str, float]], base_rate: float | None) -> str:
-    """Loss, and what validation says, epoch by epoch.
+    """Loss, and what validation says, epoch by epoch; a single epoch is a dot.
 
     Args:
         history: one entry an epoch, as in metrics.json.
         base_rate: the mean average precision of guessing, drawn as a line.
     """
     with mpl.rc_context(_STYLE):
-        has_validation = any("valid_map" in epoch for epoch in history)
-        figure, axes = _figure(2 if has_validation else 1, width=9.6 if has_validation else 4.8, height=2.9)
+        # Validation in which nobody has a label gives a loss and no scores.
+        has_scores = any("valid_map" in epoch or "valid_auroc" in epoch for epoch in history)
+        figure, axes = _figure(2 if has_scores else 1, width=9.6 if has_scores else 4.8, height=2.9)
         epochs = [epoch["epoch"] + 1 for epoch in history]
         loss = axes[0]
         loss.plot(epochs, [epoch["train_loss"] for epoch in history], color=_BLUE, marker="o", ms=3, label="training")
-        if has_validation:
+        if any("valid_loss" in epoch for epoch in history):
             valid = [epoch.get("valid_loss", np.nan) for epoch in history]
             loss.plot(epochs, valid, color=_ORANGE, marker="o", ms=3, label="validation")
         loss.set(title="Loss", xlabel="epoch")
         loss.set_ylim(bottom=0)
         loss.legend()
-        if has_validation:
+        if has_scores:
             _plot_scores(axes[1], epochs, history, base_rate)
         for axis in axes:
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.set_xlim(min(epochs, default=1) - 0.5, max(epochs, default=1) + 0.5)
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         return _svg(figure)
 
 
@@ -79,7 +81,7 @@ def _plot_scores(axis: Axes, epochs: Sequence[float], history: Sequence[dict[str
 
 def precision_recall_svg(
     probs: NDArray[np.float64], labels: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float]
-) -> str:
+) -> str | None:
     """Precision over recall for every label, a dot where its threshold is.
 
     Args:
@@ -87,7 +89,12 @@ def precision_recall_svg(
         labels: (samples, labels): 1, 0 or NaN.
         names: label names.
         thresholds: one a label.
+
+    Returns:
+        None where nobody has any label: there is nothing to draw.
     """
+    if not (labels > 0.5).any():
+        return None
     with mpl.rc_context(_STYLE):
         figure, (axis,) = _figure(1, width=5.6, height=4.0)
         for index, name in enumerate(names):

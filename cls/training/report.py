@@ -94,12 +94,14 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
     if metrics is not None:
         relative = evaluation.probs / np.asarray(evaluation.thresholds)
         worst, best = _people(matter)
+        precision_recall = precision_recall_svg(
+            evaluation.probs, evaluation.labels, matter.names, evaluation.thresholds
+        )
         # Our own SVG, in which matplotlib has drawn every text as a path or escaped it.
         values |= {
             "rows": _rows(matter),
-            "precision_recall": Markup(  # noqa: S704
-                precision_recall_svg(evaluation.probs, evaluation.labels, matter.names, evaluation.thresholds)
-            ),
+            "precision_recall": None if precision_recall is None else Markup(precision_recall),  # noqa: S704
+            "unseen": [name for name in matter.names if not metrics.labels[name].positives],
             "confusions": Markup(confusion_svg(relative, evaluation.labels, matter.names)),  # noqa: S704
             "worst": worst,
             "best": best,
