@@ -6,7 +6,7 @@ from typing import Any
 
 
 def summary_of(metrics: dict[str, Any]) -> str:
-    """A table of labels and one line of means.
+    """A table of labels and one line of means; positives and thresholds have none.
 
     Args:
         metrics: what metrics.json says.
@@ -25,7 +25,7 @@ def summary_of(metrics: dict[str, Any]) -> str:
         )
     macro = validation["macro"]
     lines.append(
-        f"{'mean':{width}}  {validation['samples']:9d}  {_number(macro['base_rate'], 9)}  {_number(macro['ap'], 5)}"
+        f"{'mean':{width}}  {'':9}  {_number(macro['base_rate'], 9)}  {_number(macro['ap'], 5)}"
         f"  {_number(macro['auroc'], 5)}  {'':9}  {_number(macro['precision'], 9)}"
         f"  {_number(macro['recall'], 6)}  {_number(macro['f1'], 5)}"
     )
