@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import sys
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,7 +193,7 @@ def _read_state(file: Path) -> dict[str, Tensor]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are none of its own
         raise TrainingError(
-            f"is not a file of weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            f"is not a file of weights: {_why_unreadable(file, error)}",
             where=file,
             hint="expected a state_dict (.pth, .pt), a .safetensors file or a run's checkpoint",
         ) from error
@@ -202,6 +204,21 @@ def _read_state(file: Path) -> dict[str, Tensor]:
     if all(str(name).startswith(prefix) for name in state):
         return {str(name)[len(prefix) :]: value for name, value in state.items()}
     return {str(name): value for name, value in state.items()}
+
+
+def _why_unreadable(file: Path, error: Exception) -> str:
+    """What a file is not, in words; torch's own messages name the bytes its reader stumbled over."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"it cannot be read ({error.strerror})"
+    if file.stat().st_size == 0:
+        return "it is empty"
+    if file.suffix == ".safetensors":
+        return "it is no whole .safetensors file"
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        return "it holds a whole pickled object, not tensors alone, and nothing but tensors is loaded"
+    if zipfile.is_zipfile(file):
+        return "it is a zip archive without tensors that `torch.save` wrote"
+    return "it was not written by `torch.save`, or is damaged"
 
 
 def _as_timm_state(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -52,6 +52,30 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
         find_weights(str(tmp_path / "missing.pth"), ARCH)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("x.pt", b"i am no weights\n", "it was not written by `torch.save`, or is damaged"),
+        ("x.pt", b"", "it is empty"),
+        ("x.pt", b"PK\x05\x06" + bytes(18), "it is a zip archive without tensors that `torch.save` wrote"),
+        ("x.safetensors", b"i am no weights", "it is no whole .safetensors file"),
+    ],
+)
+def test_a_file_that_is_none_is_described_in_words(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(TrainingError) as caught:
+        load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
+    assert caught.value.what == f"is not a file of weights: {said}"
+
+
+def test_a_whole_pickled_network_is_not_loaded(tmp_path: Path) -> None:
+    file = tmp_path / "whole.pt"
+    torch.save(torch.nn.Linear(1, 1), file)
+    with pytest.raises(TrainingError, match="it holds a whole pickled object, not tensors alone"):
+        load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
+
+
 def test_offline_auto_says_at_once_that_weights_are_random() -> None:
     started_s = time.monotonic()
     source = find_weights("auto", ARCH)
