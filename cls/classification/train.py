@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
@@ -49,19 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Trains and prints the run folder and its measures."""
     from cls.bottle.layout import Bottle
+    from cls.machine import wait_passively
     from cls.settings import load_settings
-    from cls.training.config import TrainConfig, parse_size
+    from cls.training.config import config_of_options
 
     settings = load_settings(options.cfg)
-    height_px, width_px = parse_size(options.size)
-    config = TrainConfig(
+    wait_passively()
+    config = config_of_options(
         group=options.cat,
         epochs=options.epochs,
         batch=options.batch,
         mode=options.mode,
         arch=options.arch,
-        height_px=height_px,
-        width_px=width_px,
+        size=options.size,
         lr=options.lr,
         decay=options.decay,
         loss=options.loss,
@@ -72,9 +71,6 @@ def run(options: argparse.Namespace) -> None:
         seed=options.seed,
         workers=options.workers,
     )
-    # Read when torch loads OpenMP: threads that wait sleep instead of spinning. Beside any other busy process spinning
-    # made a step three times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cls.training.train import train
 
     finished = train(Bottle(settings), config, convert=convert, resume=options.resume)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from cls.errors import UsageError
+from cls.errors import TrainingError, UsageError
 
 MODES = ("train", "all")
 PEOPLE = ("largest", "single", "all")
 LOSSES = ("bce", "weighted")
 _LARGEST_SIDE_PX = 2048
+_HELP = "see `cls train --help`"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
         if problems:
-            raise UsageError("; ".join(problems), hint="see `cls train --help`")
+            raise UsageError("; ".join(problems), hint=_HELP)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -97,6 +99,47 @@ class TrainConfig:
         """Reads what `to_dict` wrote; keys of other versions are left out."""
         known = {field.name for field in fields(cls)}
         return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def config_of_options(*, size: str, **values: Any) -> TrainConfig:
+    """The settings as typed; what is wrong with the size, the backbone and all other options is said at once.
+
+    Args:
+        size: `HEIGHTxWIDTH` in pixels.
+        values: the other fields of `TrainConfig`.
+
+    Raises:
+        UsageError: options hold values they cannot take; lists them all.
+    """
+    problems: list[str] = []
+    height_px, width_px = TrainConfig.height_px, TrainConfig.width_px
+    try:
+        height_px, width_px = parse_size(size)
+    except UsageError as error:
+        problems.append(error.what)
+    problems += _outside_problems(values)
+    try:
+        config = TrainConfig(height_px=height_px, width_px=width_px, **values)
+    except UsageError as error:
+        raise UsageError("; ".join([error.what, *problems]), hint=error.hint) from None
+    if problems:
+        raise UsageError("; ".join(problems), hint=_HELP)
+    return config
+
+
+def _outside_problems(values: dict[str, Any]) -> list[str]:
+    """What only timm and the disk can say: whether there is such a backbone, and such a file."""
+    from cls.training.architectures import timm_name
+
+    problems = []
+    try:
+        timm_name(values.get("arch", TrainConfig.arch))
+    except TrainingError as error:
+        problems.append(f"--arch: {error.what} ({error.hint})")
+    weights = values.get("weights", TrainConfig.weights)
+    if weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
+        problems.append(f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)")
+    return problems
 
 
 def parse_size(text: str) -> tuple[int, int]:

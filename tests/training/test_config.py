@@ -4,7 +4,7 @@ import pytest
 
 from cls.errors import TrainingError, UsageError
 from cls.training.architectures import SHORT_NAMES, timm_name
-from cls.training.config import TrainConfig, parse_size
+from cls.training.config import TrainConfig, config_of_options, parse_size
 
 
 def test_all_problems_are_listed_at_once() -> None:
@@ -13,6 +13,26 @@ def test_all_problems_are_listed_at_once() -> None:
     line = caught.value.line()
     for part in ("--cat", "--epochs", "--batch", "--mode", "--lr", "--valid", "--people", "--size"):
         assert part in line
+
+
+def test_the_size_the_backbone_and_the_weights_are_among_them() -> None:
+    with pytest.raises(UsageError) as caught:
+        config_of_options(group="hat", epochs=0, batch=-1, size="foo", arch="nope", weights="gone.pth")
+    line = caught.value.line()
+    for part in (
+        "--epochs: expected a whole number from 1, found 0",
+        "--batch: expected a whole number from 1, found -1",
+        "--size: expected HEIGHTxWIDTH such as 256x192, found 'foo'",
+        "--arch: there is no architecture 'nope'",
+        "--weights: gone.pth: there is no such weights file",
+        "see `cls train --help`",
+    ):
+        assert line.count(part) == 1, line
+
+
+def test_options_as_typed() -> None:
+    config = config_of_options(group="hat", size="64x48", arch="mnv3", weights="none")
+    assert config == TrainConfig(group="hat", height_px=64, width_px=48, arch="mnv3", weights="none")
 
 
 def test_the_folder_says_mode_backbone_batch_and_decay() -> None:
