@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> None:
     wait_passively()
     bottle = Bottle(settings)
 
+    from cls.bottle.segmentation_models import remember_model
     from cls.pictures.database import PicturesDatabase
     from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
     from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     names = list_pictures(bottle.pictures)
 
     def load() -> PersonSegmenter:
-        return load_segmenter(
+        segmenter = load_segmenter(
             options.model_path,
             people_classes=settings.people_classes,
             confidence=options.confidence,
@@ -59,6 +60,9 @@ def run(options: argparse.Namespace) -> None:
             classes=options.classes,
             only_mapped=options.only_mapped,
         )
+        # Before the first mask is written: the database names only the version, and packages name the file.
+        remember_model(bottle.segments, segmenter.model_version, options.model_path)
+        return segmenter
 
     with PicturesDatabase.open(bottle.database_url) as database:
         report = build_segments(bottle.pictures, names, database, load, options.model_path.stem, config)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cls
+from cls.bottle.segmentation_models import digests_of_models
 from cls.files import sha256_of_file
 from cls.package.meta import INPUT_NAME, OUTPUT_NAME, ModelMeta, parse_meta
 from cls.people.preprocess import Preprocessing
@@ -25,14 +26,15 @@ _SAID_ELSEWHERE = {
 _OF_THE_RUN = {"history", "seconds", "waiting_share"}
 
 
-def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
+def meta_of_run(run: Run, models: Mapping[str, Path], segments: Path) -> ModelMeta:
     """What a package says of itself, still without parity reports.
 
-    Nothing in it depends on when or where the export runs: the same run gives the same text.
+    Nothing in it depends on when or where the export runs: the same run of the same bottle gives the same text.
 
     Args:
         run: a finished run.
         models: file name in the package -> the file, for its digest.
+        segments: the bottle's segments folder, which knows the files of the segmentation models.
     """
     left_out = _SAID_ELSEWHERE | _OF_THE_RUN
     size = (run.preprocessing.height_px, run.preprocessing.width_px)
@@ -54,6 +56,7 @@ def meta_of_run(run: Run, models: Mapping[str, Path]) -> ModelMeta:
                 "split": run.split_sha256,
                 "weights": run.weights_sha256,
                 "files": {name: sha256_of_file(path) for name, path in sorted(models.items())},
+                "segmentation_models": digests_of_models(segments, run.segmentation_models),
             },
             "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args)},
             "code_version": cls.__version__,

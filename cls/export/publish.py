@@ -99,7 +99,8 @@ def export_run(
     samples = _samples(bottle, run)
     with _locked(folder, run.group), atomic_folder(folder) as staged:
         _convert(run, made, staged)
-        meta = meta_of_run(run, {FILES[name].model: staged / FILES[name].model for name in made})
+        models = {FILES[name].model: staged / FILES[name].model for name in made}
+        meta = meta_of_run(run, models, bottle.segments)
         reports = _proven(bottle, run, meta, made, staged, samples, folder.parent / REPORT_NAME)
         meta = meta.model_copy(update={"parity": {name: report.to_meta() for name, report in reports.items()}})
         for name in made:

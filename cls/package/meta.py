@@ -93,6 +93,10 @@ class DigestsMeta(_Meta):
     split: Sha256
     weights: Sha256
     files: dict[str, Sha256] = Field(default_factory=dict, description="the model files beside meta.json")
+    segmentation_models: dict[str, tuple[Sha256, ...]] = Field(
+        default_factory=dict,
+        description="by version: the files that cut people out; none where the masks came from elsewhere",
+    )
 
 
 class TrainingMeta(_Meta):

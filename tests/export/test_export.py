@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cls.bottle.segmentation_models import remember_model
 from cls.classification.export import COMMAND
 from cls.command import execute
+from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.meta import read_meta
 from tests.bottles import GROUP, make_tiny_bottle
@@ -27,8 +29,23 @@ def test_the_package_says_all_of_spec_section_7(exported: ExportedBottle) -> Non
     assert set(meta.digests.files) == {"model.onnx"}
     assert meta.parity["onnx"].label_flips_beyond_limit == 0
     assert meta.person.segmentation_models == ("tiny_person",)
+    assert meta.digests.segmentation_models == {"tiny_person": ()}  # the bottle's masks were made elsewhere
     assert meta.metrics == {"valid": {"f1": 0.5}}
     assert meta.model_version is None
+
+
+def test_the_files_of_the_segmentation_model_are_named(copied: ExportedBottle, tmp_path: Path) -> None:
+    files = [tmp_path / "tiny_person.pt", tmp_path / "tiny_person.onnx"]
+    for file in files:
+        file.write_text(file.name)
+        remember_model(copied.bottle.segments, "tiny_person", file)
+    remember_model(copied.bottle.segments, "other", files[0])
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 0
+    written = json.loads((copied.package / "meta.json").read_text())
+    digests = sorted(sha256_of_file(file) for file in files)
+    assert written["digests"]["segmentation_models"] == {"tiny_person": digests}
+    with open_package(copied.package / "model_onnx.zip") as package:
+        assert package.meta().digests.segmentation_models == {"tiny_person": tuple(digests)}
 
 
 def test_the_zip_is_complete_and_consistent(exported: ExportedBottle) -> None:

@@ -95,3 +95,16 @@ def test_texts_that_are_no_meta(text: bytes) -> None:
 def test_missing_file_says_what_next(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"meta\.json: cannot be read.*cls export"):
         read_meta(tmp_path / "meta.json")
+
+
+def test_digests_of_segmentation_models(tmp_path: Path) -> None:
+    content = meta_dict()
+    assert parse_meta(content).digests.segmentation_models == {"best": ("d" * 64,)}
+    del content["digests"]["segmentation_models"]  # of a package made before they were kept
+    older = parse_meta(content)
+    assert older.digests.segmentation_models == {}
+    write_meta(tmp_path / "meta.json", older)
+    assert json.loads((tmp_path / "meta.json").read_text())["digests"]["segmentation_models"] == {}
+    content["digests"]["segmentation_models"] = {"best": ["no digest"]}
+    with pytest.raises(PackageError, match=r"segmentation_models\.best\[0\]"):
+        parse_meta(content)
