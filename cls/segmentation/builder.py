@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cls.errors import BottleError, UsageError
-from cls.files import write_json_atomic
+from cls.errors import BottleError, FileError, UsageError
+from cls.files import read_json, write_json_atomic
 from cls.people.person import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.progress import Ticker, progress
@@ -213,7 +213,21 @@ def _kept_statuses(database: PicturesDatabase, records: Sequence[PictureRecord])
 
 
 def write_report(folder: Path, report: BuildReport) -> Path:
-    """Writes `report.json` into the bottle's segments folder and returns its path."""
+    """Writes `report.json` into the bottle's segments folder and returns its path.
+
+    A run that segmented nothing keeps the counts of the last one; only the list of broken files is its own.
+    """
     path = folder / "report.json"
-    write_json_atomic(path, report.to_dict())
+    content = report.to_dict()
+    if not report.photos:
+        content = {**content, **_last_report(path), "broken": content["broken"]}
+    write_json_atomic(path, content)
     return path
+
+
+def _last_report(path: Path) -> dict[str, Any]:
+    try:
+        last = read_json(path)
+    except FileError:
+        return {}  # missing or unreadable: nothing to keep
+    return last if isinstance(last, dict) else {}

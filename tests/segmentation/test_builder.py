@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cls.bottle.segmentation_models import digests_of_models
 from cls.errors import BottleError, UsageError
+from cls.files import sha256_of_file
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
-from cls.segmentation.builder import BuildConfig, BuildReport, build_segments, list_pictures
+from cls.segmentation.builder import BuildConfig, BuildReport, build_segments, list_pictures, write_report
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 from tests.segmentation.samples import PEOPLE, run_builder
 
@@ -113,11 +115,13 @@ def test_the_script(pictures: Path, configuration: Callable[..., Path], onnx_mod
     report = json.loads((pictures.parent / "segments" / "report.json").read_text())
     assert report["photos"] == 24
     assert set(report["broken"]) == {"a_broken.jpeg", "z_empty.jpeg"}
+    assert digests_of_models(pictures.parent / "segments", ["best"]) == {"best": [sha256_of_file(onnx_model)]}
     database = f"sqlite:///{pictures.parent / 'pictures.sqlite'}"
     assert {record.status for record in rows(database).values()} == {"approved"}
 
     again = run_builder(cfg, onnx_model)
     assert again.returncode == 0
+    assert json.loads((pictures.parent / "segments" / "report.json").read_text()) == report
     assert "DB already has 24 images, that will be skipped during segmentation" in again.stderr
     assert "24 photos skipped" in again.stdout
 
@@ -131,6 +135,21 @@ def test_no_pictures(tmp_path: Path, configuration: Callable[..., Path], onnx_mo
     (tmp_path / "pictures").mkdir()
     with pytest.raises(BottleError):
         list_pictures(tmp_path / "pictures")
+
+
+def test_a_run_that_segmented_nothing_keeps_the_last_counts(tmp_path: Path) -> None:
+    def after(report: BuildReport) -> dict[str, object]:
+        content = json.loads(write_report(tmp_path, report).read_text())
+        return {key: content[key] for key in ("photos", "skipped", "broken")}
+
+    assert after(BuildReport("best", skipped=3)) == {"photos": 0, "skipped": 3, "broken": {}}
+    assert after(BuildReport("best", photos=24, broken={"a": "no"})) == {
+        "photos": 24, "skipped": 0, "broken": {"a": "no"},
+    }  # fmt: skip
+    assert after(BuildReport("best", skipped=24)) == {"photos": 24, "skipped": 0, "broken": {}}
+    assert after(BuildReport("best", photos=1, skipped=24)) == {"photos": 1, "skipped": 24, "broken": {}}
+    (tmp_path / "report.json").write_text("{")
+    assert after(BuildReport("best", skipped=25)) == {"photos": 0, "skipped": 25, "broken": {}}
 
 
 def test_settings_that_cannot_be_used() -> None:

@@ -115,7 +115,8 @@ def test_portable_and_the_same_predictions(tmp_path: Path) -> None:
         from ultralytics.models import YOLO
 
         model = YOLO(str(checkpoint))
-        assert (model.task, model.names, model.overrides["imgsz"]) == ("segment", {0: "girl", 1: "man"}, 256)
+        assert (model.task, model.names) == ("segment", {0: "girl", 1: "man"})
+        assert str(model.overrides["imgsz"]) == "256"
         assert model.ckpt["train_args"]["data"] == "data.yaml"
 
     checkpoint.write_bytes(b"PK no checkpoint")
