@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains and prints the run folder and its measures."""
+    """Trains and prints the run folder, its measures and what comes next."""
+    import shlex
+
     from cls.bottle.layout import Bottle
     from cls.machine import wait_passively
     from cls.settings import load_settings
@@ -76,6 +78,7 @@ def run(options: argparse.Namespace) -> None:
     finished = train(Bottle(settings), config, convert=convert, resume=options.resume)
     print(f"run {finished.folder}")
     print(finished.summary())
+    print(f"next: python cls/classification/export.py --group {shlex.quote(config.group)}")
 
 
 def convert(network: nn.Module, preprocessing: Preprocessing, labels: tuple[str, ...], folder: Path) -> None:

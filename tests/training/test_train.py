@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import sqlite3
 from pathlib import Path
 
@@ -122,7 +123,9 @@ def test_the_script_writes_torchscript_and_onnx(tmp_path: Path, capsys: pytest.C
     assert train_script(bottle, "--cat", GROUP) == 0
     run = newest_run(bottle, GROUP)
     assert run.name == "v__0_train_mnv3_4_0.001"
-    assert run.name in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert run.name in printed
+    assert printed.splitlines()[-1] == f"next: python cls/classification/export.py --group {GROUP}"
     images = torch.zeros(2, 3, 64, 48)
     with torch.inference_mode():
         expected = run.load_network()(images)
@@ -133,6 +136,13 @@ def test_the_script_writes_torchscript_and_onnx(tmp_path: Path, capsys: pytest.C
     session = onnxruntime.InferenceSession(run.folder / "onnx" / "model.onnx")
     (logits,) = session.run(["logits"], {"images": images.numpy()})
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    group = "it's a $HOME group"
+    assert train_script(make_tiny_bottle(tmp_path, group=group), "--cat", group) == 0
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1])
+    assert words == ["next:", "python", "cls/classification/export.py", "--group", group]
 
 
 def test_mode_all_trains_on_everything(tmp_path: Path) -> None:
