@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import BottleError, FileError
-from cls.files import read_json, write_json_atomic
+from cls.files import read_json, safe_name, text_of_safe_name, write_json_atomic
 
 _PATH_COLUMN = "path"
 
@@ -125,6 +125,22 @@ def _check(dataset: GroupDataset, path: Path) -> None:
         raise BottleError(f"group '{dataset.group}' has two rows for one photo", where=path)
     if any(len(row.labels) != len(dataset.labels) for row in dataset.rows):
         raise BottleError(f"a row of group '{dataset.group}' has not one value a label", where=path)
+
+
+def loaded_groups(folder: Path) -> list[str]:
+    """The groups that have a dataset in a datasets folder, sorted.
+
+    Raises:
+        BottleError: a file whose name does not tell its group is not a dataset.
+        FileError: it is not JSON.
+    """
+    return sorted(_group_of(path) for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def _group_of(path: Path) -> str:
+    group = text_of_safe_name(path.stem)
+    # A long name is cut and ends in a digest: then only the file knows.
+    return group if safe_name(group) == path.stem else read_dataset(path).group
 
 
 def read_dataset(path: Path, group: str | None = None) -> GroupDataset:

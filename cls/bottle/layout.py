@@ -35,7 +35,12 @@ class Bottle:
 
     def dataset_file(self, group: str) -> Path:
         """The labelled dataset of a group."""
-        return self.root / self.settings.datasets_dir / f"{safe_name(group)}.json"
+        return self.datasets / f"{safe_name(group)}.json"
+
+    @property
+    def datasets(self) -> Path:
+        """The labelled datasets of all groups."""
+        return self.root / self.settings.datasets_dir
 
     def models(self, group: str) -> Path:
         """The training runs of a group: `v__<n>_<mode>_<arch>_<batch>_<decay>/` below."""
@@ -55,7 +60,7 @@ class Bottle:
 
     @property
     def segments(self) -> Path:
-        """Derived data of segmentation: reports, journals."""
+        """What is known of segmentation: the last report, journals, and `models.json`, the files its models were."""
         return self.root / self.settings.segments_dir
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from cls.command import Command, main
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Segments the bottle's photos and prints what was found."""
+    from cls.bottle.dataset_file import loaded_groups
     from cls.bottle.layout import Bottle
     from cls.machine import cores, wait_passively
     from cls.settings import load_settings
@@ -69,7 +72,17 @@ def run(options: argparse.Namespace) -> None:
     for line in report.lines():
         print(line)
     print(f"report: {write_report(bottle.segments, report)}")
-    print("next: python cls/classification/train.py --cat GROUP --epochs 10")
+    print(f"next: {_next_step(loaded_groups(bottle.datasets))}")
+
+
+def _next_step(groups: Sequence[str]) -> str:
+    """The command that comes next, for the groups that have a dataset."""
+    if not groups:
+        return "python cls/classification/load_group.py --group GROUP"
+    names = [shlex.quote(group) for group in groups]
+    if len(names) == 1:
+        return f"python cls/classification/train.py --cat {names[0]} --epochs 10"
+    return f"python cls/classification/train.py --cat GROUP --epochs 10, GROUP one of: {', '.join(names)}"
 
 
 COMMAND = Command("segment", "find the people in every photo", add_arguments, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 
@@ -11,6 +11,7 @@ from cls.collector.load import LoadedGroup
 from cls.collector.load_picsets import LoadedPicsets
 
 _MAX_LISTED = 5
+_SEGMENT = "python cls/classification/segment_builder.py --model_path person_models/best.pt"
 
 
 def group_lines(loaded: LoadedGroup) -> list[str]:
@@ -35,7 +36,7 @@ def group_lines(loaded: LoadedGroup) -> list[str]:
     if loaded.skipped or loaded.contradictory or loaded.unknown_picsets:
         lines.append(f"all of it, photo by photo: {loaded.report_file}")
     lines.append(f"dataset: {loaded.dataset_file}{'' if loaded.is_changed else ' (unchanged)'}")
-    lines.append(f"next: cls segment, then cls train --cat {json.dumps(dataset.group, ensure_ascii=False)}")
+    lines.append(f"next: {_SEGMENT}")
     return lines
 
 
@@ -53,8 +54,10 @@ def picsets_lines(loaded: LoadedPicsets) -> list[str]:
         if guids:
             listed = ", ".join(guids[:_MAX_LISTED]) + (", …" if len(guids) > _MAX_LISTED else "")
             lines.append(f"picsets {what}, left out: {len(guids)} ({listed})")
-    groups = " ".join(json.dumps(group, ensure_ascii=False) for group in loaded.picsets_by_group)
-    lines.append(f"next: cls segment, then cls segment-meta --groups {groups}")
+    lines.append(f"next: {_SEGMENT}")
+    if loaded.picsets_by_group:
+        groups = " ".join(shlex.quote(group) for group in loaded.picsets_by_group)
+        lines.append(f"then: python cls/classification/segment_meta_builder.py --groups {groups}")
     return lines
 
 

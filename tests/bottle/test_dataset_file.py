@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from cls.bottle.dataset_file import (
     GroupDataset,
     LabelledRow,
+    loaded_groups,
     read_dataset,
     write_dataset,
     write_dataset_if_changed,
 )
 from cls.errors import BottleError, FileError
+from cls.files import safe_name
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 LABEL = TEXT.filter(lambda text: text != "path")
@@ -200,3 +202,12 @@ def test_an_unchanged_dataset_is_not_written_again(tmp_path: Path) -> None:
     file.write_text("{")
     assert write_dataset_if_changed(file, other, ignoring=["ledger"])
     assert read_dataset(file) == other
+
+
+def test_loaded_groups(tmp_path: Path) -> None:
+    assert loaded_groups(tmp_path / "none") == []
+    groups = sorted(["hair_color", "hat & cap", "a/b", "color " * 60])
+    for group in groups:
+        write_dataset(tmp_path / f"{safe_name(group)}.json", GroupDataset(group, ("one",), ()))
+    (tmp_path / ".hat.json.part").write_text("")
+    assert loaded_groups(tmp_path) == groups

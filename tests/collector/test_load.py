@@ -104,7 +104,7 @@ def test_the_summary_counts(bottle: Bottle, tmp_path: Path) -> None:
         "  scarf  2",
         "  trash  1  (none of the labels)",
         f"dataset: {bottle.dataset_file('accessories')}",
-        'next: cls segment, then cls train --cat "accessories"',
+        "next: python cls/classification/segment_builder.py --model_path person_models/best.pt",
     ]
     assert run_load_group(bottle, "accessories", folder=folder, workers=2)[-2].endswith("(unchanged)")
 
@@ -131,7 +131,12 @@ def test_picsets_by_guid(bottle: Bottle, tmp_path: Path) -> None:
     for group in ("accessories", "hair_color"):
         assert (bottle.meta(group) / PICSET_A / "meta.json").exists()
     assert not (bottle.root / "datasets").exists()
-    assert unknown in "\n".join(picsets_lines(loaded))
+    lines = picsets_lines(loaded)
+    assert unknown in "\n".join(lines)
+    assert lines[-2:] == [
+        "next: python cls/classification/segment_builder.py --model_path person_models/best.pt",
+        "then: python cls/classification/segment_meta_builder.py --groups accessories hair_color",
+    ]
     again = load_picsets(open_photo_set(folder), bottle, guids, workers=2)
     assert (again.stored_count, again.kept_count) == (0, 2)
 

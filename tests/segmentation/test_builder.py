@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cls.bottle.dataset_file import GroupDataset, write_dataset
 from cls.bottle.segmentation_models import digests_of_models
 from cls.errors import BottleError, UsageError
 from cls.files import sha256_of_file
@@ -111,7 +112,7 @@ def test_the_script(pictures: Path, configuration: Callable[..., Path], onnx_mod
     assert done.returncode == 0, done.stderr
     assert "24 photos segmented with best" in done.stdout
     assert "2 files could not be read and have no row: a_broken.jpeg, z_empty.jpeg" in done.stdout
-    assert "next: python cls/classification/train.py" in done.stdout
+    assert "next: python cls/classification/load_group.py --group GROUP\n" in done.stdout
     report = json.loads((pictures.parent / "segments" / "report.json").read_text())
     assert report["photos"] == 24
     assert set(report["broken"]) == {"a_broken.jpeg", "z_empty.jpeg"}
@@ -119,11 +120,17 @@ def test_the_script(pictures: Path, configuration: Callable[..., Path], onnx_mod
     database = f"sqlite:///{pictures.parent / 'pictures.sqlite'}"
     assert {record.status for record in rows(database).values()} == {"approved"}
 
+    write_dataset(pictures.parent / "datasets" / "hair_color.json", GroupDataset("hair_color", ("red",), ()))
     again = run_builder(cfg, onnx_model)
+    assert "next: python cls/classification/train.py --cat hair_color --epochs 10\n" in again.stdout
     assert again.returncode == 0
     assert json.loads((pictures.parent / "segments" / "report.json").read_text()) == report
     assert "DB already has 24 images, that will be skipped during segmentation" in again.stderr
     assert "24 photos skipped" in again.stdout
+
+    write_dataset(pictures.parent / "datasets" / "top%2Fcolor.json", GroupDataset("top/color", ("red",), ()))
+    third = run_builder(cfg, onnx_model)
+    assert "train.py --cat GROUP --epochs 10, GROUP one of: hair_color, top/color\n" in third.stdout
 
 
 def test_no_pictures(tmp_path: Path, configuration: Callable[..., Path], onnx_model: Path) -> None:
