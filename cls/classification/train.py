@@ -6,8 +6,10 @@ import argparse
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
+from cls.training.config import LOSSES, MODES, PEOPLE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import nn
@@ -20,8 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cat", required=True, metavar="GROUP", help="the group to train a classifier of")
     parser.add_argument("--epochs", type=int, default=12, help="how often every person is seen (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="people a step (default: %(default)s)")
+    # Choices are shown here and checked with everything else, so that all that is wrong is said at once.
     parser.add_argument(
-        "--mode", default="train", help="`train` holds picsets out for validation, `all` trains on everything"
+        "--mode",
+        default="train",
+        metavar=_choices(MODES),
+        help="train holds picsets out for validation, all trains on everything (default: %(default)s)",
     )
     parser.add_argument(
         "--arch", default="eff", help="backbone: eff, eff_l, res, swin, vit_l_16, lite0, mnv3 or a timm name"
@@ -30,10 +36,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="auto", help="first weights: auto, none or a file (default: %(default)s)")
     parser.add_argument("--lr", type=float, help="peak learning rate (default: by batch size)")
     parser.add_argument("--decay", type=float, default=0.001, help="weight decay (default: %(default)s)")
-    parser.add_argument("--loss", default="weighted", help="bce, or weighted: rare labels count more (the default)")
+    parser.add_argument(
+        "--loss",
+        default="weighted",
+        metavar=_choices(LOSSES),
+        help="weighted: rare labels count more (default: %(default)s)",
+    )
     parser.add_argument("--valid", type=float, default=0.2, help="share held out (default: %(default)s)")
     parser.add_argument(
-        "--people", default="largest", help="whose label it is: largest, single or all (default: %(default)s)"
+        "--people",
+        default="largest",
+        metavar=_choices(PEOPLE),
+        help="whose label it is: the largest person's, the only one's, or everyone's (default: %(default)s)",
     )
     parser.add_argument("--subject", metavar="CLASS", help="class of people the group is about, e.g. female")
     parser.add_argument("--seed", type=int, default=0, help="where all chance comes from (default: %(default)s)")
@@ -43,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="go on with a cut-off run of the same settings (done by itself; --resume: an error if there is none)",
     )
+
+
+def _choices(values: Sequence[str]) -> str:
+    return f"{{{','.join(values)}}}"
 
 
 def run(options: argparse.Namespace) -> None:

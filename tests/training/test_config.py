@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from cls.command import execute
 from cls.errors import TrainingError, UsageError
 from cls.training.architectures import SHORT_NAMES, timm_name
 from cls.training.config import TrainConfig, config_of_options, parse_size
@@ -61,3 +62,23 @@ def test_short_names_are_timm_models() -> None:
 def test_an_unknown_architecture_suggests_the_closest() -> None:
     with pytest.raises(TrainingError, match=r"no architecture 'resnet51'.*did you mean resnet\d+"):
         timm_name("resnet51")
+
+
+def test_help_shows_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    from cls.classification.train import COMMAND
+
+    with pytest.raises(SystemExit) as caught:
+        execute(COMMAND, ["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    for choices in ("--mode {train,all}", "--loss {bce,weighted}", "--people {largest,single,all}"):
+        assert choices in text
+
+
+def test_a_wrong_choice_is_said_with_everything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    from cls.classification.train import COMMAND
+
+    assert execute(COMMAND, ["--cat", "hat", "--mode", "some", "--loss", "l2", "--people", "few", "--epochs", "0"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    for part in ("--mode: expected one of train, all", "--loss: expected one of", "--people: expected", "--epochs:"):
+        assert part in line
