@@ -92,6 +92,9 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     dataset = read_dataset(file, config.group)
     samples, ledger = collect_samples(bottle, dataset, people=config.people, subject=config.subject)
     check_trainable(samples, ledger, dataset, where=file)
+    if config.mode != "all":
+        # Refused before cut-outs are kept in the bottle; the split that counts is made once broken pictures are known.
+        split_samples(samples, valid_share=config.valid, seed=config.seed)
     mean, std = mean_and_std(timm_arch)
     preprocessing = Preprocessing(config.height_px, config.width_px, mean_rgb=mean, std_rgb=std)
     source = find_weights(config.weights, timm_arch)

@@ -219,6 +219,10 @@ def leave(bottle: Bottle) -> None:
     pass
 
 
+def files_of(bottle: Bottle) -> list[Path]:
+    return sorted(bottle.root.rglob("*"))
+
+
 @pytest.mark.parametrize(
     ("spoil", "options", "said"),
     [
@@ -242,10 +246,13 @@ def test_what_cannot_be_trained_is_said_in_one_line_and_makes_no_run(
 ) -> None:
     bottle = make_tiny_bottle(tmp_path)
     spoil(bottle)  # type: ignore[operator]
+    before = files_of(bottle)
     assert train_script(bottle, "--cat", GROUP, *options) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert said in lines[0]
+    if "--resume" not in options:  # whether a run goes on is known by its cut-outs, which are kept for the next one
+        assert files_of(bottle) == before
     assert not list(bottle.models(GROUP).glob("v__*"))
     with pytest.raises(BottleError, match="run `cls train --cat"):
         newest_run(bottle, GROUP)
