@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,8 @@ from cls.yolo.coco import AnnotationFile, parse_coco
 _MAX_PICTURE_BYTES = 256 << 20
 _MAX_JSON_BYTES = 2 << 30
 _HINT = "export them from the annotation tool as 'COCO 1.0' with images"
+# What zipfile raises for a broken file, a damaged member, an encrypted one, an unknown compression.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,10 @@ class Archive:
             if opened.getinfo(member).file_size > _MAX_PICTURE_BYTES:
                 raise YoloError("is larger than any picture", where=f"{self.path}!{member}")
             return opened.read(member)
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-            raise YoloError(f"cannot be unpacked: {error}", where=f"{self.path}!{member}") from error
+        except (*_UNREADABLE, ValueError) as error:
+            raise YoloError(
+                f"cannot be unpacked: {error}", where=f"{self.path}!{member}", hint="export the archive again"
+            ) from error
 
 
 def list_archives(folder: Path) -> list[Path]:
@@ -104,7 +109,7 @@ def _open_archive(path: Path) -> Archive:
                 )
                 for root, info in places.items()
             }
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise YoloError(f"is not a zip that can be read: {error}", where=path) from error
     except ValueError as error:
         raise YoloError(f"its annotations are not JSON: {error}", where=path) from error

@@ -65,3 +65,35 @@ def test_pictures_are_found_below_any_root(tmp_path: Path, root: str) -> None:
     ((found, _),) = archive.files.items()
     assert archive.member_of(found, "sub/a.jpg") == f"{root}images/sub/a.jpg"
     assert archive.member_of(found, "b.jpg") is None
+
+
+def damage(path: Path, member: str) -> None:
+    """Overwrites the start of a member's compressed bytes, so that they cannot be inflated."""
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(member)
+        content = {each.filename: archive.read(each) for each in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+        info = archive.getinfo(member)
+    raw = bytearray(path.read_bytes())
+    start = info.header_offset + 30 + len(info.filename.encode())
+    raw[start : start + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(raw)
+
+
+def test_annotations_that_cannot_be_inflated_are_named(tmp_path: Path) -> None:
+    path = good(tmp_path / "a.zip")
+    damage(path, "annotations/instances_default.json")
+    with pytest.raises(YoloError, match=r"a\.zip: is not a zip that can be read: .*nothing was unpacked"):
+        open_archives([path])
+
+
+def test_a_picture_that_cannot_be_inflated_is_named(tmp_path: Path) -> None:
+    path = good(tmp_path / "a.zip")
+    with zipfile.ZipFile(path) as archive:
+        member = next(name for name in archive.namelist() if name.startswith("images/"))
+    damage(path, member)
+    (archive_read,) = open_archives([path])
+    with zipfile.ZipFile(path) as opened, pytest.raises(YoloError, match="cannot be unpacked"):
+        archive_read.read(opened, member)
