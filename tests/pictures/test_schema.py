@@ -21,27 +21,14 @@ from cls.pictures.database import PicturesDatabase, Status
 from cls.pictures.engine import parse_url
 from cls.pictures.schema import HEAD, MIGRATIONS, VERSION_TABLE
 from cls.pictures.tables import Base
+from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
-
-LIVE_TABLE = """
-CREATE TABLE pictures (
-    id SERIAL PRIMARY KEY,
-    path VARCHAR(255) NOT NULL,
-    model_version VARCHAR(50) NOT NULL,
-    status VARCHAR(50) NOT NULL,
-    segments jsonb DEFAULT NULL
-)
-"""
-
-
-def _plain(url: str) -> str:
-    return url.replace("+psycopg2", "")
 
 
 @pytest.fixture
 def live_url(fresh_postgres_url: str) -> str:
     """A database with the older tool's table and a thousand rows in it."""
-    with psycopg.connect(_plain(fresh_postgres_url)) as connection:
+    with psycopg.connect(plain_url(fresh_postgres_url)) as connection:
         connection.execute(LIVE_TABLE)
         connection.execute(
             "INSERT INTO pictures (path, model_version, status, segments) "
@@ -87,7 +74,7 @@ def test_a_live_table_is_adopted_as_it_stands(live_url: str) -> None:
         assert database.count() == 1000
         assert database.records(["7.jpeg"])["7.jpeg"].people == ()
         database.write_people([record("new.jpeg", person())], replace=False)
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         columns = connection.execute(
             "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
             "WHERE table_name = 'pictures' ORDER BY ordinal_position"
@@ -98,23 +85,23 @@ def test_a_live_table_is_adopted_as_it_stands(live_url: str) -> None:
 
 
 def test_alembic_of_another_application_is_left_alone(live_url: str) -> None:
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)")
         connection.execute("INSERT INTO alembic_version VALUES ('f00')")
     PicturesDatabase.open(live_url).close()
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("f00",)]
 
 
 def test_an_index_of_the_site_is_enough(live_url: str) -> None:
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         connection.execute("CREATE UNIQUE INDEX theirs ON pictures (path)")
     PicturesDatabase.open(live_url).close()
     assert _indexes(live_url) == {"theirs"}
 
 
 def test_a_table_in_use_is_not_waited_for(live_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    with psycopg.connect(_plain(live_url)) as busy:
+    with psycopg.connect(plain_url(live_url)) as busy:
         busy.execute("INSERT INTO pictures (path, model_version, status) VALUES ('theirs.jpeg', 'x', 'unchecked')")
         with caplog.at_level(logging.INFO, logger="cls"), PicturesDatabase.open(live_url) as database:
             assert database.count() == 1000
@@ -124,7 +111,7 @@ def test_a_table_in_use_is_not_waited_for(live_url: str, caplog: pytest.LogCaptu
     # The index that was begun and not finished is made good at the next opening.
     with PicturesDatabase.open(live_url) as database:
         assert database.count() == 1002
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         valid = connection.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'cls_pictures_path'::regclass")
         assert valid.fetchall() == [(True,)]
 
@@ -132,7 +119,7 @@ def test_a_table_in_use_is_not_waited_for(live_url: str, caplog: pytest.LogCaptu
 def test_a_user_without_rights_to_create_works(
     live_url: str, postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         connection.execute("DROP ROLE IF EXISTS annotator")
         connection.execute("CREATE ROLE annotator LOGIN PASSWORD 'an-otator'")
         connection.execute("GRANT SELECT, INSERT, UPDATE ON pictures TO annotator")
@@ -152,17 +139,17 @@ def test_a_user_without_rights_to_create_works(
     PicturesDatabase.open(live_url).close()
     with PicturesDatabase.open(user_url) as database:
         assert database.count() == 1001
-    with psycopg.connect(_plain(live_url)) as connection:
+    with psycopg.connect(plain_url(live_url)) as connection:
         connection.execute("DROP OWNED BY annotator")
         connection.execute("DROP ROLE annotator")
 
 
 def test_no_table_and_no_rights(fresh_postgres_url: str) -> None:
-    with psycopg.connect(_plain(fresh_postgres_url)) as connection:
+    with psycopg.connect(plain_url(fresh_postgres_url)) as connection:
         connection.execute("CREATE ROLE stranger LOGIN PASSWORD 'str-anger'")
     with pytest.raises(DatabaseError, match=r"permission denied.*ask the database's owner"):
         PicturesDatabase.open(fresh_postgres_url.replace("postgres:s3cret-word", "stranger:str-anger"))
-    with psycopg.connect(_plain(fresh_postgres_url)) as connection:
+    with psycopg.connect(plain_url(fresh_postgres_url)) as connection:
         connection.execute("DROP ROLE stranger")
 
 
@@ -178,6 +165,7 @@ def test_a_table_that_lacks_columns(database_url: str) -> None:
 OPEN_AND_WRITE = """
 import sys
 from cls.pictures.database import PicturesDatabase
+from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
 with PicturesDatabase.open(sys.argv[1]) as database:
     print(database.write_people([record(f"{n}.jpeg", person()) for n in range(3000)], replace=sys.argv[2] == "replace"))

@@ -14,22 +14,9 @@ import pytest
 
 from cls.pictures.database import PicturesDatabase, Status
 from cls.settings import REPOSITORY
+from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
 from tests.postgres_server import PostgresServer, running_postgres
-
-LIVE_TABLE = """
-CREATE TABLE pictures (
-    id SERIAL PRIMARY KEY,
-    path VARCHAR(255) NOT NULL,
-    model_version VARCHAR(50) NOT NULL,
-    status VARCHAR(50) NOT NULL,
-    segments jsonb DEFAULT NULL
-)
-"""
-
-
-def _plain(url: str) -> str:
-    return url.replace("+psycopg2", "")
 
 
 @pytest.fixture
@@ -52,7 +39,7 @@ def test_an_older_server() -> None:
 
 def test_others_hardly_feel_the_migration(fresh_postgres_url: str) -> None:
     """40,000 rows, somebody else reads and writes all the time: none of their statements waits for long."""
-    plain = _plain(fresh_postgres_url)
+    plain = plain_url(fresh_postgres_url)
     with psycopg.connect(plain) as connection:
         connection.execute(LIVE_TABLE)
         connection.execute(
@@ -90,6 +77,7 @@ def test_others_hardly_feel_the_migration(fresh_postgres_url: str) -> None:
 WRITE = """
 import sys
 from cls.pictures.database import PicturesDatabase
+from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
 with PicturesDatabase.open(sys.argv[1]) as database:
     records = [record(f"{n}.jpeg", person(n_points=80, seed=n)) for n in range(20000)]
@@ -116,7 +104,7 @@ def test_a_killed_writer_leaves_whole_batches_and_can_go_on(fresh_postgres_url: 
         n_before = database.count()
         records = [record(f"{n}.jpeg", person(n_points=80, seed=n)) for n in range(20_000)]
         assert database.write_people(records, replace=False) == 20_000 - n_before
-    with psycopg.connect(_plain(fresh_postgres_url)) as connection:
+    with psycopg.connect(plain_url(fresh_postgres_url)) as connection:
         assert connection.execute("SELECT count(*), count(DISTINCT path) FROM pictures").fetchone() == (20_000, 20_000)
 
 
@@ -127,7 +115,7 @@ def test_a_server_that_ends_every_connection_in_the_middle(own_server: PostgresS
         is_over = threading.Event()
 
         def cut() -> None:
-            with psycopg.connect(_plain(own_server.url()), autocommit=True) as connection:
+            with psycopg.connect(plain_url(own_server.url()), autocommit=True) as connection:
                 while not is_over.wait(0.6):
                     connection.execute(
                         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'cls'"
@@ -142,5 +130,5 @@ def test_a_server_that_ends_every_connection_in_the_middle(own_server: PostgresS
             cutter.join()
         assert written <= 8000
         assert database.count() == 8000
-    with psycopg.connect(_plain(own_server.url())) as connection:
+    with psycopg.connect(plain_url(own_server.url())) as connection:
         assert connection.execute("SELECT count(*) FROM pictures").fetchone() == (8000,)
