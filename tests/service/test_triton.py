@@ -182,9 +182,23 @@ def test_statistics(client: triton.InferenceServerClient) -> None:
         assert (success["ns"] > 0) is (success["count"] > 0)
         return entry["inference_count"], entry["execution_count"], success["count"]
 
-    before = counts()
+    def settled() -> tuple[int, int, int]:
+        """The counts once they stand still: Triton adds a request after it has answered it."""
+        ends = time.monotonic() + 10
+        latest = counts()
+        while time.monotonic() < ends:
+            time.sleep(0.2)
+            previous, latest = latest, counts()
+            if previous == latest:
+                break
+        return latest
+
+    before = settled()
     client.infer(MODEL, [tensor(random_images(3))])
-    assert tuple(after - old for after, old in zip(counts(), before, strict=True)) == (3, 1, 1)
+    ends = time.monotonic() + 10
+    while counts() == before and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert tuple(after - old for after, old in zip(settled(), before, strict=True)) == (3, 1, 1)
 
 
 @pytest.mark.parametrize(
