@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cls.training.attribute_metrics import instance_metrics
+from cls.training.bootstrap import Intervals
+from cls.training.calibration_error import brier_score, expected_calibration_error
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,13 @@ class LabelMetrics:
         true_positives: found.
         false_positives: wrongly said.
         false_negatives: missed.
+        true_negatives: rightly not said.
+        specificity: share of the negatives that are not said.
+        ma: mean of recall and specificity: the label's part of the mean accuracy mA (Deng et al., PETA, 2014; Li et
+            al., RAP, arXiv:1603.07054).
+        ece: expected calibration error, 15 bins of equal width (Guo et al. 2017).
+        ece_adaptive: the same with bins of equally many decisions.
+        brier: mean squared distance of probability and truth.
     """
 
     positives: int
@@ -41,6 +52,36 @@ class LabelMetrics:
     true_positives: int
     false_positives: int
     false_negatives: int
+    true_negatives: int = 0
+    specificity: float | None = None
+    ma: float | None = None
+    ece: float | None = None
+    ece_adaptive: float | None = None
+    brier: float | None = None
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Measures of decisions whose temperature and thresholds were chosen on other people.
+
+    Validation is cut into folds by unit; each fold is decided on with what is chosen on the other folds. This is what
+    to expect of people never seen; the other measures at thresholds are a little too good.
+
+    Attributes:
+        folds: how many.
+        macro: means over labels: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        micro: the same over all decisions together, without ma.
+        instance: accuracy, precision, recall, f1.
+        labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        exact: share of samples with every known label right.
+    """
+
+    folds: int
+    macro: dict[str, float | None]
+    micro: dict[str, float | None]
+    instance: dict[str, float | None]
+    labels: dict[str, dict[str, float | None]]
+    exact: float | None
 
 
 @dataclass(frozen=True)
@@ -49,10 +90,14 @@ class Metrics:
 
     Attributes:
         labels: per label, by name.
-        macro: means over the labels where the measure is defined: precision, recall, f1, ap (mAP), auroc, base_rate.
-        micro: precision, recall and f1 over all decisions together.
+        macro: means over the labels where the measure is defined: precision, recall, f1, ap (mAP), auroc, base_rate,
+            ma (mA), ece, ece_adaptive, brier.
+        micro: precision, recall, f1, ece, ece_adaptive and brier over all decisions together.
         exact: share of samples with every known label right.
         samples: how many samples.
+        instance: accuracy, precision, recall and f1 of people's label sets.
+        intervals: of the measures above; None where there are fewer than two units, and in an epoch's validation.
+        cross_fitted: measures with thresholds chosen on other people; None as above.
     """
 
     labels: dict[str, LabelMetrics]
@@ -60,6 +105,9 @@ class Metrics:
     micro: dict[str, float | None]
     exact: float | None
     samples: int
+    instance: dict[str, float | None] = field(default_factory=dict)
+    intervals: Intervals | None = None
+    cross_fitted: CrossFitted | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -83,15 +131,17 @@ def measure(
     }
     macro = {
         key: _mean([getattr(metrics, key) for metrics in per_label.values()])
-        for key in ("precision", "recall", "f1", "ap", "auroc", "base_rate")
+        for key in ("precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier")
     }
     tp = sum(metrics.true_positives for metrics in per_label.values())
     fp = sum(metrics.false_positives for metrics in per_label.values())
     fn = sum(metrics.false_negatives for metrics in per_label.values())
+    is_known, decisions = ~np.isnan(labels), probs >= np.asarray(thresholds)
     micro = dict(zip(("precision", "recall", "f1"), precision_recall_f1(tp, fp, fn), strict=True))
-    is_wrong = ((probs >= np.asarray(thresholds)) != (labels > 0.5)) & ~np.isnan(labels)
+    micro |= _calibration(probs[is_known], labels[is_known] > 0.5)
+    is_wrong = (decisions != (labels > 0.5)) & is_known
     exact = float((~is_wrong.any(axis=1)).mean()) if len(labels) else None
-    return Metrics(per_label, macro, micro, exact, len(labels))
+    return Metrics(per_label, macro, micro, exact, len(labels), instance_metrics(decisions, labels))
 
 
 def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], threshold: float) -> LabelMetrics:
@@ -99,8 +149,9 @@ def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], thre
     scores, truth = probs[is_known], labels[is_known] > 0.5
     predicted = scores >= threshold
     tp, fp = int((predicted & truth).sum()), int((predicted & ~truth).sum())
-    fn = int((~predicted & truth).sum())
+    fn, tn = int((~predicted & truth).sum()), int((~predicted & ~truth).sum())
     precision, recall, f1 = precision_recall_f1(tp, fp, fn)
+    specificity = tn / (tn + fp) if tn + fp else None
     return LabelMetrics(
         positives=int(truth.sum()),
         negatives=int((~truth).sum()),
@@ -114,7 +165,19 @@ def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], thre
         true_positives=tp,
         false_positives=fp,
         false_negatives=fn,
+        true_negatives=tn,
+        specificity=specificity,
+        ma=None if recall is None or specificity is None else (recall + specificity) / 2,
+        **_calibration(scores, truth),
     )
+
+
+def _calibration(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float | None]:
+    return {
+        "ece": expected_calibration_error(probs, truth),
+        "ece_adaptive": expected_calibration_error(probs, truth, is_adaptive=True),
+        "brier": brier_score(probs, truth),
+    }
 
 
 def precision_recall_f1(
