@@ -40,12 +40,14 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from guide import environment_of, open_bottle
+
 from cls.bottle.layout import Bottle
 from cls.demo.services import HOST, service
 from cls.demo.steps import Step, run_step
 from cls.errors import ClsError
 from cls.files import atomic_path, read_json, safe_name, write_json_atomic, write_text_atomic
-from cls.settings import REPOSITORY, load_settings
+from cls.settings import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared"
 DEFAULT_OPTIONS = "--arch lite0 --size 256x192 --epochs 8 --batch 16"
@@ -55,7 +57,6 @@ REFERENCES = {
     "bag": (0.43, 0.41), "footwear": (0.22, 0.24), "details": (0.22, 0.28),
 }  # fmt: skip
 PROBE_SIZE_PX = (288, 192)
-Environment = Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -84,23 +85,6 @@ class Plan:
     def aside_bottle(self) -> Path:
         """The data folder of the photos kept aside."""
         return self.work / f"aside-{self.aside:g}"
-
-
-def environment_of(bottle: Path, collector_port: int | None = None) -> dict[str, str]:
-    """The environment of every step: its own data folder, no network."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("CLS_")}
-    return inherited | {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(REPOSITORY),
-        "HF_HUB_OFFLINE": "1",
-        "CLS_DATA_PATH": str(bottle.absolute()),
-        **({} if collector_port is None else {"CLS_COLLECTOR_URL": f"http://{HOST}:{collector_port}"}),
-    }
-
-
-def open_bottle(folder: Path) -> Bottle:
-    environment = environment_of(folder)
-    return Bottle(load_settings(environment={k: v for k, v in environment.items() if k.startswith("CLS_")}))
 
 
 def groups_of(source: Path) -> list[str]:
