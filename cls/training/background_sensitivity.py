@@ -18,6 +18,21 @@ from cls.training.logits import logits_of, probabilities_of
 
 
 @dataclass(frozen=True)
+class BackgroundTrial:
+    """Who is put before what.
+
+    Attributes:
+        backgrounds: what people are put before; not from validation.
+        people: how many of them at most.
+        per_person: backgrounds for each at most.
+    """
+
+    backgrounds: Backgrounds
+    people: int = 64
+    per_person: int = 8
+
+
+@dataclass(frozen=True)
 class Flips:
     """How often answers change with the background.
 
@@ -64,10 +79,8 @@ def measure_backgrounds(
     names: Sequence[str],
     thresholds: Sequence[float],
     cutouts: Cutouts,
-    backgrounds: Backgrounds,
+    trial: BackgroundTrial,
     *,
-    people: int,
-    per_person: int,
     seed: int,
 ) -> BackgroundSensitivity | None:
     """Puts people of validation before other backgrounds and counts the decisions that flip.
@@ -82,17 +95,16 @@ def measure_backgrounds(
         names: label names.
         thresholds: one a label.
         cutouts: of the validation people.
-        backgrounds: what to put them before; not from validation.
-        people: how many of them at most.
-        per_person: backgrounds for each at most.
+        trial: before what, and how many.
         seed: who, and before what.
 
     Returns:
         None without people or backgrounds.
     """
+    backgrounds = trial.backgrounds
     rng = np.random.default_rng([seed, 4])
-    chosen = np.sort(rng.permutation(len(cutouts))[:people])
-    per_person = min(per_person, len(backgrounds))
+    chosen = np.sort(rng.permutation(len(cutouts))[: trial.people])
+    per_person = min(trial.per_person, len(backgrounds))
     if not len(chosen) or not per_person:
         return None
     places = [rng.permutation(len(backgrounds))[:per_person] for _ in chosen]

@@ -109,7 +109,7 @@ def _share(parts: NDArray[np.float64], wholes: NDArray[np.float64]) -> NDArray[n
 def _of_counts(
     decisions: NDArray[np.bool_], labels: NDArray[np.float64], unit_of: NDArray[np.int64], times: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
-    """What the counts give (f1, ma, precision, recall) of every resample, (resamples, labels); NaN where not defined."""
+    """What the counts give (f1, ma, precision, recall), (resamples, labels); NaN where not defined."""
     truth, known = labels > 0.5, ~np.isnan(labels)
     hit = _sums(decisions & truth, unit_of, times)
     true = _sums(truth, unit_of, times)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from cls.dataset.samples import Sample
 
-MODEL_CKPT = "best.ckpt"
+# What the fit kept, and what it is worth using as: the same weights with the calibration folded in.
+BEST_CKPT, MODEL_CKPT = "best.ckpt", "model.ckpt"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The kept weights: the best epoch on validation; with mode `all`, the last one."""
-        return self.folder / "checkpoints" / MODEL_CKPT
+        """The final weights: of the best epoch on validation (with mode `all`, the last one), calibrated.
+
+        Runs of versions that did not calibrate have the fit's own checkpoint only.
+        """
+        return self.folder / "checkpoints" / (MODEL_CKPT if "calibration" in self.metrics else BEST_CKPT)
 
     def summary(self) -> str:
         """The run's measures in a few lines of text."""

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cls.training.metrics import precision_recall_steps
 
-_LOWEST, _HIGHEST = 0.05, 0.95
+# A rare label that is hard to see seldom gets a calibrated probability above a few percent.
+_LOWEST, _HIGHEST = 0.01, 0.99
 # A label's own choice counts like this many positives' worth of the choice common to all labels.
 _PRIOR_POSITIVES = 4.0
 # Thresholds this close to the best F1 are as good as the best one; nor does one person more or less decide.
@@ -47,7 +48,7 @@ def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -
         labels: (samples, labels): 1, 0, or NaN for unknown.
 
     Returns:
-        (labels,), 0.05 to 0.95; 0.5 where no label has positives.
+        (labels,), 0.01 to 0.99; 0.5 where no label has positives.
     """
     is_known = ~np.isnan(labels)
     common = _best_range(probs[is_known], labels[is_known] > 0.5)

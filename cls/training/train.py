@@ -14,6 +14,7 @@ from torch import nn
 import cls
 from cls.bottle.layout import Bottle
 from cls.dataset.augment import Augmentation
+from cls.dataset.backgrounds import backgrounds_of
 from cls.dataset.batches import EpochSampler, ExactBatches, Loader, TrainBatches
 from cls.dataset.cutouts import Cutouts
 from cls.dataset.samples import Sample, labels_of
@@ -22,6 +23,8 @@ from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file, write_json_atomic
 from cls.people.preprocess import Preprocessing
+from cls.training.background_sensitivity import BackgroundTrial
+from cls.training.calibration import shift_of_loss
 from cls.training.checks import warn_of_missing_labels
 from cls.training.config import TrainConfig
 from cls.training.evaluate import Evaluation, evaluate
@@ -114,11 +117,12 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     batches = TrainBatches(train_cutouts, train_labels, Augmentation(), seed=config.seed)
     sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed)
     write_train_grids(folder.path / "train_batches", batches, sampler, material.dataset.labels, material.preprocessing)
+    loss = MultiLabelLoss(
+        positive_weights(np.nanmean(train_labels, axis=0).tolist(), config.loss), smoothing=config.smoothing
+    )
     module = ClassifierModule(
         material.network,
-        MultiLabelLoss(
-            positive_weights(np.nanmean(train_labels, axis=0).tolist(), config.loss), smoothing=config.smoothing
-        ),
+        loss,
         config,
         material.preprocessing,
         material.dataset.labels,
@@ -131,7 +135,8 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     )  # fmt: skip
     evaluation = evaluate(
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
-        earlier=find_runs(bottle, config.group),
+        earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss),
+        trial=BackgroundTrial(backgrounds_of(bottle, train_cutouts, material.preprocessing)), seed=config.seed,
     )  # fmt: skip
     matter = ReportMatter(
         config, material.timm_arch, material.dataset.labels, train_samples, material.ledger, material.preprocessing,
@@ -177,6 +182,8 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "thresholds": dict(zip(names, evaluation.thresholds, strict=True)),
         "thresholds_from": evaluation.thresholds_from,
         "validation": None if evaluation.metrics is None else evaluation.metrics.to_dict(),
+        "calibration": evaluation.calibration.to_dict(),
+        "background_sensitivity": None if evaluation.background is None else evaluation.background.to_dict(),
         "samples": sides,
         "pictures": {key: value for key, value in material.ledger.to_dict().items() if key != "left_out"},
         "weights": material.source.to_dict(),

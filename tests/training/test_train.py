@@ -45,8 +45,8 @@ def change(bottle: Bottle, statement: str) -> None:
 def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
     assert trained.name == "v__0_train_mnv3_4_0.001"
     for name in (
-        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "train_batches/batch_0.jpg", "args.yaml", "split.json",
-        "ledger.json", "metrics.json", "predictions.csv", "report.html",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/model.ckpt", "train_batches/batch_0.jpg",
+        "args.yaml", "split.json", "ledger.json", "metrics.json", "predictions.csv", "report.html",
     ):  # fmt: skip
         assert (trained.folder / name).stat().st_size > 0, name
     assert list((trained.folder / "csv_logs").rglob("metrics.csv"))
@@ -62,7 +62,7 @@ def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
     assert found.labels == LABELS
     assert found.arch == "mobilenetv3_small_100"
     assert found.segmentation_models == ("tiny_person",)
-    assert all(0.05 <= value <= 0.95 for value in found.thresholds)
+    assert all(0.01 <= value <= 0.99 for value in found.thresholds)
     assert (found.preprocessing.height_px, found.preprocessing.width_px) == (64, 48)
     with pytest.raises(BottleError, match="no finished run 'v__9'"):
         newest_run(tiny, GROUP, "v__9")
