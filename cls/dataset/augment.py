@@ -1,4 +1,4 @@
-"""Augmentation of one cut-out, cheap enough for one core: one warp, one colour matrix, one blend.
+"""How views of cut-outs differ: what is drawn for a batch, as arrays, before any pixel is touched.
 
 Colours are what many groups are about (`hair_color`, `top_color`): brightness, contrast and saturation move a little,
 hue never does.
@@ -6,16 +6,20 @@ hue never does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.dataset.chance import uniforms
 from cls.people.preprocess import Preprocessing
 
 # Rec. 601 luma: what a colour becomes when its saturation is taken away.
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_LUMA = np.array([0.299, 0.587, 0.114])
+# What stands behind the person: the flat colour of inference, another flat colour, or a picture.
+SAME, FLAT, PICTURE = 0, 1, 2
+_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Augmentation:
         p_erase: a rectangle of the background's colour covers a part.
         erase_area: largest part covered, fraction of the input.
         p_flat: another flat colour behind the person than the one at inference.
-        p_scene: a blurred photo's background behind the person.
+        p_picture: a picture behind the person: of the group `background`, or another photo's scene.
     """
 
     p_flip: float = 0.5
@@ -48,113 +52,116 @@ class Augmentation:
     p_erase: float = 0.15
     erase_area: float = 0.08
     p_flat: float = 0.1
-    p_scene: float = 0.2
+    p_picture: float = 0.2
 
 
-def augment(
-    wide: NDArray[np.uint8],
-    scene: NDArray[np.uint8],
-    preprocessing: Preprocessing,
+@dataclass(frozen=True)
+class Views:
+    """What was drawn for the views of a batch; each array has one entry a view.
+
+    Attributes:
+        matrices: float64 (batch, 2, 3), a pixel of the wide picture -> a pixel of the view.
+        colours: float32 (batch, 3, 4), RGB and 1 -> RGB.
+        grounds: int64 (batch,), SAME, FLAT or PICTURE.
+        flat_rgb: uint8 (batch, 3), the colour behind the person where it is flat.
+        pictures: float64 (batch, 2), 0..1: which source of pictures, and which of its pictures.
+        is_picture_flipped: bool (batch,), the picture is mirrored.
+        boxes_yxhw_px: int64 (batch, 4), the rectangle that is covered: top, left, height, width; height 0: none.
+    """
+
+    matrices: NDArray[np.float64]
+    colours: NDArray[np.float32]
+    grounds: NDArray[np.int64]
+    flat_rgb: NDArray[np.uint8]
+    pictures: NDArray[np.float64]
+    is_picture_flipped: NDArray[np.bool_]
+    boxes_yxhw_px: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.matrices)
+
+
+def draw_views(
     settings: Augmentation,
-    rng: np.random.Generator,
-) -> NDArray[np.uint8]:
-    """A changed view of a person, as the network will see it.
+    preprocessing: Preprocessing,
+    wide_shape: tuple[int, int, int],
+    *,
+    seed: int,
+    epoch: int,
+    indices: Sequence[int],
+) -> Views:
+    """What happens to samples in an epoch; a sample's view does not depend on the batch it is in.
 
     Args:
-        wide: uint8 (height, width, 4), picture and mask of the cut-out cache.
-        scene: the same of another sample: its background may be put behind the person.
-        preprocessing: size, colour around the person.
         settings: how strongly.
-        rng: where chance comes from: the same state gives the same view.
-
-    Returns:
-        uint8 (preprocessing.height_px, preprocessing.width_px, 3).
+        preprocessing: size of the view, colour around the person.
+        wide_shape: (height, width, 4) of the pictures that are changed.
+        seed: where chance comes from.
+        epoch: from 0.
+        indices: the samples' numbers.
     """
-    height_px, width_px = preprocessing.height_px, preprocessing.width_px
-    matrix = _warp_matrix(wide.shape[0], wide.shape[1], height_px, width_px, settings, rng)
-    warped = cv2.warpAffine(
-        wide, matrix, (width_px, height_px), flags=cv2.INTER_LINEAR, borderValue=(*preprocessing.fill_rgb, 0)
+    chance = uniforms(seed, epoch, indices, _COLUMNS)
+    is_picture, is_other = chance[:, 9] < settings.p_picture, chance[:, 9] < settings.p_picture + settings.p_flat
+    grounds = np.where(is_picture, PICTURE, np.where(is_other, FLAT, SAME))
+    flat = np.where((grounds == FLAT)[:, None], chance[:, 12:15] * 256, preprocessing.fill_rgb)
+    return Views(
+        matrices=_matrices(chance[:, :6], settings, preprocessing, wide_shape),
+        colours=_colours(chance[:, 6:9], settings),
+        grounds=grounds,
+        flat_rgb=flat.astype(np.uint8),
+        pictures=chance[:, 10:12],
+        is_picture_flipped=chance[:, 19] < 0.5,
+        boxes_yxhw_px=_boxes(chance[:, 15:19], settings, preprocessing),
     )
-    person = np.asarray(cv2.transform(warped[..., :3], _colour_matrix(settings, rng)), np.uint8)
-    if preprocessing.is_background_kept:
-        return _erase(person, preprocessing.fill_rgb, settings, rng)
-    background = _background(scene, preprocessing, settings, rng)
-    alpha = warped[..., 3].astype(np.float32) * np.float32(1 / 255)
-    view = np.asarray(cv2.blendLinear(person, background, alpha, 1 - alpha), np.uint8)
-    return _erase(view, preprocessing.fill_rgb, settings, rng)
 
 
-def _warp_matrix(
-    source_height_px: int,
-    source_width_px: int,
-    height_px: int,
-    width_px: int,
+def _matrices(
+    chance: NDArray[np.float64],
     settings: Augmentation,
-    rng: np.random.Generator,
+    preprocessing: Preprocessing,
+    wide_shape: tuple[int, int, int],
 ) -> NDArray[np.float64]:
-    """Maps the wide picture onto the input: centre to centre, with flip, zoom, stretch, rotation and shift; (2, 3)."""
-    zoom, stretch, angle, shift_x, shift_y = rng.uniform(-1, 1, 5)
-    scale = height_px / source_height_px * np.exp(zoom * np.log1p(settings.zoom))
-    half_stretch = np.exp(stretch * np.log1p(settings.stretch) / 2)
-    mirror = -1.0 if rng.random() < settings.p_flip else 1.0
+    """Centre to centre, with flip, zoom, stretch, rotation and shift; (batch, 2, 3)."""
+    zoom, stretch, angle, shift_x, shift_y = (2 * chance[:, :5] - 1).T
+    mirror = np.where(chance[:, 5] < settings.p_flip, -1.0, 1.0)
+    scale = preprocessing.height_px / wide_shape[0] * (1 + settings.zoom) ** zoom
+    half_stretch = (1 + settings.stretch) ** (stretch / 2)
     radians = np.deg2rad(angle * settings.rotation_deg)
-    cosine, sine = np.cos(radians), np.sin(radians)
-    turn = np.array([[cosine, -sine], [sine, cosine]]) * scale
-    linear = turn @ np.diag([mirror * half_stretch, 1 / half_stretch])
-    source_centre = np.array([(source_width_px - 1) / 2, (source_height_px - 1) / 2])
-    target = np.array([(width_px - 1) / 2, (height_px - 1) / 2])
-    target += np.array([shift_x * width_px, shift_y * height_px]) * settings.shift
-    return np.hstack([linear, (target - linear @ source_centre)[:, None]])
+    cosine, sine = np.cos(radians) * scale, np.sin(radians) * scale
+    across, down = mirror * half_stretch, 1 / half_stretch
+    matrices = np.empty((len(chance), 2, 3))
+    matrices[:, 0, 0], matrices[:, 0, 1] = cosine * across, -sine * down
+    matrices[:, 1, 0], matrices[:, 1, 1] = sine * across, cosine * down
+    size = np.array([preprocessing.width_px, preprocessing.height_px])
+    target = (size - 1) / 2 + np.stack([shift_x, shift_y], axis=1) * size * settings.shift
+    centre = np.array([(wide_shape[1] - 1) / 2, (wide_shape[0] - 1) / 2])
+    matrices[:, :, 2] = target - matrices[:, :, :2] @ centre
+    return matrices
 
 
-def _colour_matrix(settings: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Brightness, contrast and saturation as one matrix, (3, 4) float32."""
-    brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * (
-        settings.brightness,
-        settings.contrast,
-        settings.saturation,
-    )
+def _colours(chance: NDArray[np.float64], settings: Augmentation) -> NDArray[np.float32]:
+    """Brightness, contrast and saturation as one matrix a view; (batch, 3, 4)."""
+    strength = np.array([settings.brightness, settings.contrast, settings.saturation])
+    brightness, contrast, saturation = (1 + (2 * chance - 1) * strength).T
     grey = np.tile(_LUMA, (3, 1))
-    colour = (grey + (np.eye(3, dtype=np.float32) - grey) * saturation) * brightness * contrast
-    offset = np.full((3, 1), 127.5 * (1 - contrast))
-    return np.hstack([colour, offset]).astype(np.float32)
+    colours = np.empty((len(chance), 3, 4), np.float32)
+    colours[:, :, :3] = grey + (np.eye(3) - grey) * saturation[:, None, None]
+    colours[:, :, :3] *= (brightness * contrast)[:, None, None]
+    colours[:, :, 3] = (127.5 * (1 - contrast))[:, None]
+    return colours
 
 
-def _background(
-    scene: NDArray[np.uint8], preprocessing: Preprocessing, settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """What is put behind the person: the flat colour of inference, another one, or a blurred scene."""
-    shape = (preprocessing.height_px, preprocessing.width_px, 3)
-    chance = rng.random()
-    if chance < settings.p_scene:
-        return _scene_without_person(scene, preprocessing)
-    background = np.empty(shape, np.uint8)
-    background[:] = rng.integers(0, 256, 3) if chance < settings.p_scene + settings.p_flat else preprocessing.fill_rgb
-    return background
-
-
-def _scene_without_person(scene: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """A scene's background, its person filled in from the surroundings: blurred, so that no outline is left."""
+def _boxes(chance: NDArray[np.float64], settings: Augmentation, preprocessing: Preprocessing) -> NDArray[np.int64]:
+    """Rectangles to cover (Zhong et al., Random Erasing, AAAI 2020): top, left, height, width; (batch, 4)."""
     height_px, width_px = preprocessing.height_px, preprocessing.width_px
-    small = cv2.resize(scene, (max(width_px // 8, 4), max(height_px // 8, 4)), interpolation=cv2.INTER_AREA)
-    weight = np.where(small[..., 3:] < 16, np.float32(1), np.float32(1e-4))
-    sigma = max(small.shape[1] / 12, 1.0)
-    known = cv2.GaussianBlur(small[..., :3].astype(np.float32) * weight, (0, 0), sigma)
-    share = cv2.GaussianBlur(np.repeat(weight, 3, axis=2), (0, 0), sigma)
-    filled = np.clip(known / share, 0, 255).astype(np.uint8)
-    return np.asarray(cv2.resize(filled, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def _erase(
-    view: NDArray[np.uint8], fill_rgb: tuple[int, int, int], settings: Augmentation, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Covers a random rectangle (Zhong et al., Random Erasing, AAAI 2020); changes and returns `view`."""
-    if rng.random() < settings.p_erase:
-        height_px, width_px = view.shape[:2]
-        area = rng.uniform(0.02, max(settings.erase_area, 0.02)) * height_px * width_px
-        ratio = np.exp(rng.uniform(-0.7, 0.7))
-        box_height, box_width = min(int(np.sqrt(area * ratio)), height_px), min(int(np.sqrt(area / ratio)), width_px)
-        top = int(rng.integers(0, height_px - box_height + 1))
-        left = int(rng.integers(0, width_px - box_width + 1))
-        view[top : top + box_height, left : left + box_width] = fill_rgb
-    return view
+    # The first number decides whether, and its rest how large.
+    is_erased = chance[:, 0] < settings.p_erase
+    size = chance[:, 0] / max(settings.p_erase, 1e-9)
+    area = (0.02 + size * (max(settings.erase_area, 0.02) - 0.02)) * height_px * width_px
+    ratio = np.exp(1.4 * chance[:, 1] - 0.7)
+    boxes = np.empty((len(chance), 4), np.int64)
+    boxes[:, 2] = np.where(is_erased, np.minimum(np.sqrt(area * ratio), height_px), 0)
+    boxes[:, 3] = np.where(is_erased, np.minimum(np.sqrt(area / ratio), width_px), 0)
+    boxes[:, 0] = chance[:, 2] * (height_px - boxes[:, 2] + 1)
+    boxes[:, 1] = chance[:, 3] * (width_px - boxes[:, 3] + 1)
+    return boxes

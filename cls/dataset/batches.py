@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cls.dataset.augment import Augmentation, augment
+from cls.dataset.augment import Augmentation, Views, draw_views
+from cls.dataset.backgrounds import Backgrounds
+from cls.dataset.compose import compose
 from cls.dataset.cutouts import Cutouts
 
 _BATCHES_AHEAD = 4
@@ -51,11 +53,18 @@ class EpochSampler(Sampler[BatchKey]):
         batch: how many a batch.
         seed: another seed gives another order.
         is_shuffled: off for validation.
+        rank: which of several processes this is, from 0.
+        world: how many processes there are: each sample is one's alone, and all have equally many batches, none of them
+            empty as long as there are `world` samples.
     """
 
-    def __init__(self, count: int, batch: int, *, seed: int = 0, is_shuffled: bool = True) -> None:
+    def __init__(
+        self, count: int, batch: int, *, seed: int = 0, is_shuffled: bool = True, rank: int = 0, world: int = 1
+    ) -> None:
         self._count = count
-        self._batches = max(-(-count // batch), 1)
+        self._rank = rank
+        self._world = world
+        self._batches = max(min(-(-count // (batch * world)), count // world), 1)
         self._seed = seed
         self._is_shuffled = is_shuffled
         self._epoch = 0
@@ -71,7 +80,7 @@ class EpochSampler(Sampler[BatchKey]):
         order = np.arange(self._count)
         if self._is_shuffled:
             np.random.default_rng([self._seed, self._epoch, 1]).shuffle(order)
-        for part in np.array_split(order, self._batches):
+        for part in np.array_split(order, self._batches * self._world)[self._rank :: self._world]:
             yield BatchKey(self._epoch, tuple(part.tolist()))
 
 
@@ -83,25 +92,36 @@ class TrainBatches(Dataset[Batch]):
         labels: float32 (samples, labels).
         augmentation: how strongly.
         seed: another seed gives other views.
+        backgrounds: sources of pictures to put behind people; each source counts alike.
     """
 
-    def __init__(self, cutouts: Cutouts, labels: NDArray[np.float32], augmentation: Augmentation, *, seed: int) -> None:
+    def __init__(
+        self,
+        cutouts: Cutouts,
+        labels: NDArray[np.float32],
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        backgrounds: Sequence[Backgrounds] = (),
+    ) -> None:
         self._cutouts = cutouts
         self._labels = labels
         self._augmentation = augmentation
         self._seed = seed
+        self._backgrounds = backgrounds
 
-    def view(self, epoch: int, index: int) -> NDArray[np.uint8]:
-        """The view of a sample in an epoch, uint8 (height, width, 3)."""
-        rng = np.random.default_rng([self._seed, epoch, index, 2])
-        scene = self._cutouts.wide(int(rng.integers(len(self._cutouts))))
-        return augment(self._cutouts.wide(index), scene, self._cutouts.format.preprocessing, self._augmentation, rng)
+    def views(self, key: BatchKey) -> Views:
+        """What happens to the samples of a batch."""
+        format_ = self._cutouts.format
+        return draw_views(
+            self._augmentation, format_.preprocessing, format_.wide_shape,
+            seed=self._seed, epoch=key.epoch, indices=key.indices,
+        )  # fmt: skip
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        height_px, width_px, channels = self._cutouts.format.exact_shape
-        images = np.empty((len(key.indices), height_px, width_px, channels), np.uint8)
-        for place, index in enumerate(key.indices):
-            images[place] = self.view(key.epoch, index)
+        wide = [self._cutouts.wide(index) for index in key.indices]
+        boxes = [self._cutouts.box(index) for index in key.indices]
+        images = compose(wide, boxes, self.views(key), self._cutouts.format.preprocessing, self._backgrounds)
         indices = np.array(key.indices, np.int64)
         return Batch(torch.from_numpy(images), torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from cls.progress import progress
 _log = logging.getLogger("cls.dataset")
 
 _PICTURES_PER_SHARD = 256
+_BOX_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class CutoutFormat:
     @property
     def record_bytes(self) -> int:
         """Size of one record."""
-        return int(np.prod(self.wide_shape) + np.prod(self.exact_shape))
+        return int(np.prod(self.wide_shape) + np.prod(self.exact_shape)) + _BOX_BYTES
 
     @property
     def digest(self) -> str:
@@ -87,7 +89,8 @@ class CutoutFormat:
         image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
         wide = np.concatenate([image, mask], axis=2)
-        return np.concatenate([wide.reshape(-1), preprocessing.fit(cutout).reshape(-1)])
+        box = _box_of(mask, is_whole=preprocessing.is_background_kept).view(np.uint8)
+        return np.concatenate([wide.reshape(-1), preprocessing.fit(cutout).reshape(-1), box])
 
     def wide(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The `wide` picture of a record, uint8 (height, width, 4); a view."""
@@ -95,7 +98,20 @@ class CutoutFormat:
 
     def exact(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The `exact` picture of a record, uint8 (height, width, 3); a view."""
-        return record[int(np.prod(self.wide_shape)) :].reshape(self.exact_shape)
+        return record[int(np.prod(self.wide_shape)) : -_BOX_BYTES].reshape(self.exact_shape)
+
+    def box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of what matters in the `wide` picture of a record; outside, the mask is 0."""
+        left, top, right, bottom = record[-_BOX_BYTES:].view(np.int16).tolist()
+        return left, top, right, bottom
+
+
+def _box_of(mask: NDArray[np.uint8], *, is_whole: bool) -> NDArray[np.int16]:
+    """Left, top, right, bottom of the person with a rim of a pixel; int16 (4,)."""
+    height_px, width_px = mask.shape[:2]
+    left, top, across_px, down_px = (0, 0, width_px, height_px) if is_whole else cv2.boundingRect(mask)
+    right, bottom = left + across_px + 1, top + down_px + 1
+    return np.array([max(left - 1, 0), max(top - 1, 0), min(right, width_px), min(bottom, height_px)], np.int16)
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,10 @@ class Cutouts:
     def exact(self, index: int) -> NDArray[np.uint8]:
         """The network's input before normalisation, uint8 (height, width, 3)."""
         return self.format.exact(self.records[index])
+
+    def box(self, index: int) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the person in the `wide` picture."""
+        return self.format.box(self.records[index])
 
     def take(self, indices: Sequence[int]) -> Cutouts:
         """The cut-outs of some samples."""
