@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
-from cls.training.config import LOSSES, MODES, PEOPLE
+from cls.training.config import LOGGERS, LOSSES, MODES, PEOPLE, PRECISIONS, STRATEGIES, TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cls.people.preprocess import Preprocessing
+
+# Options that are fields of TrainConfig under the same name.
+_AS_TYPED = (
+    "epochs", "batch", "mode", "arch", "lr", "backbone_lr", "layer_decay", "decay", "warmup", "clip", "accumulate",
+    "ema", "dropout", "smoothing", "loss", "focal_gamma", "gamma_positive", "gamma_negative", "negative_clip",
+    "weights", "pretrained", "head_start", "valid", "people", "subject", "seed", "workers", "precision", "compile",
+    "devices", "nodes", "strategy",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,14 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", default="256x192", metavar="HxW", help="input in pixels (default: %(default)s)")
     parser.add_argument("--weights", default="auto", help="first weights: auto, none or a file (default: %(default)s)")
-    parser.add_argument("--lr", type=float, help="peak learning rate (default: by batch size)")
-    parser.add_argument("--decay", type=float, default=0.001, help="weight decay (default: %(default)s)")
-    parser.add_argument(
-        "--loss",
-        default="weighted",
-        metavar=_choices(LOSSES),
-        help="weighted: rare labels count more (default: %(default)s)",
-    )
+    parser.add_argument("--pretrained", metavar="RUN", help="start from an earlier run: its name, GROUP/NAME or folder")
+    _add_learning_arguments(parser)
     parser.add_argument("--valid", type=float, default=0.2, help="share held out (default: %(default)s)")
     parser.add_argument(
         "--people",
@@ -52,10 +54,100 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--subject", metavar="CLASS", help="class of people the group is about, e.g. female")
     parser.add_argument("--seed", type=int, default=0, help="where all chance comes from (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches; 0 (default): a thread")
+    _add_machine_arguments(parser)
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        default=[],
+        metavar="LOGGER",
+        help=f"log to {', '.join(LOGGERS)} too, on this machine unless their own settings say otherwise",
+    )
     parser.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         help="go on with a cut-off run of the same settings (done by itself; --resume: an error if there is none)",
+    )
+
+
+def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
+    """How the network learns."""
+    group = parser.add_argument_group("learning")
+    default = "(default: %(default)s)"
+    group.add_argument(
+        "--head-start", action="store_true", help="fit the head to the frozen backbone first (pretrained weights only)"
+    )
+    group.add_argument("--lr", type=float, help="peak learning rate of the head (default: by batch size)")
+    group.add_argument(
+        "--backbone-lr",
+        type=float,
+        default=TrainConfig.backbone_lr,
+        help=f"a pretrained backbone's learning rate as a share of the head's {default}",
+    )
+    group.add_argument(
+        "--layer-decay",
+        type=float,
+        default=TrainConfig.layer_decay,
+        help=f"a layer's learning rate as a share of the next one's {default}",
+    )
+    group.add_argument("--decay", type=float, default=TrainConfig.decay, help=f"weight decay {default}")
+    group.add_argument(
+        "--warmup", type=float, default=TrainConfig.warmup, help=f"share of the steps with a rising rate {default}"
+    )
+    group.add_argument("--clip", type=float, default=TrainConfig.clip, help=f"largest norm of the gradient {default}")
+    group.add_argument(
+        "--accumulate", type=int, default=TrainConfig.accumulate, help=f"batches whose gradients make a step {default}"
+    )
+    group.add_argument(
+        "--ema",
+        type=float,
+        default=TrainConfig.ema,
+        metavar="DECAY",
+        help=f"validate and keep a moving average of the weights, e.g. 0.99; 0: none {default}",
+    )
+    group.add_argument("--dropout", type=float, default=TrainConfig.dropout, help=f"before the head {default}")
+    group.add_argument(
+        "--smoothing",
+        type=float,
+        default=TrainConfig.smoothing,
+        help=f"targets are moved so far from 0, 1 {default}",
+    )
+    group.add_argument(
+        "--loss",
+        default=TrainConfig.loss,
+        metavar=_choices(LOSSES),
+        help=f"weighted and ratio: rare labels count more; focal and asymmetric: what is hard counts more {default}",
+    )
+    for name, meaning in (
+        ("focal_gamma", "focal: how much less what is easy counts"),
+        ("gamma_positive", "asymmetric: the same for labels that are present"),
+        ("gamma_negative", "asymmetric: the same for labels that are absent"),
+        ("negative_clip", "asymmetric: absent labels below this probability count for nothing"),
+    ):
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=float, default=getattr(TrainConfig, name), help=f"{meaning} {default}"
+        )
+
+
+def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """What it is computed with."""
+    group = parser.add_argument_group("machine")
+    default = "(default: %(default)s)"
+    group.add_argument(
+        "--precision",
+        default=TrainConfig.precision,
+        metavar=_choices(PRECISIONS),
+        help=f"auto: mixed on a GPU, 32 on a CPU {default}",
+    )
+    group.add_argument("--compile", action="store_true", help="compile the network (torch.compile)")
+    group.add_argument(
+        "--devices", type=int, default=TrainConfig.devices, help=f"processes a node, each with its own batch {default}"
+    )
+    group.add_argument("--nodes", type=int, default=TrainConfig.nodes, help=f"machines; see docs/training.md {default}")
+    group.add_argument(
+        "--strategy",
+        default=TrainConfig.strategy,
+        metavar=_choices(STRATEGIES),
+        help=f"how they work together {default}",
     )
 
 
@@ -76,23 +168,17 @@ def run(options: argparse.Namespace) -> None:
     wait_passively()
     config = config_of_options(
         group=options.cat,
-        epochs=options.epochs,
-        batch=options.batch,
-        mode=options.mode,
-        arch=options.arch,
+        loggers=tuple(dict.fromkeys(options.log)),
         size=options.size,
-        lr=options.lr,
-        decay=options.decay,
-        loss=options.loss,
-        weights=options.weights,
-        valid=options.valid,
-        people=options.people,
-        subject=options.subject,
-        seed=options.seed,
-        workers=options.workers,
+        **{name: getattr(options, name) for name in _AS_TYPED},
     )
-    from cls.training.train import train
+    from cls.training.distributed import Crew
+    from cls.training.train import assist, train
 
+    crew = Crew(config)
+    if not crew.is_first:
+        assist(Bottle(settings), config, crew)
+        return
     finished = train(Bottle(settings), config, convert=convert, resume=options.resume)
     print(f"run {finished.folder}")
     print(finished.summary())

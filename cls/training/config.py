@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from cls.errors import TrainingError, UsageError
 
 MODES = ("train", "all")
 PEOPLE = ("largest", "single", "all")
-LOSSES = ("bce", "weighted")
+LOSSES = ("bce", "weighted", "focal", "asymmetric", "ratio")
+PRECISIONS = ("auto", "32", "bf16", "16")
+STRATEGIES = ("auto", "ddp")
+LOGGERS = ("tensorboard", "mlflow", "wandb")
 _LARGEST_SIDE_PX = 2048
 _HELP = "see `cls train --help`"
 
@@ -32,11 +35,26 @@ class TrainConfig:
         backbone_lr: learning rate of the pretrained backbone as a share of `lr`; a random one uses `lr` itself.
         decay: weight decay (AdamW).
         warmup: share of the steps in which the learning rate rises.
-        loss: `bce`, or `weighted`: rare labels' positives count more.
+        layer_decay: each layer's learning rate is this share of the next one's, towards the input; 1: all the same.
+        loss: `bce`; `weighted`: rare labels' positives count more; `focal`, `asymmetric`, `ratio`: see `losses.py`.
+        focal_gamma: focusing of `focal`.
+        gamma_positive: focusing of `asymmetric` for labels that are present.
+        gamma_negative: focusing of `asymmetric` for labels that are absent.
+        negative_clip: `asymmetric` moves the probability of absent labels down by this much.
         weights: `auto`, `none` or a file.
+        pretrained: an earlier run to start from: its folder's name, `GROUP/NAME` or path; None starts from `weights`.
+        head_start: whether the head is fitted to the frozen backbone's features before the training.
+        ema: decay of the moving average of the weights that is validated and kept; 0: none.
         dropout: share of features dropped before the head.
         smoothing: how far the targets 0 and 1 are moved towards each other.
         clip: largest norm of the gradient.
+        accumulate: batches whose gradients make one step.
+        precision: `32`, `bf16` or `16` (mixed); `auto`: mixed on a GPU, 32 on a CPU.
+        compile: whether the network is compiled by `torch.compile`.
+        devices: processes a node, each with a device and batches of its own.
+        nodes: machines.
+        strategy: how they work together; `auto` is `ddp` where there are several.
+        loggers: what is written beside the csv log: `tensorboard`, `mlflow`, `wandb`.
         valid: share of samples held out.
         people: whom a picture's label belongs to: `largest`, `single` or `all`.
         subject: class of people the group is about; everyone when None.
@@ -55,11 +73,26 @@ class TrainConfig:
     backbone_lr: float = 0.3
     decay: float = 0.001
     warmup: float = 0.1
+    layer_decay: float = 1.0
     loss: str = "weighted"
+    focal_gamma: float = 2.0
+    gamma_positive: float = 0.0
+    gamma_negative: float = 4.0
+    negative_clip: float = 0.05
     weights: str = "auto"
+    pretrained: str | None = None
+    head_start: bool = False
+    ema: float = 0.0
     dropout: float = 0.2
     smoothing: float = 0.0
     clip: float = 5.0
+    accumulate: int = 1
+    precision: str = "auto"
+    compile: bool = False
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    loggers: tuple[str, ...] = ()
     valid: float = 0.2
     people: str = "largest"
     subject: str | None = None
@@ -67,6 +100,7 @@ class TrainConfig:
     workers: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "loggers", tuple(self.loggers))
         problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
         if problems:
             raise UsageError("; ".join(problems), hint=_HELP)
@@ -77,6 +111,16 @@ class TrainConfig:
         return self.height_px, self.width_px
 
     @property
+    def world(self) -> int:
+        """How many processes train together."""
+        return self.devices * self.nodes
+
+    @property
+    def people_a_step(self) -> int:
+        """Samples behind one step of the optimizer: all processes' and all accumulated batches'."""
+        return self.batch * self.world * self.accumulate
+
+    @property
     def folder_tail(self) -> str:
         """The run folder's name after `v__<n>_`: mode, backbone, batch, decay (spec section 2)."""
         from cls.files import safe_name
@@ -84,14 +128,19 @@ class TrainConfig:
         return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for args.yaml."""
-        return asdict(self)
+        """Plain values for args.yaml; of files and folders given by path, the name alone."""
+        values = asdict(self)
+        values["loggers"] = list(self.loggers)
+        for key in ("weights", "pretrained"):
+            if values[key] is not None:
+                values[key] = PurePath(values[key]).name if PurePath(values[key]).is_absolute() else values[key]
+        return values
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The values that decide the result: all but the number of workers."""
+        """The values that decide the result: all but the number of workers and who else keeps a log."""
         values = asdict(self)
-        del values["workers"]
+        del values["workers"], values["loggers"]
         return values
 
     @classmethod
@@ -130,6 +179,7 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
 def _outside_problems(values: dict[str, Any]) -> list[str]:
     """What only timm and the disk can say: whether there is such a backbone, and such a file."""
     from cls.training.architectures import timm_name
+    from cls.training.loggers import missing_package
 
     problems = []
     try:
@@ -139,6 +189,11 @@ def _outside_problems(values: dict[str, Any]) -> list[str]:
     weights = values.get("weights", TrainConfig.weights)
     if weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
         problems.append(f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)")
+    problems += [
+        f"--log: {name} is not installed (`pip install {missing}`)"
+        for name in values.get("loggers", ())
+        if name in LOGGERS and (missing := missing_package(name))
+    ]
     return problems
 
 
@@ -156,7 +211,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _integer_problems(config: TrainConfig) -> list[str]:
-    low = {"epochs": 1, "batch": 1, "seed": 0, "workers": 0}
+    low = {"epochs": 1, "batch": 1, "seed": 0, "workers": 0, "accumulate": 1, "devices": 1, "nodes": 1}
     problems = [
         f"--{name}: expected a whole number from {least}, found {value}"
         for name, least in low.items()
@@ -173,7 +228,9 @@ def _integer_problems(config: TrainConfig) -> list[str]:
 def _number_problems(config: TrainConfig) -> list[str]:
     ranges = {
         "decay": (0.0, 10.0), "backbone_lr": (0.0, 10.0), "warmup": (0.0, 0.9), "dropout": (0.0, 0.9),
-        "smoothing": (0.0, 0.4), "clip": (1e-6, 1e6),
+        "smoothing": (0.0, 0.4), "clip": (1e-6, 1e6), "ema": (0.0, 0.99999), "layer_decay": (0.1, 1.0),
+        "focal_gamma": (0.0, 10.0), "gamma_positive": (0.0, 10.0), "gamma_negative": (0.0, 10.0),
+        "negative_clip": (0.0, 0.5),
     }  # fmt: skip
     problems = [
         f"--{name.replace('_', '-')}: expected a number from {low:g} to {high:g}, found {value}"
@@ -188,7 +245,9 @@ def _number_problems(config: TrainConfig) -> list[str]:
 
 
 def _choice_problems(config: TrainConfig) -> list[str]:
-    choices = {"mode": MODES, "people": PEOPLE, "loss": LOSSES}
+    choices = {
+        "mode": MODES, "people": PEOPLE, "loss": LOSSES, "precision": PRECISIONS, "strategy": STRATEGIES,
+    }  # fmt: skip
     problems = [
         f"--{name}: expected one of {', '.join(known)}, found '{value}'"
         for name, known in choices.items()
@@ -198,4 +257,9 @@ def _choice_problems(config: TrainConfig) -> list[str]:
         problems.append("--cat: a group's name is missing")
     if not config.weights:
         problems.append("--weights: expected auto, none or a file")
+    if config.pretrained is not None and config.weights != "auto":
+        problems.append("--pretrained: the weights come from the run; leave out --weights")
+    problems += [
+        f"--log: expected one of {', '.join(LOGGERS)}, found '{name}'" for name in config.loggers if name not in LOGGERS
+    ]
     return problems

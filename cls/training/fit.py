@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.callbacks import Callback
 
 from cls.dataset.batches import Batch, Loader
-from cls.files import atomic_path
+from cls.errors import FileError
 from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
+from cls.training.device import accelerator, precision_of
+from cls.training.ema import MovingAverage
+from cls.training.epoch_checkpoints import BEST, LAST, EpochCheckpoints, PlainFiles, checkpoint_to_go_on_with
+from cls.training.loggers import loggers_for
 from cls.training.module import ClassifierModule
 
-_log = logging.getLogger("cls.training")
+__all__ = ["BEST", "LAST", "FitResult", "accelerator", "fit"]
 
-BEST, LAST = "best.ckpt", "last.ckpt"
-# What makes a checkpoint the best; higher is better. A tiny gain in mAP is noise where the loss says otherwise.
-_SCORE = "valid_map"
+_log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)
@@ -56,44 +56,71 @@ def fit(
     """Trains, from the last checkpoint of the folder if there is one.
 
     Args:
-        module: what is trained; holds the last epoch's weights afterwards.
-        train: training batches.
+        module: what is trained; holds the last epoch's weights (their moving average, where one is kept) afterwards.
+        train: training batches; of several processes, this one's.
         valid: validation batches; None with mode `all`.
-        config: epochs, clipping.
-        folder: the run folder: `checkpoints/` and `csv_logs/` are written.
+        config: epochs, clipping, precision, devices, loggers.
+        folder: the run folder: `checkpoints/`, `csv_logs/` and the other loggers' folders are written.
         accelerator: Lightning's word for the device.
 
     Raises:
         KeyboardInterrupt: the user stopped it; the last whole epoch is in last.ckpt.
-        TrainingError: the loss is not a number.
-        FileError: a checkpoint cannot be written.
+        NotANumberError: the loss is not a number.
+        TrainingError: last.ckpt is damaged.
+        FileError: a checkpoint or a log cannot be written.
     """
     started_s = time.monotonic()
-    last = folder / "checkpoints" / LAST
+    checkpoints = folder / "checkpoints"
+    last = checkpoint_to_go_on_with(checkpoints)
     waiting = _WaitingClock(train)
+    if config.compile:
+        module.network.compile()
     with _silenced(), progress("training steps", config.epochs * len(train)) as ticker:
-        trainer = lightning.Trainer(
-            accelerator=accelerator,
-            devices=1,
-            max_epochs=config.epochs,
-            gradient_clip_val=config.clip,
-            logger=CSVLogger(save_dir=folder, name="csv_logs"),
-            callbacks=[_EpochCheckpoints(last.parent), _Clock(config, waiting, ticker)],
-            log_every_n_steps=10,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
+        trainer = _trainer(config, folder, accelerator, _Clock(config, waiting, ticker))
         try:
-            trainer.fit(module, waiting, valid, ckpt_path=str(last) if last.exists() else None, weights_only=False)
+            trainer.fit(module, waiting, valid, ckpt_path=None if last is None else str(last), weights_only=False)
         except SystemExit:
             # Lightning ends the process on Ctrl-C; the command decides how that is said.
             raise KeyboardInterrupt from None
+        except OSError as error:
+            raise FileError(
+                f"cannot be written: {error.strerror or error}",
+                where=error.filename or folder,
+                hint="check free space and permissions; the same command goes on after the last whole epoch",
+            ) from error
         if trainer.interrupted:
             raise KeyboardInterrupt
     seconds = time.monotonic() - started_s
     return FitResult(module.history, waiting.share, seconds)
+
+
+def _trainer(config: TrainConfig, folder: Path, accelerator: str, clock: Callback) -> lightning.Trainer:
+    average = MovingAverage(config.ema) if config.ema else None
+    is_many = config.world > 1
+    return lightning.Trainer(
+        accelerator=accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy="ddp" if is_many else "auto",
+        # Batch norms of a CPU cannot be synchronised; the first process's statistics are everybody's then.
+        sync_batchnorm=is_many and accelerator == "gpu",
+        precision=precision_of(config),
+        max_epochs=config.epochs,
+        gradient_clip_val=config.clip,
+        accumulate_grad_batches=config.accumulate,
+        logger=loggers_for(config, folder),
+        callbacks=[
+            *([] if average is None else [average]),
+            EpochCheckpoints(folder / "checkpoints", average),
+            clock,
+        ],
+        plugins=[PlainFiles()],
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
 
 
 class _WaitingClock:
@@ -124,35 +151,6 @@ class _WaitingClock:
     def share(self) -> float:
         """Share of the training time spent waiting."""
         return self._waited_s / self._total_s if self._total_s else 0.0
-
-
-class _EpochCheckpoints(Checkpoint):
-    """Writes last.ckpt after every epoch and best.ckpt when validation is better; whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._best: tuple[float, float] | None = None
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """After the epoch's validation."""
-        if not isinstance(pl_module, ClassifierModule):
-            return
-        epoch = pl_module.history[-1]
-        score = (epoch.get(_SCORE, 0.0), -epoch.get("valid_loss", 0.0))
-        if self._best is None or _SCORE not in epoch or score > self._best:
-            self._best = score
-            with atomic_path(self._folder / BEST) as part:
-                trainer.save_checkpoint(part, weights_only=True)
-        with atomic_path(self._folder / LAST) as part:
-            trainer.save_checkpoint(part)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The best score so far, kept in checkpoints."""
-        return {"best": self._best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it up again."""
-        self._best = None if state_dict["best"] is None else (state_dict["best"][0], state_dict["best"][1])
 
 
 class _Clock(Callback):
@@ -196,8 +194,3 @@ def _silenced() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def accelerator() -> str:
-    """`gpu` where CUDA works, else `cpu`."""
-    return "gpu" if torch.cuda.is_available() else "cpu"

@@ -24,8 +24,9 @@ from cls.people.preprocess import Preprocessing
 from cls.training.architectures import timm_name
 from cls.training.checks import check_trainable
 from cls.training.config import TrainConfig
-from cls.training.fit import accelerator
+from cls.training.device import accelerator
 from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
+from cls.training.pretrained import carry_head, find_run_weights
 from cls.training.speed import cores
 from cls.training.weights import WeightsSource, find_weights, load_weights
 
@@ -97,7 +98,11 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         split_samples(samples, valid_share=config.valid, seed=config.seed)
     mean, std = mean_and_std(timm_arch)
     preprocessing = Preprocessing(config.height_px, config.width_px, mean_rgb=mean, std_rgb=std)
-    source = find_weights(config.weights, timm_arch)
+    source = (
+        find_weights(config.weights, timm_arch)
+        if config.pretrained is None
+        else find_run_weights(bottle, config.pretrained, config.group, timm_arch)
+    )
     network = _start_network(config, timm_arch, source, samples, dataset)
     cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing), workers=cores())
     samples = drop_broken(samples, broken, ledger)
@@ -130,6 +135,7 @@ def _start_network(
     check_size(network, timm_arch, config.height_px, config.width_px)
     load_weights(network, source, timm_arch)
     start_head_at(network, np.nan_to_num(np.nanmean(labels_of(samples), axis=0)))
+    carry_head(network, source, dataset.labels)
     return network.to(memory_format=torch.channels_last)
 
 

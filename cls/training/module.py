@@ -13,21 +13,17 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from cls.dataset.batches import Batch
-from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
+from cls.training.bad_batch import BadBatches, NotANumberError
 from cls.training.config import TrainConfig
+from cls.training.distributed import gathered
 from cls.training.losses import MultiLabelLoss
 from cls.training.metrics import measure
-from cls.training.network import head_of
+from cls.training.optimizer import optimizer_for, schedule_for
 
 _log = logging.getLogger("cls.training")
-
-# Peak learning rate of the head for batches of 16; it grows with the root of the batch.
-_LR_AT_16 = 1.5e-3
 
 
 class ClassifierModule(lightning.LightningModule):
@@ -40,6 +36,7 @@ class ClassifierModule(lightning.LightningModule):
         preprocessing: mean and deviation for batches that come as uint8.
         label_names: in output order.
         is_pretrained: whether the backbone has learnt weights, which are then moved more slowly than the head.
+        bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
 
     Attributes:
         history: one entry an epoch: epoch, seconds, train_loss, learning rate, and the validation's measures.
@@ -54,9 +51,11 @@ class ClassifierModule(lightning.LightningModule):
         label_names: tuple[str, ...],
         *,
         is_pretrained: bool,
+        bad_batches: BadBatches | None = None,
     ) -> None:
         super().__init__()
         self.network = network
+        self._bad_batches = bad_batches
         self.history: list[dict[str, float]] = []
         self._loss = loss
         self._config = config
@@ -65,7 +64,7 @@ class ClassifierModule(lightning.LightningModule):
         self._mean = torch.tensor(preprocessing.mean_rgb).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessing.std_rgb).view(1, 3, 1, 1)
         self._train_losses: list[float] = []
-        self._valid: list[tuple[Tensor, Tensor]] = []
+        self._valid: list[tuple[Tensor, Tensor, Tensor]] = []
         self._epoch_started_s = 0.0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ class ClassifierModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Starts the clock; makes dropout a function of seed and epoch, so that a resumed run is the same run."""
-        torch.manual_seed(self._config.seed * 100_003 + self.current_epoch)
+        torch.manual_seed(self._config.seed * 100_003 + self.current_epoch + 7_919 * self.global_rank)
         self._epoch_started_s = time.monotonic()
         self._train_losses.clear()
 
@@ -83,31 +82,57 @@ class ClassifierModule(lightning.LightningModule):
         """The loss of one batch.
 
         Raises:
-            TrainingError: the loss is not a number.
+            NotANumberError: the loss is not a number; the batch is saved.
         """
-        loss: Tensor = self._loss(self(batch.images), batch.labels)
+        logits = self(batch.images).float()
+        loss: Tensor = self._loss(logits, batch.labels)
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss is {value} in epoch {self.current_epoch}, batch {batch_index}",
-                hint="train with a smaller --lr, e.g. a third of it",
-            )
+        if not self._is_fine_everywhere(math.isfinite(value)):
+            self._give_up(batch, logits, f"the loss is {value}", batch_index)
         self._train_losses.append(value)
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:  # noqa: ARG002  Lightning's signature
-        """Collects logits and labels."""
-        self._valid.append((self(batch.images).float().cpu(), batch.labels.cpu()))
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Collects logits and labels.
+
+        Raises:
+            NotANumberError: the network's answers are not numbers; the batch is saved.
+        """
+        logits = self(batch.images).float()
+        if not self._is_fine_everywhere(bool(torch.isfinite(logits).all())):
+            self._give_up(batch, logits, "the network's answers in validation are not numbers", batch_index)
+        self._valid.append((logits.cpu(), batch.labels.cpu(), batch.indices.cpu()))
+
+    def _is_fine_everywhere(self, is_fine: bool) -> bool:
+        """Whether all processes say so; else they would wait for the one that stops."""
+        if self.trainer.world_size == 1:
+            return is_fine
+        return bool(self.trainer.strategy.reduce_boolean_decision(is_fine, all=True))
+
+    def _give_up(self, batch: Batch, logits: Tensor, what: str, batch_index: int) -> None:
+        is_training = bool(self.trainer.training)
+        what = f"{what} in epoch {self.current_epoch}, batch {batch_index}"
+        saved = ""
+        if self._bad_batches is not None:
+            process = f"_process_{self.global_rank}" if self.trainer.world_size > 1 else ""
+            name = f"{'train' if is_training else 'valid'}_epoch_{self.current_epoch}_batch_{batch_index}{process}"
+            saved = f"; {self._bad_batches.save(batch, logits, name=name, is_training=is_training)}"
+        raise NotANumberError(
+            what + saved, hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip"
+        )
 
     def on_validation_epoch_end(self) -> None:
-        """Measures the validation part."""
-        logits = torch.cat([logits for logits, _ in self._valid])
-        labels = torch.cat([labels for _, labels in self._valid])
+        """Measures the validation part: all of it in every process, each sample once."""
+        logits, labels, indices = (torch.cat(parts) for parts in zip(*self._valid, strict=True))
         self._valid.clear()
-        values = {"valid_loss": float(self._loss(logits.to(self.device), labels.to(self.device)))}
-        probs = probabilities(logits.numpy())
+        parts = gathered((logits.numpy(), labels.numpy(), indices.numpy()), self.trainer.world_size)
+        order = np.argsort(np.concatenate([part[2] for part in parts]), kind="stable")
+        all_logits = np.concatenate([part[0] for part in parts])[order]
+        all_labels = np.concatenate([part[1] for part in parts])[order]
+        loss = self._loss(torch.from_numpy(all_logits).to(self.device), torch.from_numpy(all_labels).to(self.device))
+        values = {"valid_loss": float(loss)}
         half = [0.5] * len(self._label_names)
-        macro = measure(probs, labels.numpy().astype(np.float64), self._label_names, half).macro
+        macro = measure(probabilities(all_logits), all_labels.astype(np.float64), self._label_names, half).macro
         values |= {
             name: value
             for name, key in (("valid_map", "ap"), ("valid_f1", "f1"), ("valid_auroc", "auroc"))
@@ -120,7 +145,7 @@ class ClassifierModule(lightning.LightningModule):
         values = {
             "epoch": self.current_epoch,
             "seconds": time.monotonic() - self._epoch_started_s,
-            "train_loss": float(np.mean(self._train_losses)),
+            "train_loss": float(np.mean(gathered(float(np.mean(self._train_losses)), self.trainer.world_size))),
             "lr": float(self.optimizers().param_groups[-1]["lr"]),  # type: ignore[union-attr]
         }
         self.log_dict({"train_loss": values["train_loss"], "lr": values["lr"]})
@@ -150,29 +175,9 @@ class ClassifierModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a linear rise and a cosine fall, step by step."""
-        optimizer = AdamW(self._parameter_groups())
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        rise = max(round(steps * self._config.warmup), 1)
-        schedule = LambdaLR(optimizer, lambda step: _rise_and_fall(step, rise, steps))
+        optimizer = optimizer_for(self.network, self._config, is_pretrained=self._is_pretrained)
+        schedule = schedule_for(optimizer, self._config, max(int(self.trainer.estimated_stepping_batches), 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
-
-    def _parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone and head, each with and without decay (none for biases and norms); the head's groups last."""
-        peak = self._config.lr or _LR_AT_16 * math.sqrt(self._config.batch / 16)
-        backbone_lr = peak * (self._config.backbone_lr if self._is_pretrained else 1.0)
-        head = {id(parameter) for parameter in head_of(self.network).parameters()}
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for parameter in self.network.parameters():
-            if parameter.requires_grad:
-                groups.setdefault((id(parameter) in head, parameter.ndim > 1), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "lr": peak if is_head else backbone_lr,
-                "weight_decay": self._config.decay if is_decayed else 0.0,
-            }
-            for (is_head, is_decayed), parameters in sorted(groups.items(), key=lambda group: group[0])
-        ]
 
 
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -189,11 +194,3 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """The sigmoid of logits, in double precision, without overflow."""
     return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))
-
-
-def _rise_and_fall(step: int, rise: int, steps: int) -> float:
-    """Share of the peak learning rate at a step: a line up, half a cosine down to a hundredth."""
-    if step < rise:
-        return (step + 1) / rise
-    progress = min((step - rise) / max(steps - rise, 1), 1.0)
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2

@@ -5,34 +5,34 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 import cls
 from cls.bottle.layout import Bottle
-from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import backgrounds_of
-from cls.dataset.batches import EpochSampler, ExactBatches, Loader, TrainBatches
-from cls.dataset.cutouts import Cutouts
-from cls.dataset.samples import Sample, labels_of
+from cls.dataset.batches import EpochSampler
 from cls.dataset.split import TRAIN, VALID, check_split
 from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file, write_json_atomic
 from cls.people.preprocess import Preprocessing
 from cls.training.background_sensitivity import BackgroundTrial
+from cls.training.bad_batch import NotANumberError
 from cls.training.calibration import shift_of_loss
 from cls.training.checks import warn_of_missing_labels
 from cls.training.config import TrainConfig
+from cls.training.device import check_machine
+from cls.training.distributed import Crew, check_crew
 from cls.training.evaluate import Evaluation, evaluate
-from cls.training.fit import FitResult, accelerator, fit
+from cls.training.fit import FitResult
+from cls.training.fitting import base_rates, batches_of, fit_material
 from cls.training.grids import write_train_grids
-from cls.training.losses import MultiLabelLoss, positive_weights
+from cls.training.losses import loss_for
 from cls.training.material import Material, prepare
-from cls.training.module import ClassifierModule
 from cls.training.report import ReportMatter, write_report
 from cls.training.run import MODEL_CKPT, Run, find_runs, open_run
 from cls.training.run_folder import (
@@ -73,10 +73,14 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
         KeyboardInterrupt: the user stopped it.
     """
     prepare_process()
+    check_machine(config)
+    crew = Crew(config)
     material = prepare(bottle, config)
+    check_crew(config, *(len(material.part(side)[0]) for side in (TRAIN, VALID)))
     folder = _claim_folder(bottle, material, resume)
     try:
         _log.info("run folder %s", folder.path)
+        crew.tell((folder.path.name, material.identity))
         result, evaluation = _fit_in(bottle, material, folder)
         if convert is not None:
             network = evaluation.network
@@ -85,6 +89,32 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     finally:
         folder.release()
     return open_run(bottle, folder.path)
+
+
+def assist(bottle: Bottle, config: TrainConfig, crew: Crew) -> None:
+    """What the processes beside the first one do: they take part in the fit, and write nothing.
+
+    Args:
+        bottle: the data folder, the same as the first process's.
+        config: the same as the first process's.
+        crew: of several processes, this one not the first.
+
+    Raises:
+        TrainingError: this process does not find what the first one found.
+    """
+    prepare_process()
+    _log.setLevel(logging.ERROR)
+    told: tuple[str, str] = crew.tell(None)
+    name, identity = told
+    material = prepare(bottle, config)
+    if material.identity != identity:
+        raise TrainingError(
+            f"process {crew.rank} finds other samples, weights or library versions than the first one",
+            where=bottle.root,
+            hint="give all nodes the same bottle and the same environment",
+        )
+    with suppress(NotANumberError):  # the first process says it
+        fit_material(material, bottle.models(config.group) / name, rank=crew.rank)
 
 
 def _claim_folder(bottle: Bottle, material: Material, resume: bool | None) -> RunFolder:
@@ -113,29 +143,13 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     if {s.path for s in train_samples} != train_paths or {s.path for s in valid_samples} != valid_paths:
         raise TrainingError("does not hold the split of this training", where=folder.path / SPLIT, hint="train again")
     warn_of_missing_labels(train_samples, valid_samples, material.dataset.labels)
-    train_labels = labels_of(train_samples)
-    batches = TrainBatches(train_cutouts, train_labels, Augmentation(), seed=config.seed)
     sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed)
+    batches = batches_of(material)
     write_train_grids(folder.path / "train_batches", batches, sampler, material.dataset.labels, material.preprocessing)
-    loss = MultiLabelLoss(
-        positive_weights(np.nanmean(train_labels, axis=0).tolist(), config.loss), smoothing=config.smoothing
-    )
-    module = ClassifierModule(
-        material.network,
-        loss,
-        config,
-        material.preprocessing,
-        material.dataset.labels,
-        is_pretrained=material.source.is_pretrained,
-    )
-    valid_loader = _exact_loader(valid_cutouts, valid_samples, config) if valid_samples else None
-    result = fit(
-        module, Loader(batches, sampler, workers=config.workers), valid_loader, config, folder.path,
-        accelerator=accelerator(),
-    )  # fmt: skip
+    result = fit_material(material, folder.path)
     evaluation = evaluate(
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
-        earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss),
+        earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
         trial=BackgroundTrial(backgrounds_of(bottle, train_cutouts, material.preprocessing)), seed=config.seed,
     )  # fmt: skip
     matter = ReportMatter(
@@ -144,11 +158,6 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     )  # fmt: skip
     write_report(folder.path, matter)
     return result, evaluation
-
-
-def _exact_loader(cutouts: Cutouts, samples: list[Sample], config: TrainConfig) -> Loader:
-    sampler = EpochSampler(len(samples), max(config.batch, 16), is_shuffled=False)
-    return Loader(ExactBatches(cutouts, labels_of(samples)), sampler)
 
 
 def _write_beginning(material: Material, folder: Path) -> None:

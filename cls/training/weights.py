@@ -36,14 +36,16 @@ class WeightsSource:
     """First weights, found and not yet loaded.
 
     Attributes:
-        kind: `file`, `package`, `cache`, `hub` or `none`.
+        kind: `run`, `file`, `package`, `cache`, `hub` or `none`.
         origin: for people: where they come from, or why there are none.
         file: the weights; None for `none`.
+        labels: of an earlier run: its head's labels, in output order.
     """
 
     kind: str
     origin: str
     file: Path | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def is_pretrained(self) -> bool:
@@ -156,7 +158,7 @@ def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> N
     """
     if source.file is None:
         return
-    state = _read_state(source.file)
+    state = read_state(source.file)
     if source.kind == "package" and len(state) == len(network.state_dict()):
         state = dict(zip(network.state_dict(), state.values(), strict=True))
     else:
@@ -183,8 +185,12 @@ def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> N
     network.load_state_dict({name: state[name] for name in wanted}, strict=False)
 
 
-def _read_state(file: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, a saved state_dict or a checkpoint of this project."""
+def read_state(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, a saved state_dict or a checkpoint of this project.
+
+    Raises:
+        TrainingError: it is none of them.
+    """
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -1,0 +1,54 @@
+"""What this machine computes with, and whether it can do what was asked of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from cls.errors import TrainingError
+from cls.training.config import TrainConfig
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def accelerator() -> str:
+    """`gpu` where CUDA works, else `cpu`: Lightning's words."""
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def precision_of(config: TrainConfig) -> Precision:
+    """Lightning's word for the precision; `auto`: 32 bits on a CPU, bf16 on a GPU that has it, else 16 with scaling."""
+    if config.precision != "auto":
+        return _PRECISIONS[config.precision]
+    if accelerator() == "cpu":
+        return _PRECISIONS["32"]
+    return _PRECISIONS["bf16" if torch.cuda.is_bf16_supported() else "16"]
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Refuses what this machine cannot do, before anything is read.
+
+    Raises:
+        TrainingError: lists all that it cannot do.
+    """
+    problems = []
+    if config.precision == "16" and accelerator() == "cpu":
+        problems.append("--precision 16 needs a GPU; give bf16 or 32")
+    if accelerator() == "gpu" and config.devices > torch.cuda.device_count():
+        problems.append(f"--devices {config.devices}: there are {torch.cuda.device_count()} GPUs")
+    if config.compile and (reason := _why_not_compiling()):
+        problems.append(f"--compile does not work here ({reason}); leave it out, or install a C++ compiler such as g++")
+    if problems:
+        raise TrainingError("this machine cannot train so: " + "; ".join(problems))
+
+
+def _why_not_compiling() -> str | None:
+    """Why torch.compile fails on a trifle; None when it works."""
+    device = "cuda" if accelerator() == "gpu" else "cpu"
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # noqa: BLE001  dynamo and inductor raise many kinds; the reason is told
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None

@@ -1,0 +1,114 @@
+"""Material -> a fit: batches, loss, module and loaders of one process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cls.dataset.augment import Augmentation
+from cls.dataset.batches import EpochSampler, ExactBatches, Loader, TrainBatches
+from cls.dataset.cutouts import Cutouts
+from cls.dataset.samples import Sample, labels_of
+from cls.dataset.split import TRAIN, VALID
+from cls.dataset.split_file import read_split
+from cls.training.bad_batch import BadBatches
+from cls.training.config import TrainConfig
+from cls.training.device import accelerator
+from cls.training.epoch_checkpoints import LAST
+from cls.training.fit import FitResult, fit
+from cls.training.head_start import start_head
+from cls.training.losses import loss_for
+from cls.training.material import Material
+from cls.training.module import ClassifierModule
+from cls.training.run_folder import SPLIT
+
+_log = logging.getLogger("cls.training")
+
+
+def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResult:
+    """Trains on material in a run folder; each of several processes calls it.
+
+    Args:
+        material: what to train on.
+        folder: the run folder.
+        rank: this process's number; the first one writes.
+
+    Raises:
+        KeyboardInterrupt: the user stopped it.
+        TrainingError: the loss is not a number, or the training cannot go on.
+        FileError: something cannot be written.
+    """
+    config = material.config
+    (train_samples, _), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
+    batches = batches_of(material)
+    sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed, rank=rank, world=config.world)
+    loss = loss_for(config, base_rates(train_samples))
+    if rank == 0:
+        _warn_of_seen(material, valid_samples)
+        if config.head_start:
+            _start_head(material, folder)
+    module = ClassifierModule(
+        material.network,
+        loss,
+        config,
+        material.preprocessing,
+        material.dataset.labels,
+        is_pretrained=material.source.is_pretrained,
+        bad_batches=BadBatches(folder, [s.path for s in train_samples], [s.path for s in valid_samples]),
+    )
+    valid_loader = _exact_loader(valid_cutouts, valid_samples, config, rank) if valid_samples else None
+    return fit(
+        module, Loader(batches, sampler, workers=config.workers), valid_loader, config, folder,
+        accelerator=accelerator(),
+    )  # fmt: skip
+
+
+def batches_of(material: Material) -> TrainBatches:
+    """The augmented batches that a training on material is made of."""
+    samples, cutouts = material.part(TRAIN)
+    return TrainBatches(cutouts, labels_of(samples), Augmentation(), seed=material.config.seed)
+
+
+def base_rates(samples: Sequence[Sample]) -> list[float]:
+    """Share of positives of each label among those that are known; NaN where none is."""
+    labels = labels_of(samples).astype(np.float64)
+    known = (~np.isnan(labels)).sum(axis=0)
+    rates = np.where(known, np.nansum(labels, axis=0) / np.maximum(known, 1), np.nan)
+    return [float(rate) for rate in rates]
+
+
+def _exact_loader(cutouts: Cutouts, samples: list[Sample], config: TrainConfig, rank: int) -> Loader:
+    sampler = EpochSampler(len(samples), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world)
+    return Loader(ExactBatches(cutouts, labels_of(samples)), sampler)
+
+
+def _start_head(material: Material, folder: Path) -> None:
+    """Head start, where there are learnt features and the training does not go on from a checkpoint."""
+    if not material.source.is_pretrained:
+        _log.warning("no head start: the backbone's weights are random")
+        return
+    if (folder / "checkpoints" / LAST).exists():
+        return
+    samples, cutouts = material.part(TRAIN)
+    device = "cuda" if accelerator() == "gpu" else "cpu"
+    labels = torch.from_numpy(labels_of(samples))
+    units = [sample.unit for sample in samples]
+    start_head(material.network, loss_for(material.config, base_rates(samples)), cutouts, labels, units, device=device)
+
+
+def _warn_of_seen(material: Material, valid_samples: Sequence[Sample]) -> None:
+    """Says how many validation people the run that gives the first weights was trained on."""
+    source = material.source
+    if source.kind != "run" or source.file is None:
+        return
+    seen, _ = read_split(source.file.parent.parent / SPLIT)
+    count = sum(sample.path in seen for sample in valid_samples)
+    if count:
+        _log.warning(
+            "%d of %d validation people were trained on by %s: validation will flatter",
+            count, len(valid_samples), source.origin,
+        )  # fmt: skip
