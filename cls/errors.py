@@ -10,6 +10,7 @@
     ├── SegmentationError    a segmentation model cannot be loaded or run
     ├── YoloError            archives, a YOLO dataset or a YOLO training cannot be used
     ├── SampleError          a sample photo set cannot be made
+    ├── AttributeSetError    a public attribute set is not in its published layout
     ├── TrainingError        a training cannot start or go on
     ├── ExportError          a conversion cannot be made
     │   └── ParityError      a conversion was made and disagrees with its source
@@ -80,6 +81,10 @@ class YoloError(ClsError):
 
 class SampleError(ClsError):
     """A sample photo set cannot be made as asked."""
+
+
+class AttributeSetError(ClsError):
+    """A public attribute set is not in its published layout, or a file of it cannot be read."""
 
 
 class TrainingError(ClsError):

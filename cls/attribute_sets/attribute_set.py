@@ -1,0 +1,97 @@
+"""What a public attribute set holds, whatever layout it was published in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cls.dataset.parts import PART_SIDES
+
+# Pictures of sets come from foreign files: a set with thousands of wrong rows must not fill the terminal.
+_PROBLEMS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class SetPicture:
+    """One picture of a set: one person, cut out already.
+
+    Attributes:
+        file: where it lies.
+        name: its name in the set, unique there and safe as a file name.
+        labels: one value a label: 1.0 present, 0.0 absent, NaN unknown.
+        identity: who it shows, or the tracklet it is of; empty when the set does not say.
+        row: file and row its labels come from, for messages.
+    """
+
+    file: Path
+    name: str
+    labels: tuple[float, ...]
+    identity: str
+    row: str
+
+
+@dataclass(frozen=True)
+class AttributeSet:
+    """A public attribute set.
+
+    Attributes:
+        layout: which one: `pa100k`, `peta` or `rapv2`.
+        labels: names of the attributes that the papers evaluate, in the set's order.
+        pictures: all of them, names are unique.
+        official: name of a picture -> `train`, `valid` or `test` as published; empty where the layout has no split.
+        problems: what could not be used, one line a row.
+    """
+
+    layout: str
+    labels: tuple[str, ...]
+    pictures: tuple[SetPicture, ...]
+    official: Mapping[str, str]
+    problems: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def has_identities(self) -> bool:
+        """Whether every picture's person or tracklet is known."""
+        return bool(self.pictures) and all(picture.identity for picture in self.pictures)
+
+    def problems_line(self) -> str:
+        """The problems in one line: how many, and the first."""
+        more = f" and {len(self.problems) - _PROBLEMS_SHOWN} more" if len(self.problems) > _PROBLEMS_SHOWN else ""
+        return f"{len(self.problems)} rows cannot be used: {'; '.join(self.problems[:_PROBLEMS_SHOWN])}{more}"
+
+
+def some_pictures(whole: AttributeSet, limit: int) -> AttributeSet:
+    """At most `limit` pictures of a set, spread evenly over its order, each official part in proportion.
+
+    Every part that the set has keeps one picture at least.
+    """
+    if limit >= len(whole.pictures):
+        return whole
+    by_part: dict[str, list[SetPicture]] = {side: [] for side in ("", *PART_SIDES)}
+    for picture in whole.pictures:
+        by_part[whole.official.get(picture.name, "")].append(picture)
+    kept: set[str] = set()
+    for pictures in by_part.values():
+        if pictures:
+            count = max(round(limit * len(pictures) / len(whole.pictures)), 1)
+            kept.update(pictures[index * len(pictures) // count].name for index in range(count))
+    chosen = tuple(picture for picture in whole.pictures if picture.name in kept)
+    official = {name: side for name, side in whole.official.items() if name in kept}
+    return AttributeSet(whole.layout, whole.labels, chosen, official, whole.problems)
+
+
+def value_of(raw: float) -> float:
+    """A label value as the sets write it: 1 present, 0 absent; any other (RAP's 2: uncertain) is unknown."""
+    return float(raw) if raw in (0, 1) else float("nan")
+
+
+def first_file(root: Path, candidates: Sequence[str]) -> Path | None:
+    """The first of some relative paths that exists below a folder."""
+    return next((root / name for name in candidates if (root / name).exists()), None)
+
+
+def listing_of(root: Path) -> str:
+    """What lies in a folder, for a message: its first names."""
+    names = sorted(path.name + ("/" if path.is_dir() else "") for path in root.iterdir())
+    more = f", … ({len(names)} in all)" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + more if names else "nothing"

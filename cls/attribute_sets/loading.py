@@ -1,0 +1,187 @@
+"""A public attribute set as a group of the bottle: pictures, rows in the pictures database, dataset file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cls.attribute_sets.attribute_set import AttributeSet, SetPicture
+from cls.attribute_sets.identity_parts import identity_parts
+from cls.attribute_sets.pool import WHOLE_PICTURE, Placed, name_in_pool, place
+from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset_if_changed
+from cls.bottle.layout import Bottle
+from cls.collector.load import load_lock
+from cls.dataset.parts import PARTS_KEY, parts_content
+from cls.errors import AttributeSetError
+from cls.files import remove_parts, safe_name, write_json_atomic
+from cls.machine import cores
+from cls.pictures.database import PicturesDatabase
+from cls.progress import progress
+
+OFFICIAL, IDENTITY = "official", "identity"
+_LEDGER_KEY = "ledger"
+_CHUNK = 1_000
+
+_log = logging.getLogger("cls.attribute_sets")
+
+
+@dataclass(frozen=True)
+class LoadedSet:
+    """What a load made.
+
+    Attributes:
+        dataset: the group's labelled pictures.
+        dataset_file: where it is kept.
+        new: pictures put into the bottle now.
+        kept: pictures that were there.
+        people: how many people or tracklets the set names; 0 when it names none.
+        left_out: pictures that cannot be used and rows that cannot be read, with row and reason.
+        report_file: all of this as a file.
+    """
+
+    dataset: GroupDataset
+    dataset_file: Path
+    new: int
+    kept: int
+    people: int
+    left_out: tuple[str, ...]
+    report_file: Path
+
+    @property
+    def part_sizes(self) -> dict[str, dict[str, int]]:
+        """Name of the parts -> side -> pictures."""
+        parts = self.dataset.extra[PARTS_KEY]
+        return {name: {side: len(pictures) for side, pictures in part.items()} for name, part in parts.items()}
+
+
+def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedSet:
+    """Loads a set: nothing is lost or doubled when it is killed and run again.
+
+    Args:
+        bottle: where it goes.
+        attribute_set: what was read.
+        group: the group it becomes.
+
+    Raises:
+        AttributeSetError: the group is another one's, or not one picture can be used.
+        FileError: the bottle cannot be written.
+        DatabaseError: the pictures database cannot be reached or used.
+    """
+    with load_lock(bottle):
+        file = bottle.dataset_file(group)
+        kept_keys = _keys_to_keep(file, group)
+        remove_parts(bottle.pictures)
+        placed = _place_all(bottle, attribute_set, group)
+        usable = [one for one in placed if one.problem is None]
+        left_out = (
+            *attribute_set.problems,
+            *(f"{p.picture.row}: {p.picture.file}: {p.problem}" for p in placed if p.problem),
+        )
+        if not usable:
+            raise AttributeSetError(
+                f"not one of {len(placed)} pictures can be used", where=left_out[0] if left_out else None
+            )
+        dataset = _dataset(attribute_set, usable, group, kept_keys)
+        write_dataset_if_changed(file, dataset, ignoring=[_LEDGER_KEY])
+        loaded = LoadedSet(
+            dataset=dataset,
+            dataset_file=file,
+            new=sum(one.is_new for one in usable),
+            kept=sum(not one.is_new for one in usable),
+            people=len({one.picture.identity for one in usable} - {""}),
+            left_out=left_out,
+            report_file=bottle.ledger / "load" / f"{safe_name(group)}.json",
+        )
+        _write_report(loaded, attribute_set)
+    return loaded
+
+
+def _keys_to_keep(file: Path, group: str) -> dict[str, Any]:
+    """What others have written into the group's dataset file; refuses a group that came from elsewhere."""
+    if not file.exists():
+        return {}
+    known = read_dataset(file, group)
+    if PARTS_KEY not in known.extra:
+        raise AttributeSetError(
+            f"group '{group}' is there already and is no attribute set", where=file, hint="give another --group"
+        )
+    return {key: value for key, value in known.extra.items() if key not in (PARTS_KEY, _LEDGER_KEY)}
+
+
+def _place_all(bottle: Bottle, attribute_set: AttributeSet, group: str) -> list[Placed]:
+    """All pictures into the pool and the database, a thousand at a time."""
+    pictures = attribute_set.pictures
+    placed: list[Placed] = []
+    with (
+        PicturesDatabase.open(bottle.database_url) as database,
+        ThreadPoolExecutor(cores()) as pool,
+        progress("pictures loaded", len(pictures)) as ticker,
+    ):
+        known = database.known_paths(name_in_pool(group, picture) for picture in pictures)
+        for chunk in _chunks(pictures, _CHUNK):
+            futures = [
+                pool.submit(place, bottle, group, picture, has_row=name_in_pool(group, picture) in known)
+                for picture in chunk
+            ]
+            done = []
+            for future in futures:
+                done.append(future.result())
+                ticker.advance()
+            database.write_people([one.record for one in done if one.record is not None], replace=False)
+            placed += done
+    for one in [one for one in placed if one.problem][:5]:
+        _log.warning("left out: %s: %s: %s", one.picture.row, one.picture.file, one.problem)
+    return placed
+
+
+def _chunks(items: Sequence[SetPicture], size: int) -> Iterator[Sequence[SetPicture]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _dataset(
+    attribute_set: AttributeSet, usable: Sequence[Placed], group: str, kept_keys: Mapping[str, Any]
+) -> GroupDataset:
+    """The dataset of the usable pictures, with the published parts and those made without leaks."""
+    rows = tuple(LabelledRow(one.name, one.picture.labels, one.picture.identity) for one in usable)
+    parts: dict[str, dict[str, list[str]]] = {}
+    official = {one.picture.name: side for one in usable if (side := attribute_set.official.get(one.picture.name))}
+    if official:
+        parts[OFFICIAL] = parts_content(_in_pool(official, usable))
+    pictures = [one.picture for one in usable]
+    if all(picture.identity for picture in pictures):
+        _log.info("dividing %d people into parts without leaks", len({picture.identity for picture in pictures}))
+        sides = identity_parts(pictures, official)
+        if sides:
+            parts[IDENTITY] = parts_content(_in_pool(sides, usable))
+    ledger = {"source": f"{attribute_set.layout} ({WHOLE_PICTURE})", "loaded_at": _now()}
+    return GroupDataset(group, attribute_set.labels, rows, {**kept_keys, PARTS_KEY: parts, _LEDGER_KEY: ledger})
+
+
+def _in_pool(sides: Mapping[str, str], usable: Sequence[Placed]) -> dict[str, str]:
+    """Sides by name in the pool instead of name in the set."""
+    return {one.name: sides[one.picture.name] for one in usable if one.picture.name in sides}
+
+
+def _write_report(loaded: LoadedSet, attribute_set: AttributeSet) -> None:
+    content = {
+        "group": loaded.dataset.group,
+        "source": attribute_set.layout,
+        "loaded_at": _now(),
+        "photos": len(loaded.dataset.rows),
+        "pictures_stored": loaded.new,
+        "pictures_kept": loaded.kept,
+        "people": loaded.people,
+        "parts": loaded.part_sizes,
+        "left_out": list(loaded.left_out),
+    }
+    write_json_atomic(loaded.report_file, content)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
