@@ -7,12 +7,15 @@ are border. The same number of pixels in the people's own proportions shows them
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from cls.dataset.samples import Sample
 from cls.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cls.dataset.samples import Sample
 
 AUTO = "auto"
 # As many as 256x192 has.
@@ -54,7 +57,7 @@ def size_for(samples: Sequence[Sample], pixels: int, *, margin_rel: float) -> tu
         where no person has a box.
     """
     aspects = [aspect for sample in samples if (aspect := _aspect(sample, margin_rel)) is not None]
-    aspect = float(np.median(aspects)) if aspects else 4 / 3
+    aspect = median(aspects) if aspects else 4 / 3
     aspect = min(max(aspect, _LOWEST_ASPECT), _HIGHEST_ASPECT)
     height_px = _rounded(math.sqrt(pixels * aspect))
     return height_px, _rounded(pixels / height_px)

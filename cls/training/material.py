@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning
 import numpy as np
@@ -16,6 +16,7 @@ import cls
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.parts import NamedSplit, PartsUsed, split_by_parts
 from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
 from cls.dataset.split import TRAIN, VALID, Split, check_split, split_samples
 from cls.dataset.split_file import remember_split, remembered_split
@@ -23,8 +24,9 @@ from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
 from cls.training.architectures import timm_name
 from cls.training.checks import check_trainable
-from cls.training.config import TrainConfig
+from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.device import accelerator
+from cls.training.input_size import size_for
 from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
 from cls.training.pretrained import carry_head, find_run_weights
 from cls.training.speed import cores
@@ -49,6 +51,7 @@ class Material:
         preprocessing: what makes the network's input.
         source: where the first weights come from.
         network: with those weights.
+        parts: the dataset's own parts that are used; None where the split is made by picset.
     """
 
     config: TrainConfig
@@ -62,6 +65,7 @@ class Material:
     preprocessing: Preprocessing
     source: WeightsSource
     network: nn.Module
+    parts: PartsUsed | None = None
 
     def part(self, side: str) -> tuple[list[Sample], Cutouts]:
         """Samples and cut-outs of one side of the split."""
@@ -92,10 +96,17 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     file = bottle.dataset_file(config.group)
     dataset = read_dataset(file, config.group)
     samples, ledger = collect_samples(bottle, dataset, people=config.people, subject=config.subject)
+    named = None
+    if config.split != BY_PICSET:
+        named = split_by_parts(samples, dataset, config.split, ledger=ledger, where=file)
+        samples = named.samples
     check_trainable(samples, ledger, dataset, where=file)
-    if config.mode != "all":
+    if config.mode != "all" and named is None:
         # Refused before cut-outs are kept in the bottle; the split that counts is made once broken pictures are known.
         split_samples(samples, valid_share=config.valid, seed=config.seed)
+    if config.auto_px:
+        height_px, width_px = size_for(samples, config.auto_px, margin_rel=Preprocessing.margin_rel)
+        config = replace(config, height_px=height_px, width_px=width_px, auto_px=0)
     mean, std = mean_and_std(timm_arch)
     preprocessing = Preprocessing(config.height_px, config.width_px, mean_rgb=mean, std_rgb=std)
     source = (
@@ -109,7 +120,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     if broken:
         check_trainable(samples, ledger, dataset, where=file)
     log_ledger(ledger, samples, dataset.labels)
-    split = _split(bottle, config, samples)
+    split = _split(bottle, config, samples, named)
     _say_weights(source)
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
     return Material(
@@ -124,6 +135,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         preprocessing,
         source,
         network,
+        None if named is None else named.used,
     )
 
 
@@ -146,10 +158,17 @@ def _say_weights(source: WeightsSource) -> None:
         _log.warning("weights: %s", source.origin)
 
 
-def _split(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> Split:
-    """The split: an earlier training's where there is one of the same seed and share, with new picsets added."""
+def _split(bottle: Bottle, config: TrainConfig, samples: list[Sample], named: NamedSplit | None) -> Split:
+    """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
+
+    Where the dataset's own parts are asked for, it is theirs.
+    """
+    if named is not None:
+        (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.line())
     if config.mode == "all":
         return Split({sample.unit: TRAIN for sample in samples})
+    if named is not None:
+        return named.split
     file = bottle.models(config.group) / "splits.json"
     known = remembered_split(file, seed=config.seed, valid_share=config.valid)
     split = split_samples(samples, valid_share=config.valid, seed=config.seed, known=known)

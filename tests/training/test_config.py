@@ -23,7 +23,7 @@ def test_the_size_the_backbone_and_the_weights_are_among_them() -> None:
     for part in (
         "--epochs: expected a whole number from 1, found 0",
         "--batch: expected a whole number from 1, found -1",
-        "--size: expected HEIGHTxWIDTH such as 256x192, found 'foo'",
+        "--size: expected HEIGHTxWIDTH such as 256x192 or auto, found 'foo'",
         "--arch: there is no architecture 'nope'",
         "--weights: gone.pth: there is no such weights file",
         "see `cls train --help`",
