@@ -30,10 +30,16 @@ def logits_of(
     """
     parts = []
     left = iter(pictures)
-    while images := list(islice(left, _BATCH)):
-        with torch.inference_mode():
+    # Channels last is half as fast again on a CPU.
+    network.to(memory_format=torch.channels_last)
+    try:
+        while images := list(islice(left, _BATCH)):
             normal = torch.from_numpy(preprocessing.normalise(np.stack(images)))
-            parts.append(network(normal).numpy().astype(np.float64))
+            with torch.inference_mode():
+                logits = network(normal.contiguous(memory_format=torch.channels_last))
+            parts.append(logits.numpy().astype(np.float64))
+    finally:
+        network.to(memory_format=torch.contiguous_format)
     return np.concatenate(parts) if parts else np.empty((0, 0))
 
 

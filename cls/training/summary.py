@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
 def summary_of(metrics: dict[str, Any]) -> str:
-    """A table of labels and one line of means; positives and thresholds have none.
+    """A table of labels, one line of means (positives and thresholds have none), and how far to trust them.
 
     Args:
         metrics: what metrics.json says.
@@ -29,8 +30,41 @@ def summary_of(metrics: dict[str, Any]) -> str:
         f"  {_number(macro['auroc'], 5)}  {'':9}  {_number(macro['precision'], 9)}"
         f"  {_number(macro['recall'], 6)}  {_number(macro['f1'], 5)}"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_trust(metrics)])
 
 
-def _number(value: float | None, width: int) -> str:
+def _trust(metrics: dict[str, Any]) -> Iterator[str]:
+    """What the means leave out; runs of earlier versions have not measured it."""
+    validation = metrics["validation"]
+    if (parts := metrics.get("parts")) is not None and parts["is_leaking"]:
+        yield (
+            f"parts '{parts['name']}' LEAK: {parts['picsets_on_two_sides']} of {parts['picsets']} picsets stand on two"
+            " sides; these figures are for comparison with published ones only"
+        )
+    if (intervals := validation.get("intervals")) is not None:
+        ranges = [
+            f"{name} {low_high[0]:.3f} to {low_high[1]:.3f}"
+            for name, key in (("mAP", "ap"), ("F1", "f1"), ("mA", "ma"))
+            if (low_high := intervals["macro"][key]) is not None
+        ]
+        yield f"{intervals['level']:.0%} intervals over {intervals['units']} picsets: {', '.join(ranges) or '-'}"
+    if (crossed := validation.get("cross_fitted")) is not None:
+        macro, instance = crossed["macro"], crossed["instance"]
+        yield (
+            f"on people unseen when thresholds are chosen: F1 {_number(macro['f1'])}, mA {_number(macro['ma'])};"
+            f" label sets: accuracy {_number(instance['accuracy'])}, F1 {_number(instance['f1'])}"
+        )
+    if (calibration := metrics.get("calibration")) is not None and calibration["ece_before"] is not None:
+        yield (
+            f"calibration error {_number(calibration['ece_before'])}, with temperature"
+            f" {calibration['temperature']:.2f} {_number(calibration['ece_cross_fitted'])}"
+        )
+    if (background := metrics.get("background_sensitivity")) is not None:
+        yield (
+            f"before {background['backgrounds']} other backgrounds {background['as_served']['share']:.1%} of decisions"
+            f" change, with the background left in {background['background_left_in']['share']:.1%}"
+        )
+
+
+def _number(value: float | None, width: int = 0) -> str:
     return f"{'-' if value is None else format(value, '.3f'):>{width}}"

@@ -20,7 +20,7 @@ from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file, write_json_atomic
 from cls.people.preprocess import Preprocessing
-from cls.training.background_sensitivity import BackgroundTrial
+from cls.training.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.bad_batch import NotANumberError
 from cls.training.calibration import shift_of_loss
 from cls.training.checks import warn_of_missing_labels
@@ -138,7 +138,7 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     _write_beginning(material, folder.path)
     # What is trained on is what split.json says: it is read back and checked.
     train_paths, valid_paths = read_split(folder.path / SPLIT)
-    (train_samples, train_cutouts), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
+    (train_samples, _), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
     check_split(train_samples, valid_samples, where=folder.path / SPLIT)
     if {s.path for s in train_samples} != train_paths or {s.path for s in valid_samples} != valid_paths:
         raise TrainingError("does not hold the split of this training", where=folder.path / SPLIT, hint="train again")
@@ -150,7 +150,7 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     evaluation = evaluate(
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
         earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
-        trial=BackgroundTrial(backgrounds_of(bottle, train_cutouts, material.preprocessing)), seed=config.seed,
+        trial=_background_trial(bottle, material) if valid_samples else None, seed=config.seed,
     )  # fmt: skip
     matter = ReportMatter(
         config, material.timm_arch, material.dataset.labels, train_samples, material.ledger, material.preprocessing,
@@ -158,6 +158,17 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitR
     )  # fmt: skip
     write_report(folder.path, matter)
     return result, evaluation
+
+
+def _background_trial(bottle: Bottle, material: Material) -> BackgroundTrial | None:
+    """People before other photos' backgrounds, those of training; None where it is switched off."""
+    config, (samples, cutouts) = material.config, material.part(TRAIN)
+    people = config.background_people
+    if people is None:
+        people = people_tried(config.epochs, len(samples), config.backgrounds)
+    if not people or not config.backgrounds:
+        return None
+    return BackgroundTrial(backgrounds_of(bottle, cutouts, material.preprocessing), people, config.backgrounds)
 
 
 def _write_beginning(material: Material, folder: Path) -> None:
