@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _AS_TYPED = (
     "epochs", "batch", "mode", "arch", "lr", "backbone_lr", "layer_decay", "decay", "warmup", "clip", "accumulate",
     "ema", "dropout", "smoothing", "loss", "focal_gamma", "gamma_positive", "gamma_negative", "negative_clip",
-    "weights", "pretrained", "head_start", "valid", "people", "subject", "seed", "workers", "precision", "compile",
-    "devices", "nodes", "strategy", "backgrounds", "background_people",
+    "weights", "pretrained", "head_start", "split", "valid", "people", "subject", "seed", "workers", "precision",
+    "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
 )  # fmt: skip
 
 
@@ -40,10 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch", default="eff", help="backbone: eff, eff_l, res, swin, vit_l_16, lite0, mnv3 or a timm name"
     )
-    parser.add_argument("--size", default="256x192", metavar="HxW", help="input in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        default="256x192",
+        metavar="HxW",
+        help="input in pixels, or auto: as many in the people's own proportions (default: %(default)s)",
+    )
     parser.add_argument("--weights", default="auto", help="first weights: auto, none or a file (default: %(default)s)")
     parser.add_argument("--pretrained", metavar="RUN", help="start from an earlier run: its name, GROUP/NAME or folder")
     _add_learning_arguments(parser)
+    parser.add_argument(
+        "--split",
+        default=TrainConfig.split,
+        metavar="PARTS",
+        help="picset: no picset on both sides; or parts the dataset brings, e.g. official (default: %(default)s)",
+    )
     parser.add_argument("--valid", type=float, default=0.2, help="share held out (default: %(default)s)")
     parser.add_argument(
         "--people",

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cls.errors import TrainingError, UsageError
+from cls.training.input_size import pixels_of
 
 MODES = ("train", "all")
 PEOPLE = ("largest", "single", "all")
@@ -15,6 +16,7 @@ LOSSES = ("bce", "weighted", "focal", "asymmetric", "ratio")
 PRECISIONS = ("auto", "32", "bf16", "16")
 STRATEGIES = ("auto", "ddp")
 LOGGERS = ("tensorboard", "mlflow", "wandb")
+BY_PICSET = "picset"
 _LARGEST_SIDE_PX = 2048
 _HELP = "see `cls train --help`"
 
@@ -31,6 +33,7 @@ class TrainConfig:
         arch: backbone, short name or timm's.
         height_px: height of the network's input.
         width_px: width of the network's input.
+        auto_px: the input gets the people's own proportions and about this many pixels; 0: height and width stand.
         lr: peak learning rate of the head; None chooses one by batch size.
         backbone_lr: learning rate of the pretrained backbone as a share of `lr`; a random one uses `lr` itself.
         decay: weight decay (AdamW).
@@ -55,6 +58,7 @@ class TrainConfig:
         nodes: machines.
         strategy: how they work together; `auto` is `ddp` where there are several.
         loggers: what is written beside the csv log: `tensorboard`, `mlflow`, `wandb`.
+        split: `picset`: made here, no picset on both sides; else the name of parts that the dataset brings.
         valid: share of samples held out.
         people: whom a picture's label belongs to: `largest`, `single` or `all`.
         subject: class of people the group is about; everyone when None.
@@ -72,6 +76,7 @@ class TrainConfig:
     arch: str = "eff"
     height_px: int = 256
     width_px: int = 192
+    auto_px: int = 0
     lr: float | None = None
     backbone_lr: float = 0.3
     decay: float = 0.001
@@ -96,6 +101,7 @@ class TrainConfig:
     nodes: int = 1
     strategy: str = "auto"
     loggers: tuple[str, ...] = ()
+    split: str = BY_PICSET
     valid: float = 0.2
     people: str = "largest"
     subject: str | None = None
@@ -159,7 +165,7 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
     """The settings as typed; what is wrong with the size, the backbone and all other options is said at once.
 
     Args:
-        size: `HEIGHTxWIDTH` in pixels.
+        size: `HEIGHTxWIDTH` in pixels, `auto` or `auto:PIXELS`.
         values: the other fields of `TrainConfig`.
 
     Raises:
@@ -167,13 +173,16 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
     """
     problems: list[str] = []
     height_px, width_px = TrainConfig.height_px, TrainConfig.width_px
+    auto_px = None
     try:
-        height_px, width_px = parse_size(size)
+        auto_px = pixels_of(size)
+        if auto_px is None:
+            height_px, width_px = parse_size(size)
     except UsageError as error:
         problems.append(error.what)
     problems += _outside_problems(values)
     try:
-        config = TrainConfig(height_px=height_px, width_px=width_px, **values)
+        config = TrainConfig(height_px=height_px, width_px=width_px, auto_px=auto_px or 0, **values)
     except UsageError as error:
         raise UsageError("; ".join([error.what, *problems]), hint=error.hint) from None
     if problems:
@@ -212,7 +221,7 @@ def parse_size(text: str) -> tuple[int, int]:
     try:
         return int(height), int(width)
     except ValueError:
-        raise UsageError(f"--size: expected HEIGHTxWIDTH such as 256x192, found '{text}'") from None
+        raise UsageError(f"--size: expected HEIGHTxWIDTH such as 256x192, or auto, found '{text}'") from None
 
 
 def _integer_problems(config: TrainConfig) -> list[str]:
@@ -266,6 +275,8 @@ def _choice_problems(config: TrainConfig) -> list[str]:
         problems.append("--cat: a group's name is missing")
     if not config.weights:
         problems.append("--weights: expected auto, none or a file")
+    if not config.split:
+        problems.append(f"--split: expected {BY_PICSET} or the name of parts of the dataset, e.g. official")
     if config.pretrained is not None and config.weights != "auto":
         problems.append("--pretrained: the weights come from the run; leave out --weights")
     problems += [
