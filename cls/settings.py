@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _FOLDER_KEYS = (
 )
 _URL_KEYS = ("collector_url", "collector_static_url", "model_storage_url", "inference_url")
 _OPTIONAL_TEXT_KEYS = ("pictures_info_db_url", "collector_static_url", "collector_login", "inference_url")
+_SIZE_KEY = "cache_limit_gb"
 _SECRET_KEYS = ("collector_password", "model_storage_token")
 
 
@@ -55,6 +57,7 @@ class Settings:
     collector_login: str = ""
     model_storage_url: str = "http://127.0.0.1:8300"
     inference_url: str = ""
+    cache_limit_gb: float = 50.0
     people_classes: Mapping[str, str] = field(default_factory=lambda: {"girl": "female", "man": "male"})
     collector_password: str = field(default="", repr=False)
     model_storage_token: str = field(default="", repr=False)
@@ -83,7 +86,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     base = REPOSITORY if path == DEFAULT_FILE else path.parent
     problems: list[str] = []
     values = _read_mapping(path)
-    known = {*_FOLDER_KEYS, *_URL_KEYS, *_OPTIONAL_TEXT_KEYS, "data_path", "people_classes"}
+    known = {*_FOLDER_KEYS, *_URL_KEYS, *_OPTIONAL_TEXT_KEYS, "data_path", "people_classes", _SIZE_KEY}
     for key in values:
         if key in _SECRET_KEYS:
             problems.append(
@@ -182,6 +185,8 @@ def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
             return dict(value)
         problems.append(f"{source}: expected pairs of names such as girl: 'female', found {value!r}")
         return {}
+    if key == _SIZE_KEY:
+        return _checked_size(value, source, problems)
     if value is None and key in _OPTIONAL_TEXT_KEYS:
         return ""
     if not isinstance(value, str):
@@ -201,6 +206,17 @@ def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
             f"{source}: expected a database URL such as postgresql+psycopg2://user:password@host:5432/database"
         )
     return value
+
+
+def _checked_size(value: Any, source: str, problems: list[str]) -> float:
+    """A size in GiB, from the file a number, from the environment its text."""
+    try:
+        size = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        size = math.nan
+    if not (math.isfinite(size) and size > 0):
+        problems.append(f"{source}: expected a size in GiB above 0, e.g. 50, found {value!r}")
+    return size
 
 
 def _check_folders_differ(checked: Mapping[str, Any], problems: list[str]) -> None:

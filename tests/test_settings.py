@@ -65,6 +65,14 @@ def test_people_classes_from_file_and_environment(tmp_path: Path) -> None:
     assert "CLS_PEOPLE_CLASSES" in problems(tmp_path, text, {"CLS_PEOPLE_CLASSES": "girl"})
 
 
+def test_the_cache_s_limit_is_a_size(tmp_path: Path) -> None:
+    assert load(tmp_path, "data_path: b\n").cache_limit_gb == 50
+    assert load(tmp_path, "data_path: b\ncache_limit_gb: 7.5\n").cache_limit_gb == 7.5
+    assert load(tmp_path, "data_path: b\n", {"CLS_CACHE_LIMIT_GB": "8"}).cache_limit_gb == 8
+    for wrong in ("0", "-1", "much", "true", "", "[1]", ".inf"):
+        assert "cache_limit_gb" in problems(tmp_path, f"data_path: b\ncache_limit_gb: {wrong}\n")
+
+
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     line = problems(
         tmp_path,

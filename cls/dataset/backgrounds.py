@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,9 +13,13 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
+from cls.dataset.cache import Wanted, load_records
+from cls.dataset.cache_room import FolderUse
 from cls.dataset.cutouts import Cutouts
-from cls.errors import FileError
-from cls.people.photos import read_photo
+from cls.dataset.digests import content_digests
+from cls.dataset.shards import Entry
+from cls.files import sha256_of_bytes
+from cls.machine import cores
 from cls.people.preprocess import Preprocessing
 from cls.pictures.database import PicturesDatabase, Status
 
@@ -23,6 +28,8 @@ _log = logging.getLogger("cls.dataset")
 BACKGROUND_GROUP = "background"
 # How many scenes of other photos are kept in memory at most; they are chosen evenly over all.
 _SCENES = 256
+# Another way of making them is another cache.
+_LAYOUT = 1
 
 
 @dataclass(frozen=True)
@@ -32,10 +39,12 @@ class Backgrounds:
     Attributes:
         pictures: each uint8 (height, width, 3), RGB.
         origin: where they come from, for reports.
+        use: keeps them from being removed from the cache to make room for others.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
     origin: str
+    use: FolderUse | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -53,16 +62,43 @@ def backgrounds_of(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessin
         cutouts: whose scenes may be used: those of the training side, never those of validation.
         preprocessing: size of the network's input.
     """
+    group = _group_backgrounds(bottle, preprocessing, workers=cores())
+    return group if len(group) else scenes_of(cutouts, preprocessing)
+
+
+def background_sources(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessing) -> tuple[Backgrounds, ...]:
+    """All that may be put behind people in training: the group `background` where there is one, and the scenes."""
+    group = _group_backgrounds(bottle, preprocessing, workers=cores())
+    scenes = scenes_of(cutouts, preprocessing)
+    return (group, scenes) if len(group) else (scenes,)
+
+
+def _group_backgrounds(bottle: Bottle, preprocessing: Preprocessing, *, workers: int) -> Backgrounds:
+    """The pictures of the group `background`, kept in the cache as cut-outs are."""
+    origin = f"group '{BACKGROUND_GROUP}'"
     names = background_pictures(bottle)
-    pictures = []
-    for name in names:
-        try:
-            pictures.append(cover(read_photo(bottle.picture(name)), preprocessing))
-        except FileError as error:
-            _log.warning("background left out: %s", error.line())
-    if pictures:
-        return Backgrounds(pictures, f"group '{BACKGROUND_GROUP}'")
-    return scenes_of(cutouts, preprocessing)
+    if not names:
+        return Backgrounds([], origin)
+    shape = (preprocessing.height_px, preprocessing.width_px, 3)
+    size = f"{_LAYOUT}-{shape[0]}x{shape[1]}"
+    contents = content_digests(bottle, names, workers=workers)
+    wanted = [
+        Wanted(
+            Entry(sha256_of_bytes(f"{name}\n{contents.get(name)}".encode())[:32], name, contents.get(name, "")),
+            partial(_cover_record, preprocessing=preprocessing),
+        )
+        for name in names
+    ]
+    loaded = load_records(
+        bottle, bottle.cache / "backgrounds" / size, wanted, record_bytes=int(np.prod(shape)), is_size_exact=True,
+        workers=workers,
+    )  # fmt: skip
+    found = [loaded.records[one.entry.key] for one in wanted if one.entry.key in loaded.records]
+    return Backgrounds([record.reshape(shape) for record in found], origin, loaded.use)
+
+
+def _cover_record(image_rgb: NDArray[np.uint8], *, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    return cover(image_rgb, preprocessing).reshape(-1)
 
 
 def background_pictures(bottle: Bottle) -> list[str]:

@@ -1,13 +1,15 @@
-"""Shards of equal-sized records: a data file and, written after it, an index of its records with a checksum."""
+"""Shards of records: a data file and, written after it, an index of its records with a checksum."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,82 +17,148 @@ from numpy.typing import NDArray
 from cls.files import atomic_path, write_json_atomic
 
 _DATA, _INDEX = ".bin", ".json"
+_CHECKERS = 2
 
 
-@dataclass(frozen=True)
-class Shard:
+class Entry(NamedTuple):
+    """What the index says of a record.
+
+    Attributes:
+        key: name of the record: a digest of all it was made from.
+        picture: file name of the picture it was made from.
+        content: SHA-256 of that picture's bytes.
+    """
+
+    key: str
+    picture: str
+    content: str
+
+
+class Shard(NamedTuple):
     """An opened shard.
 
     Attributes:
-        keys: names of the records, in order.
-        records: uint8 (records, record_bytes), mapped from the file, read only.
+        index_file: its index.
+        entries: of its records, in order.
+        ends: where each record ends in `data`.
+        data: uint8 (bytes,), mapped from the file, read only.
     """
 
-    keys: tuple[str, ...]
-    records: NDArray[np.uint8]
+    index_file: Path
+    entries: tuple[Entry, ...]
+    ends: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+    @property
+    def records(self) -> Mapping[str, NDArray[np.uint8]]:
+        """Key -> record, uint8 (bytes,); views of `data`."""
+        starts = (0, *self.ends)
+        return {entry.key: self.data[starts[n] : self.ends[n]] for n, entry in enumerate(self.entries)}
+
+    def remove(self) -> None:
+        """Removes its files; what is mapped of them stays readable. The index goes first: without it nothing counts."""
+        self.index_file.unlink(missing_ok=True)
+        self.index_file.with_suffix(_DATA).unlink(missing_ok=True)
 
 
-def write_shard(folder: Path, records: Mapping[str, NDArray[np.uint8]]) -> None:
-    """Adds a shard. The index comes last: without it the data file does not count.
+@contextmanager
+def new_shard(folder: Path) -> Iterator[Callable[[Entry, NDArray[np.uint8]], None]]:
+    """A shard that is there when the block ends well; an empty one is not.
 
-    Args:
-        folder: where shards are.
-        records: key -> uint8 (record_bytes,), all of one size.
+    Yields:
+        Adds a record.
 
     Raises:
         FileError: no space, no permission.
     """
     path = folder / f"shard-{secrets.token_hex(8)}{_DATA}"
-    checksum = 0
+    checksum, end = 0, 0
+    rows: list[tuple[str, str, str, int]] = []
     with atomic_path(path) as part, part.open("wb") as stream:
-        for record in records.values():
+
+        def add(entry: Entry, record: NDArray[np.uint8]) -> None:
+            nonlocal checksum, end
             content = np.ascontiguousarray(record).data
             checksum = zlib.crc32(content, checksum)
+            end += len(content)
             stream.write(content)
-    size = len(next(iter(records.values())))
-    index = {"record_bytes": size, "crc32": checksum, "keys": list(records)}
-    write_json_atomic(path.with_suffix(_INDEX), index, indent=None)
+            rows.append((*entry, end))
+
+        yield add
+    if rows:
+        write_json_atomic(path.with_suffix(_INDEX), {"crc32": checksum, "records": rows}, indent=None)
+    else:
+        path.unlink()
 
 
-def open_shards(folder: Path, record_bytes: int) -> list[Shard]:
-    """All shards of a folder whose broken ones have been dropped."""
-    shards = []
-    for index_file in sorted(folder.glob(f"shard-*{_INDEX}")):
-        keys = tuple(json.loads(index_file.read_text(encoding="utf-8"))["keys"])
-        data = np.memmap(index_file.with_suffix(_DATA), np.uint8, mode="r", shape=(len(keys), record_bytes))
-        shards.append(Shard(keys, data))
-    return shards
+def open_shards(folder: Path) -> list[Shard]:
+    """All shards of a folder; one that cannot be opened (of an older version, or damaged) is removed."""
+    return [shard for file in sorted(folder.glob(f"shard-*{_INDEX}")) if (shard := _opened(file)) is not None]
 
 
-def drop_broken_shards(folder: Path, record_bytes: int) -> list[str]:
+def _opened(index_file: Path) -> Shard | None:
+    try:
+        rows = json.loads(index_file.read_text(encoding="utf-8"))["records"]
+        entries = tuple(Entry(key, picture, content) for key, picture, content, _ in rows)
+        ends = tuple(int(end) for *_, end in rows)
+        data = np.memmap(index_file.with_suffix(_DATA), np.uint8, mode="r", shape=(ends[-1],))
+        return Shard(index_file, entries, ends, data)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        Shard(index_file, (), (), np.empty(0, np.uint8)).remove()
+        return None
+
+
+def drop_broken_shards(folder: Path) -> list[str]:
     """Removes shards that are not what their index says, and data files without an index.
 
     Returns:
         Names of the broken ones; a data file that a killed build left without an index is removed silently.
     """
-    broken = []
-    for index_file in sorted(folder.glob(f"shard-*{_INDEX}")):
-        if not _is_whole(index_file, record_bytes):
-            broken.append(index_file.stem)
-            index_file.unlink()
+    index_files = sorted(folder.glob(f"shard-*{_INDEX}"))
+    with ThreadPoolExecutor(_CHECKERS) as pool:
+        broken = [
+            file for file, is_whole in zip(index_files, pool.map(_is_whole, index_files), strict=True) if not is_whole
+        ]
+    for index_file in broken:
+        index_file.unlink()
     for data_file in folder.glob(f"shard-*{_DATA}"):
         if not data_file.with_suffix(_INDEX).exists():
             data_file.unlink()
-    return broken
+    return [file.stem for file in broken]
 
 
-def _is_whole(index_file: Path, record_bytes: int) -> bool:
+def drop_records(shards: Sequence[Shard], is_kept: Callable[[Entry], bool]) -> int:
+    """Writes shards anew without some records; returns how many were dropped.
+
+    Raises:
+        FileError: no space, no permission.
+    """
+    dropped = 0
+    for shard in shards:
+        kept = [entry for entry in shard.entries if is_kept(entry)]
+        if len(kept) == len(shard.entries):
+            continue
+        dropped += len(shard.entries) - len(kept)
+        records = shard.records
+        with new_shard(shard.index_file.parent) as add:
+            for entry in kept:
+                add(entry, records[entry.key])
+        shard.remove()
+    return dropped
+
+
+def _is_whole(index_file: Path) -> bool:
     """Whether a shard's data has the size and the checksum of its index."""
     try:
         index = json.loads(index_file.read_text(encoding="utf-8"))
-        keys, checksum = index["keys"], index["crc32"]
+        checksum, size = index["crc32"], index["records"][-1][3]
         data_file = index_file.with_suffix(_DATA)
-        if index["record_bytes"] != record_bytes or data_file.stat().st_size != len(keys) * record_bytes:
+        if data_file.stat().st_size != size or not all(len(row) == 4 for row in index["records"]):
             return False
         found = 0
         with data_file.open("rb") as stream:
             while block := stream.read(1 << 22):
                 found = zlib.crc32(block, found)
         return bool(found == checksum)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.backgrounds import BACKGROUND_GROUP, background_pictures, backgrounds_of, cover, place
+from cls.dataset.backgrounds import (
+    BACKGROUND_GROUP,
+    background_pictures,
+    background_sources,
+    backgrounds_of,
+    cover,
+    place,
+)
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import collect_samples
 from cls.people.preprocess import Preprocessing
@@ -62,6 +69,23 @@ def test_a_broken_background_is_left_out(tiny: Bottle) -> None:
     tiny.picture(names[0]).write_bytes(b"not a picture")
     backgrounds = backgrounds_of(tiny, cutouts_of(tiny), PREPROCESSING)
     assert len(backgrounds) == 1
+
+
+def test_backgrounds_are_kept_in_the_cache_until_their_picture_is_removed(tiny: Bottle) -> None:
+    names = add_backgrounds(tiny, [(10, 20, 30), (200, 100, 50)])
+    cutouts = cutouts_of(tiny)
+    backgrounds_of(tiny, cutouts, PREPROCESSING)
+    shards = list((tiny.cache / "backgrounds").rglob("shard-*.bin"))
+    assert len(shards) == 1
+    before = shards[0].stat().st_mtime_ns
+    sources = background_sources(tiny, cutouts, PREPROCESSING)
+    assert [len(source) for source in sources] == [2, 24]
+    assert shards[0].stat().st_mtime_ns == before
+    del sources
+    tiny.picture(names[0]).unlink()
+    assert len(backgrounds_of(tiny, cutouts, PREPROCESSING)) == 1
+    (left,) = (tiny.cache / "backgrounds").rglob("shard-*.bin")
+    assert left.stat().st_size == 64 * 48 * 3
 
 
 def test_without_the_group_other_photos_scenes_are_used(tiny: Bottle) -> None:
