@@ -24,6 +24,8 @@ VERBS: dict[tuple[str, ...], str] = {
     ("infer",): "cls.classification.inference:COMMAND",
     ("segment-meta",): "cls.classification.segment_meta_builder:COMMAND",
     ("post-meta",): "cls.classification.post_ret_meta:COMMAND",
+    ("attribute-set", "load"): "cls.classification.load_attribute_set:COMMAND",
+    ("attribute-set", "table"): "cls.classification.attribute_set_table:COMMAND",
     ("storage", "serve"): "cls.model_storage.commands:SERVE",
     ("push",): "cls.model_storage.commands:PUSH",
     ("yolo", "parse"): "cls.instance_segmentation.parse_archives:COMMAND",
@@ -35,6 +37,7 @@ VERBS: dict[tuple[str, ...], str] = {
 _GROUPS = {
     "sample": "the sample photo set",
     "collector": "the own small collector service",
+    "attribute-set": "public attribute sets: PA-100K, PETA, RAPv2",
     "storage": "the model storage service",
     "yolo": "training data and training of the person segmenter",
 }

@@ -28,6 +28,11 @@ _AS_TYPED = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
     parser.add_argument("--cat", required=True, metavar="GROUP", help="the group to train a classifier of")
+    add_training_arguments(parser)
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """All options of a training but its group."""
     parser.add_argument("--epochs", type=int, default=12, help="how often every person is seen (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="people a step (default: %(default)s)")
     # Choices are shown here and checked with everything else, so that all that is wrong is said at once.
@@ -176,6 +181,22 @@ def _choices(values: Sequence[str]) -> str:
     return f"{{{','.join(values)}}}"
 
 
+def config_of(options: argparse.Namespace, group: str) -> TrainConfig:
+    """The settings of a training, as typed.
+
+    Raises:
+        UsageError: options hold values they cannot take; lists them all.
+    """
+    from cls.training.config import config_of_options
+
+    return config_of_options(
+        group=group,
+        loggers=tuple(dict.fromkeys(options.log)),
+        size=options.size,
+        **{name: getattr(options, name) for name in _AS_TYPED},
+    )
+
+
 def run(options: argparse.Namespace) -> None:
     """Trains and prints the run folder, its measures and what comes next."""
     import shlex
@@ -183,16 +204,10 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.machine import wait_passively
     from cls.settings import load_settings
-    from cls.training.config import config_of_options
 
     settings = load_settings(options.cfg)
     wait_passively()
-    config = config_of_options(
-        group=options.cat,
-        loggers=tuple(dict.fromkeys(options.log)),
-        size=options.size,
-        **{name: getattr(options, name) for name in _AS_TYPED},
-    )
+    config = config_of(options, options.cat)
     from cls.training.distributed import Crew
     from cls.training.train import assist, train
 

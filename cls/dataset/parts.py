@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cls.bottle.dataset_file import GroupDataset
-from cls.dataset.samples import Sample
+from cls.dataset.samples import Ledger, Sample
 from cls.dataset.split import TRAIN, VALID, Split
 from cls.errors import TrainingError
 
 TEST = "test"
 PART_SIDES = (TRAIN, VALID, TEST)
 PARTS_KEY = "parts"
+IN_TEST = "kept for the test"
+IN_NO_PART = "in none of the dataset's parts"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class PartsUsed:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for metrics.json."""
         return {
-            "parts": self.name,
+            "name": self.name,
             "is_leaking": self.is_leaking,
             "picsets": self.units,
             "picsets_on_two_sides": self.shared,
@@ -120,13 +122,21 @@ def sides_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[
     return sides
 
 
-def split_by_parts(samples: Sequence[Sample], dataset: GroupDataset, name: str, *, where: object = None) -> NamedSplit:
+def split_by_parts(
+    samples: Sequence[Sample],
+    dataset: GroupDataset,
+    name: str,
+    *,
+    ledger: Ledger | None = None,
+    where: object = None,
+) -> NamedSplit:
     """Divides samples into the parts of a name. Samples of pictures that stand in none of them are left out.
 
     Args:
         samples: of `collect_samples`.
         dataset: the labelled pictures, with their parts.
         name: which parts.
+        ledger: the samples' ledger: what nobody trains on is entered.
         where: the dataset's file, for messages.
 
     Raises:
@@ -147,6 +157,9 @@ def split_by_parts(samples: Sequence[Sample], dataset: GroupDataset, name: str, 
                 f"part '{side}' of '{name}' has no usable picture", where=where, hint="look at what was left out, above"
             )
     test = [sample for sample in samples if sides.get(sample.path) == TEST]
+    if ledger is not None:
+        unused = [sample.path for sample in samples if sides.get(sample.path) not in (TRAIN, VALID)]
+        ledger.left_out.update({path: IN_TEST if path in sides else IN_NO_PART for path in unused})
     return NamedSplit(kept, indices, test, split, PartsUsed(name, len(test), len(by_unit), len(shared)))
 
 

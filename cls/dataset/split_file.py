@@ -12,14 +12,25 @@ from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
 
 
-def write_split(path: Path, split: Split, samples: Sequence[Sample], *, seed: int, valid_share: float) -> None:
-    """Writes who is on which side: a list `[picture, picset, labels]` for each side (null: unknown label)."""
+def write_split(
+    path: Path, split: Split, samples: Sequence[Sample], *, seed: int, valid_share: float, by: str = "picset"
+) -> None:
+    """Writes who is on which side: a list `[picture, picset, labels]` for each side (null: unknown label).
+
+    Args:
+        path: the file.
+        split: the sides.
+        samples: everyone.
+        seed: of the split.
+        valid_share: share wanted in validation.
+        by: how the split was made: by `picset`, or the name of parts that the dataset brought.
+    """
     rows: dict[str, dict[str, list[object]]] = {TRAIN: {}, VALID: {}}
     for sample in samples:
         labels = [None if math.isnan(value) else value for value in sample.labels]
         rows[split.sides[sample.unit]][sample.path] = [sample.path, sample.picset, labels]
     content = {
-        "by": "picset",
+        "by": by,
         "seed": seed,
         "valid_share": valid_share,
         TRAIN: list(rows[TRAIN].values()),

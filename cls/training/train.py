@@ -187,7 +187,9 @@ def _write_beginning(material: Material, folder: Path) -> None:
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     )
-    write_split(folder / SPLIT, material.split, material.samples, seed=config.seed, valid_share=config.valid)
+    write_split(
+        folder / SPLIT, material.split, material.samples, seed=config.seed, valid_share=config.valid, by=config.split
+    )
     write_json_atomic(folder / LEDGER, material.ledger.to_dict(), indent=1)
 
 
@@ -205,6 +207,7 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "calibration": evaluation.calibration.to_dict(),
         "background_sensitivity": None if evaluation.background is None else evaluation.background.to_dict(),
         "samples": sides,
+        "parts": None if material.parts is None else material.parts.to_dict(),
         "pictures": {key: value for key, value in material.ledger.to_dict().items() if key != "left_out"},
         "weights": material.source.to_dict(),
         "history": result.history,

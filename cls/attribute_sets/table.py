@@ -1,0 +1,146 @@
+"""The papers' table of a set: a run on each of its parts, beside what others published."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cls.attribute_sets.loading import LoadedSet
+from cls.attribute_sets.published import PUBLISHED
+from cls.attribute_sets.score import ScoreOnTest, score_on_test
+from cls.bottle.layout import Bottle
+from cls.errors import AttributeSetError, UsageError
+from cls.files import sha256_of_file, write_text_atomic
+from cls.training.config import TrainConfig
+from cls.training.metrics import Metrics
+from cls.training.run import Run, find_runs
+
+TABLE = "attribute_table.txt"
+_COLUMNS = ("mA", "Acc", "Prec", "Rec", "F1")
+_WIDTH = 44
+
+_log = logging.getLogger("cls.attribute_sets")
+
+
+@dataclass(frozen=True)
+class PartsResult:
+    """A run trained and tested on parts of one name.
+
+    Attributes:
+        parts: their name.
+        run: the training.
+        tested: what it is worth.
+    """
+
+    parts: str
+    run: Run
+    tested: ScoreOnTest
+
+
+def make_table(bottle: Bottle, layout: str, loaded: LoadedSet, config: TrainConfig, names: Sequence[str] = ()) -> str:
+    """Trains and tests on each of a loaded set's parts, and writes the table beside the group's runs.
+
+    A run that is finished with the same settings on the same dataset is not trained again.
+
+    Args:
+        bottle: the data folder.
+        layout: which set it is.
+        loaded: the set as a group.
+        config: how to train; its group is the set's.
+        names: which parts; all that the set has when empty.
+
+    Returns:
+        The table as text.
+
+    Raises:
+        AttributeSetError: the set has no parts, or none of a name asked for.
+        UsageError: the settings do not fit a table.
+        TrainingError: the training cannot start or go on.
+    """
+    known = sorted(loaded.part_sizes, reverse=True)  # the published ones first
+    if not known:
+        raise AttributeSetError("has no parts to train and test on: too few people", where=loaded.dataset_file)
+    for name in names:
+        if name not in known:
+            raise AttributeSetError(
+                f"the set has no parts '{name}'", where=loaded.dataset_file, hint=f"it has: {', '.join(known)}"
+            )
+    if config.world > 1:
+        raise UsageError(
+            "--devices, --nodes: the table is made with one device",
+            hint="train with `cls train --split official` on several, then run this with the same options",
+        )
+    results = []
+    for name in names or known:
+        run = _run_of(bottle, replace(config, split=name))
+        results.append(PartsResult(name, run, score_on_test(run, name)))
+    text = table_of(layout, loaded, results)
+    write_text_atomic(bottle.models(config.group) / TABLE, text + "\n")
+    return text
+
+
+def _run_of(bottle: Bottle, config: TrainConfig) -> Run:
+    """The finished run of these settings on this dataset, trained now if there is none."""
+    from cls.training.train import train
+
+    digest = sha256_of_file(bottle.dataset_file(config.group))
+    for run in reversed(find_runs(bottle, config.group)):
+        if run.dataset_sha256 == digest and _decisive(run.args["settings"]) == _decisive(config.to_dict()):
+            _log.info("%s has these settings and is finished: it is tested, not trained again", run.name)
+            return run
+    return train(bottle, config)
+
+
+def _decisive(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings that decide the result, as a YAML file gives them back."""
+    kept: dict[str, Any] = json.loads(json.dumps(values))
+    return {key: value for key, value in kept.items() if key not in ("workers", "loggers")}
+
+
+def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> str:
+    """The table as text: rows of ours and of others, in percent, under a line that says whether the parts leak."""
+    n_labels = len(loaded.dataset.labels)
+    lines = [
+        f"{layout}: {n_labels} attributes, {len(loaded.dataset.rows):,} pictures; test part, percent",
+        f"{'':{_WIDTH}}" + "".join(f"{name:>7}" for name in _COLUMNS),
+    ]
+    sources: list[str] = []
+    for result in results:
+        sizes = loaded.part_sizes[result.parts]
+        counts = ", ".join(f"{side} {count:,}" for side, count in sizes.items())
+        lines += ["", f"{result.parts} parts ({counts}): {_leak(result.run, loaded)}"]
+        settings = result.run.args["settings"]
+        name = f"{settings['arch']} {result.run.preprocessing.height_px}x{result.run.preprocessing.width_px}"
+        lines.append(_line(f"{name}, threshold 0.5", _values(result.tested.at_half)))
+        lines.append(_line(f"{name}, thresholds of validation", _values(result.tested.as_served)))
+        for row in PUBLISHED:
+            if (row.layout, row.parts) == (layout, result.parts):
+                if row.source not in sources:
+                    sources.append(row.source)
+                lines.append(_line(f"{row.model} [{sources.index(row.source) + 1}]", row.values))
+    if sources:
+        lines += ["", *(f"[{number}] {source}" for number, source in enumerate(sources, 1))]
+    lines += ["", *(f"{result.parts}: {result.run.folder.name}, {result.tested.people:,} tested" for result in results)]
+    return "\n".join(lines)
+
+
+def _leak(run: Run, loaded: LoadedSet) -> str:
+    parts = run.metrics["parts"]
+    if parts["is_leaking"]:
+        return f"LEAKING, {parts['picsets_on_two_sides']:,} of {parts['picsets']:,} people on two sides"
+    return f"nobody of {parts['picsets']:,} people on two sides" if loaded.people else "the set does not name people"
+
+
+def _values(metrics: Metrics) -> tuple[float | None, ...]:
+    """Mean accuracy mA and the instance-based measures, in percent; None where not defined."""
+    shares = (metrics.macro["ma"], *(metrics.instance[key] for key in ("accuracy", "precision", "recall", "f1")))
+    return tuple(None if share is None else 100 * share for share in shares)
+
+
+def _line(name: str, values: Sequence[float | None]) -> str:
+    return f"  {name:{_WIDTH - 2}}" + "".join(
+        f"{'-' if value is None else format(value, '.2f'):>7}" for value in values
+    )
