@@ -1,0 +1,124 @@
+"""The one command, end to end, on small files in the published layouts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cls.attribute_sets.published import PUBLISHED
+from cls.bottle.layout import Bottle
+from cls.classification.attribute_set_table import COMMAND as TABLE
+from cls.classification.load_attribute_set import COMMAND as LOAD
+from cls.classification.train import COMMAND as TRAIN
+from cls.command import execute
+from cls.training.run import find_runs
+from tests.attribute_sets.published import write_pa100k, write_peta, write_peta_archives
+from tests.bottles import make_empty_bottle, train_tiny_run
+
+TINY = ("--arch", "mnv3", "--weights", "none", "--epochs", "1", "--batch", "8", "--size", "64x32")
+
+
+@pytest.fixture
+def bottle(tmp_path: Path) -> Bottle:
+    return make_empty_bottle(tmp_path / "bottle")
+
+
+def run(command: object, bottle: Bottle, *words: object) -> int:
+    return execute(command, ["--cfg", str(bottle.settings.file), *map(str, words)])  # type: ignore[arg-type]
+
+
+def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_peta(tmp_path / "set", people=16)
+    assert run(TABLE, bottle, root, "--layout", "peta", *TINY) == 0
+    printed, logged = capsys.readouterr()
+    table = (bottle.models("peta") / "attribute_table.txt").read_text()
+    assert table in printed
+    lines = table.splitlines()
+    official = next(i for i, line in enumerate(lines) if line.startswith("official parts"))
+    identity = next(i for i, line in enumerate(lines) if line.startswith("identity parts"))
+    assert "LEAKING, 11 of 16 people on two sides" in lines[official]
+    assert "nobody of 16 people on two sides" in lines[identity]
+    assert lines[official + 1].split()[:4] == ["mnv3", "64x32,", "threshold", "0.5"]
+    assert len(lines[official + 1].split()) == 9
+    assert lines[official + 3].split()[-5:] == ["83.96", "78.65", "87.08", "85.62", "86.35"]
+    assert "parts 'official' of the dataset LEAK" in logged
+    leaking, clean = find_runs(bottle, "peta")
+    assert leaking.metrics["parts"]["is_leaking"]
+    assert leaking.metrics["parts"]["name"] == "official"
+    assert "LEAK" in leaking.summary()
+    assert not clean.metrics["parts"]["is_leaking"]
+    assert "LEAK" not in clean.summary()
+    tested = json.loads((clean.folder / "test_metrics.json").read_text())
+    assert tested["people"] == 15
+    assert tested["threshold_0.5"]["labels"]["hairLong"]["threshold"] == 0.5
+    seen = {
+        row[0] for side in ("train", "valid") for row in json.loads((clean.folder / "split.json").read_text())[side]
+    }
+    dataset = json.loads(bottle.dataset_file("peta").read_text())
+    assert seen.isdisjoint(dataset["parts"]["identity"]["test"])
+    assert len(seen) == 33
+
+    # Again: what is finished is tested, not trained again.
+    assert run(TABLE, bottle, root, "--layout", "peta", *TINY, "--parts", "identity") == 0
+    assert len(find_runs(bottle, "peta")) == 2
+    assert "official parts" not in (bottle.models("peta") / "attribute_table.txt").read_text()
+
+
+def test_load_then_train_on_the_published_parts(
+    bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_pa100k(tmp_path / "set")
+    assert run(LOAD, bottle, root, "--layout", "pa100k", "--group", "walkers", "--limit", 20) == 0
+    printed = capsys.readouterr().out
+    assert "group 'walkers': 20 pictures, 4 labels, the set does not name people; 20 new, 0 kept, 0 left out" in printed
+    assert "parts 'official': train 11, valid 4, test 5" in printed
+    assert "next: python cls/classification/train.py --cat walkers --split official" in printed
+    trained = train_tiny_run(bottle, "walkers", split="official", height_px=64, width_px=32)
+    assert trained.metrics["samples"] == {"train": 11, "valid": 4}
+    assert json.loads((trained.folder / "ledger.json").read_text())["left_out_by_reason"] == {"kept for the test": 5}
+    assert run(TRAIN, bottle, "--cat", "walkers", "--split", "identity", *TINY) == 1
+    assert "group \"walkers\" has no parts named 'identity'; use one of official" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--layout", "voc"), "--layout: expected one of pa100k, peta, rapv2, found 'voc'"),
+        (("--layout", "peta", "--limit", "0"), "--limit: expected a whole number from 1, found 0"),
+        (("--layout", "peta", "--partition", "9"), "--partition: expected a number from 1 to 5, found 9"),
+        (("--layout", "rapv2"), "is no RAPv2"),
+        (("--layout", "peta", "--parts", "zero-shot"), "the set has no parts 'zero-shot'"),
+        (("--layout", "peta", "--devices", "2"), "the table is made with one device"),
+        (
+            ("--layout", "peta", "--epochs", "0", "--split", ""),
+            "--epochs: expected a whole number from 1, found 0; --split",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    root = write_peta(tmp_path / "set", people=4)
+    assert run(TABLE, bottle, root, *words, *TINY[:4]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert message in error
+
+
+def test_a_layout_without_published_parts_has_a_leak_free_table(
+    bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(LOAD, bottle, write_peta_archives(tmp_path), "--layout", "peta") == 0
+    printed = capsys.readouterr().out
+    assert "8 pictures, 35 labels, 5 people" in printed
+    assert "official" not in printed
+
+
+def test_published_figures_are_whole() -> None:
+    for row in PUBLISHED:
+        _, _, precision, recall, f1 = row.values
+        # F1 is that of the mean precision and recall in these papers; a typing error would show.
+        assert f1 == pytest.approx(2 * precision * recall / (precision + recall), abs=0.05)
+        assert row.source
