@@ -25,7 +25,6 @@ class DemoPlan:
         source: folder of labelled photos; None for the sample photo set, which is made.
         segmenter: the segmentation model the storage offers as `other/best.pt`.
         limit: how many of the source's photos are served; None for all.
-        segment_options: options of segment_builder.py beside `--model_path`.
         train_options: options of train.py beside `--cat`.
     """
 
@@ -34,7 +33,6 @@ class DemoPlan:
     source: Path | None
     segmenter: Path
     limit: int | None
-    segment_options: tuple[str, ...]
     train_options: tuple[str, ...]
 
     @property
@@ -103,13 +101,10 @@ def plan_demo(
         source=source,
         segmenter=segmenter or SAMPLE_MODEL,
         limit=limit,
-        segment_options=SAMPLE_SEGMENTING if is_sample else (),
         train_options=SAMPLE_TRAINING if is_sample else PHOTO_TRAINING,
     )
 
 
-# The small model of the sample wavers between its two classes and is sure of neither; see its README.
-SAMPLE_SEGMENTING = ("--confidence", "0.25")
 # Chosen by measurement, benchmarks/RESULTS.md: a small input shows a colour, real photographs need more of it.
 SAMPLE_TRAINING = ("--arch", "lite0", "--size", "160x112", "--epochs", "6", "--batch", "16")
 PHOTO_TRAINING = ("--arch", "lite0", "--size", "256x192", "--epochs", "10", "--batch", "16")

@@ -198,7 +198,8 @@ def _follow(model: Any, *, is_gpu: bool) -> None:
         text = ", ".join(
             f"{key.removeprefix('metrics/').removesuffix('(M)')} {value:.3f}" for key, value in metrics.items()
         )
-        if trainer.epoch not in seen:  # the last one is reported again for the best checkpoint
+        # The best checkpoint's final validation is reported as the last epoch again, or as one more.
+        if trainer.epoch not in seen and trainer.epoch < trainer.epochs:
             _LOGGER.info("epoch %d of %d: masks %s", trainer.epoch + 1, trainer.epochs, text)
         seen.add(trainer.epoch)
 
