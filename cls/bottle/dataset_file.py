@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from cls.errors import BottleError, FileError
 from cls.files import read_json, safe_name, text_of_safe_name, write_json_atomic
 
 _PATH_COLUMN = "path"
+# Says of `data` that null means: unknown. Older tools wrote null for: not labelled so.
+_UNKNOWN_KEY = "null_is_unknown"
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class LabelledRow:
 
     Attributes:
         path: file name in pictures/.
-        labels: one value per label of the dataset: 1.0 present, 0.0 absent.
+        labels: one value per label of the dataset: 1.0 present, 0.0 absent, NaN unknown.
         picset: GUID of the picset the photo belongs to; empty when unknown.
     """
 
@@ -48,7 +51,10 @@ class GroupDataset:
     @property
     def weights(self) -> list[float]:
         """All positive labels divided by the positives of each label, in order; 0.0 for a label without positives."""
-        positives = [sum(row.labels[index] for row in self.rows) for index in range(len(self.labels))]
+        positives = [
+            sum(row.labels[index] for row in self.rows if not math.isnan(row.labels[index]))
+            for index in range(len(self.labels))
+        ]
         total = sum(positives)
         return [total / count if count else 0.0 for count in positives]
 
@@ -57,7 +63,7 @@ def write_dataset(path: Path, dataset: GroupDataset) -> None:
     """Writes a dataset file, whole or not at all.
 
     `data` is a JSON string, column by column, as pandas' `DataFrame.to_json` writes it; picsets stand under a key of
-    their own, `picsets`, by row number.
+    their own, `picsets`, by row number. An unknown label is null, as pandas has it, and `null_is_unknown` says so.
 
     Raises:
         BottleError: the dataset cannot be kept in this form; says why.
@@ -100,15 +106,21 @@ def _content_of(dataset: GroupDataset, path: Path) -> dict[str, Any]:
     _check(dataset, path)
     columns: dict[str, dict[str, Any]] = {"path": {str(n): row.path for n, row in enumerate(dataset.rows)}}
     for index, label in enumerate(dataset.labels):
-        columns[label] = {str(n): float(row.labels[index]) for n, row in enumerate(dataset.rows)}
+        columns[label] = {str(n): _plain(row.labels[index]) for n, row in enumerate(dataset.rows)}
+    has_unknown = any(math.isnan(value) for row in dataset.rows for value in row.labels)
     return {
         **dataset.extra,
+        **({_UNKNOWN_KEY: True} if has_unknown else {}),
         "cat": [dataset.group],
         "num2label": {str(index): label for index, label in enumerate(dataset.labels)},
         "weights": dataset.weights,
         "data": json.dumps(columns, ensure_ascii=False, separators=(",", ":")),
         "picsets": {str(n): row.picset for n, row in enumerate(dataset.rows)},
     }
+
+
+def _plain(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def _check(dataset: GroupDataset, path: Path) -> None:
@@ -167,28 +179,36 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
         labels = tuple(numbered[number] for number in sorted(numbered))
         data = json.loads(content["data"]) if isinstance(content["data"], str) else content["data"]
         picsets = content.get("picsets", {})
+        missing = math.nan if content.get(_UNKNOWN_KEY) is True else 0.0
         rows: dict[str, LabelledRow] = {}
         for number, photo in data["path"].items():
-            row = LabelledRow(str(photo), _values(data, labels, number), str(picsets.get(number, "")))
+            row = LabelledRow(str(photo), _values(data, labels, number, missing), str(picsets.get(number, "")))
             rows[row.path] = _united(rows[row.path], row) if row.path in rows else row
         name = content["cat"] if isinstance(content["cat"], str) else content["cat"][0]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BottleError(
             f"is not a dataset file: {error!r}", where=path, hint="load the group again with `cls load-group`"
         ) from error
-    known = {"cat", "num2label", "weights", "data", "picsets"}
+    known = {"cat", "num2label", "weights", "data", "picsets", _UNKNOWN_KEY}
     extra = {key: value for key, value in content.items() if key not in known}
     dataset = GroupDataset(str(name), labels, tuple(rows.values()), extra)
     _check(dataset, path)
     return dataset
 
 
-def _values(data: Mapping[str, Mapping[str, Any]], labels: Sequence[str], number: str) -> tuple[float, ...]:
-    """The label values of one row; pandas writes a missing value as null, which means: not labelled so."""
-    return tuple(float(data[label][number] or 0.0) for label in labels)
+def _values(
+    data: Mapping[str, Mapping[str, Any]], labels: Sequence[str], number: str, missing: float
+) -> tuple[float, ...]:
+    """The label values of one row; `missing` is what null means, as which pandas writes a missing value."""
+    values = [data[label][number] for label in labels]
+    return tuple(missing if value is None else float(value or 0.0) for value in values)
 
 
 def _united(first: LabelledRow, second: LabelledRow) -> LabelledRow:
     """One row of two for the same photo, as older tools wrote them: it has the labels of both."""
-    labels = tuple(max(pair) for pair in zip(first.labels, second.labels, strict=True))
+    # What is known in one row is known of the photo.
+    labels = tuple(
+        max((value for value in pair if not math.isnan(value)), default=math.nan)
+        for pair in zip(first.labels, second.labels, strict=True)
+    )
     return LabelledRow(first.path, labels, first.picset or second.picset)

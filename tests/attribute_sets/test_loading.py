@@ -20,7 +20,7 @@ from cls.errors import AttributeSetError, TrainingError
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
 from cls.pictures.database import PicturesDatabase, Status
-from tests.attribute_sets.published import write_pa100k, write_peta
+from tests.attribute_sets.published import write_pa100k, write_peta, write_rapv2
 from tests.bottles import make_empty_bottle
 
 GROUP = "peta: all 35"
@@ -167,6 +167,13 @@ def test_parts_that_are_not_there(bottle: Bottle, tmp_path: Path) -> None:
     broken = GroupDataset("hat", ("hat",), plain.rows, {"parts": {"x": {"train": 3}}})
     with pytest.raises(TrainingError, match="are not readable"):
         sides_of(broken, "x")
+
+
+def test_uncertain_labels_stay_unknown(bottle: Bottle, tmp_path: Path) -> None:
+    load_set(bottle, read_set("rapv2", write_rapv2(tmp_path / "set")), "rap")
+    first = read_dataset(bottle.dataset_file("rap")).rows[0]
+    assert first.labels[0] == first.labels[2] == 1.0
+    assert np.isnan(first.labels[1])
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,19 @@ def test_labels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 def test_a_missing_value_means_not_labelled(tmp_path: Path) -> None:
     data = {"path": {"0": "a.jpeg"}, "black hair": {"0": None}, "blonde hair": {"0": 1.0}}
     assert read_dataset(older_file(tmp_path / "d.json", data=json.dumps(data))).rows[0].labels == (0.0, 1.0)
+
+
+def test_unknown_labels_are_null_and_stay_unknown(tmp_path: Path) -> None:
+    unknown = float("nan")
+    rows = (LabelledRow("a.jpeg", (1.0, unknown)), LabelledRow("b.jpeg", (0.0, 1.0)))
+    write_dataset(tmp_path / "g.json", GroupDataset("g", ("hat", "scarf"), rows))
+    content = json.loads((tmp_path / "g.json").read_text())
+    assert content["weights"] == [2.0, 2.0]
+    assert json.loads(content["data"])["scarf"] == {"0": None, "1": 1.0}
+    read = read_dataset(tmp_path / "g.json")
+    assert math.isnan(read.rows[0].labels[1])
+    assert (read.rows[0].labels[0], read.rows[1].labels, read.extra) == (1.0, (0.0, 1.0), {})
+    assert not write_dataset_if_changed(tmp_path / "g.json", read)
 
 
 def test_a_photo_in_two_rows_has_the_labels_of_both(tmp_path: Path) -> None:
