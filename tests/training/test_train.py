@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, wri
 from cls.bottle.layout import Bottle
 from cls.command import execute
 from cls.errors import BottleError
+from cls.files import sha256_of_file
 from cls.people.photos import read_photo
-from cls.training.run import Run, find_runs, newest_run
+from cls.settings import load_settings
+from cls.training.run import Run, find_runs, newest_run, open_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
 
@@ -84,6 +87,54 @@ def test_the_network_gives_the_probabilities_that_were_measured(trained: Run) ->
     assert [row["picture"] for row in rows] == [sample.path for sample in samples]
     written = [[float(row[f"prob {label}"]) for label in LABELS] for row in rows]
     np.testing.assert_allclose(probs, written, atol=1e-5)
+
+
+def test_the_final_weights_are_the_calibrated_ones(trained: Run) -> None:
+    assert trained.checkpoint == trained.folder / "checkpoints" / "model.ckpt"
+    assert sha256_of_file(trained.checkpoint) == trained.weights_sha256
+    validation = trained.metrics["validation"]
+    assert set(validation["intervals"]["labels"]) == set(validation["cross_fitted"]["labels"]) == set(LABELS)
+    assert trained.metrics["calibration"]["temperature"] > 0
+    assert trained.metrics["background_sensitivity"]["backgrounds"] == 8
+    assert set(trained.metrics["background_sensitivity"]["as_served"]["labels"]) == set(LABELS)
+
+
+def copied(run: Run, folder: Path) -> Run:
+    """The run in a copy of its bottle."""
+    shutil.copytree(run.bottle.settings.file.parent, folder)
+    bottle = Bottle(load_settings(folder / run.bottle.settings.file.name, environment={}))
+    return open_run(bottle, bottle.models(run.group) / run.name)
+
+
+def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: Run) -> None:
+    run = copied(trained, tmp_path / "copy")
+    for name in ("metrics.json", "checkpoints/model.ckpt", "report.html", "predictions.csv"):
+        (run.folder / name).unlink()
+    again = train_tiny_run(run.bottle, epochs=2)
+    assert again.name == run.name, "gone on with, not started anew"
+    assert again.weights_sha256 == trained.weights_sha256
+    assert again.thresholds == trained.thresholds
+    assert len(again.metrics["history"]) == 2
+
+
+def test_a_run_of_a_version_without_calibration_still_opens(tmp_path: Path, trained: Run) -> None:
+    run = copied(trained, tmp_path / "copy")
+    metrics = {key: value for key, value in run.metrics.items() if key not in ("calibration", "background_sensitivity")}
+    for key in ("intervals", "cross_fitted", "instance"):
+        del metrics["validation"][key]
+    (run.folder / "metrics.json").write_text(json.dumps(metrics))
+    (run.folder / "checkpoints" / "model.ckpt").unlink()
+    older = open_run(run.bottle, run.folder)
+    assert older.checkpoint.name == "best.ckpt"
+    assert not older.load_network().training
+    assert "mean" in older.summary()
+
+
+def test_a_lost_checkpoint_is_not_replaced_by_another(tmp_path: Path, trained: Run) -> None:
+    run = copied(trained, tmp_path / "copy")
+    run.checkpoint.unlink()
+    with pytest.raises(BottleError, match=r"model\.ckpt: the run's checkpoint is missing"):
+        run.load_network()
 
 
 def test_nobody_is_on_both_sides(trained: Run) -> None:
@@ -157,6 +208,9 @@ def test_mode_all_trains_on_everything(tmp_path: Path) -> None:
     again = train_tiny_run(bottle, mode="all", seed=3)
     assert again.thresholds == measured.thresholds
     assert again.metrics["thresholds_from"] == "validation of run v__1_train_mnv3_4_0.001"
+    # Thresholds and what they were chosen on belong together.
+    assert again.metrics["calibration"]["temperature"] == measured.metrics["calibration"]["temperature"]
+    assert again.metrics["background_sensitivity"] is None
 
 
 def test_a_group_of_any_name_and_one_label_with_trash(tmp_path: Path) -> None:
