@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
-from cls.training.config import LOGGERS, LOSSES, MODES, PEOPLE, PRECISIONS, STRATEGIES, TrainConfig
+from cls.training.config import AUGMENTERS, CACHES, LOGGERS, LOSSES, MODES, PEOPLE, PRECISIONS, STRATEGIES, TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ _AS_TYPED = (
     "ema", "dropout", "smoothing", "loss", "focal_gamma", "gamma_positive", "gamma_negative", "negative_clip",
     "weights", "pretrained", "head_start", "split", "valid", "people", "subject", "seed", "workers", "precision",
     "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
+    "background_share", "cache", "augment_on",
 )  # fmt: skip
 
 
@@ -130,6 +131,12 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DECAY",
         help=f"validate and keep a moving average of the weights, e.g. 0.99; 0: none {default}",
     )
+    group.add_argument(
+        "--background-share",
+        type=float,
+        default=TrainConfig.background_share,
+        help=f"share of the views with another background than the flat colour of inference {default}",
+    )
     group.add_argument("--dropout", type=float, default=TrainConfig.dropout, help=f"before the head {default}")
     group.add_argument(
         "--smoothing",
@@ -158,6 +165,18 @@ def _add_machine_arguments(parser: argparse.ArgumentParser) -> None:
     """What it is computed with."""
     group = parser.add_argument_group("machine")
     default = "(default: %(default)s)"
+    group.add_argument(
+        "--cache",
+        default=TrainConfig.cache,
+        metavar=_choices(CACHES),
+        help=f"how cut-outs are stored: jpeg and png take less disk and more time {default}",
+    )
+    group.add_argument(
+        "--augment-on",
+        default=TrainConfig.augment_on,
+        metavar=_choices(AUGMENTERS),
+        help=f"what makes the views; auto: the GPU where there is one {default}",
+    )
     group.add_argument(
         "--precision",
         default=TrainConfig.precision,

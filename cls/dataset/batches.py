@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +93,11 @@ class TrainBatches(Dataset[Batch]):
         augmentation: how strongly.
         seed: another seed gives other views.
         backgrounds: sources of pictures to put behind people; each source counts alike.
+
+    Attributes:
+        cutouts: as given.
+        labels: as given.
+        backgrounds: as given.
     """
 
     def __init__(
@@ -104,26 +109,26 @@ class TrainBatches(Dataset[Batch]):
         seed: int,
         backgrounds: Sequence[Backgrounds] = (),
     ) -> None:
-        self._cutouts = cutouts
-        self._labels = labels
+        self.cutouts = cutouts
+        self.labels = labels
         self._augmentation = augmentation
         self._seed = seed
-        self._backgrounds = backgrounds
+        self.backgrounds = backgrounds
 
     def views(self, key: BatchKey) -> Views:
         """What happens to the samples of a batch."""
-        format_ = self._cutouts.format
+        format_ = self.cutouts.format
         return draw_views(
             self._augmentation, format_.preprocessing, format_.wide_shape,
             seed=self._seed, epoch=key.epoch, indices=key.indices,
         )  # fmt: skip
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        wide = [self._cutouts.wide(index) for index in key.indices]
-        boxes = [self._cutouts.box(index) for index in key.indices]
-        images = compose(wide, boxes, self.views(key), self._cutouts.format.preprocessing, self._backgrounds)
+        wide = [self.cutouts.wide(index) for index in key.indices]
+        boxes = [self.cutouts.box(index) for index in key.indices]
+        images = compose(wide, boxes, self.views(key), self.cutouts.format.preprocessing, self.backgrounds)
         indices = np.array(key.indices, np.int64)
-        return Batch(torch.from_numpy(images), torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))
+        return Batch(torch.from_numpy(images), torch.from_numpy(self.labels[indices]), torch.from_numpy(indices))
 
 
 class ExactBatches(Dataset[Batch]):
@@ -151,13 +156,27 @@ class Loader:
     One thread keeps two cores busy: OpenCV and NumPy let go of Python's lock while they work, and need a few percent
     of the time the network takes. Processes are for GPUs.
 
+    Args:
+        dataset: gives whole batches.
+        sampler: says which.
+        workers: processes that make batches; 0: a thread.
+        finish: batch and epoch -> the batch as it is handed over; called where the batches are read.
+
     Attributes:
         sampler: the trainer calls its `set_epoch`.
         batch_sampler: None: the sampler's items are whole batches, as in a DataLoader with `batch_size=None`.
     """
 
-    def __init__(self, dataset: Dataset[Batch], sampler: EpochSampler, *, workers: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Batch],
+        sampler: EpochSampler,
+        *,
+        workers: int = 0,
+        finish: Callable[[Batch, int], Batch] | None = None,
+    ) -> None:
         self.sampler = sampler
+        self._finish = finish
         self.batch_sampler = None
         self._dataset = dataset
         self._workers = workers
@@ -166,12 +185,20 @@ class Loader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[Batch]:
+        keys = list(self.sampler)
+        made = self._made(keys)
+        if self._finish is None:
+            return made
+        finish = self._finish
+        return (finish(batch, key.epoch) for key, batch in zip(keys, made, strict=True))
+
+    def _made(self, keys: list[BatchKey]) -> Iterator[Batch]:
         if self._workers > 0:
             loader: DataLoader[Batch] = DataLoader(
-                self._dataset, batch_size=None, sampler=self.sampler, num_workers=self._workers
+                self._dataset, batch_size=None, sampler=keys, num_workers=self._workers
             )
             return iter(loader)
-        return _made_ahead(self._dataset, list(self.sampler))
+        return _made_ahead(self._dataset, keys)
 
 
 def _made_ahead(dataset: Dataset[Batch], keys: list[BatchKey]) -> Iterator[Batch]:

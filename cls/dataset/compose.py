@@ -37,7 +37,12 @@ def compose(
     plain = np.empty((height_px, width_px, 3), np.uint8)
     plain[:] = preprocessing.fill_rgb
     flats = _flat_matrices(views.flat_rgb)
-    corners, targets = _targets(views.matrices, boxes_xyxy_px, height_px, width_px)
+    if preprocessing.is_background_kept:
+        # All of the photo matters, and colours change with it.
+        boxes_xyxy_px = [(0, 0, picture.shape[1], picture.shape[0]) for picture in wide]
+        corners, targets = views.matrices, [[0, 0, width_px, height_px]] * len(views)
+    else:
+        corners, targets = _targets(views.matrices, boxes_xyxy_px, height_px, width_px)
     blender = _Blender(preprocessing)
     for number, picture in enumerate(wide):
         view = batch[number]

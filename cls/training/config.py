@@ -15,6 +15,8 @@ PEOPLE = ("largest", "single", "all")
 LOSSES = ("bce", "weighted", "focal", "asymmetric", "ratio")
 PRECISIONS = ("auto", "32", "bf16", "16")
 STRATEGIES = ("auto", "ddp")
+CACHES = ("raw", "jpeg", "png")
+AUGMENTERS = ("auto", "cpu", "gpu")
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 BY_PICSET = "picset"
 _LARGEST_SIDE_PX = 2048
@@ -65,6 +67,9 @@ class TrainConfig:
         backgrounds: before how many other backgrounds a person of validation is put; 0: background sensitivity is not
             measured.
         background_people: how many people at most; None: by the training's length, 8 to 64.
+        background_share: share of the training views with another background than the flat colour of inference.
+        cache: how cut-outs are stored: `raw`, `jpeg` or `png`.
+        augment_on: `cpu`, `gpu`, or `auto`: the GPU where there is one.
         seed: where all chance comes from.
         workers: processes that make batches; 0: a thread.
     """
@@ -107,6 +112,9 @@ class TrainConfig:
     subject: str | None = None
     backgrounds: int = 8
     background_people: int | None = None
+    background_share: float = 0.3
+    cache: str = "raw"
+    augment_on: str = "auto"
     seed: int = 0
     workers: int = 0
 
@@ -221,7 +229,7 @@ def parse_size(text: str) -> tuple[int, int]:
     try:
         return int(height), int(width)
     except ValueError:
-        raise UsageError(f"--size: expected HEIGHTxWIDTH such as 256x192, or auto, found '{text}'") from None
+        raise UsageError(f"--size: expected HEIGHTxWIDTH such as 256x192 or auto, found '{text}'") from None
 
 
 def _integer_problems(config: TrainConfig) -> list[str]:
@@ -248,7 +256,7 @@ def _number_problems(config: TrainConfig) -> list[str]:
         "decay": (0.0, 10.0), "backbone_lr": (0.0, 10.0), "warmup": (0.0, 0.9), "dropout": (0.0, 0.9),
         "smoothing": (0.0, 0.4), "clip": (1e-6, 1e6), "ema": (0.0, 0.99999), "layer_decay": (0.1, 1.0),
         "focal_gamma": (0.0, 10.0), "gamma_positive": (0.0, 10.0), "gamma_negative": (0.0, 10.0),
-        "negative_clip": (0.0, 0.5),
+        "negative_clip": (0.0, 0.5), "background_share": (0.0, 1.0),
     }  # fmt: skip
     problems = [
         f"--{name.replace('_', '-')}: expected a number from {low:g} to {high:g}, found {value}"
@@ -265,9 +273,10 @@ def _number_problems(config: TrainConfig) -> list[str]:
 def _choice_problems(config: TrainConfig) -> list[str]:
     choices = {
         "mode": MODES, "people": PEOPLE, "loss": LOSSES, "precision": PRECISIONS, "strategy": STRATEGIES,
+        "cache": CACHES, "augment_on": AUGMENTERS,
     }  # fmt: skip
     problems = [
-        f"--{name}: expected one of {', '.join(known)}, found '{value}'"
+        f"--{name.replace('_', '-')}: expected one of {', '.join(known)}, found '{value}'"
         for name, known in choices.items()
         if (value := getattr(config, name)) not in known
     ]

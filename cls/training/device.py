@@ -36,6 +36,8 @@ def check_machine(config: TrainConfig) -> None:
     problems = []
     if config.precision == "16" and accelerator() == "cpu":
         problems.append("--precision 16 needs a GPU; give bf16 or 32")
+    if config.augment_on == "gpu" and accelerator() == "cpu":
+        problems.append("--augment-on gpu needs a GPU; give auto or cpu")
     if accelerator() == "gpu" and config.devices > torch.cuda.device_count():
         problems.append(f"--devices {config.devices}: there are {torch.cuda.device_count()} GPUs")
     if config.compile and (reason := _why_not_compiling()):

@@ -12,6 +12,7 @@ import torch
 from cls.dataset.augment import Augmentation
 from cls.dataset.batches import EpochSampler, ExactBatches, Loader, TrainBatches
 from cls.dataset.cutouts import Cutouts
+from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import Sample, labels_of
 from cls.dataset.split import TRAIN, VALID
 from cls.dataset.split_file import read_split
@@ -62,7 +63,7 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
     )
     valid_loader = _exact_loader(valid_cutouts, valid_samples, config, rank) if valid_samples else None
     return fit(
-        module, Loader(batches, sampler, workers=config.workers), valid_loader, config, folder,
+        module, _train_loader(batches, sampler, config), valid_loader, config, folder,
         accelerator=accelerator(),
     )  # fmt: skip
 
@@ -70,7 +71,17 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
 def batches_of(material: Material) -> TrainBatches:
     """The augmented batches that a training on material is made of."""
     samples, cutouts = material.part(TRAIN)
-    return TrainBatches(cutouts, labels_of(samples), Augmentation(), seed=material.config.seed)
+    # Two in three other backgrounds are pictures, one is a flat colour.
+    share = material.config.background_share
+    augmentation = Augmentation(p_picture=share * 2 / 3, p_flat=share / 3)
+    seed = material.config.seed
+    return TrainBatches(cutouts, labels_of(samples), augmentation, seed=seed, backgrounds=material.backgrounds)
+
+
+def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainConfig) -> Loader:
+    if config.augment_on == "cpu" or accelerator() == "cpu":
+        return Loader(batches, sampler, workers=config.workers)
+    return Loader(WideBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
 
 
 def base_rates(samples: Sequence[Sample]) -> list[float]:

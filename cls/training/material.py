@@ -15,6 +15,7 @@ from torch import nn
 import cls
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
+from cls.dataset.backgrounds import Backgrounds, background_sources
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.parts import NamedSplit, PartsUsed, split_by_parts
 from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
@@ -52,6 +53,7 @@ class Material:
         source: where the first weights come from.
         network: with those weights.
         parts: the dataset's own parts that are used; None where the split is made by picset.
+        backgrounds: sources of pictures to put behind people in training.
     """
 
     config: TrainConfig
@@ -66,6 +68,7 @@ class Material:
     source: WeightsSource
     network: nn.Module
     parts: PartsUsed | None = None
+    backgrounds: tuple[Backgrounds, ...] = ()
 
     def part(self, side: str) -> tuple[list[Sample], Cutouts]:
         """Samples and cut-outs of one side of the split."""
@@ -77,7 +80,8 @@ class Material:
         """Digest of everything that decides the result: a run of the same identity can be gone on with."""
         labels = [[sample.path, sample.number, sample.picset, *map(str, sample.labels)] for sample in self.samples]
         people = hashlib.sha256()
-        for record in self.cutouts.records:
+        grounds = [source.picture(n).reshape(-1) for source in self.backgrounds for n in range(len(source))]
+        for record in (*self.cutouts.records, *grounds):
             people.update(np.ascontiguousarray(record[:: max(len(record) // 4096, 1)]).data)
         values = [
             cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.to_dict(), labels,
@@ -115,7 +119,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         else find_run_weights(bottle, config.pretrained, config.group, timm_arch)
     )
     network = _start_network(config, timm_arch, source, samples, dataset)
-    cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing), workers=cores())
+    cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing, storage=config.cache), workers=cores())
     samples = drop_broken(samples, broken, ledger)
     if broken:
         check_trainable(samples, ledger, dataset, where=file)
@@ -123,7 +127,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     split = _split(bottle, config, samples, named)
     _say_weights(source)
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
-    return Material(
+    material = Material(
         config,
         timm_arch,
         dataset,
@@ -137,6 +141,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         network,
         None if named is None else named.used,
     )
+    return replace(material, backgrounds=background_sources(bottle, material.part(TRAIN)[1], preprocessing))
 
 
 def _start_network(
