@@ -51,8 +51,8 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
     if (crossed := validation.get("cross_fitted")) is not None:
         macro, instance = crossed["macro"], crossed["instance"]
         yield (
-            f"on people unseen when thresholds are chosen: F1 {_number(macro['f1'])}, mA {_number(macro['ma'])};"
-            f" label sets: accuracy {_number(instance['accuracy'])}, F1 {_number(instance['f1'])}"
+            f"to expect of new people (thresholds chosen on others): F1 {_number(macro['f1'])}, mA"
+            f" {_number(macro['ma'])}; label sets: accuracy {_number(instance['accuracy'])}, F1 {_number(instance['f1'])}"
         )
     if (calibration := metrics.get("calibration")) is not None and calibration["ece_before"] is not None:
         yield (
