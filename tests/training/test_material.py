@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
+from cls.bottle.layout import Bottle
+from cls.dataset.backgrounds import BACKGROUND_GROUP
+from cls.dataset.batches import BatchKey
+from cls.errors import TrainingError, UsageError
+from cls.training.config import TrainConfig
+from cls.training.device import accelerator, check_machine
+from cls.training.fitting import batches_of
+from cls.training.material import Material, prepare
+from tests.bottles import GROUP, make_tiny_bottle
+
+
+def prepared(bottle: Bottle, **options: object) -> Material:
+    values: dict[str, object] = {
+        "arch": "mnv3", "epochs": 1, "batch": 4, "height_px": 64, "width_px": 48, "weights": "none", **options
+    }  # fmt: skip
+    return prepare(bottle, TrainConfig(group=GROUP, **values))  # type: ignore[arg-type]
+
+
+def paint_background(bottle: Bottle, color_bgr: tuple[int, int, int]) -> None:
+    cv2.imwrite(str(bottle.picture("wall.png")), np.full((90, 120, 3), color_bgr, np.uint8))
+    dataset = GroupDataset(BACKGROUND_GROUP, ("walls",), (LabelledRow("wall.png", (1.0,)),))
+    write_dataset(bottle.dataset_file(BACKGROUND_GROUP), dataset)
+
+
+def test_people_stand_before_the_group_background_and_other_scenes(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    paint_background(bottle, (255, 0, 255))
+    material = prepared(bottle, background_share=1.0, cache="png")
+    assert len(material.backgrounds) == 2
+    images = batches_of(material)[BatchKey(0, tuple(range(12)))].images.numpy()
+    is_painted = (images[:, 0, 0] == (255, 0, 255)).all(axis=1)
+    assert 0 < is_painted.sum() < 12
+    plain = batches_of(prepared(bottle, background_share=0.0))[BatchKey(0, tuple(range(12)))].images.numpy()
+    assert (plain[:, 0, 0] == material.preprocessing.fill_rgb).all()
+
+
+def test_another_background_is_another_run(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    identities = [prepared(bottle).identity]
+    for color in ((255, 0, 255), (0, 255, 0)):
+        paint_background(bottle, color)
+        identities.append(prepared(bottle).identity)
+    identities.append(prepared(bottle, background_share=0.1).identity)
+    assert len(set(identities)) == 4
+    assert prepared(bottle).identity == identities[2]
+
+
+def test_options_of_cache_and_backgrounds_are_checked() -> None:
+    with pytest.raises(UsageError, match=r"--background-share.*--cache.*--augment-on"):
+        TrainConfig(group=GROUP, background_share=2, cache="tiff", augment_on="tpu")
+
+
+@pytest.mark.skipif(accelerator() == "gpu", reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(TrainingError, match="--augment-on gpu needs a GPU"):
+        check_machine(TrainConfig(group=GROUP, augment_on="gpu"))
