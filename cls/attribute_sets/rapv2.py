@@ -77,15 +77,13 @@ def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
 
 
 def _identities(content: MatlabValue, names: list[str]) -> list[str]:
-    """Who each picture shows: the annotated person, else the tracklet in its name, else nobody known."""
+    """Who each picture shows: the annotated person, else whom its tracklet shows elsewhere, else the tracklet."""
     numbers: list[float] = []
     if content.has_field("person_identity"):
         numbers = content.field("person_identity").matrix().reshape(-1).tolist()
-    found = []
-    for index, name in enumerate(names):
-        if index < len(numbers) and numbers[index] > 0:
-            found.append(f"person {numbers[index]:.0f}")
-        else:
-            match = _TRACKLET.match(name)
-            found.append(match[1] if match else "")
-    return found
+    people = [f"person {number:.0f}" if number > 0 else "" for number in numbers[: len(names)]]
+    people += [""] * (len(names) - len(people))
+    tracklets = [match[1] if (match := _TRACKLET.match(name)) else "" for name in names]
+    # One target of one camera is one person, also in the frames that nobody annotated.
+    known = {tracklet: person for tracklet, person in zip(tracklets, people, strict=True) if tracklet and person}
+    return [person or known.get(tracklet, tracklet) for tracklet, person in zip(tracklets, people, strict=True)]

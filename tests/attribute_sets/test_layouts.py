@@ -115,6 +115,13 @@ def test_rapv2_is_read(tmp_path: Path) -> None:
     assert sides_of(read.official) == ["test"] * 8 + ["train"] * 21 + ["valid"] * 7
 
 
+def test_a_tracklet_that_is_half_annotated_is_one_person(tmp_path: Path) -> None:
+    identities = np.array([7, -1, -1] + [-1] * 33, np.int16)[:, None]
+    read = read_set("rapv2", write_rapv2(tmp_path, person_identity=identities))
+    assert [p.identity for p in read.pictures[:3]] == ["person 7"] * 3
+    assert read.pictures[3].identity.startswith("CAM")
+
+
 def test_rapv2_without_identities(tmp_path: Path) -> None:
     read = read_set("rapv2", write_rapv2(tmp_path, person_identity=None))
     assert len({p.identity for p in read.pictures}) == 12
