@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.training.bootstrap import bootstrap
 from cls.training.calibration import choose_calibration
 from cls.training.metrics import CrossFitted, measure
 from cls.training.thresholds import choose_thresholds
@@ -51,8 +52,10 @@ def cross_fit(
         thresholds = choose_thresholds(calibration.probs(logits[others]), labels[others])
         probs[held] = calibration.probs(logits[held])
         decisions[held] = probs[held] >= thresholds
-    decided = measure(decisions, labels, names, [0.5] * len(names))
-    probable = measure(probs, labels, names, [0.5] * len(names))
+    half = [0.5] * len(names)
+    decided, probable = (measure(values, labels, names, half) for values in (decisions, probs))
+    drawn = bootstrap(decisions, labels, units, names, half, seed=seed)
+    intervals = {} if drawn is None else {key: drawn.macro[key] for key in _OF_DECISIONS}
     macro = {key: decided.macro[key] for key in _OF_DECISIONS} | {key: probable.macro[key] for key in _OF_PROBABILITIES}
     micro = {key: decided.micro[key] for key in ("precision", "recall", "f1")}
     micro |= {key: probable.micro[key] for key in _OF_PROBABILITIES}
@@ -61,7 +64,7 @@ def cross_fit(
         | {key: getattr(probable.labels[name], key) for key in _OF_PROBABILITIES}
         for name in names
     }
-    return CrossFitted(int(fold_of.max()) + 1, macro, micro, decided.instance, per_label, decided.exact)
+    return CrossFitted(int(fold_of.max()) + 1, macro, micro, decided.instance, per_label, decided.exact, intervals)
 
 
 def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.training.attribute_metrics import instance_metrics
-from cls.training.bootstrap import Intervals
+from cls.training.bootstrap import Interval, Intervals
 from cls.training.calibration_error import brier_score, expected_calibration_error
 
 
@@ -74,6 +74,7 @@ class CrossFitted:
         instance: accuracy, precision, recall, f1.
         labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
         exact: share of samples with every known label right.
+        intervals: of the means over labels: precision, recall, f1, ma; as `Intervals.macro`.
     """
 
     folds: int
@@ -82,6 +83,7 @@ class CrossFitted:
     instance: dict[str, float | None]
     labels: dict[str, dict[str, float | None]]
     exact: float | None
+    intervals: dict[str, Interval]
 
 
 @dataclass(frozen=True)

@@ -44,20 +44,23 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
     if (intervals := validation.get("intervals")) is not None:
         ranges = [
             f"{name} {low_high[0]:.3f} to {low_high[1]:.3f}"
-            for name, key in (("mAP", "ap"), ("F1", "f1"), ("mA", "ma"))
+            for name, key in (("mAP", "ap"), ("F1", "f1"))
             if (low_high := intervals["macro"][key]) is not None
         ]
         yield f"{intervals['level']:.0%} intervals over {intervals['units']} picsets: {', '.join(ranges) or '-'}"
     if (crossed := validation.get("cross_fitted")) is not None:
         macro, instance = crossed["macro"], crossed["instance"]
+        low_high = crossed["intervals"]["f1"]
         yield (
-            f"to expect of new people (thresholds chosen on others): F1 {_number(macro['f1'])}, mA"
-            f" {_number(macro['ma'])}; label sets: accuracy {_number(instance['accuracy'])}, F1 {_number(instance['f1'])}"
+            f"to expect of new people (thresholds chosen on others): F1 {_number(macro['f1'])}"
+            + (f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high is not None else "")
+            + f", mA {_number(macro['ma'])}; label sets: accuracy {_number(instance['accuracy'])},"
+            f" F1 {_number(instance['f1'])}"
         )
     if (calibration := metrics.get("calibration")) is not None and calibration["ece_before"] is not None:
         yield (
-            f"calibration error {_number(calibration['ece_before'])}, with temperature"
-            f" {calibration['temperature']:.2f} {_number(calibration['ece_cross_fitted'])}"
+            f"calibration error {_number(calibration['ece_before'])}, calibrated on others"
+            f" {_number(calibration['ece_cross_fitted'])} (temperature {calibration['temperature']:.2f})"
         )
     if (background := metrics.get("background_sensitivity")) is not None:
         yield (

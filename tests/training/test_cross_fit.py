@@ -39,6 +39,7 @@ def test_the_same_where_all_is_clear() -> None:
     assert (found.macro["f1"], found.macro["ma"], found.exact) == (1.0, 1.0, 1.0)
     assert set(found.labels) == set(NAMES)
     assert found.folds == 5
+    assert found.intervals == dict.fromkeys(("precision", "recall", "f1", "ma"), (1.0, 1.0))
 
 
 def test_units_stay_together_in_any_order() -> None:

@@ -19,8 +19,12 @@ def test_how_far_to_trust_the_means() -> None:
     validation = {
         "labels": {"hat": {**label, **scores}},
         "macro": {"base_rate": 0.1, "ap": 0.9, "auroc": 0.8, **scores},
-        "intervals": {"level": 0.95, "units": 40, "macro": {"ap": (0.85, 0.94), "f1": [0.6, 0.7], "ma": None}},
-        "cross_fitted": {"macro": {"f1": 0.61, "ma": 0.77}, "instance": {"accuracy": 0.5, "f1": None}},
+        "intervals": {"level": 0.95, "units": 40, "macro": {"ap": (0.85, 0.94), "f1": [0.6, 0.7]}},
+        "cross_fitted": {
+            "macro": {"f1": 0.61, "ma": 0.77},
+            "instance": {"accuracy": 0.5, "f1": None},
+            "intervals": {"f1": [0.55, 0.66]},
+        },
     }
     text = summary_of(
         {
@@ -34,8 +38,9 @@ def test_how_far_to_trust_the_means() -> None:
     )  # fmt: skip
     assert text.splitlines()[3:] == [
         "95% intervals over 40 picsets: mAP 0.850 to 0.940, F1 0.600 to 0.700",
-        "to expect of new people (thresholds chosen on others): F1 0.610, mA 0.770; label sets: accuracy 0.500, F1 -",
-        "calibration error 0.080, with temperature 1.30 0.050",
+        "to expect of new people (thresholds chosen on others): F1 0.610 (0.550 to 0.660), mA 0.770;"
+        " label sets: accuracy 0.500, F1 -",
+        "calibration error 0.080, calibrated on others 0.050 (temperature 1.30)",
         "before 8 other backgrounds 0.2% of decisions change, with the background left in 20.0%",
     ]
 
