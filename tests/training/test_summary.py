@@ -38,8 +38,10 @@ def test_how_far_to_trust_the_means() -> None:
     )  # fmt: skip
     assert text.splitlines()[3:] == [
         "95% intervals over 40 picsets: mAP 0.850 to 0.940, F1 0.600 to 0.700",
-        "to expect of new people (thresholds chosen on others): F1 0.610 (0.550 to 0.660), mA 0.770;"
-        " label sets: accuracy 0.500, F1 -",
+        (
+            "to expect of new people (thresholds chosen on others): F1 0.610 (0.550 to 0.660), mA 0.770;"
+            " label sets: accuracy 0.500, F1 -"
+        ),
         "calibration error 0.080, calibrated on others 0.050 (temperature 1.30)",
         "before 8 other backgrounds 0.2% of decisions change, with the background left in 20.0%",
     ]
