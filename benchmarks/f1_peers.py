@@ -29,28 +29,43 @@ FILL_RGB = (124, 116, 104)
 Probs = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Point:
+    """Weights put aside after an epoch, and what they are worth.
+
+    Attributes:
+        wall_s: since the process began.
+        processor_s: that the process had used.
+        epochs: done.
+        f1: on people never seen.
+    """
+
+    wall_s: float
+    processor_s: float
+    epochs: int
+    f1: float
+
+
 @dataclass
 class Curve:
     """What a contender reached, and when.
 
     Attributes:
         name: the contender.
-        points: (seconds since its process began, epochs done, F1 on people never seen).
-        seconds: how long all of it took.
+        points: what it would have handed out, in time's order.
     """
 
     name: str
-    points: list[tuple[float, int, float]] = field(default_factory=list)
-    seconds: float = 0.0
+    points: list[Point] = field(default_factory=list)
 
-    def at(self, seconds: float) -> float | None:
-        """F1 of what it would hand out at a time."""
-        done = [f1 for when, _, f1 in self.points if when <= seconds]
+    def at(self, processor_s: float) -> float | None:
+        """F1 of what it would hand out after some processor seconds."""
+        done = [point.f1 for point in self.points if point.processor_s <= processor_s]
         return done[-1] if done else None
 
-    def first(self, aim: float) -> tuple[float, int] | None:
-        """Seconds and epochs until an F1."""
-        return next(((when, epochs) for when, epochs, f1 in self.points if f1 >= aim), None)
+    def first(self, aim: float) -> Point | None:
+        """When it first had an F1."""
+        return next((point for point in self.points if point.f1 >= aim), None)
 
 
 def mean_f1(is_said: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
@@ -116,7 +131,7 @@ def read_squares(files: Sequence[Path], size_px: int) -> list[NDArray[np.uint8]]
     return [cv2.resize(read_photo(file), (size_px, size_px), interpolation=cv2.INTER_AREA) for file in files]  # type: ignore[misc]
 
 
-def peer_yolo(folder: Path, out: Path, size_px: int, seconds: float, started: float, model: str) -> None:
+def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float, model: str) -> None:
     """`yolo classify train`, its best weights put aside after every epoch."""
     from cls.machine import cores, keep_memory
     from cls.segmentation.offline import quiet_ultralytics
@@ -134,22 +149,23 @@ def peer_yolo(folder: Path, out: Path, size_px: int, seconds: float, started: fl
 
         def on_model_save(trainer: Any) -> None:
             copy = out / f"epoch_{trainer.epoch + 1:03d}.pt"
-            times.append({"seconds": time.time() - started, "epoch": trainer.epoch + 1, "file": copy.name})
+            spent = {"wall_s": time.time() - started, "processor_s": time.process_time()}
+            times.append({**spent, "epochs": trainer.epoch + 1, "file": copy.name})
             shutil.copyfile(trainer.best, copy)
             write_json_atomic(out / "times.json", times)
 
         yolo.add_callback("on_train_start", on_train_start)
         yolo.add_callback("on_model_save", on_model_save)
         yolo.train(
-            data=str(folder), imgsz=size_px, time=seconds / 3600, device="cpu", amp=False, plots=False,
+            data=str(folder), imgsz=size_px, epochs=epochs, device="cpu", amp=False, plots=False,
             project=str(out), name="run", exist_ok=True, verbose=False,
         )  # fmt: skip
 
 
-def score_yolo(folder: Path, out: Path, size_px: int, test: TestSet, name: str, seconds: float) -> Curve:
+def score_yolo(folder: Path, out: Path, size_px: int, test: TestSet, name: str) -> Curve:
     from cls.segmentation.offline import quiet_ultralytics
 
-    curve = Curve(name, seconds=seconds)
+    curve = Curve(name)
     with quiet_ultralytics():
         import torch
         from PIL import Image
@@ -169,7 +185,7 @@ def score_yolo(folder: Path, out: Path, size_px: int, test: TestSet, name: str, 
                 names = [network.names[int(best)] for best in scores.argmax(dim=1)]
                 said = np.array([[said == label for label in test.labels] for said in names])
                 last = (content, mean_f1(said, test.truth))
-            curve.points.append((entry["seconds"], entry["epoch"], last[1]))
+            curve.points.append(Point(entry["wall_s"], entry["processor_s"], entry["epochs"], last[1]))
     return curve
 
 
@@ -199,41 +215,31 @@ def peer_probe(folder: Path, out: Path, size_px: int, started: float) -> None:
         found.append((float(np.mean([ap for ap in aps if ap is not None])), model, probs))
     _, model, probs = max(found, key=lambda entry: entry[0])
     thresholds = choose_thresholds(probs, valid_labels)
-    seconds = time.time() - started
+    spent = {"wall_s": time.time() - started, "processor_s": time.process_time()}
     test, _ = side("test")
     is_said = model.scores(standardised(train, test)[1]) >= thresholds
     files = sorted(file.name for file in (folder / "test").iterdir())
     said = {
         file: [n for n, flag in zip(names, row, strict=True) if flag] for file, row in zip(files, is_said, strict=True)
     }
-    write_json_atomic(out / "said.json", {"seconds": seconds, "said": said})
+    write_json_atomic(out / "said.json", {**spent, "said": said})
 
 
 def score_probe(out: Path, test: TestSet, name: str) -> Curve:
     content = read_json(out / "said.json")
     said = np.array([[label in content["said"][path] for label in test.labels] for path in test.paths])
-    return Curve(name, [(content["seconds"], 0, mean_f1(said, test.truth))], content["seconds"])
+    return Curve(name, [Point(content["wall_s"], content["processor_s"], 0, mean_f1(said, test.truth))])
 
 
-def run_peer(work: Path, name: str, arguments: Sequence[str]) -> tuple[Path, float]:
-    """Runs this file as a peer; gives its folder and how long it took."""
+def run_peer(work: Path, name: str, arguments: Sequence[str]) -> Path:
+    """Runs `time_to_f1.py` as a peer; gives the folder of what it left."""
     out = work / "runs" / name.replace(" ", "-")
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    started = time.time()
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("time_to_f1.py")),
-        "--work",
-        str(work),
-        "--started",
-        str(started),
-        "--peer-out",
-        str(out),
-        *arguments,
-    ]
+    program = Path(__file__).with_name("time_to_f1.py")
+    command = [sys.executable, str(program), "--work", str(work), "--started", str(time.time()), "--peer-out", str(out)]
     with (out / "log.txt").open("w") as log:
-        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+        status = subprocess.run([*command, *arguments], stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if status:
         raise SystemExit(f"{name} failed: {(out / 'log.txt').read_text()[-800:]}")
-    return out, time.time() - started
+    return out

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.demo.plan import SAMPLE_MODEL, SAMPLE_SEGMENTING
@@ -12,6 +16,12 @@ from cls.demo.services import HOST
 from cls.demo.steps import Step, run_step
 from cls.files import read_json, write_json_atomic
 from cls.settings import REPOSITORY, load_settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cls.dataset.cutouts import Cutouts
+    from cls.people.preprocess import Preprocessing
 
 
 def environment_of(bottle: Path, collector_port: int | None = None) -> dict[str, str]:
@@ -30,6 +40,14 @@ def open_bottle(folder: Path) -> Bottle:
     """A data folder as the scripts see it."""
     variables = environment_of(folder)
     return Bottle(load_settings(environment={k: v for k, v in variables.items() if k.startswith("CLS_")}))
+
+
+def probabilities(network: nn.Module, preprocessing: Preprocessing, cutouts: Cutouts) -> NDArray[np.float64]:
+    """What a network says of cut-outs as inference sees them, (samples, labels)."""
+    from cls.training.logits import logits_of, probabilities_of
+
+    exact = (cutouts.exact(index) for index in range(len(cutouts)))
+    return probabilities_of(logits_of(network, preprocessing, exact))
 
 
 def sample_bottle(work: Path, *, photos: int, seed: int, groups: Sequence[str]) -> tuple[Bottle, float]:

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from guide import environment_of, open_bottle
+from guide import environment_of, open_bottle, probabilities
 
 from cls.bottle.layout import Bottle
 from cls.demo.services import HOST, service
@@ -196,7 +196,6 @@ def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     from cls.dataset.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import collect_samples
     from cls.machine import cores
-    from cls.training.evaluate import predict
     from cls.training.run import newest_run
 
     run = newest_run(open_bottle(plan.bottle), group, run_name)
@@ -205,7 +204,7 @@ def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     settings = run.args["settings"]
     samples, ledger = collect_samples(aside, dataset, people=settings["people"], subject=settings["subject"])
     cutouts, _ = load_cutouts(aside, samples, CutoutFormat(run.preprocessing), workers=cores())
-    probs = predict(run.load_network(), run.preprocessing, cutouts)
+    probs = probabilities(run.load_network(), run.preprocessing, cutouts)
     by_path: dict[str, NDArray[np.float64]] = {}
     for sample, row in zip(samples, probs, strict=True):
         by_path[sample.path] = np.maximum(by_path.get(sample.path, row), row)

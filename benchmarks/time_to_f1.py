@@ -6,14 +6,15 @@ and the same held-out part, one after another, each in a process of its own with
 
 - ours: `train.py`, a cut-out of the main person, ImageNet weights; and the same from random weights;
 - `yolo classify train` (ultralytics, from scratch: its pretrained weights cannot be had offline), on whole photos and
-  on boxes of the main person, with its own defaults, for as long as ours took (`time=`), its schedule fitted to that;
+  on boxes of the main person, with its own defaults, for as many epochs as fit into the processor seconds of ours;
 - frozen ImageNet features of timm's tf_efficientnet_lite0 and a logistic regression, on whole photos and on boxes.
 
 Kind to the peers: photos and boxes lie ready as small squares, so that they neither decode large photos nor lose a
-person to a centre crop; ultralytics gets both cores. The clock starts with the process. After every epoch the weights
-the tool would hand out then (its best on the held-out part) are put aside and scored later. F1 is the mean over labels;
-ours and the regressions' decide by thresholds chosen on the held-out part, ultralytics by its largest probability. The
-segmentation that ours and the boxes need is not in the clock; its seconds are printed.
+person to a centre crop; ultralytics gets both cores. Both clocks start with the process: processor seconds, which other
+work on the machine changes little (and in which a core that waits for a loader costs nothing), and seconds. After every
+epoch the weights the tool would hand out then (its best on the held-out part) are put aside and scored later. F1 is the
+mean over labels; ours and the regressions' decide by thresholds chosen on the held-out part, ultralytics by its largest
+probability. The segmentation that ours and the boxes need is not in the clock; its seconds are printed.
 
     .venv/bin/python benchmarks/time_to_f1.py --work FOLDER [--photos 1000] [--test-photos 300] [--size 160]
         [--epochs 6] [--out benchmarks/results]
@@ -29,6 +30,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ import numpy as np
 from f1_peers import (
     GROUP,
     Curve,
+    Point,
     TestSet,
     mean_f1,
     open_test,
@@ -50,7 +53,7 @@ from f1_peers import (
     score_yolo,
     write_squares,
 )
-from guide import environment_of, sample_bottle
+from guide import environment_of, probabilities, sample_bottle
 
 from cls.bottle.layout import Bottle
 from cls.files import read_json, write_json_atomic
@@ -59,10 +62,8 @@ from cls.settings import REPOSITORY
 AIM = 0.9
 
 
-def run_ours(
-    work: Path, bottle: Bottle, options: Sequence[str], name: str
-) -> tuple[list[tuple[float, Path]], Any, float]:
-    """Runs train.py and puts the best weights aside after every epoch: (seconds, file), the finished run, seconds."""
+def run_ours(work: Path, bottle: Bottle, options: Sequence[str], name: str) -> tuple[list[dict[str, Any]], Any]:
+    """Runs train.py and puts the best weights aside after every epoch; gives what was put aside, and the run."""
     from cls.training.run import newest_run
 
     folder = work / "runs" / name
@@ -70,7 +71,7 @@ def run_ours(
     folder.mkdir(parents=True)
     before = set(bottle.models(GROUP).glob("v__*"))
     command = [sys.executable, "cls/classification/train.py", "--cat", GROUP, "--no-resume", *options]
-    kept: list[tuple[float, Path]] = []
+    kept: list[dict[str, Any]] = []
     seen = 0.0
     with (folder / "log.txt").open("w") as log:
         started_s = time.monotonic()
@@ -84,20 +85,26 @@ def run_ours(
                 if last.stat().st_mtime != seen:
                     seen = last.stat().st_mtime
                     copy = folder / f"epoch_{len(kept) + 1:03d}.ckpt"
-                    kept.append((time.monotonic() - started_s, copy))
+                    spent = {"wall_s": time.monotonic() - started_s, "processor_s": processor_seconds(process.pid)}
+                    kept.append({**spent, "epochs": len(kept) + 1, "file": str(copy)})
                     shutil.copyfile(last.with_name("best.ckpt"), copy)
-        seconds = time.monotonic() - started_s
     if process.returncode:
         raise SystemExit(f"train.py failed: {(folder / 'log.txt').read_text()[-500:]}")
-    return kept, newest_run(bottle, GROUP), seconds
+    return kept, newest_run(bottle, GROUP)
 
 
-def score_ours(kept: Sequence[tuple[float, Path]], run: Any, test: TestSet, name: str, seconds: float) -> Curve:
+def processor_seconds(pid: int) -> float:
+    """Processor seconds that a process has used, all its threads together (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: str) -> Curve:
+    """F1 of the weights put aside, with thresholds chosen on the run's validation part; the last are the final ones."""
     from cls.dataset.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import labels_of
     from cls.machine import cores
     from cls.training.checkpoint import load_network
-    from cls.training.evaluate import predict
     from cls.training.thresholds import choose_thresholds
 
     size = run.preprocessing
@@ -107,87 +114,96 @@ def score_ours(kept: Sequence[tuple[float, Path]], run: Any, test: TestSet, name
     test_cutouts, _ = load_cutouts(test.bottle, found, CutoutFormat(size), workers=cores())
 
     def f1_of(network: Any, thresholds: Any) -> float:
-        by_path = dict(zip((s.path for s in found), predict(network, size, test_cutouts) >= thresholds, strict=True))
+        is_said = probabilities(network, size, test_cutouts) >= thresholds
+        by_path = dict(zip((sample.path for sample in found), is_said, strict=True))
         nothing = np.zeros(len(run.labels), bool)
         return mean_f1(np.array([by_path.get(path, nothing) for path in test.paths]), test.truth)
 
-    curve = Curve(name, seconds=seconds)
-    for epoch, (when, file) in enumerate(kept, start=1):
-        network = load_network(file, run.arch, len(run.labels), size.height_px, size.width_px)
-        probs = predict(network, size, valid_cutouts)
-        thresholds = choose_thresholds(probs, labels_of(valid).astype(np.float64))
-        curve.points.append((when, epoch, f1_of(network, thresholds)))
-    final = f1_of(run.load_network(), np.array(run.thresholds))
-    curve.points.append((seconds, len(kept), final))
+    curve = Curve(name)
+    for entry in kept[:-1]:
+        network = load_network(Path(entry["file"]), run.arch, len(run.labels), size.height_px, size.width_px)
+        thresholds = choose_thresholds(probabilities(network, size, valid_cutouts), labels_of(valid).astype(np.float64))
+        curve.points.append(Point(entry["wall_s"], entry["processor_s"], entry["epochs"], f1_of(network, thresholds)))
+    last, final = kept[-1], f1_of(run.load_network(), np.array(run.thresholds))
+    curve.points.append(Point(last["wall_s"], last["processor_s"], last["epochs"], final))
     return curve
 
 
+def yolo_epochs(work: Path, arguments: Sequence[str], kind: str, processor_s: float) -> int:
+    """How many epochs ultralytics does in some processor seconds, from two epochs tried."""
+    times = read_json(run_peer(work, f"yolo trial {kind}", [*arguments, "--epochs", "2"]) / "times.json")
+    first, second = (float(entry["processor_s"]) for entry in times)
+    return max(round(1 + (processor_s - first) / (second - first)), 1)
+
+
 def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Runs everybody, one after another."""
     work: Path = options.work
     bottle, segment_s = sample_bottle(work, photos=options.photos, seed=11, groups=[GROUP])
     test_bottle, _ = sample_bottle(work, photos=options.test_photos, seed=12, groups=[GROUP])
     size = f"{options.size}x{options.size}"
-    ours = ["--arch", options.arch, "--size", size, "--batch", "16"]
+    ours = ["--arch", options.arch, "--size", size, "--batch", "16", "--epochs", str(options.epochs)]
     loads = [os.getloadavg()[0]]
-    kept, run, seconds = run_ours(work, bottle, [*ours, "--epochs", str(options.epochs)], "ours")
+    kept, run = run_ours(work, bottle, ours, "ours")
     test = open_test(test_bottle, run.labels)
-    span_s = kept[-1][0]
-    curves = [score_ours(kept, run, test, "ours", seconds)]
-    say(curves[-1])
-    flips = read_json(run.folder / "metrics.json").get("background_sensitivity")
-    if options.scratch:
-        more = [*ours, "--weights", "none", "--epochs", str(options.epochs)]
-        kept, random_run, seconds = run_ours(work, bottle, more, "ours-random")
-        curves.append(score_ours(kept, random_run, test, "ours, random weights", seconds))
-        say(curves[-1])
+    equal_s = float(kept[-1]["processor_s"])
+    curves = [said(score_ours(kept, run, test, "ours"))]
     for kind in ("photos", "boxes"):
         folder = write_squares(work, run, test, kind)
         loads.append(os.getloadavg()[0])
-        out, _ = run_peer(
-            work, f"probe {kind}", ["--peer", "probe", "--folder", str(folder), "--size", str(options.size)]
-        )
-        curves.append(score_probe(out, test, f"timm linear probe, {kind}"))
-        say(curves[-1])
-        budget_s = span_s * options.peer_factor
-        yolo = ["--peer", "yolo", "--folder", str(folder), "--size", str(options.size), "--seconds", str(budget_s)]
-        out, seconds = run_peer(work, f"yolo {kind}", [*yolo, "--model", options.model])
-        curves.append(score_yolo(folder, out, options.size, test, f"yolo classify train, {kind}", seconds))
-        say(curves[-1])
+        given = ["--folder", str(folder), "--size", str(options.size)]
+        out = run_peer(work, f"probe {kind}", ["--peer", "probe", *given])
+        curves.append(said(score_probe(out, test, f"timm linear probe, {kind}")))
+        yolo = ["--peer", "yolo", *given, "--model", options.model]
+        epochs = yolo_epochs(work, yolo, kind, equal_s * options.peer_factor)
+        loads.append(os.getloadavg()[0])
+        out = run_peer(work, f"yolo {kind}", [*yolo, "--epochs", str(epochs)])
+        curves.append(said(score_yolo(folder, out, options.size, test, f"yolo classify train, {kind}")))
+    if options.scratch:
+        kept, random_run = run_ours(work, bottle, [*ours, "--weights", "none"], "ours-random")
+        curves.append(said(score_ours(kept, random_run, test, "ours, random weights")))
     return {
         "group": GROUP,
-        "photos": len(run.samples("train")) + len(run.validation_samples()),
+        "photos": [len(run.samples("train")), len(run.validation_samples())],
         "test_photos": len(test.paths),
         "input_px": size,
         "arch": run.arch,
         "yolo_model": options.model,
         "aim": AIM,
-        "equal_seconds": span_s,
+        "equal_processor_s": equal_s,
         "segmentation_s": segment_s,
         "load_average": [min(loads), max(loads)],
-        "background_sensitivity": flips,
-        "curves": [
-            {"name": c.name, "points": [[round(s, 1), e, round(f, 4)] for s, e, f in c.points], "seconds": c.seconds}
-            for c in curves
-        ],
+        "background_sensitivity": read_json(run.folder / "metrics.json").get("background_sensitivity"),
+        "curves": [asdict(curve) for curve in curves],
     }
 
 
-def say(curve: Curve) -> None:
-    when, epochs, f1 = curve.points[-1]
-    print(f"{curve.name}: F1 {f1:.3f} after {epochs} epochs, {when:.0f} s", flush=True)
+def said(curve: Curve) -> Curve:
+    """The same, printed."""
+    last = curve.points[-1]
+    print(
+        f"{curve.name}: F1 {last.f1:.3f} after {last.epochs} epochs, {last.processor_s:.0f} processor seconds, "
+        f"{last.wall_s:.0f} s",
+        flush=True,
+    )
+    return curve
+
+
+def curves_of(found: dict[str, Any]) -> list[Curve]:
+    return [Curve(entry["name"], [Point(**point) for point in entry["points"]]) for entry in found["curves"]]
 
 
 def table(found: dict[str, Any]) -> str:
-    lines = [f"| | epochs | F1 after {found['equal_seconds']:.0f} s | best F1 | seconds, epochs to {found['aim']:g} |"]
+    equal_s, aim = found["equal_processor_s"], found["aim"]
+    lines = [f"| | epochs | F1 after {equal_s:.0f} processor s | best F1 | to {aim:g}: processor s, s, epochs |"]
     lines.append("|---|---|---|---|---|")
-    for entry in found["curves"]:
-        curve = Curve(entry["name"], [(s, e, f) for s, e, f in entry["points"]])
-        at, first = curve.at(found["equal_seconds"] + 0.1), curve.first(found["aim"])
-        reached = "not reached" if first is None else f"{first[0]:.0f}, {first[1]}"
-        best = max(f1 for _, _, f1 in curve.points)
-        lines.append(
-            f"| {curve.name} | {curve.points[-1][1]} | {'-' if at is None else f'{at:.3f}'} | {best:.3f} | {reached} |"
-        )
+    for curve in curves_of(found):
+        # Ultralytics' last epoch may end a little later than ours: whole epochs cannot be fitted exactly.
+        at, first = curve.at(equal_s * 1.05), curve.first(aim)
+        reached = "not reached" if first is None else f"{first.processor_s:.0f}, {first.wall_s:.0f}, {first.epochs}"
+        best = max(point.f1 for point in curve.points)
+        shown = "-" if at is None else f"{at:.3f}"
+        lines.append(f"| {curve.name} | {curve.points[-1].epochs} | {shown} | {best:.3f} | {reached} |")
     return "\n".join(lines)
 
 
@@ -198,15 +214,14 @@ def draw(found: dict[str, Any], file: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
-    for entry in found["curves"]:
-        seconds, _, scores = zip(*entry["points"], strict=True)
-        style: dict[str, Any] = {"where": "post"} if len(seconds) > 1 else {}
-        if style:
-            axes.step(seconds, scores, marker="o", markersize=3, label=entry["name"], **style)
+    for curve in curves_of(found):
+        seconds, scores = [p.processor_s for p in curve.points], [p.f1 for p in curve.points]
+        if len(scores) > 1:
+            axes.step(seconds, scores, where="post", marker="o", markersize=3, label=curve.name)
         else:
-            axes.plot(seconds, scores, "s", label=entry["name"])
+            axes.plot(seconds, scores, "s", label=curve.name)
     axes.axhline(found["aim"], color="grey", linewidth=0.8, linestyle=":")
-    axes.set(xlabel="seconds", ylabel="mean F1, people never seen", ylim=(0, 1), xlim=(0, None))
+    axes.set(xlabel="processor seconds", ylabel="mean F1, people never seen", ylim=(0, 1), xlim=(0, None))
     axes.legend(fontsize=7)
     figure.tight_layout()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +237,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6, help="ours (default: 6)")
     parser.add_argument("--arch", default="lite0", help="ours (default: lite0)")
     parser.add_argument("--model", default="yolo11n-cls.yaml", help="ultralytics' (default: yolo11n-cls.yaml)")
-    parser.add_argument("--peer-factor", type=float, default=1.0, help="ultralytics' time in ours (default: 1)")
+    parser.add_argument("--peer-factor", type=float, default=1.0, help="processor seconds of ultralytics in ours")
     parser.add_argument("--scratch", action="store_true", help="ours from random weights, too")
     parser.add_argument("--out", type=Path, help="folder for time_to_f1.json and .png")
     for name, kind in (
@@ -230,7 +245,6 @@ def main() -> None:
         ("--folder", Path),
         ("--peer-out", Path),
         ("--started", float),
-        ("--seconds", float),
     ):
         parser.add_argument(name, type=kind, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -241,7 +255,7 @@ def main() -> None:
         prepare_process()
         out, folder = options.peer_out, options.folder
         if options.peer == "yolo":
-            peer_yolo(folder, out, options.size, options.seconds, options.started, options.model)
+            peer_yolo(folder, out, options.size, options.epochs, options.started, options.model)
         else:
             peer_probe(folder, out, options.size, options.started)
         return
