@@ -12,6 +12,7 @@ from cls.errors import TrainingError
 from cls.machine import end_with_parent
 from cls.training.config import TrainConfig
 from cls.training.device import accelerator
+from cls.training.quiet import quiet_lightning
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -38,10 +39,10 @@ class Crew:
         if config.world > 1:
             from lightning.fabric import Fabric
 
-            logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
-            self._fabric = Fabric(
-                accelerator=accelerator(), devices=config.devices, num_nodes=config.nodes, strategy="ddp"
-            )
+            with quiet_lightning():
+                self._fabric = Fabric(
+                    accelerator=accelerator(), devices=config.devices, num_nodes=config.nodes, strategy="ddp"
+                )
 
     @property
     def is_first(self) -> bool:
@@ -67,8 +68,9 @@ class Crew:
         if not self.is_first:
             end_with_parent()
         try:
-            self._fabric.launch()
-            told = self._fabric.broadcast(value)
+            with quiet_lightning():
+                self._fabric.launch()
+                told = self._fabric.broadcast(value)
         except (RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(

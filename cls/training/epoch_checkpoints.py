@@ -68,12 +68,14 @@ class EpochCheckpoints(Checkpoint):
         is_best = self._best is None or _SCORE not in epoch or score > self._best
         if is_best:
             self._best = score
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self._folder / LAST)  # writes nothing, and meets the first process when it has
+            return
         try:
-            if is_best and trainer.is_global_zero:
+            if is_best:
                 self._write_best(trainer, pl_module)
-            if trainer.is_global_zero:
-                with atomic_path(self._folder / LAST) as part:
-                    trainer.save_checkpoint(part)
+            with atomic_path(self._folder / LAST) as part:
+                trainer.save_checkpoint(part)
         except FileError as error:
             raise FileError(error.what, where=error.where, hint=_GO_ON) from error
 

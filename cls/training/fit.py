@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from cls.training.ema import MovingAverage
 from cls.training.epoch_checkpoints import BEST, LAST, EpochCheckpoints, PlainFiles, checkpoint_to_go_on_with
 from cls.training.loggers import loggers_for
 from cls.training.module import ClassifierModule
+from cls.training.quiet import quiet_lightning
 
 __all__ = ["BEST", "LAST", "FitResult", "accelerator", "fit"]
 
@@ -75,7 +74,7 @@ def fit(
     waiting = _WaitingClock(train)
     if config.compile:
         module.network.compile()
-    with _silenced(), progress("training steps", config.epochs * len(train)) as ticker:
+    with quiet_lightning(), progress("training steps", config.epochs * len(train)) as ticker:
         trainer = _trainer(config, folder, accelerator, _Clock(config, waiting, ticker))
         try:
             trainer.fit(module, waiting, valid, ckpt_path=None if last is None else str(last), weights_only=False)
@@ -178,19 +177,3 @@ class _Clock(Callback):
             step_s = (time.monotonic() - self._started_s) / self._steps
             left = (self._config.epochs - trainer.current_epoch) * len(self._waiting) - self._steps
             _log.info("%.2f s a step: about %.0f s for the %d steps to come", step_s, left * step_s, left)
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Lightning's banners, tips and warnings off: our own lines say what a user needs."""
-    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
