@@ -62,6 +62,7 @@ class PartsUsed:
             "picsets": self.units,
             "picsets_on_two_sides": self.shared,
             "test_pictures": self.test,
+            "note": self.line(),
         }
 
 
