@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.demo.plan import SAMPLE_MODEL, SAMPLE_SEGMENTING
+from cls.demo.plan import SAMPLE_MODEL
 from cls.demo.services import HOST
 from cls.demo.steps import Step, run_step
 from cls.files import read_json, write_json_atomic
@@ -66,6 +66,6 @@ def sample_bottle(work: Path, *, photos: int, seed: int, groups: Sequence[str]) 
             load = ("python", "cls/classification/load_group.py", "--group", group, "--source", str(folder))
             run_step(Step("load", "load the group", load), environment)
         segment = ("python", "cls/classification/segment_builder.py", "--model_path", str(SAMPLE_MODEL))
-        result = run_step(Step("segment", "cut the people out", (*segment, *SAMPLE_SEGMENTING)), environment)
+        result = run_step(Step("segment", "cut the people out", segment), environment)
         write_json_atomic(mark, {"segment_s": result.seconds})
     return open_bottle(bottle), float(read_json(mark)["segment_s"])
