@@ -46,6 +46,7 @@ from cls.dataset.backgrounds import scenes_of
 from cls.dataset.batches import EpochSampler, TrainBatches
 from cls.dataset.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import Sample
+from cls.dataset.storage import STORAGES
 from cls.files import read_json
 from cls.people.cutout import cut_out
 from cls.people.person import Person
@@ -78,9 +79,9 @@ def people_of(folder: Path, photos: int) -> list[Sample]:
     return samples
 
 
-def ours(bottle: Bottle, samples: list[Sample], preprocessing: Preprocessing) -> tuple[Epoch, int]:
+def ours(bottle: Bottle, samples: list[Sample], preprocessing: Preprocessing, storage: str) -> tuple[Epoch, int]:
     """The cut-out cache and our augmentation; and how many bytes a person takes."""
-    format_ = CutoutFormat(preprocessing)
+    format_ = CutoutFormat(preprocessing, storage=storage)
     cutouts, _ = load_cutouts(bottle, samples, format_, workers=1)
     scenes = scenes_of(cutouts, preprocessing)
     batches = TrainBatches(
@@ -218,7 +219,9 @@ def main() -> None:
         bottle.pictures.symlink_to((options.folder / "images").resolve())
         write_crops(options.folder, samples, preprocessing, Path(work) / "crops")
         contenders: dict[str, Epoch] = {}
-        contenders["cut-out cache"], person_bytes = ours(bottle, samples, preprocessing)
+        for storage in STORAGES:
+            contenders[f"cut-out cache, {storage}"], size = ours(bottle, samples, preprocessing, storage)
+            print(f"--cache {storage}: {size:,} bytes a person")
         if (photos := whole_photos(options.folder, samples, preprocessing)) is not None:
             contenders["whole photo, OpenCV, albumentations"] = photos
         contenders["timm create_loader on crops"] = of_timm(Path(work) / "crops", preprocessing)
@@ -229,11 +232,12 @@ def main() -> None:
                 rate = rate_of(epoch, len(samples))
                 if number:  # the first round fills caches
                     rates[name].append(rate)
-    print(f"{len(samples)} people, {options.size}, {options.rounds} rounds, {person_bytes} bytes a person")
+    print(f"{len(samples)} people, {options.size}, {options.rounds} rounds; samples a core-second, and how many times")
+    print("as many the cache gives, raw, jpeg and png")
     medians = {name: float(np.median(values)) for name, values in rates.items()}
     for name, median in medians.items():
-        ratio = medians["cut-out cache"] / median
-        print(f"{name:40s} {median:8.0f} samples a core-second; the cache gives {ratio:.2f} times as many")
+        ratios = "  ".join(f"{medians[f'cut-out cache, {storage}'] / median:5.2f}" for storage in STORAGES)
+        print(f"{name:40s} {median:8.0f}   {ratios}")
 
 
 if __name__ == "__main__":

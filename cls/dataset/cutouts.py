@@ -24,7 +24,7 @@ from cls.people.person import Person
 from cls.people.preprocess import Preprocessing, in_frame, inner_size
 
 # Another layout of records is another cache.
-_LAYOUT = 2
+_LAYOUT = 3
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,13 @@ class CutoutFormat:
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
         wide = np.concatenate([image, mask], axis=2)
         box = _box_of(mask, is_whole=preprocessing.is_background_kept)
-        return pack(StoredPerson(wide, preprocessing.fit(cutout), box), self.storage)
+        top_px, left_px = (height_px - inner[0]) // 2, (width_px - inner[1]) // 2
+        place = (left_px, top_px, left_px + inner[1], top_px + inner[0])
+        return pack(StoredPerson(wide, preprocessing.fit(cutout), box, place), self.storage)
 
     def wide(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The `wide` picture of a record, uint8 (height, width, 4); a view where it is raw."""
-        return wide_of(record, self.storage, self.wide_shape)
+        return wide_of(record, self.storage, self.wide_shape, self.preprocessing.fill_rgb)
 
     def exact(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The `exact` picture of a record, uint8 (height, width, 3); a view where it is raw."""
