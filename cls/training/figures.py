@@ -1,158 +1,165 @@
-"""The report's plots, as SVG text to be put into a page."""
+"""The report's charts, as SVG text to be put into the page."""
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from cls.training.calibration_error import reliability
+from cls.training.charts import Chart, nice_ticks, whole_ticks
 from cls.training.metrics import precision_recall_steps
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_BLUE, _ORANGE, _GREY, _INK = "#2f6fb7", "#e08214", "#b9bec7", "#22262d"
-# Colour-blind safe (Okabe and Ito), without its yellow.
-_CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#6a51a3", "#555555")
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.grid": True,
-    "grid.color": "#eceef1",
-    "xtick.color": "#5d636d",
-    "ytick.color": "#5d636d",
-    "legend.frameon": False,
-    "svg.fonttype": "path",
-    # A label may hold a dollar sign.
-    "text.parse_math": False,
-    # The same run gives the same page.
-    "svg.hashsalt": "cls",
-}
+_WIDE, _HIGH = 440, 240
+_SMALL_WIDE, _SMALL_HIGH = 210, 150
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_HALVES = (0.0, 0.5, 1.0)
+_BINS = 10
+_MOST_POINTS = 400
 
 
-def curves_svg(history: Sequence[dict[str, float]], base_rate: float | None) -> str:
-    """Loss, and what validation says, epoch by epoch; a single epoch is a dot.
+@dataclass(frozen=True)
+class Figure:
+    """A chart and what its lines are.
+
+    Attributes:
+        title: above it.
+        svg: the drawing.
+        legend: CSS class and text of each line.
+    """
+
+    title: str
+    svg: str
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def loss_figure(history: Sequence[dict[str, float]]) -> Figure:
+    """Loss in training and in validation, epoch by epoch; a single epoch is a dot.
+
+    Args:
+        history: one entry an epoch, as in metrics.json.
+    """
+    lines = [("c0", "training", "train_loss"), ("c1", "validation", "valid_loss")]
+    drawn = [line for line in lines if any(line[2] in epoch for epoch in history)]
+    values = [epoch[key] for epoch in history for _, _, key in drawn if math.isfinite(epoch.get(key, math.nan))]
+    chart = _epochs(history, (0.0, 1.06 * max([*values, 1e-9])), "loss by epoch")
+    for css, _, key in drawn:
+        _draw(chart, history, key, css)
+    return Figure("Loss", chart.svg(), tuple((css, text) for css, text, _ in drawn))
+
+
+def scores_figure(history: Sequence[dict[str, float]], base_rate: float | None) -> Figure | None:
+    """What validation says, epoch by epoch; None where nobody in validation has a label.
 
     Args:
         history: one entry an epoch, as in metrics.json.
         base_rate: the mean average precision of guessing, drawn as a line.
     """
-    with mpl.rc_context(_STYLE):
-        # Validation in which nobody has a label gives a loss and no scores.
-        has_scores = any("valid_map" in epoch or "valid_auroc" in epoch for epoch in history)
-        figure, axes = _figure(2 if has_scores else 1, width=9.6 if has_scores else 4.8, height=2.9)
-        epochs = [epoch["epoch"] + 1 for epoch in history]
-        loss = axes[0]
-        loss.plot(epochs, [epoch["train_loss"] for epoch in history], color=_BLUE, marker="o", ms=3, label="training")
-        if any("valid_loss" in epoch for epoch in history):
-            valid = [epoch.get("valid_loss", np.nan) for epoch in history]
-            loss.plot(epochs, valid, color=_ORANGE, marker="o", ms=3, label="validation")
-        loss.set(title="Loss", xlabel="epoch")
-        loss.set_ylim(bottom=0)
-        loss.legend()
-        if has_scores:
-            _plot_scores(axes[1], epochs, history, base_rate)
-        for axis in axes:
-            axis.set_xlim(min(epochs, default=1) - 0.5, max(epochs, default=1) + 0.5)
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        return _svg(figure)
-
-
-def _plot_scores(axis: Axes, epochs: Sequence[float], history: Sequence[dict[str, float]], base: float | None) -> None:
-    for key, text, color in (("valid_map", "mean AP", _ORANGE), ("valid_auroc", "mean AUROC", _BLUE)):
-        axis.plot(epochs, [epoch.get(key, np.nan) for epoch in history], color=color, marker="o", ms=3, label=text)
-    if base is not None:
-        axis.axhline(base, color=_GREY, ls="--", lw=1.2, label="AP of guessing")
-    axis.set(title="Validation", xlabel="epoch", ylim=(0, 1.02))
-    axis.legend(loc="lower right")
-
-
-def precision_recall_svg(
-    probs: NDArray[np.float64], labels: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float]
-) -> str | None:
-    """Precision over recall for every label, a dot where its threshold is.
-
-    Args:
-        probs: (samples, labels).
-        labels: (samples, labels): 1, 0 or NaN.
-        names: label names.
-        thresholds: one a label.
-
-    Returns:
-        None where nobody has any label: there is nothing to draw.
-    """
-    if not (labels > 0.5).any():
+    lines = [("c1", "mean AP", "valid_map"), ("c0", "mean AUROC", "valid_auroc")]
+    drawn = [line for line in lines if any(line[2] in epoch for epoch in history)]
+    if not drawn:
         return None
-    with mpl.rc_context(_STYLE):
-        figure, (axis,) = _figure(1, width=5.6, height=4.0)
-        for index, name in enumerate(names):
-            known = ~np.isnan(labels[:, index])
-            truth, scores = labels[known, index] > 0.5, probs[known, index]
-            if not truth.any():
-                continue
-            precision, recall, steps = precision_recall_steps(scores, truth)
-            color = _CYCLE[index % len(_CYCLE)]
-            axis.step(recall, precision, where="post", color=color, lw=1.5, label=name)
-            chosen = np.flatnonzero(steps >= thresholds[index])
-            if chosen.size:
-                axis.plot(recall[chosen[-1]], precision[chosen[-1]], "o", color=color, ms=6, mec="white")
-        axis.set(xlabel="recall", ylabel="precision", xlim=(-0.02, 1.02), ylim=(0, 1.04), title="Precision and recall")
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8)
-        return _svg(figure)
+    chart = _epochs(history, (0.0, 1.0), "validation by epoch")
+    for css, _, key in drawn:
+        _draw(chart, history, key, css)
+    legend = [(css, text) for css, text, _ in drawn]
+    if base_rate is not None:
+        chart.rule(y=base_rate)
+        legend.append(("faint", "AP of guessing"))
+    return Figure("Validation", chart.svg(), tuple(legend))
 
 
-def confusion_svg(probs: NDArray[np.float64], labels: NDArray[np.float64], names: Sequence[str]) -> str:
-    """What is said of people with each label: the most probable label, or none where all are below their threshold.
+def _epochs(history: Sequence[dict[str, float]], y: tuple[float, float], label: str) -> Chart:
+    last = len(history)
+    # A single epoch stands in the middle.
+    x = (1.0, float(last)) if last > 1 else (0.5, 1.5)
+    chart = Chart(_WIDE, _HIGH, x, y, x_title="epoch", label=label)
+    chart.axes(whole_ticks(1, max(last, 1)), nice_ticks(*y))
+    return chart
+
+
+def _draw(chart: Chart, history: Sequence[dict[str, float]], key: str, css: str) -> None:
+    epochs = [epoch["epoch"] + 1 for epoch in history]
+    chart.line(epochs, [epoch.get(key, math.nan) for epoch in history], css, is_dotted=len(history) <= 40)
+
+
+def precision_recall_svg(scores: NDArray[np.float64], truth: NDArray[np.bool_], threshold: float) -> str | None:
+    """Precision over recall of one label, a dot where its threshold is; None without positives.
 
     Args:
-        probs: (samples, labels), as a share of each label's threshold: 1 and above is present.
-        labels: (samples, labels): 1, 0 or NaN. A person with several labels counts in each one's row.
-        names: label names.
+        scores: (samples,).
+        truth: (samples,).
+        threshold: the label's.
     """
-    columns = [*names, "none"]
-    said = np.where(probs.max(axis=1) >= 1, probs.argmax(axis=1), len(names))
-    has = np.nan_to_num(labels) > 0.5
-    rows = np.hstack([has, ~has.any(axis=1, keepdims=True)])
-    counts = np.array([[int((rows[:, row] & (said == column)).sum()) for column in range(len(columns))]
-                       for row in range(len(columns))])  # fmt: skip
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with mpl.rc_context({**_STYLE, "axes.grid": False}):
-        side = 1.9 + 0.46 * len(columns)
-        figure, (axis,) = _figure(1, width=side + 1.1, height=side)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(*counts.shape):
-            color = "white" if shares[row, column] > 0.55 else _INK
-            if counts[row, column]:
-                axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=8)
-        axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-        axis.set_yticks(range(len(columns)), columns)
-        axis.set(xlabel="most probable label", ylabel="has the label", title="Confusions")
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-        return _svg(figure)
+    if not truth.any():
+        return None
+    precision, recall, steps = precision_recall_steps(scores, truth)
+    chart = Chart(_SMALL_WIDE, _SMALL_HIGH, (0, 1), (0, 1), x_title="recall", label="precision over recall")
+    chart.axes(_HALVES, _HALVES)
+    chart.rule(y=float(truth.mean()))
+    keep = _turning_points(recall)
+    chart.line([0.0, *recall[keep]], [precision[0], *precision[keep]], "c0")
+    chosen = np.flatnonzero(steps >= threshold)
+    if chosen.size:
+        at = chosen[-1]
+        text = f"threshold {threshold:.2f}: precision {precision[at]:.2f}, recall {recall[at]:.2f}"
+        chart.dot(float(recall[at]), float(precision[at]), "c1", text)
+    return chart.svg()
 
 
-def _figure(columns: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
+def _turning_points(recall: NDArray[np.float64]) -> list[int]:
+    """Where the curve is drawn through: both ends of every stretch of equal recall; of very many, an even choice."""
+    rises = np.flatnonzero(np.diff(recall) > 0)
+    kept = sorted({0, len(recall) - 1, *rises.tolist(), *(rises + 1).tolist()})
+    return sorted({*kept[:: len(kept) // _MOST_POINTS + 1], kept[-1]})
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(1, columns)))
+
+def scores_svg(scores: NDArray[np.float64], truth: NDArray[np.bool_], threshold: float) -> str:
+    """How probabilities of one label lie: of those who have it upwards, of the others downwards; its threshold.
+
+    Args:
+        scores: (samples,), 0 to 1.
+        truth: (samples,).
+        threshold: the label's.
+    """
+    chart = Chart(_SMALL_WIDE, _SMALL_HIGH, (0, 1), (-1, 1), x_title="probability", label="probabilities")
+    edges = np.linspace(0, 1, 2 * _BINS + 1)
+    chart.axes(_HALVES, ())
+    chart.rule(y=0)
+    for mask, sign, css, who in ((truth, 1, "c0", "with"), (~truth, -1, "c1", "without")):
+        counts, _ = np.histogram(np.clip(scores[mask], 0, 1), edges)
+        # Square roots: a rare label's few people are seen beside the many others.
+        heights = np.sqrt(counts / max(counts.max(), 1))
+        for low, high, height, count in zip(edges[:-1], edges[1:], heights, counts, strict=True):
+            if count:
+                text = f"{count} {who} the label, {low:.2f} to {high:.2f}"
+                chart.bar((low, high), (0, sign * 0.95 * float(height)), css, text)
+    chart.rule(x=threshold, css="mark")
+    return chart.svg()
 
 
-def _svg(figure: Figure) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    content = text.getvalue()
-    return content[content.index("<svg") :]
+def reliability_figure(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> Figure | None:
+    """Reliability diagram: of the decisions given a probability, the share that is true; None without any.
+
+    The wider a bar, the more decisions stand behind it. See Niculescu-Mizil and Caruana, ICML 2005.
+
+    Args:
+        probs: (samples, labels), as the run gives them.
+        labels: (samples, labels): 1, 0 or NaN.
+    """
+    known = ~np.isnan(labels)
+    scores, truth = probs[known], labels[known] > 0.5
+    if not scores.size:
+        return None
+    chart = Chart(_WIDE, _HIGH, (0, 1), (0, 1), x_title="probability given", label="reliability diagram")
+    chart.axes(_SHARES, _SHARES)
+    chart.line([0, 1], [0, 1], "faint dashed")
+    points = reliability(scores, truth, bins=_BINS)
+    for given, found, count in points:
+        width = 0.5 / _BINS * math.sqrt(count / len(scores))
+        chart.bar((max(given - width, 0), min(given + width, 1)), (0, found), "c0", f"{count} decisions")
+    chart.line([given for given, _, _ in points], [found for _, found, _ in points], "c0", is_dotted=True)
+    return Figure("Reliability", chart.svg(), (("c0", "share that is true"), ("faint", "perfect")))

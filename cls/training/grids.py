@@ -1,64 +1,89 @@
-"""train_batches/*.jpg: what the network sees in its first batches, with labels."""
+"""train_batches/*.jpg: what the network sees in its first batches, with labels, and what that was made of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from cls.dataset.batches import EpochSampler, TrainBatches
+from cls.dataset.cutouts import Cutouts
 from cls.files import atomic_path
-from cls.people.preprocess import Preprocessing
 from cls.training.captions import Tile, sheet
+from cls.training.config import TrainConfig
 
+BEFORE_AFTER = "before_after.jpg"
 _BATCHES = 3
 _TILES, _COLUMNS = 24, 8
+_PAIRS, _PAIR_COLUMNS = 24, 6
 # Small inputs are shown enlarged, so that their captions can be read.
 _SHOWN_WIDTH_PX = 150
 _NONE = "none of them"
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A training picture.
+
+    Attributes:
+        before: the cut-out as inference sees it, uint8 (height, width, 3).
+        after: augmented, as the network saw it in the first epoch, uint8 (height, width, 3).
+        caption: its labels.
+    """
+
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    caption: str
+
+
 def write_train_grids(
-    folder: Path,
-    batches: TrainBatches,
-    sampler: EpochSampler,
-    names: Sequence[str],
-    preprocessing: Preprocessing,
-) -> list[Path]:
+    folder: Path, batches: TrainBatches, config: TrainConfig, cutouts: Cutouts, names: Sequence[str]
+) -> list[Pair]:
     """Writes the first batches of the first epoch as `batch_<n>.jpg`, augmented as the network sees them.
 
-    Small batches are shown several to a sheet.
+    Small batches are shown several to a sheet. The first of these pictures stand beside what they were made of in
+    `before_after.jpg`.
 
     Args:
         folder: `train_batches/` of a run.
         batches: training batches.
-        sampler: their order.
+        config: how many a batch, and their order.
+        cutouts: of the training samples.
         names: label names.
-        preprocessing: size of the pictures.
 
     Returns:
-        The files.
+        The pictures of `before_after.jpg`.
     """
-    factor = max(round(_SHOWN_WIDTH_PX / preprocessing.width_px), 1)
-    sampler.set_epoch(0)
-    tiles: list[Tile] = []
-    for key in islice(sampler, max(_BATCHES * _TILES // max(len(next(iter(sampler)).indices), 1), _BATCHES)):
-        batch = batches[key]
-        for image, labels in zip(batch.images.numpy(), batch.labels.numpy(), strict=True):
-            shown = np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
-            tiles.append(Tile(shown, (caption(labels.tolist(), names),)))
-        if len(tiles) >= _BATCHES * _TILES:
-            break
-    files = []
-    for number, start in enumerate(range(0, min(len(tiles), _BATCHES * _TILES), _TILES)):
-        path = folder / f"batch_{number}.jpg"
+    pairs = _first_pairs(batches, config, cutouts, names)
+    factor = max(round(_SHOWN_WIDTH_PX / cutouts.format.preprocessing.width_px), 1)
+    tiles = [Tile(_enlarged(pair.after, factor), (pair.caption,)) for pair in pairs]
+    for number, start in enumerate(range(0, len(tiles), _TILES)):
         page = sheet(tiles[start : start + _TILES], f"Training pictures, augmented ({number + 1})", columns=_COLUMNS)
-        save_jpeg(page, path)
-        files.append(path)
-    return files
+        save_jpeg(page, folder / f"batch_{number}.jpg")
+    shown = pairs[:_PAIRS]
+    double = [Tile(_enlarged(np.hstack([pair.before, pair.after]), factor), (pair.caption,)) for pair in shown]
+    page = sheet(double, "Training pictures, before and after augmentation", columns=_PAIR_COLUMNS)
+    save_jpeg(page, folder / BEFORE_AFTER)
+    return shown
+
+
+def _first_pairs(batches: TrainBatches, config: TrainConfig, cutouts: Cutouts, names: Sequence[str]) -> list[Pair]:
+    pairs: list[Pair] = []
+    for key in EpochSampler(len(cutouts), config.batch, seed=config.seed):
+        batch = batches[key]
+        parts = zip(batch.images.numpy(), batch.labels.tolist(), batch.indices.tolist(), strict=True)
+        pairs += [Pair(cutouts.exact(index), image, caption(labels, names)) for image, labels, index in parts]
+        if len(pairs) >= _BATCHES * _TILES:
+            break
+    return pairs[: _BATCHES * _TILES]
+
+
+def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    return np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)
 
 
 def caption(labels: Sequence[float], names: Sequence[str]) -> str:

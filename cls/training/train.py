@@ -14,7 +14,6 @@ from torch import nn
 import cls
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import backgrounds_of
-from cls.dataset.batches import EpochSampler
 from cls.dataset.split import TRAIN, VALID, check_split
 from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
@@ -31,6 +30,7 @@ from cls.training.evaluate import Evaluation, evaluate
 from cls.training.fit import FitResult
 from cls.training.fitting import base_rates, batches_of, fit_material
 from cls.training.grids import write_train_grids
+from cls.training.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
 from cls.training.losses import loss_for
 from cls.training.material import Material, prepare
 from cls.training.report import ReportMatter, write_report
@@ -81,11 +81,11 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     try:
         _log.info("run folder %s", folder.path)
         crew.tell((folder.path.name, material.identity))
-        result, evaluation = _fit_in(bottle, material, folder)
+        metrics, evaluation = _fit_in(bottle, material, folder)
         if convert is not None:
             network = evaluation.network
             convert(network, material.preprocessing, material.dataset.labels, folder.path)
-        write_json_atomic(folder.path / FINISHED, _metrics(material, folder.path, result, evaluation))
+        write_json_atomic(folder.path / FINISHED, metrics)
     finally:
         folder.release()
     return open_run(bottle, folder.path)
@@ -132,32 +132,36 @@ def _claim_folder(bottle: Bottle, material: Material, resume: bool | None) -> Ru
     return new_run_folder(bottle, config.group, config.folder_tail, identity)
 
 
-def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[FitResult, Evaluation]:
-    """Fits, measures and reports in a run folder."""
+def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict[str, Any], Evaluation]:
+    """Fits, measures and reports in a run folder; returns what metrics.json will say."""
     config = material.config
     _write_beginning(material, folder.path)
     # What is trained on is what split.json says: it is read back and checked.
     train_paths, valid_paths = read_split(folder.path / SPLIT)
-    (train_samples, _), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
+    (train_samples, train_cutouts), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
     check_split(train_samples, valid_samples, where=folder.path / SPLIT)
     if {s.path for s in train_samples} != train_paths or {s.path for s in valid_samples} != valid_paths:
         raise TrainingError("does not hold the split of this training", where=folder.path / SPLIT, hint="train again")
     warn_of_missing_labels(train_samples, valid_samples, material.dataset.labels)
-    sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed)
-    batches = batches_of(material)
-    write_train_grids(folder.path / "train_batches", batches, sampler, material.dataset.labels, material.preprocessing)
+    pairs = write_train_grids(
+        folder.path / "train_batches", batches_of(material), config, train_cutouts, material.dataset.labels
+    )
     result = fit_material(material, folder.path)
     evaluation = evaluate(
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
         earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
         trial=_background_trial(bottle, material) if valid_samples else None, seed=config.seed,
     )  # fmt: skip
+    metrics = _metrics(material, folder.path, result, evaluation)
+    errors = probable_label_errors(evaluation.probs, evaluation.labels)
+    if valid_samples:
+        write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, material.dataset.labels)
     matter = ReportMatter(
         config, material.timm_arch, material.dataset.labels, train_samples, material.ledger, material.preprocessing,
-        material.source, result, evaluation,
+        evaluation, metrics, pairs, errors,
     )  # fmt: skip
     write_report(folder.path, matter)
-    return result, evaluation
+    return metrics, evaluation
 
 
 def _background_trial(bottle: Bottle, material: Material) -> BackgroundTrial | None:

@@ -1,23 +1,63 @@
-"""What a run of one epoch shows when validation has nobody with a label."""
+"""The report's charts, tables and texts."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.settings import REPOSITORY
-from cls.training.figures import curves_svg, precision_recall_svg
+from cls.training.charts import Chart, nice_ticks, whole_ticks
+from cls.training.figures import loss_figure, precision_recall_svg, reliability_figure, scores_figure, scores_svg
+from cls.training.report_labels import confusions, given_together, interval, label_rows, predicted_of
+from cls.training.report_robustness import backgrounds_of_run, calibration_of_run
+from cls.training.report_scores import cards, measured_text
 from cls.training.run import newest_run
 from tests.bottles import make_tiny_bottle
 
 GROUP = "hat"
+
+
+class Balanced(HTMLParser):
+    """Fails where a page's tags do not close."""
+
+    _VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.links += [found["href"] or ""] if "href" in found else []
+        if tag not in self._VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        # HTML lets rows, cells and terms close themselves; the page's own are all closed, but for these.
+        assert self.open.pop() == tag
+
+
+def check_page(page: str) -> Balanced:
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert {f"#{name}" for name in parser.ids} == set(parser.links), "every section is in the table of contents"
+    return parser
 
 
 def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
@@ -36,38 +76,154 @@ def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     assert "no picset to spare for validation" in done.stderr
-    page = (newest_run(bottle, GROUP).folder / "report.html").read_text(encoding="utf-8")
+    folder = newest_run(bottle, GROUP).folder
+    page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Nobody in validation has hat: nothing can be said of how well it is found." in page
     assert "None: nobody in validation who has a label" in page
-    assert page.count("<svg") == 2, "loss and confusions; no empty precision and recall"
+    assert "None: no label of the people in validation is confidently contradicted." in page
+    assert "each-label" not in check_page(page).ids, "no empty precision and recall"
+    assert page.count("<svg") == 2, "loss and reliability"
     assert not re.search(r'<div class="card people">\s*</div>', page)
+    assert (folder / "label_errors.csv").read_text() == "picture,label,given,probability,person,picset\n"
 
 
-def test_a_single_epoch_is_a_dot_at_a_whole_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    import cls.training.figures as figures
-
-    drawn: list[Figure] = []
-    keep = figures._svg
-
-    def watch(figure: Figure) -> str:
-        drawn.append(figure)
-        return keep(figure)
-
-    monkeypatch.setattr(figures, "_svg", watch)
-    curves_svg([{"epoch": 0, "train_loss": 0.7, "valid_loss": 0.6}], None)
-    curves_svg([{"epoch": 0, "train_loss": 0.7, "valid_loss": 0.6, "valid_map": 0.5, "valid_auroc": 0.6}], 0.3)
-    for figure, n_axes in zip(drawn, (1, 2), strict=True):
-        assert len(figure.axes) == n_axes
-        low, high = figure.axes[0].get_xlim()
-        assert [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high] == [1]
-        lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
-        assert set(lines) == {"training", "validation"}
-        assert all(line.get_marker() == "o" for line in lines.values())
+def circles(svg: str) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in re.findall(r'<circle[^>]* cx="([-\d.]+)" cy="([-\d.]+)"', svg)]
 
 
-@pytest.mark.filterwarnings("error")
-def test_nobody_to_draw_precision_and_recall_of() -> None:
-    probs, labels = np.array([[0.2], [0.4]]), np.array([[0.0], [np.nan]])
-    assert precision_recall_svg(probs, labels, ["hat"], [0.5]) is None
-    labels[1] = 1.0
-    assert "<svg" in str(precision_recall_svg(probs, labels, ["hat"], [0.5]))
+def test_a_single_epoch_is_a_dot_in_the_middle() -> None:
+    loss = loss_figure([{"epoch": 0, "train_loss": 0.7, "valid_loss": 0.6}])
+    assert loss.legend == (("c0", "training"), ("c1", "validation"))
+    assert len(circles(loss.svg)) == 2
+    assert "line c" not in loss.svg
+    assert len({x for x, _ in circles(loss.svg)}) == 1
+    assert re.findall(r'text-anchor="middle">([^<]*)<', loss.svg) == ["1", "epoch"]
+    assert scores_figure([{"epoch": 0, "train_loss": 0.7}], None) is None
+    scores = scores_figure([{"epoch": 0, "train_loss": 0.7, "valid_map": 0.5, "valid_auroc": 0.6}], 0.3)
+    assert scores is not None
+    assert [text for _, text in scores.legend] == ["mean AP", "mean AUROC", "AP of guessing"]
+
+
+def test_a_loss_that_is_not_a_number_leaves_a_gap() -> None:
+    values = [0.9, float("nan"), 0.5, 0.4, float("inf")]
+    svg = loss_figure([{"epoch": n, "train_loss": value} for n, value in enumerate(values)]).svg
+    assert "nan" not in svg
+    assert "inf" not in svg
+    assert len(circles(svg)) == 3
+    (path,) = re.findall(r'class="line c0" d="([^"]*)"', svg)
+    assert path.count("M") == 1, "the lonely first point is a dot alone"
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.data())
+def test_what_is_drawn_lies_inside(values: list[float], data: st.DataObject) -> None:
+    truth = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
+    threshold = data.draw(st.floats(0.05, 0.95))
+    scores = np.array(values)
+    drawn = [scores_svg(scores, truth, threshold), precision_recall_svg(scores, truth, threshold)]
+    assert (drawn[1] is None) == (not truth.any())
+    reliability = reliability_figure(scores[:, None], truth[:, None].astype(float))
+    assert reliability is not None
+    for svg in [*filter(None, drawn), reliability.svg]:
+        numbers = [float(text) for text in re.findall(r'(?:x|y|cx|cy|width|height)="([-\d.]+)"', svg)]
+        assert all(-1 <= number <= 450 for number in numbers)
+        assert "nan" not in svg
+
+
+def test_nothing_to_draw() -> None:
+    assert precision_recall_svg(np.array([0.2]), np.array([False]), 0.5) is None
+    assert reliability_figure(np.array([[0.5]]), np.array([[np.nan]])) is None
+
+
+def test_the_curve_of_many_samples_stays_small() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(50_000) < 0.5
+    svg = precision_recall_svg(rng.random(50_000), truth, 0.5)
+    assert svg is not None
+    assert len(svg) < 20_000
+
+
+def test_names_cannot_break_out_of_a_chart() -> None:
+    chart = Chart(100, 80, (0, 1), (0, 1), x_title='<b> & "x"', label='"><script>')
+    chart.axes((0,), (0,))
+    chart.dot(0.5, 0.5, "c0", "<i>")
+    assert "<script>" not in chart.svg()
+    assert "<b>" not in chart.svg()
+    assert "<i>" not in chart.svg()
+
+
+@given(st.floats(0, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_round_few_and_inside(low: float, span: float) -> None:
+    ticks = nice_ticks(low, low + span)
+    assert len(ticks) <= 7
+    assert all(low - 1e-6 * span - 1e-9 * low <= tick <= (low + span) * (1 + 1e-9) + 1e-9 for tick in ticks)
+
+
+@pytest.mark.parametrize(("last", "expected"), [(1, [1]), (3, [1, 2, 3]), (12, [1, 3, 5, 7, 9, 11])])
+def test_epochs_are_whole(last: int, expected: list[float]) -> None:
+    assert whole_ticks(1, last) == expected
+
+
+PROBS = np.array([[0.9, 0.1], [0.8, 0.7], [0.2, 0.3], [0.1, 0.6]])
+LABELS = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0], [np.nan, 1.0]])
+
+
+def test_who_is_taken_for_what() -> None:
+    taken = confusions(("cap", "bag"), PROBS / 0.5, LABELS)
+    assert taken.columns == ("cap", "bag", "none")
+    assert [[cell.text for cell in cells] for _, cells in taken.rows] == [
+        ["2", "", ""],
+        ["1", "1", ""],
+        ["", "", "1"],
+    ]
+    assert taken.rows[0][1][0].title == "2 of the 2 people with cap: most probably cap"
+    said = predicted_of(("cap", "bag"), (0.5, 0.5), PROBS, LABELS)
+    assert [[cell.text for cell in cells] for _, cells in said.rows] == [["2", "1", ""], ["1", "2", ""], ["", "", "1"]]
+
+
+def test_labels_that_are_given_together() -> None:
+    together = given_together(("cap", "bag"), LABELS)
+    assert together is not None
+    assert [[cell.text for cell in cells] for _, cells in together.rows] == [["2", "1"], ["1", "2"]]
+    assert together.rows[0][1][1].share == 0.5
+    assert given_together(("cap", "bag"), LABELS[[0, 2, 3]]) is None
+
+
+def test_rows_of_an_older_run_have_no_intervals() -> None:
+    label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1"), 0.5)
+    validation = {"labels": {"cap": {**label, "positives": 3, "f1": None}}, "macro": {**label, "f1": None}}
+    rows = label_rows(("cap",), np.ones((4, 1), np.float32), validation)
+    assert [row["name"] for row in rows] == ["cap", "mean"]
+    assert (rows[0]["train"], rows[0]["f1"], rows[0]["ap_interval"], rows[0]["ma"]) == (4, "–", "", "–")
+    assert rows[1]["threshold"] == ""
+    validation |= {"intervals": {"macro": {"ap": [0.25, 0.75]}, "labels": {"cap": {"ap": [0.1, 0.9], "f1": None}}}}
+    rows = label_rows(("cap",), np.ones((4, 1), np.float32), validation)
+    assert (rows[0]["ap_interval"], rows[0]["f1_interval"], rows[1]["ap_interval"]) == ("0.10–0.90", "", "0.25–0.75")
+    assert interval(None) == ""
+
+
+def test_one_is_not_called_many() -> None:
+    assert measured_text({}, 1, 1).startswith("Measured on 1 person of 1 picset that")
+    assert measured_text({}, 1200, 30).startswith("Measured on 1,200 people of 30 picsets that")
+
+
+def test_sections_of_what_was_measured() -> None:
+    flips = {"share": 0.01, "people": 0.2, "labels": {"cap": 0.0123}, "probability": 0.02}
+    sensitivity = {"people": 1, "backgrounds": 4, "origin": "other photos", "as_served": flips,
+                   "background_left_in": {**flips, "share": 0.5}}  # fmt: skip
+    table = backgrounds_of_run({"background_sensitivity": sensitivity}, ("cap",))
+    assert table is not None
+    assert table.text.startswith("1 person of validation, each before 4 other backgrounds (other photos).")
+    assert table.rows[0] == ("all labels", ["1.0%", "50.0%"])
+    assert table.rows[2] == ("cap", ["1.2%", "1.2%"])
+    assert backgrounds_of_run({}, ("cap",)) is None
+    found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
+    assert calibration_of_run({"calibration": found}).rows == (
+        ("temperature", "1.300, from validation"),
+        ("what the loss added to logits", "0.00 to 1.20, taken out again"),
+        ("calibration error before", "0.090"),
+    )
+    nothing = {**found, "temperature": 1.0, "logit_shift": [0.0], "source": "nothing is changed: too few"}
+    assert calibration_of_run({"calibration": nothing}).rows[0] == ("calibration", "nothing is changed: too few")
+    assert calibration_of_run({}).rows == ()
+    metrics = {"validation": None, "samples": {"train": 5, "valid": 0}, "seconds": 3.0, "waiting_share": 0.01}
+    assert cards(metrics)[0] == ("5", "people trained on")

@@ -49,7 +49,8 @@ def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
     assert trained.name == "v__0_train_mnv3_4_0.001"
     for name in (
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/model.ckpt", "train_batches/batch_0.jpg",
-        "args.yaml", "split.json", "ledger.json", "metrics.json", "predictions.csv", "report.html",
+        "train_batches/before_after.jpg", "label_errors.csv", "args.yaml", "split.json", "ledger.json", "metrics.json",
+        "predictions.csv", "report.html",
     ):  # fmt: skip
         assert (trained.folder / name).stat().st_size > 0, name
     assert list((trained.folder / "csv_logs").rglob("metrics.csv"))
@@ -147,7 +148,7 @@ def test_the_report_needs_nothing_beside_it(trained: Run) -> None:
     page = (trained.folder / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 3 + 2 * len(LABELS), "loss, scores, reliability; two a label"
     for label in LABELS:
         assert label in page
     assert str(trained.bottle.root) not in page

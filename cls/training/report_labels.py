@@ -1,0 +1,185 @@
+"""What the report says of labels: the table, a card each, who is taken for what, and which labels go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from cls.training.figures import precision_recall_svg, scores_svg
+
+_NOBODY = "none"
+_MEASURES = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of a matrix: its text, how dark it is (0 to 1), and what it means."""
+
+    text: str
+    share: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A table of labels against labels.
+
+    Attributes:
+        columns: names above.
+        rows: name on the left, and its cells.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The table of labels, with the means as its last row.
+
+    Args:
+        names: label names.
+        trained: (samples, labels) of training.
+        validation: as in metrics.json.
+    """
+    counts = np.nansum(trained, axis=0).astype(int).tolist()
+    intervals = validation.get("intervals") or {}
+    rows = [
+        _row(name, validation["labels"][name], (intervals.get("labels") or {}).get(name) or {}, trained=count)
+        for name, count in zip(names, counts, strict=True)
+    ]
+    return [*rows, _row("mean", validation["macro"], intervals.get("macro") or {}, trained=None)]
+
+
+def _row(name: str, values: dict[str, Any], intervals: dict[str, Any], *, trained: int | None) -> dict[str, Any]:
+    keys = ("base_rate", "ap", "auroc", "threshold", "ma", "ece", *_MEASURES)
+    return {
+        "name": name,
+        "is_mean": trained is None,
+        "train": "" if trained is None else trained,
+        "positives": "" if trained is None else values["positives"],
+        "ap_percent": percent(values.get("ap")),
+        "base_percent": percent(values.get("base_rate")),
+        **{key: number(values.get(key)) for key in keys},
+        **{f"{key}_interval": interval(intervals.get(key)) for key in ("ap", "f1", "ma")},
+        **({"threshold": ""} if trained is None else {}),
+    }
+
+
+def label_cards(
+    names: Sequence[str], thresholds: Sequence[float], probs: NDArray[np.float64], labels: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Precision over recall and the probabilities of each label that somebody in validation has.
+
+    Args:
+        names: label names.
+        thresholds: one a label.
+        probs: (samples, labels).
+        labels: (samples, labels): 1, 0 or NaN.
+    """
+    cards = []
+    for index, name in enumerate(names):
+        known = ~np.isnan(labels[:, index])
+        truth, scores = labels[known, index] > 0.5, probs[known, index]
+        curve = precision_recall_svg(scores, truth, thresholds[index])
+        if curve is not None:
+            # Our own SVG, in which every text is escaped.
+            drawn = {"curve": Markup(curve), "scores": Markup(scores_svg(scores, truth, thresholds[index]))}  # noqa: S704
+            cards.append({"name": name, "threshold": number(thresholds[index]), **drawn})
+    return cards
+
+
+def confusions(names: Sequence[str], relative: NDArray[np.float64], labels: NDArray[np.float64]) -> Matrix:
+    """What is said of people with each label: the most probable label, or none where all are below their threshold.
+
+    Args:
+        names: label names.
+        relative: (samples, labels), probabilities as a share of each label's threshold: 1 and above is present.
+        labels: (samples, labels): 1, 0 or NaN. A person with several labels counts in each one's row.
+    """
+    said = np.where(relative.max(axis=1) >= 1, relative.argmax(axis=1), len(names))
+    has = _with_nobody(np.nan_to_num(labels) > 0.5)
+    counts = np.stack([np.bincount(said[row], minlength=len(names) + 1) for row in has.T])
+    columns = (*names, _NOBODY)
+    totals = has.sum(axis=0)
+    return _matrix(columns, columns, counts, totals, "{count} of the {total} people with {row}: most probably {column}")
+
+
+def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> Matrix | None:
+    """Of the people with the label of a row, how many have the label of a column as well.
+
+    Args:
+        names: label names.
+        labels: (samples, labels): 1, 0 or NaN.
+
+    Returns:
+        None where nobody has two labels.
+    """
+    has = (np.nan_to_num(labels) > 0.5).astype(np.int64)
+    counts = has.T @ has
+    if not (counts - np.diag(np.diag(counts))).any():
+        return None
+    return _matrix(names, names, counts, np.diag(counts), "{count} of the {total} people with {row} have {column}")
+
+
+def predicted_of(
+    names: Sequence[str], thresholds: Sequence[float], probs: NDArray[np.float64], labels: NDArray[np.float64]
+) -> Matrix:
+    """Of the people with the label of a row, of how many the label of a column is said; each by its own threshold.
+
+    Args:
+        names: label names.
+        thresholds: one a label.
+        probs: (samples, labels).
+        labels: (samples, labels): 1, 0 or NaN.
+    """
+    says = _with_nobody(probs >= np.asarray(thresholds)).astype(np.int64)
+    has = _with_nobody(np.nan_to_num(labels) > 0.5).astype(np.int64)
+    columns = (*names, _NOBODY)
+    text = "of {count} of the {total} people with {row}, {column} is said"
+    return _matrix(columns, columns, has.T @ says, has.sum(axis=0), text)
+
+
+def _with_nobody(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A last column for those who have none."""
+    return np.hstack([flags, ~flags.any(axis=1, keepdims=True)])
+
+
+def _matrix(
+    rows: Sequence[str], columns: Sequence[str], counts: NDArray[np.int64], totals: NDArray[np.int64], text: str
+) -> Matrix:
+    shares = counts / np.maximum(totals, 1)[:, None]
+    made = tuple(
+        (
+            row,
+            tuple(
+                Cell(
+                    str(counts[i, j]) if counts[i, j] else "",
+                    round(float(shares[i, j]), 2),
+                    text.format(count=counts[i, j], total=totals[i], row=row, column=column),
+                )
+                for j, column in enumerate(columns)
+            ),
+        )
+        for i, row in enumerate(rows)
+    )
+    return Matrix(tuple(columns), made)
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash for what is not defined."""
+    return "–" if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """A width in a bar."""
+    return "0" if value is None else f"{100 * value:.1f}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    """`0.71–0.90`, or nothing where there is none."""
+    return "" if bounds is None else f"{bounds[0]:.2f}–{bounds[1]:.2f}"

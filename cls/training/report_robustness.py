@@ -1,0 +1,84 @@
+"""What the report says of probabilities, other backgrounds, and leaks: of runs in which they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cls.training.report_labels import number
+
+_RELIABILITY = (
+    "Of the decisions that were given a probability, the share that is true: on the diagonal, a probability means what"
+    " it says. The wider a bar, the more decisions stand behind it."
+)
+
+_ERRORS = {
+    "ece_before": "calibration error before",
+    "ece_after": "calibration error after",
+    "ece_cross_fitted": "after, on people it was not chosen on",
+}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The section on calibration: its text, and rows of key and value."""
+
+    text: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a text above it: names of the columns, and rows of values."""
+
+    text: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def calibration_of_run(metrics: dict[str, Any]) -> Calibration:
+    """How far probabilities are from frequencies.
+
+    Args:
+        metrics: as in metrics.json.
+    """
+    found = metrics.get("calibration")
+    if not found:
+        return Calibration(_RELIABILITY, ())
+    shifts = found.get("logit_shift") or ()
+    if found["temperature"] == 1 and not any(shifts):
+        return Calibration(_RELIABILITY, (("calibration", str(found["source"])), *_errors(found, ("ece_before",))))
+    rows = [("temperature", f"{found['temperature']:.3f}, from {found['source']}")]
+    if any(shifts):
+        rows.append(("what the loss added to logits", f"{min(shifts):.2f} to {max(shifts):.2f}, taken out again"))
+    return Calibration(_RELIABILITY, (*rows, *_errors(found, tuple(_ERRORS))))
+
+
+def _errors(found: dict[str, Any], keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((_ERRORS[key], number(found[key])) for key in keys if found.get(key) is not None)
+
+
+def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table | None:
+    """How often answers change with the background; None for a run in which it was not measured.
+
+    Args:
+        metrics: as in metrics.json.
+        names: label names.
+    """
+    found = metrics.get("background_sensitivity")
+    if not found:
+        return None
+    ways = (found["as_served"], found["background_left_in"])
+    backgrounds = "another background" if found["backgrounds"] == 1 else f"{found['backgrounds']} other backgrounds"
+    people = "1 person" if found["people"] == 1 else f"{found['people']} people"
+    text = (
+        f"{people} of validation, each before {backgrounds} ({found['origin']}). As served, the person is cut out by"
+        " its mask and only the mask's edge tells of the place; with the background left in, the classifier sees all."
+    )
+    rows = [
+        ("all labels", *(f"{way['share']:.1%}" for way in ways)),
+        ("people with any change", *(f"{way['people']:.1%}" for way in ways)),
+        *((name, *(f"{way['labels'][name]:.1%}" for way in ways)) for name in names),
+    ]
+    return Table(text, ("as served", "background left in"), tuple((name, values) for name, *values in rows))

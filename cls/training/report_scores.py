@@ -1,0 +1,107 @@
+"""The numbers at the top of the report, and those over all labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cls.training.report_labels import interval, number
+
+
+def cards(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """The cards at the top: value, text.
+
+    Args:
+        metrics: as in metrics.json.
+    """
+    validation = metrics["validation"]
+    made = [] if validation is None else _score_cards(metrics, validation)
+    return [
+        *made,
+        *_people_cards(metrics["samples"]),
+        (_duration(metrics["seconds"]), f"training; {metrics['waiting_share']:.1%} of it waiting for data"),
+    ]
+
+
+def _people_cards(samples: dict[str, int]) -> list[tuple[str, str]]:
+    if not samples["valid"]:
+        return [(f"{samples['train']:,}", "people trained on")]
+    return [(f"{samples['train']:,} + {samples['valid']:,}", "people trained on, and validated on")]
+
+
+def _score_cards(metrics: dict[str, Any], validation: dict[str, Any]) -> list[tuple[str, str]]:
+    macro = validation["macro"]
+    bounds = (validation.get("intervals") or {}).get("macro") or {}
+    made = [
+        (number(macro["ap"]), f"mean average precision{_range(bounds, 'ap')}; guessing: {number(macro['base_rate'])}"),
+        (number(macro["f1"]), f"mean F1{_range(bounds, 'f1')}"),
+        (number(macro["auroc"]), f"mean AUROC{_range(bounds, 'auroc')}"),
+    ]
+    if macro.get("ma") is not None:
+        made.append((number(macro["ma"]), f"mean accuracy mA{_range(bounds, 'ma')}"))
+    sensitivity = (metrics.get("background_sensitivity") or {}).get("as_served")
+    if sensitivity:
+        made.append((f"{sensitivity['share']:.1%}", "of answers change with the background"))
+    return made
+
+
+def _range(bounds: dict[str, Any], key: str) -> str:
+    text = interval(bounds.get(key))
+    return f", {text}" if text else ""
+
+
+def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
+    """What the numbers were measured on, and how far they are to be trusted.
+
+    Args:
+        validation: as in metrics.json.
+        people: in validation.
+        units: picsets, or what else stays together in a split.
+    """
+    who = "1 person" if people == 1 else f"{people:,} people"
+    sets = "1 picset" if units == 1 else f"{units:,} picsets"
+    text = [f"Measured on {who} of {sets} that training never saw."]
+    intervals = validation.get("intervals")
+    if intervals:
+        text.append(
+            f"Small numbers are {intervals['level']:.0%} confidence intervals: {intervals['resamples']:,} times as many"
+            f" picsets were drawn anew from the {intervals['units']:,}."
+        )
+    text.append(
+        "Thresholds were chosen on the same people, so precision, recall and F1 are slightly flattering; average"
+        " precision and AUROC are not."
+    )
+    return " ".join(text)
+
+
+def overall(validation: dict[str, Any]) -> list[tuple[str, str]]:
+    """Measures over all labels: key, value. Those that a run does not have are left out."""
+    made: list[tuple[str, str]] = []
+    micro, instance, cross = validation.get("micro"), validation.get("instance"), validation.get("cross_fitted")
+    if micro:
+        made.append(("all decisions together", _three(micro)))
+    if instance:
+        bounds = ((validation.get("intervals") or {}).get("instance") or {}).get("f1")
+        accuracy = f"accuracy {number(instance.get('accuracy'))}, " if "accuracy" in instance else ""
+        text = interval(bounds)
+        made.append(("mean over people", f"{accuracy}{_three(instance)}{f' ({text})' if text else ''}"))
+    if validation.get("exact") is not None:
+        made.append(("every label of a person right", f"{validation['exact']:.1%} of people"))
+    if cross:
+        macro = cross["macro"]
+        text = (
+            f"mean F1 {number(macro.get('f1'))}, mA {number(macro.get('ma'))}: what to expect of people never seen"
+            f" ({cross['folds']} folds of validation, each decided on by what was chosen on the others)"
+        )
+        made.append(("with thresholds chosen on others", text))
+    return made
+
+
+def _three(values: dict[str, Any]) -> str:
+    return (
+        f"precision {number(values.get('precision'))}, recall {number(values.get('recall'))}, "
+        f"F1 {number(values.get('f1'))}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
