@@ -38,10 +38,12 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
     with FileLock(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
         known = _remembered(file)
-        stamps = {name: stamp for name in dict.fromkeys(names) if (stamp := _stamp(bottle.picture(name)))}
+        asked = list(dict.fromkeys(names))
+        stamps = {name: stamp for name in asked if (stamp := _stamp(bottle.picture(name)))}
         found = {name: known[name][1] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
         unknown = [name for name in stamps if name not in found]
-        if unknown:
+        is_gone = any(name in known and name not in stamps for name in asked)
+        if unknown or is_gone:
             with ThreadPoolExecutor(max(workers, 1)) as pool:
                 digests = pool.map(lambda name: _digest(bottle.picture(name)), unknown)
                 found.update((name, digest) for name, digest in zip(unknown, digests, strict=True) if digest)

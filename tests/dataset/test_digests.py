@@ -48,6 +48,5 @@ def test_a_damaged_memory_is_made_anew(pool: Bottle, caplog: pytest.LogCaptureFi
 def test_removed_pictures_are_forgotten(pool: Bottle) -> None:
     content_digests(pool, ["a", "b"], workers=1)
     pool.picture("a").unlink()
-    pool.picture("b").write_bytes(b"new")
     assert list(content_digests(pool, ["a", "b"], workers=1)) == ["b"]
     assert '"a"' not in (pool.cache / "picture_digests.json").read_text()
