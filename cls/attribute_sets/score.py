@@ -59,7 +59,8 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
         people=settings["people"],
         subject=settings["subject"],
     )
-    cutouts, broken = load_cutouts(run.bottle, samples, CutoutFormat(run.preprocessing), workers=cores())
+    format_ = CutoutFormat(run.preprocessing, storage=settings.get("cache", CutoutFormat.storage))
+    cutouts, broken = load_cutouts(run.bottle, samples, format_, workers=cores())
     samples = drop_broken(samples, broken, ledger)
     if not samples:
         raise AttributeSetError(f"the test part of '{parts}' has no usable picture", where=run.bottle.root)

@@ -49,6 +49,7 @@ def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pyt
     assert leaking.metrics["parts"]["name"] == "official"
     assert "LEAK" in leaking.summary()
     assert "LEAK: 11 of 16 picsets" in leaking.metrics["parts"]["note"]
+    assert "LEAK: 11 of 16 picsets" in (leaking.folder / "report.html").read_text()
     assert not clean.metrics["parts"]["is_leaking"]
     assert "LEAK" not in clean.summary()
     tested = json.loads((clean.folder / "test_metrics.json").read_text())
