@@ -20,6 +20,8 @@ VERBS: dict[tuple[str, ...], str] = {
     ("segment",): "cls.classification.segment_builder:COMMAND",
     ("masks",): "cls.classification.mask_builder:COMMAND",
     ("train",): "cls.classification.train:COMMAND",
+    ("runs",): "cls.classification.runs:COMMAND",
+    ("report",): "cls.classification.show_report:COMMAND",
     ("export",): "cls.classification.export:COMMAND",
     ("infer",): "cls.classification.inference:COMMAND",
     ("segment-meta",): "cls.classification.segment_meta_builder:COMMAND",

@@ -18,7 +18,7 @@ FINISHED = "metrics.json"
 ARGS = "args.yaml"
 SPLIT = "split.json"
 LEDGER = "ledger.json"
-_LOCK = ".lock"
+LOCK = ".lock"
 _COUNTER = ".runs.json"
 _NAME = re.compile(r"v__(\d+)_")
 
@@ -71,12 +71,12 @@ def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunF
     models = bottle.models(group)
     try:
         models.mkdir(parents=True, exist_ok=True)
-        with FileLock(models / _LOCK):
+        with FileLock(models / LOCK):
             number = _next_number(bottle, group)
             write_json_atomic(models / _COUNTER, {"next": number + 1})
             path = models / f"v__{number}_{tail}"
             path.mkdir()
-            lock = FileLock(path / _LOCK)
+            lock = FileLock(path / LOCK)
             lock.acquire(timeout=0)
     except OSError as error:
         raise TrainingError(
@@ -116,7 +116,7 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
             continue
         if not isinstance(content, dict) or content.get("identity") != identity:
             continue
-        lock = FileLock(path / _LOCK)
+        lock = FileLock(path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:

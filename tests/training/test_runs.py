@@ -1,0 +1,261 @@
+"""Runs listed, compared and their reports opened, whatever state their folders are in."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cls.bottle.layout import Bottle
+from cls.classification.runs import COMMAND as RUNS
+from cls.classification.show_report import COMMAND as REPORT
+from cls.command import execute
+from cls.files import safe_name
+from cls.training.run_folder import new_run_folder
+from tests.bottles import make_empty_bottle
+
+LABELS = ("cap", "beanie")
+
+
+@pytest.fixture
+def bottle(tmp_path: Path) -> Bottle:
+    return make_empty_bottle(tmp_path)
+
+
+def make_run(
+    bottle: Bottle,
+    name: str,
+    group: str = "hat",
+    *,
+    ap: float = 0.8,
+    interval: tuple[float, float] | None = (0.7, 0.9),
+    split: str = "s1",
+    **settings: object,
+) -> Path:
+    """A run folder as a training leaves it, without its weights."""
+    folder = bottle.root / bottle.settings.models_dir / safe_name(group) / name
+    folder.mkdir(parents=True)
+    values = {"group": group, "epochs": 6, "arch": "lite0", "height_px": 160, "width_px": 112, "lr": None, **settings}
+    args = {"settings": values, "started": "2026-11-22T10:00:00+00:00"}
+    (folder / "args.yaml").write_text(yaml.safe_dump(args, allow_unicode=True), encoding="utf-8")
+    macro = {"ap": ap, "f1": ap - 0.05, "auroc": 0.9, "ma": 0.85, "precision": None, "recall": 0.7}
+    found = {
+        "labels": {label: {"ap": ap} for label in LABELS},
+        "macro": macro,
+        "exact": 0.5,
+        "intervals": None if interval is None else {"macro": {"ap": list(interval), "f1": None}},
+    }
+    metrics = {
+        "labels": list(LABELS), "validation": found, "samples": {"train": 960, "valid": 240}, "seconds": 64.2,
+        "dataset_sha256": "d", "split_sha256": split, "finished": "2026-11-22T10:05:00+00:00",
+    }  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    (folder / "report.html").write_text("<html></html>", encoding="utf-8")
+    return folder
+
+
+def say(command: Any, bottle: Bottle, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert execute(command, [*words, "--cfg", str(bottle.settings.file)]) == 0
+    return capsys.readouterr().out
+
+
+def test_runs_of_all_groups_in_order(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (0, 2, 10):
+        make_run(bottle, f"v__{number}_train_lite0_16_0.001", seed=number)
+    make_run(bottle, "v__0_all_eff_16_0.001", "Цвет: верх/?", ap=0.5, interval=None)
+    lines = say(RUNS, bottle, capsys).splitlines()
+    assert [line.split()[0] for line in lines if "v__" in line] == [
+        "v__0_train_lite0_16_0.001", "v__2_train_lite0_16_0.001", "v__10_train_lite0_16_0.001", "v__0_all_eff_16_0.001",
+    ]  # fmt: skip
+    assert lines[0] == "hat"
+    assert "Цвет: верх/?" in lines
+    assert all(len(line) <= 120 for line in lines)
+    assert "finished  2026-11-22  lite0  160x112       6  960+240  0.800 .70–.90  0.750  0.850  64 s" in lines[2]
+    starts = {line.index("finished") for line in lines[2:5]}
+    assert len(starts) == 1, "columns are aligned"
+    only = say(RUNS, bottle, capsys, "hat")
+    assert "верх" not in only
+    assert only.count("v__") == 3
+
+
+def test_long_names_fit(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    arch = "mobilenetv3_large_150d.ra4_e3600_r256_in1k"
+    make_run(bottle, f"v__0_train_{arch}_16_0.001", arch=arch)
+    lines = say(RUNS, bottle, capsys).splitlines()
+    assert all(len(line) <= 120 for line in lines)
+    assert "…" in lines[2]
+    assert arch in say(RUNS, bottle, capsys, "--json")
+
+
+def test_running_and_cut_off_runs(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    held = new_run_folder(bottle, "hat", "train_eff_4_0.001", "identity")
+    assert "running" in say(RUNS, bottle, capsys)
+    held.release()
+    assert "unfinished" in say(RUNS, bottle, capsys)
+    assert json.loads(say(RUNS, bottle, capsys, "--json"))[0]["state"] == "unfinished"
+
+
+def spoil_metrics(folder: Path) -> None:
+    (folder / "metrics.json").write_text('{"labels": ["ca')
+
+
+def empty_metrics(folder: Path) -> None:
+    (folder / "metrics.json").write_text("")
+
+
+def list_for_metrics(folder: Path) -> None:
+    (folder / "metrics.json").write_text("[1, 2]")
+
+
+def strange_metrics(folder: Path) -> None:
+    (folder / "metrics.json").write_text(
+        '{"labels": ["cap"], "validation": 7, "samples": [], "seconds": "long", "finished": 3}'
+    )
+
+
+def binary_args(folder: Path) -> None:
+    (folder / "args.yaml").write_bytes(b"\xff\xfe\x00: [")
+
+
+def no_args(folder: Path) -> None:
+    (folder / "args.yaml").unlink()
+
+
+def folder_for_args(folder: Path) -> None:
+    (folder / "args.yaml").unlink()
+    (folder / "args.yaml").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (spoil_metrics, "metrics.json cannot be read"),
+        (empty_metrics, "metrics.json cannot be read"),
+        (list_for_metrics, "metrics.json does not hold what it should"),
+        (strange_metrics, "finished"),
+        (binary_args, "args.yaml cannot be read"),
+        (no_args, "args.yaml is missing"),
+        (folder_for_args, "args.yaml cannot be read"),
+    ],
+)
+def test_damaged_runs_are_shown_and_crash_nothing(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], spoil: Any, said: str
+) -> None:
+    name, good = "v__0_train_eff_4_0.001", "v__1_train_eff_4_0.001"
+    spoil(make_run(bottle, name))
+    make_run(bottle, good)
+    shown = say(RUNS, bottle, capsys)
+    assert said in shown
+    assert ("damaged" in shown) == (spoil is not strange_metrics)
+    assert len(json.loads(say(RUNS, bottle, capsys, "--json"))) == 2
+    assert "NOT COMPARABLE" in say(RUNS, bottle, capsys, "--compare", name, good) or spoil in (
+        binary_args, no_args, folder_for_args,
+    )  # fmt: skip
+    assert say(REPORT, bottle, capsys, name, "--print").strip().endswith("report.html")
+
+
+def test_an_empty_folder_is_unfinished(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    (bottle.models("hat") / "v__3_train_eff_4_0.001").mkdir(parents=True)
+    (bottle.models("hat") / "notes").mkdir()
+    shown = say(RUNS, bottle, capsys)
+    assert "unfinished" in shown
+    assert "notes" not in shown
+
+
+def test_two_runs_side_by_side(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(bottle, "v__0_train_lite0_16_0.001", ap=0.6, interval=(0.55, 0.65))
+    make_run(bottle, "v__1_train_lite0_16_0.001", ap=0.8, seed=3, loss="focal")
+    shown = say(RUNS, bottle, capsys, "hat", "--compare", "v__0_train_lite0_16_0.001", "newest")
+    assert "Both were validated on the same people" in shown
+    assert ["loss", "-", "focal"] in [line.split() for line in shown.splitlines()]
+    assert "epochs" not in shown
+    (line,) = (line for line in shown.splitlines() if line.startswith("mAP"))
+    assert "0.600 (0.550–0.650)  0.800 (0.700–0.900)" in " ".join(line.split()).replace(") 0", ")  0")
+    assert line.endswith("+0.200  intervals lie apart")
+    assert "AP of beanie" in shown
+    compared = json.loads(
+        say(RUNS, bottle, capsys, "hat", "--json", "--compare", "v__0_train_lite0_16_0.001", "newest")
+    )
+    assert compared["is_comparable"] is True
+    assert compared["settings"] == {"loss": [None, "focal"], "seed": [None, 3]}
+
+
+def test_runs_validated_on_other_people_are_not_comparable(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(bottle, "v__0_train_lite0_16_0.001")
+    make_run(bottle, "v__1_train_lite0_16_0.001", split="s2")
+    assert "2 runs were validated on 2 datasets or splits" in say(RUNS, bottle, capsys)
+    words = ("--compare", "v__0_train_lite0_16_0.001", "v__1_train_lite0_16_0.001")
+    shown = say(RUNS, bottle, capsys, *words)
+    assert "NOT COMPARABLE: different splits." in shown
+    assert "intervals overlap" in shown
+    assert "All settings are the same." in shown
+    make_run(bottle, "v__0_all_eff_16_0.001", "top_color")
+    other = say(RUNS, bottle, capsys, "--compare", "v__0_train_lite0_16_0.001", "v__0_all_eff_16_0.001")
+    assert "NOT COMPARABLE: they are of different groups." in other
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("gloves",), "group 'gloves' has no runs; groups with runs: hat, top_color"),
+        (("--compare", "v__7", "newest"), "there is no run 'v__7'; see `cls runs`"),
+        (("--compare", "v__0_train_eff_4_0.001", "newest"), "have a run v__0_train_eff_4_0.001: hat, top_color"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    for group in ("hat", "top_color"):
+        make_run(bottle, "v__0_train_eff_4_0.001", group)
+    assert execute(RUNS, [*words, "--cfg", str(bottle.settings.file)]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_no_runs_at_all(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert say(RUNS, bottle, capsys).strip() == "no runs yet; train one: `cls train --cat GROUP`"
+    assert say(RUNS, bottle, capsys, "--json").strip() == "[]"
+    assert execute(REPORT, ["newest", "--cfg", str(bottle.settings.file)]) == 1
+    assert "there is no finished run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("display", [True, False])
+def test_the_report_is_opened_where_there_is_a_browser(
+    bottle: Bottle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    display: bool,
+) -> None:
+    """With a browser of our own, which writes down what it was asked to open."""
+    import webbrowser
+
+    folder = make_run(bottle, "v__0_train_lite0_16_0.001", "Цвет: верх")
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" > "{opened}"\n')
+    browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setattr(webbrowser, "_tryorder", [str(browser)])
+    monkeypatch.setattr(webbrowser, "_browsers", {str(browser): [None, webbrowser.GenericBrowser(str(browser))]})
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    if display:
+        monkeypatch.setenv("DISPLAY", ":0")
+    for words in (("newest",), ("0", "--group", "Цвет: верх"), ("v__0",), (folder.name,), (str(folder),)):
+        opened.unlink(missing_ok=True)
+        assert say(REPORT, bottle, capsys, *words).strip() == str(folder / "report.html")
+        assert opened.exists() == display
+        if display:
+            assert opened.read_text() == (folder / "report.html").as_uri()
+    opened.unlink(missing_ok=True)
+    say(REPORT, bottle, capsys, "newest", "--print")
+    assert not opened.exists()
+
+
+def test_a_run_without_a_report(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    new_run_folder(bottle, "hat", "train_eff_4_0.001", "identity").release()
+    assert execute(REPORT, ["v__0_train_eff_4_0.001", "--cfg", str(bottle.settings.file)]) == 1
+    assert "the run has no report: it is unfinished; see `cls runs`" in capsys.readouterr().err
