@@ -54,20 +54,14 @@ class Backgrounds:
         return self.pictures[index]
 
 
-def backgrounds_of(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessing) -> Backgrounds:
-    """The pictures of the group `background` where the bottle has it, else the scenes of the cut-outs.
+def background_sources(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessing) -> tuple[Backgrounds, ...]:
+    """What may be put behind people: the pictures of the group `background` where the bottle has it, and scenes.
 
     Args:
         bottle: the data folder.
         cutouts: whose scenes may be used: those of the training side, never those of validation.
         preprocessing: size of the network's input.
     """
-    group = _group_backgrounds(bottle, preprocessing, workers=cores())
-    return group if len(group) else scenes_of(cutouts, preprocessing)
-
-
-def background_sources(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessing) -> tuple[Backgrounds, ...]:
-    """All that may be put behind people in training: the group `background` where there is one, and the scenes."""
     group = _group_backgrounds(bottle, preprocessing, workers=cores())
     scenes = scenes_of(cutouts, preprocessing)
     return (group, scenes) if len(group) else (scenes,)

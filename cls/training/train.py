@@ -13,7 +13,6 @@ from torch import nn
 
 import cls
 from cls.bottle.layout import Bottle
-from cls.dataset.backgrounds import backgrounds_of
 from cls.dataset.split import TRAIN, VALID, check_split
 from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
@@ -150,7 +149,7 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict
     evaluation = evaluate(
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
         earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
-        trial=_background_trial(bottle, material) if valid_samples else None, seed=config.seed,
+        trial=_background_trial(material) if valid_samples else None, seed=config.seed,
     )  # fmt: skip
     metrics = _metrics(material, folder.path, result, evaluation)
     errors = probable_label_errors(evaluation.probs, evaluation.labels)
@@ -164,15 +163,14 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict
     return metrics, evaluation
 
 
-def _background_trial(bottle: Bottle, material: Material) -> BackgroundTrial | None:
+def _background_trial(material: Material) -> BackgroundTrial | None:
     """People before other photos' backgrounds, those of training; None where it is switched off."""
-    config, (samples, cutouts) = material.config, material.part(TRAIN)
-    people = config.background_people
+    config, people = material.config, material.config.background_people
     if people is None:
-        people = people_tried(config.epochs, len(samples), config.backgrounds)
+        people = people_tried(config.epochs, len(material.part(TRAIN)[0]), config.backgrounds)
     if not people or not config.backgrounds:
         return None
-    return BackgroundTrial(backgrounds_of(bottle, cutouts, material.preprocessing), people, config.backgrounds)
+    return BackgroundTrial(material.backgrounds[0], people, config.backgrounds)
 
 
 def _write_beginning(material: Material, folder: Path) -> None:

@@ -13,7 +13,6 @@ from cls.dataset.backgrounds import (
     BACKGROUND_GROUP,
     background_pictures,
     background_sources,
-    backgrounds_of,
     cover,
     place,
 )
@@ -48,7 +47,7 @@ def add_backgrounds(bottle: Bottle, colors: list[tuple[int, int, int]]) -> list[
 
 def test_pictures_of_the_group_are_used_whole(tiny: Bottle) -> None:
     add_backgrounds(tiny, [(10, 20, 30), (200, 100, 50)])
-    backgrounds = backgrounds_of(tiny, cutouts_of(tiny), PREPROCESSING)
+    backgrounds = background_sources(tiny, cutouts_of(tiny), PREPROCESSING)[0]
     assert len(backgrounds) == 2
     assert backgrounds.picture(0).shape == (64, 48, 3)
     assert backgrounds.picture(0).dtype == np.uint8
@@ -67,14 +66,14 @@ def test_a_background_with_a_person_or_rejected_is_left_out(tiny: Bottle) -> Non
 def test_a_broken_background_is_left_out(tiny: Bottle) -> None:
     names = add_backgrounds(tiny, [(10, 20, 30), (200, 100, 50)])
     tiny.picture(names[0]).write_bytes(b"not a picture")
-    backgrounds = backgrounds_of(tiny, cutouts_of(tiny), PREPROCESSING)
+    backgrounds = background_sources(tiny, cutouts_of(tiny), PREPROCESSING)[0]
     assert len(backgrounds) == 1
 
 
 def test_backgrounds_are_kept_in_the_cache_until_their_picture_is_removed(tiny: Bottle) -> None:
     names = add_backgrounds(tiny, [(10, 20, 30), (200, 100, 50)])
     cutouts = cutouts_of(tiny)
-    backgrounds_of(tiny, cutouts, PREPROCESSING)
+    background_sources(tiny, cutouts, PREPROCESSING)[0]
     shards = list((tiny.cache / "backgrounds").rglob("shard-*.bin"))
     assert len(shards) == 1
     before = shards[0].stat().st_mtime_ns
@@ -83,14 +82,14 @@ def test_backgrounds_are_kept_in_the_cache_until_their_picture_is_removed(tiny: 
     assert shards[0].stat().st_mtime_ns == before
     del sources
     tiny.picture(names[0]).unlink()
-    assert len(backgrounds_of(tiny, cutouts, PREPROCESSING)) == 1
+    assert len(background_sources(tiny, cutouts, PREPROCESSING)[0]) == 1
     (left,) = (tiny.cache / "backgrounds").rglob("shard-*.bin")
     assert left.stat().st_size == 64 * 48 * 3
 
 
 def test_without_the_group_other_photos_scenes_are_used(tiny: Bottle) -> None:
     cutouts = cutouts_of(tiny)
-    backgrounds = backgrounds_of(tiny, cutouts, PREPROCESSING)
+    backgrounds = background_sources(tiny, cutouts, PREPROCESSING)[0]
     assert len(backgrounds) == len(cutouts)
     mask = person_mask(cutouts.wide(0)) > 250
     # Where the person stood, colours of the surroundings; far from there, the photo itself.
