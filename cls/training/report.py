@@ -72,7 +72,6 @@ def write_report(folder: Path, matter: ReportMatter) -> None:
 
 def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
     metrics, config = matter.metrics, matter.config
-    weights = metrics["weights"]
     validation = metrics["validation"]
     base_rate = None if validation is None else validation["macro"]["base_rate"]
     scores = scores_figure(metrics["history"], base_rate)
@@ -82,7 +81,7 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
         "arch": matter.timm_arch,
         "size": f"{config.height_px} × {config.width_px}",
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "weights_note": None if weights["kind"] != "none" else weights["origin"],
+        "notes": _notes(metrics),
         "parts_note": (metrics.get("parts") or {}).get("note"),
         "figures": cards(metrics),
         "curves": [loss_figure(metrics["history"]), *([] if scores is None else [scores])],
@@ -96,6 +95,13 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
         **(_unvalidated(matter) if validation is None else _validated(matter, validation)),
     }
     return {**values, "contents": _contents(values)}
+
+
+def _notes(metrics: dict[str, Any]) -> list[str]:
+    """What has to be known before anything else is read."""
+    weights, parts = metrics["weights"], metrics.get("parts")
+    notes = [] if weights["kind"] != "none" else [weights["origin"]]
+    return [*notes, *([parts["note"]] if parts and parts["is_leaking"] else [])]
 
 
 def _unvalidated(matter: ReportMatter) -> dict[str, Any]:
@@ -194,18 +200,23 @@ def _left_out_title(ledger: Ledger) -> str:
 def _data(matter: ReportMatter) -> list[tuple[str, Any]]:
     ledger, metrics = matter.ledger, matter.metrics
     models = ", ".join(f"{name or '-'} ({count})" for name, count in sorted(ledger.segmentation_models.items()))
-    valid = metrics["samples"]["valid"]
     return [
         ("pictures in the dataset", f"{ledger.pictures:,}"),
         ("of them used", f"{ledger.pictures - len(ledger.left_out):,}"),
         *((reason, f"{count:,}") for reason, count in ledger.reasons.items()),
         ("segmentation models", models),
         ("people for training", f"{metrics['samples']['train']:,}"),
-        ("people for validation", f"{valid:,}"),
-        ("split", "by picset: nobody is on both sides" if valid else "none: mode all"),
+        ("people for validation", f"{metrics['samples']['valid']:,}"),
+        ("split", _split_text(metrics)),
         ("first weights", metrics["weights"]["origin"]),
         ("thresholds", f"from {metrics['thresholds_from']}"),
         ("normalisation", f"mean {matter.preprocessing.mean_rgb}, deviation {matter.preprocessing.std_rgb}"),
         ("digest of the dataset", metrics["dataset_sha256"]),
         ("digest of the split", metrics["split_sha256"]),
     ]
+
+
+def _split_text(metrics: dict[str, Any]) -> str:
+    if metrics.get("parts"):
+        return str(metrics["parts"]["note"])
+    return "by picset: nobody is on both sides" if metrics["samples"]["valid"] else "none: mode all"

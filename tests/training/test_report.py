@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,11 +13,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
+from cls.dataset.cutouts import CutoutFormat, Cutouts
+from cls.dataset.samples import Ledger, Sample
+from cls.people.person import Person
+from cls.people.preprocess import Preprocessing
 from cls.settings import REPOSITORY
+from cls.training.calibration import Calibration
 from cls.training.charts import Chart, nice_ticks, whole_ticks
+from cls.training.config import TrainConfig
+from cls.training.evaluate import Evaluation
 from cls.training.figures import loss_figure, precision_recall_svg, reliability_figure, scores_figure, scores_svg
+from cls.training.grids import Pair
+from cls.training.label_errors import probable_label_errors
+from cls.training.metrics import measure
+from cls.training.report import ReportMatter, write_report
 from cls.training.report_labels import confusions, given_together, interval, label_rows, predicted_of
 from cls.training.report_robustness import backgrounds_of_run, calibration_of_run
 from cls.training.report_scores import cards, measured_text
@@ -227,3 +240,60 @@ def test_sections_of_what_was_measured() -> None:
     assert calibration_of_run({}).rows == ()
     metrics = {"validation": None, "samples": {"train": 5, "valid": 0}, "seconds": 3.0, "waiting_share": 0.01}
     assert cards(metrics)[0] == ("5", "people trained on")
+
+
+def many_labels(folder: Path, names: tuple[str, ...], people: int = 400) -> Path:
+    """Writes the report of a made-up run of many labels; some nobody has, some are not known of everybody."""
+    rng = np.random.default_rng(3)
+    preprocessing = Preprocessing(64, 48)
+    form = CutoutFormat(preprocessing)
+    pictures = [rng.integers(0, 255, form.record_bytes, np.uint8) for _ in range(12)]
+    cutouts = Cutouts(form, [pictures[number % 12] for number in range(people)])
+    truth = rng.random((people, len(names))) < 0.15
+    truth[:, 1] = False
+    labels = np.where(rng.random(truth.shape) < 0.05, np.nan, truth)
+    probs = 1 / (1 + np.exp(-(np.where(truth, 2, -2) + rng.normal(0, 1.5, truth.shape))))
+    person = Person("female", 0.9, (0, 0, 9, 9), ())
+    samples = [
+        Sample(f"{number:032x}.jpeg", f"set-{number // 5}", person, tuple(row.tolist()))
+        for number, row in enumerate(labels)
+    ]
+    thresholds = (0.5,) * len(names)
+    metrics = measure(probs, labels, names, thresholds)
+    calibration = Calibration.nothing(len(names), "made up")
+    evaluation = Evaluation(
+        nn.Identity(), thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, None
+    )
+    values = {
+        "weights": {"kind": "none", "origin": "random weights"}, "validation": metrics.to_dict(),
+        "calibration": calibration.to_dict(), "samples": {"train": people, "valid": people}, "seconds": 75.0,
+        "waiting_share": 0.01, "thresholds_from": "validation", "dataset_sha256": "d", "split_sha256": "s",
+        "history": [{"epoch": n, "train_loss": 1 / (n + 1), "valid_loss": 0.6, "valid_map": 0.5, "valid_auroc": 0.7}
+                    for n in range(90)],
+        "parts": {"note": "parts 'official' LEAK", "is_leaking": True},
+    }  # fmt: skip
+    pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n]) for n in range(10)]
+    ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(3000)})
+    matter = ReportMatter(
+        TrainConfig("Цвет: «верх» 色"), "lite0", names, samples, ledger, preprocessing, evaluation, values, pairs,
+        probable_label_errors(probs, labels),
+    )  # fmt: skip
+    write_report(folder, matter)
+    return folder / "report.html"
+
+
+def test_many_labels_of_any_alphabet_and_length(tmp_path: Path) -> None:
+    scripts = ("чёрные волосы", "黒い髪", "شعر أسود", "μαύρα μαλλιά", "<b>bold</b> & $x$", "wide-brim hat " * 8)
+    names = (*scripts, *(f"label {number}" for number in range(24)))
+    started_s = time.monotonic()
+    page = many_labels(tmp_path, names)
+    assert time.monotonic() - started_s < 20, "a fraction of a second on a quiet machine"
+    text = page.read_text(encoding="utf-8")
+    parser = check_page(text)
+    assert "label-errors" in parser.ids
+    assert "together" in parser.ids
+    assert "<b>bold" not in text
+    assert "parts &#39;official&#39; LEAK" in text
+    assert "3,000 pictures left out, the first 2,000 of them" in text
+    assert "Nobody in validation has 黒い髪" in text
+    assert len(text.encode()) < 3_000_000
