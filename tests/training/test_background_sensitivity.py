@@ -11,6 +11,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.dataset.backgrounds import Backgrounds
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import collect_samples
+from cls.errors import UsageError
 from cls.people.preprocess import Preprocessing
 from cls.training.background_sensitivity import (
     BackgroundSensitivity,
@@ -18,6 +19,7 @@ from cls.training.background_sensitivity import (
     measure_backgrounds,
     people_tried,
 )
+from cls.training.config import TrainConfig
 from tests.bottles import GROUP, make_tiny_bottle
 
 # Mean and deviation that leave 0..1: the networks below read colours.
@@ -116,3 +118,11 @@ def test_a_trial_costs_a_few_percent_of_the_training() -> None:
     assert people_tried(12, 1000, 8) == 64
     people = people_tried(6, 950, 8)
     assert people * 2 * 9 / (6 * 950 * 3) < 0.04
+
+
+def test_numbers_that_cannot_be() -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainConfig("hat", backgrounds=-1, background_people=-2)
+    assert "--backgrounds: expected a whole number from 0, found -1" in str(caught.value)
+    assert "--background-people: expected a whole number from 0, found -2" in str(caught.value)
+    assert TrainConfig("hat", backgrounds=0, background_people=0).backgrounds == 0
