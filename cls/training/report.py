@@ -82,7 +82,6 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
         "size": f"{config.height_px} × {config.width_px}",
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": _notes(metrics),
-        "parts_note": (metrics.get("parts") or {}).get("note"),
         "figures": cards(metrics),
         "curves": [loss_figure(metrics["history"]), *([] if scores is None else [scores])],
         "is_validated": validation is not None,
@@ -101,7 +100,7 @@ def _notes(metrics: dict[str, Any]) -> list[str]:
     """What has to be known before anything else is read."""
     weights, parts = metrics["weights"], metrics.get("parts")
     notes = [] if weights["kind"] != "none" else [weights["origin"]]
-    return [*notes, *([parts["note"]] if parts and parts["is_leaking"] else [])]
+    return [*notes, *([parts["note"]] if parts else [])]
 
 
 def _unvalidated(matter: ReportMatter) -> dict[str, Any]:
