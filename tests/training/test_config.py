@@ -71,7 +71,8 @@ def test_help_shows_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
         execute(COMMAND, ["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for choices in ("--mode {train,all}", "--loss {bce,weighted,focal,asymmetric,ratio}", "--people {largest,single,all}"):
+    losses = "--loss {bce,weighted,focal,asymmetric,ratio}"
+    for choices in ("--mode {train,all}", losses, "--people {largest,single,all}"):
         assert choices in text
 
 
