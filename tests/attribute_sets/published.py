@@ -64,7 +64,8 @@ def write_pa100k(root: Path, counts: tuple[int, int, int] = (16, 6, 8), **change
         variables[f"{part}_images_name"] = cell(names)
         variables[f"{part}_label"] = np.array(rows, np.uint8).reshape(count, len(PA100K_LABELS))
     variables.update(changes)
-    savemat(root / "annotation.mat", {key: value for key, value in variables.items() if value is not None})
+    content = {key: value for key, value in variables.items() if value is not None}
+    savemat(root / "annotation.mat", content, do_compression=True)  # version 7; the others are of version 5
     return root
 
 
