@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.dataset.cache_room import GIB, FolderUse, make_room, record_folders
 from cls.dataset.digests import content_digests
-from cls.dataset.shards import Entry, Shard, drop_broken_shards, drop_records, new_shard, open_shards
+from cls.dataset.shards import Entry, drop_broken_shards, drop_records, new_shard, open_shards
 from cls.errors import FileError
 from cls.files import remove_parts
 from cls.people.photos import read_photo
@@ -83,8 +83,8 @@ def load_records(
         for name in drop_broken_shards(folder):
             _log.warning("cut-out cache: shard %s is broken and is made again", name)
         forget_removed(bottle, workers=workers)
-        known = _by_key(open_shards(folder))
-        missing = {one.entry.key: one for one in wanted if one.entry.key not in known}
+        stored = {entry.key for shard in open_shards(folder) for entry in shard.entries}
+        missing = {one.entry.key: one for one in wanted if one.entry.key not in stored}
         broken: list[str] = []
         if missing:
             needed_bytes = len(missing) * record_bytes
@@ -93,13 +93,12 @@ def load_records(
             if is_size_exact:
                 _check_space(folder, needed_bytes)
             broken = _build(bottle, folder, list(missing.values()), needed_bytes, workers)
-        shards = open_shards(folder)
-        for shard in shards:
+        records: dict[str, Record] = {}
+        for shard in open_shards(folder):
             if not keys.isdisjoint(entry.key for entry in shard.entries):
                 os.utime(shard.index_file)
-        use = FolderUse(folder)
-    known = _by_key(shards)
-    return Loaded({key: known[key] for key in keys if key in known}, broken, use)
+                records.update((key, record) for key, record in shard.records().items() if key in keys)
+        return Loaded(records, broken, FolderUse(folder))
 
 
 def forget_removed(bottle: Bottle, *, workers: int) -> int:
@@ -115,10 +114,6 @@ def forget_removed(bottle: Bottle, *, workers: int) -> int:
     if dropped:
         _log.info("cache: %d records dropped, their pictures have been removed or changed", dropped)
     return dropped
-
-
-def _by_key(shards: Sequence[Shard]) -> dict[str, Record]:
-    return {key: record for shard in shards for key, record in shard.records.items()}
 
 
 def _check_space(folder: Path, needed_bytes: int) -> None:

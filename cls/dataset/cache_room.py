@@ -83,7 +83,7 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
         FileError: they do not fit even so.
     """
     folders = {folder: open_shards(folder) for folder in record_folders(cache)}
-    total = sum(shard.data.nbytes for shards in folders.values() for shard in shards)
+    total = sum(shard.size_bytes for shards in folders.values() for shard in shards)
     if total + needed_bytes <= limit_bytes:
         return
     idle: list[Shard] = []
@@ -94,7 +94,7 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
     for shard in sorted(idle, key=lambda one: one.index_file.stat().st_mtime_ns):
         if total + needed_bytes <= limit_bytes:
             break
-        total -= shard.data.nbytes
+        total -= shard.size_bytes
         shard.remove()
         _log.info("cache: %s removed, it was not used for longest", shard.index_file.stem)
     if total + needed_bytes > limit_bytes:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.errors import FileError
 from cls.files import atomic_path, write_json_atomic
 
 _DATA, _INDEX = ".bin", ".json"
@@ -35,25 +36,28 @@ class Entry(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """An opened shard.
+    """What a shard's index says.
 
     Attributes:
-        index_file: its index.
+        index_file: the index.
         entries: of its records, in order.
-        ends: where each record ends in `data`.
-        data: uint8 (bytes,), mapped from the file, read only.
+        ends: where each record ends in the data.
     """
 
     index_file: Path
     entries: tuple[Entry, ...]
     ends: tuple[int, ...]
-    data: NDArray[np.uint8]
 
     @property
+    def size_bytes(self) -> int:
+        """Size of the data."""
+        return self.ends[-1]
+
     def records(self) -> Mapping[str, NDArray[np.uint8]]:
-        """Key -> record, uint8 (bytes,); views of `data`."""
+        """Key -> record, uint8 (bytes,), read only; mapped from the file, which stays open while one is held."""
+        data = np.memmap(self.index_file.with_suffix(_DATA), np.uint8, mode="r", shape=(self.size_bytes,))
         starts = (0, *self.ends)
-        return {entry.key: self.data[starts[n] : self.ends[n]] for n, entry in enumerate(self.entries)}
+        return {entry.key: data[starts[n] : self.ends[n]] for n, entry in enumerate(self.entries)}
 
     def remove(self) -> None:
         """Removes its files; what is mapped of them stays readable. The index goes first: without it nothing counts."""
@@ -92,7 +96,11 @@ def new_shard(folder: Path) -> Iterator[Callable[[Entry, NDArray[np.uint8]], Non
 
 
 def open_shards(folder: Path) -> list[Shard]:
-    """All shards of a folder; one that cannot be opened (of an older version, or damaged) is removed."""
+    """All shards of a folder; one that cannot be used (of an older version, or damaged) is removed.
+
+    Raises:
+        FileError: the folder cannot be read.
+    """
     return [shard for file in sorted(folder.glob(f"shard-*{_INDEX}")) if (shard := _opened(file)) is not None]
 
 
@@ -100,12 +108,15 @@ def _opened(index_file: Path) -> Shard | None:
     try:
         rows = json.loads(index_file.read_text(encoding="utf-8"))["records"]
         entries = tuple(Entry(key, picture, content) for key, picture, content, _ in rows)
-        ends = tuple(int(end) for *_, end in rows)
-        data = np.memmap(index_file.with_suffix(_DATA), np.uint8, mode="r", shape=(ends[-1],))
-        return Shard(index_file, entries, ends, data)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        Shard(index_file, (), (), np.empty(0, np.uint8)).remove()
-        return None
+        shard = Shard(index_file, entries, tuple(int(end) for *_, end in rows))
+        if index_file.with_suffix(_DATA).stat().st_size == shard.size_bytes:
+            return shard
+    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
+        pass  # Nothing that could be used: made again when somebody asks for it.
+    except OSError as error:
+        raise FileError(f"cannot be read: {error.strerror}", where=index_file) from error
+    Shard(index_file, (), ()).remove()
+    return None
 
 
 def drop_broken_shards(folder: Path) -> list[str]:
@@ -139,7 +150,7 @@ def drop_records(shards: Sequence[Shard], is_kept: Callable[[Entry], bool]) -> i
         if len(kept) == len(shard.entries):
             continue
         dropped += len(shard.entries) - len(kept)
-        records = shard.records
+        records = shard.records()
         with new_shard(shard.index_file.parent) as add:
             for entry in kept:
                 add(entry, records[entry.key])
