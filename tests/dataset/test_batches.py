@@ -6,6 +6,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.dataset.augment import Augmentation
@@ -47,6 +49,29 @@ def test_every_sample_is_seen_once_an_epoch_in_even_batches() -> None:
     assert sorted(index for key in keys for index in key.indices) == list(range(11))
     assert len(sampler) == 3
     assert {key.epoch for key in keys} == {2}
+
+
+@given(
+    world=st.integers(1, 7),
+    more=st.integers(0, 60),
+    batch=st.integers(1, 9),
+    epoch=st.integers(0, 3),
+    shuffled=st.booleans(),
+)
+def test_several_processes_share_the_samples(world: int, more: int, batch: int, epoch: int, shuffled: bool) -> None:
+    count = world + more
+    shares = []
+    for rank in range(world):
+        sampler = EpochSampler(count, batch, seed=1, is_shuffled=shuffled, rank=rank, world=world)
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert len(keys) == len(sampler)
+        shares.append([key.indices for key in keys])
+    assert len({len(share) for share in shares}) == 1, "all have equally many batches"
+    sizes = [len(indices) for share in shares for indices in share]
+    assert min(sizes) > 0
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(index for share in shares for indices in share for index in indices) == list(range(count))
 
 
 def test_order_is_a_function_of_seed_and_epoch() -> None:

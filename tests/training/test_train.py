@@ -166,6 +166,8 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: Run) -> None:
             [epoch[key] for epoch in trained.metrics["history"]], rel=1e-4
         )
     assert again.thresholds == pytest.approx(trained.thresholds, rel=1e-3)
+    states = [torch.load(run.folder / "checkpoints" / "last.ckpt")["state_dict"] for run in (again, trained)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items()), "bit for bit"
     other = train_tiny_run(again.bottle, epochs=2, seed=1)
     assert other.metrics["history"][0]["train_loss"] != again.metrics["history"][0]["train_loss"]
 

@@ -1,0 +1,177 @@
+"""Trainings that start from something: an earlier run, a fitted head, weights that are no numbers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cls.bottle.layout import Bottle
+from cls.command import execute
+from cls.dataset.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.samples import collect_samples, labels_of
+from cls.errors import TrainingError
+from cls.people.preprocess import Preprocessing
+from cls.training.bad_batch import NotANumberError
+from cls.training.config import TrainConfig
+from cls.training.head_start import start_head
+from cls.training.losses import loss_for
+from cls.training.network import build_network, head_of, start_head_at
+from cls.training.pretrained import carry_head, find_run_weights
+from cls.training.run import Run
+from cls.training.weights import load_weights
+from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
+
+ARCH = "mobilenetv3_small_050"
+
+
+@pytest.fixture(scope="module")
+def bottle(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
+    return make_tiny_bottle(tmp_path_factory.mktemp("start"))
+
+
+@pytest.fixture(scope="module")
+def earlier(bottle: Bottle) -> Run:
+    return train_tiny_run(bottle, arch=ARCH, ema=0.9, mode="all")
+
+
+def test_an_earlier_run_gives_backbone_and_rows_of_the_same_labels(bottle: Bottle, earlier: Run) -> None:
+    asked = (earlier.name, f"{GROUP}/{earlier.name}", str(earlier.folder))
+    sources = [find_run_weights(bottle, name, group, ARCH) for name in asked for group in (GROUP, "hat")]
+    assert len(set(sources)) == 1
+    source = sources[0]
+    assert source.kind == "run"
+    assert source.origin == f"run {earlier.name} of group '{GROUP}'"
+    network = build_network(ARCH, 2, 64, 48)
+    load_weights(network, source, ARCH)
+    before = head_of(network).weight.detach().clone()
+    assert carry_head(network, source, ("green top", LABELS[1])) == [LABELS[1]]
+    expected = earlier.load_network()
+    for name, value in network.state_dict().items():
+        if not name.startswith("classifier"):
+            assert torch.equal(value, expected.state_dict()[name]), name
+    assert torch.equal(head_of(network).weight[1], head_of(expected).weight[1])
+    assert torch.equal(head_of(network).weight[0], before[0])
+
+
+def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: Run) -> None:
+    with pytest.raises(
+        TrainingError, match=rf"is of backbone {ARCH}, and resnet18 is to be trained; give --arch {ARCH}"
+    ):
+        find_run_weights(bottle, earlier.name, GROUP, "resnet18")
+    with pytest.raises(TrainingError, match=f"there is no such finished run; finished runs of group '{GROUP}': v__0"):
+        find_run_weights(bottle, "v__7", GROUP, ARCH)
+
+
+def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="cls"):
+        run = train_tiny_run(bottle, arch=ARCH, weights="auto", pretrained=str(earlier.folder), seed=1, head_start=True)
+    assert run.metrics["weights"]["origin"] == f"run {earlier.name} of group '{GROUP}'"
+    assert run.metrics["weights"]["sha256"] == earlier.weights_sha256
+    assert run.args["settings"]["pretrained"] == earlier.name
+    assert "labels taken over" in caplog.text
+    assert "head start: " in caplog.text
+    # The first run was trained on everybody.
+    assert "were trained on by run" in caplog.text
+
+
+def test_the_kept_weights_are_the_average_and_last_has_both(earlier: Run) -> None:
+    best, last = (torch.load(earlier.folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    averaged, current = last["state_dict"], last["current_model_state"]
+    assert all(torch.equal(value, averaged[name]) for name, value in best["state_dict"].items())
+    assert not all(torch.equal(value, averaged[name]) for name, value in current.items())
+
+
+def test_a_fitted_head_is_better_than_base_rates(bottle: Bottle, tmp_path: Path) -> None:
+    from cls.bottle.dataset_file import read_dataset
+
+    samples, _ = collect_samples(bottle, read_dataset(bottle.dataset_file(GROUP), GROUP))
+    cutouts, _ = load_cutouts(bottle, samples, CutoutFormat(Preprocessing(64, 48)), workers=2)
+    labels = torch.from_numpy(labels_of(samples))
+    labels[3, 1] = float("nan")
+    torch.manual_seed(0)
+    network = build_network(ARCH, 3, 64, 48)
+    start_head_at(network, [0.3, 0.2, 0.2])
+    loss = loss_for(TrainConfig(GROUP, loss="bce"), [0.3, 0.2, 0.2])
+    images = torch.from_numpy(cutouts.format.preprocessing.normalise(np.stack([cutouts.exact(i) for i in range(24)])))
+
+    def loss_now() -> float:
+        with torch.inference_mode():
+            return float(loss(network.eval()(images), labels))
+
+    before = loss_now()
+    backbone = network.state_dict()["conv_stem.weight"].clone()
+    start_head(network, loss, cutouts, labels, [sample.unit for sample in samples], device="cpu")
+    assert loss_now() < before
+    assert torch.equal(network.state_dict()["conv_stem.weight"], backbone)
+    again = build_network(ARCH, 3, 64, 48)
+    again.load_state_dict(network.state_dict())
+    start_head(again, loss, cutouts, labels, [sample.unit for sample in samples], device="cpu")
+    assert torch.equal(head_of(again).weight, head_of(network).weight), "a function of the people alone"
+
+
+def test_a_loss_that_is_no_number_saves_and_names_the_batch(bottle: Bottle, tmp_path: Path) -> None:
+    state = build_network(ARCH, 3, 64, 48).state_dict()
+    state["conv_stem.weight"][0, 0, 0, 0] = float("nan")
+    file = tmp_path / "spoiled.pth"
+    torch.save(state, file)
+    with pytest.raises(NotANumberError) as caught:
+        train_tiny_run(bottle, arch=ARCH, weights=str(file))
+    line = caught.value.line()
+    assert line.startswith("the loss is nan in epoch 0, batch 0; the batch is saved in ")
+    assert "train with a smaller --lr" in line
+    saved = next(bottle.models(GROUP).glob("v__*/bad_batch/train_epoch_0_batch_0.npz"))
+    assert str(saved) in line
+    with np.load(saved) as content:
+        assert content["images"].shape == (4, 64, 48, 3)
+        assert content["images"].dtype == np.uint8
+        pictures = content["pictures"].tolist()
+        assert np.isnan(content["logits"]).any()
+    assert saved.with_suffix(".txt").read_text().split() == pictures
+    assert all(bottle.picture(name).is_file() for name in pictures)
+    assert pictures[0] in line
+
+
+def test_loggers_that_are_not_installed_are_refused_before_work(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cls.classification.train import COMMAND
+
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)  # as if it were not there
+    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--log", "wandb", "paper"]
+    before = sorted(bottle.root.rglob("*"))
+    assert execute(COMMAND, words) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "--log: expected one of tensorboard, mlflow, wandb, found 'paper'" in line
+    assert "--log: wandb is not installed (`pip install wandb`)" in line
+    assert sorted(bottle.root.rglob("*")) == before
+
+
+def test_tensorboard_holds_every_epoch(bottle: Bottle) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train_tiny_run(bottle, arch=ARCH, loggers=("tensorboard",), epochs=2, seed=4)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("train_loss")]
+    assert losses == pytest.approx([epoch["train_loss"] for epoch in run.metrics["history"]], rel=1e-5)
+
+
+def test_a_machine_that_cannot_is_said_before_work(bottle: Bottle) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine can")
+    with pytest.raises(TrainingError, match="--precision 16 needs a GPU; give bf16 or 32"):
+        train_tiny_run(bottle, arch=ARCH, precision="16")
+    with pytest.raises(TrainingError, match=r"40 processes are more than the \d+ people for training"):
+        train_tiny_run(bottle, arch=ARCH, devices=40)
+
+
+def test_other_ways_to_learn_run(bottle: Bottle) -> None:
+    options = {"accumulate": 2, "precision": "bf16", "loss": "asymmetric", "layer_decay": 0.8, "dropout": 0.0}
+    run = train_tiny_run(bottle, arch=ARCH, seed=2, **options)
+    assert np.isfinite(run.metrics["history"][0]["train_loss"])
+    assert run.args["settings"]["precision"] == "bf16"
