@@ -1,7 +1,8 @@
-"""kill -9 and Ctrl-C in the middle of a training, then the same command again."""
+"""kill -9, Ctrl-C and a full disk in the middle of a training, then the same command again."""
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
@@ -10,20 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
-from cls.training.run import find_runs, newest_run
+from cls.training.run import Run, find_runs, newest_run
 from cls.training.run_folder import run_folders
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
 DEADLINE_S = 240
+EPOCHS = 5
 
 
 def start(bottle: Bottle, epochs: int) -> subprocess.Popen[str]:
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mnv3", "--size", "64x48"]
-    words += ["--weights", "none", "--batch", "4", "--epochs", str(epochs)]
+    words += ["--weights", "none", "--batch", "4", "--ema", "0.9", "--epochs", str(epochs)]
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
     )
@@ -42,34 +45,71 @@ def checkpoint(bottle: Bottle) -> Path | None:
     return found[0] if found else None
 
 
-def test_killed_and_started_again(tmp_path: Path) -> None:
-    undisturbed = make_tiny_bottle(tmp_path / "undisturbed")
-    process = start(undisturbed, 6)
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    bottle = make_tiny_bottle(tmp_path_factory.mktemp("undisturbed"))
+    process = start(bottle, EPOCHS)
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
+    return newest_run(bottle, GROUP)
 
-    bottle = make_tiny_bottle(tmp_path / "killed")
-    process = start(bottle, 6)
-    wait_for(lambda: checkpoint(bottle) is not None, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+
+def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
     assert find_runs(bottle, GROUP) == [], "a cut-off run is not a run"
-
-    process = start(bottle, 6)
+    process = start(bottle, EPOCHS)
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
     assert "going on" in errors
     assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mnv3_4_0.001"], "nothing doubled"
     assert not list(bottle.root.rglob("*.part"))
-
-    run, expected = newest_run(bottle, GROUP), newest_run(undisturbed, GROUP)
-    assert [epoch["epoch"] for epoch in run.metrics["history"]] == list(range(6)), "nothing lost"
+    run = newest_run(bottle, GROUP)
+    assert [epoch["epoch"] for epoch in run.metrics["history"]] == list(range(EPOCHS)), "nothing lost"
     for key in ("train_loss", "valid_loss"):
-        assert [epoch[key] for epoch in run.metrics["history"]] == pytest.approx(
-            [epoch[key] for epoch in expected.metrics["history"]], rel=1e-3
-        )
+        assert [epoch[key] for epoch in run.metrics["history"]] == [epoch[key] for epoch in expected.metrics["history"]]
+    for name in ("last.ckpt", "best.ckpt"):
+        states = [torch.load(r.folder / "checkpoints" / name)["state_dict"] for r in (run, expected)]
+        assert all(torch.equal(value, states[1][key]) for key, value in states[0].items()), name
     for name in ("torchscripts/model.pt", "onnx/model.onnx", "report.html"):
         assert (run.folder / name).exists()
+
+
+def test_killed_and_started_again(tmp_path: Path, undisturbed: Run) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    process = start(bottle, EPOCHS)
+    wait_for(lambda: checkpoint(bottle) is not None, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert_goes_on_to_the_same_end(bottle, undisturbed)
+
+
+def test_killed_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: Run) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    process = start(bottle, EPOCHS)
+    wait_for(lambda: checkpoint(bottle) is not None, process)
+    folder = bottle.models(GROUP) / "v__0_train_mnv3_4_0.001" / "checkpoints"
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not list(folder.glob(".last.ckpt.*.part")):  # without a pause: it is there for milliseconds
+        assert process.poll() is None
+        assert time.monotonic() < deadline_s
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert list(folder.glob(".last.ckpt.*.part")), "it was being written"
+    assert_goes_on_to_the_same_end(bottle, undisturbed)
+
+
+def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: Run) -> None:
+    """A limit on the size of files, set on the running process, stands for the full disk."""
+    bottle = make_tiny_bottle(tmp_path)
+    process = start(bottle, EPOCHS)
+    wait_for(lambda: checkpoint(bottle) is not None, process)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1, errors
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in errors
+    assert ".ckpt: cannot be written: File too large; make room; the same command then goes on after" in lines[0]
+    assert_goes_on_to_the_same_end(bottle, undisturbed)
 
 
 def test_interrupted_by_the_user(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Two processes on the CPU train one classifier."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cls.bottle.layout import Bottle
+from cls.settings import REPOSITORY
+from cls.training.run import newest_run
+from cls.training.run_folder import run_folders
+from tests.bottles import GROUP, make_tiny_bottle
+
+SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
+DEADLINE_S = 240
+
+pytestmark = pytest.mark.long
+
+
+def start(bottle: Bottle, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    options = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mobilenetv3_small_050", "--size", "64x48"]
+    options += ["--weights", "none", "--batch", "4", "--epochs", "2", "--ema", "0.9", *words]
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+def people_of_predictions(bottle: Bottle, number: int) -> list[str]:
+    folder = run_folders(bottle, GROUP)[number]
+    return [line.split(",")[0] for line in (folder / "predictions.csv").read_text().splitlines()]
+
+
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path, photos=27)
+    output, errors = finished(start(bottle, "--devices", "2"))
+    assert "2 processes train together" in errors
+    assert "Traceback" not in errors
+    assert errors.count("run folder") == 1
+    assert output.count("run ") == 1, "the first one alone speaks"
+    assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mobilenetv3_small_050_4_0.001"]
+    together = newest_run(bottle, GROUP).metrics
+    finished(start(bottle))
+    alone = newest_run(bottle, GROUP).metrics
+    assert together["samples"] == alone["samples"]
+    assert people_of_predictions(bottle, 0) == people_of_predictions(bottle, 1)
+    for label in alone["labels"]:
+        for key in ("positives", "base_rate"):
+            values = [m["validation"]["labels"][label][key] for m in (together, alone)]
+            assert values[0] == values[1], "every validation person once"
+    assert len(together["history"]) == 2
+
+
+def test_two_nodes_of_one_machine(tmp_path: Path) -> None:
+    """Each node is started by hand, as docs/training.md says."""
+    bottle = make_tiny_bottle(tmp_path)
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
+    nodes = [start(bottle, "--nodes", "2", environment={**meet, "NODE_RANK": str(rank)}) for rank in (0, 1)]
+    outputs = [finished(node) for node in nodes]
+    assert outputs[0][0].startswith("run ")
+    assert outputs[1][0] == ""
+    assert len(run_folders(bottle, GROUP)) == 1
+
+
+def test_when_the_first_is_killed_the_other_ends_and_the_run_goes_on(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    process = start(bottle, "--devices", "2", "--epochs", "40")
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not list(bottle.models(GROUP).glob("v__*/checkpoints/last.ckpt")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    helpers = [child for child in children if "train.py" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert len(helpers) == 1
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not Path(f"/proc/{helpers[0]}").exists() or "Z" in Path(f"/proc/{helpers[0]}/stat").read_text()
+    # The settings say 40 epochs: the same command goes on; a look at its first lines is enough.
+    again = start(bottle, "--devices", "2", "--epochs", "40")
+    _, errors = finished(again)
+    assert "going on after epoch" in errors
+    (metrics,) = bottle.models(GROUP).glob("v__0_*/metrics.json")
+    assert [epoch["epoch"] for epoch in json.loads(metrics.read_text())["history"]] == list(range(40))
