@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 # logger -> (module to look for, what to install)
 _PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboard"),
-    "mlflow": ("mlflow", "mlflow"),
+    "mlflow": ("mlflow", "mlflow-skinny"),
     "wandb": ("wandb", "wandb"),
 }
 
@@ -56,6 +57,7 @@ def _mlflow(config: TrainConfig, folder: Path) -> Logger:
     os.environ["DO_NOT_TRACK"] = "true"
     from lightning.pytorch.loggers import MLFlowLogger
 
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     home = folder / "mlflow"
     home.mkdir(exist_ok=True)
     remembered = home / "run_id.txt"

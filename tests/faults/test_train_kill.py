@@ -20,7 +20,7 @@ from cls.training.run_folder import run_folders
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
-DEADLINE_S = 240
+DEADLINE_S = 500
 EPOCHS = 5
 
 

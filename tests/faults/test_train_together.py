@@ -19,7 +19,7 @@ from cls.training.run_folder import run_folders
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
-DEADLINE_S = 240
+DEADLINE_S = 500
 
 pytestmark = pytest.mark.long
 
