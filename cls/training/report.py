@@ -18,7 +18,7 @@ from cls.training.config import TrainConfig
 from cls.training.evaluate import Evaluation
 from cls.training.figures import loss_figure, reliability_figure, scores_figure
 from cls.training.grids import Pair
-from cls.training.label_errors import LabelError
+from cls.training.label_errors import LabelError, judged_labels
 from cls.training.report_labels import confusions, given_together, label_cards, label_rows, number, predicted_of
 from cls.training.report_people import before_and_after, mistaken_and_sure, suspects
 from cls.training.report_robustness import backgrounds_of_run, calibration_of_run
@@ -175,9 +175,13 @@ _TITLES = {
 
 
 def _suspects_text(matter: ReportMatter) -> str:
-    errors = matter.label_errors
+    errors, evaluation = matter.label_errors, matter.evaluation
     people = len({error.sample for error in errors})
     where = "Only people in validation are looked at, as the network knows the labels of the others by heart."
+    judged = judged_labels(evaluation.probs, evaluation.labels)
+    unjudged = [name for number, name in enumerate(matter.names) if number not in judged]
+    if unjudged:
+        where += f" Not judged, as the network knows too little of them: {', '.join(unjudged)}."
     if not errors:
         return f"None: no label of the people in validation is confidently contradicted. {where}"
     return (

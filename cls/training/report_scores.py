@@ -17,15 +17,16 @@ def cards(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     made = [] if validation is None else _score_cards(metrics, validation)
     return [
         *made,
-        *_people_cards(metrics["samples"]),
+        _people_card(metrics["samples"]),
         (_duration(metrics["seconds"]), f"training; {metrics['waiting_share']:.1%} of it waiting for data"),
     ]
 
 
-def _people_cards(samples: dict[str, int]) -> list[tuple[str, str]]:
-    if not samples["valid"]:
-        return [(f"{samples['train']:,}", "people trained on")]
-    return [(f"{samples['train']:,} + {samples['valid']:,}", "people trained on, and validated on")]
+def _people_card(samples: dict[str, int]) -> tuple[str, str]:
+    train, valid = samples["train"], samples["valid"]
+    if not valid:
+        return f"{train:,}", "people trained on"
+    return f"{train + valid:,}", f"people: {train:,} trained on, {valid:,} validated on"
 
 
 def _score_cards(metrics: dict[str, Any], validation: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cls.dataset.samples import Sample
 from cls.people.person import Person
-from cls.training.label_errors import LabelError, probable_label_errors, write_label_errors
+from cls.training.label_errors import LabelError, judged_labels, probable_label_errors, write_label_errors
 
 
 def made_up(
@@ -72,6 +72,16 @@ def test_unknown_labels_change_nothing(seed: int, unknown: int) -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_label_of_one_side_is_not_judged(labels: np.ndarray) -> None:
     assert probable_label_errors(np.full(labels.shape, 0.5), labels) == []
+
+
+def test_a_network_that_knows_nothing_accuses_nobody() -> None:
+    rng = np.random.default_rng(0)
+    labels = (rng.random((300, 2)) < 0.3).astype(float)
+    # The second label is known, the first is not.
+    probs = np.stack([rng.beta(2, 4, 300), np.where(labels[:, 1] > 0.5, 0.8, 0.2)], axis=1)
+    probs[7, 1] = 1 - probs[7, 1]
+    assert judged_labels(probs, labels) == [1]
+    assert [(error.sample, error.label) for error in probable_label_errors(probs, labels)] == [(7, 1)]
 
 
 def test_three_positives_are_too_few() -> None:
