@@ -17,7 +17,7 @@ from cls.training.run import find_runs
 from tests.attribute_sets.published import write_pa100k, write_peta, write_peta_archives
 from tests.bottles import make_empty_bottle, train_tiny_run
 
-TINY = ("--arch", "mnv3", "--weights", "none", "--epochs", "1", "--batch", "8", "--size", "64x32")
+TINY = ("--arch", "mnv3", "--weights", "none", "--epochs", "1", "--batch", "8", "--size", "64x32", "--backgrounds", "0")
 
 
 @pytest.fixture
