@@ -33,12 +33,14 @@ class PartsUsed:
         test: pictures in the test part, which nobody trains on or chooses by.
         units: people (picsets) there are in all three parts.
         shared: people who stand on two sides or three.
+        unnamed: pictures of no picset: nothing is known of them.
     """
 
     name: str
     test: int
     units: int
     shared: int
+    unnamed: int = 0
 
     @property
     def is_leaking(self) -> bool:
@@ -47,8 +49,13 @@ class PartsUsed:
 
     def line(self) -> str:
         """What a reader of the figures has to know."""
+        if not self.units:
+            return (
+                f"parts '{self.name}' of the dataset: it does not say whom its pictures show, so leaks cannot be seen"
+            )
         if not self.is_leaking:
-            return f"parts '{self.name}' of the dataset: nobody of {self.units} picsets is on two sides"
+            unknown = f"; {self.unnamed} pictures are of none" if self.unnamed else ""
+            return f"parts '{self.name}' of the dataset: nobody of {self.units} picsets is on two sides{unknown}"
         return (
             f"parts '{self.name}' of the dataset LEAK: {self.shared} of {self.units} picsets stand on two sides; "
             "what is measured on them is for comparison with published figures only"
@@ -61,6 +68,7 @@ class PartsUsed:
             "is_leaking": self.is_leaking,
             "picsets": self.units,
             "picsets_on_two_sides": self.shared,
+            "pictures_of_no_picset": self.unnamed,
             "test_pictures": self.test,
             "note": self.line(),
         }
@@ -161,7 +169,9 @@ def split_by_parts(
     if ledger is not None:
         unused = [sample.path for sample in samples if sides.get(sample.path) not in (TRAIN, VALID)]
         ledger.left_out.update({path: IN_TEST if path in sides else IN_NO_PART for path in unused})
-    return NamedSplit(kept, indices, test, split, PartsUsed(name, len(test), len(by_unit), len(shared)))
+    unnamed = sum(sample.path in sides and not sample.picset for sample in samples)
+    used = PartsUsed(name, len(test), len(by_unit) - unnamed, len(shared), unnamed)
+    return NamedSplit(kept, indices, test, split, used)
 
 
 def _taken_apart(sample: Sample) -> Sample:

@@ -154,6 +154,14 @@ def test_published_parts_leak_and_say_so(bottle: Bottle, tmp_path: Path) -> None
     assert [samples[i].path for i in apart.indices] == [s.path for s in apart.samples]
 
 
+def test_a_set_that_names_nobody_is_not_called_clean(bottle: Bottle, tmp_path: Path) -> None:
+    dataset = load_set(bottle, read_set("pa100k", write_pa100k(tmp_path / "set")), "pa").dataset
+    samples, _ = collect_samples(bottle, dataset)
+    used = split_by_parts(samples, dataset, "official").used
+    assert (used.units, used.unnamed, used.is_leaking) == (0, 30, False)
+    assert "does not say whom its pictures show" in used.line()
+
+
 def test_parts_that_are_not_there(bottle: Bottle, tmp_path: Path) -> None:
     dataset = load_set(bottle, read_set("pa100k", write_pa100k(tmp_path / "set")), "pa").dataset
     with pytest.raises(TrainingError, match="no parts named 'identity'; use one of official"):
