@@ -169,7 +169,7 @@ def split_by_parts(
     if ledger is not None:
         unused = [sample.path for sample in samples if sides.get(sample.path) not in (TRAIN, VALID)]
         ledger.left_out.update({path: IN_TEST if path in sides else IN_NO_PART for path in unused})
-    unnamed = sum(sample.path in sides and not sample.picset for sample in samples)
+    unnamed = len({sample.path for sample in samples if sample.path in sides and not sample.picset})
     used = PartsUsed(name, len(test), len(by_unit) - unnamed, len(shared), unnamed)
     return NamedSplit(kept, indices, test, split, used)
 
