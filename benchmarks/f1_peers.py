@@ -108,7 +108,7 @@ def square(bottle: Bottle, sample: Sample | None, path: str, kind: str) -> NDArr
 
 
 def write_squares(work: Path, run: Any, test: TestSet, kind: str) -> Path:
-    """`train/<label>/`, `val/<label>/` and `test/` of squares, as `yolo classify train` wants them."""
+    """`train/<label>/` and `val/<label>/` of squares, as `yolo classify train` wants them, and `unseen/`."""
     folder = work / kind
     shutil.rmtree(folder, ignore_errors=True)
     for side, part in (("train", "train"), ("val", "valid")):
@@ -117,9 +117,9 @@ def write_squares(work: Path, run: Any, test: TestSet, kind: str) -> Path:
         for sample in run.samples(part):
             label = next((n for n, v in zip(run.labels, sample.labels, strict=True) if v > 0.5), NOTHING)
             _write(folder / side / label / sample.path, square(run.bottle, sample, sample.path, kind))
-    (folder / "test").mkdir()
+    (folder / "unseen").mkdir()
     for path in test.paths:
-        _write(folder / "test" / path, square(test.bottle, test.people.get(path), path, kind))
+        _write(folder / "unseen" / path, square(test.bottle, test.people.get(path), path, kind))
     return folder
 
 
@@ -173,7 +173,7 @@ def score_yolo(folder: Path, out: Path, size_px: int, test: TestSet, name: str) 
         from ultralytics.models import YOLO
 
         transform = classify_transforms(size_px)
-        images = torch.stack([transform(Image.open(folder / "test" / path).convert("RGB")) for path in test.paths])
+        images = torch.stack([transform(Image.open(folder / "unseen" / path).convert("RGB")) for path in test.paths])
         last: tuple[bytes, float] = (b"", 0.0)
         for entry in read_json(out / "times.json"):
             content = (out / entry["file"]).read_bytes()
@@ -216,9 +216,9 @@ def peer_probe(folder: Path, out: Path, size_px: int, started: float) -> None:
     _, model, probs = max(found, key=lambda entry: entry[0])
     thresholds = choose_thresholds(probs, valid_labels)
     spent = {"wall_s": time.time() - started, "processor_s": time.process_time()}
-    test, _ = side("test")
+    test, _ = side("unseen")
     is_said = model.scores(standardised(train, test)[1]) >= thresholds
-    files = sorted(file.name for file in (folder / "test").iterdir())
+    files = sorted(file.name for file in (folder / "unseen").iterdir())
     said = {
         file: [n for n, flag in zip(names, row, strict=True) if flag] for file, row in zip(files, is_said, strict=True)
     }

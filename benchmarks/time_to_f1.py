@@ -59,7 +59,7 @@ from cls.bottle.layout import Bottle
 from cls.files import read_json, write_json_atomic
 from cls.settings import REPOSITORY
 
-AIM = 0.9
+AIMS = (0.8, 0.9)
 
 
 def run_ours(work: Path, bottle: Bottle, options: Sequence[str], name: str) -> tuple[list[dict[str, Any]], Any]:
@@ -169,7 +169,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "input_px": size,
         "arch": run.arch,
         "yolo_model": options.model,
-        "aim": AIM,
+        "aims": AIMS,
         "equal_processor_s": equal_s,
         "segmentation_s": segment_s,
         "load_average": [min(loads), max(loads)],
@@ -194,16 +194,19 @@ def curves_of(found: dict[str, Any]) -> list[Curve]:
 
 
 def table(found: dict[str, Any]) -> str:
-    equal_s, aim = found["equal_processor_s"], found["aim"]
-    lines = [f"| | epochs | F1 after {equal_s:.0f} processor s | best F1 | to {aim:g}: processor s, s, epochs |"]
-    lines.append("|---|---|---|---|---|")
+    """One line a contender, as Markdown."""
+    equal_s = found["equal_processor_s"]
+    reached = " | ".join(f"to {aim:g}: processor s, epochs" for aim in found["aims"])
+    lines = [f"| | epochs | F1 after {equal_s:.0f} processor s | best F1 | {reached} |"]
+    lines.append("|---|---|---|---|" + "---|" * len(found["aims"]))
     for curve in curves_of(found):
         # Ultralytics' last epoch may end a little later than ours: whole epochs cannot be fitted exactly.
-        at, first = curve.at(equal_s * 1.05), curve.first(aim)
-        reached = "not reached" if first is None else f"{first.processor_s:.0f}, {first.wall_s:.0f}, {first.epochs}"
+        at = curve.at(equal_s * 1.05)
+        firsts = [curve.first(aim) for aim in found["aims"]]
+        when = " | ".join("not reached" if p is None else f"{p.processor_s:.0f}, {p.epochs}" for p in firsts)
         best = max(point.f1 for point in curve.points)
         shown = "-" if at is None else f"{at:.3f}"
-        lines.append(f"| {curve.name} | {curve.points[-1].epochs} | {shown} | {best:.3f} | {reached} |")
+        lines.append(f"| {curve.name} | {curve.points[-1].epochs} | {shown} | {best:.3f} | {when} |")
     return "\n".join(lines)
 
 
@@ -220,7 +223,8 @@ def draw(found: dict[str, Any], file: Path) -> None:
             axes.step(seconds, scores, where="post", marker="o", markersize=3, label=curve.name)
         else:
             axes.plot(seconds, scores, "s", label=curve.name)
-    axes.axhline(found["aim"], color="grey", linewidth=0.8, linestyle=":")
+    for aim in found["aims"]:
+        axes.axhline(aim, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xlabel="processor seconds", ylabel="mean F1, people never seen", ylim=(0, 1), xlim=(0, None))
     axes.legend(fontsize=7)
     figure.tight_layout()
