@@ -116,7 +116,7 @@ def background_pictures(bottle: Bottle) -> list[str]:
 def scenes_of(cutouts: Cutouts, preprocessing: Preprocessing) -> Backgrounds:
     """Scenes of cut-outs with the person filled in; at most a few hundred, evenly over all."""
     indices = np.unique(np.linspace(0, len(cutouts) - 1, min(len(cutouts), _SCENES)).round().astype(int))
-    scenes = [scene_without_person(cutouts.wide(int(index)), preprocessing) for index in indices]
+    scenes = [scene_without_person(cutouts.photo(int(index)), preprocessing) for index in indices]
     return Backgrounds(scenes, "other photos, person filled in")
 
 
@@ -159,27 +159,27 @@ def cover(image_rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray
     return np.asarray(resized, np.uint8)
 
 
-def scene_without_person(wide: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    """The surroundings of a cut-out at the size of the input: sharp, and smooth where the person was.
+def scene_without_person(photo: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The surroundings of a cut-out, stretched to the size of the input: sharp, and smooth where the person was.
 
     Args:
-        wide: uint8 (height, width, 4), picture and mask of the cut-out cache.
+        photo: uint8 (height, width, 4), picture and mask of the cut-out cache, without borders.
         preprocessing: size of the network's input.
 
     Returns:
         uint8 (preprocessing.height_px, preprocessing.width_px, 3).
     """
     height_px, width_px = preprocessing.height_px, preprocessing.width_px
-    scene = np.asarray(cv2.resize(wide, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8)
+    scene = np.asarray(cv2.resize(photo, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
     # An outline is seldom exact: a rim around the person goes with it, so that no silhouette is left.
     rim_px = max(width_px // 24, 1) | 1
-    person = cv2.dilate(np.ascontiguousarray(scene[..., 3]), np.ones((rim_px, rim_px), np.uint8))
+    person = cv2.dilate(np.ascontiguousarray(scene[..., 3]), np.ones((2 * rim_px + 1, 2 * rim_px + 1), np.uint8))
     person = cv2.blur(person, (rim_px, rim_px))
-    small_px = (max(width_px // 8, 4), max(height_px // 8, 4))
+    small_px = (max(width_px // 8, 24), max(height_px // 8, 24))
     small = np.asarray(cv2.resize(scene[..., :3], small_px, interpolation=cv2.INTER_AREA), np.float32)
     hole = np.asarray(cv2.resize(person, small_px, interpolation=cv2.INTER_AREA), np.uint8)
-    weight = np.where(hole[..., None] < 16, np.float32(1), np.float32(1e-4))
-    sigma = max(small_px[0] / 12, 1.0)
+    weight = np.where(hole[..., None] < 2, np.float32(1), np.float32(1e-6))
+    sigma = max(small_px[0] / 6, 1.0)
     known = cv2.GaussianBlur(small * weight, (0, 0), sigma)
     share = cv2.GaussianBlur(np.repeat(weight, 3, axis=2), (0, 0), sigma)
     filling = np.clip(known / share, 0, 255).astype(np.uint8)

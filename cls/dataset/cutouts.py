@@ -18,13 +18,13 @@ from cls.dataset.cache_room import FolderUse
 from cls.dataset.digests import content_digests
 from cls.dataset.samples import Sample
 from cls.dataset.shards import Entry
-from cls.dataset.storage import StoredPerson, box_of, exact_of, pack, wide_of
+from cls.dataset.storage import StoredPerson, box_of, exact_of, pack, photo_box_of, wide_of
 from cls.people.cutout import cut_out, resize_cutout
 from cls.people.person import Person
 from cls.people.preprocess import Preprocessing, in_frame, inner_size
 
 # Another layout of records is another cache.
-_LAYOUT = 3
+_LAYOUT = 4
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class CutoutFormat:
     @property
     def record_bytes(self) -> int:
         """Size of one record; about, where it is compressed."""
-        raw_bytes = int(np.prod(self.wide_shape) + np.prod(self.exact_shape)) + 8
+        raw_bytes = int(np.prod(self.wide_shape) + np.prod(self.exact_shape)) + 16
         return raw_bytes if self.storage == "raw" else raw_bytes // (5 if self.storage == "jpeg" else 2)
 
     @property
@@ -104,6 +104,10 @@ class CutoutFormat:
         """Left, top, right, bottom of what matters in the `wide` picture of a record; outside, the mask is 0."""
         return box_of(record, self.storage)
 
+    def photo_box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the photo in the `wide` picture of a record; around it are borders."""
+        return photo_box_of(record, self.storage)
+
 
 def _box_of(mask: NDArray[np.uint8], *, is_whole: bool) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the person with a rim of a pixel."""
@@ -141,6 +145,11 @@ class Cutouts:
     def box(self, index: int) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of the person in the `wide` picture."""
         return self.format.box(self.records[index])
+
+    def photo(self, index: int) -> NDArray[np.uint8]:
+        """The `wide` picture without the borders around the photo, uint8 (height, width, 4); a view."""
+        left, top, right, bottom = self.format.photo_box(self.records[index])
+        return self.wide(index)[top:bottom, left:right]
 
     def take(self, indices: Sequence[int]) -> Cutouts:
         """The cut-outs of some samples."""

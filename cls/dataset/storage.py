@@ -15,7 +15,8 @@ _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _BOX_BYTES = 8
 # Of compressed records: lengths of three parts, the box, where the photo is in the frame.
 _LENGTHS_BYTES = 12
-_HEAD_BYTES = _LENGTHS_BYTES + 2 * _BOX_BYTES
+_TAIL_BYTES = 2 * _BOX_BYTES
+_HEAD_BYTES = _LENGTHS_BYTES + _TAIL_BYTES
 Shape = tuple[int, int, int]
 
 
@@ -38,12 +39,13 @@ class StoredPerson(NamedTuple):
 def pack(person: StoredPerson, storage: str) -> NDArray[np.uint8]:
     """A person as the bytes of one record, uint8 (bytes,).
 
-    Raw: pixels of `wide`, of `exact`, box. Else: a head, then picture and mask of `wide` without its borders, and
-    `exact`; only the picture of `jpeg` loses anything.
+    Raw: pixels of `wide`, of `exact`, both boxes. Else: a head, then picture and mask of `wide` without its borders,
+    and `exact`; only the picture of `jpeg` loses anything.
     """
     box = np.array(person.box_xyxy_px, np.int16).view(np.uint8)
+    place = np.array(person.photo_xyxy_px, np.int16).view(np.uint8)
     if storage == "raw":
-        return np.concatenate([person.wide.reshape(-1), person.exact.reshape(-1), box])
+        return np.concatenate([person.wide.reshape(-1), person.exact.reshape(-1), box, place])
     suffix, options = (".jpg", _JPEG) if storage == "jpeg" else (".png", _PNG)
     left, top, right, bottom = person.photo_xyxy_px
     photo = np.ascontiguousarray(person.wide[top:bottom, left:right])
@@ -53,7 +55,6 @@ def pack(person: StoredPerson, storage: str) -> NDArray[np.uint8]:
         cv2.imencode(".png", cv2.cvtColor(person.exact, cv2.COLOR_RGB2BGR), _PNG)[1],
     ]
     lengths = np.array([len(part) for part in parts], np.uint32).view(np.uint8)
-    place = np.array(person.photo_xyxy_px, np.int16).view(np.uint8)
     return np.concatenate([lengths, box, place, *(np.asarray(part, np.uint8).reshape(-1) for part in parts)])
 
 
@@ -62,7 +63,7 @@ def wide_of(record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tup
     if storage == "raw":
         return record[: int(np.prod(shape))].reshape(shape)
     image, mask, _ = _parts(record)
-    left, top, right, bottom = _box_at(record, _LENGTHS_BYTES + _BOX_BYTES)
+    left, top, right, bottom = photo_box_of(record, storage)
     photo = np.asarray(cv2.cvtColor(_decoded(image), cv2.COLOR_RGB2RGBA), np.uint8)
     cv2.insertChannel(np.frombuffer(zlib.decompress(mask.data), np.uint8).reshape(photo.shape[:2]), photo, 3)
     return np.asarray(
@@ -77,13 +78,18 @@ def wide_of(record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tup
 def exact_of(record: NDArray[np.uint8], storage: str, shape: Shape) -> NDArray[np.uint8]:
     """The `exact` picture of a record, uint8 `shape`; a view of a raw one."""
     if storage == "raw":
-        return record[-_BOX_BYTES - int(np.prod(shape)) : -_BOX_BYTES].reshape(shape)
+        return record[-_TAIL_BYTES - int(np.prod(shape)) : -_TAIL_BYTES].reshape(shape)
     return _decoded(_parts(record)[2])
 
 
 def box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
     """The box of a record: left, top, right, bottom."""
-    return _box_at(record, len(record) - _BOX_BYTES if storage == "raw" else _LENGTHS_BYTES)
+    return _box_at(record, len(record) - _TAIL_BYTES if storage == "raw" else _LENGTHS_BYTES)
+
+
+def photo_box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
+    """Where the photo is in the `wide` picture of a record: left, top, right, bottom."""
+    return _box_at(record, len(record) - _BOX_BYTES if storage == "raw" else _LENGTHS_BYTES + _BOX_BYTES)
 
 
 def _box_at(record: NDArray[np.uint8], start: int) -> tuple[int, int, int, int]:

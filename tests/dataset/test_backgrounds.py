@@ -15,6 +15,7 @@ from cls.dataset.backgrounds import (
     background_sources,
     cover,
     place,
+    scene_without_person,
 )
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import collect_samples
@@ -91,12 +92,19 @@ def test_without_the_group_other_photos_scenes_are_used(tiny: Bottle) -> None:
     cutouts = cutouts_of(tiny)
     backgrounds = background_sources(tiny, cutouts, PREPROCESSING)[0]
     assert len(backgrounds) == len(cutouts)
-    mask = person_mask(cutouts.wide(0)) > 250
+    photo = np.asarray(cv2.resize(cutouts.photo(0), (48, 64), interpolation=cv2.INTER_LINEAR), np.uint8)
+    mask = photo[..., 3] > 250
     # Where the person stood, colours of the surroundings; far from there, the photo itself.
-    scene, exact = backgrounds.picture(0).astype(int), cutouts.exact(0).astype(int)
-    assert np.abs(scene[mask] - exact[mask]).mean() > 20
-    wide = cv2.resize(cutouts.wide(0), (48, 64), interpolation=cv2.INTER_AREA).astype(int)
-    assert np.abs(scene[:3, :3] - wide[:3, :3, :3]).mean() < 3
+    scene, before = backgrounds.picture(0).astype(int), photo[..., :3].astype(int)
+    assert np.abs(scene[mask] - before[mask]).mean() > 20
+    assert np.abs(scene[:3, :3] - before[:3, :3]).mean() < 3
+
+
+def test_nothing_of_the_person_is_left_in_a_scene() -> None:
+    photo = np.full((80, 40, 4), (90, 140, 90, 0), np.uint8)
+    photo[8:72, 8:32] = (255, 0, 0, 255)
+    scene = scene_without_person(photo, PREPROCESSING).astype(int)
+    assert np.abs(scene - (90, 140, 90)).max() <= 3
 
 
 def person_mask(wide: NDArray[np.uint8]) -> NDArray[np.uint8]:
