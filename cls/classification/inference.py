@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cls.command import Command, main
 from cls.errors import UsageError
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
@@ -112,15 +113,14 @@ def _photos(options: argparse.Namespace, bottle: Bottle) -> tuple[list[Path], Pa
 
 
 def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str) -> None:
-    print(
-        f"{summary.people} people in {summary.photos} photos by {classifier.name} on {classifier.runtime.description}"
-    )
+    found = f"{counted(summary.people, 'person')} in {counted(summary.photos, 'photo')}"
+    print(f"{found} by {classifier.name} on {classifier.runtime.description}")
     print(f"thresholds: {thresholds_text}")
     for label, count in summary.label_counts.items():
         print(f"  {count:6d}  {label}")
     print(f"  {summary.none_count:6d}  none of them")
     if summary.skipped:
-        print(f"{len(summary.skipped)} photos skipped:")
+        print(f"{counted(len(summary.skipped), 'photo')} skipped:")
         for picture, reason in list(summary.skipped.items())[:10]:
             print(f"  {picture}: {reason}")
         if len(summary.skipped) > 10:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cls.command import Command, main
+from cls.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +31,12 @@ def run(options: argparse.Namespace) -> None:
             for ret_meta in waiting:
                 print(f"would send {ret_meta.summary()}")
             known = len(ret_metas) - len(waiting)
-            print(f"{len(waiting)} picsets would be sent to {collector.url}, {known} were sent before")
+            print(f"{counted(len(waiting), 'picset')} would be sent to {collector.url}, {known} were sent before")
             return
         if waiting:
             collector.login()
         summary = send(bottle, collector, ret_metas)
-    print(f"{summary.sent} picsets sent to {collector.url}, {summary.known} were sent before")
+    print(f"{counted(summary.sent, 'picset')} sent to {collector.url}, {summary.known} were sent before")
 
 
 COMMAND = Command("post-meta", "send predictions to the collector", add_arguments, run)

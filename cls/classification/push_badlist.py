@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cls.command import Command, main
+from cls.wording import counted
 
 _N_NAMES_SHOWN = 20
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     names = read_badlist(options.badlist_path)
     with PicturesDatabase.open(bottle.database_url) as database:
         rejection = database.reject(names)
-    print(f"{len(names)} pictures in the list")
+    print(f"{counted(len(names), 'picture')} in the list")
     print(f"  {len(rejection.rejected)} rejected now")
     print(f"  {len(rejection.already)} were rejected before")
     if rejection.unknown:

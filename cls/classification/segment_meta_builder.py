@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cls.command import Command, main
+from cls.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
     bottle = Bottle(settings)
     classifiers = [open_exported(bottle, group) for group in dict.fromkeys(options.groups)]
     summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
-    print(f"{summary.people} people in {summary.pictures} photos of {summary.picsets} picsets")
+    photos = f"{counted(summary.pictures, 'photo')} of {counted(summary.picsets, 'picset')}"
+    print(f"{counted(summary.people, 'person')} in {photos}")
     for group, name in summary.runs.items():
         print(f"  {group}: {name}")
     print(f"{summary.written} ret_meta.json written, {summary.picsets - summary.written} unchanged")

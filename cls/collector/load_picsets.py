@@ -17,6 +17,7 @@ from cls.collector.picset_files import store_picset
 from cls.collector.sources import Source
 from cls.errors import CollectorError, FileError
 from cls.files import read_json
+from cls.wording import counted
 
 _GUID = re.compile(r"\{?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\}?", re.IGNORECASE)
 
@@ -108,7 +109,7 @@ def load_picsets(source: Source, bottle: Bottle, guids: Sequence[str], *, worker
             placeholder_count += _sort_out(picset, filepaths, skipped)
         if not known:
             raise CollectorError(
-                f"knows none of the {len(guids)} picsets, e.g. {guids[0]}",
+                f"knows none of the {counted(len(guids), 'picset')}, e.g. {guids[0]}",
                 where=source.description,
                 hint="check that the file's GUIDs belong to this collector",
             )

@@ -12,6 +12,7 @@ from cls.collector.sources.photo_set import PhotoSet
 from cls.collector.state import CollectorState
 from cls.collector.tokens import Tokens
 from cls.errors import CollectorError
+from cls.wording import counted
 
 
 class _AnnouncingServer(uvicorn.Server):
@@ -45,7 +46,7 @@ def serve_until_stopped(photo_set: PhotoSet, state: CollectorState, tokens: Toke
     shown_host = f"[{host}]" if ":" in host else host
     groups = len(photo_set.groups)
     server.line = (
-        f"collector: {len(photo_set.photos)} photos, {groups} group{'' if groups == 1 else 's'} "
+        f"collector: {counted(len(photo_set.photos), 'photo')}, {counted(groups, 'group')} "
         f"({', '.join(photo_set.groups)}) at http://{shown_host}:{listener.getsockname()[1]}"
     )
     missing = sum(not photo.file.is_file() for photo in photo_set.photos)

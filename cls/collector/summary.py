@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cls.collector.listing import SkippedPicture
 from cls.collector.load import LoadedGroup
 from cls.collector.load_picsets import LoadedPicsets
+from cls.wording import counted
 
 _MAX_LISTED = 5
 _SEGMENT = "python cls/classification/segment_builder.py --model_path person_models/best.pt"
@@ -17,8 +18,9 @@ _SEGMENT = "python cls/classification/segment_builder.py --model_path person_mod
 def group_lines(loaded: LoadedGroup) -> list[str]:
     """The lines printed after a group was loaded: counts, what was left out and why, and what comes next."""
     dataset = loaded.dataset
-    fetched = f"{loaded.stored_count} pictures fetched, {loaded.kept_count} already there"
-    lines = [f"group '{dataset.group}': {len(dataset.rows)} photos in {loaded.picset_count} picsets ({fetched})"]
+    fetched = f"{counted(loaded.stored_count, 'picture')} fetched, {loaded.kept_count} already there"
+    photos = f"{counted(len(dataset.rows), 'photo')} in {counted(loaded.picset_count, 'picset')}"
+    lines = [f"group '{dataset.group}': {photos} ({fetched})"]
     width = max(len(label) for label in dataset.labels)
     for index, label in enumerate(dataset.labels):
         lines.append(f"  {label:<{width}}  {sum(int(row.labels[index]) for row in dataset.rows)}")
@@ -43,7 +45,7 @@ def group_lines(loaded: LoadedGroup) -> list[str]:
 def picsets_lines(loaded: LoadedPicsets) -> list[str]:
     """The lines printed after picsets were loaded by GUID."""
     lines = [f"pictures: {loaded.stored_count} fetched, {loaded.kept_count} already there"]
-    lines += [f"  {group}: {count} picsets" for group, count in loaded.picsets_by_group.items()]
+    lines += [f"  {group}: {counted(count, 'picset')}" for group, count in loaded.picsets_by_group.items()]
     lines += _skipped_lines(loaded.skipped)
     if loaded.placeholder_count:
         lines.append(f"placeholders without a picture: {loaded.placeholder_count}")
@@ -66,7 +68,7 @@ def _skipped_lines(skipped: Sequence[SkippedPicture]) -> list[str]:
     if not skipped:
         return []
     reasons = Counter(picture.reason.split(" (")[0].split(":")[0] for picture in skipped)
-    lines = [f"left out: {len(skipped)} picture{'' if len(skipped) == 1 else 's'}"]
+    lines = [f"left out: {counted(len(skipped), 'picture')}"]
     lines += [f"  {count}: {reason}" for reason, count in reasons.most_common()]
     lines += [f"  {picture.filepath}: {picture.reason}" for picture in skipped[:_MAX_LISTED]]
     if len(skipped) > _MAX_LISTED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from cls.bottle.layout import Bottle
 from cls.people.choice import choose_people
 from cls.people.person import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+from cls.wording import counted
 
 _log = logging.getLogger("cls.dataset")
 
@@ -24,6 +26,7 @@ NOT_SEGMENTED = "not segmented yet"
 NOBODY = "nobody was found"
 NOBODY_CHOSEN = "nobody the label could belong to"
 BROKEN = "cannot be decoded"
+NO_LABEL_KNOWN = "none of its labels is known"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Sample:
         person: who is meant, in the photo.
         labels: one value a label: 1.0 present, 0.0 absent, NaN unknown.
         number: which of the picture's chosen people this is, from 0.
+        joined: name of the cluster of picsets that belong together (`cls.dataset.joins`); empty when alone.
     """
 
     path: str
@@ -43,11 +47,22 @@ class Sample:
     person: Person
     labels: tuple[float, ...]
     number: int = 0
+    joined: str = ""
 
     @property
     def unit(self) -> str:
-        """What a split keeps together: the picset, or the picture itself where the picset is unknown."""
-        return f"picset:{self.picset}" if self.picset else f"picture:{self.path}"
+        """What a split keeps together: the joined picsets, the picset, or the picture where the picset is unknown."""
+        return self.joined or self.own_unit
+
+    @property
+    def own_unit(self) -> str:
+        """The picset, or the picture itself where the picset is unknown, whatever it is joined with."""
+        return f"picset:{self.picset}" if self.picset else self.picture_unit
+
+    @property
+    def picture_unit(self) -> str:
+        """The picture, as a unit."""
+        return f"picture:{self.path}"
 
 
 @dataclass
@@ -111,6 +126,8 @@ def collect_samples(
         record = records.get(row.path)
         reason = _why_unusable(bottle, row.path, record)
         chosen: Sequence[Person] = ()
+        if reason is None and row.labels and all(math.isnan(value) for value in row.labels):
+            reason = NO_LABEL_KNOWN
         if reason is None and record is not None and record.people is not None:
             chosen = choose_people(record.people, people, subject=subject)
             if not chosen:
@@ -152,14 +169,25 @@ def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[
     """Logs how many samples there are, of which label, and what was left out."""
     labels = labels_of(samples)
     counts = ", ".join(f"{name} {int(np.nansum(column))}" for name, column in zip(label_names, labels.T, strict=True))
-    trash = int((np.nan_to_num(labels) == 0).all(axis=1).sum()) if len(samples) else 0
+    trash = int((labels == 0).all(axis=1).sum()) if len(samples) else 0
     _log.info(
-        "%d people in %d of %d pictures: %s, none of them %d",
-        len(samples),
+        "%s in %d of %s: %s, none of them %d",
+        counted(len(samples), "person"),
         ledger.pictures - len(ledger.left_out),
-        ledger.pictures,
+        counted(ledger.pictures, "picture"),
         counts,
         trash,
     )
     for reason, count in ledger.reasons.items():
-        _log.warning("%d pictures left out: %s", count, reason)
+        _log.warning("%s left out: %s", counted(count, "picture"), reason)
+    unknown = np.isnan(labels).sum(axis=0)
+    if unknown.any():
+        listed = [f"{name} {count}" for name, count in zip(label_names, unknown.tolist(), strict=True) if count]
+        _log.info("labels unknown, which count for nothing: %s", ", ".join(listed))
+    unsegmented = ledger.reasons.get(NOT_SEGMENTED, 0)
+    if unsegmented:
+        _log.warning(
+            "%s to train on have no masks: run `python cls/classification/segment_builder.py --model_path MODEL`, which "
+            "does only what is missing",
+            counted(unsegmented, "more picture"),
+        )

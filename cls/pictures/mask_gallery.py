@@ -24,6 +24,7 @@ from cls.pictures.mask_journal import MaskJournal
 from cls.pictures.mask_plan import NOT_SEGMENTED, GalleryConfig, Mask, plan_masks
 from cls.pictures.mask_sheet import SheetEntry, write_sheets
 from cls.progress import progress
+from cls.wording import counted
 
 _GREY_RGB = (128, 128, 128)
 _JPEG_QUALITY = 88
@@ -51,7 +52,7 @@ class GalleryReport:
         if self.removed:
             yield f"  {self.removed} of an earlier run removed: their people are not chosen any more"
         for reason, count in self.left_out.most_common():
-            yield f"  {count} pictures left out: {reason}"
+            yield f"  {counted(count, 'picture')} left out: {reason}"
         for name, reason in list(self.failed.items())[:_N_NAMES_SHOWN]:
             yield f"  {name} left out: {reason}"
         if len(self.failed) > _N_NAMES_SHOWN:

@@ -17,6 +17,7 @@ from cls.errors import BottleError, CollectorError
 from cls.files import read_json, sha256_of_bytes
 from cls.prediction.ret_meta import RET_META_NAME
 from cls.progress import track
+from cls.wording import counted
 
 JOURNAL = Path("journals") / "ret_meta_sent.jsonl"
 # So many refusals one after another are not about single picsets.
@@ -51,7 +52,8 @@ class RetMeta:
         entries = [entry for item in self.content.get("items") or [] for entry in item.get("trained") or []]
         runs = self.content["picset"].get("neural_version") or {}
         versions = ", ".join(f"{group}: {run}" for group, run in runs.items())
-        return f"{self.guid}: {len(entries)} people in {len(self.content.get('items') or [])} photos ({versions})"
+        photos = counted(len(self.content.get("items") or []), "photo")
+        return f"{self.guid}: {counted(len(entries), 'person')} in {photos} ({versions})"
 
 
 @dataclass
@@ -184,7 +186,7 @@ def _send(journal: SentJournal, collector: _Collector, ret_metas: Sequence[RetMe
     if refused:
         guids = ", ".join(ret_meta.guid for ret_meta, _ in refused[:5])
         raise CollectorError(
-            f"{len(refused)} of {len(ret_metas)} picsets were refused ({guids}): {refused[0][1].what}",
+            f"{len(refused)} of {counted(len(ret_metas), 'picset')} were refused ({guids}): {refused[0][1].what}",
             where=refused[0][1].where,
             hint=f"{summary.sent} were sent; run the same command again to try the others once more",
         )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cls.command import Command
+from cls.wording import counted
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -62,7 +63,8 @@ def run(options: argparse.Namespace) -> None:
         workers=options.workers,
     )
     archives = f", {report.archives} archives written" if options.archives else ""
-    print(f"{report.directory}: {report.photos} photos in {report.picsets} picsets, {report.drawn} drawn now{archives}")
+    photos = f"{counted(report.photos, 'photo')} in {counted(report.picsets, 'picset')}"
+    print(f"{report.directory}: {photos}, {report.drawn} drawn now{archives}")
 
 
 MAKE = Command(

@@ -19,6 +19,7 @@ from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.progress import Ticker, progress
 from cls.segmentation.reading import BrokenPhoto, ReadPhoto, read_ahead
 from cls.segmentation.segmenter import PersonSegmenter
+from cls.wording import counted
 
 _LOGGER = logging.getLogger("cls.segmentation")
 _LISTED_BROKEN = 5  # in the log; the report lists all
@@ -42,7 +43,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.threads < 1:
-            raise UsageError(f"a batch of {self.batch} photos read by {self.threads} threads cannot be used")
+            raise UsageError(f"a batch of {counted(self.batch, 'photo')} read by {self.threads} threads cannot be used")
 
 
 @dataclass
@@ -77,18 +78,17 @@ class BuildReport:
         """The report for a reader, one statement a line."""
         by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.people.items())) or "none"
         rate = f" ({self.photos / self.seconds:.1f} photos/s)" if self.seconds > 0 and self.photos else ""
-        lines = [f"{self.photos} photos segmented with {self.model_version}{rate}"]
+        lines = [f"{counted(self.photos, 'photo')} segmented with {self.model_version}{rate}"]
         if self.photos:
-            lines.append(f"people found: {by_class}; nobody in {self.empty} photos")
+            lines.append(f"people found: {by_class}; nobody in {counted(self.empty, 'photo')}")
         if self.skipped:
-            lines.append(f"{self.skipped} photos skipped: the database has them")
+            lines.append(f"{counted(self.skipped, 'photo')} skipped: the database has them")
         if self.kept:
             kept = ", ".join(f"{count} {status}" for status, count in sorted(self.kept.items()))
             lines.append(f"photos that got new masks and keep the status somebody decided: {kept}")
         if self.broken:
-            lines.append(
-                f"{len(self.broken)} files could not be read and have no row: {', '.join(self.broken_names())}"
-            )
+            names = ", ".join(self.broken_names())
+            lines.append(f"{counted(len(self.broken), 'file')} could not be read and have no row: {names}")
         return lines
 
     def broken_names(self) -> list[str]:

@@ -23,6 +23,7 @@ from cls.training.report_labels import confusions, given_together, label_cards, 
 from cls.training.report_people import before_and_after, mistaken_and_sure, suspects
 from cls.training.report_robustness import backgrounds_of_run, calibration_of_run
 from cls.training.report_scores import cards, measured_text, overall
+from cls.wording import counted
 
 _MOST_LEFT_OUT = 2000
 
@@ -197,7 +198,7 @@ def _suspects_text(matter: ReportMatter) -> str:
 def _left_out_title(ledger: Ledger) -> str:
     count = len(ledger.left_out)
     first = f", the first {_MOST_LEFT_OUT:,} of them" if count > _MOST_LEFT_OUT else ""
-    return f"{count:,} {'picture' if count == 1 else 'pictures'} left out{first}"
+    return f"{counted(count, 'picture')} left out{first}"
 
 
 def _data(matter: ReportMatter) -> list[tuple[str, Any]]:

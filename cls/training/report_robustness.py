@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cls.training.report_labels import number
+from cls.wording import counted
 
 _RELIABILITY = (
     "Of the decisions that were given a probability, the share that is true: on the diagonal, a probability means what"
@@ -70,8 +71,8 @@ def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table |
     if not found:
         return None
     ways = (found["as_served"], found["background_left_in"])
-    backgrounds = "another background" if found["backgrounds"] == 1 else f"{found['backgrounds']} other backgrounds"
-    people = "1 person" if found["people"] == 1 else f"{found['people']} people"
+    backgrounds = counted(found["backgrounds"], "other background")
+    people = counted(found["people"], "person")
     text = (
         f"{people} of validation, each before {backgrounds} ({found['origin']}). As served, the person is cut out by"
         " its mask and only the mask's edge tells of the place; with the background left in, the classifier sees all."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cls.training.report_labels import interval, number
+from cls.wording import counted
 
 
 def cards(metrics: dict[str, Any]) -> list[tuple[str, str]]:
@@ -58,9 +59,7 @@ def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
         people: in validation.
         units: picsets, or what else stays together in a split.
     """
-    who = "1 person" if people == 1 else f"{people:,} people"
-    sets = "1 picset" if units == 1 else f"{units:,} picsets"
-    text = [f"Measured on {who} of {sets} that training never saw."]
+    text = [f"Measured on {counted(people, 'person')} of {counted(units, 'picset')} that training never saw."]
     intervals = validation.get("intervals")
     if intervals:
         text.append(

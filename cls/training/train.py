@@ -213,7 +213,8 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "pictures": {key: value for key, value in material.ledger.to_dict().items() if key != "left_out"},
         "weights": material.source.to_dict(),
         "history": result.history,
-        "seconds": round(result.seconds, 2),
+        # Of a run that went on after a cut, the earlier epochs' as well.
+        "seconds": round(max(result.seconds, sum(epoch.get("seconds", 0.0) for epoch in result.history)), 2),
         "waiting_share": round(result.waiting_share, 5),
         "dataset_sha256": material.dataset_sha256,
         "split_sha256": sha256_of_file(folder / SPLIT),

@@ -142,7 +142,7 @@ def test_picsets_by_guid(bottle: Bottle, tmp_path: Path) -> None:
 
 
 def test_picsets_that_nobody_knows_are_an_error(bottle: Bottle, tmp_path: Path) -> None:
-    with pytest.raises(CollectorError, match="knows none of the 1 picsets"):
+    with pytest.raises(CollectorError, match="knows none of the 1 picset,"):
         load_picsets(open_photo_set(small_set(tmp_path / "set")), bottle, ["0" * 32], workers=1)
 
 

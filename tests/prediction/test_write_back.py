@@ -123,7 +123,7 @@ def test_a_killed_sending_goes_on_and_sends_changes_again(
     content["items"][0]["trained"] = []
     changed.write_text(json.dumps(content))
     assert run(POST, loaded, "--groups", GROUP) == 0
-    assert "1 picsets sent to" in capsys.readouterr().out
+    assert "1 picset sent to" in capsys.readouterr().out
     assert run(POST, loaded, "--groups", GROUP) == 0
     assert "0 picsets sent to" in capsys.readouterr().out
 
