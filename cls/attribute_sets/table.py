@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,12 +12,16 @@ from typing import Any
 from cls.attribute_sets.loading import LoadedSet
 from cls.attribute_sets.published import PUBLISHED
 from cls.attribute_sets.score import ScoreOnTest, score_on_test
+from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
+from cls.dataset.parts import sides_of
+from cls.dataset.split import TRAIN, VALID
 from cls.errors import AttributeSetError, UsageError
-from cls.files import sha256_of_file, write_text_atomic
+from cls.files import read_json, write_text_atomic
 from cls.training.config import TrainConfig
 from cls.training.metrics import Metrics
 from cls.training.run import Run, find_runs
+from cls.training.run_folder import LEDGER, SPLIT
 
 TABLE = "attribute_table.txt"
 _COLUMNS = ("mA", "Acc", "Prec", "Rec", "F1")
@@ -86,9 +91,9 @@ def _run_of(bottle: Bottle, config: TrainConfig) -> Run:
     """The finished run of these settings on this dataset, trained now if there is none."""
     from cls.training.train import train
 
-    digest = sha256_of_file(bottle.dataset_file(config.group))
+    dataset = read_dataset(bottle.dataset_file(config.group), config.group)
     for run in reversed(find_runs(bottle, config.group)):
-        if run.dataset_sha256 == digest and _decisive(run.args["settings"]) == _decisive(config.to_dict()):
+        if _decisive(run.args["settings"]) == _decisive(config.to_dict()) and _is_trained_on(run, dataset):
             _log.info("%s has these settings and is finished: it is tested, not trained again", run.name)
             return run
     return train(bottle, config)
@@ -98,6 +103,23 @@ def _decisive(values: dict[str, Any]) -> dict[str, Any]:
     """Settings that decide the result, as a YAML file gives them back."""
     kept: dict[str, Any] = json.loads(json.dumps(values))
     return {key: value for key, value in kept.items() if key not in ("workers", "loggers")}
+
+
+def _is_trained_on(run: Run, dataset: GroupDataset) -> bool:
+    """Whether a run's training and validation are the dataset's parts as they are now, labels and all."""
+    sides = sides_of(dataset, run.args["settings"]["split"])
+    left_out = read_json(run.folder / LEDGER)["left_out"]
+    split = read_json(run.folder / SPLIT)
+    for side in (TRAIN, VALID):
+        used = {path: labels for path, _, labels in split[side]}
+        wanted = {
+            row.path: [None if math.isnan(value) else value for value in row.labels]
+            for row in dataset.rows
+            if sides.get(row.path) == side and (row.path in used or row.path not in left_out)
+        }
+        if used != wanted:
+            return False
+    return True
 
 
 def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> str:

@@ -153,9 +153,11 @@ def split_by_parts(
     """
     sides = sides_of(dataset, name, where=where)
     by_unit: dict[str, set[str]] = {}
+    by_picset: dict[str, set[str]] = {}
     for sample in samples:
         if sample.path in sides:
             by_unit.setdefault(sample.unit, set()).add(sides[sample.path])
+            by_picset.setdefault(sample.picset, set()).add(sides[sample.path])
     shared = {unit for unit, found in by_unit.items() if len(found) > 1}
     indices = [i for i, sample in enumerate(samples) if sides.get(sample.path) in (TRAIN, VALID)]
     kept = [_taken_apart(samples[i]) if samples[i].unit in shared else samples[i] for i in indices]
@@ -170,10 +172,12 @@ def split_by_parts(
         unused = [sample.path for sample in samples if sides.get(sample.path) not in (TRAIN, VALID)]
         ledger.left_out.update({path: IN_TEST if path in sides else IN_NO_PART for path in unused})
     unnamed = len({sample.path for sample in samples if sample.path in sides and not sample.picset})
-    used = PartsUsed(name, len(test), len(by_unit) - unnamed, len(shared), unnamed)
+    by_picset.pop("", None)
+    leaking = sum(len(found) > 1 for found in by_picset.values())
+    used = PartsUsed(name, len(test), len(by_picset), leaking, unnamed)
     return NamedSplit(kept, indices, test, split, used)
 
 
 def _taken_apart(sample: Sample) -> Sample:
     """The sample as a unit of its own picture: published parts divide pictures, not people."""
-    return replace(sample, picset="")
+    return replace(sample, picset="", joined="")

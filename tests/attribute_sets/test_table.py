@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cls.attribute_sets.published import PUBLISHED
+from cls.attribute_sets.table import _is_trained_on
+from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.classification.attribute_set_table import COMMAND as TABLE
 from cls.classification.load_attribute_set import COMMAND as LOAD
@@ -66,6 +69,14 @@ def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pyt
     assert run(TABLE, bottle, root, "--layout", "peta", *TINY, "--parts", "identity") == 0
     assert len(find_runs(bottle, "peta")) == 2
     assert "official parts" not in (bottle.models("peta") / "attribute_table.txt").read_text()
+    # Of another dataset it is another run.
+    known = read_dataset(bottle.dataset_file("peta"))
+    flipped = replace(known.rows[0], labels=tuple(1 - value for value in known.rows[0].labels))
+    changed = replace(known, rows=(flipped, *known.rows[1:]))
+    assert _is_trained_on(clean, known)
+    assert not _is_trained_on(clean, changed)
+    other = {**known.extra["parts"], "identity": known.extra["parts"]["official"]}
+    assert not _is_trained_on(clean, replace(known, extra={"parts": other}))
 
 
 def test_load_then_train_on_the_published_parts(
