@@ -21,7 +21,7 @@ from cls.training.grids import Pair
 from cls.training.label_errors import LabelError, judged_labels
 from cls.training.report_labels import confusions, given_together, label_cards, label_rows, number, predicted_of
 from cls.training.report_people import before_and_after, mistaken_and_sure, suspects
-from cls.training.report_robustness import backgrounds_of_run, calibration_of_run
+from cls.training.report_robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
 from cls.training.report_scores import cards, measured_text, overall
 from cls.wording import counted
 
@@ -133,7 +133,7 @@ def _validated(matter: ReportMatter, validation: dict[str, Any]) -> dict[str, An
         "calibration": calibration.rows,
         "calibration_text": calibration.text,
         "backgrounds": backgrounds_of_run(metrics, names),
-        "leak_tax": None,
+        "leak_tax": leak_tax_of_run(metrics),
         "worst": worst,
         "best": best,
         "suspects": suspects(evaluation, names, matter.label_errors),

@@ -14,6 +14,10 @@ _RELIABILITY = (
     " it says. The wider a bar, the more decisions stand behind it."
 )
 
+_LEAK_TAX = (
+    "The same training on a random split, in which pictures of one picset may stand on both sides, and on the one that"
+    " counts. What the random split shows beyond it is not there for people never seen."
+)
 _ERRORS = {
     "ece_before": "calibration error before",
     "ece_after": "calibration error after",
@@ -83,3 +87,31 @@ def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table |
         *((name, *(f"{way['labels'][name]:.1%}" for way in ways)) for name in names),
     ]
     return Table(text, ("as served", "background left in"), tuple((name, values) for name, *values in rows))
+
+
+def leak_tax_of_run(metrics: dict[str, Any]) -> Table | None:
+    """The same training measured on a split that leaks; None for a run in which it was not.
+
+    Args:
+        metrics: as in metrics.json: under `leak_tax`, mappings of measure to number, one for each split.
+    """
+    found = metrics.get("leak_tax")
+    if not found:
+        return None
+    splits = {key: value for key, value in found.items() if isinstance(value, dict)}
+    keys = dict.fromkeys(key for values in splits.values() for key, value in values.items() if _is_number(value))
+    rows = [(key, *(_number_at(values, key) for values in splits.values())) for key in keys]
+    rows += [
+        (key.replace("_", " "), number(value), *[""] * (len(splits) - 1))
+        for key, value in found.items()
+        if _is_number(value)
+    ]
+    return Table(_LEAK_TAX, ("", *(key.replace("_", " ") for key in splits)), tuple(rows))
+
+
+def _number_at(values: dict[str, Any], key: str) -> str:
+    return number(values[key]) if _is_number(values.get(key)) else ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -31,7 +31,7 @@ from cls.training.label_errors import probable_label_errors
 from cls.training.metrics import measure
 from cls.training.report import ReportMatter, write_report
 from cls.training.report_labels import confusions, given_together, interval, label_rows, predicted_of
-from cls.training.report_robustness import backgrounds_of_run, calibration_of_run
+from cls.training.report_robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
 from cls.training.report_scores import cards, measured_text
 from cls.training.run import newest_run
 from tests.bottles import make_tiny_bottle
@@ -229,6 +229,12 @@ def test_sections_of_what_was_measured() -> None:
     assert table.rows[0] == ("all labels", ["1.0%", "50.0%"])
     assert table.rows[2] == ("cap", ["1.2%", "1.2%"])
     assert backgrounds_of_run({}, ("cap",)) is None
+    tax = {"random": {"ap": 0.9, "f1": 0.8, "note": "x"}, "by_picset": {"ap": 0.8}, "difference": 0.1, "seed": None}
+    leak = leak_tax_of_run({"leak_tax": tax})
+    assert leak is not None
+    assert leak.columns == ("", "random", "by picset")
+    assert leak.rows == (("ap", "0.900", "0.800"), ("f1", "0.800", ""), ("difference", "0.100", ""))
+    assert leak_tax_of_run({}) is None
     found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
     assert calibration_of_run({"calibration": found}).rows == (
         ("temperature", "1.300, from validation"),
