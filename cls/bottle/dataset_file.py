@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cls.errors import BottleError, FileError
-from cls.files import read_json, safe_name, text_of_safe_name, write_json_atomic
+from cls.files import read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_json_atomic
 
+# Who was on which side in earlier trainings; kept when the group is loaded again.
+SPLITS_KEY = "splits"
 _PATH_COLUMN = "path"
 # Says of `data` that null means: unknown. Older tools wrote null for: not labelled so.
 _UNKNOWN_KEY = "null_is_unknown"
@@ -58,6 +61,12 @@ class GroupDataset:
         total = sum(positives)
         return [total / count if count else 0.0 for count in positives]
 
+    @property
+    def sha256(self) -> str:
+        """Digest of what is labelled: group, labels and rows. What else the file holds makes no difference to it."""
+        rows = [[row.path, row.picset, [_plain(value) for value in row.labels]] for row in self.rows]
+        return sha256_of_bytes(json.dumps([self.group, self.labels, rows]).encode())
+
 
 def write_dataset(path: Path, dataset: GroupDataset) -> None:
     """Writes a dataset file, whole or not at all.
@@ -72,7 +81,7 @@ def write_dataset(path: Path, dataset: GroupDataset) -> None:
 
 
 def write_dataset_if_changed(path: Path, dataset: GroupDataset, *, ignoring: Sequence[str] = ()) -> bool:
-    """Writes a dataset file unless it already holds the same, so that an unchanged dataset keeps its digest.
+    """Writes a dataset file unless it already holds the same; the memory of splits stays in it.
 
     Args:
         path: the file.
@@ -86,15 +95,59 @@ def write_dataset_if_changed(path: Path, dataset: GroupDataset, *, ignoring: Seq
         BottleError: the dataset cannot be kept in this form.
     """
     content = _content_of(dataset, path)
-    if path.exists():
-        try:
-            known = read_json(path)
-        except FileError:
-            known = None  # An unreadable file holds nothing worth keeping: it is made anew.
-        if isinstance(known, dict) and _without(known, ignoring) == _without(content, ignoring):
-            return False
-    write_json_atomic(path, content, indent=1)
+    with _locked(path):
+        if path.exists():
+            try:
+                known = read_json(path)
+            except FileError:
+                known = None  # An unreadable file holds nothing worth keeping: it is made anew.
+            if isinstance(known, dict):
+                if SPLITS_KEY in known:
+                    content = {**content, SPLITS_KEY: known[SPLITS_KEY]}
+                if _without(known, ignoring) == _without(content, ignoring):
+                    return False
+        write_json_atomic(path, content, indent=1)
     return True
+
+
+def change_splits(path: Path, change: Callable[[Any], Any]) -> None:
+    """Changes the memory of splits in a dataset file; two trainings, or a training and a load, take turns.
+
+    Args:
+        path: the file.
+        change: the memory as it is (None: there is none) -> as it shall be; the file is written where it differs.
+
+    Raises:
+        BottleError: there is no such file, or it is no dataset.
+        FileError: it cannot be read or written.
+    """
+    with _locked(path):
+        content = read_json(path)
+        if not isinstance(content, dict):
+            raise BottleError("is not a dataset file", where=path, hint="load the group again with `cls load-group`")
+        known = content.get(SPLITS_KEY)
+        changed = change(known)
+        if changed != known:
+            write_json_atomic(path, {**content, SPLITS_KEY: changed}, indent=1)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone with a dataset file; readers need no lock, as files appear whole."""
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise FileError(
+            f"cannot be written: {error.strerror}", where=path, hint="check free space and permissions"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _without(content: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

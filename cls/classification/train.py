@@ -22,7 +22,7 @@ _AS_TYPED = (
     "ema", "dropout", "smoothing", "loss", "focal_gamma", "gamma_positive", "gamma_negative", "negative_clip",
     "weights", "pretrained", "head_start", "split", "valid", "people", "subject", "seed", "workers", "precision",
     "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
-    "background_share", "cache", "augment_on",
+    "background_share", "cache", "augment_on", "incomplete", "join_by", "near_duplicates", "leak_tax",
 )  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose label it is: the largest person's, the only one's, or everyone's (default: %(default)s)",
     )
     parser.add_argument("--subject", metavar="CLASS", help="class of people the group is about, e.g. female")
+    _add_data_arguments(parser)
     parser.add_argument(
         "--backgrounds",
         type=int,
@@ -93,6 +94,35 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action=argparse.BooleanOptionalAction,
         help="go on with a cut-off run of the same settings (done by itself; --resume: an error if there is none)",
+    )
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """What labels mean, and what a split must keep together."""
+    group = parser.add_argument_group("labels and splits")
+    group.add_argument(
+        "--incomplete",
+        nargs="*",
+        metavar="LABEL",
+        help="a picture without one of these labels (none named: of all) is unknown for it, unless it is trash",
+    )
+    group.add_argument(
+        "--join-by",
+        nargs="*",
+        default=TrainConfig.join_by,
+        metavar="KEY",
+        help="picsets whose meta has the same value here stay on one side (default: model shoot; none named: none)",
+    )
+    group.add_argument(
+        "--near-duplicates",
+        action=argparse.BooleanOptionalAction,
+        default=TrainConfig.near_duplicates,
+        help="picsets with near-duplicate pictures stay on one side (default: yes)",
+    )
+    group.add_argument(
+        "--leak-tax",
+        action="store_true",
+        help="train once more on a random split and say how much better it looks (doubles the time)",
     )
 
 

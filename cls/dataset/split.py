@@ -1,4 +1,4 @@
-"""Splits into training and validation parts that cannot share a picset, stratified over labels."""
+"""Splits into training and validation parts that cannot share a unit (joined picsets), stratified over labels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,22 @@ _SIDES = (TRAIN, VALID)
 
 @dataclass(frozen=True)
 class Split:
-    """Which unit (picset) is on which side.
+    """Which unit (joined picsets, picset, or picture) is on which side.
 
     Attributes:
         sides: unit -> `train` or `valid`; units are `Sample.unit`.
+        moved: picsets and pictures that were in validation and are in training now, as they belong together with
+            some that were trained on.
     """
 
     sides: Mapping[str, str] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
+
+    def memory(self, samples: Iterable[Sample]) -> dict[str, str]:
+        """The side of every picset and every picture by itself: what stays true when other ones are joined."""
+        return {
+            member: self.sides[sample.unit] for sample in samples for member in (sample.own_unit, sample.picture_unit)
+        }
 
     def part(self, samples: Iterable[Sample], side: str) -> list[Sample]:
         """The samples of one side, in their order."""
@@ -34,36 +43,36 @@ class Split:
 def split_samples(
     samples: Sequence[Sample], *, valid_share: float, seed: int, known: Mapping[str, str] | None = None
 ) -> Split:
-    """Divides samples by picset into a training and a validation part.
+    """Divides samples by unit into a training and a validation part.
 
-    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011) over whole picsets: the rarest label's
-    picsets are dealt first, each to the side that still lacks most of it. "None of the labels" counts as a label.
-    The result depends on the seed and the samples, not on their order. Units of an earlier split stay where they were.
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011) over whole units: the rarest label's
+    units are dealt first, each to the side that still lacks most of it. "None of the labels" counts as a label, and so
+    does the known absence of a label that is unknown for others. The result depends on the seed and the samples, not
+    on their order.
+
+    Picsets and pictures of an earlier split stay where they were, but for one case: a unit of which anything was in
+    training is in training, even if the rest of it was in validation. So nothing that was ever trained on is
+    validated on, at the price of a smaller validation part.
 
     Args:
         samples: what is to be divided.
         valid_share: share of samples wanted in validation, 0 < share < 1.
         seed: another seed gives another split.
-        known: sides of an earlier split.
+        known: sides of an earlier split, by picset and by picture (`Split.memory`).
 
     Returns:
-        A split in which both sides have samples, and every label with two picsets or more is on both sides (where
-        the earlier split allows it).
+        A split in which both sides have samples, and every label with two units or more is on both sides (where
+        the earlier split allows it). A label that one unit alone has is in training.
 
     Raises:
-        TrainingError: there are fewer than two units.
+        TrainingError: there are fewer than two units, or a side would be empty.
     """
     units = sorted({sample.unit for sample in samples}, key=lambda unit: _rank(seed, unit))
     if len(units) < 2:
-        raise TrainingError(
-            f"all {len(samples)} samples are of one picset: no part of them can be held out for validation",
-            hint="load more picsets, or train on everything with --mode all",
-        )
+        raise _one_unit(samples)
     counts = _counts_by_unit(samples, units)
-    sides = np.full(len(units), -1)
-    for index, unit in enumerate(units):
-        if known is not None and known.get(unit) in _SIDES:
-            sides[index] = _SIDES.index(known[unit])
+    earlier, moved = _earlier_sides(samples, known or {})
+    sides = np.array([_SIDES.index(earlier[unit]) if unit in earlier else -1 for unit in units])
     # What each side should get of each label, less what it has: (2, labels + trash + all).
     wanted = np.outer([1 - valid_share, valid_share], counts.sum(axis=0))
     for side in (0, 1):
@@ -71,7 +80,34 @@ def split_samples(
     is_new = sides < 0
     _deal(counts, sides, wanted)
     _repair(counts, sides, is_new)
-    return Split({unit: _SIDES[side] for unit, side in sorted(zip(units, sides.tolist(), strict=True))})
+    for side, name in enumerate(_SIDES):
+        if not (sides == side).any():
+            raise TrainingError(
+                f"the {name} part is empty: an earlier split has all {len(samples)} samples on the other side",
+                hint="load more picsets, or make another split with another --seed",
+            )
+    return Split({unit: _SIDES[side] for unit, side in sorted(zip(units, sides.tolist(), strict=True))}, moved)
+
+
+def _one_unit(samples: Sequence[Sample]) -> TrainingError:
+    what = f"all {len(samples)} samples are of one picset"
+    hint = "load more picsets, or train on everything with --mode all"
+    if len({sample.own_unit for sample in samples}) > 1:
+        what = f"all {len(samples)} samples are of picsets that belong together"
+        hint = "load more picsets, look at --join-by and --no-near-duplicates, or train on everything with --mode all"
+    return TrainingError(f"{what}: no part of them can be held out for validation", hint=hint)
+
+
+def _earlier_sides(samples: Sequence[Sample], known: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The sides of units that an earlier split knows, and what it takes from validation into training."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        found.setdefault(sample.unit, set()).update(
+            side for member in (sample.own_unit, sample.picture_unit) if (side := known.get(member)) in _SIDES
+        )
+    sides = {unit: TRAIN if TRAIN in several else VALID for unit, several in found.items() if several}
+    members = {member for s in samples if sides.get(s.unit) == TRAIN for member in (s.own_unit, s.picture_unit)}
+    return sides, tuple(sorted(member for member in members if known.get(member) == VALID))
 
 
 def _rank(seed: int, unit: str) -> bytes:
@@ -80,10 +116,12 @@ def _rank(seed: int, unit: str) -> bytes:
 
 
 def _counts_by_unit(samples: Sequence[Sample], units: Sequence[str]) -> NDArray[np.float64]:
-    """(units, labels + 2): positives of each label, samples without any, all samples."""
-    labels = np.nan_to_num(labels_of(samples)).astype(np.float64)
-    is_trash = (labels.sum(axis=1, keepdims=True) == 0).astype(np.float64)
-    rows = np.hstack([labels, is_trash, np.ones((len(samples), 1))])
+    """(units, columns): positives of each label, absences of labels that are unknown for some, trash, all samples."""
+    labels = labels_of(samples).astype(np.float64)
+    is_absent = labels == 0
+    is_incomplete = np.isnan(labels).any(axis=0)
+    is_trash = is_absent.all(axis=1, keepdims=True)
+    rows = np.hstack([np.nan_to_num(labels), is_absent[:, is_incomplete], is_trash, np.ones((len(samples), 1))])
     place = {unit: index for index, unit in enumerate(units)}
     counts = np.zeros((len(units), rows.shape[1]))
     np.add.at(counts, [place[sample.unit] for sample in samples], rows)
@@ -113,17 +151,25 @@ def _repair(counts: NDArray[np.float64], sides: NDArray[np.int_], is_new: NDArra
         for side in (1, 0):
             if len(having) < 2 or (sides[having] == side).any():
                 continue
-            movable = [unit for unit in having if is_new[unit] and _may_leave(counts, sides, int(unit))]
+            new = [int(unit) for unit in having if is_new[unit]]
+            movable = [unit for unit in new if _may_leave(counts, sides, unit)]
+            if not movable and column == counts.shape[1] - 1:
+                # An empty side is worse than a label that one side lacks.
+                movable = new
             if movable:
                 sides[min(movable, key=lambda unit: counts[unit, -1])] = side
 
 
 def _may_leave(counts: NDArray[np.float64], sides: NDArray[np.int_], unit: int) -> bool:
-    """Whether a unit's side keeps at least one other unit of everything the unit has."""
+    """Whether a unit's side keeps at least one other unit of everything the unit has.
+
+    Of what the unit alone has, validation may be left without, training may not.
+    """
     others = (sides == sides[unit]) & (np.arange(len(sides)) != unit)
     has = counts[unit] > 0
-    shared = (counts > 0).sum(axis=0) >= 2
-    return bool((counts[others] > 0).any(axis=0)[has & shared].all())
+    if _SIDES[sides[unit]] == VALID:
+        has &= (counts > 0).sum(axis=0) >= 2
+    return bool((counts[others] > 0).any(axis=0)[has].all())
 
 
 def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: object = None) -> None:
@@ -135,10 +181,9 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
         where: the file the split was read from.
 
     Raises:
-        TrainingError: a picset or a picture stands on both sides; names some of them.
+        TrainingError: joined picsets, a picset or a picture stand on both sides; names some of them.
     """
-    both = sorted({sample.unit for sample in train} & {sample.unit for sample in valid})
-    both += sorted({f"picture:{s.path}" for s in train} & {f"picture:{s.path}" for s in valid})
+    both = sorted(_names_of(train) & _names_of(valid))
     if both:
         shown = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
         raise TrainingError(
@@ -146,3 +191,8 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
             where=where,
             hint="remove the file and train again: a new split is made",
         )
+
+
+def _names_of(samples: Iterable[Sample]) -> set[str]:
+    """Everything that must not stand on the other side too."""
+    return {name for sample in samples for name in (sample.unit, sample.own_unit, sample.picture_unit)}

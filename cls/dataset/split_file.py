@@ -1,13 +1,15 @@
-"""split.json of a run, and the group's memory of its splits, so that pictures added later move nobody."""
+"""split.json of a run, and the dataset's memory of its splits, so that pictures added later move nobody."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cls.bottle.dataset_file import change_splits
 from cls.dataset.samples import Sample
-from cls.dataset.split import TRAIN, VALID, Split
+from cls.dataset.split import TRAIN, VALID, Split, split_samples
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
 
@@ -16,6 +18,8 @@ def write_split(
     path: Path, split: Split, samples: Sequence[Sample], *, seed: int, valid_share: float, by: str = "picset"
 ) -> None:
     """Writes who is on which side: a list `[picture, picset, labels]` for each side (null: unknown label).
+
+    `joined` holds what belongs together: name of a cluster -> its picsets and pictures.
 
     Args:
         path: the file.
@@ -29,10 +33,15 @@ def write_split(
     for sample in samples:
         labels = [None if math.isnan(value) else value for value in sample.labels]
         rows[split.sides[sample.unit]][sample.path] = [sample.path, sample.picset, labels]
+    joined: dict[str, set[str]] = {}
+    for sample in samples:
+        if sample.joined:
+            joined.setdefault(sample.joined, set()).add(sample.own_unit)
     content = {
         "by": by,
         "seed": seed,
         "valid_share": valid_share,
+        "joined": {cluster: sorted(members) for cluster, members in sorted(joined.items())},
         TRAIN: list(rows[TRAIN].values()),
         VALID: list(rows[VALID].values()),
     }
@@ -43,17 +52,18 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
     """Reads the pictures of a split.json: of training, of validation.
 
     Raises:
-        TrainingError: the file is not a split, or a picture or picset stands on both sides.
+        TrainingError: the file is not a split, or a picture, a picset or joined picsets stand on both sides.
         FileError: it cannot be read.
     """
     content = read_json(path)
     try:
         sides = [content[TRAIN], content[VALID]]
         pictures = [{str(row[0]) for row in side} for side in sides]
-        picsets = [{str(row[1]) for row in side if row[1]} for side in sides]
-    except (KeyError, TypeError, IndexError) as error:
+        clusters = joined_in(content)
+        units = [_units_of(side, clusters) for side in sides]
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise TrainingError(f"is not a split: {error!r}", where=path, hint="train again") from error
-    both = sorted(pictures[0] & pictures[1]) + sorted(picsets[0] & picsets[1])
+    both = sorted(pictures[0] & pictures[1]) + sorted(units[0] & units[1])
     if both:
         raise TrainingError(
             f"the split leaks: {', '.join(both[:3])} in training and in validation", where=path, hint="train again"
@@ -61,27 +71,56 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
     return pictures[0], pictures[1]
 
 
-def remembered_split(path: Path, *, seed: int, valid_share: float) -> Mapping[str, str]:
-    """Sides of the units of earlier trainings with this seed and share; empty where there was none."""
-    if not path.exists():
-        return {}
-    content = read_json(path)
-    found = content.get(_key(seed, valid_share)) if isinstance(content, dict) else None
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
-        raise TrainingError("is not a memory of splits", where=path, hint="remove the file: a new split is made")
-    return {str(unit): str(side) for unit, side in found.items()}
+def joined_in(content: Mapping[str, Any]) -> dict[str, str]:
+    """What a split.json says belongs together: picset or picture, as a unit -> its cluster; older files know none."""
+    return {str(unit): str(cluster) for cluster, members in content.get("joined", {}).items() for unit in members}
 
 
-def remember_split(path: Path, split: Split, *, seed: int, valid_share: float) -> None:
-    """Adds a split to the memory."""
-    content = read_json(path) if path.exists() else {}
+def _units_of(rows: Sequence[Sequence[Any]], clusters: Mapping[str, str]) -> set[str]:
+    """Picsets, and clusters of picsets and pictures, that stand on one side."""
+    own = {f"picset:{row[1]}" if row[1] else f"picture:{row[0]}" for row in rows}
+    return own | {clusters[unit] for unit in own if unit in clusters}
+
+
+def split_with_memory(file: Path, older: Path, samples: Sequence[Sample], *, seed: int, valid_share: float) -> Split:
+    """Divides samples as earlier trainings with this seed and share did, and remembers it in the dataset file.
+
+    Trainings at once take turns, so that all of them agree.
+
+    Args:
+        file: the dataset file; `splits` is added to it: {"seed …, share …": {picset or picture: side}}.
+        older: where earlier versions kept the memory; read, where it exists, never written.
+        samples: what is to be divided.
+        seed: another seed gives another split, with a memory of its own.
+        valid_share: share of samples wanted in validation.
+
+    Raises:
+        TrainingError: no split can be made, or the memory is not readable.
+        FileError: the dataset file cannot be read or written.
+    """
     key = _key(seed, valid_share)
-    known = content.get(key, {})
-    merged = {**known, **split.sides}
-    if merged != known:
-        write_json_atomic(path, {**content, key: merged}, indent=1)
+    splits: list[Split] = []
+
+    def change(memory: Any) -> dict[str, Any]:
+        known = {**_sides_in(read_json(older) if older.exists() else None, key, older), **_sides_in(memory, key, file)}
+        split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
+        splits.append(split)
+        return {**(memory or {}), key: {**known, **split.memory(samples)}}
+
+    change_splits(file, change)
+    return splits[0]
+
+
+def _sides_in(memory: Any, key: str, where: Path) -> dict[str, str]:
+    """The sides that a memory of splits holds under a key."""
+    found = {} if memory is None else memory.get(key, {}) if isinstance(memory, dict) else None
+    if not isinstance(found, dict) or not set(found.values()) <= {TRAIN, VALID}:
+        raise TrainingError(
+            "holds a memory of splits that cannot be read",
+            where=where,
+            hint="remove 'splits' from it (or the file itself, if it is splits.json): a new split is made",
+        )
+    return found
 
 
 def _key(seed: int, valid_share: float) -> str:

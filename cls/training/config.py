@@ -64,6 +64,11 @@ class TrainConfig:
         valid: share of samples held out.
         people: whom a picture's label belongs to: `largest`, `single` or `all`.
         subject: class of people the group is about; everyone when None.
+        incomplete: labels that are unknown where a picture does not carry them and is not trash; (): all of them; None:
+            the labels are complete.
+        join_by: fields of picsets' meta; picsets with an equal value are never on two sides.
+        near_duplicates: whether picsets with near-duplicate pictures are never on two sides.
+        leak_tax: whether the same training is measured on a random split too.
         backgrounds: before how many other backgrounds a person of validation is put; 0: background sensitivity is not
             measured.
         background_people: how many people at most; None: by the training's length, 8 to 64.
@@ -110,6 +115,10 @@ class TrainConfig:
     valid: float = 0.2
     people: str = "largest"
     subject: str | None = None
+    incomplete: tuple[str, ...] | None = None
+    join_by: tuple[str, ...] = ("model", "shoot")
+    near_duplicates: bool = True
+    leak_tax: bool = False
     backgrounds: int = 8
     background_people: int | None = None
     background_share: float = 0.3
@@ -120,6 +129,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loggers", tuple(self.loggers))
+        object.__setattr__(self, "join_by", tuple(self.join_by))
+        if self.incomplete is not None:
+            object.__setattr__(self, "incomplete", tuple(self.incomplete))
         problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
         if problems:
             raise UsageError("; ".join(problems), hint=_HELP)
@@ -149,7 +161,9 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for args.yaml; of files and folders given by path, the name alone."""
         values = asdict(self)
-        values["loggers"] = list(self.loggers)
+        values |= {"loggers": list(self.loggers), "join_by": list(self.join_by)}
+        if self.incomplete is not None:
+            values["incomplete"] = list(self.incomplete)
         for key in ("weights", "pretrained"):
             if values[key] is not None:
                 values[key] = PurePath(values[key]).name if PurePath(values[key]).is_absolute() else values[key]
@@ -157,9 +171,9 @@ class TrainConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The values that decide the result: all but the number of workers and who else keeps a log."""
+        """The values that decide the result: not the number of workers, other logs, or what is measured after it."""
         values = asdict(self)
-        del values["workers"], values["loggers"]
+        del values["workers"], values["loggers"], values["leak_tax"]
         return values
 
     @classmethod
@@ -286,6 +300,10 @@ def _choice_problems(config: TrainConfig) -> list[str]:
         problems.append("--weights: expected auto, none or a file")
     if not config.split:
         problems.append(f"--split: expected {BY_PICSET} or the name of parts of the dataset, e.g. official")
+    if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
+        problems.append(f"--leak-tax: compares with a split by picset; leave out --mode all and --split {config.split}")
+    if config.leak_tax and config.world > 1:
+        problems.append("--leak-tax: is measured by one process; leave out --devices and --nodes")
     if config.pretrained is not None and config.weights != "auto":
         problems.append("--pretrained: the weights come from the run; leave out --weights")
     problems += [

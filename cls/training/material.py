@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import lightning
@@ -17,11 +18,12 @@ from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.incomplete import with_incomplete
+from cls.dataset.joins import find_joins
 from cls.dataset.parts import NamedSplit, PartsUsed, split_by_parts
 from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
 from cls.dataset.split import TRAIN, VALID, Split, check_split, split_samples
-from cls.dataset.split_file import remember_split, remembered_split
-from cls.files import sha256_of_file
+from cls.dataset.split_file import split_with_memory
 from cls.people.preprocess import Preprocessing
 from cls.training.architectures import timm_name
 from cls.training.checks import check_trainable
@@ -44,7 +46,7 @@ class Material:
         config: what was asked for.
         timm_arch: timm's name of the backbone.
         dataset: the labelled pictures.
-        dataset_sha256: digest of the dataset file.
+        dataset_sha256: digest of what is labelled in the dataset file.
         samples: all people used.
         cutouts: theirs, in the same order.
         ledger: what was left out.
@@ -99,6 +101,9 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     timm_arch = timm_name(config.arch)
     file = bottle.dataset_file(config.group)
     dataset = read_dataset(file, config.group)
+    dataset_sha256 = dataset.sha256
+    if config.incomplete is not None:
+        dataset = with_incomplete(dataset, config.incomplete, where=file)
     samples, ledger = collect_samples(bottle, dataset, people=config.people, subject=config.subject)
     named = None
     if config.split != BY_PICSET:
@@ -124,6 +129,8 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     if broken:
         check_trainable(samples, ledger, dataset, where=file)
     log_ledger(ledger, samples, dataset.labels)
+    if config.mode != "all" and named is None:
+        samples = _joined(bottle, config, samples)
     split = _split(bottle, config, samples, named)
     _say_weights(source)
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
@@ -131,7 +138,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         config,
         timm_arch,
         dataset,
-        sha256_of_file(file),
+        dataset_sha256,
         samples,
         cutouts,
         ledger,
@@ -174,11 +181,33 @@ def _split(bottle: Bottle, config: TrainConfig, samples: list[Sample], named: Na
         return Split({sample.unit: TRAIN for sample in samples})
     if named is not None:
         return named.split
-    file = bottle.models(config.group) / "splits.json"
-    known = remembered_split(file, seed=config.seed, valid_share=config.valid)
-    split = split_samples(samples, valid_share=config.valid, seed=config.seed, known=known)
-    remember_split(file, split, seed=config.seed, valid_share=config.valid)
+    older = bottle.models(config.group) / "splits.json"
+    file = bottle.dataset_file(config.group)
+    split = split_with_memory(file, older, samples, seed=config.seed, valid_share=config.valid)
     train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
     check_split(train, valid)
     _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
+    if split.moved:
+        _log.warning(
+            "%d picsets and pictures leave validation for training, as they belong together with some trained on "
+            "earlier (e.g. %s)", len(split.moved), split.moved[0],
+        )  # fmt: skip
     return split
+
+
+def _joined(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> list[Sample]:
+    """The samples, with the names of those that a split must keep together."""
+    joins = find_joins(
+        bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates, workers=cores()
+    )
+    if not joins.clusters:
+        return samples
+    _log.info("%s", joins.line())
+    joined = joins.applied(samples)
+    unit, largest = Counter(sample.unit for sample in joined).most_common(1)[0]
+    if largest > len(joined) / 2:
+        _log.warning(
+            "%d of %d people belong together (%s): see --join-by and --no-near-duplicates if they should not",
+            largest, len(joined), unit,
+        )  # fmt: skip
+    return joined

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,7 @@ class Run:
         arch: timm's name of the backbone.
         args: what args.yaml says: the settings, and what they led to.
         metrics: what metrics.json says.
-        dataset_sha256: digest of the dataset file it was trained on.
+        dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).
         split_sha256: digest of split.json.
         weights_sha256: digest of the kept checkpoint.
         segmentation_models: versions of the models whose masks were used.
@@ -98,16 +98,18 @@ class Run:
         Pictures that have been rejected, removed or left without people since then are left out.
         """
         from cls.dataset.samples import collect_samples
+        from cls.dataset.split_file import joined_in
 
         split = read_json(self.folder / SPLIT)
         rows = tuple(
             LabelledRow(path, tuple(float("nan") if value is None else float(value) for value in labels), picset)
             for path, picset, labels in split[side]
         )
+        clusters = joined_in(split)
         dataset = GroupDataset(self.group, self.labels, rows)
         settings = self.args["settings"]
         samples, _ = collect_samples(self.bottle, dataset, people=settings["people"], subject=settings["subject"])
-        return samples
+        return [replace(sample, joined=clusters.get(sample.own_unit, "")) for sample in samples]
 
     def validation_samples(self) -> list[Sample]:
         """The samples the run was validated on, from split.json; with mode `all` there are none."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.dataset.samples import Sample
-from cls.dataset.split import TRAIN, VALID, Split, check_split, split_samples
-from cls.dataset.split_file import read_split, remember_split, remembered_split, write_split
+from cls.dataset.split import TRAIN, VALID, check_split, split_samples
+from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
 from cls.people.person import Person
@@ -122,11 +123,90 @@ def test_a_leak_in_the_file_is_refused(tmp_path: Path) -> None:
         read_split(file)
 
 
-def test_splits_are_remembered_by_seed_and_share(tmp_path: Path) -> None:
-    file = tmp_path / "splits.json"
-    assert remembered_split(file, seed=0, valid_share=0.2) == {}
-    remember_split(file, Split({"picset:a": TRAIN}), seed=0, valid_share=0.2)
-    remember_split(file, Split({"picset:b": VALID}), seed=0, valid_share=0.2)
-    remember_split(file, Split({"picset:a": VALID}), seed=1, valid_share=0.2)
-    assert remembered_split(file, seed=0, valid_share=0.2) == {"picset:a": TRAIN, "picset:b": VALID}
-    assert remembered_split(file, seed=1, valid_share=0.2) == {"picset:a": VALID}
+@settings(max_examples=60, deadline=None)
+@given(sample_sets(), st.data())
+def test_what_was_trained_on_is_never_validated_on(samples: list[Sample], data: st.DataObject) -> None:
+    """Whatever is joined later: nothing leaves training, and all of a cluster is on one side."""
+    before = split_samples(samples, valid_share=0.3, seed=1)
+    known = before.memory(samples)
+    clusters = {unit: data.draw(st.sampled_from(["", "joined:a", "joined:b"]), unit) for unit in sorted(before.sides)}
+    joined = [replace(one, joined=clusters[one.own_unit]) for one in samples]
+    if len({one.unit for one in joined}) < 2:
+        return
+    try:
+        after = split_samples(joined, valid_share=0.3, seed=1, known=known)
+    except TrainingError:
+        # All of validation was joined with what was trained on.
+        is_trained = {one.unit: False for one in joined}
+        is_trained.update((one.unit, True) for one in joined if known[one.own_unit] == TRAIN)
+        assert all(is_trained.values())
+        return
+    train, valid = after.part(joined, TRAIN), after.part(joined, VALID)
+    check_split(train, valid)
+    trained_before = {one.path for one in before.part(samples, TRAIN)}
+    assert trained_before.isdisjoint(one.path for one in valid)
+    for member in after.moved:
+        assert known[member] == VALID
+        assert after.memory(joined)[member] == TRAIN
+
+
+def test_joined_units_leave_validation_where_one_was_trained_on() -> None:
+    samples = [sample(0, "a", (1.0,)), sample(1, "b", (0.0,)), sample(2, "c", (1.0,)), sample(3, "d", (0.0,))]
+    known = {"picset:a": TRAIN, "picset:b": VALID, "picset:c": TRAIN, "picset:d": VALID}
+    joined = [replace(one, joined="joined:a" if one.picset in "ab" else "") for one in samples]
+    split = split_samples(joined, valid_share=0.5, seed=0, known=known)
+    assert split.sides == {"joined:a": TRAIN, "picset:c": TRAIN, "picset:d": VALID}
+    assert split.moved == ("picset:b",)
+
+
+def test_a_picture_that_was_trained_on_stays_in_training_in_another_picset() -> None:
+    samples = [sample(n, f"s{n}", (float(n % 2),)) for n in range(8)]
+    split = split_samples(samples, valid_share=0.4, seed=0)
+    moved = [replace(one, picset=f"new-{one.picset}") for one in samples]
+    again = split_samples(moved, valid_share=0.4, seed=0, known=split.memory(samples))
+    assert {s.path for s in again.part(moved, VALID)} == {s.path for s in split.part(samples, VALID)}
+
+
+def test_a_label_with_one_positive_is_in_training() -> None:
+    for seed in range(20):
+        samples = [*random_samples(6, 1, (0.5,), seed), sample(900, "rare", (0.0,))]
+        samples = [replace(one, labels=(*one.labels, float(one.picset == "rare"))) for one in samples]
+        split = split_samples(samples, valid_share=0.4, seed=seed)
+        assert split.sides["picset:rare"] == TRAIN
+
+
+def test_known_absences_of_an_incomplete_label_are_on_both_sides() -> None:
+    unknown = float("nan")
+    samples = [sample(n, f"s{n}", (1.0, unknown)) for n in range(20)]
+    samples += [sample(100 + n, f"p{n}", (0.0, 1.0)) for n in range(10)]
+    samples += [sample(200, "absent-a", (1.0, 0.0)), sample(201, "absent-b", (1.0, 0.0))]
+    for seed in range(10):
+        split = split_samples(samples, valid_share=0.2, seed=seed)
+        assert {split.sides["picset:absent-a"], split.sides["picset:absent-b"]} == {TRAIN, VALID}
+
+
+def test_an_empty_validation_part_is_refused() -> None:
+    samples = random_samples(5, 2, (0.5,))
+    known = {one.own_unit: TRAIN for one in samples}
+    with pytest.raises(TrainingError, match=r"the valid part is empty.*another --seed"):
+        split_samples(samples, valid_share=0.2, seed=0, known=known)
+
+
+def test_joined_picsets_on_both_sides_are_a_leak(tmp_path: Path) -> None:
+    one, other = sample(0, "a", (1.0,)), sample(1, "b", (0.0,))
+    joined = [replace(one, joined="joined:a"), replace(other, joined="joined:a")]
+    with pytest.raises(TrainingError, match="the split leaks: joined:a"):
+        check_split(joined[:1], joined[1:])
+    with pytest.raises(TrainingError, match=r"belong together.*--no-near-duplicates"):
+        split_samples(joined, valid_share=0.5, seed=0)
+    file = tmp_path / "split.json"
+    more = [*joined, sample(2, "c", (1.0,))]
+    write_split(file, split_samples(more, valid_share=0.4, seed=0), more, seed=0, valid_share=0.4)
+    content = read_json(file)
+    assert content["joined"] == {"joined:a": ["picset:a", "picset:b"]}
+    read_split(file)
+    full, empty = (TRAIN, VALID) if len(content[TRAIN]) == 2 else (VALID, TRAIN)
+    content[empty].append(content[full].pop())
+    write_json_atomic(file, content)
+    with pytest.raises(TrainingError, match="leaks: joined:a"):
+        read_split(file)
