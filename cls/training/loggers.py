@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,9 +54,9 @@ def _mlflow(config: TrainConfig, folder: Path) -> Logger:
     # It reports its use to its makers otherwise.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     from lightning.pytorch.loggers import MLFlowLogger
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     home = folder / "mlflow"
     home.mkdir(exist_ok=True)
     remembered = home / "run_id.txt"
