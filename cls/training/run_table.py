@@ -137,7 +137,9 @@ def _comparable(first: RunEntry, second: RunEntry) -> list[str]:
     problems = _differences_in_data(first, second)
     if not problems:
         return ["Both were validated on the same people: their measures can be compared."]
-    return [f"NOT COMPARABLE: {'; '.join(problems)}. A difference may be one of the people, not of the classifier."]
+    is_measured = all(isinstance(entry.metrics.get("validation"), dict) for entry in (first, second))
+    why = " A difference may be one of the people, not of the classifier." if is_measured else ""
+    return [f"NOT COMPARABLE: {'; '.join(problems)}.{why}"]
 
 
 def _differences_in_data(first: RunEntry, second: RunEntry) -> list[str]:
