@@ -123,7 +123,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         if config.pretrained is None
         else find_run_weights(bottle, config.pretrained, config.group, timm_arch)
     )
-    network = _start_network(config, timm_arch, source, samples, dataset)
+    network = start_network(config, timm_arch, source, samples, dataset)
     cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing, storage=config.cache), workers=cores())
     samples = drop_broken(samples, broken, ledger)
     if broken:
@@ -151,9 +151,10 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     return replace(material, backgrounds=background_sources(bottle, material.part(TRAIN)[1], preprocessing))
 
 
-def _start_network(
+def start_network(
     config: TrainConfig, timm_arch: str, source: WeightsSource, samples: list[Sample], dataset: GroupDataset
 ) -> nn.Module:
+    """The network before training: the first weights, the seed's head, its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
     network = build_network(timm_arch, len(dataset.labels), config.height_px, config.width_px, dropout=config.dropout)
     check_size(network, timm_arch, config.height_px, config.width_px)

@@ -67,6 +67,10 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
             f"before {background['backgrounds']} other backgrounds {background['as_served']['share']:.1%} of decisions"
             f" change, with the background left in {background['background_left_in']['share']:.1%}"
         )
+    if (tax := metrics.get("leak_tax")) is not None:
+        more = {name: "-" if value is None else f"{value:+.3f}" for name, value in tax["difference"].items()}
+        measures = [f"{name} {_number(value)} ({more[name]})" for name, value in tax["random_split"].items()]
+        yield f"leak tax: on a random split it would look like {', '.join(measures)}"
 
 
 def _number(value: float | None, width: int = 0) -> str:

@@ -30,6 +30,7 @@ from cls.training.fit import FitResult
 from cls.training.fitting import base_rates, batches_of, fit_material
 from cls.training.grids import write_train_grids
 from cls.training.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
+from cls.training.leak_tax import measure_leak_tax
 from cls.training.losses import loss_for
 from cls.training.material import Material, prepare
 from cls.training.report import ReportMatter, write_report
@@ -152,6 +153,8 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict
         trial=_background_trial(material) if valid_samples else None, seed=config.seed,
     )  # fmt: skip
     metrics = _metrics(material, folder.path, result, evaluation)
+    if config.leak_tax:
+        metrics["leak_tax"] = measure_leak_tax(bottle, material, folder.path, evaluation).to_dict()
     errors = probable_label_errors(evaluation.probs, evaluation.labels)
     if valid_samples:
         write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, material.dataset.labels)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cls.bottle.layout import Bottle
+from cls.dataset.samples import Sample
+from cls.dataset.split import TRAIN, VALID, Split
+from cls.errors import UsageError
+from cls.people.person import Person
+from cls.training.config import TrainConfig
+from cls.training.leak_tax import random_sides
+from cls.training.run import Run, find_runs
+from cls.training.run_folder import FINISHED
+from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
+    return make_tiny_bottle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Bottle) -> Run:
+    return train_tiny_run(tiny, leak_tax=True)
+
+
+def test_a_random_split_has_the_same_sizes_and_tears_picsets_apart() -> None:
+    person = Person("female", 0.9, (0, 0, 10, 10), ())
+    samples = [Sample(f"{n}.jpeg", f"set-{n // 5}", person, (1.0,)) for n in range(100)]
+    split = Split({s.unit: VALID if int(s.picset[4:]) < 4 else TRAIN for s in samples})
+    sides = random_sides(samples, split, seed=0)
+    assert sides.count(VALID) == 20
+    assert sides == random_sides(samples, split, seed=0) != random_sides(samples, split, seed=1)
+    valid = {s.unit for s, side in zip(samples, sides, strict=True) if side == VALID}
+    train = {s.unit for s, side in zip(samples, sides, strict=True) if side == TRAIN}
+    assert len(valid & train) > 10
+
+
+def test_both_splits_and_their_difference_are_reported(trained: Run) -> None:
+    tax = trained.metrics["leak_tax"]
+    for name, key in (("mAP", "ap"), ("F1", "f1"), ("mA", "ma")):
+        assert tax["by_picset"][name] == trained.metrics["validation"]["macro"][key]
+        assert tax["difference"][name] == pytest.approx(tax["random_split"][name] - tax["by_picset"][name])
+    assert tax["validation_people_whose_picset_is_in_training"] > 0.5
+    assert "leak tax: on a random split it would look like mAP" in trained.summary()
+    assert 'id="leak-tax"' in (trained.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_nothing_of_it_can_be_taken_for_a_run(tiny: Bottle, trained: Run) -> None:
+    assert find_runs(tiny, GROUP) == [trained]
+    left = {path.name for path in (trained.folder / "leak_tax").rglob("*")}
+    assert "leak_tax.json" in left
+    assert not {"metrics.json", "best.ckpt", "last.ckpt", "model.ckpt", "predictions.csv"} & left
+
+
+def test_a_run_cut_off_in_it_goes_on(tmp_path: Path, tiny: Bottle, trained: Run) -> None:
+    """What the leak tax had measured stands; the run itself is not trained again."""
+    folder = tmp_path / "again"
+    shutil.copytree(tiny.root.parent, folder)
+    bottle = Bottle(
+        tiny.settings.__class__(file=folder / "configuration.yaml", data_path=folder / "classification_data")
+    )
+    run = bottle.models(GROUP) / trained.name
+    (run / FINISHED).unlink()
+    measured = json.loads((run / "leak_tax" / "leak_tax.json").read_text())
+    (run / "leak_tax" / "leak_tax.json").write_text(json.dumps({**measured, "mAP": 0.125}))
+    again = train_tiny_run(bottle, leak_tax=True)
+    assert again.name == trained.name
+    assert again.metrics["leak_tax"]["random_split"]["mAP"] == 0.125
+    assert again.metrics["validation"]["macro"] == trained.metrics["validation"]["macro"]
+
+
+def test_it_needs_a_split_by_picset() -> None:
+    with pytest.raises(UsageError, match="--leak-tax: compares with a split by picset"):
+        TrainConfig(GROUP, mode="all", leak_tax=True)
+    with pytest.raises(UsageError, match="--leak-tax: compares with a split by picset"):
+        TrainConfig(GROUP, split="official", leak_tax=True)
+    with pytest.raises(UsageError, match="one process"):
+        TrainConfig(GROUP, devices=2, leak_tax=True)
