@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cls.dataset.samples import Sample
-from cls.dataset.split import TRAIN, VALID, check_split, split_samples
+from cls.dataset.split import TRAIN, VALID, _deal, check_split, split_samples
 from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
@@ -210,3 +211,26 @@ def test_joined_picsets_on_both_sides_are_a_leak(tmp_path: Path) -> None:
     write_json_atomic(file, content)
     with pytest.raises(TrainingError, match="leaks: joined:a"):
         read_split(file)
+
+
+def deal_plainly(counts: NDArray[np.float64], sides: NDArray[np.int_], wanted: NDArray[np.float64]) -> None:
+    """Iterative stratification word for word, looking through all open units at every step."""
+    while (still_open := np.flatnonzero(sides < 0)).size:
+        left = (counts[still_open] > 0).sum(axis=0)
+        label = int(np.argmin(np.where(left[:-1] > 0, left[:-1], np.inf))) if left[:-1].any() else counts.shape[1] - 1
+        having = still_open[counts[still_open, label] > 0]
+        unit = int(having[np.argmax(counts[having, label])])
+        side = int(np.lexsort((wanted[:, -1], wanted[:, label]))[-1])
+        sides[unit] = side
+        wanted[side] -= counts[unit]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.integers(1, 6))
+def test_dealing_fast_is_dealing_plainly(seed: int, units: int, labels: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = np.hstack([rng.poisson(0.7, (units, labels + 1)), rng.integers(1, 9, (units, 1))]).astype(np.float64)
+    known = np.where(rng.random(units) < 0.2, rng.integers(0, 2, units), -1)
+    fast, plain = known.copy(), known.copy()
+    _deal(counts, fast, np.outer([0.8, 0.2], counts.sum(axis=0)))
+    deal_plainly(counts, plain, np.outer([0.8, 0.2], counts.sum(axis=0)))
+    np.testing.assert_array_equal(fast, plain)
