@@ -15,8 +15,8 @@ _RELIABILITY = (
 )
 
 _LEAK_TAX = (
-    "The same training on a random split, in which pictures of one picset may stand on both sides, and on the one that"
-    " counts. What the random split shows beyond it is not there for people never seen."
+    "The same training measured on this run's split and on a random one, in which people of one picset may stand on"
+    " both sides. What the random one shows beyond the other is not there for people never seen."
 )
 _ERRORS = {
     "ece_before": "calibration error before",
@@ -93,25 +93,13 @@ def leak_tax_of_run(metrics: dict[str, Any]) -> Table | None:
     """The same training measured on a split that leaks; None for a run in which it was not.
 
     Args:
-        metrics: as in metrics.json: under `leak_tax`, mappings of measure to number, one for each split.
+        metrics: as in metrics.json.
     """
     found = metrics.get("leak_tax")
     if not found:
         return None
-    splits = {key: value for key, value in found.items() if isinstance(value, dict)}
-    keys = dict.fromkeys(key for values in splits.values() for key, value in values.items() if _is_number(value))
-    rows = [(key, *(_number_at(values, key) for values in splits.values())) for key in keys]
-    rows += [
-        (key.replace("_", " "), number(value), *[""] * (len(splits) - 1))
-        for key, value in found.items()
-        if _is_number(value)
-    ]
-    return Table(_LEAK_TAX, ("", *(key.replace("_", " ") for key in splits)), tuple(rows))
-
-
-def _number_at(values: dict[str, Any], key: str) -> str:
-    return number(values[key]) if _is_number(values.get(key)) else ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    share = found["validation_people_whose_picset_is_in_training"]
+    sides = [found[key] for key in ("by_picset", "random_split", "difference")]
+    rows = tuple((name, *(number(side[name]) for side in sides)) for name in found["by_picset"])
+    text = f"{_LEAK_TAX} There, {share:.0%} of validation are people of picsets that were trained on."
+    return Table(text, ("", "by picset", "random split", "difference"), rows)

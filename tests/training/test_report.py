@@ -28,6 +28,7 @@ from cls.training.evaluate import Evaluation
 from cls.training.figures import loss_figure, precision_recall_svg, reliability_figure, scores_figure, scores_svg
 from cls.training.grids import Pair
 from cls.training.label_errors import probable_label_errors
+from cls.training.leak_tax import LeakTax
 from cls.training.metrics import measure
 from cls.training.report import ReportMatter, write_report
 from cls.training.report_labels import confusions, given_together, interval, label_rows, predicted_of
@@ -229,11 +230,13 @@ def test_sections_of_what_was_measured() -> None:
     assert table.rows[0] == ("all labels", ["1.0%", "50.0%"])
     assert table.rows[2] == ("cap", ["1.2%", "1.2%"])
     assert backgrounds_of_run({}, ("cap",)) is None
-    tax = {"random": {"ap": 0.9, "f1": 0.8, "note": "x"}, "by_picset": {"ap": 0.8}, "difference": 0.1, "seed": None}
-    leak = leak_tax_of_run({"leak_tax": tax})
+    tax = LeakTax({"mAP": 0.8, "F1": 0.7, "mA": None}, {"mAP": 0.9, "F1": 0.85, "mA": 0.5}, 0.93)
+    leak = leak_tax_of_run({"leak_tax": tax.to_dict()})
     assert leak is not None
-    assert leak.columns == ("", "random", "by picset")
-    assert leak.rows == (("ap", "0.900", "0.800"), ("f1", "0.800", ""), ("difference", "0.100", ""))
+    assert leak.rows == (
+        ("mAP", "0.800", "0.900", "0.100"), ("F1", "0.700", "0.850", "0.150"), ("mA", "–", "0.500", "–"),
+    )  # fmt: skip
+    assert "93% of validation" in leak.text
     assert leak_tax_of_run({}) is None
     found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
     assert calibration_of_run({"calibration": found}).rows == (
