@@ -21,7 +21,7 @@ Image = NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def photos() -> list[Image]:
-    """One photo of each of 20 picsets of the sample set, and a second of the first."""
+    """One photo of each of 20 picsets of the sample set."""
     config = SampleConfig(photos=200, seed=3, width_px=320, height_px=240)
     plan = Plan(config)
     firsts = {plan.picset_of(index): index for index in reversed(range(200))}
@@ -41,7 +41,9 @@ def cropped(image_rgb: Image) -> Image:
 
 COPIES: dict[str, Callable[[Image], Image]] = {
     "saved again": lambda image: saved(image, 40),
-    "half the size": lambda image: saved(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), 85),
+    "half the size": lambda image: saved(
+        np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8), 85
+    ),
     "cropped": lambda image: saved(np.ascontiguousarray(cropped(image)), 85),
     "brighter": lambda image: saved(cv2.convertScaleAbs(image, alpha=1.1, beta=20).astype(np.uint8), 85),
 }

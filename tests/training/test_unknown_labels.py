@@ -14,7 +14,7 @@ import pytest
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset import picture_signatures
-from cls.dataset.samples import BROKEN, NO_FILE, NO_LABEL_KNOWN, NOT_SEGMENTED
+from cls.dataset.samples import BROKEN, NO_FILE, NO_LABEL_KNOWN, NOT_SEGMENTED, collect_samples
 from cls.errors import TrainingError
 from cls.files import read_json
 from cls.training.config import TrainConfig
@@ -128,7 +128,7 @@ def test_a_picture_deleted_before_it_is_decoded_is_left_out(tiny: Bottle, monkey
     """It goes between the look at the pool and the cutting out."""
     import cls.training.material as material_module
 
-    real = material_module.collect_samples
+    real = collect_samples
 
     def collect_then_delete(*args: object, **options: object) -> object:
         found = real(*args, **options)  # type: ignore[arg-type]
