@@ -301,7 +301,7 @@ def _choice_problems(config: TrainConfig) -> list[str]:
     if not config.split:
         problems.append(f"--split: expected {BY_PICSET} or the name of parts of the dataset, e.g. official")
     if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
-        problems.append(f"--leak-tax: compares with a split by picset; leave out --mode all and --split {config.split}")
+        problems.append("--leak-tax: compares with a split by picset: needs --mode train and --split picset")
     if config.leak_tax and config.world > 1:
         problems.append("--leak-tax: is measured by one process; leave out --devices and --nodes")
     if config.pretrained is not None and config.weights != "auto":
