@@ -151,10 +151,10 @@ def safe_name(text: str) -> str:
     if not text:
         raise FileError("an empty text cannot name a folder", hint="give the group a name")
     name = "".join(sign if sign.isalnum() or sign in _SAFE_SIGNS else quote(sign, safe="") for sign in text)
-    if name[0] in ". -" or name[-1] in ". " or _RESERVED.match(name):
-        name = "".join((f"%{ord(name[0]):02X}" if ord(name[0]) < 128 else quote(name[0]), name[1:]))
-        if name[-1] in ". ":
-            name = f"{name[:-1]}%{ord(name[-1]):02X}"
+    if name[0] in ". -" or _RESERVED.match(name):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    if name[-1] in ". ":
+        name = f"{name[:-1]}%{ord(name[-1]):02X}"
     if len(name.encode()) > _MAX_NAME_BYTES:
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         name = name.encode()[: _MAX_NAME_BYTES - 18].decode(errors="ignore") + "~" + digest

@@ -172,6 +172,7 @@ def test_digests(tmp_path: Path) -> None:
 @example("\x00")
 @example(" . ")
 @example("~")
+@example("\x1f.")
 @example("волосы / цвет")
 def test_any_text_names_a_folder(text: str) -> None:
     name = safe_name(text)

@@ -132,7 +132,7 @@ def test_the_script_with_odd_names(tmp_path: Path, configuration: Callable[..., 
     with serving(folder) as address:
         done = run_script("load_group.py", "--group", group, "--cfg", str(configuration(collector_url=address)))
     assert done.returncode == 0, done.stderr
-    (file,) = (tmp_path / "classification_data" / "datasets").iterdir()
+    (file,) = (tmp_path / "classification_data" / "datasets").glob("*.json")
     dataset = read_dataset(file)
     assert dataset.group == group
     assert dataset.labels == ("light & fair", "тёмные")
