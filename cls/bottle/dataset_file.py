@@ -204,8 +204,8 @@ def loaded_groups(folder: Path) -> list[str]:
 
 def _group_of(path: Path) -> str:
     group = text_of_safe_name(path.stem)
-    # A long name is cut and ends in a digest: then only the file knows.
-    return group if safe_name(group) == path.stem else read_dataset(path).group
+    # A long name is cut and ends in ~ and a digest, a sign no other name has: then only the file knows.
+    return group if "~" not in path.stem and safe_name(group) == path.stem else read_dataset(path).group
 
 
 def read_dataset(path: Path, group: str | None = None) -> GroupDataset:

@@ -10,8 +10,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from cls.bottle.layout import Bottle
-from cls.errors import FileError
-from cls.files import read_json, remove_parts, sha256_of_file, write_json_atomic
+from cls.dataset.picture_memory import Memory, read_memory, stamp_of
+from cls.files import remove_parts, sha256_of_file, write_json_atomic
 
 _log = logging.getLogger("cls.dataset")
 
@@ -39,7 +39,7 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
         remove_parts(file.parent, file.name)
         known = _remembered(file)
         asked = list(dict.fromkeys(names))
-        stamps = {name: stamp for name in asked if (stamp := _stamp(bottle.picture(name)))}
+        stamps = {name: stamp for name in asked if (stamp := stamp_of(bottle.picture(name)))}
         found = {name: known[name][1] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
         unknown = [name for name in stamps if name not in found]
         is_gone = any(name in known and name not in stamps for name in asked)
@@ -54,23 +54,12 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
     return found
 
 
-def _remembered(file: Path) -> dict[str, tuple[str, str]]:
-    """Name -> stamp and digest; nothing where the file is missing or damaged: all is then read again."""
-    try:
-        content = read_json(file) if file.exists() else {}
-        return {str(name): (str(stamp), str(digest)) for name, (stamp, digest) in content.items()}
-    except (FileError, TypeError, ValueError, AttributeError):
+def _remembered(file: Path) -> Memory:
+    """What is remembered; nothing where the file is damaged: all is then read again."""
+    known = read_memory(file)
+    if known is None:
         _log.warning("%s cannot be read; pictures are read again", file)
-        return {}
-
-
-def _stamp(path: Path) -> str:
-    """Size and time of change of a file; empty when there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return known or {}
 
 
 def _digest(path: Path) -> str:

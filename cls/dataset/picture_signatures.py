@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.dataset.near_duplicates import picture_signature
+from cls.dataset.picture_memory import Memory, read_memory, stamp_of
 from cls.errors import FileError
-from cls.files import read_json, remove_parts, write_json_atomic
+from cls.files import remove_parts, write_json_atomic
 from cls.people.photos import decode_photo_reduced
 from cls.progress import progress
 
@@ -46,7 +47,7 @@ def signatures_of(bottle: Bottle, names: Iterable[str], *, workers: int) -> dict
     file = bottle.cache / _FILE
     file.parent.mkdir(parents=True, exist_ok=True)
     asked = list(dict.fromkeys(names))
-    stamps = {name: _stamp(bottle.picture(name)) for name in asked}
+    stamps = {name: stamp_of(bottle.picture(name)) for name in asked}
     with FileLock(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
         known = _remembered(file)
@@ -62,7 +63,7 @@ def _compute(
     bottle: Bottle,
     names: Sequence[str],
     stamps: dict[str, str],
-    known: dict[str, tuple[str, str]],
+    known: Memory,
     file: Path,
     workers: int,
 ) -> None:
@@ -90,23 +91,17 @@ def _signature_of_text(text: str) -> Signature:
     return np.frombuffer(bytes.fromhex(text), np.uint64) if text else None
 
 
-def _remembered(file: Path) -> dict[str, tuple[str, str]]:
-    """Name -> stamp and signature; nothing where the file is missing or damaged: all is computed again."""
-    try:
-        content = read_json(file) if file.exists() else {}
-        known = {str(name): (str(stamp), str(text)) for name, (stamp, text) in content.items()}
-        if all(len(bytes.fromhex(text)) in (0, 32) for _, text in known.values()):
-            return known
-    except (FileError, TypeError, ValueError, AttributeError):
-        pass  # said below, as for a signature of another length
-    _log.warning("%s cannot be read; pictures are compared anew", file)
-    return {}
+def _remembered(file: Path) -> Memory:
+    """What is remembered; nothing where the file is damaged: all is computed again."""
+    known = read_memory(file)
+    if known is None or not all(_is_signature(text) for _, text in known.values()):
+        _log.warning("%s cannot be read; pictures are compared anew", file)
+        return {}
+    return known
 
 
-def _stamp(path: Path) -> str:
-    """Size and time of change of a file; empty when there is none."""
+def _is_signature(text: str) -> bool:
     try:
-        status = path.stat()
-    except OSError:
-        return ""
-    return f"{status.st_size} {status.st_mtime_ns}"
+        return len(bytes.fromhex(text)) in (0, 32)
+    except ValueError:
+        return False

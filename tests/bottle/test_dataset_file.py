@@ -220,7 +220,7 @@ def test_an_unchanged_dataset_is_not_written_again(tmp_path: Path) -> None:
 
 def test_loaded_groups(tmp_path: Path) -> None:
     assert loaded_groups(tmp_path / "none") == []
-    groups = sorted(["hair_color", "hat & cap", "a/b", "color " * 60])
+    groups = sorted(["hair_color", "hat & cap", "a/b", "color " * 60, "x" * 300])
     for group in groups:
         write_dataset(tmp_path / f"{safe_name(group)}.json", GroupDataset(group, ("one",), ()))
     (tmp_path / ".hat.json.part").write_text("")
