@@ -10,6 +10,7 @@ from cls.command import Command, main
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls runs`."""
     parser.add_argument("group", nargs="?", metavar="GROUP", help="runs of this group (default: of all groups)")
+    parser.add_argument("--group", dest="group_by_option", metavar="GROUP", help="the same")
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -29,12 +30,13 @@ def run(options: argparse.Namespace) -> None:
     from cls.training.run_table import comparison, comparison_dict, run_table
 
     bottle = Bottle(load_settings(options.cfg))
+    group = options.group_by_option or options.group
     if options.compare:
-        first, second = (find_run(bottle, name, options.group) for name in options.compare)
+        first, second = (find_run(bottle, name, group) for name in options.compare)
         compared = comparison_dict(first, second) if options.json else comparison(first, second)
         print(json.dumps(compared, ensure_ascii=False, indent=2) if options.json else compared)
         return
-    entries = list_runs(bottle, options.group)
+    entries = list_runs(bottle, group)
     if options.json:
         print(json.dumps([entry.to_dict() for entry in entries], ensure_ascii=False, indent=2))
     else:

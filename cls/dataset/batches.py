@@ -194,8 +194,13 @@ class Loader:
 
     def _made(self, keys: list[BatchKey]) -> Iterator[Batch]:
         if self._workers > 0:
+            # A generator of its own: drawing from torch's would make dropout depend on the number of workers.
             loader: DataLoader[Batch] = DataLoader(
-                self._dataset, batch_size=None, sampler=keys, num_workers=self._workers
+                self._dataset,
+                batch_size=None,
+                sampler=keys,
+                num_workers=self._workers,
+                generator=torch.Generator().manual_seed(0),
             )
             return iter(loader)
         return _made_ahead(self._dataset, keys)

@@ -108,8 +108,17 @@ def checkpoint_to_go_on_with(folder: Path) -> Path | None:
     file = folder / LAST
     if not file.exists():
         return None
-    if not zipfile.is_zipfile(file):
+    if not _is_whole(file):
         raise TrainingError(
             "is damaged: it is no checkpoint", where=file, hint="start anew with --no-resume, or put back a copy of it"
         )
     return file
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a checkpoint, which is a zip, holds all that its checksums speak of."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False

@@ -176,4 +176,5 @@ class _Clock(Callback):
         if self._steps == min(3, len(self._waiting)):
             step_s = (time.monotonic() - self._started_s) / self._steps
             left = (self._config.epochs - trainer.current_epoch) * len(self._waiting) - self._steps
-            _log.info("%.2f s a step: about %.0f s for the %d steps to come", step_s, left * step_s, left)
+            if left > 0:
+                _log.info("%.2f s a step: about %.0f s for the %d steps to come", step_s, left * step_s, left)

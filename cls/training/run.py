@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import yaml
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError
+from cls.errors import BottleError, ClsError
 from cls.files import read_json
 from cls.people.preprocess import Preprocessing
 from cls.training.run_folder import ARGS, FINISHED, SPLIT, run_folders
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # What the fit kept, and what it is worth using as: the same weights with the calibration folded in.
 BEST_CKPT, MODEL_CKPT = "best.ckpt", "model.ckpt"
+
+
+_log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)
@@ -117,12 +121,17 @@ class Run:
 
 
 def find_runs(bottle: Bottle, group: str) -> list[Run]:
-    """The finished runs of a group, oldest number first; unfinished ones are passed over.
-
-    Raises:
-        BottleError: a finished run's files cannot be read.
-    """
-    return [open_run(bottle, folder) for folder in run_folders(bottle, group) if (folder / FINISHED).exists()]
+    """The finished runs of a group, oldest number first; others are passed over, damaged ones with a warning."""
+    runs = []
+    for folder in run_folders(bottle, group):
+        if not (folder / FINISHED).exists():
+            continue
+        try:
+            runs.append(open_run(bottle, folder))
+        except ClsError as error:
+            # An old run that somebody has damaged must not end a new training.
+            _log.warning("passed over: %s", error.line())
+    return runs
 
 
 def newest_run(bottle: Bottle, group: str, name: str | None = None) -> Run:

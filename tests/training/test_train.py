@@ -138,6 +138,13 @@ def test_a_lost_checkpoint_is_not_replaced_by_another(tmp_path: Path, trained: R
         run.load_network()
 
 
+def test_a_damaged_older_run_is_passed_over(tmp_path: Path, trained: Run, caplog: pytest.LogCaptureFixture) -> None:
+    spoilt = copied(trained, tmp_path / "copy")
+    (spoilt.folder / "args.yaml").unlink()
+    assert find_runs(spoilt.bottle, spoilt.group) == []
+    assert f"passed over: {spoilt.folder}" in caplog.text
+
+
 def test_nobody_is_on_both_sides(trained: Run) -> None:
     train, valid = trained.samples("train"), trained.samples("valid")
     assert len(train) + len(valid) == 24
