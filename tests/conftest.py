@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cls.bottle.layout import Bottle
 from cls.settings import Settings
@@ -19,6 +20,13 @@ os.environ.setdefault("YOLO_OFFLINE", "True")
 os.environ.setdefault("YOLO_AUTOINSTALL", "False")
 # OpenMP threads that wait sleep: spinning starves the other processes that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# How long an example takes says more of what else the machine does than of the code. On the server one commit gives one
+# result (`.ci/run`); new examples are looked for where somebody can look into what they find.
+settings.register_profile(
+    "cls", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="REPEATABLE_TESTS" in os.environ
+)
+settings.load_profile("cls")
 
 _numbers = itertools.count()
 
