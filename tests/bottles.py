@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
+from cls.files import write_text_atomic
 from cls.people.polygons import polygons_of_mask
 from cls.settings import load_settings
 
@@ -78,7 +79,8 @@ def make_empty_bottle(folder: Path) -> Bottle:
     """A bottle with a configuration (`bottle.settings.file`, for `--cfg`) and nothing in it."""
     folder.mkdir(parents=True, exist_ok=True)
     configuration = folder / "configuration.yaml"
-    configuration.write_text("data_path: 'classification_data'\n", encoding="utf-8")
+    # Whole or not at all: several processes of a test may make the same bottle at once.
+    write_text_atomic(configuration, "data_path: 'classification_data'\n")
     return Bottle(load_settings(configuration, environment={}))
 
 
