@@ -7,6 +7,8 @@ import json
 import os
 import re
 import secrets
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -17,6 +19,8 @@ from urllib.parse import quote, unquote
 from cls.errors import FileError
 
 _PART = ".part"
+# What zipfile raises for a broken file, a damaged member, an encrypted one, an unknown compression.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
 # Letters of any alphabet, digits, space and these signs keep their look in a folder name; the rest is percent-encoded.
 _SAFE_SIGNS = set(" ._-+=,@()[]!#&'")
 _MAX_NAME_BYTES = 200

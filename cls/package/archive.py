@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cls.errors import PackageError
-from cls.files import atomic_path
+from cls.files import ZIP_ERRORS, atomic_path
 from cls.package.meta import META_FILE_NAME, ModelMeta, json_of_meta_text, parse_meta
 from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, parse_config
 
@@ -147,7 +146,7 @@ def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[P
         archive = zipfile.ZipFile(zip_path)
     except FileNotFoundError:
         raise PackageError("there is no such file", where=zip_path, hint=_HINT) from None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (*ZIP_ERRORS, ValueError) as error:
         raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
     with archive:
         names = _checked_names(archive, zip_path, limits)
@@ -227,5 +226,5 @@ def _stream(archive: zipfile.ZipFile, zip_path: Path, name: str, limit_bytes: in
                 yield chunk
     except KeyError:
         raise PackageError(f"holds no {name}", where=zip_path, hint=_HINT) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+    except ZIP_ERRORS as error:
         raise PackageError(f"is damaged: {error}", where=f"{zip_path}!{name}", hint=_HINT) from error

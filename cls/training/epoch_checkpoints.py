@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from cls.errors import FileError, TrainingError
-from cls.files import atomic_path, remove_parts
+from cls.files import ZIP_ERRORS, atomic_path, remove_parts
 from cls.training.ema import MovingAverage
 from cls.training.module import ClassifierModule
 
@@ -121,5 +120,5 @@ def _is_whole(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError):
+    except ZIP_ERRORS:
         return False

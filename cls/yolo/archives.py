@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cls.errors import YoloError
+from cls.files import ZIP_ERRORS
 from cls.yolo.coco import AnnotationFile, parse_coco
 
 _MAX_PICTURE_BYTES = 256 << 20
 _MAX_JSON_BYTES = 2 << 30
 _HINT = "export them from the annotation tool as 'COCO 1.0' with images"
-# What zipfile raises for a broken file, a damaged member, an encrypted one, an unknown compression.
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Archive:
             if opened.getinfo(member).file_size > _MAX_PICTURE_BYTES:
                 raise YoloError("is larger than any picture", where=f"{self.path}!{member}")
             return opened.read(member)
-        except (*_UNREADABLE, ValueError) as error:
+        except (*ZIP_ERRORS, ValueError) as error:
             raise YoloError(
                 f"cannot be unpacked: {error}", where=f"{self.path}!{member}", hint="export the archive again"
             ) from error
@@ -109,7 +107,7 @@ def _open_archive(path: Path) -> Archive:
                 )
                 for root, info in places.items()
             }
-    except _UNREADABLE as error:
+    except ZIP_ERRORS as error:
         raise YoloError(f"is not a zip that can be read: {error}", where=path) from error
     except ValueError as error:
         raise YoloError(f"its annotations are not JSON: {error}", where=path) from error
