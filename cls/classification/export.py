@@ -57,7 +57,7 @@ def _formats(text: str | None) -> list[str]:
 
 
 def _print(exported: Exported) -> None:
-    from cls.export.publish import FILES
+    from cls.export.formats import FILES
 
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")

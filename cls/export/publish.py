@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
 from cls.errors import ExportError
+from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, why_not
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
 from cls.export.parity import ParityReport, ParitySample, choose_samples, compare
@@ -20,34 +21,16 @@ from cls.files import write_json_atomic, write_text_atomic
 from cls.package.archive import pack
 from cls.package.folder import atomic_folder
 from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
-from cls.package.triton_config import CONFIG_FILE_NAME, Platform, build_config
+from cls.package.triton_config import CONFIG_FILE_NAME, build_config
 from cls.prediction.local import TorchRuntime
 from cls.prediction.opening import open_classifier
 from cls.prediction.runtime import Classifier
-from cls.prediction.tensorrt_runtime import why_no_tensorrt
 
 if TYPE_CHECKING:
     from cls.training.run import Run
 
-Format = Literal["onnx", "trt"]
-FORMATS: tuple[Format, ...] = ("onnx", "trt")
 REPORT_NAME = "parity_report.json"
-
-
-@dataclass(frozen=True)
-class FormatFiles:
-    """What a format's files are called, and what serves them."""
-
-    model: str
-    archive: str
-    platform: Platform
-
-
-FILES: dict[Format, FormatFiles] = {
-    "onnx": FormatFiles("model.onnx", "model_onnx.zip", "onnxruntime_onnx"),
-    "trt": FormatFiles("model.plan", "model_trt.zip", "tensorrt_plan"),
-}
-_OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (files.model, files.archive))}
+_OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*files.files, files.archive))}
 
 
 @dataclass(frozen=True)
@@ -68,7 +51,7 @@ class Exported:
 
 
 def export_run(
-    bottle: Bottle, run: Run, formats: Sequence[Format] = FORMATS, *, required: Sequence[Format] = ()
+    bottle: Bottle, run: Run, formats: Sequence[Format] = DEFAULT_FORMATS, *, required: Sequence[Format] = ()
 ) -> Exported:
     """Converts a run, proves the conversions and replaces the group's package with them.
 
@@ -90,7 +73,7 @@ def export_run(
             files = FILES[name]
             raise ExportError(
                 f"{files.model} and {files.archive} cannot be made: {not_made[name]}",
-                hint="export on a machine with an NVIDIA GPU and TensorRT, or leave out this format",
+                hint=hint_for(name),
             )
     made = [name for name in formats if name not in not_made]
     if not made:
@@ -112,8 +95,8 @@ def export_run(
 
 
 def _not_made(formats: Sequence[Format]) -> dict[Format, str]:
-    reason = why_no_tensorrt() if "trt" in formats else None
-    return {} if reason is None else {"trt": reason}
+    reasons = {name: why_not(name) for name in formats}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 @contextmanager

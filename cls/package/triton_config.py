@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 CONFIG_FILE_NAME = "config.pbtxt"
 META_PARAMETER = "cls_meta"
 MAX_BATCH_SIZE = 64
-Platform = Literal["onnxruntime_onnx", "tensorrt_plan"]
-MODEL_FILE_NAMES: dict[str, str] = {"onnxruntime_onnx": "model.onnx", "tensorrt_plan": "model.plan"}
+# Triton's `platform`; OpenVINO has none there and is named by `backend`.
+Platform = Literal["onnxruntime_onnx", "tensorrt_plan", "pytorch_libtorch", "openvino"]
+MODEL_FILE_NAMES: dict[str, str] = {
+    "onnxruntime_onnx": "model.onnx",
+    "tensorrt_plan": "model.plan",
+    "pytorch_libtorch": "model.pt",
+    "openvino": "model.xml",
+}
 _QUEUE_DELAY_US = 500
 
 
@@ -46,9 +52,13 @@ class TritonConfig:
 
     @property
     def model_file_name(self) -> str:
-        """`model.onnx` or `model.plan`."""
+        """`model.onnx`, `model.plan`, `model.pt` or `model.xml`."""
         if self.platform == "tensorrt_plan" or self.backend == "tensorrt":
             return "model.plan"
+        if self.platform == "pytorch_libtorch" or self.backend == "pytorch":
+            return "model.pt"
+        if self.backend == "openvino":
+            return "model.xml"
         return "model.onnx"
 
     def meta(self, where: object = CONFIG_FILE_NAME) -> ModelMeta:
@@ -80,7 +90,8 @@ def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> st
     """
     from tritonclient.grpc import model_config_pb2 as pb
 
-    config = pb.ModelConfig(platform=platform, max_batch_size=MAX_BATCH_SIZE)
+    engine = {"backend": platform} if platform == "openvino" else {"platform": platform}
+    config = pb.ModelConfig(**engine, max_batch_size=MAX_BATCH_SIZE)
     for tensor in meta.inputs:
         config.input.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
     for tensor in meta.outputs:
