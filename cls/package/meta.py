@@ -21,6 +21,7 @@ META_FILE_NAME = "meta.json"
 SCHEMA_FILE = Path(__file__).with_name("meta.schema.json")
 INPUT_NAME = "images"
 OUTPUT_NAME = "logits"
+END_TO_END_OUTPUT_NAME = "probabilities"
 SEMANTIC_VERSION = (
     r"^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
@@ -114,7 +115,9 @@ class ModelMeta(_Meta):
     group: str = Field(min_length=1)
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, description="in output order")
     thresholds: dict[str, Probability] = Field(description="a label is chosen at or above this probability")
-    activation: Literal["sigmoid"] = Field(default="sigmoid", description="applied by the client to the outputs")
+    activation: Literal["sigmoid"] = Field(
+        default="sigmoid", description="applied by the client to the outputs; already inside where the input is UINT8"
+    )
     person: PersonMeta
     preprocessing: PreprocessingMeta
     inputs: tuple[TensorMeta, ...] = Field(min_length=1)
@@ -140,7 +143,8 @@ class ModelMeta(_Meta):
                 f"output '{self.outputs[0].name}' has width {self.outputs[0].shape[-1]}, "
                 f"and there are {len(self.labels)} labels"
             )
-        expected = (3, self.preprocessing.height_px, self.preprocessing.width_px)
+        size = (self.preprocessing.height_px, self.preprocessing.width_px)
+        expected = (-1, -1, 3) if self.is_end_to_end else (3, *size)
         if tuple(self.inputs[0].shape[1:]) != expected:
             raise ValueError(
                 f"input '{self.inputs[0].name}' has shape {list(self.inputs[0].shape)}, "
@@ -152,6 +156,14 @@ class ModelMeta(_Meta):
     def threshold_values(self) -> tuple[float, ...]:
         """Thresholds in output order."""
         return tuple(self.thresholds[label] for label in self.labels)
+
+    @property
+    def is_end_to_end(self) -> bool:
+        """Whether resizing, normalisation and the activation are inside the network.
+
+        Then it takes uint8 RGB cut-outs (batch, height, width, 3) of any size, and answers probabilities.
+        """
+        return self.inputs[0].datatype == "UINT8"
 
     def preprocessing_object(self) -> Preprocessing:
         """The preprocessing as code that runs (needs NumPy and OpenCV, which the rest of this room does without)."""
