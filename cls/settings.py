@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +31,33 @@ _FOLDER_KEYS = (
 _URL_KEYS = ("collector_url", "collector_static_url", "model_storage_url", "inference_url")
 _OPTIONAL_TEXT_KEYS = ("pictures_info_db_url", "collector_static_url", "collector_login", "inference_url")
 _SIZE_KEY = "cache_limit_gb"
+_LIMITS_KEY = "parity_limits"
 _SECRET_KEYS = ("collector_password", "model_storage_token")
+
+
+@dataclass(frozen=True)
+class ParityLimits:
+    """How far a conversion may depart from the trained network; None stands for no limit.
+
+    Attributes:
+        flip_distance: a decision may differ where the trained probability is this near its threshold, no further.
+        probability: largest difference of a probability.
+        f1: largest change of F1, the mean over labels, in either direction.
+        batch: largest difference that the batch size, or the other people in the batch, may make to a probability.
+    """
+
+    flip_distance: float | None = None
+    probability: float | None = None
+    f1: float | None = None
+    batch: float | None = None
+
+
+# By a conversion's precision.
+PARITY_LIMITS: Mapping[str, ParityLimits] = {
+    "fp32": ParityLimits(flip_distance=1e-3, probability=1e-3, f1=None, batch=1e-3),
+    "fp16": ParityLimits(flip_distance=None, probability=None, f1=0.002, batch=0.01),
+    "int8": ParityLimits(flip_distance=None, probability=None, f1=0.005, batch=0.05),
+}
 
 
 @dataclass(frozen=True)
@@ -58,6 +84,7 @@ class Settings:
     model_storage_url: str = "http://127.0.0.1:8300"
     inference_url: str = ""
     cache_limit_gb: float = 50.0
+    parity_limits: Mapping[str, ParityLimits] = field(default_factory=lambda: dict(PARITY_LIMITS))
     people_classes: Mapping[str, str] = field(default_factory=lambda: {"girl": "female", "man": "male"})
     collector_password: str = field(default="", repr=False)
     model_storage_token: str = field(default="", repr=False)
@@ -86,7 +113,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     base = REPOSITORY if path == DEFAULT_FILE else path.parent
     problems: list[str] = []
     values = _read_mapping(path)
-    known = {*_FOLDER_KEYS, *_URL_KEYS, *_OPTIONAL_TEXT_KEYS, "data_path", "people_classes", _SIZE_KEY}
+    known = {*_FOLDER_KEYS, *_URL_KEYS, *_OPTIONAL_TEXT_KEYS, "data_path", "people_classes", _SIZE_KEY, _LIMITS_KEY}
     for key in values:
         if key in _SECRET_KEYS:
             problems.append(
@@ -103,7 +130,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
         if key in _SECRET_KEYS:
             secrets[key] = value
         elif key in known:
-            values[key] = _mapping_of_variable(value) if key == "people_classes" else value
+            values[key] = _READ_VARIABLE.get(key, str)(value)
             sources[key] = f"environment variable {name}"
         else:
             problems.append(
@@ -178,6 +205,18 @@ def _mapping_of_variable(text: str) -> Any:
     return {name.strip(): people_class.strip() for name, people_class in pairs}
 
 
+def _limits_of_variable(text: str) -> Any:
+    """`{int8: {f1: 0.01}}` -> the mapping; other text is returned as it came, to be refused."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+# What is not plain text in the environment.
+_READ_VARIABLE = {"people_classes": _mapping_of_variable, _LIMITS_KEY: _limits_of_variable}
+
+
 def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
     """The value of one key; a wrong one is added to the problems."""
     if key == "people_classes":
@@ -187,6 +226,8 @@ def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
         return {}
     if key == _SIZE_KEY:
         return _checked_size(value, source, problems)
+    if key == _LIMITS_KEY:
+        return _checked_limits(value, source, problems)
     if value is None and key in _OPTIONAL_TEXT_KEYS:
         return ""
     if not isinstance(value, str):
@@ -217,6 +258,36 @@ def _checked_size(value: Any, source: str, problems: list[str]) -> float:
     if not (math.isfinite(size) and size > 0):
         problems.append(f"{source}: expected a size in GiB above 0, e.g. 50, found {value!r}")
     return size
+
+
+def _checked_limits(value: Any, source: str, problems: list[str]) -> dict[str, ParityLimits]:
+    """Limits by precision; what is not said keeps its default."""
+    limits = dict(PARITY_LIMITS)
+    if not isinstance(value, dict):
+        problems.append(f"{source}: expected limits by precision such as int8: {{f1: 0.005}}, found {value!r}")
+        return limits
+    known = [part.name for part in fields(ParityLimits)]
+    for precision, wanted in value.items():
+        if precision not in limits or not isinstance(wanted, dict):
+            problems.append(
+                f"{source}: expected {', '.join(limits)}, each with some of {', '.join(known)}, found {precision!r}:"
+                f" {wanted!r}"
+            )
+            continue
+        wrong = [name for name, limit in wanted.items() if name not in known or not _is_limit(limit)]
+        problems += [
+            f"{source}: {precision}.{name}: expected one of {', '.join(known)} and a number from 0 to 1 or null,"
+            f" found {wanted[name]!r}"
+            for name in wrong
+        ]
+        limits[precision] = replace(limits[precision], **{k: v for k, v in wanted.items() if k not in wrong})
+    return limits
+
+
+def _is_limit(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _check_folders_differ(checked: Mapping[str, Any], problems: list[str]) -> None:

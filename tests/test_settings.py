@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cls.errors import SettingsError
-from cls.settings import DEFAULT_FILE, REPOSITORY, Settings, load_settings
+from cls.settings import DEFAULT_FILE, PARITY_LIMITS, REPOSITORY, Settings, load_settings
 
 
 def load(tmp_path: Path, text: str, environment: Mapping[str, str] | None = None) -> Settings:
@@ -71,6 +72,25 @@ def test_the_cache_s_limit_is_a_size(tmp_path: Path) -> None:
     assert load(tmp_path, "data_path: b\n", {"CLS_CACHE_LIMIT_GB": "8"}).cache_limit_gb == 8
     for wrong in ("0", "-1", "much", "true", "", "[1]", ".inf"):
         assert "cache_limit_gb" in problems(tmp_path, f"data_path: b\ncache_limit_gb: {wrong}\n")
+
+
+def test_parity_limits_keep_their_defaults_where_nothing_is_said(tmp_path: Path) -> None:
+    assert load_settings(None, {}).parity_limits == PARITY_LIMITS  # the file says what the code says
+    limits = load(tmp_path, "data_path: b\nparity_limits:\n  int8: {f1: 0.01, probability: 1}\n").parity_limits
+    assert limits["int8"] == replace(PARITY_LIMITS["int8"], f1=0.01, probability=1)
+    assert limits["fp32"] == PARITY_LIMITS["fp32"]
+    limits = load(tmp_path, "data_path: b\n", {"CLS_PARITY_LIMITS": "{fp16: {f1: null}}"}).parity_limits
+    assert limits["fp16"] == replace(PARITY_LIMITS["fp16"], f1=None)
+    for wrong in (
+        "5",
+        "{int4: {f1: 0.1}}",
+        "{int8: 0.1}",
+        "{int8: {f2: 0.1}}",
+        "{int8: {f1: .nan}}",
+        "{int8: {f1: x}}",
+    ):
+        assert "parity_limits" in problems(tmp_path, f"data_path: b\nparity_limits: {wrong}\n")
+    assert "CLS_PARITY_LIMITS" in problems(tmp_path, "data_path: b\n", {"CLS_PARITY_LIMITS": "{"})
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
