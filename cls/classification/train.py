@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _AS_TYPED = (
     "epochs", "batch", "mode", "arch", "lr", "backbone_lr", "layer_decay", "decay", "warmup", "clip", "accumulate",
     "ema", "dropout", "smoothing", "loss", "focal_gamma", "gamma_positive", "gamma_negative", "negative_clip",
-    "weights", "pretrained", "head_start", "split", "valid", "people", "subject", "seed", "workers", "precision",
-    "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
+    "weights", "pretrained", "freeze", "stripes", "head_start", "split", "valid", "people", "subject", "seed", "workers",
+    "precision", "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
     "background_share", "cache", "augment_on", "incomplete", "join_by", "near_duplicates", "leak_tax",
 )  # fmt: skip
 
@@ -130,6 +130,20 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
     """How the network learns."""
     group = parser.add_argument_group("learning")
     default = "(default: %(default)s)"
+    group.add_argument(
+        "--freeze",
+        type=int,
+        default=TrainConfig.freeze,
+        metavar="STAGES",
+        help=f"so many first stages of a pretrained backbone stay as they came, and cost half the time {default}",
+    )
+    group.add_argument(
+        "--stripes",
+        type=int,
+        default=TrainConfig.stripes,
+        help="the head sees mean and maximum of so many horizontal stripes of the person, e.g. 4; 0: one mean "
+        f"{default}",
+    )
     group.add_argument(
         "--head-start", action="store_true", help="fit the head to the frozen backbone first (pretrained weights only)"
     )

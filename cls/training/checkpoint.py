@@ -9,6 +9,7 @@ from torch import nn
 
 from cls.errors import BottleError
 from cls.training.network import build_network
+from cls.training.pooling import pool_by_stripes, stripes_of
 
 _PREFIX = "network."
 
@@ -37,6 +38,7 @@ def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, w
         state = {
             name[len(_PREFIX) :]: value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
         }
+        network = pool_by_stripes(network, stripes_of(network, state))
         network.load_state_dict(state)
     except Exception as error:  # torch raises many kinds for broken files
         first_line = (str(error).splitlines() or [type(error).__name__])[0]

@@ -48,6 +48,8 @@ class TrainConfig:
         negative_clip: `asymmetric` moves the probability of absent labels down by this much.
         weights: `auto`, `none` or a file.
         pretrained: an earlier run to start from: its folder's name, `GROUP/NAME` or path; None starts from `weights`.
+        freeze: how many of a pretrained backbone's first stages stay as they came, the stem being the first; 0: none.
+        stripes: the head sees mean and maximum of so many horizontal stripes; 0: one mean over everything.
         head_start: whether the head is fitted to the frozen backbone's features before the training.
         ema: decay of the moving average of the weights that is validated and kept; 0: none.
         dropout: share of features dropped before the head.
@@ -99,6 +101,8 @@ class TrainConfig:
     negative_clip: float = 0.05
     weights: str = "auto"
     pretrained: str | None = None
+    freeze: int = 0
+    stripes: int = 0
     head_start: bool = False
     ema: float = 0.0
     dropout: float = 0.2
@@ -249,6 +253,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def _integer_problems(config: TrainConfig) -> list[str]:
     low = {
         "epochs": 1, "batch": 1, "seed": 0, "workers": 0, "accumulate": 1, "devices": 1, "nodes": 1, "backgrounds": 0,
+        "freeze": 0, "stripes": 0,
     }  # fmt: skip
     problems = [
         f"--{name}: expected a whole number from {least}, found {value}"

@@ -31,6 +31,7 @@ from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.device import accelerator
 from cls.training.input_size import size_for
 from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
+from cls.training.pooling import pool_by_stripes
 from cls.training.pretrained import carry_head, find_run_weights
 from cls.training.speed import cores
 from cls.training.weights import WeightsSource, find_weights, load_weights
@@ -157,6 +158,7 @@ def start_network(
     """The network before training: the first weights, the seed's head, its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
     network = build_network(timm_arch, len(dataset.labels), config.height_px, config.width_px, dropout=config.dropout)
+    network = pool_by_stripes(network, config.stripes)
     check_size(network, timm_arch, config.height_px, config.width_px)
     load_weights(network, source, timm_arch)
     start_head_at(network, np.nan_to_num(np.nanmean(labels_of(samples), axis=0)))

@@ -19,6 +19,7 @@ from cls.people.preprocess import Preprocessing
 from cls.training.bad_batch import BadBatches, NotANumberError
 from cls.training.config import TrainConfig
 from cls.training.distributed import gathered
+from cls.training.freezing import FrozenStages
 from cls.training.losses import MultiLabelLoss
 from cls.training.metrics import measure
 from cls.training.optimizer import optimizer_for, schedule_for
@@ -56,6 +57,7 @@ class ClassifierModule(lightning.LightningModule):
         super().__init__()
         self.network = network
         self._bad_batches = bad_batches
+        self._frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
         self.history: list[dict[str, float]] = []
         self._loss = loss
         self._config = config
@@ -77,6 +79,7 @@ class ClassifierModule(lightning.LightningModule):
         torch.manual_seed(self._config.seed * 100_003 + self.current_epoch + 7_919 * self.global_rank)
         self._epoch_started_s = time.monotonic()
         self._train_losses.clear()
+        self._frozen.rest()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch.

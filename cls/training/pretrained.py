@@ -78,6 +78,9 @@ def carry_head(network: nn.Module, source: WeightsSource, labels: Sequence[str])
     head = head_of(network)
     prefix = next(name for name, module in network.named_modules() if module is head)
     state = read_state(source.file)
+    if state[f"{prefix}.weight"].shape[1] != head.in_features:
+        _log.info("the head of %s pools in another way: this one starts anew", source.origin)
+        return []
     shared = [label for label in labels if label in source.labels]
     rows = [source.labels.index(label) for label in shared]
     places = [list(labels).index(label) for label in shared]
