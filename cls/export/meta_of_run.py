@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cls
 from cls.bottle.segmentation_models import digests_of_models
 from cls.files import sha256_of_file
-from cls.package.meta import INPUT_NAME, OUTPUT_NAME, ModelMeta, parse_meta
+from cls.package.meta import INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def meta_of_run(run: Run, models: Mapping[str, Path], segments: Path) -> ModelMe
     size = (run.preprocessing.height_px, run.preprocessing.width_px)
     return parse_meta(
         {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "group": run.group,
             "labels": list(run.labels),
             "thresholds": dict(zip(run.labels, run.thresholds, strict=True)),

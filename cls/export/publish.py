@@ -17,11 +17,10 @@ from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, why_not
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
 from cls.export.parity import ParityReport, ParitySample, choose_samples, compare
-from cls.files import write_json_atomic, write_text_atomic
-from cls.package.archive import pack
+from cls.files import write_json_atomic
 from cls.package.folder import atomic_folder
 from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
-from cls.package.triton_config import CONFIG_FILE_NAME, build_config
+from cls.package.packing import REBUILD_ONNX, PackedModel, write_package
 from cls.prediction.local import TorchRuntime
 from cls.prediction.opening import open_classifier
 from cls.prediction.runtime import Classifier
@@ -182,13 +181,16 @@ def classifier_of_run(run: Run) -> Classifier:
 
 
 def _write_archive(meta: ModelMeta, name: Format, staged: Path) -> Path:
-    """meta.json and the zip of one format."""
+    """meta.json and the zip of one format; a plan's carries the ONNX, to be rebuilt from where it is served."""
     files = FILES[name]
     write_meta(staged / META_FILE_NAME, meta)
-    config_path = staged / CONFIG_FILE_NAME
-    write_text_atomic(config_path, build_config(meta, files.platform))
-    archive = pack(staged, staged / files.archive, [files.model, META_FILE_NAME, CONFIG_FILE_NAME])
-    config_path.unlink()
+    contents: dict[str, Path | bytes] = {
+        inner: staged / file for inner, file in zip(files.inner, files.files, strict=True)
+    }
+    if files.platform == "tensorrt_plan":
+        contents[REBUILD_ONNX] = staged / FILES["onnx"].model
+    archive = staged / files.archive
+    write_package(archive, meta, PackedModel(name, files.platform, contents))
     return archive
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cls.errors import PackageError
 from cls.files import ZIP_ERRORS, atomic_path
 from cls.package.meta import META_FILE_NAME, ModelMeta, json_of_meta_text, parse_meta
-from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, parse_config
+from cls.package.triton_config import CONFIG_FILE_NAME, MODEL_FILE_NAMES, TritonConfig, parse_config
 
-MODEL_NAMES = ("model.onnx", "model.plan")
+# The file that is opened, at a zip's root; weights (`model.bin` of `model.xml`) may stand beside it.
+MODEL_NAMES = tuple(MODEL_FILE_NAMES.values())
 # The oldest moment a zip can hold: a package's bytes depend on its content alone.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _CHUNK_BYTES = 1 << 20
@@ -53,50 +55,52 @@ def pack(folder: Path, zip_path: Path, names: Sequence[str]) -> Path:
     Raises:
         PackageError: a file is missing.
     """
-    for name in names:
-        if not (folder / name).is_file():
-            raise PackageError("a file of the package is missing", where=folder / name, hint=_HINT)
+    return pack_files(zip_path, {name: folder / name for name in names})
+
+
+def pack_files(zip_path: Path, entries: Mapping[str, Path | bytes]) -> Path:
+    """Packs files under names of their own; see `pack`.
+
+    Args:
+        zip_path: the zip to write; an older one is replaced.
+        entries: path inside the zip -> the file, or its content.
+
+    Returns:
+        `zip_path`.
+
+    Raises:
+        PackageError: a file is missing.
+    """
+    for source in entries.values():
+        if isinstance(source, Path) and not source.is_file():
+            raise PackageError("a file of the package is missing", where=source, hint=_HINT)
     with atomic_path(zip_path) as part, zipfile.ZipFile(part, "w") as archive:
-        for name in sorted(names):
+        for name in sorted(entries):
             info = zipfile.ZipInfo(name, _EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3
             info.external_attr = (stat.S_IFREG | 0o644) << 16
-            with (folder / name).open("rb") as source, archive.open(info, "w", force_zip64=False) as target:
-                while chunk := source.read(_CHUNK_BYTES):
+            source = entries[name]
+            content = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+            with content, archive.open(info, "w", force_zip64=False) as target:
+                while chunk := content.read(_CHUNK_BYTES):
                     target.write(chunk)
     return zip_path
 
 
 @dataclass(frozen=True)
-class Package:
-    """A package zip that passed the checks of `open_package`.
+class ZipContents:
+    """A zip whose entries may be unpacked; what is in them was not looked at.
 
     Attributes:
         path: the zip.
-        model_name: `model.onnx` or `model.plan`: the one that config.pbtxt names.
         names: every file inside.
-        meta_json: meta.json as it came, a JSON object; not checked against the schema (`meta` does that).
-        config_text: the text of config.pbtxt.
-        config: config.pbtxt, read.
     """
 
     path: Path
-    model_name: str
     names: tuple[str, ...]
-    meta_json: dict[str, Any]
-    config_text: str
-    config: TritonConfig
     _archive: zipfile.ZipFile = field(repr=False)
     _limits: ReadLimits = field(repr=False)
-
-    def meta(self) -> ModelMeta:
-        """meta.json, checked against the schema.
-
-        Raises:
-            PackageError: it does not keep the schema.
-        """
-        return parse_meta(self.meta_json, f"{self.path}!{META_FILE_NAME}")
 
     def read(self, name: str) -> bytes:
         """The bytes of a file inside, checked against the zip's own checksum.
@@ -105,6 +109,10 @@ class Package:
             PackageError: it is not there, or damaged.
         """
         return b"".join(self.stream(name))
+
+    def read_text_bytes(self, name: str) -> bytes:
+        """The same of meta.json or config.pbtxt, which must not be bigger than `ReadLimits.text_bytes`."""
+        return b"".join(_stream(self._archive, self.path, name, self._limits.text_bytes))
 
     def stream(self, name: str) -> Iterator[bytes]:
         """The bytes of a file inside, in chunks; see `read`."""
@@ -123,13 +131,65 @@ class Package:
                     target.write(chunk)
 
 
+@dataclass(frozen=True)
+class Package(ZipContents):
+    """A package zip that passed the checks of `open_package`.
+
+    Attributes:
+        model_name: `model.onnx`, `model.plan`, `model.pt` or `model.xml`: the one that config.pbtxt names.
+        meta_json: meta.json as it came, a JSON object; not checked against the schema (`meta` does that).
+        config_text: the text of config.pbtxt.
+        config: config.pbtxt, read.
+    """
+
+    model_name: str
+    meta_json: dict[str, Any]
+    config_text: str
+    config: TritonConfig
+
+    def meta(self) -> ModelMeta:
+        """meta.json, checked against the schema.
+
+        Raises:
+            PackageError: it does not keep the schema.
+        """
+        return parse_meta(self.meta_json, f"{self.path}!{META_FILE_NAME}")
+
+
+@contextmanager
+def open_zip(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[ZipContents]:
+    """Opens a zip that somebody else made and checks its entries before anything is unpacked.
+
+    Refused: absolute paths, `..`, backslashes, links, encrypted or repeated entries, more or bigger files than the
+    limits allow.
+
+    Args:
+        zip_path: the zip.
+        limits: how much it may unpack to.
+
+    Yields:
+        The zip, readable until the block ends.
+
+    Raises:
+        PackageError: it is no zip, or one of these.
+    """
+    limits = limits or ReadLimits()
+    try:
+        archive = zipfile.ZipFile(zip_path)
+    except FileNotFoundError:
+        raise PackageError("there is no such file", where=zip_path, hint=_HINT) from None
+    except (*ZIP_ERRORS, ValueError) as error:
+        raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
+    with archive:
+        yield ZipContents(zip_path, _checked_names(archive, zip_path, limits), archive, limits)
+
+
 @contextmanager
 def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[Package]:
     """Opens a package zip and checks it before anything is unpacked.
 
-    Refused: absolute paths, `..`, backslashes, links, encrypted or repeated entries, more or bigger files than the
-    limits allow, a root without model.onnx or model.plan, without meta.json or without config.pbtxt, a config.pbtxt for
-    a model that is not there.
+    Refused: what `open_zip` refuses, a root without a model (`MODEL_NAMES`), without meta.json or without
+    config.pbtxt, a config.pbtxt for a model that is not there.
 
     Args:
         zip_path: the zip.
@@ -141,24 +201,13 @@ def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[P
     Raises:
         PackageError: the file is not a package; says what is wrong with it.
     """
-    limits = limits or ReadLimits()
-    try:
-        archive = zipfile.ZipFile(zip_path)
-    except FileNotFoundError:
-        raise PackageError("there is no such file", where=zip_path, hint=_HINT) from None
-    except (*ZIP_ERRORS, ValueError) as error:
-        raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
-    with archive:
-        names = _checked_names(archive, zip_path, limits)
-        models = [name for name in MODEL_NAMES if name in names]
-        missing = [name for name in (META_FILE_NAME, CONFIG_FILE_NAME) if name not in names]
-        if not models:
-            missing.insert(0, " or ".join(MODEL_NAMES))
+    with open_zip(zip_path, limits) as contents:
+        models = [name for name in MODEL_NAMES if name in contents.names]
+        missing = missing_at_root(contents.names)
         if missing:
             raise PackageError(f"lacks {', '.join(missing)} at its root", where=zip_path, hint=_HINT)
-        meta_bytes = b"".join(_stream(archive, zip_path, META_FILE_NAME, limits.text_bytes))
-        config_bytes = b"".join(_stream(archive, zip_path, CONFIG_FILE_NAME, limits.text_bytes))
-        config_text = _text(config_bytes, f"{zip_path}!{CONFIG_FILE_NAME}")
+        meta_bytes = contents.read_text_bytes(META_FILE_NAME)
+        config_text = config_text_of(contents)
         config = parse_config(config_text, f"{zip_path}!{CONFIG_FILE_NAME}")
         if config.model_file_name not in models:
             raise PackageError(
@@ -166,14 +215,33 @@ def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[P
                 where=zip_path,
                 hint=_HINT,
             )
-        meta_json = json_of_meta_text(meta_bytes, f"{zip_path}!{META_FILE_NAME}")
-        yield Package(zip_path, config.model_file_name, names, meta_json, config_text, config, archive, limits)
+        yield Package(
+            **{part.name: getattr(contents, part.name) for part in fields(contents)},
+            model_name=config.model_file_name,
+            meta_json=json_of_meta_text(meta_bytes, f"{zip_path}!{META_FILE_NAME}"),
+            config_text=config_text,
+            config=config,
+        )
 
 
-def _text(content: bytes, where: str) -> str:
+def missing_at_root(names: Sequence[str]) -> list[str]:
+    """What a package needs at its root and these names lack."""
+    missing = [name for name in (META_FILE_NAME, CONFIG_FILE_NAME) if name not in names]
+    if not any(name in names for name in MODEL_NAMES):
+        missing.insert(0, f"{', '.join(MODEL_NAMES[:-1])} or {MODEL_NAMES[-1]}")
+    return missing
+
+
+def config_text_of(contents: ZipContents) -> str:
+    """The text of a zip's config.pbtxt.
+
+    Raises:
+        PackageError: it is damaged, too big or not UTF-8.
+    """
     try:
-        return content.decode("utf-8")
+        return contents.read_text_bytes(CONFIG_FILE_NAME).decode("utf-8")
     except UnicodeDecodeError as error:
+        where = f"{contents.path}!{CONFIG_FILE_NAME}"
         raise PackageError(f"is not UTF-8: {error.reason}", where=where, hint=_HINT) from error
 
 

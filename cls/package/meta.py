@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cls.people.preprocess import Preprocessing
 
 META_FILE_NAME = "meta.json"
+SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("meta.schema.json")
 INPUT_NAME = "images"
 OUTPUT_NAME = "logits"
@@ -100,6 +101,25 @@ class DigestsMeta(_Meta):
     )
 
 
+class PlanMeta(_Meta):
+    """Where a TensorRT plan runs: on this version of TensorRT, on GPUs of this compute capability."""
+
+    tensorrt_version: str = Field(min_length=1, description="that built it; no other version runs it")
+    gpu: str = Field(min_length=1, description="name of the GPU it was built and timed on")
+    compute_capability: str = Field(pattern=r"^\d+\.\d+$", description="GPUs of another one do not run it")
+
+
+class PackageMeta(_Meta):
+    """What one zip holds. A folder with several formats has none: there, `digests.files` names the files."""
+
+    format: str = Field(min_length=1, description="name of the format, e.g. onnx, onnx_fp16, openvino, trt")
+    files: dict[str, Sha256] = Field(
+        min_length=1,
+        description="every file of the zip but meta.json; config.pbtxt without its name, version policy and meta.json",
+    )
+    plan: PlanMeta | None = Field(default=None, description="for a model.plan")
+
+
 class TrainingMeta(_Meta):
     """The training run behind the model."""
 
@@ -111,7 +131,7 @@ class TrainingMeta(_Meta):
 class ModelMeta(_Meta):
     """meta.json: whoever gets only the package can use the model correctly."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = Field(default=1, description="2 knows `package`; whatever keeps 1 keeps 2")
     group: str = Field(min_length=1)
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, description="in output order")
     thresholds: dict[str, Probability] = Field(description="a label is chosen at or above this probability")
@@ -125,6 +145,7 @@ class ModelMeta(_Meta):
     metrics: dict[str, Any] = Field(default_factory=dict, description="on the validation part of the split")
     parity: dict[str, ParityMeta] = Field(default_factory=dict, description="by format: onnx, trt")
     digests: DigestsMeta
+    package: PackageMeta | None = Field(default=None, description="in a zip: what it holds; since schema version 2")
     training: TrainingMeta
     code_version: str
     created_at: str = Field(description="ISO 8601, UTC: when the training run ended")
@@ -194,6 +215,13 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
     Raises:
         PackageError: it does not keep the schema; names the JSON path of every fault.
     """
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise PackageError(
+            f"is a meta.json of schema version {version}, and this version of CLS knows up to {SCHEMA_VERSION}",
+            where=where,
+            hint="update CLS",
+        )
     faults = schema_faults(content)
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
@@ -268,7 +296,7 @@ def published_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
-        "title": "meta.json of a CLS model package, version 1",
+        "title": f"meta.json of a CLS model package, version {SCHEMA_VERSION}",
     }
 
 

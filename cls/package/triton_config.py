@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cls.errors import PackageError
+from cls.files import sha256_of_bytes
 from cls.package.meta import ModelMeta, TensorMeta, parse_meta_text
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ MODEL_FILE_NAMES: dict[str, str] = {
     "openvino": "model.xml",
 }
 _QUEUE_DELAY_US = 500
+# A request waits up to the delay above for others, unless so many pictures are there already. 8 is what plans are
+# tuned for; the powers of two above it let a burst go through in one go.
+_PREFERRED_BATCH_SIZES = (8, 16, 32, MAX_BATCH_SIZE)
+_KINDS = {"tensorrt_plan": "KIND_GPU", "openvino": "KIND_CPU"}
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,15 @@ class TritonConfig:
 def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> str:
     """The text of a config.pbtxt for a package.
 
-    The model's name is left out, so that the folder it is put into names it. The batch is Triton's own
-    (`max_batch_size`), requests are batched dynamically, one instance runs (Triton's default of two a model doubles
-    the memory), on a GPU for a plan and wherever Triton sees fit for ONNX. meta.json travels as the parameter
-    `cls_meta`, so that whoever reaches only the inference server can use the model.
+    The model's name is left out, so that the folder it is put into names it; the newest version folder is served until
+    somebody chooses. The batch is Triton's own (`max_batch_size`), requests are batched dynamically, one instance runs
+    (Triton's default of two a model doubles the memory): on a GPU for a plan, on the CPU for OpenVINO, wherever Triton
+    sees fit for the others. One picture of zeros is classified before the model counts as ready, so that the first
+    request does not pay for what a runtime does once. meta.json travels as the parameter `cls_meta`, so that whoever
+    reaches only the inference server can use the model.
 
     Args:
-        meta: the package's meta.json.
+        meta: the package's meta.json; its inputs and outputs are the model's.
         platform: which engine runs the model.
     """
     from tritonclient.grpc import model_config_pb2 as pb
@@ -96,11 +103,40 @@ def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> st
         config.input.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
     for tensor in meta.outputs:
         config.output.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
+    config.version_policy.latest.num_versions = 1
+    config.dynamic_batching.preferred_batch_size.extend(_PREFERRED_BATCH_SIZES)
     config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
-    kind = pb.ModelInstanceGroup.KIND_GPU if platform == "tensorrt_plan" else pb.ModelInstanceGroup.KIND_AUTO
-    config.instance_group.add(count=1, kind=kind)
+    config.instance_group.add(count=1, kind=getattr(pb.ModelInstanceGroup, _KINDS.get(platform, "KIND_AUTO")))
+    warmup = config.model_warmup.add(name="one picture", batch_size=1)
+    for tensor in meta.inputs:
+        sample = warmup.inputs[tensor.name]
+        sample.data_type, sample.zero_data = _data_type(tensor), True
+        sample.dims.extend(_shape_of_one(tensor, meta))
     config.parameters[META_PARAMETER].string_value = meta.to_json()
     return _text_of(config)
+
+
+def _shape_of_one(tensor: TensorMeta, meta: ModelMeta) -> tuple[int, ...]:
+    """A picture's shape; where any size is taken, the size that the preprocessing makes."""
+    if meta.is_end_to_end:
+        return (meta.preprocessing.height_px, meta.preprocessing.width_px, 3)
+    return tensor.shape[1:]
+
+
+def digest_of_config(text: str, where: object = CONFIG_FILE_NAME) -> str:
+    """The SHA-256 of what a config.pbtxt says of the model itself.
+
+    Its name, its version policy and the meta.json in it are left out: a storage writes its own, and meta.json, which
+    holds this digest, cannot hold the digest of itself.
+
+    Raises:
+        PackageError: it is not a config.pbtxt.
+    """
+    config = _message_of(text, where)
+    config.ClearField("name")
+    config.ClearField("version_policy")
+    config.parameters.pop(META_PARAMETER, None)
+    return sha256_of_bytes(config.SerializeToString(deterministic=True))
 
 
 def parse_config(text: str, where: object = CONFIG_FILE_NAME) -> TritonConfig:

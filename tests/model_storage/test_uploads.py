@@ -214,7 +214,7 @@ def fails_when_run(folder: Path) -> Path:
         (bomb, "times its packed size"),
         (without("meta.json"), "lacks meta.json"),
         (without("config.pbtxt"), "lacks config.pbtxt"),
-        (without("model.onnx"), "lacks model.onnx or model.plan"),
+        (without("model.onnx"), "lacks model.onnx, model.plan"),
         (replacing("meta.json", b"{"), "meta.json is not JSON"),
         (replacing("meta.json", b"[]"), "expected an object"),
         (replacing("meta.json", b'{"group": "x"}'), "is not a valid meta.json"),

@@ -51,7 +51,7 @@ def test_preprocessing_is_the_one_that_runs() -> None:
         ({"labels": ["black hair", 2, "red hair"]}, "$.labels[1]"),
         ({"labels": []}, "$.labels"),
         ({"thresholds": {"black hair": 1.2, "blonde hair": 0.5, "red hair": 0.5}}, "$.thresholds.black hair"),
-        ({"schema_version": 2}, "$.schema_version"),
+        ({"schema_version": 0}, "$.schema_version"),
         ({"activation": "softmax"}, "$.activation"),
         ({"digests": {"dataset": "x", "split": "b" * 64, "weights": "c" * 64}}, "$.digests.dataset"),
         ({"model_version": "1.0"}, "$.model_version"),
