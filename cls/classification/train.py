@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _AS_TYPED = (
     "epochs", "batch", "mode", "arch", "lr", "backbone_lr", "layer_decay", "decay", "warmup", "clip", "accumulate",
     "ema", "dropout", "smoothing", "loss", "focal_gamma", "gamma_positive", "gamma_negative", "negative_clip",
-    "weights", "pretrained", "freeze", "stripes", "head_start", "split", "valid", "people", "subject", "seed", "workers",
-    "precision", "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
+    "weights", "pretrained", "freeze", "stripes", "auxiliary", "head_start", "split", "valid", "people", "subject",
+    "seed", "workers", "precision", "compile", "devices", "nodes", "strategy", "backgrounds", "background_people",
     "background_share", "cache", "augment_on", "incomplete", "join_by", "near_duplicates", "leak_tax",
 )  # fmt: skip
 
@@ -143,6 +143,14 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         default=TrainConfig.stripes,
         help="the head sees mean and maximum of so many horizontal stripes of the person, e.g. 4; 0: one mean "
         f"{default}",
+    )
+    group.add_argument(
+        "--auxiliary",
+        nargs="+",
+        default=(),
+        metavar="GROUP",
+        help="groups over the same pictures whose labels are learnt alongside, so that less is learnt by heart; all: "
+        "every other group of the bottle (default: none)",
     )
     group.add_argument(
         "--head-start", action="store_true", help="fit the head to the frozen backbone first (pretrained weights only)"

@@ -50,6 +50,7 @@ class TrainConfig:
         pretrained: an earlier run to start from: its folder's name, `GROUP/NAME` or path; None starts from `weights`.
         freeze: how many of a pretrained backbone's first stages stay as they came, the stem being the first; 0: none.
         stripes: the head sees mean and maximum of so many horizontal stripes; 0: one mean over everything.
+        auxiliary: groups whose labels are learnt alongside; `all`: every other one; (): none.
         head_start: whether the head is fitted to the frozen backbone's features before the training.
         ema: decay of the moving average of the weights that is validated and kept; 0: none.
         dropout: share of features dropped before the head.
@@ -103,6 +104,7 @@ class TrainConfig:
     pretrained: str | None = None
     freeze: int = 0
     stripes: int = 0
+    auxiliary: tuple[str, ...] = ()
     head_start: bool = False
     ema: float = 0.0
     dropout: float = 0.2
@@ -134,6 +136,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "loggers", tuple(self.loggers))
         object.__setattr__(self, "join_by", tuple(self.join_by))
+        object.__setattr__(self, "auxiliary", tuple(self.auxiliary))
         if self.incomplete is not None:
             object.__setattr__(self, "incomplete", tuple(self.incomplete))
         problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
@@ -165,7 +168,7 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for args.yaml; of files and folders given by path, the name alone."""
         values = asdict(self)
-        values |= {"loggers": list(self.loggers), "join_by": list(self.join_by)}
+        values |= {"loggers": list(self.loggers), "join_by": list(self.join_by), "auxiliary": list(self.auxiliary)}
         if self.incomplete is not None:
             values["incomplete"] = list(self.incomplete)
         for key in ("weights", "pretrained"):

@@ -83,7 +83,12 @@ class EpochCheckpoints(Checkpoint):
         state = module.state_dict() if self._average is None else self._average.averaged_state()
         with atomic_path(self._folder / BEST) as part:
             PlainFiles().save_checkpoint(
-                {"state_dict": state, "epoch": trainer.current_epoch, "global_step": trainer.global_step}, part
+                {
+                    "state_dict": module.own_state(state),
+                    "epoch": trainer.current_epoch,
+                    "global_step": trainer.global_step,
+                },
+                part,
             )
 
     def state_dict(self) -> dict[str, Any]:

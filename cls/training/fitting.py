@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
 from cls.dataset.augment import Augmentation
 from cls.dataset.batches import EpochSampler, ExactBatches, Loader, TrainBatches
@@ -16,13 +18,14 @@ from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import Sample, labels_of
 from cls.dataset.split import TRAIN, VALID
 from cls.dataset.split_file import read_split
+from cls.training.auxiliary import JointLoss
 from cls.training.bad_batch import BadBatches
 from cls.training.config import TrainConfig
 from cls.training.device import accelerator
 from cls.training.epoch_checkpoints import LAST
 from cls.training.fit import FitResult, fit
 from cls.training.head_start import start_head
-from cls.training.losses import loss_for
+from cls.training.losses import MultiLabelLoss, loss_for
 from cls.training.material import Material
 from cls.training.module import ClassifierModule
 from cls.training.run_folder import SPLIT
@@ -52,6 +55,7 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
         _warn_of_seen(material, valid_samples)
         if config.head_start:
             _start_head(material, folder)
+    others = None if not material.auxiliary else auxiliary_loss(material)
     module = ClassifierModule(
         material.network,
         loss,
@@ -59,6 +63,7 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
         material.preprocessing,
         material.dataset.labels,
         is_pretrained=material.source.is_pretrained,
+        auxiliary_loss=others,
         bad_batches=BadBatches(folder, [s.path for s in train_samples], [s.path for s in valid_samples]),
     )
     valid_loader = _exact_loader(valid_cutouts, valid_samples, config, rank) if valid_samples else None
@@ -75,7 +80,7 @@ def batches_of(material: Material) -> TrainBatches:
     share = material.config.background_share
     augmentation = Augmentation(p_picture=share * 2 / 3, p_flat=share / 3)
     seed = material.config.seed
-    return TrainBatches(cutouts, labels_of(samples), augmentation, seed=seed, backgrounds=material.backgrounds)
+    return TrainBatches(cutouts, _labels(material, samples), augmentation, seed=seed, backgrounds=material.backgrounds)
 
 
 def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainConfig) -> Loader:
@@ -84,11 +89,25 @@ def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainCon
     return Loader(WideBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
 
 
+def auxiliary_loss(material: Material) -> MultiLabelLoss:
+    """The loss of the labels learnt alongside: of the same kind as the group's own."""
+    return loss_for(material.config, rates_of(material.auxiliary.of(material.part(TRAIN)[0])))
+
+
+def _labels(material: Material, samples: Sequence[Sample]) -> NDArray[np.float32]:
+    """The group's labels, and behind them those learnt alongside; float32 (samples, labels)."""
+    return np.concatenate([labels_of(samples), material.auxiliary.of(samples)], axis=1)
+
+
 def base_rates(samples: Sequence[Sample]) -> list[float]:
     """Share of positives of each label among those that are known; NaN where none is."""
-    labels = labels_of(samples).astype(np.float64)
+    return rates_of(labels_of(samples))
+
+
+def rates_of(labels: NDArray[np.float32]) -> list[float]:
+    """Share of positives of each column among those that are known; NaN where none is. labels: (samples, labels)."""
     known = (~np.isnan(labels)).sum(axis=0)
-    rates = np.where(known, np.nansum(labels, axis=0) / np.maximum(known, 1), np.nan)
+    rates = np.where(known, np.nansum(labels.astype(np.float64), axis=0) / np.maximum(known, 1), np.nan)
     return [float(rate) for rate in rates]
 
 
@@ -106,9 +125,12 @@ def _start_head(material: Material, folder: Path) -> None:
         return
     samples, cutouts = material.part(TRAIN)
     device = "cuda" if accelerator() == "gpu" else "cpu"
-    labels = torch.from_numpy(labels_of(samples))
+    labels = torch.from_numpy(_labels(material, samples))
     units = [sample.unit for sample in samples]
-    start_head(material.network, loss_for(material.config, base_rates(samples)), cutouts, labels, units, device=device)
+    loss: nn.Module = loss_for(material.config, base_rates(samples))
+    if material.auxiliary:
+        loss = JointLoss(loss, auxiliary_loss(material), len(material.dataset.labels))
+    start_head(material.network, loss, cutouts, labels, units, device=device)
 
 
 def _warn_of_seen(material: Material, valid_samples: Sequence[Sample]) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from cls.dataset.cutouts import Cutouts
 from cls.errors import TrainingError
-from cls.training.losses import MultiLabelLoss
 from cls.training.network import head_of
 
 _log = logging.getLogger("cls.training")
@@ -33,7 +32,7 @@ _STEPS = 60
 
 
 def start_head(
-    network: nn.Module, loss: MultiLabelLoss, cutouts: Cutouts, labels: Tensor, units: Sequence[str], *, device: str
+    network: nn.Module, loss: nn.Module, cutouts: Cutouts, labels: Tensor, units: Sequence[str], *, device: str
 ) -> None:
     """Fits the head by logistic regression on the frozen backbone's features of the training people.
 
@@ -90,7 +89,7 @@ def _features(network: nn.Module, cutouts: Cutouts, device: str) -> Tensor:
     return torch.cat(parts)
 
 
-def _best_penalty(loss: MultiLabelLoss, scaled: Tensor, labels: Tensor, units: Sequence[str]) -> tuple[float, float]:
+def _best_penalty(loss: nn.Module, scaled: Tensor, labels: Tensor, units: Sequence[str]) -> tuple[float, float]:
     """The penalty with the least mean loss over folds of units, and that loss."""
     folds = _folds_of(units)
     losses = dict.fromkeys(_PENALTIES, 0.0)
@@ -121,7 +120,7 @@ def _folds_of(units: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _fit(
-    loss: MultiLabelLoss, scaled: Tensor, labels: Tensor, penalty: float, start: tuple[Tensor, Tensor] | None
+    loss: nn.Module, scaled: Tensor, labels: Tensor, penalty: float, start: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
     """Weight (labels, features) and bias (labels,) of the least loss plus penalty times the mean squared weight."""
     count = labels.shape[1]

@@ -109,7 +109,9 @@ def _measure_random(bottle: Bottle, material: Material, folder: Path, sides: Seq
     # Everybody is a unit of their own.
     samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(material.samples)]
     split = Split({sample.unit: side for sample, side in zip(samples, sides, strict=True)})
-    network = start_network(config, material.timm_arch, material.source, samples, material.dataset)
+    network = start_network(
+        config, material.timm_arch, material.source, samples, material.dataset, material.auxiliary
+    )
     mixed = replace(material, config=config, samples=samples, split=split, network=network)
     train, cutouts = mixed.part(TRAIN)
     mixed = replace(mixed, backgrounds=background_sources(bottle, cutouts, mixed.preprocessing))

@@ -26,6 +26,7 @@ from cls.dataset.split import TRAIN, VALID, Split, check_split, split_samples
 from cls.dataset.split_file import split_with_memory
 from cls.people.preprocess import Preprocessing
 from cls.training.architectures import timm_name
+from cls.training.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
 from cls.training.checks import check_trainable
 from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.device import accelerator
@@ -35,6 +36,7 @@ from cls.training.pooling import pool_by_stripes
 from cls.training.pretrained import carry_head, find_run_weights
 from cls.training.speed import cores
 from cls.training.weights import WeightsSource, find_weights, load_weights
+from cls.wording import counted
 
 _log = logging.getLogger("cls.training")
 
@@ -57,6 +59,7 @@ class Material:
         network: with those weights.
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
+        auxiliary: labels of other groups, learnt alongside; their outputs stand behind the group's own.
     """
 
     config: TrainConfig
@@ -72,6 +75,7 @@ class Material:
     network: nn.Module
     parts: PartsUsed | None = None
     backgrounds: tuple[Backgrounds, ...] = ()
+    auxiliary: AuxiliaryLabels = NOTHING
 
     def part(self, side: str) -> tuple[list[Sample], Cutouts]:
         """Samples and cut-outs of one side of the split."""
@@ -81,7 +85,11 @@ class Material:
     @property
     def identity(self) -> str:
         """Digest of everything that decides the result: a run of the same identity can be gone on with."""
-        labels = [[sample.path, sample.number, sample.picset, *map(str, sample.labels)] for sample in self.samples]
+        others = self.auxiliary.of(self.samples)
+        labels = [
+            [sample.path, sample.number, sample.picset, *map(str, sample.labels), *map(str, row)]
+            for sample, row in zip(self.samples, others.tolist(), strict=True)
+        ]
         people = hashlib.sha256()
         grounds = [source.picture(n).reshape(-1) for source in self.backgrounds for n in range(len(source))]
         for record in (*self.cutouts.records, *grounds):
@@ -124,7 +132,8 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         if config.pretrained is None
         else find_run_weights(bottle, config.pretrained, config.group, timm_arch)
     )
-    network = start_network(config, timm_arch, source, samples, dataset)
+    auxiliary = auxiliary_labels(bottle, config.group, config.auxiliary, samples)
+    network = start_network(config, timm_arch, source, samples, dataset, auxiliary)
     cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing, storage=config.cache), workers=cores())
     samples = drop_broken(samples, broken, ledger)
     if broken:
@@ -134,6 +143,8 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         samples = _joined(bottle, config, samples)
     split = _split(bottle, config, samples, named)
     _say_weights(source)
+    if auxiliary:
+        _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
     material = Material(
         config,
@@ -148,21 +159,29 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         source,
         network,
         None if named is None else named.used,
+        auxiliary=auxiliary,
     )
     return replace(material, backgrounds=background_sources(bottle, material.part(TRAIN)[1], preprocessing))
 
 
 def start_network(
-    config: TrainConfig, timm_arch: str, source: WeightsSource, samples: list[Sample], dataset: GroupDataset
+    config: TrainConfig,
+    timm_arch: str,
+    source: WeightsSource,
+    samples: list[Sample],
+    dataset: GroupDataset,
+    auxiliary: AuxiliaryLabels = NOTHING,
 ) -> nn.Module:
     """The network before training: the first weights, the seed's head, its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
-    network = build_network(timm_arch, len(dataset.labels), config.height_px, config.width_px, dropout=config.dropout)
+    count = len(dataset.labels) + len(auxiliary)
+    network = build_network(timm_arch, count, config.height_px, config.width_px, dropout=config.dropout)
     network = pool_by_stripes(network, config.stripes)
     check_size(network, timm_arch, config.height_px, config.width_px)
     load_weights(network, source, timm_arch)
-    start_head_at(network, np.nan_to_num(np.nanmean(labels_of(samples), axis=0)))
-    carry_head(network, source, dataset.labels)
+    labels = np.concatenate([labels_of(samples), auxiliary.of(samples)], axis=1)
+    start_head_at(network, np.nan_to_num(np.nanmean(labels, axis=0)))
+    carry_head(network, source, (*dataset.labels, *auxiliary.names))
     return network.to(memory_format=torch.channels_last)
 
 

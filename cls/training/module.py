@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from cls.dataset.batches import Batch
 from cls.people.preprocess import Preprocessing
+from cls.training.auxiliary import JointLoss, without_auxiliary
 from cls.training.bad_batch import BadBatches, NotANumberError
 from cls.training.config import TrainConfig
 from cls.training.distributed import gathered
 from cls.training.freezing import FrozenStages
-from cls.training.losses import MultiLabelLoss
 from cls.training.metrics import measure
 from cls.training.optimizer import optimizer_for, schedule_for
+from cls.training.pooling import head_name
 
 _log = logging.getLogger("cls.training")
 
@@ -37,6 +38,7 @@ class ClassifierModule(lightning.LightningModule):
         preprocessing: mean and deviation for batches that come as uint8.
         label_names: in output order.
         is_pretrained: whether the backbone has learnt weights, which are then moved more slowly than the head.
+        auxiliary_loss: of the labels learnt alongside, which stand behind the group's own; none when not given.
         bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
 
     Attributes:
@@ -46,12 +48,13 @@ class ClassifierModule(lightning.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        loss: MultiLabelLoss,
+        loss: nn.Module,
         config: TrainConfig,
         preprocessing: Preprocessing,
         label_names: tuple[str, ...],
         *,
         is_pretrained: bool,
+        auxiliary_loss: nn.Module | None = None,
         bad_batches: BadBatches | None = None,
     ) -> None:
         super().__init__()
@@ -59,7 +62,9 @@ class ClassifierModule(lightning.LightningModule):
         self._bad_batches = bad_batches
         self._frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
         self.history: list[dict[str, float]] = []
-        self._loss = loss
+        self._own_loss = loss
+        self._loss = loss if auxiliary_loss is None else JointLoss(loss, auxiliary_loss, len(label_names))
+        self._has_auxiliary = auxiliary_loss is not None
         self._config = config
         self._label_names = label_names
         self._is_pretrained = is_pretrained
@@ -101,7 +106,7 @@ class ClassifierModule(lightning.LightningModule):
         Raises:
             NotANumberError: the network's answers are not numbers; the batch is saved.
         """
-        logits = self(batch.images).float()
+        logits = self(batch.images).float()[:, : len(self._label_names)]
         if not self._is_fine_everywhere(bool(torch.isfinite(logits).all())):
             self._give_up(batch, logits, "the network's answers in validation are not numbers", batch_index)
         self._valid.append((logits.cpu(), batch.labels.cpu(), batch.indices.cpu()))
@@ -132,7 +137,9 @@ class ClassifierModule(lightning.LightningModule):
         order = np.argsort(np.concatenate([part[2] for part in parts]), kind="stable")
         all_logits = np.concatenate([part[0] for part in parts])[order]
         all_labels = np.concatenate([part[1] for part in parts])[order]
-        loss = self._loss(torch.from_numpy(all_logits).to(self.device), torch.from_numpy(all_labels).to(self.device))
+        loss = self._own_loss(
+            torch.from_numpy(all_logits).to(self.device), torch.from_numpy(all_labels).to(self.device)
+        )
         values = {"valid_loss": float(loss)}
         half = [0.5] * len(self._label_names)
         macro = measure(probabilities(all_logits), all_labels.astype(np.float64), self._label_names, half).macro
@@ -167,6 +174,12 @@ class ClassifierModule(lightning.LightningModule):
             "epoch %d of %d: loss %.4f%s; %.1f s",
             len(self.history), self._config.epochs, epoch["train_loss"], validation, epoch["seconds"],
         )  # fmt: skip
+
+    def own_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state of this module as the finished network has it: without the outputs learnt alongside."""
+        if not self._has_auxiliary:
+            return state
+        return without_auxiliary(state, f"network.{head_name(self.network)}", len(self._label_names))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the history, so that a resumed run has all of it."""

@@ -39,6 +39,7 @@ def _groups(network: nn.Module, config: TrainConfig, *, is_pretrained: bool) -> 
     backbone_lr = peak * (config.backbone_lr if is_pretrained else 1.0)
     scales = _layer_scales(network, config.layer_decay)
     head = {id(parameter) for parameter in head_of(network).parameters()}
+    head_lr = peak * _share_of_width(network)
     groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for parameter in network.parameters():
         if parameter.requires_grad:
@@ -47,11 +48,22 @@ def _groups(network: nn.Module, config: TrainConfig, *, is_pretrained: bool) -> 
     return [
         {
             "params": parameters,
-            "lr": peak if is_head else backbone_lr * scale,
+            "lr": head_lr if is_head else backbone_lr * scale,
             "weight_decay": config.decay if is_decayed else 0.0,
         }
         for (is_head, scale, is_decayed), parameters in sorted(groups.items(), key=lambda group: group[0])
     ]
+
+
+def _share_of_width(network: nn.Module) -> float:
+    """What a head's rate is divided by where it sees more features than the backbone has channels.
+
+    AdamW moves every weight by about the rate; a logit that adds up eight times as many features would move eight times
+    as far (Yang et al., Tensor Programs V, NeurIPS 2021, table 3).
+    """
+    channels = getattr(network, "head_hidden_size", None) or getattr(network, "num_features", None)
+    width = head_of(network).in_features
+    return min(channels / width, 1.0) if isinstance(channels, int) else 1.0
 
 
 def _layer_scales(network: nn.Module, layer_decay: float) -> dict[int, float]:
