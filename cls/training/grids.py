@@ -75,7 +75,8 @@ def _first_pairs(batches: TrainBatches, config: TrainConfig, cutouts: Cutouts, n
     pairs: list[Pair] = []
     for key in EpochSampler(len(cutouts), config.batch, seed=config.seed):
         batch = batches[key]
-        parts = zip(batch.images.numpy(), batch.labels.tolist(), batch.indices.tolist(), strict=True)
+        own = batch.labels[:, : len(names)].tolist()  # behind them stand those learnt alongside
+        parts = zip(batch.images.numpy(), own, batch.indices.tolist(), strict=True)
         pairs += [Pair(cutouts.exact(index), image, caption(labels, names)) for image, labels, index in parts]
         if len(pairs) >= _BATCHES * _TILES:
             break
