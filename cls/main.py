@@ -23,6 +23,8 @@ VERBS: dict[tuple[str, ...], str] = {
     ("runs",): "cls.classification.runs:COMMAND",
     ("report",): "cls.classification.show_report:COMMAND",
     ("export",): "cls.classification.export:COMMAND",
+    ("package", "show"): "cls.classification.package:SHOW",
+    ("package", "verify"): "cls.classification.package:VERIFY",
     ("infer",): "cls.classification.inference:COMMAND",
     ("segment-meta",): "cls.classification.segment_meta_builder:COMMAND",
     ("post-meta",): "cls.classification.post_ret_meta:COMMAND",
@@ -40,6 +42,7 @@ _GROUPS = {
     "sample": "the sample photo set",
     "collector": "the own small collector service",
     "attribute-set": "public attribute sets: PA-100K, PETA, RAPv2",
+    "package": "model packages: what is in them, whether they are in order, made anew for this machine",
     "storage": "the model storage service",
     "yolo": "training data and training of the person segmenter",
 }

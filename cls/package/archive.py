@@ -118,6 +118,18 @@ class ZipContents:
         """The bytes of a file inside, in chunks; see `read`."""
         return _stream(self._archive, self.path, name, self._limits.total_bytes)
 
+    def start(self, size_bytes: int, name: str) -> bytes:
+        """The first bytes of a file inside, without the rest being unpacked.
+
+        Raises:
+            PackageError: it is not there, or damaged.
+        """
+        return next(self.stream(name), b"")[:size_bytes]
+
+    def size_bytes(self, name: str) -> int:
+        """How big a file inside is, as the zip's directory says."""
+        return self._archive.getinfo(name).file_size
+
     def extract(self, folder: Path) -> None:
         """Writes every file into a folder, each whole or not at all.
 

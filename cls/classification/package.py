@@ -1,0 +1,76 @@
+"""`cls package show|verify|rebuild`: what is in a package, whether it is in order, and made anew for this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cls.command import Command
+
+if TYPE_CHECKING:
+    from cls.package.verifying import Verification
+
+
+def _add_show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("package", type=Path, metavar="ZIP|FOLDER", help="a package, or the folder of `cls export`")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, with all of meta.json")
+
+
+def _show(options: argparse.Namespace) -> None:
+    from cls.package.card import card_of
+
+    card = card_of(options.package)
+    print(json.dumps(card.to_dict(), ensure_ascii=False, indent=2) if options.json else card.text())
+
+
+def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "packages", type=Path, nargs="+", metavar="ZIP|FOLDER", help="packages, or folders with packages"
+    )
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from cls.bottle.layout import Bottle
+    from cls.errors import PackageError
+    from cls.package.card import zips_of
+    from cls.package.plans import this_machine
+    from cls.package.verifying import verify_zip
+    from cls.prediction.trial import try_package
+    from cls.settings import load_settings
+
+    bottle = Bottle(load_settings(options.cfg))
+    host = this_machine()
+    zips = [zip_path for path in options.packages for zip_path in zips_of(path)]
+    bad = []
+    for zip_path in zips:
+        found = verify_zip(zip_path, host)
+        if not found.problems:
+            try_package(found, bottle)
+        _print_verification(found)
+        if found.problems:
+            bad.append(found)
+    if bad:
+        count = sum(len(found.problems) for found in bad)
+        raise PackageError(
+            f"{count} problem{'s' if count > 1 else ''} in {len(bad)} of {len(zips)} packages",
+            where=", ".join(str(found.path) for found in bad),
+            hint="make the package again with `cls export`",
+        )
+
+
+def _print_verification(found: Verification) -> None:
+    print(f"{found.path}: {'in order' if not found.problems else f'{len(found.problems)} problems'}")
+    for word, lines in (
+        ("PROBLEM", found.problems),
+        ("warning", found.warnings),
+        ("ok", found.checked),
+        ("not checked", found.not_checked),
+    ):
+        for line in lines:
+            print(f"  {word}: {line}")
+
+
+SHOW = Command("package show", "what a package is: labels, preprocessing, parity, digests", _add_show_arguments, _show)
+VERIFY = Command("package verify", "whether a package is in order: lists every problem", _add_verify_arguments, _verify)

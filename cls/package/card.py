@@ -1,0 +1,194 @@
+"""What a package is, on one page for people and as one JSON object for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cls.errors import PackageError
+from cls.files import sha256_of_file
+from cls.package.archive import open_package
+from cls.package.carried import read_samples
+from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
+
+_DIGEST_SIGNS = 16
+
+
+@dataclass(frozen=True)
+class Card:
+    """A package, described.
+
+    Attributes:
+        path: the zip or the folder.
+        meta: its meta.json.
+        files: name -> bytes, of the zip's files or of the folder's.
+        sha256: of the zip; empty for a folder.
+        people: how many people's cut-outs are inside.
+    """
+
+    path: Path
+    meta: ModelMeta
+    files: Mapping[str, int]
+    sha256: str = ""
+    people: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: the card's own, and all of meta.json under `meta`."""
+        return {
+            "path": str(self.path),
+            "sha256": self.sha256 or None,
+            "files": dict(self.files),
+            "carries_onnx": REBUILD_ONNX in self.files,
+            "carried_people": self.people,
+            "meta": self.meta.to_dict(),
+        }
+
+    def text(self) -> str:
+        """The card."""
+        meta = self.meta
+        lines = [
+            f"{self.path}",
+            f"group          {meta.group}"
+            + (f", version {meta.model_version}" if meta.model_version else ", not published yet"),
+            f"run            {meta.training.run} ({meta.training.arch}), {meta.created_at}, CLS {meta.code_version}",
+            *self._contents(),
+            *self._preprocessing(),
+            *self._tensors(),
+            *self._labels(),
+            *self._parity(),
+            *self._digests(),
+        ]
+        return "\n".join(lines)
+
+    def _contents(self) -> list[str]:
+        package = self.meta.package
+        lines = [f"format         {package.format}"] if package else []
+        sizes = ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in sorted(self.files.items()))
+        lines.append(f"files          {sizes}")
+        if package and package.plan:
+            plan = package.plan
+            lines.append(
+                f"GPU            needs compute capability {plan.compute_capability} and TensorRT"
+                f" {plan.tensorrt_version} (built on {plan.gpu})"
+            )
+        elif "model.plan" in self.files:
+            lines.append(
+                "GPU            needs the kind of GPU and the TensorRT it was built with, which it does not name"
+            )
+        if REBUILD_ONNX in self.files:
+            lines.append("rebuild        the ONNX is carried along: cls package rebuild")
+        if self.people:
+            lines.append(f"people         holds cut-outs of {self.people} people: personal data")
+        return lines
+
+    def _preprocessing(self) -> list[str]:
+        meta = self.meta
+        said = meta.preprocessing
+        background = "the photo's own" if said.is_background_kept else f"flat, RGB {list(said.fill_rgb)}"
+        lines = [
+            f"input          a person, {said.margin_rel:g} of the longer side around it, background {background}",
+            f"               {said.resize} to {said.height_px}x{said.width_px} (height x width), {said.interpolation}",
+        ]
+        if meta.is_end_to_end:
+            lines.append("               the rest is inside: uint8 RGB of any size goes in, probabilities come out")
+        else:
+            lines.append(
+                f"               {said.colour_order}, {said.scale}, minus {_numbers(said.mean_rgb)},"
+                f" divided by {_numbers(said.std_rgb)}, {said.layout}; {meta.activation} after"
+            )
+        models = ", ".join(meta.person.segmentation_models) or "unknown"
+        return [*lines, f"cut out by     segmentation model {models}"]
+
+    def _tensors(self) -> list[str]:
+        pairs = (("takes", self.meta.inputs), ("answers", self.meta.outputs))
+        return [
+            f"{kind:<14} {tensor.name}: {tensor.datatype} {list(tensor.shape)}"
+            for kind, tensors in pairs
+            for tensor in tensors
+        ]
+
+    def _labels(self) -> list[str]:
+        scores = _part(self.meta.metrics, "validation", "labels")
+        width = max(len(label) for label in self.meta.labels)
+        lines = ["labels         in output order: threshold, F1 and positives on the validation part"]
+        for label in self.meta.labels:
+            score = scores.get(label)
+            known = isinstance(score, Mapping) and isinstance(score.get("f1"), (int, float))
+            f1 = f"{score['f1']:.3f} of {score.get('positives', '?')}" if known and score else "unknown"
+            lines.append(f"  {label:<{width}}  {self.meta.thresholds[label]:.4f}  {f1}")
+        macro = _part(self.meta.metrics, "validation", "macro")
+        if isinstance(macro.get("f1"), (int, float)):
+            lines.append(f"  macro F1 {macro['f1']:.3f}" + (f", mA {macro['ma']:.3f}" if "ma" in macro else ""))
+        return lines
+
+    def _parity(self) -> list[str]:
+        lines = ["parity         with the trained network, on people of the validation part"]
+        for name, report in self.meta.parity.items():
+            lines.append(
+                f"  {name}: {report.samples} people, {report.label_flips} decisions differ"
+                f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
+                f" probability {report.max_probability_difference:.1e} ({report.runtime})"
+            )
+        return lines if self.meta.parity else ["parity         never measured"]
+
+    def _digests(self) -> list[str]:
+        said = self.meta.digests
+        parts = {"dataset": said.dataset, "split": said.split, "weights": said.weights}
+        parts |= {name: digests[0] for name, digests in said.segmentation_models.items() if digests}
+        parts |= self.meta.package.files if self.meta.package else said.files
+        lines = ["digests        SHA-256"]
+        lines += [f"  {name}: {digest[:_DIGEST_SIGNS]}…" for name, digest in parts.items()]
+        if self.sha256:
+            lines.append(f"  {self.path.name} itself: {self.sha256}")
+        return lines
+
+
+def card_of(path: Path) -> Card:
+    """Describes a package.
+
+    Args:
+        path: its zip, or the folder that `cls export` writes.
+
+    Raises:
+        PackageError: it is neither, or broken.
+    """
+    if path.is_dir():
+        meta = read_meta(path / META_FILE_NAME)
+        files = {file.name: file.stat().st_size for file in path.iterdir() if file.is_file() and file.name[0] != "."}
+        return Card(path, meta, files)
+    with open_package(path) as package:
+        meta = package.meta()
+        files = {name: package.size_bytes(name) for name in package.names}
+        people = 0
+        if REBUILD_SAMPLES in files:
+            people = len(read_samples(package.read(REBUILD_SAMPLES), meta, f"{path}!{REBUILD_SAMPLES}").crops_rgb)
+    return Card(path, meta, files, sha256_of_file(path), people)
+
+
+def zips_of(path: Path) -> list[Path]:
+    """The packages meant by a path: a zip itself, or the zips of a folder.
+
+    Raises:
+        PackageError: there are none.
+    """
+    if not path.is_dir():
+        return [path]
+    zips = sorted(path.glob("*.zip"))
+    if not zips:
+        raise PackageError("holds no zip", where=path, hint="make one with `cls export`")
+    return zips
+
+
+def _part(values: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """A part of metrics that other versions may have written otherwise."""
+    found: Any = values
+    for key in keys:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"

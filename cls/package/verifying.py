@@ -1,0 +1,220 @@
+"""Is a package what it says it is? Every problem at once, without running the model (`cls.prediction` does that)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cls.errors import PackageError
+from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip
+from cls.package.carried import read_samples
+from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, json_of_meta_text, parse_meta
+from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
+from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
+from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, digest_of_config, parse_config
+
+
+@dataclass
+class Verification:
+    """What was found out about a package.
+
+    Attributes:
+        path: the zip.
+        problems: why it must not be used; empty for a good one.
+        warnings: what its user should know.
+        checked: what was looked at and found in order.
+        not_checked: what could not be looked at here, and why.
+        meta: meta.json, where it could be read.
+    """
+
+    path: Path
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    checked: list[str] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
+    meta: ModelMeta | None = None
+
+    def take(self, what: str, problems: list[str]) -> None:
+        """Enters the outcome of one check."""
+        self.problems += problems
+        if not problems:
+            self.checked.append(what)
+
+    def raise_if_bad(self) -> None:
+        """Refuses a package with problems.
+
+        Raises:
+            PackageError: names all of them.
+        """
+        if self.problems:
+            raise PackageError("; ".join(self.problems), where=self.path, hint="make the package again: `cls export`")
+
+
+def verify_zip(zip_path: Path, host: PlanHost | None = None) -> Verification:
+    """Looks at everything in a package that can be looked at without running it.
+
+    Args:
+        zip_path: the zip.
+        host: what a plan is to run on; None: nothing is said of that.
+    """
+    found = Verification(zip_path)
+    try:
+        with open_zip(zip_path) as contents:
+            missing = missing_at_root(contents.names)
+            found.take("the files a package needs", [f"lacks {name} at its root" for name in missing])
+            digests = _digests(found, contents)
+            found.meta = _meta(found, contents) if META_FILE_NAME in digests else None
+            config = _config(found, contents, found.meta) if CONFIG_FILE_NAME in digests else None
+            if found.meta is not None:
+                _check_digests(found, found.meta, digests, contents)
+                _check_models(found, found.meta, digests, contents, host)
+            if config is not None and config.model_file_name not in contents.names:
+                found.problems.append(f"config.pbtxt is for {config.model_file_name}, which is not there")
+    except PackageError as error:
+        found.problems.append(error.what)
+    return found
+
+
+def _digests(found: Verification, contents: ZipContents) -> dict[str, str]:
+    """Reads every file once, against the zip's own checksums: name -> SHA-256; damaged ones are left out."""
+    digests, faults = {}, []
+    for name in contents.names:
+        digest = hashlib.sha256()
+        try:
+            for chunk in contents.stream(name):
+                digest.update(chunk)
+        except PackageError as error:
+            faults.append(f"{name} {error.what}")
+        else:
+            digests[name] = digest.hexdigest()
+    found.take("every file unpacks", faults)
+    return digests
+
+
+def _meta(found: Verification, contents: ZipContents) -> ModelMeta | None:
+    try:
+        meta = parse_meta(json_of_meta_text(contents.read_text_bytes(META_FILE_NAME), META_FILE_NAME), META_FILE_NAME)
+    except PackageError as error:
+        found.problems.append(f"{META_FILE_NAME} {error.what}")
+        return None
+    found.checked.append(
+        f"meta.json: schema version {meta.schema_version}, {len(meta.labels)} labels for {len(meta.labels)} outputs,"
+        " a threshold for each"
+    )
+    return meta
+
+
+def _config(found: Verification, contents: ZipContents, meta: ModelMeta | None) -> TritonConfig | None:
+    """config.pbtxt, compared with meta.json."""
+    try:
+        text = config_text_of(contents)
+        config = parse_config(text, CONFIG_FILE_NAME)
+        faults = [] if meta is None else _config_faults(config, text, meta)
+    except PackageError as error:
+        found.problems.append(f"{CONFIG_FILE_NAME} {error.what}")
+        return None
+    if meta is not None:
+        found.take("config.pbtxt agrees with meta.json", faults)
+    return config
+
+
+def _config_faults(config: TritonConfig, text: str, meta: ModelMeta) -> list[str]:
+    faults = []
+    for kind, ours, theirs in (("input", meta.inputs, config.inputs), ("output", meta.outputs, config.outputs)):
+        if _tensors(ours) != _tensors(theirs):
+            faults.append(f"config.pbtxt declares the {kind}s {_tensors(theirs)}, and meta.json {_tensors(ours)}")
+    if META_PARAMETER in config.parameters:
+        carried = config.meta()
+        if carried != meta:
+            differing = [key for key, value in meta.to_dict().items() if carried.to_dict().get(key) != value]
+            faults.append(
+                f"config.pbtxt carries another meta.json: of group '{carried.group}', run {carried.training.run};"
+                f" they differ in {', '.join(differing)}"
+            )
+    if meta.package is not None and meta.package.files.get(CONFIG_FILE_NAME) != digest_of_config(text):
+        faults.append("config.pbtxt was changed since meta.json was written")
+    return faults
+
+
+def _tensors(tensors: tuple[TensorMeta, ...]) -> str:
+    return ", ".join(f"{tensor.name} {tensor.datatype} {list(tensor.shape)}" for tensor in tensors)
+
+
+def _check_digests(found: Verification, meta: ModelMeta, digests: dict[str, str], contents: ZipContents) -> None:
+    if meta.package is None:
+        named = {name: digest for name, digest in meta.digests.files.items() if name in MODEL_NAMES and name in digests}
+        if not named:
+            found.not_checked.append("digests: a package of schema version 1, whose meta.json names none of its files")
+            return
+    else:
+        named = {name: digest for name, digest in meta.package.files.items() if name != CONFIG_FILE_NAME}
+    faults = []
+    for name, digest in named.items():
+        if name not in contents.names:
+            faults.append(f"{name} is missing")
+        elif name in digests and digests[name] != digest:
+            faults.append(
+                f"{name} is not the file that meta.json was written for: its SHA-256 is {digests[name][:12]}…, and"
+                f" meta.json says {digest[:12]}…"
+            )
+    if meta.package is not None:
+        known = {*named, META_FILE_NAME, CONFIG_FILE_NAME}
+        faults += [f"{name} is there, and meta.json does not know it" for name in contents.names if name not in known]
+    found.take(f"digests of {len(named)} files", faults)
+
+
+def _check_models(
+    found: Verification, meta: ModelMeta, digests: dict[str, str], contents: ZipContents, host: PlanHost | None
+) -> None:
+    for name in ("model.onnx", REBUILD_ONNX):
+        if name in digests:
+            _check_onnx(found, meta, name, contents)
+    if "model.plan" in digests:
+        _check_plan(found, meta, contents, host)
+    if "model.xml" in contents.names and "model.bin" not in contents.names:
+        found.problems.append("model.xml is there, and its weights model.bin are not")
+    if REBUILD_SAMPLES in digests:
+        try:
+            samples = read_samples(contents.read(REBUILD_SAMPLES), meta, REBUILD_SAMPLES)
+        except PackageError as error:
+            found.problems.append(f"{REBUILD_SAMPLES} {error.what}")
+        else:
+            found.warnings.append(f"holds cut-outs of {len(samples.crops_rgb)} people ({REBUILD_SAMPLES})")
+
+
+def _check_onnx(found: Verification, meta: ModelMeta, name: str, contents: ZipContents) -> None:
+    try:
+        model = read_onnx(contents.read(name), name)
+    except PackageError as error:
+        found.problems.append(f"{name} {error.what}")
+        return
+    folder = name.rpartition("/")[0]
+    # Only names are compared: nothing is opened by a path that the file itself names.
+    sizes = {entry[len(folder) :].lstrip("/"): contents.size_bytes(entry) for entry in contents.names}
+    faults = external_faults(model, name, sizes) + onnx_faults(model, meta, name)
+    found.take(f"{name}: one file; inputs, outputs and the metadata inside agree with meta.json", faults)
+
+
+def _check_plan(found: Verification, meta: ModelMeta, contents: ZipContents, host: PlanHost | None) -> None:
+    """model.plan: who built it, for which GPU, and whether `host` is such a machine."""
+    plan = None if meta.package is None else meta.package.plan
+    try:
+        version = version_in_plan(contents.start(HEADER_BYTES, "model.plan"), "model.plan")
+    except PackageError as error:
+        found.problems.append(f"model.plan {error.what}")
+        return
+    faults = []
+    if plan is None:
+        found.not_checked.append("model.plan's GPU: its meta.json does not name it")
+    elif version is not None and not is_same_version(version, plan.tensorrt_version):
+        faults.append(f"model.plan was built by TensorRT {version}, and meta.json says {plan.tensorrt_version}")
+    if host is not None:
+        faults += plan_faults(plan, version, host)
+        found.warnings += plan_warnings(plan, host)
+        if not host.gpus:
+            found.not_checked.append(f"model.plan's GPU: {host.place} has none that is known")
+        if not host.tensorrt_version:
+            found.not_checked.append(f"model.plan's TensorRT: {host.place} has none that is known")
+    found.take("model.plan: a plan, for what meta.json says", faults)

@@ -1,0 +1,52 @@
+"""A package opened and run as its users will, where this machine has what it takes."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+from cls.bottle.layout import Bottle
+from cls.errors import ClsError
+from cls.package.archive import open_package
+from cls.package.verifying import Verification
+from cls.prediction.opening import open_classifier
+from cls.prediction.tensorrt_runtime import why_no_tensorrt
+
+_BATCHES = (1, 3)
+
+
+def try_package(found: Verification, bottle: Bottle) -> None:
+    """Opens a package and runs grey pictures through it; enters whether it runs, which says nothing of how well.
+
+    Args:
+        found: of `verify_zip`, without problems.
+        bottle: the data folder.
+    """
+    with open_package(found.path) as package:
+        model_name = package.model_name
+    reason = why_not_run(model_name)
+    if reason is not None:
+        found.not_checked.append(f"{model_name} was not run: {reason}")
+        return
+    try:
+        classifier = open_classifier(str(found.path), bottle)
+        size = classifier.preprocessing
+        for batch in _BATCHES:
+            classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)
+    except ClsError as error:
+        found.problems.append(f"{model_name} cannot be run: {error.what}")
+    else:
+        batches = " and ".join(str(batch) for batch in _BATCHES)
+        found.checked.append(f"{model_name} answers at batch {batches} in {classifier.runtime.description}")
+
+
+def why_not_run(model_name: str) -> str | None:
+    """Why a model file cannot be run on this machine; None when it can."""
+    suffix = Path(model_name).suffix
+    if suffix == ".plan":
+        return why_no_tensorrt()
+    if suffix == ".xml" and importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed"
+    return None

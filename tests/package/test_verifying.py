@@ -1,0 +1,245 @@
+"""Every fault of a package is found and named, all of them at once."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from cls.package.carried import samples_as_bytes
+from cls.package.meta import ModelMeta
+from cls.package.packing import REBUILD_SAMPLES, PackedModel, write_package
+from cls.package.plans import Gpu, PlanHost
+from cls.package.triton_config import build_config
+from cls.package.verifying import verify_zip
+from tests.model_storage.packages import make_onnx, make_package
+from tests.package.metas import make_meta, meta_dict
+from tests.package.zips import PLAN, changed, onnx_bytes, onnx_zip, plan_bytes, plan_zip, some_samples
+
+
+def problems(path: Path, host: PlanHost | None = None) -> str:
+    return "\n".join(verify_zip(path, host).problems)
+
+
+def of_another_model() -> ModelMeta:
+    labels = ("fedora", "cap", "beret")
+    return make_meta(labels, group="hat", training={"run": "v__7_train_eff_4_0.001", "arch": "resnet18"})
+
+
+def test_a_good_package(tmp_path: Path) -> None:
+    found = verify_zip(onnx_zip(tmp_path))
+    assert found.problems == found.warnings == found.not_checked == []
+    assert len(found.checked) == 6
+    assert found.meta is not None
+    assert found.meta.group == "hair_color"
+
+
+def test_a_package_of_schema_version_1_is_read_and_what_it_lacks_is_said(tmp_path: Path) -> None:
+    found = verify_zip(make_package(tmp_path))
+    assert found.problems == []
+    assert "schema version 1" in found.not_checked[0]
+
+
+def test_a_meta_json_of_another_model_alone(tmp_path: Path) -> None:
+    text = problems(changed(onnx_zip(tmp_path), "meta.json", lambda _: of_another_model().to_json().encode()))
+    assert "config.pbtxt carries another meta.json: of group 'hair_color', run v__0_train_eff_4_0.001" in text
+    assert (
+        "meta.json is of another model: it describes group 'hat' with the labels fedora, cap, beret,"
+        " and model.onnx was made for black hair, blonde hair, red hair"
+    ) in text
+
+
+def test_a_meta_json_and_config_of_another_model(tmp_path: Path) -> None:
+    """Both texts of one package, the model of another: nothing but the model itself tells."""
+    path = tmp_path / "a.zip"
+    other = of_another_model()
+    write_package(path, other, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path, 1, other)}))
+    text = problems(changed(path, "model.onnx", lambda _: onnx_bytes(tmp_path, 2)))
+    assert "meta.json is of another model: it describes group 'hat'" in text
+    assert "model.onnx is not the file that meta.json was written for" in text
+
+
+def test_another_run_of_the_same_group(tmp_path: Path) -> None:
+    path = onnx_zip(tmp_path)
+    text = problems(changed(path, "model.onnx", lambda _: onnx_bytes(tmp_path, 2)))
+    assert "model.onnx is not the file that meta.json was written for: its SHA-256 is" in text
+    model = onnx.load_model_from_string(onnx_bytes(tmp_path, 2))
+    onnx.helper.set_model_props(model, {"run": "v__9_train_eff_4_0.001", "weights": "e" * 64})
+    text = problems(changed(path, "model.onnx", lambda _: model.SerializeToString()))
+    assert (
+        "it describes run v__0_train_eff_4_0.001 (weights cccccccccccc), and model.onnx was made from run v__9" in text
+    )
+
+
+def test_labels_in_another_order_and_another_preprocessing(tmp_path: Path) -> None:
+    swapped = make_meta(("blonde hair", "black hair", "red hair"))
+    said = {**meta_dict()["preprocessing"], "mean_rgb": [0, 0, 0]}
+    path = tmp_path / "a.zip"
+    write_package(path, swapped, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path)}))
+    assert "meta.json has the labels in another order than model.onnx: blonde hair, black hair" in problems(path)
+    plain = make_meta(preprocessing=said)
+    write_package(path, plain, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path)}))
+    text = problems(path)
+    assert "another preprocessing than model.onnx: mean_rgb [0.0, 0.0, 0.0] instead of [0.485, 0.456, 0.406]" in text
+
+
+def test_everything_is_listed_at_once(tmp_path: Path) -> None:
+    path = changed(onnx_zip(tmp_path), "model.onnx", lambda _: b"not a network")
+    path = changed(path, "config.pbtxt", lambda text: text.replace(b'name: "images"', b'name: "pictures"'))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("extra.txt", "x")
+    text = problems(path)
+    for words in (
+        "model.onnx is not the file that meta.json was written for",
+        "model.onnx is not an ONNX model",
+        "config.pbtxt declares the inputs pictures FP32 [-1, 3, 64, 48], and meta.json images FP32 [-1, 3, 64, 48]",
+        "config.pbtxt was changed since meta.json was written",
+        "extra.txt is there, and meta.json does not know it",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "words"),
+    [
+        ("config.pbtxt", lambda text: text.replace(b"count: 1", b"count: 9"), "config.pbtxt was changed since"),
+        ("config.pbtxt", lambda text: b"nonsense {", "config.pbtxt is not a config.pbtxt"),
+        ("config.pbtxt", lambda text: build_config(make_meta(), "tensorrt_plan").encode(), "is for model.plan, which"),
+        ("config.pbtxt", lambda text: None, "lacks config.pbtxt at its root"),
+        ("meta.json", lambda text: b"{", "meta.json is not JSON"),
+        ("meta.json", lambda text: None, "lacks meta.json at its root"),
+        ("meta.json", lambda text: text.replace(b'"red hair": 0.5', b'"red hair": 1.5'), "1.5 is greater than"),
+        (
+            "meta.json",
+            lambda text: text.replace(b'"red hair": 0.5', b'"grey": 0.5'),
+            "not given for exactly the labels",
+        ),
+        ("meta.json", lambda text: text.replace(b'"schema_version": 2', b'"schema_version": 9'), "knows up to 2"),
+        ("model.onnx", lambda text: None, "model.onnx is missing"),
+        ("model.onnx", lambda text: text[: len(text) // 2], "model.onnx is not an ONNX model"),
+    ],
+)
+def test_faults(tmp_path: Path, name: str, edit: object, words: str) -> None:
+    found = verify_zip(changed(onnx_zip(tmp_path), name, edit))  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="changed_model_onnx") as caught:
+        found.raise_if_bad()
+    assert words in "\n".join(found.problems) or words in str(caught.value)
+
+
+def test_labels_of_meta_json_against_the_width_of_the_output(tmp_path: Path) -> None:
+    two = make_meta(("black hair", "blonde hair"))
+    path = tmp_path / "a.zip"
+    write_package(path, two, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path)}))
+    text = problems(path)
+    assert "meta.json says the output 'logits' is FP32 [-1, 2], and in model.onnx it is FP32 [-1, 3]" in text
+
+
+def test_cut_short(tmp_path: Path) -> None:
+    content = onnx_zip(tmp_path).read_bytes()
+    for share in (0.2, 0.5, 0.9, 0.99):
+        path = tmp_path / "cut.zip"
+        path.write_bytes(content[: int(len(content) * share)])
+        assert "is not a zip that can be read" in problems(path)
+    assert "there is no such file" in problems(tmp_path / "none.zip")
+
+
+def test_damaged_inside(tmp_path: Path) -> None:
+    path = onnx_zip(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("model.onnx")
+    content = bytearray(path.read_bytes())
+    place = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
+    content[place : place + 8] = bytes(8)
+    path.write_bytes(content)
+    assert "model.onnx is damaged" in problems(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(None, "which is not there"), (10, "it has 10 bytes, and 36 are needed"), (36, "one")],
+)
+def test_weights_in_another_file(tmp_path: Path, size: int | None, words: str) -> None:
+    model = onnx.load(make_onnx(tmp_path / "m.onnx"))
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    assert numpy_helper.to_array(weights).nbytes == 36
+    onnx.external_data_helper.set_external_data(weights, "model.onnx.data", offset=0, length=36)
+    weights.ClearField("raw_data")
+    files: dict[str, Path | bytes] = {"model.onnx": model.SerializeToString()}
+    if size is not None:
+        files["model.onnx.data"] = bytes(size)
+    write_package(tmp_path / "a.zip", make_meta(), PackedModel("onnx", "onnxruntime_onnx", files))
+    assert words in problems(tmp_path / "a.zip")
+
+
+HERE = PlanHost((Gpu("NVIDIA L4", "8.9"),), "10.13.3", "this machine")
+
+
+def test_a_plan_for_this_machine(tmp_path: Path) -> None:
+    found = verify_zip(plan_zip(tmp_path), HERE)
+    assert (found.problems, found.not_checked, found.warnings) == ([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        (
+            PlanHost((Gpu("NVIDIA H100", "9.0"),)),
+            "built for a NVIDIA L4 (compute capability 8.9), and this machine has",
+        ),
+        (PlanHost((), "10.3.0"), "built by TensorRT 10.13.3.9, and this machine has TensorRT"),
+    ],
+)
+def test_a_plan_for_another_machine(tmp_path: Path, host: PlanHost, words: str) -> None:
+    assert words in problems(plan_zip(tmp_path), host)
+
+
+def test_what_is_not_known_of_a_plan_is_said(tmp_path: Path) -> None:
+    found = verify_zip(plan_zip(tmp_path), PlanHost())
+    assert found.problems == []
+    assert len(found.not_checked) == 2
+    assert "it may be slower" in verify_zip(plan_zip(tmp_path), PlanHost((Gpu("RTX 4090", "8.9"),))).warnings[0]
+    assert "its meta.json does not name it" in verify_zip(plan_zip(tmp_path, plan=None)).not_checked[0]
+
+
+def test_a_plan_that_is_none_or_of_another_version_than_said(tmp_path: Path) -> None:
+    path = plan_zip(tmp_path)
+    assert "model.plan is not a TensorRT plan" in problems(changed(path, "model.plan", lambda _: b"ONNX"))
+    other = plan_zip(tmp_path, version="10.3.0.26")
+    assert "was built by TensorRT 10.3.0.26, and meta.json says 10.13.3" in problems(other)
+    assert changed(path, "model.plan", lambda _: plan_bytes()).is_file()
+
+
+def test_people_inside_are_named(tmp_path: Path) -> None:
+    assert "holds cut-outs of 4 people" in verify_zip(plan_zip(tmp_path, people=4)).warnings[0]
+    samples = some_samples(2, ("a", "b", "c"))
+    bad = changed(plan_zip(tmp_path, people=1), REBUILD_SAMPLES, lambda _: samples_as_bytes(samples))
+    assert "holds samples of another model: its labels are a, b, c" in problems(bad)
+    bad = changed(plan_zip(tmp_path, people=1), REBUILD_SAMPLES, lambda content: content[:100])
+    assert "does not hold samples" in problems(bad)
+
+
+def test_samples_are_the_same_bytes_for_the_same_people() -> None:
+    assert samples_as_bytes(some_samples(3)) == samples_as_bytes(some_samples(3))
+
+
+def test_torchscript_tensors_get_the_names_that_triton_knows(tmp_path: Path) -> None:
+    own = write_package(
+        tmp_path / "a.zip", make_meta(), PackedModel("torchscript", "pytorch_libtorch", {"model.pt": b"x"})
+    )
+    assert (own.inputs[0].name, own.outputs[0].name) == ("images__0", "logits__0")
+    assert verify_zip(tmp_path / "a.zip").problems == []
+
+
+def test_the_zip_says_the_same_twice(tmp_path: Path) -> None:
+    first = onnx_zip(tmp_path, name="a.zip").read_bytes()
+    assert onnx_zip(tmp_path, name="b.zip").read_bytes() == first
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        meta = json.loads(archive.read("meta.json"))
+    assert set(meta["package"]["files"]) == {"model.onnx", "config.pbtxt"}
+    assert np.all([len(digest) == 64 for digest in meta["package"]["files"].values()])
+    assert PLAN.compute_capability == "8.9"
