@@ -16,19 +16,18 @@ from cls.errors import ExportError
 from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, why_not
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
-from cls.export.parity import ParityReport, ParitySample, choose_samples, compare
-from cls.files import write_json_atomic
+from cls.export.parity_gate import REPORT_NAME, Candidate, prove
+from cls.export.parity_report import ParityReport
+from cls.export.parity_samples import ParitySample, choose_samples, reference_of
 from cls.package.folder import atomic_folder
 from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
 from cls.package.packing import REBUILD_ONNX, PackedModel, write_package
 from cls.prediction.local import TorchRuntime
-from cls.prediction.opening import open_classifier
 from cls.prediction.runtime import Classifier
 
 if TYPE_CHECKING:
     from cls.training.run import Run
 
-REPORT_NAME = "parity_report.json"
 _OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*files.files, files.archive))}
 
 
@@ -119,7 +118,10 @@ def _samples(bottle: Bottle, run: Run) -> list[ParitySample]:
         ExportError: there are none.
     """
     held_out = run.validation_samples()
-    samples = [ParitySample(bottle.picture(sample.path), sample.person) for sample in held_out or run.samples("train")]
+    samples = [
+        ParitySample(bottle.picture(sample.path), sample.person, sample.labels)
+        for sample in held_out or run.samples("train")
+    ]
     present = [sample for sample in samples if sample.file.is_file()]
     if not present:
         raise ExportError(
@@ -154,17 +156,16 @@ def _proven(
     Raises:
         ParityError: one disagrees.
     """
-    trained = classifier_of_run(run)
-    reports: dict[Format, ParityReport] = {}
+    candidates = []
     for name in formats:
+        files, source = FILES[name], FILES[name].source
         archive = _write_archive(meta, name, staged)
-        reports[name] = compare(trained, open_classifier(str(archive), bottle), samples)
-    write_json_atomic(
-        report_file, {"run": run.name, "formats": {name: report.to_dict() for name, report in reports.items()}}
-    )
-    for name, report in reports.items():
-        report.raise_if_refused(f"{run.name}, {FILES[name].model}", report_file)
-    return reports
+        model_files = tuple(staged / file for file in files.files)
+        source_file = None if source is None else staged / FILES[source].model
+        candidates.append(Candidate(name, files.precision, archive, model_files, source_file))
+    reference = reference_of(classifier_of_run(run), samples)
+    reports = prove(reference, candidates, bottle, report_file, bottle.settings.parity_limits)
+    return {name: reports[name] for name in formats}
 
 
 def classifier_of_run(run: Run) -> Classifier:

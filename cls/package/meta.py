@@ -86,6 +86,10 @@ class ParityMeta(_Meta):
     label_flips: int = Field(ge=0, description="decisions that differ, at any distance from the threshold")
     label_flips_beyond_limit: int = Field(ge=0, description="those further than `limit` from the threshold")
     limit: float = Field(ge=0)
+    precision: Literal["fp32", "fp16", "int8"] | None = Field(default=None, description="of the model's numbers")
+    p999_probability_difference: float | None = Field(default=None, ge=0, description="99.9th percentile")
+    f1_change: float | None = Field(default=None, description="of F1, mean over labels, on the same people")
+    ma_change: float | None = Field(default=None, description="of mean accuracy mA, likewise")
 
 
 class DigestsMeta(_Meta):

@@ -19,12 +19,16 @@ _HINT = "make it again with `cls export`"
 
 
 class TorchRuntime:
-    """A PyTorch network, evaluation mode, on the CPU."""
+    """A PyTorch network, evaluation mode, on the CPU.
+
+    Attributes:
+        network: the network itself.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         import torch
 
-        self._network = network.eval()
+        self.network = network.eval()
         self.description = f"PyTorch {torch.__version__.split('+')[0]}"
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -32,7 +36,7 @@ class TorchRuntime:
         import torch
 
         with torch.inference_mode():
-            logits: NDArray[np.float32] = self._network(torch.from_numpy(images)).numpy()
+            logits: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
         return logits
 
 

@@ -41,6 +41,8 @@ class Classifier:
         preprocessing: what makes the network's input.
         runtime: what runs the network.
         source: file or URL it was opened from.
+        is_end_to_end: normalisation and sigmoid are inside the network: its runtime takes uint8 cut-outs and answers
+            probabilities.
     """
 
     group: str
@@ -50,6 +52,7 @@ class Classifier:
     preprocessing: Preprocessing
     runtime: Runtime
     source: str
+    is_end_to_end: bool = False
 
     def probabilities(self, crops_rgb: NDArray[np.uint8], *, batch: int = DEFAULT_BATCH) -> NDArray[np.float32]:
         """Cut-outs, as `preprocessing.cut` makes them -> a probability for each label.

@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from cls.classification.export import COMMAND
 from cls.command import execute
 from cls.export import publish
+from cls.export.parity_gate import REPORT_NAME
 from cls.package.meta import read_meta
 from cls.settings import REPOSITORY
 from tests.bottles import GROUP
@@ -51,9 +52,19 @@ def corrupt_a_weight(path: Path) -> None:
     onnx.save(model, path)
 
 
-@pytest.mark.parametrize("plant", [swap_two_labels, corrupt_a_weight])
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (swap_two_labels, "looks like: two labels are swapped: red top and blue top"),
+        (corrupt_a_weight, "the first layer that departs is "),
+    ],
+)
 def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
-    exported: ExportedBottle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plant: object
+    exported: ExportedBottle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    plant: object,
+    said: str,
 ) -> None:
     before = exported.files()
     real = publish.write_onnx
@@ -67,13 +78,18 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the conversion disagrees with the trained network" in line
+    assert said in line
     assert "nothing was packaged; the report is " in line
     assert exported.files() == before
     folder = exported.package.parent
-    report = json.loads((folder / publish.REPORT_NAME).read_text())
+    report = json.loads((folder / REPORT_NAME).read_text())
     assert report["run"].startswith("v__1_")
     assert report["formats"]["onnx"]["faults"]
-    assert {path.name for path in folder.iterdir()} <= {"inference_model", publish.REPORT_NAME, ".export.lock"}
+    page = (folder / "parity_report.html").read_text()
+    assert "refused" in page
+    assert page.count("data:image/jpeg;base64,") == 12
+    kept = {"inference_model", REPORT_NAME, "parity_report.html", ".export.lock"}
+    assert {path.name for path in folder.iterdir()} <= kept
 
 
 @pytest.mark.long

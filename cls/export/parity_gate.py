@@ -1,0 +1,134 @@
+"""The gate of an export: every format is opened as its users will, compared, and refused when it decides otherwise."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cls.bottle.layout import Bottle
+from cls.errors import ClsError, ExportError, ParityError, PredictionError
+from cls.export.model_files import check_model_files
+from cls.export.parity import compare_with
+from cls.export.parity_divergence import divergence_from_onnx, divergence_from_torch
+from cls.export.parity_page import write_page
+from cls.export.parity_report import Divergence, ParityReport
+from cls.export.parity_samples import Reference
+from cls.files import write_json_atomic
+from cls.prediction.local import TorchRuntime
+from cls.prediction.opening import open_classifier
+from cls.prediction.runtime import Classifier
+from cls.settings import ParityLimits
+
+_log = logging.getLogger("cls.export")
+
+REPORT_NAME = "parity_report.json"
+# People whose values inside the networks are compared: they take tens of megabytes each.
+_LOOKED_INTO = 4
+_LARGEST_FP16 = 65504.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A conversion to prove.
+
+    Attributes:
+        name: of the format.
+        precision: of its numbers: fp32, fp16 or int8.
+        archive: its zip, as users get it.
+        files: its model files, the graph first.
+        source: the ONNX it was made from; None where it comes from the trained network.
+    """
+
+    name: str
+    precision: str
+    archive: Path
+    files: tuple[Path, ...]
+    source: Path | None = None
+
+
+def prove(
+    reference: Reference,
+    candidates: Sequence[Candidate],
+    bottle: Bottle,
+    report_file: Path,
+    limits: Mapping[str, ParityLimits],
+) -> dict[str, ParityReport]:
+    """Compares every conversion with the trained network; keeps the report, also of those that are refused.
+
+    Args:
+        reference: what the trained network says.
+        candidates: the conversions.
+        bottle: the data folder.
+        report_file: where parity_report.json goes; parity_report.html goes beside it.
+        limits: by precision.
+
+    Returns:
+        Reports by format.
+
+    Raises:
+        ParityError: one cannot be opened, or disagrees; names what it looks like.
+    """
+    reports: dict[str, ParityReport] = {}
+    failures: dict[str, ClsError] = {}
+    for candidate in candidates:
+        try:
+            reports[candidate.name] = _examined(reference, candidate, bottle, limits[candidate.precision])
+        except ClsError as error:
+            failures[candidate.name] = error
+    _keep(report_file, reference, reports, failures)
+    for candidate in candidates:
+        where = f"{reference.trained.name}, {candidate.files[0].name}"
+        failure = failures.get(candidate.name)
+        if failure is not None:
+            raise ParityError(
+                f"the conversion cannot be used: {failure.what}",
+                where=f"{where}, {Path(failure.where).name}" if failure.where else where,
+                hint=f"nothing was packaged; the report is {report_file}",
+            ) from failure
+        reports[candidate.name].raise_if_refused(where, report_file)
+    return reports
+
+
+def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits: ParityLimits) -> ParityReport:
+    check_model_files(candidate.files)
+    converted = open_classifier(str(candidate.archive), bottle)
+    report = compare_with(reference, converted, precision=candidate.precision, limits=limits)
+    if not report.faults or candidate.files[0].suffix != ".onnx":
+        return report
+    try:
+        divergence = _divergence(reference, converted, candidate)
+    except (ExportError, PredictionError) as error:
+        _log.warning("the first layer that departs could not be looked for: %s", error.line())
+        return report
+    causes = report.causes
+    if divergence is not None and divergence.difference is None and candidate.precision == "fp16":
+        reached = f"{divergence.largest_value:.6g}"
+        if divergence.largest_value > _LARGEST_FP16:
+            causes = (f"fp16 overflow: {reached} is beyond {_LARGEST_FP16:g}, the largest number of fp16", *causes)
+    return replace(report, causes=causes, divergence=divergence)
+
+
+def _divergence(reference: Reference, converted: Classifier, candidate: Candidate) -> Divergence | None:
+    crops = reference.crops_rgb[:_LOOKED_INTO]
+    normal = reference.trained.preprocessing.normalise(crops)
+    graph = candidate.files[0]
+    if candidate.source is not None and candidate.source.suffix == ".onnx":
+        images = crops if converted.is_end_to_end else normal
+        return divergence_from_onnx(candidate.source, normal, graph, images, candidate.precision)
+    runtime = reference.trained.runtime
+    if isinstance(runtime, TorchRuntime) and not converted.is_end_to_end:
+        return divergence_from_torch(runtime.network, graph, normal)
+    return None
+
+
+def _keep(
+    report_file: Path, reference: Reference, reports: Mapping[str, ParityReport], failures: Mapping[str, ClsError]
+) -> None:
+    content = {name: report.to_dict() for name, report in reports.items()}
+    content |= {name: {"faults": [error.line()]} for name, error in failures.items()}
+    write_json_atomic(report_file, {"run": reference.trained.name, "formats": content})
+    refused = {name: error.line() for name, error in failures.items()}
+    page = report_file.with_suffix(".html")
+    write_page(page, reference.trained.group, reference.trained.name, reports, refused)

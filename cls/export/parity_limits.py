@@ -1,0 +1,110 @@
+"""Why a conversion is refused: what it may not do at all, and the configuration's limits by precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.export.parity_answers import Answers
+from cls.export.parity_report import BatchResult
+from cls.export.parity_samples import Reference
+from cls.prediction.runtime import Classifier
+from cls.settings import ParityLimits
+
+# A decision this near its threshold is a tie: rounding makes it, not the conversion.
+TIE_DISTANCE = 1e-3
+
+
+def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[str]:
+    """What the conversion's meta.json says otherwise than the run."""
+    trained, faults = reference.trained, []
+    if (trained.group, trained.name) != (converted.group, converted.name):
+        faults.append(
+            f"the meta.json is of another model: it says group '{converted.group}', run {converted.name}, and this is"
+            f" group '{trained.group}', run {trained.name}"
+        )
+    changed = [
+        f"{label} {there:.6g} instead of {here:.6g}"
+        for label, here, there in zip(trained.labels, trained.thresholds, answers.thresholds.tolist(), strict=True)
+        if abs(here - there) > 1e-6
+    ]
+    if changed:
+        faults.append(f"the thresholds are not those of the run: {_some(changed)}")
+    ours, theirs = trained.preprocessing.to_dict(), converted.preprocessing.to_dict()
+    changed = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
+    if changed:
+        faults.append(f"the preprocessing is not that of the run: {_some(changed)}")
+    return faults
+
+
+def answer_faults(reference: Reference, answers: Answers, limits: ParityLimits) -> list[str]:
+    """What no conversion may do, whatever its precision: answers that depend on others, are no numbers, or constant."""
+    faults = []
+    wrong = ~answers.is_finite
+    if wrong.any():
+        people = int(wrong.any(axis=(0, 2)).sum())
+        faults.append(f"answers are infinite or not a number for {people} of {len(reference)} people")
+    neighbours, batch = answers.neighbour_difference, answers.batch_difference
+    if limits.batch is not None and neighbours > limits.batch:
+        faults.append(
+            f"a probability depends on the other people in the batch, by up to {neighbours:.6f}"
+            f" (limit {limits.batch:g})"
+        )
+    elif limits.batch is not None and batch > limits.batch:
+        faults.append(f"a probability depends on the batch size, by up to {batch:.6f} (limit {limits.batch:g})")
+    constant = _constant_labels(reference, answers)
+    if constant:
+        faults.append(f"the conversion gives everyone the same probability of {', '.join(constant)}")
+    return faults
+
+
+def limit_faults(
+    batches: Sequence[BatchResult],
+    flips: NDArray[np.bool_],
+    distance: NDArray[np.float32],
+    f1_change: float | None,
+    limits: ParityLimits,
+    truth: str,
+) -> list[str]:
+    """Where the conversion is beyond the limits of its precision.
+
+    Args:
+        batches: the results by batch size.
+        flips: decisions that differ, bool (batch sizes, people, labels).
+        distance: of the trained probabilities from their thresholds, (people, labels).
+        f1_change: as the report has it.
+        limits: of the precision.
+        truth: what F1 is measured on.
+    """
+    faults = []
+    if limits.flip_distance is not None:
+        beyond = flips & (distance > limits.flip_distance)[None]
+        if beyond.any():
+            faults.append(
+                f"{int(beyond.sum())} of {beyond.size} decisions differ further than {limits.flip_distance:g} from a"
+                " threshold"
+            )
+    largest = max(result.max_probability_difference for result in batches)
+    if limits.probability is not None and largest > limits.probability:
+        faults.append(f"probabilities differ by up to {largest:.6f} (limit {limits.probability:g})")
+    if limits.f1 is not None and f1_change is not None and abs(f1_change) > limits.f1:
+        most = max(result.label_flips for result in batches)
+        faults.append(
+            f"F1 on the {truth} changes by {f1_change:+.4f} (limit {limits.f1:g};"
+            f" {most} of {flips[0].size} decisions differ)"
+        )
+    return faults
+
+
+def _constant_labels(reference: Reference, answers: Answers) -> list[str]:
+    """Labels that everyone gets the same probability of, where the trained network tells people apart."""
+    is_told_apart = np.ptp(reference.probs, axis=0) > 0
+    is_constant = (np.ptp(answers.probs, axis=1) == 0).all(axis=0)
+    flagged = is_constant & is_told_apart
+    return [label for label, flag in zip(reference.trained.labels, flagged.tolist(), strict=True) if flag]
+
+
+def _some(changes: Sequence[str], most: int = 4) -> str:
+    return ", ".join(changes[:most]) + (f" and {len(changes) - most} more" if len(changes) > most else "")

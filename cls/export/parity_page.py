@@ -1,0 +1,118 @@
+"""parity_report.html: what the comparisons of an export found, with the worst people as pictures."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from cls.export.parity_report import BatchResult, ParityReport, WorstSample
+from cls.files import write_text_atomic
+from cls.training.report_people import picture_url
+from cls.wording import counted
+
+
+def write_page(
+    path: Path, group: str, run: str, reports: Mapping[str, ParityReport], refused: Mapping[str, str] | None = None
+) -> None:
+    """Writes the page, whole or not at all; everything it shows is inside it.
+
+    Args:
+        path: the file.
+        group: what is classified.
+        run: name of the run.
+        reports: by format.
+        refused: formats that could not even be compared -> why.
+    """
+    # It looks like the training's report, whose style it takes.
+    loader = ChoiceLoader([PackageLoader("cls.export", "."), PackageLoader("cls.training", ".")])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    formats = [_format(name, report) for name, report in reports.items()]
+    formats += [_not_compared(name, reason) for name, reason in (refused or {}).items()]
+    people = max((report.samples for report in reports.values()), default=0)
+    page = environment.get_template("parity.html").render(
+        group=group,
+        run=run,
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        formats=formats,
+        people=counted(people, "person"),
+    )
+    write_text_atomic(path, page)
+
+
+def _format(name: str, report: ParityReport) -> dict[str, Any]:
+    return {
+        "name": name,
+        "runtime": report.runtime,
+        "faults": report.faults,
+        "causes": report.causes,
+        "divergence": "" if report.divergence is None else _capital(report.divergence.text()),
+        "rows": [_row(report, result) for result in report.by_batch],
+        "facts": _facts(report),
+        "worst": [_person(sample) for sample in report.worst_samples],
+    }
+
+
+def _not_compared(name: str, reason: str) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(("causes", "rows", "facts", "worst"), ())
+    return {"name": name, "runtime": "", "faults": (reason,), "divergence": "", **empty}
+
+
+def _row(report: ParityReport, result: BatchResult) -> dict[str, Any]:
+    return {
+        "batch": result.batch,
+        "largest": f"{result.max_probability_difference:.1e}",
+        "p999": f"{result.p999_probability_difference:.1e}",
+        "mean": f"{result.mean_probability_difference:.1e}",
+        "flips": result.label_flips,
+        "farthest": f"{result.farthest_flip:.4f}" if result.label_flips else "-",
+        "f1": _number(result.f1),
+        "f1_change": _change(result.f1, report.f1),
+        "ma": _number(result.ma),
+        "ma_change": _change(result.ma, report.ma),
+    }
+
+
+def _facts(report: ParityReport) -> list[tuple[str, str]]:
+    limits = [f"{key} {'none' if value is None else f'{value:g}'}" for key, value in asdict(report.limits).items()]
+    beyond = f"{report.label_flips_beyond_limit} of them further than {report.limit:g} from their thresholds"
+    neighbours = f"the neighbours in it {report.neighbour_difference:.1e}"
+    return [
+        ("precision", report.precision),
+        ("limits", ", ".join(limits)),
+        ("F1 and mA on", f"{report.truth}, of {counted(report.samples, 'person')}"),
+        ("decisions that differ", f"{report.label_flips}, {beyond}"),
+        ("the batch changes", f"{report.batch_difference:.1e} of a probability at most, {neighbours}"),
+        ("no numbers", f"{report.not_a_number} answers"),
+    ]
+
+
+def _person(sample: WorstSample) -> dict[str, Any]:
+    found = "no number" if sample.found is None else f"{sample.found:.4f}"
+    return {
+        "image": "" if sample.crop_rgb is None else picture_url(sample.crop_rgb),
+        "label": sample.label,
+        "is_flip": sample.is_flip,
+        "numbers": f"{sample.expected:.4f} → {found}, threshold {sample.threshold:.4f}",
+        "expected_percent": round(100 * sample.expected, 1),
+        "found_percent": round(100 * (sample.found or 0.0), 1),
+        "threshold_percent": round(100 * sample.threshold, 1),
+        "picture": sample.picture,
+        "batch": sample.batch,
+    }
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _change(value: float | None, before: float | None) -> str:
+    return "-" if value is None or before is None else f"{value - before:+.4f}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
