@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cls.errors import FileError, PackageError
 from cls.files import write_json_atomic, write_text_atomic
@@ -16,11 +16,18 @@ from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import UPLOAD_FILE_NAME
 from cls.model_storage.sessions import batch_of_zeros, open_session
 from cls.package.archive import open_package
-from cls.package.meta import META_FILE_NAME, ModelMeta, parse_meta
-from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, parse_config, with_meta
-
-if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto, TensorProto
+from cls.package.meta import META_FILE_NAME, ModelMeta, PlanMeta, parse_meta, read_meta
+from cls.package.onnx_file import external_weights, read_onnx
+from cls.package.plans import HEADER_BYTES, PlanHost, refuse_foreign_plan
+from cls.package.triton_config import (
+    CONFIG_FILE_NAME,
+    META_PARAMETER,
+    MODEL_FILE_NAMES,
+    TritonConfig,
+    parse_config,
+    with_meta,
+)
+from cls.package.verifying import verify_zip
 
 _NO_SPACE = 28
 
@@ -42,7 +49,9 @@ class CheckedUpload:
     model_name: str
 
 
-def check_upload(zip_path: Path, sha256: str, *, is_meta_strict: bool) -> CheckedUpload:
+def check_upload(
+    zip_path: Path, sha256: str, *, is_meta_strict: bool, plan_host: PlanHost | None = None
+) -> CheckedUpload:
     """Checks an uploaded zip and unpacks it beside itself.
 
     Args:
@@ -50,9 +59,11 @@ def check_upload(zip_path: Path, sha256: str, *, is_meta_strict: bool) -> Checke
         sha256: digest of the zip, to be remembered with the version.
         is_meta_strict: refuse a meta.json that does not keep the published schema. The older upload takes any JSON
             object, because older tools wrote theirs.
+        plan_host: what the inference server's plans must be for; None: not known.
 
     Raises:
-        RefusedError: 422, it cannot be served; says why. 507, there is no space to unpack it.
+        RefusedError: 422, it cannot be served; says why, also what `cls package verify` finds without running it.
+            507, there is no space to unpack it.
     """
     folder = zip_path.with_name("version")
     try:
@@ -70,6 +81,12 @@ def check_upload(zip_path: Path, sha256: str, *, is_meta_strict: bool) -> Checke
         raise RefusedError(422, f"the package cannot be unpacked: {error.what}") from error
     if checked.model_name == "model.onnx":
         _check_onnx(folder / checked.model_name, parse_config(checked.config_text), meta)
+    if meta is not None:
+        problems = verify_zip(zip_path, plan_host).problems
+        if problems:
+            raise RefusedError(422, f"the package is not in order: {'; '.join(problems)}", hint=_hint_of(checked))
+    elif checked.model_name == "model.plan":
+        refuse_plan(folder, plan_host)
     uploaded = {"sha256": sha256, "uploaded_at": datetime.now(UTC).isoformat(timespec="seconds")}
     write_json_atomic(folder / UPLOAD_FILE_NAME, uploaded)
     return checked
@@ -111,8 +128,9 @@ def _check_onnx(path: Path, config: TritonConfig, meta: ModelMeta | None) -> Non
         return
     height_px, width_px = meta.preprocessing.height_px, meta.preprocessing.width_px
     output = meta.outputs[0].name
+    shape = (1, height_px, width_px, 3) if meta.is_end_to_end else (1, 3, height_px, width_px)
     try:
-        zeros = {meta.inputs[0].name: batch_of_zeros(session, meta.inputs[0].name, (1, 3, height_px, width_px))}
+        zeros = {meta.inputs[0].name: batch_of_zeros(session, meta.inputs[0].name, shape)}
         answer = session.run([output], zeros)[0]
     except Exception as error:
         # ONNX Runtime raises classes of its own without a common root, for whatever a foreign graph does.
@@ -130,35 +148,46 @@ def _check_onnx(path: Path, config: TritonConfig, meta: ModelMeta | None) -> Non
 
 def _refuse_external_data(path: Path) -> None:
     """A model that reads weights from other files could read any file of this machine."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
-        model = onnx.load_model(path, load_external_data=False)
-    except (DecodeError, ValueError, OSError) as error:
-        raise RefusedError(422, f"model.onnx is not an ONNX model: {_first_line(error)}") from error
-    tensors = [*_tensors_of_graph(model.graph)]
-    tensors += [tensor for function in model.functions for tensor in _tensors_of_nodes(function.node)]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        is_whole = not external_weights(read_onnx(path.read_bytes(), path.name))
+    except PackageError as error:
+        raise RefusedError(422, f"{path.name} {error.what}") from error
+    if not is_whole:
         raise RefusedError(422, "model.onnx keeps weights in other files", hint="export it as a single file")
 
 
-def _tensors_of_graph(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _tensors_of_nodes(graph.node)
+def refuse_plan(folder: Path, plan_host: PlanHost | None) -> None:
+    """Refuses a version folder whose plan cannot run on the inference server's machine; others pass.
+
+    Compared is what is known of both: TensorRT's version, from the plan itself, and the GPU's compute capability, from
+    meta.json.
+
+    Args:
+        folder: holds the model, and meta.json where there is one.
+        plan_host: what is known of the inference server's machine; None: nothing.
+
+    Raises:
+        RefusedError: 422, it was built for another GPU or by another TensorRT; says which.
+    """
+    path = folder / MODEL_FILE_NAMES["tensorrt_plan"]
+    if plan_host is None or not path.is_file():
+        return
+    plan: PlanMeta | None = None
+    # Folders put there by hand may hold anything: without a readable meta.json only the plan itself is looked at.
+    with suppress(PackageError):
+        package = read_meta(folder / META_FILE_NAME).package
+        plan = package.plan if package else None
+    try:
+        with path.open("rb") as source:
+            refuse_foreign_plan(plan, source.read(HEADER_BYTES), plan_host, path.name)
+    except PackageError as error:
+        raise RefusedError(422, error.what, hint=error.hint) from error
 
 
-def _tensors_of_nodes(nodes: Any) -> Iterator[TensorProto]:
-    node: NodeProto
-    for node in nodes:
-        for attribute in node.attribute:
-            yield attribute.t
-            yield from attribute.tensors
-            for graph in (attribute.g, *attribute.graphs):
-                if graph.ByteSize():
-                    yield from _tensors_of_graph(graph)
+def _hint_of(upload: CheckedUpload) -> str:
+    if upload.model_name == "model.plan":
+        return "make the plan where it is served: cls package rebuild"
+    return "make the package again with `cls export`"
 
 
 def _first_line(error: Exception) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import re
 from pathlib import Path
 
 from cls.command import Command
 
 _MEGABYTE = 1 << 20
+_log = logging.getLogger("cls.model_storage")
 
 
 def _port(text: str) -> int:
@@ -46,6 +49,19 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "instead of the embedded engine",
     )
     parser.add_argument(
+        "--gpu",
+        default="",
+        metavar="CAPABILITY",
+        help="compute capability of Triton's GPU, such as 8.9: TensorRT plans for another one are refused "
+        "(default: what nvidia-smi says, where Triton is on this machine)",
+    )
+    parser.add_argument(
+        "--tensorrt",
+        default="",
+        metavar="VERSION",
+        help="Triton's version of TensorRT, such as 10.13.3: plans of another one are refused",
+    )
+    parser.add_argument(
         "--max-upload-mb",
         type=_megabytes,
         default=2048 * _MEGABYTE,
@@ -56,12 +72,10 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from cls.errors import UsageError
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    if options.triton and not options.triton.startswith(("http://", "https://")):
-        raise UsageError(f"--triton {options.triton} is not an address", hint="give one such as http://127.0.0.1:8000")
+    _check_serve_options(options)
 
     from cls.model_storage.service import ServiceOptions, run_service
 
@@ -75,14 +89,34 @@ def _serve(options: argparse.Namespace) -> None:
             triton_url=options.triton.rstrip("/"),
             token=settings.model_storage_token,
             max_upload_bytes=options.max_upload_bytes,
+            gpu=options.gpu,
+            tensorrt=options.tensorrt,
         )
     )
+
+
+def _check_serve_options(options: argparse.Namespace) -> None:
+    from cls.errors import UsageError
+
+    faults = []
+    if options.triton and not options.triton.startswith(("http://", "https://")):
+        faults.append(f"--triton {options.triton} is not an address: give one such as http://127.0.0.1:8000")
+    if options.gpu and not re.fullmatch(r"\d+\.\d+", options.gpu):
+        faults.append(f"--gpu {options.gpu} is not a compute capability: give one such as 8.9")
+    if options.tensorrt and not re.fullmatch(r"\d+(\.\d+)+", options.tensorrt):
+        faults.append(f"--tensorrt {options.tensorrt} is not a version: give one such as 10.13.3")
+    if (options.gpu or options.tensorrt) and not options.triton:
+        faults.append("--gpu and --tensorrt say what Triton has: give --triton, too")
+    if faults:
+        raise UsageError("; ".join(faults))
 
 
 def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", required=True, help="group whose exported model is published")
     parser.add_argument("--version", required=True, help="semantic version to publish it under, such as 0.0.1")
-    parser.add_argument("--format", choices=("onnx", "trt"), default="onnx", help="which package (default: onnx)")
+    parser.add_argument(
+        "--format", default="onnx", help="which package of `cls export`: onnx, trt, openvino, … (default: onnx)"
+    )
 
 
 def _push(options: argparse.Namespace) -> None:
@@ -90,19 +124,26 @@ def _push(options: argparse.Namespace) -> None:
     from cls.errors import StorageError
     from cls.model_storage.client import StorageClient
     from cls.model_storage.names import SemanticVersion
+    from cls.package.carried import people_in
     from cls.package.model_name import model_name_of_group
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
     SemanticVersion(options.version)
-    zip_path = Bottle(settings).inference_model(options.group) / f"model_{options.format}.zip"
+    folder = Bottle(settings).inference_model(options.group)
+    zip_path = folder / f"model_{options.format}.zip"
     if not zip_path.is_file():
+        there = ", ".join(path.stem.removeprefix("model_") for path in sorted(folder.glob("model_*.zip")))
         raise StorageError(
             "there is no package to publish",
             where=zip_path,
             hint=f"make it with: cls export --group {_quoted(options.group)}"
-            + (" --require trt" if options.format == "trt" else ""),
+            + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
+            + (f"; there is: {there}" if there else ""),
         )
+    people = people_in(zip_path)
+    if people:
+        _log.warning("%s holds cut-outs of %d people: whoever gets it sees them", zip_path.name, people)
     model = model_name_of_group(options.group)
     with StorageClient(settings.model_storage_url, settings.model_storage_token) as client:
         published = client.publish(zip_path, model, options.version)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -27,6 +28,7 @@ from cls.model_storage.repository import ModelRepository
 from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage
 from cls.model_storage.triton import TritonServer
+from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine
 
 _HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
 _STOP_TIMEOUT_S = 1
@@ -48,6 +50,8 @@ class ServiceOptions:
         triton_url: address of a real Triton; empty for the embedded engine.
         token: asked of every client; empty for none.
         max_upload_bytes: how big an uploaded zip may be.
+        gpu: compute capability of Triton's GPU, e.g. `8.9`; empty where nobody said.
+        tensorrt: Triton's version of TensorRT; empty where nobody said.
     """
 
     root: Path
@@ -58,6 +62,8 @@ class ServiceOptions:
     triton_url: str
     token: str
     max_upload_bytes: int
+    gpu: str = ""
+    tensorrt: str = ""
 
 
 def run_service(options: ServiceOptions) -> None:
@@ -98,7 +104,7 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
             infer_listener = stack.enter_context(_bound(options.host, options.infer_port, "--infer-port"))
             engine, inference_url = EmbeddedEngine(repository), f"http://{{host}}:{_port(infer_listener)}"
         stack.callback(engine.close)
-        storage = ModelStorage(repository, engine)
+        storage = ModelStorage(repository, engine, plan_host_of(options))
         servers = _Servers(stack)
         await servers.start(listener, _storage_app(options, storage, inference_url, stack))
         if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
@@ -113,6 +119,28 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
         _say_where(options, repository, engine, _port(listener), _port(ssh_listener), inference_url)
         await stop.wait()
         _log.info("stopping")
+
+
+def plan_host_of(options: ServiceOptions) -> PlanHost | None:
+    """What plans must be for: what the options say of Triton's machine, else the GPUs of this one where Triton is here.
+
+    The TensorRT inside a Triton cannot be asked for: it is known only when it is named. None without a Triton, since
+    the embedded engine runs no plans.
+    """
+    if not options.triton_url:
+        return None
+    is_here = is_loopback(urlsplit(options.triton_url).hostname or "")
+    if options.gpu:
+        gpus: tuple[Gpu, ...] = (Gpu("", options.gpu),)
+        source = "as --gpu says"
+    else:
+        gpus = gpus_of_this_machine() if is_here else ()
+        source = "by nvidia-smi" if gpus else "of which no GPU is known: name it with --gpu"
+    host = PlanHost(gpus, options.tensorrt, f"Triton's machine ({source})")
+    for what, is_known, option in (("GPU", bool(gpus), "--gpu"), ("TensorRT", bool(options.tensorrt), "--tensorrt")):
+        if not is_known:
+            _log.info("plans are not checked against Triton's %s: it is not known here (%s)", what, option)
+    return host
 
 
 def _storage_app(options: ServiceOptions, storage: ModelStorage, inference_url: str, stack: AsyncExitStack) -> ASGIApp:

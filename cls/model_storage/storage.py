@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import PackageError
-from cls.model_storage.checking import CheckedUpload, check_upload, name_version
+from cls.model_storage.checking import CheckedUpload, check_upload, name_version, refuse_plan
 from cls.model_storage.engine import READY, EngineError, InferenceEngine, ModelState
 from cls.model_storage.names import SemanticVersion, next_free_version, readable_version
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
+from cls.package.plans import PlanHost
 
 _log = logging.getLogger("cls.model_storage")
 
@@ -41,11 +42,17 @@ class ModelStorage:
     """The model repository together with the engine that serves it. Calls block and may come from any thread.
 
     Every call about one model waits until the one before it is done, so nobody sees a version that is then taken back.
+
+    Args:
+        repository: the folders.
+        engine: what serves them.
+        plan_host: what is known of the engine's machine; plans for another one are refused.
     """
 
-    def __init__(self, repository: ModelRepository, engine: InferenceEngine) -> None:
+    def __init__(self, repository: ModelRepository, engine: InferenceEngine, plan_host: PlanHost | None = None) -> None:
         self.repository = repository
         self.engine = engine
+        self.plan_host = plan_host
         self._locks: dict[str, threading.RLock] = {}
         self._locks_guard = threading.Lock()
 
@@ -74,7 +81,7 @@ class ModelStorage:
         version = SemanticVersion(version_text)
         with self._locked(name) as model:
             self._refuse_existing(model, version)
-        upload = name_version(check_upload(zip_path, sha256, is_meta_strict=True), version)
+        upload = name_version(check_upload(zip_path, sha256, is_meta_strict=True, plan_host=self.plan_host), version)
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
             number = max((item.number for item in stored), default=0) + 1
@@ -86,7 +93,7 @@ class ModelStorage:
         The semantic version is the one in the package's meta.json, if there is one.
         """
         self.repository.model_named(name)
-        upload = check_upload(zip_path, sha256, is_meta_strict=False)
+        upload = check_upload(zip_path, sha256, is_meta_strict=False, plan_host=self.plan_host)
         version = readable_version(upload.meta.get("model_version"))
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
@@ -219,8 +226,8 @@ class ModelStorage:
         before = self.repository.config_text(model)
         self.repository.write_config(model, self.repository.config_serving(model, number))
         try:
-            self.engine.load(model)
-        except EngineError as error:
+            self._load(model)
+        except RefusedError as error:
             self.repository.write_config(model, before)
             self._reload_quietly(model)
             raise RefusedError(
@@ -235,7 +242,14 @@ class ModelStorage:
         """Makes the engine serve a model."""
         with self._locked(name) as model:
             self.repository.folder(model)
-            self.engine.load(model)
+            self._load(model)
+
+    def _load(self, model: str) -> None:
+        """Makes the engine serve a model, unless its plan is for another machine than the engine's."""
+        if self.plan_host is not None and self.repository.versions(model):
+            number = self.repository.served_number(model)
+            refuse_plan(self.repository.folder(model) / str(number), self.plan_host)
+        self.engine.load(model)
 
     def unload(self, name: str) -> None:
         """Makes the engine stop serving a model, until it is loaded again or the service is started again."""
@@ -262,7 +276,7 @@ class ModelStorage:
             try:
                 with self._locked(name) as model:
                     if (model, str(self.repository.served_number(model))) not in ready:
-                        self.engine.load(model)
+                        self._load(model)
             except (RefusedError, PackageError) as error:
                 faults.append(f"{name} is not served: {error.line()}")
         return faults

@@ -10,9 +10,9 @@ from typing import Any
 from cls.errors import PackageError
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
-from cls.package.carried import read_samples
+from cls.package.carried import people_in
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
+from cls.package.packing import REBUILD_ONNX
 
 _DIGEST_SIGNS = 16
 
@@ -162,10 +162,7 @@ def card_of(path: Path) -> Card:
     with open_package(path) as package:
         meta = package.meta()
         files = {name: package.size_bytes(name) for name in package.names}
-        people = 0
-        if REBUILD_SAMPLES in files:
-            people = len(read_samples(package.read(REBUILD_SAMPLES), meta, f"{path}!{REBUILD_SAMPLES}").crops_rgb)
-    return Card(path, meta, files, sha256_of_file(path), people)
+    return Card(path, meta, files, sha256_of_file(path), people_in(path))
 
 
 def zips_of(path: Path) -> list[Path]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import zipfile
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.errors import PackageError
 from cls.files import ZIP_ERRORS
+from cls.package.archive import open_package
 from cls.package.meta import ModelMeta
+from cls.package.packing import REBUILD_SAMPLES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +37,19 @@ class CarriedSamples:
     probabilities: NDArray[np.float32] = field(repr=False)
     truth: NDArray[np.float32] = field(repr=False)
     labels: tuple[str, ...]
+
+
+def people_in(zip_path: Path) -> int:
+    """How many people's cut-outs a package holds; 0 for most.
+
+    Raises:
+        PackageError: it is not a package, or its samples are damaged.
+    """
+    with open_package(zip_path) as package:
+        if REBUILD_SAMPLES not in package.names:
+            return 0
+        where = f"{zip_path}!{REBUILD_SAMPLES}"
+        return len(read_samples(package.read(REBUILD_SAMPLES), package.meta(), where).crops_rgb)
 
 
 def samples_as_bytes(samples: CarriedSamples) -> bytes:

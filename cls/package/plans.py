@@ -30,7 +30,7 @@ class Gpu:
     """A GPU.
 
     Attributes:
-        name: e.g. `NVIDIA L4`.
+        name: e.g. `NVIDIA L4`; empty where only the compute capability is known.
         compute_capability: e.g. `8.9`.
     """
 
@@ -123,7 +123,7 @@ def plan_faults(plan: PlanMeta | None, header_version: str | None, host: PlanHos
         )
     capabilities = {gpu.compute_capability for gpu in host.gpus}
     if plan is not None and capabilities and plan.compute_capability not in capabilities:
-        theirs = ", ".join(sorted({f"{gpu.name} ({gpu.compute_capability})" for gpu in host.gpus}))
+        theirs = ", ".join(sorted({f"{gpu.name or 'a GPU'} ({gpu.compute_capability})" for gpu in host.gpus}))
         faults.append(
             f"the plan was built for a {plan.gpu} (compute capability {plan.compute_capability}),"
             f" and {host.place} has {theirs}"
@@ -134,7 +134,7 @@ def plan_faults(plan: PlanMeta | None, header_version: str | None, host: PlanHos
 def plan_warnings(plan: PlanMeta | None, host: PlanHost) -> list[str]:
     """What may make a plan slower, or fail, on a machine it is not refused on."""
     names = {gpu.name for gpu in host.gpus if plan and gpu.compute_capability == plan.compute_capability}
-    if plan is None or not names or plan.gpu in names:
+    if plan is None or not all(names) or not names or plan.gpu in names:
         return []
     return [f"the plan was timed on a {plan.gpu}; on a {', '.join(sorted(names))} it may be slower, or not load"]
 

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.model_storage.services import Service, push
+from tests.package.zips import onnx_zip
 
 
 @pytest.fixture
@@ -49,9 +50,19 @@ def test_any_groups_name(service: Service, configuration: Path) -> None:
     assert httpx.get(f"{url}/ready").status_code == 200
 
 
+def test_people_in_a_package_are_named(service: Service, configuration: Path) -> None:
+    folder = configuration.parent / "data" / "inference_models" / "hat" / "inference_model"
+    folder.mkdir(parents=True)
+    onnx_zip(folder, people=3)
+    done = push(configuration, "--group", "hat", "--version", "0.0.1")
+    assert done.returncode == 0, done.stderr
+    assert "model_onnx.zip holds cut-outs of 3 people: whoever gets it sees them" in done.stderr
+
+
 def test_what_can_go_wrong(service: Service, configuration: Path) -> None:
     assert "cls export --group hat" in error_of(configuration, "--group", "hat", "--version", "0.0.1")
-    assert "--require trt" in error_of(configuration, "--group", "hair_color", "--version", "0.0.1", "--format", "trt")
+    words = error_of(configuration, "--group", "hair_color", "--version", "0.0.1", "--format", "trt")
+    assert "cls export --group hair_color --formats onnx,trt; there is: onnx" in words
     assert "not a semantic version" in error_of(configuration, "--group", "hair_color", "--version", "1")
     text = configuration.read_text()
     configuration.write_text(text.replace(service.url, "http://127.0.0.1:9"))

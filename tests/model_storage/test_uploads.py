@@ -221,7 +221,7 @@ def fails_when_run(folder: Path) -> Path:
         (replacing("config.pbtxt", b"platform: {"), "is not a config.pbtxt"),
         (replacing("config.pbtxt", b'platform: "tensorrt_plan"'), "model.plan"),
         (replacing("model.onnx", b"not a model"), "is not an ONNX model"),
-        (replacing("model.onnx", b""), "does not load in ONNX Runtime"),
+        (replacing("model.onnx", b""), "is not an ONNX model: it has no graph"),
         (too_narrow, "3 labels"),
         (other_size, "fails on one picture of 32x48 pixels"),
         (weights_elsewhere, "keeps weights in other files"),

@@ -34,11 +34,14 @@ def onnx_bytes(folder: Path, seed: int = 1, meta: ModelMeta | None = None) -> by
     return bytes(model.SerializeToString())
 
 
-def onnx_zip(folder: Path, seed: int = 1, *, name: str = "model_onnx.zip", **changes: Any) -> Path:
+def onnx_zip(folder: Path, seed: int = 1, *, name: str = "model_onnx.zip", people: int = 0, **changes: Any) -> Path:
     """A good package of an ONNX."""
     meta = make_meta(**changes)
     path = folder / name
-    write_package(path, meta, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(folder, seed, meta)}))
+    files: dict[str, Path | bytes] = {"model.onnx": onnx_bytes(folder, seed, meta)}
+    if people:
+        files[REBUILD_SAMPLES] = samples_as_bytes(some_samples(people))
+    write_package(path, meta, PackedModel("onnx", "onnxruntime_onnx", files))
     return path
 
 
