@@ -23,8 +23,8 @@ from cls.prediction.runtime import Classifier, sigmoid
 from cls.settings import ParityLimits
 
 _PEOPLE = 24
-# A mistake explains answers when it leaves at most this share of the difference.
-_SHARE_LEFT = 0.2
+# A mistake explains answers when it leaves at most this share of the difference, and no more than rounding does.
+_SHARE_LEFT, _MOST_LEFT = 0.2, 0.03
 # Answers that correlate less than this with the right ones are not answers of the same network.
 _UNRELATED = 0.3
 _CHANNELS = "RGB"
@@ -66,7 +66,7 @@ def _mistakes_in_order(reference: Reference, answers: Answers, *, is_suspect: bo
     scored = []
     for text, answer in _mistakes(reference, people):
         left = _distance(answer(), found[people])
-        if left <= _SHARE_LEFT * before:
+        if left <= min(_SHARE_LEFT * before, _MOST_LEFT):
             scored.append((left, text))
     if scored:
         return [min(scored)[1]]
