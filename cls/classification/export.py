@@ -25,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="onnx, trt, or both with a comma; one that cannot be made here is an error"
         " (default: onnx, and trt where there is a GPU with TensorRT)",
     )
+    parser.add_argument(
+        "--carry-samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="put the cut-outs of N people into model_onnx.zip and model_trt.zip, so that `cls package rebuild` proves"
+        " a model where it is served; whoever gets the zip sees them (default: 0)",
+    )
     parser.add_argument("--require", choices=FORMATS, help="fail where this format cannot be made")
 
 
@@ -33,6 +41,8 @@ def run(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
+    if options.carry_samples < 0:
+        raise UsageError(f"--carry-samples {options.carry_samples}: expected a number of people, 0 for none")
     asked = _formats(options.formats)
     from cls.bottle.layout import Bottle
     from cls.export.publish import export_run
@@ -42,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
     chosen = newest_run(bottle, options.group, options.run)
     required = {*(asked if options.formats else ()), *([options.require] if options.require else ())}
     formats = [name for name in FORMATS if name in asked or name in required]
-    exported = export_run(bottle, chosen, formats, required=sorted(required))  # type: ignore[arg-type]
+    exported = export_run(bottle, chosen, formats, required=sorted(required), carry_samples=options.carry_samples)  # type: ignore[arg-type]
     _print(exported)
 
 

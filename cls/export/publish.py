@@ -16,12 +16,14 @@ from cls.errors import ExportError
 from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, why_not
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
+from cls.export.packed import packed_model, people_to_carry
 from cls.export.parity_gate import REPORT_NAME, Candidate, prove
 from cls.export.parity_report import ParityReport
-from cls.export.parity_samples import ParitySample, choose_samples, reference_of
+from cls.export.parity_samples import ParitySample, Reference, choose_samples, reference_of
+from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
 from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
-from cls.package.packing import REBUILD_ONNX, PackedModel, write_package
+from cls.package.packing import write_package
 from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier
 
@@ -49,7 +51,12 @@ class Exported:
 
 
 def export_run(
-    bottle: Bottle, run: Run, formats: Sequence[Format] = DEFAULT_FORMATS, *, required: Sequence[Format] = ()
+    bottle: Bottle,
+    run: Run,
+    formats: Sequence[Format] = DEFAULT_FORMATS,
+    *,
+    required: Sequence[Format] = (),
+    carry_samples: int = 0,
 ) -> Exported:
     """Converts a run, proves the conversions and replaces the group's package with them.
 
@@ -60,6 +67,7 @@ def export_run(
         run: a finished run.
         formats: what to make; a format this machine cannot make is left out.
         required: formats that must not be left out.
+        carry_samples: how many people's cut-outs go into the zips that can be rebuilt elsewhere; personal data.
 
     Raises:
         ExportError: a conversion fails, a required format cannot be made here, or another export of the group runs.
@@ -82,10 +90,12 @@ def export_run(
         _convert(run, made, staged)
         models = {FILES[name].model: staged / FILES[name].model for name in made}
         meta = meta_of_run(run, models, bottle.segments)
-        reports = _proven(bottle, run, meta, made, staged, samples, folder.parent / REPORT_NAME)
+        reference = reference_of(classifier_of_run(run), samples)
+        people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
+        reports = _proven(bottle, reference, meta, made, staged, people, folder.parent / REPORT_NAME)
         meta = meta.model_copy(update={"parity": {name: report.to_meta() for name, report in reports.items()}})
         for name in made:
-            _write_archive(meta, name, staged)
+            _write_archive(meta, name, staged, people)
         if "onnx" not in made:
             (staged / FILES["onnx"].model).unlink()
         _keep_foreign(folder, staged)
@@ -144,11 +154,11 @@ def _convert(run: Run, formats: Sequence[Format], staged: Path) -> None:
 
 def _proven(
     bottle: Bottle,
-    run: Run,
+    reference: Reference,
     meta: ModelMeta,
     formats: Sequence[Format],
     staged: Path,
-    samples: Sequence[ParitySample],
+    people: bytes | None,
     report_file: Path,
 ) -> dict[Format, ParityReport]:
     """Compares every format, opened from its zip as its users will, with the trained network; keeps the report.
@@ -159,11 +169,10 @@ def _proven(
     candidates = []
     for name in formats:
         files, source = FILES[name], FILES[name].source
-        archive = _write_archive(meta, name, staged)
+        archive = _write_archive(meta, name, staged, people)
         model_files = tuple(staged / file for file in files.files)
         source_file = None if source is None else staged / FILES[source].model
         candidates.append(Candidate(name, files.precision, archive, model_files, source_file))
-    reference = reference_of(classifier_of_run(run), samples)
     reports = prove(reference, candidates, bottle, report_file, bottle.settings.parity_limits)
     return {name: reports[name] for name in formats}
 
@@ -181,17 +190,11 @@ def classifier_of_run(run: Run) -> Classifier:
     )
 
 
-def _write_archive(meta: ModelMeta, name: Format, staged: Path) -> Path:
-    """meta.json and the zip of one format; a plan's carries the ONNX, to be rebuilt from where it is served."""
-    files = FILES[name]
+def _write_archive(meta: ModelMeta, name: Format, staged: Path, people: bytes | None) -> Path:
+    """meta.json and the zip of one format."""
     write_meta(staged / META_FILE_NAME, meta)
-    contents: dict[str, Path | bytes] = {
-        inner: staged / file for inner, file in zip(files.inner, files.files, strict=True)
-    }
-    if files.platform == "tensorrt_plan":
-        contents[REBUILD_ONNX] = staged / FILES["onnx"].model
-    archive = staged / files.archive
-    write_package(archive, meta, PackedModel(name, files.platform, contents))
+    archive = staged / FILES[name].archive
+    write_package(archive, meta, packed_model(name, staged, people))
     return archive
 
 

@@ -1,0 +1,73 @@
+"""What of a format goes into its zip: the model, and what is needed to make it again elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cls.export.formats import FILES, Format
+from cls.export.parity_samples import Reference
+from cls.package.carried import CarriedSamples
+from cls.package.meta import PlanMeta
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel
+from cls.package.plans import HEADER_BYTES, version_in_plan
+from cls.prediction.tensorrt_runtime import tensorrt_module
+
+
+def packed_model(name: Format, folder: Path, samples: bytes | None = None, *, is_rebuilt: bool = False) -> PackedModel:
+    """The files of one format.
+
+    A plan's zip carries the ONNX, since plans are made where they are served; people are carried by the zips that
+    `cls package rebuild` starts from, the ONNX's and the plans'. A package that was rebuilt carries what it was rebuilt
+    from, so that it can be again.
+
+    Args:
+        name: the format.
+        folder: holds its files under the names of `FILES`, and the ONNX.
+        samples: `rebuild/samples.npz`, where people are carried along.
+        is_rebuilt: whether `cls package rebuild` makes it.
+    """
+    files = FILES[name]
+    contents: dict[str, Path | bytes] = {
+        inner: folder / file for inner, file in zip(files.inner, files.files, strict=True)
+    }
+    is_plan = files.platform == "tensorrt_plan"
+    if (is_plan or is_rebuilt) and name != "onnx":
+        contents[REBUILD_ONNX] = folder / FILES["onnx"].model
+    if samples is not None and (is_plan or is_rebuilt or name == "onnx"):
+        contents[REBUILD_SAMPLES] = samples
+    return PackedModel(name, files.platform, contents, plan_of_this_gpu(folder / files.model) if is_plan else None)
+
+
+def plan_of_this_gpu(plan: Path) -> PlanMeta:
+    """What a plan that was built just now, on this machine's GPU, needs to run."""
+    import torch
+
+    with plan.open("rb") as source:
+        version = version_in_plan(source.read(HEADER_BYTES), plan)
+    major, minor = torch.cuda.get_device_capability()
+    return PlanMeta(
+        tensorrt_version=version or str(tensorrt_module().__version__),
+        gpu=torch.cuda.get_device_name(),
+        compute_capability=f"{major}.{minor}",
+    )
+
+
+def people_to_carry(reference: Reference, count: int, *, seed: int = 0) -> CarriedSamples:
+    """Some of the people an export is proven on, chosen by a seed; all of them where there are fewer.
+
+    Args:
+        reference: the people, and what the trained network says of them.
+        count: how many, at least 1.
+        seed: of the choice.
+    """
+    chosen = np.random.default_rng(seed).choice(len(reference), min(count, len(reference)), replace=False)
+    order = np.sort(chosen)
+    return CarriedSamples(
+        crops_rgb=reference.crops_rgb[order],
+        # The last bits depend on the number of threads: rounded, the zip is the same on every machine.
+        probabilities=np.round(reference.probs[order], 6),
+        truth=reference.truth[order].astype(np.float32),
+        labels=tuple(reference.trained.labels),
+    )
