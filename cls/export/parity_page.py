@@ -53,8 +53,13 @@ def _format(name: str, report: ParityReport) -> dict[str, Any]:
         "divergence": "" if report.divergence is None else _capital(report.divergence.text()),
         "rows": [_row(report, result) for result in report.by_batch],
         "facts": _facts(report),
-        "worst": [_person(sample) for sample in report.worst_samples],
+        "worst": [_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
     }
+
+
+def _has_something_to_see(report: ParityReport) -> bool:
+    """Whether anybody would see the difference in the pictures' bars."""
+    return bool(report.faults) or report.max_probability_difference > 1e-3
 
 
 def _not_compared(name: str, reason: str) -> dict[str, Any]:

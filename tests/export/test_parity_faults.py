@@ -72,6 +72,9 @@ class Gate:
         assert "\n" not in line
         assert f"the report is {self.report_file}" in line
         assert json.loads(self.report_file.read_text())["formats"]["onnx"]["faults"]
+        page = self.report_file.with_suffix(".html").read_text()
+        assert ">refused</b>" in page
+        assert "http" not in page  # it needs nothing from elsewhere
         return line
 
     def prove(
@@ -127,6 +130,9 @@ def test_the_model_as_it_is_passes(gate: Gate, exported: ExportedBottle) -> None
     assert report["faults"] == report["causes"] == []
     assert report["f1_change"] == report["ma_change"] == 0
     assert report["truth"] == "labels"
+    page = gate.report_file.with_suffix(".html").read_text()
+    assert ">agrees</b>" in page
+    assert "data:image" not in page
 
 
 def test_swapped_channels(gate: Gate) -> None:
