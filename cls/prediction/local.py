@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,20 +32,32 @@ class TorchRuntime:
         self.network = network.eval()
         self.description = f"PyTorch {torch.__version__.split('+')[0]}"
 
-    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels)."""
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
+
+        Raises:
+            PredictionError: the network, kept as TorchScript, does not take images of this shape.
+        """
         import torch
 
-        with torch.inference_mode():
-            logits: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
+        try:
+            with torch.inference_mode():
+                logits: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise PredictionError(f"the network does not take images of shape {images.shape}: {reason}") from error
         return logits
 
 
-def torchscript_runtime(path: Path) -> TorchRuntime:
+def torchscript_runtime(path: Path, content: bytes | None = None) -> TorchRuntime:
     """A network kept as TorchScript.
 
+    Args:
+        path: the file, or what it came from.
+        content: its bytes, where it does not stand in a file of its own.
+
     Raises:
-        PredictionError: the file is not TorchScript.
+        PredictionError: it is not TorchScript.
     """
     import warnings
 
@@ -54,7 +67,7 @@ def torchscript_runtime(path: Path) -> TorchRuntime:
         warnings.simplefilter("ignore")
         try:
             load: Any = torch.jit.load
-            runtime = TorchRuntime(load(str(path), map_location="cpu"))
+            runtime = TorchRuntime(load(str(path) if content is None else io.BytesIO(content), map_location="cpu"))
         except (RuntimeError, OSError, ValueError) as error:
             raise PredictionError("is not a TorchScript network", where=path, hint=_HINT) from error
     runtime.description = runtime.description.replace("PyTorch", "TorchScript, PyTorch")
@@ -101,7 +114,7 @@ class OnnxRuntime:
         self._input_name, self._output_name = input_name, output_name
         self.description = f"ONNX Runtime {onnxruntime.__version__}"
 
-    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
 
         Raises:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cls.bottle.layout import Bottle
 from cls.errors import PackageError, PredictionError
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
-from cls.prediction.local import OnnxRuntime, TorchRuntime, torchscript_runtime
+from cls.prediction.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
 from cls.prediction.runtime import Classifier, Runtime
-from cls.prediction.served import ServedRuntime, parse_address
+from cls.prediction.served import SERVED_SCHEMES, open_served
 
-_KINDS = "a package (.zip, its folder, model.onnx), a run's folder or one of its models, or a served model's URL"
+_KINDS = (
+    "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
+    " or a served model's URL"
+)
+_TOGETHER = "keep the package together"
+_MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
 
 
 def open_classifier(model: str, bottle: Bottle, *, group: str | None = None) -> Classifier:
     """Opens a classifier.
 
     Args:
-        model: a package's zip, its unpacked folder or the model.onnx in it; a training run's folder, or its ONNX,
-            TorchScript or checkpoint file; `http://HOST:PORT/v2/models/NAME`, or `http://HOST:PORT` with a group.
+        model: a package's zip, its unpacked folder or a model file in it (ONNX, TorchScript, OpenVINO's .xml, TensorRT
+            plan); a training run's folder, or its ONNX, TorchScript or checkpoint file;
+            `http://HOST:PORT/v2/models/NAME` or `grpc://HOST:PORT/NAME`, or without the name, with a group.
         bottle: the data folder that runs belong to.
         group: names the model on a server when the URL does not.
 
@@ -29,8 +36,8 @@ def open_classifier(model: str, bottle: Bottle, *, group: str | None = None) -> 
         PackageError: the package is broken.
         BottleError: the run is not finished.
     """
-    if model.startswith(("http://", "https://")):
-        return _of_server(model, group)
+    if model.startswith(SERVED_SCHEMES):
+        return _of_server(model, group, bottle)
     path = Path(model)
     if path.is_dir():
         return _of_folder(path, bottle)
@@ -38,12 +45,12 @@ def open_classifier(model: str, bottle: Bottle, *, group: str | None = None) -> 
         raise PredictionError("there is no such model", where=path, hint=f"give {_KINDS}")
     if path.suffix == ".zip":
         return _of_zip(path)
-    if (path.parent / META_FILE_NAME).is_file() and path.suffix in (".onnx", ".plan"):
-        return classifier_of_meta(read_meta(path.parent / META_FILE_NAME), runtime_of_file(path), path)
+    if (path.parent / META_FILE_NAME).is_file() and path.suffix in _MODEL_SUFFIXES:
+        return _of_package_file(path)
     if _is_run(path.parent.parent):
         return _of_run(path.parent.parent, path, bottle)
-    if path.suffix in (".onnx", ".plan"):
-        raise PackageError(f"lacks a {META_FILE_NAME} beside it", where=path, hint="keep the package together")
+    if path.suffix in _MODEL_SUFFIXES:
+        raise PackageError(f"lacks a {META_FILE_NAME} beside it", where=path, hint=_TOGETHER)
     raise PredictionError("is not a model that can be opened", where=path, hint=f"give {_KINDS}")
 
 
@@ -72,48 +79,70 @@ def classifier_of_meta(meta: ModelMeta, runtime: Runtime, source: object) -> Cla
         preprocessing=meta.preprocessing_object(),
         runtime=runtime,
         source=str(source),
+        is_end_to_end=meta.is_end_to_end,
     )
 
 
-def runtime_of_file(path: Path) -> Runtime:
-    """What runs a model file.
+def runtime_of_file(path: Path, meta: ModelMeta) -> Runtime:
+    """What runs a package's model file; the weights of an .xml stand beside it.
+
+    Args:
+        path: model.onnx, model.pt, model.xml or model.plan.
+        meta: the package's meta.json, which names input and output.
 
     Raises:
         PredictionError: the file is not a model, or nothing here runs it.
     """
-    if path.suffix == ".plan":
+    weights = path.with_suffix(".bin")
+    if path.suffix == ".xml" and not weights.is_file():
+        raise PredictionError(f"lacks its weights, {weights.name}, beside it", where=path, hint=_TOGETHER)
+    return _runtime(path.suffix, path.read_bytes(), lambda: weights.read_bytes(), path, meta)
+
+
+def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: Path, meta: ModelMeta) -> Runtime:
+    """What runs the bytes of a model file of this suffix."""
+    names = {"input_name": meta.inputs[0].name, "output_name": meta.outputs[0].name}
+    if suffix == ".plan":
         from cls.prediction.tensorrt_runtime import TensorrtRuntime
 
-        return TensorrtRuntime(path.read_bytes(), path)
-    return OnnxRuntime(path.read_bytes(), path)
+        return TensorrtRuntime(content, source)
+    if suffix == ".xml":
+        from cls.prediction.openvino_runtime import OpenvinoRuntime
+
+        return OpenvinoRuntime(content, weights(), source, threads=available_cores(), **names)
+    if suffix == ".pt":
+        return torchscript_runtime(source, content)
+    return OnnxRuntime(content, source, **names)
 
 
-def _of_server(url: str, group: str | None) -> Classifier:
-    address = parse_address(url, group)
-    runtime = ServedRuntime(address)
-    return classifier_of_meta(runtime.meta, runtime, address.url)
+def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
+    runtime = open_served(url, group, bottle.settings)
+    return classifier_of_meta(runtime.meta, runtime, runtime.url)
 
 
 def _of_folder(folder: Path, bottle: Bottle) -> Classifier:
     if _is_run(folder):
         return _of_run(folder, None, bottle)
-    models = [folder / name for name in MODEL_NAMES if (folder / name).is_file()]
+    named = [folder / name for name in MODEL_NAMES]
+    # A package of other precisions alone holds model_fp16.onnx and the like.
+    others = sorted(path for path in folder.glob("model_*") if path.suffix in _MODEL_SUFFIXES)
+    models = [path for path in (*named, *others) if path.is_file()]
     if not models or not (folder / META_FILE_NAME).is_file():
         raise PredictionError("holds neither a package nor a finished run", where=folder, hint=f"give {_KINDS}")
-    return classifier_of_meta(read_meta(folder / META_FILE_NAME), runtime_of_file(models[0]), models[0])
+    return _of_package_file(models[0])
+
+
+def _of_package_file(path: Path) -> Classifier:
+    meta = read_meta(path.parent / META_FILE_NAME)
+    return classifier_of_meta(meta, runtime_of_file(path, meta), path)
 
 
 def _of_zip(path: Path) -> Classifier:
     with open_package(path) as package:
         meta = package.meta()
+        name = Path(package.model_name)
         content = package.read(package.model_name)
-    runtime: Runtime
-    if package.model_name == "model.plan":
-        from cls.prediction.tensorrt_runtime import TensorrtRuntime
-
-        runtime = TensorrtRuntime(content, path)
-    else:
-        runtime = OnnxRuntime(content, path, input_name=meta.inputs[0].name, output_name=meta.outputs[0].name)
+        runtime = _runtime(name.suffix, content, lambda: package.read(name.with_suffix(".bin").name), path, meta)
     return classifier_of_meta(meta, runtime, path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,11 @@ class Runtime(Protocol):
         """What runs it, with its version, e.g. `ONNX Runtime 1.32.0`."""
         ...
 
-    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels)."""
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
+
+        A network that has everything inside takes uint8 (batch, height, width, 3) and answers probabilities.
+        """
         ...
 
 
@@ -90,7 +93,8 @@ class Classifier:
         return replace(self, thresholds=(threshold,) * len(self.labels))
 
     def _probabilities(self, crops_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        logits = self.runtime.logits(self.preprocessing.normalise(crops_rgb))
+        images = crops_rgb if self.is_end_to_end else self.preprocessing.normalise(crops_rgb)
+        logits = self.runtime.logits(images)
         expected = (len(crops_rgb), len(self.labels))
         if logits.shape != expected:
             raise PredictionError(
@@ -105,7 +109,7 @@ class Classifier:
                 where=self.source,
                 hint="export again; if it stays, the training went wrong",
             )
-        return sigmoid(logits)
+        return logits if self.is_end_to_end else sigmoid(logits)
 
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
