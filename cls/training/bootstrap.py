@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,9 @@ from cls.training.attribute_metrics import SetCounts
 Interval = tuple[float, float] | None
 
 LEVEL = 0.95
-_RESAMPLES = 1000
+# A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.
+LEAST_UNITS = 3
+RESAMPLES = 1000
 # The curves' measures cost the most: on large validation parts the first resamples will do.
 _MOST_MULTIPLICATIONS = 10_000_000_000
 _FEWEST_RANKED = 200
@@ -31,9 +33,11 @@ class Intervals:
         level: share of resamples inside, 0.95.
         resamples: how often as many units (picsets) as there are were drawn with replacement.
         units: how many there are.
-        macro: of the means over labels: ap, auroc, f1, ma, precision, recall.
+        macro: of the means over the labels that are not left out: ap, auroc, f1, ma, precision, recall.
         instance: accuracy, precision, recall, f1.
-        labels: of each label: ap, auroc, f1, ma, precision, recall.
+        labels: of each label: ap, auroc, f1, ma, precision, recall; None of those left out.
+        means: what lies in the intervals of `macro`: the means over the labels that are not left out.
+        left_out: labels whose positives stand in fewer than three units.
     """
 
     level: float
@@ -42,6 +46,45 @@ class Intervals:
     macro: dict[str, Interval]
     instance: dict[str, Interval]
     labels: dict[str, dict[str, Interval]]
+    means: dict[str, float | None] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+
+
+def thin_labels(labels: NDArray[np.float64], units: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether the positives of a label stand in fewer than three units, (labels,): a mean would hang on one picset.
+
+    Args:
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        units: of each sample.
+    """
+    _, unit_of = np.unique(np.asarray(units, np.str_), return_inverse=True)
+    found = [len(np.unique(unit_of[column > 0.5])) for column in labels.T]
+    return np.array(found, np.int64) < LEAST_UNITS
+
+
+def draw_units(units: int, resamples: int, *, seed: int) -> NDArray[np.float32]:
+    """How often each unit is in each resample, (resamples, units): as many as there are, with replacement."""
+    chance = np.full(units, 1 / units)
+    return np.random.default_rng([seed, 5]).multinomial(units, chance, size=resamples).astype(np.float32)
+
+
+def resampled(
+    probs: NDArray[np.float64],
+    decisions: NDArray[np.bool_],
+    labels: NDArray[np.float64],
+    unit_of: NDArray[np.int64],
+    times: NDArray[np.float32],
+) -> dict[str, NDArray[np.float64]]:
+    """Measures of every resample, (resamples, labels) each; NaN where not defined.
+
+    Args:
+        probs: (samples, labels), 0 to 1: what ap and auroc are taken of; of large parts in the first resamples only.
+        decisions: (samples, labels): what f1, ma, precision and recall are taken of.
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        unit_of: number of each sample's unit.
+        times: of `draw_units`.
+    """
+    return _of_counts(decisions, labels, unit_of, times) | _of_curves(probs, labels, unit_of, times)
 
 
 def bootstrap(
@@ -52,7 +95,7 @@ def bootstrap(
     thresholds: Sequence[float],
     *,
     seed: int = 0,
-    resamples: int = _RESAMPLES,
+    resamples: int = RESAMPLES,
 ) -> Intervals | None:
     """Percentile intervals (Efron and Tibshirani 1993, chapter 13) over resampled units.
 
@@ -73,22 +116,23 @@ def bootstrap(
     known_units, unit_of = np.unique(np.asarray(units, np.str_), return_inverse=True)
     if len(known_units) < 2:
         return None
-    rng = np.random.default_rng([seed, 5])
-    chance = np.full(len(known_units), 1 / len(known_units))
-    # How often each unit is in each resample, (resamples, units).
-    times = rng.multinomial(len(known_units), chance, size=resamples).astype(np.float32)
+    times = draw_units(len(known_units), resamples, seed=seed)
     decisions = probs >= np.asarray(thresholds)
-    drawn = _of_counts(decisions, labels, unit_of, times) | _of_curves(probs, labels, unit_of, times)
+    drawn = resampled(probs, decisions, labels, unit_of, times)
+    once = resampled(probs, decisions, labels, unit_of, np.ones((1, len(known_units)), np.float32))
+    is_thin = thin_labels(labels, units)
     return Intervals(
         level=LEVEL,
         resamples=resamples,
         units=len(known_units),
-        macro={key: _interval(_mean_of_defined(values)) for key, values in drawn.items()},
-        instance={key: _interval(values) for key, values in _of_people(decisions, labels, unit_of, times).items()},
+        macro={key: interval_of(mean_of_defined(values[:, ~is_thin])) for key, values in drawn.items()},
+        instance={key: interval_of(values) for key, values in _of_people(decisions, labels, unit_of, times).items()},
         labels={
-            name: {key: _interval(values[:, index]) for key, values in drawn.items()}
+            name: {key: None if is_thin[index] else interval_of(values[:, index]) for key, values in drawn.items()}
             for index, name in enumerate(names)
         },
+        means={key: _number(mean_of_defined(values[:, ~is_thin])[0]) for key, values in once.items()},
+        left_out=tuple(name for name, is_left_out in zip(names, is_thin, strict=True) if is_left_out),
     )
 
 
@@ -143,6 +187,8 @@ def _of_curves(
     probs: NDArray[np.float64], labels: NDArray[np.float64], unit_of: NDArray[np.int64], times: NDArray[np.float32]
 ) -> dict[str, NDArray[np.float64]]:
     """Average precision (ap) and auroc of the affordable resamples, (resamples, labels); NaN where not defined."""
+    if not probs.shape[1]:
+        return dict.fromkeys(("ap", "auroc"), np.empty((len(times), 0)))
     rankings = []
     for column in range(probs.shape[1]):
         known = ~np.isnan(labels[:, column])
@@ -211,13 +257,18 @@ class _Ranking(NamedTuple):
         return ap, _share(beaten, positives * (times @ self.negatives).astype(np.float64))
 
 
-def _mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means over labels, (resamples, labels) -> (resamples,); NaN where no label defines the measure."""
     is_defined = ~np.isnan(values)
     return _share(np.where(is_defined, values, 0).sum(axis=1), is_defined.sum(axis=1))
 
 
-def _interval(values: NDArray[np.float64]) -> Interval:
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def interval_of(values: NDArray[np.float64]) -> Interval:
+    """The middle 95 percent of resampled values, (resamples,); None where fewer than half of them are defined."""
     defined = values[~np.isnan(values)]
     if len(defined) * 2 < len(values):
         return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.training.bootstrap import bootstrap
+from cls.training.bootstrap import bootstrap, thin_labels
 from cls.training.calibration import choose_calibration
 from cls.training.metrics import CrossFitted, measure
 from cls.training.thresholds import choose_thresholds
@@ -15,6 +16,55 @@ from cls.training.thresholds import choose_thresholds
 _FOLDS = 5
 _OF_DECISIONS = ("precision", "recall", "f1", "ma")
 _OF_PROBABILITIES = ("ece", "ece_adaptive", "brier")
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What is said of each sample with what was chosen on others.
+
+    Attributes:
+        probs: calibrated, (samples, labels).
+        decisions: bool (samples, labels).
+        folds: how many.
+    """
+
+    probs: NDArray[np.float64]
+    decisions: NDArray[np.bool_]
+    folds: int
+
+
+def crossed_decisions(
+    logits: NDArray[np.float64],
+    labels: NDArray[np.float64],
+    units: Sequence[str],
+    loss_shift: Sequence[float],
+    *,
+    seed: int = 0,
+) -> Crossed | None:
+    """Decides on each fifth of the units with the temperature and the thresholds that the other four fifths choose.
+
+    Args:
+        logits: of the network, not calibrated, (samples, labels).
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        units: of each sample, what a split keeps together (`Sample.unit`).
+        loss_shift: see `choose_calibration`.
+        seed: which units make a fold.
+
+    Returns:
+        None where there are fewer than two units.
+    """
+    fold_of = _folds(units, seed)
+    if fold_of is None:
+        return None
+    folds = int(fold_of.max()) + 1
+    probs, decisions = np.empty_like(logits), np.empty(logits.shape, np.bool_)
+    for fold in range(folds):
+        held, others = fold_of == fold, fold_of != fold
+        calibration = choose_calibration(logits[others], labels[others], loss_shift)
+        thresholds = choose_thresholds(calibration.probs(logits[others]), labels[others])
+        probs[held] = calibration.probs(logits[held])
+        decisions[held] = probs[held] >= thresholds
+    return Crossed(probs, decisions, folds)
 
 
 def cross_fit(
@@ -31,6 +81,9 @@ def cross_fit(
     Thresholds and temperature chosen and measured on the same people flatter themselves: on validation parts of a few
     hundred people by points of F1. (That the kept epoch was chosen on them as well, this does not undo.)
 
+    A label whose positives stand in fewer than three units is in none of the means: the folds without them know
+    nothing of it, so its F1 says what one picset happened to do.
+
     Args:
         logits: of the network, not calibrated, (samples, labels).
         labels: (samples, labels): 1, 0, or NaN for unknown.
@@ -42,21 +95,14 @@ def cross_fit(
     Returns:
         None where there are fewer than two units.
     """
-    fold_of = _folds(units, seed)
-    if fold_of is None:
+    crossed = crossed_decisions(logits, labels, units, loss_shift, seed=seed)
+    if crossed is None:
         return None
-    probs, decisions = np.empty_like(logits), np.empty_like(logits)
-    for fold in range(int(fold_of.max()) + 1):
-        held, others = fold_of == fold, fold_of != fold
-        calibration = choose_calibration(logits[others], labels[others], loss_shift)
-        thresholds = choose_thresholds(calibration.probs(logits[others]), labels[others])
-        probs[held] = calibration.probs(logits[held])
-        decisions[held] = probs[held] >= thresholds
     half = [0.5] * len(names)
-    decided, probable = (measure(values, labels, names, half) for values in (decisions, probs))
-    drawn = bootstrap(decisions, labels, units, names, half, seed=seed)
+    said = crossed.decisions.astype(np.float64)
+    decided, probable = (measure(values, labels, names, half) for values in (said, crossed.probs))
+    drawn = bootstrap(said, labels, units, names, half, seed=seed)
     intervals = {} if drawn is None else {key: drawn.macro[key] for key in _OF_DECISIONS}
-    macro = {key: decided.macro[key] for key in _OF_DECISIONS} | {key: probable.macro[key] for key in _OF_PROBABILITIES}
     micro = {key: decided.micro[key] for key in ("precision", "recall", "f1")}
     micro |= {key: probable.micro[key] for key in _OF_PROBABILITIES}
     per_label = {
@@ -64,7 +110,16 @@ def cross_fit(
         | {key: getattr(probable.labels[name], key) for key in _OF_PROBABILITIES}
         for name in names
     }
-    return CrossFitted(int(fold_of.max()) + 1, macro, micro, decided.instance, per_label, decided.exact, intervals)
+    is_thin = thin_labels(labels, units).tolist()
+    kept = [name for name, is_left_out in zip(names, is_thin, strict=True) if not is_left_out]
+    left_out = tuple(name for name in names if name not in kept)
+    macro = {key: _mean([per_label[name][key] for name in kept]) for key in (*_OF_DECISIONS, *_OF_PROBABILITIES)}
+    return CrossFitted(crossed.folds, macro, micro, decided.instance, per_label, decided.exact, intervals, left_out)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ class Evaluation:
         probs: float64 (samples, labels), calibrated.
         calibration: what was folded into the head.
         background: how decisions change with the background; None where it was not measured.
+        logits: float64 (samples, labels), not calibrated.
     """
 
     network: nn.Module
@@ -61,6 +62,7 @@ class Evaluation:
     probs: NDArray[np.float64]
     calibration: Calibration
     background: BackgroundSensitivity | None
+    logits: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
 def evaluate(
@@ -128,7 +130,7 @@ def evaluate(
     if trial is not None:
         background = measure_backgrounds(network, preprocessing, names, thresholds, cutouts, trial, seed=seed)
     return Evaluation(
-        network, thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, background
+        network, thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, background, logits
     )
 
 

@@ -69,12 +69,13 @@ class CrossFitted:
 
     Attributes:
         folds: how many.
-        macro: means over labels: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
         micro: the same over all decisions together, without ma.
         instance: accuracy, precision, recall, f1.
         labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
         exact: share of samples with every known label right.
-        intervals: of the means over labels: precision, recall, f1, ma; as `Intervals.macro`.
+        intervals: of these means: precision, recall, f1, ma; as `Intervals.macro`.
+        left_out: labels whose positives stand in fewer than three units: what is chosen on others says nothing of them.
     """
 
     folds: int
@@ -84,6 +85,7 @@ class CrossFitted:
     labels: dict[str, dict[str, float | None]]
     exact: float | None
     intervals: dict[str, Interval]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,9 @@ def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: d
         _row(name, validation["labels"][name], (intervals.get("labels") or {}).get(name) or {}, trained=count)
         for name, count in zip(names, counts, strict=True)
     ]
-    return [*rows, _row("mean", validation["macro"], intervals.get("macro") or {}, trained=None)]
+    # Where labels are left out of them, the intervals are not of these means: `measured_text` says what they are of.
+    of_means = {} if intervals.get("left_out") else intervals.get("macro") or {}
+    return [*rows, _row("mean", validation["macro"], of_means, trained=None)]
 
 
 def _row(name: str, values: dict[str, Any], intervals: dict[str, Any], *, trained: int | None) -> dict[str, Any]:

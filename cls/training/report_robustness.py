@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cls.training.report_labels import number
+from cls.training.summary import left_out_text, told_from_chance
 from cls.wording import counted
 
 _RELIABILITY = (
@@ -102,4 +103,30 @@ def leak_tax_of_run(metrics: dict[str, Any]) -> Table | None:
     sides = [found[key] for key in ("by_picset", "random_split", "difference")]
     rows = tuple((name, *(number(side[name]) for side in sides)) for name in found["by_picset"])
     text = f"{_LEAK_TAX} There, {share:.0%} of validation are people of picsets that were trained on."
-    return Table(text, ("", "by picset", "random split", "difference"), rows)
+    columns = ("", "by picset", "random split", "difference")
+    if "intervals" not in found:
+        return Table(text, columns, rows)
+    bounds = [found["intervals"].get(row[0]) for row in rows]
+    told = set(told_from_chance(found))
+    rows = tuple(
+        (*row, f"{low_high[0]:+.3f} to {low_high[1]:+.3f}" if low_high else "–", "yes" if row[0] in told else "no")
+        for row, low_high in zip(rows, bounds, strict=True)
+    )
+    return Table(
+        f"{text} {_measured_how(found)}", (*columns, f"{found['level']:.0%} interval", "more than chance"), rows
+    )
+
+
+def _measured_how(found: dict[str, Any]) -> str:
+    labels = len(found["labels"]) + len(found["left_out"])
+    text = (
+        f"Both splits have the same sizes and are stratified over labels in the same way; both are measured on the same"
+        f" {counted(len(found['labels']), 'label')}, F1 and mA with thresholds chosen on other picsets. The intervals"
+        f" come of drawing the {counted(found['units'], 'picset')} anew; that another training would have come out a"
+        " little differently is not in them."
+    )
+    if found["left_out"]:
+        text += f" Measured{left_out_text(found, labels).removeprefix(',')}."
+    if not told_from_chance(found):
+        text += " No difference is told from chance: this run shows no leak tax, which does not say that there is none."
+    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cls.training.report_labels import interval, number
+from cls.training.summary import left_out_text
 from cls.wording import counted
 
 
@@ -32,7 +33,9 @@ def _people_card(samples: dict[str, int]) -> tuple[str, str]:
 
 def _score_cards(metrics: dict[str, Any], validation: dict[str, Any]) -> list[tuple[str, str]]:
     macro = validation["macro"]
-    bounds = (validation.get("intervals") or {}).get("macro") or {}
+    intervals = validation.get("intervals") or {}
+    # An interval that is not of the mean that is shown stands in the text below, with the mean it is of.
+    bounds = {} if intervals.get("left_out") else intervals.get("macro") or {}
     made = [
         (number(macro["ap"]), f"mean average precision{_range(bounds, 'ap')}; guessing: {number(macro['base_rate'])}"),
         (number(macro["f1"]), f"mean F1{_range(bounds, 'f1')}"),
@@ -66,6 +69,12 @@ def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
             f"Small numbers are {intervals['level']:.0%} confidence intervals: {intervals['resamples']:,} times as many"
             f" picsets were drawn anew from the {intervals['units']:,}."
         )
+        if left_out := left_out_text(intervals, len(validation["labels"])):
+            ap, f1, ma = (number(intervals["means"][key]) for key in ("ap", "f1", "ma"))
+            text.append(
+                f"Intervals of means are{left_out.removeprefix(',')}; the means over these are"
+                f" {ap} (average precision), {f1} (F1) and {ma} (mA)."
+            )
     text.append(
         "Thresholds were chosen on the same people, so precision, recall and F1 are slightly flattering; average"
         " precision and AUROC are not."
@@ -89,11 +98,17 @@ def overall(validation: dict[str, Any]) -> list[tuple[str, str]]:
     if cross:
         macro = cross["macro"]
         text = (
-            f"mean F1 {number(macro.get('f1'))}, mA {number(macro.get('ma'))}: what to expect of people never seen"
+            f"mean F1 {number(macro.get('f1'))}{_bracketed(cross, 'f1')}, mA {number(macro.get('ma'))}"
+            f"{left_out_text(cross, len(cross['labels']))}: what to expect of people never seen"
             f" ({cross['folds']} folds of validation, each decided on by what was chosen on the others)"
         )
         made.append(("with thresholds chosen on others", text))
     return made
+
+
+def _bracketed(cross: dict[str, Any], key: str) -> str:
+    text = interval((cross.get("intervals") or {}).get(key))
+    return f" ({text})" if text else ""
 
 
 def _three(values: dict[str, Any]) -> str:

@@ -54,7 +54,17 @@ class RunEntry:
         return float(value) if is_number else None
 
     def interval(self, key: str) -> tuple[float, float] | None:
-        """The confidence interval of a mean over labels, e.g. `ap`; None where there is none."""
+        """The confidence interval of a mean over all labels, e.g. `ap`; None where there is none."""
+        return None if self.left_out else self.interval_of_kept(key)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Labels that are left out of intervals and of cross-fitted means: positives in too few picsets."""
+        found = [_at(self.metrics, "validation", place, "left_out") for place in ("intervals", "cross_fitted")]
+        return tuple(dict.fromkeys(str(name) for names in found if isinstance(names, list) for name in names))
+
+    def interval_of_kept(self, key: str) -> tuple[float, float] | None:
+        """The confidence interval of a mean over the labels that are not left out; None where there is none."""
         found = _at(self.metrics, "validation", "intervals", "macro", key)
         if isinstance(found, list) and len(found) == 2 and all(isinstance(value, int | float) for value in found):
             return float(found[0]), float(found[1])
@@ -89,6 +99,7 @@ class RunEntry:
             "people": _at(self.metrics, "samples"),
             **macro,
             "intervals": {key: self.interval(key) for key in ("ap", "f1", "ma")},
+            "left_out_of_intervals": list(self.left_out),
             "seconds": self.measure("seconds"),
             "dataset_sha256": self.metrics.get("dataset_sha256"),
             "split_sha256": self.metrics.get("split_sha256"),

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from cls.training.comparable import kind_of_validation, trained_on_others, why_not_comparable
 from cls.training.run_list import DAMAGED, FINISHED_STATE, RunEntry
+from cls.training.summary import left_out_text
 
 WIDTH = 120
 _UNKNOWN = "-"
@@ -21,6 +23,8 @@ _MEASURES = (
     ("mean AUROC", ("validation", "macro", "auroc"), "auroc"),
     ("mean precision", ("validation", "macro", "precision"), "precision"),
     ("mean recall", ("validation", "macro", "recall"), "recall"),
+    ("mAP of those not left out", ("validation", "intervals", "means", "ap"), "ap"),
+    ("F1 of those not left out", ("validation", "intervals", "means", "f1"), "f1"),
     ("F1, thresholds chosen on others", ("validation", "cross_fitted", "macro", "f1"), ""),
     ("F1 over people", ("validation", "instance", "f1"), ""),
     ("every label right", ("validation", "exact"), ""),
@@ -75,10 +79,19 @@ def _range(bounds: tuple[float, float]) -> str:
 
 def _warnings(entries: Sequence[RunEntry]) -> list[str]:
     measured = [entry for entry in entries if entry.measure("validation", "macro", "ap") is not None]
-    kinds = {(entry.metrics.get("dataset_sha256"), entry.metrics.get("split_sha256")) for entry in measured}
+    kinds = {kind_of_validation(entry) for entry in measured}
+    warnings = [f"  {entry.name}: {_left_out(entry)}" for entry in measured if entry.left_out]
     if len(kinds) < 2:
-        return []
-    return [f"  {len(measured)} runs were validated on {len(kinds)} datasets or splits: compare with care (--compare)"]
+        return warnings
+    text = f"  {len(measured)} runs were validated on {len(kinds)} different sets of people or labels"
+    return [*warnings, f"{text}: compare with care (--compare)"]
+
+
+def _left_out(entry: RunEntry) -> str:
+    """Which labels its intervals and cross-fitted means are without."""
+    labels = entry.metrics.get("labels")
+    text = left_out_text({"left_out": entry.left_out}, len(labels) if isinstance(labels, list) else 0)
+    return f"intervals and means with thresholds chosen on others are{text.removeprefix(',')}"
 
 
 def comparison(first: RunEntry, second: RunEntry) -> str:
@@ -97,7 +110,9 @@ def comparison(first: RunEntry, second: RunEntry) -> str:
         if _settings(first).get(key) != _settings(second).get(key)
     ]
     blocks.append(_aligned([head, *differing]) if differing else ["All settings are the same."])
-    measures = [row for title, path, key in _MEASURES if (row := _difference(first, second, title, path, key))]
+    measures = [
+        row for title, path, key in _measures(first, second) if (row := _difference(first, second, title, path, key))
+    ]
     measures += _label_rows(first, second)
     if measures:
         blocks.append(_aligned([(*head, "difference", ""), *measures], right=(1, 2, 3)))
@@ -111,14 +126,14 @@ def comparison_dict(first: RunEntry, second: RunEntry) -> dict[str, Any]:
     measures = {
         title: {
             "values": [first.measure(*path), second.measure(*path)],
-            "intervals": [first.interval(key), second.interval(key)] if key else None,
+            "intervals": [_bounds(entry, path, key) for entry in (first, second)] if key else None,
         }
-        for title, path, key in _MEASURES
+        for title, path, key in _measures(first, second)
     }
     return {
         "runs": [first.to_dict(), second.to_dict()],
-        "is_comparable": not _differences_in_data(first, second),
-        "why_not": _differences_in_data(first, second),
+        "is_comparable": not why_not_comparable(first, second),
+        "why_not": why_not_comparable(first, second),
         "settings": differing,
         "measures": measures,
     }
@@ -133,29 +148,26 @@ def _settings(entry: RunEntry) -> dict[str, Any]:
     return {**found, "size": entry.size} if isinstance(found, dict) else {}
 
 
+def _measures(first: RunEntry, second: RunEntry) -> list[tuple[str, tuple[str, ...], str]]:
+    """What is compared; means without the labels left out only where labels are left out."""
+    has_left_out = bool(first.left_out or second.left_out)
+    return [row for row in _MEASURES if has_left_out or "intervals" not in row[1]]
+
+
 def _comparable(first: RunEntry, second: RunEntry) -> list[str]:
-    problems = _differences_in_data(first, second)
+    problems = why_not_comparable(first, second)
+    left_out = [f"{entry.name}: {_left_out(entry)}." for entry in (first, second) if entry.left_out]
     if not problems:
-        return ["Both were validated on the same people: their measures can be compared."]
+        others = " They were trained on different ones." if trained_on_others(first, second) else ""
+        return [f"Both were validated on the same people: their measures can be compared.{others}", *left_out]
     is_measured = all(isinstance(entry.metrics.get("validation"), dict) for entry in (first, second))
     why = " A difference may be one of the people, not of the classifier." if is_measured else ""
-    return [f"NOT COMPARABLE: {'; '.join(problems)}.{why}"]
+    return [f"NOT COMPARABLE: {'; '.join(problems)}.{why}", *left_out]
 
 
-def _differences_in_data(first: RunEntry, second: RunEntry) -> list[str]:
-    problems = [
-        f"{entry.name} was not measured" for entry in (first, second) if not isinstance(
-            entry.metrics.get("validation"), dict
-        )
-    ]  # fmt: skip
-    if problems:
-        return problems
-    if first.group != second.group:
-        return ["they are of different groups"]
-    for key, text in (("dataset_sha256", "datasets"), ("split_sha256", "splits"), ("labels", "labels")):
-        if first.metrics.get(key) != second.metrics.get(key):
-            problems.append(f"different {text}")
-    return problems
+def _bounds(entry: RunEntry, path: tuple[str, ...], key: str) -> tuple[float, float] | None:
+    """The interval of what stands at the path."""
+    return entry.interval_of_kept(key) if "intervals" in path else entry.interval(key)
 
 
 def _difference(
@@ -166,7 +178,7 @@ def _difference(
         return None
     digits = 1 if path == ("seconds",) else 3
     change = "" if one is None or other is None else f"{other - one:+.{digits}f}"
-    bounds = (first.interval(key), second.interval(key)) if key else (None, None)
+    bounds = (_bounds(first, path, key), _bounds(second, path, key)) if key else (None, None)
     cells = [_measure_text(value, bound, digits) for value, bound in zip((one, other), bounds, strict=True)]
     return title, *cells, change, _verdict(*bounds)
 

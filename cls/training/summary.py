@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cls.training.bootstrap import LEAST_UNITS
+from cls.wording import counted
+
+_MOST_NAMED = 5
+
 
 def summary_of(metrics: dict[str, Any]) -> str:
     """A table of labels, one line of means (positives and thresholds have none), and how far to trust them.
@@ -47,15 +52,18 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
             for name, key in (("mAP", "ap"), ("F1", "f1"))
             if (low_high := intervals["macro"][key]) is not None
         ]
-        yield f"{intervals['level']:.0%} intervals over {intervals['units']} picsets: {', '.join(ranges) or '-'}"
+        yield (
+            f"{intervals['level']:.0%} intervals over {intervals['units']} picsets: {', '.join(ranges) or '-'}"
+            f"{left_out_text(intervals, len(metrics['labels']))}"
+        )
     if (crossed := validation.get("cross_fitted")) is not None:
         macro, instance = crossed["macro"], crossed["instance"]
-        low_high = crossed["intervals"]["f1"]
+        low_high = crossed["intervals"].get("f1")
         yield (
             f"to expect of new people (thresholds chosen on others): F1 {_number(macro['f1'])}"
             + (f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high is not None else "")
-            + f", mA {_number(macro['ma'])}; label sets: accuracy {_number(instance['accuracy'])},"
-            f" F1 {_number(instance['f1'])}"
+            + f", mA {_number(macro['ma'])}{left_out_text(crossed, len(metrics['labels']))}; label sets:"
+            f" accuracy {_number(instance['accuracy'])}, F1 {_number(instance['f1'])}"
         )
     if (calibration := metrics.get("calibration")) is not None and calibration["ece_before"] is not None:
         yield (
@@ -68,9 +76,53 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
             f" change, with the background left in {background['background_left_in']['share']:.1%}"
         )
     if (tax := metrics.get("leak_tax")) is not None:
-        more = {name: "-" if value is None else f"{value:+.3f}" for name, value in tax["difference"].items()}
-        measures = [f"{name} {_number(value)} ({more[name]})" for name, value in tax["random_split"].items()]
-        yield f"leak tax: on a random split it would look like {', '.join(measures)}"
+        yield leak_tax_line(tax)
+
+
+def leak_tax_line(tax: dict[str, Any]) -> str:
+    """What a random split would have flattered with; runs of earlier versions have no intervals.
+
+    Args:
+        tax: as in metrics.json.
+    """
+    intervals = tax.get("intervals") or {}
+    measures = []
+    for name, value in tax["random_split"].items():
+        more, bounds = tax["difference"][name], intervals.get(name)
+        change = "-" if more is None else f"{more:+.3f}"
+        change += f", {bounds[0]:+.3f} to {bounds[1]:+.3f}" if bounds else ""
+        measures.append(f"{name} {_number(value)} ({change})")
+    line = f"leak tax: on a random split it would look like {', '.join(measures)}"
+    if "intervals" not in tax:
+        return line
+    told = told_from_chance(tax)
+    verdict = f"more than chance: {', '.join(told)}" if told else "none of these differences is told from chance"
+    left_out = left_out_text(tax, len(tax["labels"]) + len(tax["left_out"]))
+    return f"{line}{left_out}; over {counted(tax['units'], 'picset')} {verdict}"
+
+
+def told_from_chance(tax: dict[str, Any]) -> list[str]:
+    """The measures of a leak tax whose difference's interval is without zero."""
+    return [name for name, bounds in tax["intervals"].items() if bounds and (bounds[0] > 0 or bounds[1] < 0)]
+
+
+def left_out_text(values: dict[str, Any], labels: int) -> str:
+    """Which labels a mean is without, as their positives stand in too few picsets; empty where it is without none.
+
+    Args:
+        values: has `left_out`; those of runs of earlier versions have not.
+        labels: how many labels there are.
+    """
+    names = values.get("left_out") or ()
+    if not names:
+        return ""
+    listed = ", ".join(names[:_MOST_NAMED]) + (
+        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    )
+    return (
+        f", over {labels - len(names)} of {counted(labels, 'label')} (positives in fewer than {LEAST_UNITS} picsets:"
+        f" {listed})"
+    )
 
 
 def _number(value: float | None, width: int = 0) -> str:

@@ -22,6 +22,7 @@ from cls.training.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.bad_batch import NotANumberError
 from cls.training.calibration import shift_of_loss
 from cls.training.checks import warn_of_missing_labels
+from cls.training.comparable import validated_on
 from cls.training.config import TrainConfig
 from cls.training.device import check_machine
 from cls.training.distributed import Crew, check_crew
@@ -154,7 +155,7 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict
     )  # fmt: skip
     metrics = _metrics(material, folder.path, result, evaluation)
     if config.leak_tax:
-        metrics["leak_tax"] = measure_leak_tax(bottle, material, folder.path, evaluation).to_dict()
+        metrics["leak_tax"] = measure_leak_tax(bottle, material, folder.path, evaluation)
     errors = probable_label_errors(evaluation.probs, evaluation.labels)
     if valid_samples:
         write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, material.dataset.labels)
@@ -212,6 +213,7 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "calibration": evaluation.calibration.to_dict(),
         "background_sensitivity": None if evaluation.background is None else evaluation.background.to_dict(),
         "samples": sides,
+        "validated_on": validated_on(evaluation.samples) if evaluation.samples else None,
         "parts": None if material.parts is None else material.parts.to_dict(),
         "pictures": {key: value for key, value in material.ledger.to_dict().items() if key != "left_out"},
         "weights": material.source.to_dict(),

@@ -117,8 +117,19 @@ def test_labels_with_one_positive_with_none_and_unknown_to_all() -> None:
     found = bootstrap(rng.random((40, 3)), labels, units, ("one", "none", "unknown"), HALF, resamples=200)
     assert found is not None
     check_bounds(found)
-    assert found.labels["one"]["ap"] is not None, "two thirds of the resamples have the positive"
+    assert found.labels["one"]["ap"] is None, "a third of the resamples is without its only positive"
     assert found.labels["none"]["ap"] is None
+    assert found.left_out == ("one", "none", "unknown")
+    assert set(found.macro.values()) == {None}, "no mean that one picset decides"
+    labels[::4, 1] = 1
+    some = bootstrap(rng.random((40, 3)), labels, units, ("one", "many", "unknown"), HALF, resamples=200)
+    assert some is not None
+    assert some.left_out == ("one", "unknown")
+    assert some.macro == some.labels["many"]
+    mean, bounds = some.means["f1"], some.macro["f1"]
+    assert mean is not None
+    assert bounds is not None
+    assert bounds[0] <= mean <= bounds[1]
     assert set(found.labels["unknown"].values()) == {None}
     nobody = bootstrap(rng.random((40, 3)), np.full((40, 3), np.nan), units, NAMES, HALF, resamples=20)
     assert nobody is not None

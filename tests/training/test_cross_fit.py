@@ -73,3 +73,29 @@ def test_odd_validation_parts() -> None:
     assert found is not None
     assert found.labels["b"]["f1"] is None
     assert found.micro["ece"] is not None
+
+
+def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
+    """One picset's label is perfect or hopeless by chance: it must not decide the mean."""
+    logits, labels, units = noise(60, 1)
+    labels[:, 1] = 0
+    labels[:6, 1] = 1  # two units
+    found = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+    assert found is not None
+    assert found.left_out == ("b",)
+    assert found.macro["f1"] == found.labels["a"]["f1"]
+    assert found.labels["b"]["f1"] is not None, "it is still there to be looked at"
+    bounds = found.intervals["f1"]
+    assert bounds is not None
+    assert bounds[0] <= (found.macro["f1"] or 0) <= bounds[1]
+    labels[:9, 1] = 1  # three
+    more = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+    assert more is not None
+    assert more.left_out == ()
+    labels[:] = 0
+    labels[:3] = 1
+    nothing = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+    assert nothing is not None
+    assert nothing.left_out == NAMES
+    assert set(nothing.macro.values()) == {None}
+    assert set(nothing.intervals.values()) == {None}

@@ -33,7 +33,7 @@ from cls.training.metrics import measure
 from cls.training.report import ReportMatter, write_report
 from cls.training.report_labels import confusions, given_together, interval, label_rows, predicted_of
 from cls.training.report_robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
-from cls.training.report_scores import cards, measured_text
+from cls.training.report_scores import cards, measured_text, overall
 from cls.training.run import newest_run
 from tests.bottles import make_tiny_bottle
 
@@ -230,13 +230,29 @@ def test_sections_of_what_was_measured() -> None:
     assert table.rows[0] == ("all labels", ["1.0%", "50.0%"])
     assert table.rows[2] == ("cap", ["1.2%", "1.2%"])
     assert backgrounds_of_run({}, ("cap",)) is None
-    tax = LeakTax({"mAP": 0.8, "F1": 0.7, "mA": None}, {"mAP": 0.9, "F1": 0.85, "mA": 0.5}, 0.93)
+    bounds = {"mAP": (0.02, 0.18), "F1": (-0.01, 0.3), "mA": None}
+    tax = LeakTax(
+        {"mAP": 0.8, "F1": 0.7, "mA": None}, {"mAP": 0.9, "F1": 0.85, "mA": 0.5}, 0.93, bounds, 40, ("cap",), ("bag",)
+    )
     leak = leak_tax_of_run({"leak_tax": tax.to_dict()})
     assert leak is not None
     assert leak.rows == (
-        ("mAP", "0.800", "0.900", "0.100"), ("F1", "0.700", "0.850", "0.150"), ("mA", "–", "0.500", "–"),
-    )  # fmt: skip
+        ("mAP", "0.800", "0.900", "0.100", "+0.020 to +0.180", "yes"),
+        ("F1", "0.700", "0.850", "0.150", "-0.010 to +0.300", "no"),
+        ("mA", "–", "0.500", "–", "–", "no"),
+    )
+    assert leak.columns[4:] == ("95% interval", "more than chance")
     assert "93% of validation" in leak.text
+    assert "over 1 of 2 labels (positives in fewer than 3 picsets: bag)" in leak.text
+    assert "is told from chance" not in leak.text
+    nothing = {**tax.to_dict(), "intervals": {"mAP": [-0.1, 0.2]}}
+    found_text = leak_tax_of_run({"leak_tax": nothing})
+    assert found_text is not None
+    assert found_text.text.endswith("this run shows no leak tax, which does not say that there is none.")
+    older = {key: value for key, value in tax.to_dict().items() if key not in ("intervals", "labels", "left_out")}
+    of_older = leak_tax_of_run({"leak_tax": older})
+    assert of_older is not None
+    assert of_older.rows[0] == ("mAP", "0.800", "0.900", "0.100")
     assert leak_tax_of_run({}) is None
     found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
     assert calibration_of_run({"calibration": found}).rows == (
@@ -306,3 +322,22 @@ def test_many_labels_of_any_alphabet_and_length(tmp_path: Path) -> None:
     assert "3000 pictures left out, the first 2,000 of them" in text
     assert "Nobody in validation has 黒い髪" in text
     assert len(text.encode()) < 3_000_000
+
+
+def test_means_that_labels_are_left_out_of_say_so() -> None:
+    intervals = {
+        "level": 0.95, "resamples": 1000, "units": 30, "left_out": ["cap"], "labels": {}, "instance": {},
+        "macro": {"ap": [0.6, 0.8], "f1": [0.5, 0.7]}, "means": {"ap": 0.7, "f1": 0.6, "ma": None},
+    }  # fmt: skip
+    macro = {"ap": 0.4, "f1": 0.3, "auroc": 0.9, "base_rate": 0.2, "ma": 0.8}
+    cross = {"macro": {"f1": 0.55, "ma": 0.8}, "intervals": {"f1": [0.5, 0.6]}, "labels": {"cap": {}, "bag": {}},
+             "folds": 5, "left_out": ["cap"]}  # fmt: skip
+    label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1", "positives"), 0.5)
+    validation = {"macro": macro, "intervals": intervals, "labels": {"cap": label, "bag": label}, "cross_fitted": cross}
+    said = "over 1 of 2 labels (positives in fewer than 3 picsets: cap)"
+    assert f"Intervals of means are {said}; the means over these are 0.700" in measured_text(validation, 60, 30)
+    ((_, crossed),) = overall(validation)
+    assert crossed.startswith(f"mean F1 0.550 (0.50–0.60), mA 0.800, {said}: what to expect")
+    metrics = {"validation": validation, "samples": {"train": 5, "valid": 5}, "seconds": 3.0, "waiting_share": 0.01}
+    assert "0.60" not in str(cards(metrics)), "an interval of another mean"
+    assert label_rows(("cap", "bag"), np.ones((4, 2), np.float32), validation)[-1]["ap_interval"] == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from cls.bottle.layout import Bottle
 from cls.classification.runs import COMMAND as RUNS
 from cls.classification.show_report import COMMAND as REPORT
 from cls.command import execute
+from cls.dataset.samples import Sample
 from cls.files import safe_name
+from cls.people.person import Person
+from cls.training.comparable import validated_on
 from cls.training.run_folder import new_run_folder
 from tests.bottles import make_empty_bottle
 
@@ -187,7 +191,7 @@ def test_two_runs_side_by_side(bottle: Bottle, capsys: pytest.CaptureFixture[str
 def test_runs_validated_on_other_people_are_not_comparable(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(bottle, "v__0_train_lite0_16_0.001")
     make_run(bottle, "v__1_train_lite0_16_0.001", split="s2")
-    assert "2 runs were validated on 2 datasets or splits" in say(RUNS, bottle, capsys)
+    assert "2 runs were validated on 2 different sets of people or labels" in say(RUNS, bottle, capsys)
     words = ("--compare", "v__0_train_lite0_16_0.001", "v__1_train_lite0_16_0.001")
     shown = say(RUNS, bottle, capsys, *words)
     assert "NOT COMPARABLE: different splits." in shown
@@ -196,6 +200,71 @@ def test_runs_validated_on_other_people_are_not_comparable(bottle: Bottle, capsy
     make_run(bottle, "v__0_all_eff_16_0.001", "top_color")
     other = say(RUNS, bottle, capsys, "--compare", "v__0_train_lite0_16_0.001", "v__0_all_eff_16_0.001")
     assert "NOT COMPARABLE: they are of different groups." in other
+
+
+def sample(path: str, *labels: float, number: int = 0, left_px: float = 0.0) -> Sample:
+    return Sample(path, "set", Person("female", 0.9, (left_px, 0, 40, 90), ()), labels, number)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    change(metrics)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+ONE, TWO = sample("1.jpeg", 1.0, 0.0), sample("2.jpeg", 0.0, float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ((TWO, ONE), "Both were validated on the same people: their measures can be compared."),
+        ((ONE,), "NOT COMPARABLE: different people, or other outlines of them, in validation."),
+        ((ONE, TWO, sample("2.jpeg", 0.0, float("nan"), number=1)), "NOT COMPARABLE: different people"),  # --people all
+        ((ONE, sample("2.jpeg", 0.0, float("nan"), left_px=20)), "NOT COMPARABLE: different people"),  # --subject
+        ((ONE, sample("2.jpeg", 0.0, 0.0)), "NOT COMPARABLE: the same people in validation, but other labels of"),
+    ],
+)
+def test_the_same_people_are_told_by_themselves_and_what_is_known_of_them(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], samples: tuple[Sample, ...], said: str
+) -> None:
+    """split.json is the same with `--people all` or `--subject` as without: it names pictures."""
+    for number, people in enumerate([(ONE, TWO), samples]):
+        folder = make_run(bottle, f"v__{number}_train_lite0_16_0.001")
+        rewrite(folder, lambda metrics, people=people: metrics.update(validated_on=validated_on(people)))  # type: ignore[misc]
+    assert said in say(RUNS, bottle, capsys, "--compare", "0", "1")
+    is_warned = "validated on 2 different sets of people" in say(RUNS, bottle, capsys)
+    assert is_warned == said.startswith("NOT")
+
+
+def test_more_people_to_train_on_can_be_compared(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, split in enumerate("ab"):
+        folder = make_run(bottle, f"v__{number}_train_lite0_16_0.001", split=split)
+        rewrite(folder, lambda metrics: metrics.update(validated_on=validated_on([ONE, TWO])))
+    assert "can be compared. They were trained on different ones." in say(RUNS, bottle, capsys, "--compare", "0", "1")
+
+
+def test_older_runs_are_the_same_only_with_the_same_settings(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(bottle, "v__0_train_lite0_16_0.001")
+    make_run(bottle, "v__1_train_lite0_16_0.001", people="all", incomplete=["cap"])
+    shown = say(RUNS, bottle, capsys, "--compare", "0", "1")
+    assert "NOT COMPARABLE: different --people (not given and all); different --incomplete (not given" in shown
+
+
+def test_labels_left_out_of_intervals_are_named(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    thin = {"left_out": ["cap"], "macro": {"ap": [0.55, 0.75], "f1": None}, "means": {"ap": 0.66, "f1": 0.5}}
+    make_run(bottle, "v__0_train_lite0_16_0.001")
+    rewrite(make_run(bottle, "v__1_train_lite0_16_0.001"), lambda m: m["validation"].update(intervals=thin))
+    said = "are over 1 of 2 labels (positives in fewer than 3 picsets: cap)"
+    listed = say(RUNS, bottle, capsys)
+    assert said in listed
+    assert ".55" not in listed, "an interval of another mean than the one shown"
+    shown = say(RUNS, bottle, capsys, "--compare", "0", "1")
+    assert said in shown
+    assert "0.660 (0.550–0.750)" in shown
+    assert json.loads(say(RUNS, bottle, capsys, "--json"))[1]["left_out_of_intervals"] == ["cap"]
 
 
 @pytest.mark.parametrize(

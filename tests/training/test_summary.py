@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from cls.training.summary import summary_of
+from cls.training.summary import leak_tax_line, left_out_text, summary_of
 
 
 def test_the_means_have_no_number_of_positives() -> None:
@@ -50,3 +50,27 @@ def test_how_far_to_trust_the_means() -> None:
 def test_trained_on_all() -> None:
     metrics = {"validation": None, "samples": {"train": 24}, "thresholds_from": "default", "calibration": None}
     assert summary_of(metrics) == "trained on all 24 people; thresholds from default"
+
+
+def test_labels_of_too_few_picsets_are_named_wherever_a_mean_is_without_them() -> None:
+    assert left_out_text({"left_out": ["hat", "bag"]}, 7) == (
+        ", over 5 of 7 labels (positives in fewer than 3 picsets: hat, bag)"
+    )
+    assert left_out_text({"left_out": list("abcdefg")}, 9).endswith("a, b, c, d, e and 2 more)")
+    assert left_out_text({}, 7) == left_out_text({"left_out": []}, 7) == ""
+
+
+def test_a_leak_tax_says_when_it_is_not_told_from_chance() -> None:
+    tax = {
+        "random_split": {"mAP": 0.7, "F1": 0.6}, "difference": {"mAP": 0.1, "F1": -0.02}, "units": 40,
+        "intervals": {"mAP": [0.02, 0.18], "F1": [-0.1, 0.06]}, "labels": ["hat"], "left_out": ["bag"],
+    }  # fmt: skip
+    assert leak_tax_line(tax) == (
+        "leak tax: on a random split it would look like mAP 0.700 (+0.100, +0.020 to +0.180),"
+        " F1 0.600 (-0.020, -0.100 to +0.060), over 1 of 2 labels (positives in fewer than 3 picsets: bag);"
+        " over 40 picsets more than chance: mAP"
+    )
+    tax["intervals"] = {"mAP": [-0.1, 0.2], "F1": None}
+    assert leak_tax_line(tax).endswith("over 40 picsets none of these differences is told from chance")
+    older = {"random_split": {"mAP": 0.7}, "difference": {"mAP": 0.1}}
+    assert leak_tax_line(older) == "leak tax: on a random split it would look like mAP 0.700 (+0.100)"
