@@ -238,7 +238,8 @@ def _checked(key: str, value: Any, source: str, problems: list[str]) -> Any:
         return ""
     if key in _FOLDER_KEYS and (value != Path(value).name or value in (".", "..")):
         problems.append(f"{source}: expected the name of a folder inside the bottle, found '{value}'")
-    if key in _URL_KEYS and value and not _is_http_url(value):
+    is_grpc = key == "inference_url" and value.startswith(("grpc://", "grpcs://"))
+    if key in _URL_KEYS and value and not is_grpc and not _is_http_url(value):
         problems.append(f"{source}: expected an address such as http://host:8200, found '{value}'")
     if key in _URL_KEYS:
         return value.rstrip("/")

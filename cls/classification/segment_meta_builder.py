@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
     summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
     photos = f"{counted(summary.pictures, 'photo')} of {counted(summary.picsets, 'picset')}"
     print(f"{counted(summary.people, 'person')} in {photos}")
+    if summary.remembered:
+        print(f"{summary.remembered} of them were looked at before, by the same models")
     for group, name in summary.runs.items():
         print(f"  {group}: {name}")
     print(f"{summary.written} ret_meta.json written, {summary.picsets - summary.written} unchanged")

@@ -77,7 +77,7 @@ def people_finder(
     known = known_people(bottle, files)
     if segmenter_path is None and len(known) == len(files):
         return PeopleFinder(known, None)
-    path = segmenter_path or _default_segmenter()
+    path = segmenter_path or default_segmenter()
     if path is None and not known:
         raise PredictionError(
             f"it is not known who is in the {len(files)} photos, and there is no segmentation model",
@@ -111,7 +111,8 @@ def whole_photo(image_rgb: NDArray[np.uint8]) -> Person:
     return Person(WHOLE_CLASS, 1.0, (0.0, 0.0, float(width_px), float(height_px)), (frame,))
 
 
-def _default_segmenter() -> Path | None:
+def default_segmenter() -> Path | None:
+    """The segmentation model that is taken when none is named; None where there is none."""
     for folder in (Path.cwd(), REPOSITORY):
         if (folder / DEFAULT_SEGMENTER).is_file():
             return folder / DEFAULT_SEGMENTER

@@ -1,22 +1,34 @@
-"""Predictions in the collector's words: a PICSET with `trained` entries, one a person (spec section 5)."""
+"""Predictions in the collector's words: a PICSET with `trained` entries, one a person (spec section 5).
+
+What people or other tools wrote is never touched: an entry that is not ours keeps its place, its box and its words, and
+where it already says something of a group, the prediction gives way to it.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from cls.people.person import Person
+from cls.prediction.statements import (
+    Box,
+    Ours,
+    Statement,
+    box_of,
+    group_of,
+    is_bare,
+    parts_of,
+    picture_of_item,
+    statement_of,
+    statements_of,
+)
 
 META_NAME = "meta.json"
 RET_META_NAME = "ret_meta.json"
-# `filepath` entries shorter than this are placeholders.
-_SHORTEST_PATH = 5
 _SAME_PERSON_IOU = 0.5
-
-Box = tuple[float, float, float, float]
+_NOBODYS = Ours()
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,19 @@ class PredictedPerson:
         }
 
 
+@dataclass(frozen=True)
+class Merged:
+    """A PICSET with predictions.
+
+    Attributes:
+        content: the PICSET.
+        added: what was said in it, as it stands there now.
+    """
+
+    content: dict[str, Any]
+    added: tuple[Statement, ...]
+
+
 def box_rel(person: Person, height_px: int, width_px: int) -> Box:
     """A person's box as fractions of the photo, within it, to six digits."""
     left, top, right, bottom = person.box_xyxy_px
@@ -53,80 +78,143 @@ def box_rel(person: Person, height_px: int, width_px: int) -> Box:
     return x1, y1, x2, y2
 
 
-def picture_of_item(item: Any) -> str | None:
-    """The name in the pool of an item's photo; None for a placeholder."""
-    origin = item.get("origin") if isinstance(item, dict) else None
-    filepath = origin.get("filepath") if isinstance(origin, dict) else None
-    if not isinstance(filepath, str) or len(filepath) < _SHORTEST_PATH:
-        return None
-    return PurePosixPath(filepath).name or None
-
-
 def with_predictions(
-    content: Mapping[str, Any], people: Mapping[str, Sequence[PredictedPerson]], runs: Mapping[str, str]
-) -> dict[str, Any]:
+    content: Mapping[str, Any],
+    people: Mapping[str, Sequence[PredictedPerson]],
+    runs: Mapping[str, str],
+    ours: Ours = _NOBODYS,
+) -> Merged:
     """A PICSET with predictions; everything else is kept as it came.
 
-    Entries that stood there before give way where they speak of the same groups: a person found again keeps what was
-    said of other groups, one not found again is kept as far as others spoke of them.
+    What we said of these groups before gives way. A person whom an entry is known of (boxes that overlap by half) is
+    added to that entry, so that the groups of models that saw another segmentation meet in one; where somebody else has
+    said something of a group there, nothing is added for it.
 
     Args:
-        content: the PICSET of meta.json.
+        content: the PICSET as the collector has it.
         people: picture -> who is in it; items of other pictures are left alone.
         runs: group -> name of the run that predicted it.
+        ours: which of the statements that stand there we wrote.
 
     Returns:
-        A new PICSET. The same arguments give the same, and so does its own result in place of `content`.
+        A new PICSET. The same arguments give the same, and so does its own content in place of `content` once what was
+        added counts as ours.
+    """
+    result: dict[str, Any] = copy.deepcopy(dict(content))
+    added: list[Statement] = []
+    for item in result.get("items") or []:
+        picture = picture_of_item(item)
+        if picture is not None and picture in people and isinstance(item.get("trained"), (list, type(None))):
+            kept = _without_ours(picture, item.get("trained"), set(runs), ours)
+            item["trained"], new = _merged(picture, kept, people[picture])
+            added += new
+    # A group of which others have said everything stays under the name that they gave it.
+    ours_now = {statement.group for statement in added}
+    others_now = {statement.group for statement in statements_of(result)} - ours_now
+    _put_versions(result, {group: run for group, run in runs.items() if group not in others_now})
+    return Merged(result, tuple(added))
+
+
+def without_statements(
+    content: Mapping[str, Any], groups: Collection[str], ours: Ours, versions: Mapping[str, str]
+) -> dict[str, Any]:
+    """A PICSET without what we said of groups; everything else is kept as it came.
+
+    Args:
+        content: the PICSET as the collector has it.
+        groups: which groups.
+        ours: which statements of them are to go.
+        versions: group -> what `neural_version` shall say of it from now on.
     """
     result: dict[str, Any] = copy.deepcopy(dict(content))
     for item in result.get("items") or []:
         picture = picture_of_item(item)
-        if picture is not None and picture in people:
-            item["trained"] = _merged(item.get("trained"), people[picture], set(runs))
-    head = result["picset"]
-    known = head.get("neural_version")
-    head["neural_version"] = {**(known if isinstance(known, dict) else {}), **runs}
+        if picture is not None and isinstance(item.get("trained"), list):
+            item["trained"] = _without_ours(picture, item["trained"], set(groups), ours)
+    _put_versions(result, versions)
     return result
 
 
-def _merged(known: Any, people: Sequence[PredictedPerson], groups: set[str]) -> list[dict[str, Any]]:
-    """Entries of an item: the new people with what others say of them, then the known entries left over."""
-    left = [kept for entry in (known if isinstance(known, list) else []) if (kept := _of_others(entry, groups))]
-    merged = []
-    for person in people:
-        entry = person.entry()
-        twin = max(left, key=lambda other: _iou(other, person.box_xyxy_rel), default=None)
-        if twin is not None and _iou(twin, person.box_xyxy_rel) >= _SAME_PERSON_IOU:
-            left.remove(twin)
-            entry = {**twin, **entry, "groups": [*twin["groups"], *entry["groups"]]}
-        merged.append(entry)
-    return merged + left
-
-
-def _of_others(entry: Any, groups: set[str]) -> dict[str, Any] | None:
-    """An entry without what it says of our groups; None when nothing is left, the entry itself if it says nothing."""
-    if not isinstance(entry, dict):
-        return None
-    said = entry.get("groups")
-    if not isinstance(said, list):
-        return entry
-    kept = [part for part in said if not (isinstance(part, dict) and part.get("group") in groups)]
-    if len(kept) == len(said):
-        return entry
-    return {**entry, "groups": kept} if kept else None
-
-
-def _iou(entry: Mapping[str, Any], box: Box) -> float:
-    """Intersection over union of a stored entry's box, whatever it is, and one of ours; 0 for one without groups."""
-    known = entry.get("bbox")
-    if not entry.get("groups") or not isinstance(entry["groups"], list):
+def iou(one: Box | None, two: Box | None) -> float:
+    """Intersection over union of two boxes, 0 to 1; 0 for one that could not be read."""
+    if one is None or two is None:
         return 0.0
-    if not isinstance(known, list) or len(known) != 4 or not all(isinstance(value, (int, float)) for value in known):
-        return 0.0
-    width = min(known[2], box[2]) - max(known[0], box[0])
-    height = min(known[3], box[3]) - max(known[1], box[1])
+    width = min(one[2], two[2]) - max(one[0], two[0])
+    height = min(one[3], two[3]) - max(one[1], two[1])
     if width <= 0 or height <= 0:
         return 0.0
-    shared: float = width * height
-    areas: float = (known[2] - known[0]) * (known[3] - known[1]) + (box[2] - box[0]) * (box[3] - box[1])
-    return shared / (areas - shared)
+    shared = width * height
+    return shared / ((one[2] - one[0]) * (one[3] - one[1]) + (two[2] - two[0]) * (two[3] - two[1]) - shared)
+
+
+def _put_versions(result: dict[str, Any], runs: Mapping[str, str]) -> None:
+    head = result["picset"]
+    known = head.get("neural_version")
+    if runs:
+        head["neural_version"] = {**(known if isinstance(known, dict) else {}), **runs}
+
+
+def _without_ours(picture: str, known: Any, groups: set[str], ours: Ours) -> list[Any]:
+    """The entries of an item without our statements of groups; an entry of which nothing is left goes."""
+    kept: list[Any] = []
+    for entry in known if isinstance(known, list) else []:
+        said = parts_of(entry)
+        others = [part for part in said if group_of(part) not in groups or not ours.has(picture, entry, part)]
+        if len(others) == len(said):
+            kept.append(entry)
+        # What somebody added to an entry of ours stays, even when nothing else of it does.
+        elif others or not is_bare(entry):
+            kept.append({**entry, "groups": others})
+    return kept
+
+
+def _merged(picture: str, kept: Sequence[Any], people: Sequence[PredictedPerson]) -> tuple[list[Any], list[Statement]]:
+    """The entries that stay, with what is predicted added to those of the same people, and new ones after them."""
+    twins = _twins(kept, people)
+    merged = list(kept)
+    added: list[Statement] = []
+    standing = [one for entry in kept for part in parts_of(entry) if (one := statement_of(picture, entry, part))]
+    for number, person in enumerate(people):
+        of_others = [kept[place] for other, place in twins.items() if other != number]
+        known = {
+            group_of(part)
+            for entry in kept
+            if iou(_box(entry), person.box_xyxy_rel) >= _SAME_PERSON_IOU and not any(entry is one for one in of_others)
+            for part in parts_of(entry)
+        }
+        parts = [part for part in person.entry()["groups"] if part["group"] not in known]
+        twin = merged[twins[number]] if number in twins else {**person.entry(), "groups": []}
+        said = [one for part in parts if (one := statement_of(picture, twin, part)) is not None]
+        # Word for word what somebody else has said: later nobody could tell which of the two is ours.
+        if not said or any(one.is_same(other) for one in said for other in standing):
+            continue
+        entry = {**twin, "groups": [*parts_of(twin), *parts]}
+        if number in twins:
+            merged[twins[number]] = entry
+        else:
+            merged.append(entry)
+        added += said
+    return merged, added
+
+
+def _twins(kept: Sequence[Any], people: Sequence[PredictedPerson]) -> dict[int, int]:
+    """Person -> the entry of the same person; of several candidates, those that overlap most find each other first."""
+    overlaps = [
+        (iou(_box(entry), person.box_xyxy_rel), number, place)
+        for number, person in enumerate(people)
+        for place, entry in enumerate(kept)
+    ]
+    twins: dict[int, int] = {}
+    taken: set[int] = set()
+    for overlap, number, place in sorted(overlaps, key=lambda item: (-item[0], item[1], item[2])):
+        if overlap >= _SAME_PERSON_IOU and number not in twins and place not in taken:
+            twins[number] = place
+            taken.add(place)
+    return twins
+
+
+def _box(entry: Any) -> Box | None:
+    """The box of an entry that lists what is said of a person; None for any other."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("groups"), list):
+        return None
+    return box_of(entry.get("bbox"))

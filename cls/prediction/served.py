@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
@@ -15,9 +16,13 @@ from cls.errors import PredictionError
 from cls.package.meta import ModelMeta
 from cls.package.model_name import model_name_of_group
 from cls.package.triton_config import parse_config_json
+from cls.prediction.served_grpc import GRPC_SCHEMES, GrpcRuntime, parse_grpc_address
+from cls.settings import Settings
 
 _CONNECT_TIMEOUT_S = 5.0
 _ANSWER_TIMEOUT_S = 120.0
+_ATTEMPTS = 4
+_FIRST_WAIT_S = 0.2
 _MODEL_PATH = re.compile(r"^(?P<prefix>.*?)/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?(/\w+)?/?$")
 
 
@@ -44,6 +49,27 @@ class ServedAddress:
         return f"{'https' if self.is_tls else 'http'}://{self.base}/v2/models/{quote(self.model, safe='')}{version}"
 
 
+SERVED_SCHEMES = tuple(f"{scheme}://" for scheme in ("http", "https", *GRPC_SCHEMES))
+
+
+def open_served(url: str, group: str | None, settings: Settings) -> ServedRuntime | GrpcRuntime:
+    """The network behind an address, over HTTP or gRPC.
+
+    Args:
+        url: see `parse_address` and `parse_grpc_address`.
+        group: names the model where the address does not.
+        settings: the model storage's token is sent to its own host and to that of `inference_url`, and to no other.
+
+    Raises:
+        PredictionError: it is no such address, the server cannot be reached, or does not serve the model.
+    """
+    known = {urlsplit(one).hostname for one in (settings.model_storage_url, settings.inference_url) if one}
+    token = settings.model_storage_token if urlsplit(url).hostname in known else ""
+    if url.startswith(tuple(f"{scheme}://" for scheme in GRPC_SCHEMES)):
+        return GrpcRuntime(parse_grpc_address(url, group), token)
+    return ServedRuntime(parse_address(url, group), token)
+
+
 def parse_address(url: str, group: str | None = None) -> ServedAddress:
     """Reads `http://HOST:PORT/v2/models/NAME[/versions/N]`, or `http://HOST:PORT` for the model named like the group.
 
@@ -65,19 +91,24 @@ def parse_address(url: str, group: str | None = None) -> ServedAddress:
 
 
 class ServedRuntime:
-    """A served network, spoken to with binary tensors.
+    """A served network, spoken to over HTTP with binary tensors.
+
+    A server that is restarting is asked again for a few seconds.
 
     Args:
         address: where it is.
+        token: sent as `Authorization: bearer TOKEN`; empty for none.
 
     Raises:
         PredictionError: the server cannot be reached, or does not serve the model.
     """
 
-    def __init__(self, address: ServedAddress) -> None:
+    def __init__(self, address: ServedAddress, token: str = "") -> None:
         import tritonclient.http as client
 
+        self.url = address.url
         self._address = address
+        self._headers = {"Authorization": f"bearer {token}"} if token else None
         self._client: Any = client.InferenceServerClient(
             address.base,
             ssl=address.is_tls,
@@ -89,8 +120,12 @@ class ServedRuntime:
         self._config = parse_config_json(content, address.url)
         self.meta: ModelMeta = self._config.meta(address.url)
 
-    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """What the network answers to images, float32 (batch, labels).
+
+        Args:
+            images: as the model's input has them: float32 (batch, 3, height, width), normalised; for an end-to-end
+                model uint8 (batch, height, width, 3).
 
         Raises:
             PredictionError: the server cannot be reached, or refuses.
@@ -102,7 +137,7 @@ class ServedRuntime:
         parts = []
         for start in range(0, len(images), limit):
             part = images[start : start + limit]
-            tensor: Any = client.InferInput(name_in, list(part.shape), "FP32")
+            tensor: Any = client.InferInput(name_in, list(part.shape), self.meta.inputs[0].datatype)
             tensor.set_data_from_numpy(part, binary_data=True)
             wanted: Any = client.InferRequestedOutput(name_out, binary_data=True)
             answer = self._ask(
@@ -115,10 +150,23 @@ class ServedRuntime:
         return np.concatenate(parts)
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        wait_s = _FIRST_WAIT_S
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._ask_once(method, *arguments, **options)
+            except ConnectionError as error:
+                # Nothing but a connection that was not there, or was cut, heals by itself.
+                if attempt == _ATTEMPTS:
+                    raise self._unreached(error) from error
+            time.sleep(wait_s)
+            wait_s *= 2
+        raise AssertionError("the last attempt returns or raises")
+
+    def _ask_once(self, method: str, *arguments: Any, **options: Any) -> Any:
         from tritonclient.utils import InferenceServerException
 
         try:
-            return getattr(self._client, method)(*arguments, **options)
+            return getattr(self._client, method)(*arguments, headers=self._headers, **options)
         except InferenceServerException as error:
             raise PredictionError(
                 f"the inference server refuses: {error.message()}",
@@ -131,10 +179,15 @@ class ServedRuntime:
                 where=self._address.url,
                 hint="check the address, and whether the server was stopped in the middle",
             ) from error
+        except ConnectionError:
+            raise
         except OSError as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise PredictionError(
-                f"the inference server cannot be reached: {reason}",
-                where=self._address.url,
-                hint="start it (`cls storage serve`) or correct the address",
-            ) from error
+            raise self._unreached(error) from error
+
+    def _unreached(self, error: OSError) -> PredictionError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return PredictionError(
+            f"the inference server cannot be reached: {reason}",
+            where=self._address.url,
+            hint="start it (`cls storage serve`) or correct the address",
+        )

@@ -14,6 +14,9 @@ Plan, all optional:
     listing             what POST /v1/meta/pictures answers, as text, in place of a listing
     retry_after         what a 429 asks for; login_status: what a login answers
     busy_calls          how often each call of the interface answers 503 first
+    trained_faults      true: what a POST to /v1/picset/trained gets, by its number modulo 5: 1 a 500, 2 a 429,
+                        3 taken and the connection closed without an answer, 4 the connection closed before
+    trained_latency_s   how long each of them takes, half of it before the picset is kept
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ LOCK = threading.Lock()
 SEEN: Counter[str] = Counter()
 TOKENS: dict[str, int] = {}
 OPEN = Counter[str]()
+TRAINED: dict[str, Any] = {}
 
 
 def png(number: int) -> bytes:
@@ -79,6 +83,8 @@ def listing() -> dict[str, Any]:
 
 
 def picset(name: str) -> dict[str, Any] | None:
+    if name in TRAINED:
+        return TRAINED[name]
     numbers = [number for number in range(PICSETS) if guid(number) == name]
     if not numbers:
         return None
@@ -155,7 +161,25 @@ class Handler(BaseHTTPRequestHandler):
             with LOCK:
                 SEEN["largest batch"] = max(SEEN["largest batch"], len(body["guids"]))
             return self.answer_json({"data": [found for found in map(picset, body["guids"]) if found]})
+        if self.path == "/v1/picset/trained":
+            return self.trained(body, times)
         return self.answer_json({})
+
+    def trained(self, body: Any, times: int) -> None:
+        fault = times % 5 if PLAN.get("trained_faults") else 0
+        if fault == 1:
+            return self.answer(500, b"oh", "text/plain")
+        if fault == 2:
+            return self.answer(429, b"", "text/plain", Retry_After=PLAN.get("retry_after", "1"))
+        self.close_connection = fault in (3, 4)
+        if fault == 4:
+            return None
+        time.sleep(PLAN.get("trained_latency_s", 0) / 2)
+        with LOCK:
+            TRAINED[body["picset"]["guid"]] = body
+            SEEN["kept"] += 1
+        time.sleep(PLAN.get("trained_latency_s", 0) / 2)
+        return None if fault == 3 else self.answer_json({})
 
     def do_GET(self) -> None:
         if self.path == "/stats":

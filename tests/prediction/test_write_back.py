@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +15,22 @@ from cls.classification.post_ret_meta import COMMAND as POST
 from cls.classification.segment_meta_builder import COMMAND as BUILD
 from cls.collector.client import CollectorClient
 from cls.command import execute
-from cls.prediction.write_back import JOURNAL, RetMeta, SentJournal
+from cls.prediction.sent_journal import JOURNAL, Sent, SentJournal
+from cls.prediction.statements import Statement
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
 from tests.collector.photos import tagged_set
 from tests.collector.servers import serving
 from tests.export.runs import ExportedBottle, fabricate_run
 from tests.export.runs import export_run as export
 
+GUIDS = [f"d9e3a1c2-0000-4000-8000-{number:012d}" for number in range(4)]
+
 
 @pytest.fixture(scope="module")
 def collector(tmp_path_factory: pytest.TempPathFactory, exported: ExportedBottle) -> Iterator[str]:
     """Serves the exported bottle's photos, in their picsets, tagged for two groups."""
     folder = tmp_path_factory.mktemp("photos")
-    rows = [(f"{n:04d}.jpeg", f"{LABELS[n % 3]};cap", f"d9e3a1c2-0000-4000-8000-{n // 3:012d}") for n in range(12)]
+    rows = [(f"{n:04d}.jpeg", f"{LABELS[n % 3]};cap", GUIDS[n // 3]) for n in range(12)]
     tagged_set(folder, rows, {GROUP: LABELS, "hat": ["cap"]})
     for row in rows:
         (folder / "images" / row[0]).write_bytes(exported.bottle.picture(row[0]).read_bytes())
@@ -36,7 +40,14 @@ def collector(tmp_path_factory: pytest.TempPathFactory, exported: ExportedBottle
 
 @pytest.fixture
 def loaded(copied: ExportedBottle, collector: str, monkeypatch: pytest.MonkeyPatch) -> ExportedBottle:
-    """A bottle whose group was loaded from the collector, with its people in the database."""
+    """A bottle whose group was loaded from the collector, with its people in the database and no predictions yet."""
+    with CollectorClient(collector) as client:
+        for picset in client.picsets(GUIDS):
+            content = json.loads(json.dumps(picset.content))
+            content["picset"]["neural_version"] = {GROUP: "", "hat": ""}
+            for item in content["items"]:
+                item["trained"] = []
+            client.post_trained(content)
     monkeypatch.setenv("CLS_COLLECTOR_URL", collector)
     for group in (GROUP, "hat"):
         assert run(LOAD, copied, "--group", group) == 0
@@ -59,6 +70,12 @@ def _know_everybody(bottle: Bottle) -> None:
         database.write_people(new, replace=False)
 
 
+def _give_hat_a_model(at: ExportedBottle) -> None:
+    hat = make_tiny_bottle(at.cfg.parent / "hat", 12, group="hat")
+    at.bottle.dataset_file("hat").write_bytes(hat.dataset_file("hat").read_bytes())
+    export(at.bottle, fabricate_run(at.bottle, group="hat", seed=9))
+
+
 def run(command: object, at: ExportedBottle, *arguments: str) -> int:
     return execute(command, [*arguments, "--cfg", str(at.cfg), "--quiet"])  # type: ignore[arg-type]
 
@@ -70,9 +87,7 @@ def ret_metas(at: ExportedBottle, group: str) -> dict[str, dict[str, object]]:
 def test_predictions_reach_the_collector_once(
     loaded: ExportedBottle, collector: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hat = make_tiny_bottle(loaded.cfg.parent / "hat", 12, group="hat")
-    loaded.bottle.dataset_file("hat").write_bytes(hat.dataset_file("hat").read_bytes())
-    export(loaded.bottle, fabricate_run(loaded.bottle, group="hat", seed=9))
+    _give_hat_a_model(loaded)
     capsys.readouterr()
 
     assert run(BUILD, loaded, "--groups", GROUP, "hat") == 0
@@ -105,19 +120,16 @@ def test_predictions_reach_the_collector_once(
             assert picset.content["picset"]["neural_version"] == sent[picset.guid]["picset"]["neural_version"]
 
 
-def test_a_killed_sending_goes_on_and_sends_changes_again(
-    loaded: ExportedBottle, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_changed_is_sent_again(loaded: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(BUILD, loaded, "--groups", GROUP) == 0
     assert run(POST, loaded, "--groups", GROUP) == 0
     journal = loaded.bottle.root / JOURNAL
-    lines = journal.read_text().splitlines(keepends=True)
-    assert len(lines) == 4
-    # Killed in the middle of writing the third line.
-    journal.write_text("".join(lines[:2]) + lines[2][:20])
+    # Killed in the middle of writing the last line, after its picset was sent.
+    journal.write_text(journal.read_text()[:-30])
     capsys.readouterr()
     assert run(POST, loaded, "--groups", GROUP) == 0
-    assert "2 picsets sent to" in capsys.readouterr().out
+    assert "0 picsets sent to" in (printed := capsys.readouterr().out)
+    assert "3 were sent before\n1 picset had nothing to change" in printed
     changed = next(loaded.bottle.meta(GROUP).glob("*/ret_meta.json"))
     content = json.loads(changed.read_text())
     content["items"][0]["trained"] = []
@@ -128,11 +140,118 @@ def test_a_killed_sending_goes_on_and_sends_changes_again(
     assert "0 picsets sent to" in capsys.readouterr().out
 
 
-def test_another_collector_is_sent_everything(tmp_path: Path) -> None:
-    ret_meta = RetMeta(tmp_path / "x", "guid", "digest", {})
-    SentJournal(tmp_path / "journal", "http://one").add(ret_meta)
-    assert SentJournal(tmp_path / "journal", "http://one").has(ret_meta)
-    assert not SentJournal(tmp_path / "journal", "http://two").has(ret_meta)
+def test_people_labels_stay_and_a_run_can_be_withdrawn(
+    loaded: ExportedBottle, collector: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Somebody labels one person and corrects another; sending, previewing and withdrawing leave both as they are."""
+    with CollectorClient(collector) as client:
+        untouched = {picset.guid: picset.content for picset in client.picsets(GUIDS)}
+        assert run(BUILD, loaded, "--groups", GROUP) == 0
+        preview, table = _preview(loaded, tmp_path, capsys)
+        assert preview["counts"] == {"added": 12, "changed": 0, "removed": 0, "left": 0}
+        assert "added" in table
+        assert f"neural_version of {GROUP}: none -> {loaded.run.name}" in table
+        assert run(POST, loaded, "--groups", GROUP) == 0
+
+        first, second = list(client.picsets(GUIDS))[:2]
+        corrected = json.loads(json.dumps(first.content))
+        (entry,) = corrected["items"][0]["trained"]
+        entry["groups"][0]["category"] = ["green top"]
+        client.post_trained(corrected)
+        by_hand = json.loads(json.dumps(second.content))
+        by_hand["items"][1]["trained"].append({"gender": "child", "bbox": [0, 0, 0.1, 0.1], "groups": []})
+        client.post_trained(by_hand)
+
+        # Another run of the model says something else of everybody.
+        for path in loaded.bottle.meta(GROUP).glob("*/ret_meta.json"):
+            content = json.loads(path.read_text())
+            for item in content["items"]:
+                item["trained"][0]["groups"][0]["category"] = ["blue top", "red top"]
+            path.write_text(json.dumps(content))
+        preview, table = _preview(loaded, tmp_path, capsys)
+        assert preview["counts"] == {"added": 0, "changed": 11, "removed": 0, "left": 1}
+        assert run(POST, loaded, "--groups", GROUP) == 0
+        assert f"left as others made it: {GROUP} of 1 person (neural_version {loaded.run.name})" in (
+            capsys.readouterr().out
+        )
+        now = {picset.guid: picset.content for picset in client.picsets(GUIDS)}
+        assert now[first.guid]["items"][0] == corrected["items"][0]
+        assert by_hand["items"][1]["trained"][1] in now[second.guid]["items"][1]["trained"]
+
+        withdraw = ["--groups", GROUP, "--withdraw", loaded.run.name]
+        assert run(POST, loaded, *withdraw) == 0
+        assert "4 picsets would be changed" in capsys.readouterr().out
+        assert {picset.guid: picset.content for picset in client.picsets(GUIDS)} == now
+        assert run(POST, loaded, *withdraw, "--yes") == 0
+        assert "withdrawn from 4 picsets" in capsys.readouterr().out
+        for picset in client.picsets(GUIDS):
+            expected = [item.get("trained", []) for item in untouched[picset.guid]["items"]]
+            if picset.guid == first.guid:
+                expected[0] = corrected["items"][0]["trained"]
+            if picset.guid == second.guid:
+                expected[1] = [by_hand["items"][1]["trained"][1]]
+            assert [item["trained"] for item in picset.content["items"]] == expected
+            assert picset.content["picset"]["neural_version"] == {GROUP: "", "hat": ""}
+        assert run(POST, loaded, *withdraw, "--yes") == 1
+        assert "nothing of run" in capsys.readouterr().err
+
+
+def _preview(at: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
+    capsys.readouterr()
+    file = tmp_path / "preview.json"
+    assert run(POST, at, "--groups", GROUP, "--preview", "--json", str(file)) == 0
+    return json.loads(file.read_text()), capsys.readouterr().out
+
+
+def test_files_of_two_groups_about_one_picset_are_sent_together(
+    loaded: ExportedBottle, collector: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each group predicted by itself: what the other one's file says of the picset is not lost."""
+    with CollectorClient(collector) as client:
+        _give_hat_a_model(loaded)
+        assert run(BUILD, loaded, "--groups", GROUP) == 0
+        assert run(BUILD, loaded, "--groups", "hat") == 0
+        assert run(POST, loaded, "--groups", GROUP, "hat") == 0
+        assert "4 picsets sent" in capsys.readouterr().out
+        for picset in client.picsets(GUIDS):
+            for item in picset.content["items"]:
+                (entry,) = item["trained"]
+                assert sorted(part["group"] for part in entry["groups"]) == ["hat", GROUP]
+
+
+def test_predictions_of_another_tool_give_way_when_it_is_named(
+    loaded: ExportedBottle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(BUILD, loaded, "--groups", GROUP) == 0
+    assert run(POST, loaded, "--groups", GROUP) == 0
+    (loaded.bottle.root / JOURNAL).unlink()
+    capsys.readouterr()
+    assert run(POST, loaded, "--groups", GROUP) == 0
+    assert "left as others made it: top_color of 12 people" in capsys.readouterr().out
+    (loaded.bottle.root / JOURNAL).unlink()
+    assert run(POST, loaded, "--groups", GROUP, "--replaces", loaded.run.name) == 0
+    assert "left as" not in capsys.readouterr().out
+    assert run(POST, loaded, "--groups", GROUP, "--withdraw", loaded.run.name, "--yes") == 0
+    assert "withdrawn from 4 picsets" in capsys.readouterr().out
+
+
+def test_options_that_do_not_go_together(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(POST, exported, "--groups", GROUP, "--yes", "--preview", "--replaces", "x", "--withdraw", "y") == 1
+    printed = capsys.readouterr().err
+    assert "--yes and --preview exclude each other; --replaces and --withdraw exclude each other" in printed
+
+
+def test_lines_of_the_journal(tmp_path: Path) -> None:
+    said = Statement("a.jpeg", "female", (0.0, 0.0, 1.0, 1.0), GROUP, ("red top",))
+    file = tmp_path / "journal"
+    file.write_text(json.dumps({"collector": "http://one", "guid": "guid", "sha256": "of an older version"}) + "\n")
+    SentJournal(file, "http://one").about_to_send("guid", Sent("digest", ((said, "v__0"),)))
+    journal = SentJournal(file, "http://one")
+    assert (journal.of("guid").digest, journal.of("guid").of(GROUP, "v__0")) == ("", (said,))
+    journal.has_sent("guid", Sent("digest", ((said, "v__0"),)))
+    assert SentJournal(file, "http://one").of("guid").digest == "digest"
+    assert SentJournal(file, "http://two").of("guid") == Sent()
+    assert SentJournal(file, "http://one").runs_of(GROUP) == ["v__0"]
 
 
 def test_pictures_that_cannot_be_used_are_listed_and_left_alone(
