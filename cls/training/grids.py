@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,9 @@ _TILES, _COLUMNS = 24, 8
 _PAIRS, _PAIR_COLUMNS = 24, 6
 # Small inputs are shown enlarged, so that their captions can be read.
 _SHOWN_WIDTH_PX = 150
-_NONE = "none of them"
+_NONE, _NONE_KNOWN = "none of them", "none known"
+# More than these are counted in a caption.
+_MOST_UNKNOWN = 2
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,13 @@ def _enlarged(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
 
 
 def caption(labels: Sequence[float], names: Sequence[str]) -> str:
-    """The labels a sample has, as text."""
-    return ", ".join(name for name, value in zip(names, labels, strict=True) if value > 0.5) or _NONE
+    """The labels a sample has, as text, and what is not known of it: `red top (hat unknown)`."""
+    has = ", ".join(name for name, value in zip(names, labels, strict=True) if value > 0.5)
+    unknown = [name for name, value in zip(names, labels, strict=True) if math.isnan(value)]
+    if not unknown:
+        return has or _NONE
+    listed = ", ".join(unknown) if len(unknown) <= _MOST_UNKNOWN else f"{len(unknown)} labels"
+    return f"{has or _NONE_KNOWN} ({listed} unknown)"
 
 
 def save_jpeg(page: Image.Image, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cls.training.figures import precision_recall_svg, scores_svg
 
-_NOBODY = "none"
+_NOBODY, _UNKNOWN = "none", "not known"
 _MEASURES = ("precision", "recall", "f1")
 
 
@@ -101,14 +101,15 @@ def confusions(names: Sequence[str], relative: NDArray[np.float64], labels: NDAr
     Args:
         names: label names.
         relative: (samples, labels), probabilities as a share of each label's threshold: 1 and above is present.
-        labels: (samples, labels): 1, 0 or NaN. A person with several labels counts in each one's row.
+        labels: (samples, labels): 1, 0 or NaN. A person with several labels counts in each one's row; the row `none`
+            is those known to have none, `not known` those who may have one.
     """
     said = np.where(relative.max(axis=1) >= 1, relative.argmax(axis=1), len(names))
-    has = _with_nobody(np.nan_to_num(labels) > 0.5)
+    rows, has = _given(names, labels)
     counts = np.stack([np.bincount(said[row], minlength=len(names) + 1) for row in has.T])
     columns = (*names, _NOBODY)
-    totals = has.sum(axis=0)
-    return _matrix(columns, columns, counts, totals, "{count} of the {total} people with {row}: most probably {column}")
+    totals = np.repeat(has.sum(axis=0)[:, None], len(columns), axis=1)
+    return _matrix(rows, columns, counts, totals, "{count} of the {total} people with {row}: most probably {column}")
 
 
 def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> Matrix | None:
@@ -116,16 +117,19 @@ def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> M
 
     Args:
         names: label names.
-        labels: (samples, labels): 1, 0 or NaN.
+        labels: (samples, labels): 1, 0 or NaN. Of whom the column's label is not known, counts in no share.
 
     Returns:
         None where nobody has two labels.
     """
-    has = (np.nan_to_num(labels) > 0.5).astype(np.int64)
+    has = (labels > 0.5).astype(np.int64)
     counts = has.T @ has
     if not (counts - np.diag(np.diag(counts))).any():
         return None
-    return _matrix(names, names, counts, np.diag(counts), "{count} of the {total} people with {row} have {column}")
+    totals = has.T @ (~np.isnan(labels)).astype(np.int64)
+    of_whom = " of whom it is known" if np.isnan(labels).any() else ""
+    text = "{count} of the {total} people with {row}" + of_whom + " have {column}"
+    return _matrix(names, names, counts, totals, text)
 
 
 def predicted_of(
@@ -140,10 +144,22 @@ def predicted_of(
         labels: (samples, labels): 1, 0 or NaN.
     """
     says = _with_nobody(probs >= np.asarray(thresholds)).astype(np.int64)
-    has = _with_nobody(np.nan_to_num(labels) > 0.5).astype(np.int64)
+    rows, has = _given(names, labels)
     columns = (*names, _NOBODY)
+    totals = np.repeat(has.sum(axis=0)[:, None], len(columns), axis=1)
     text = "of {count} of the {total} people with {row}, {column} is said"
-    return _matrix(columns, columns, has.T @ says, has.sum(axis=0), text)
+    return _matrix(rows, columns, has.astype(np.int64).T @ says, totals, text)
+
+
+def _given(names: Sequence[str], labels: NDArray[np.float64]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Names of rows, and who is in each, (samples, rows): the labels, none, and, where there are any, not known."""
+    has, is_unsure = labels > 0.5, np.isnan(labels).any(axis=1, keepdims=True)
+    has_none = ~has.any(axis=1, keepdims=True)
+    known = np.hstack([has, has_none & ~is_unsure])
+    unknown = has_none & is_unsure
+    if not unknown.any():
+        return (*names, _NOBODY), known
+    return (*names, _NOBODY, _UNKNOWN), np.hstack([known, unknown])
 
 
 def _with_nobody(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -154,7 +170,7 @@ def _with_nobody(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _matrix(
     rows: Sequence[str], columns: Sequence[str], counts: NDArray[np.int64], totals: NDArray[np.int64], text: str
 ) -> Matrix:
-    shares = counts / np.maximum(totals, 1)[:, None]
+    shares = counts / np.maximum(totals, 1)
     made = tuple(
         (
             row,
@@ -162,7 +178,7 @@ def _matrix(
                 Cell(
                     str(counts[i, j]) if counts[i, j] else "",
                     round(float(shares[i, j]), 2),
-                    text.format(count=counts[i, j], total=totals[i], row=row, column=column),
+                    text.format(count=counts[i, j], total=totals[i, j], row=row, column=column),
                 )
                 for j, column in enumerate(columns)
             ),

@@ -26,7 +26,7 @@ from cls.training.charts import Chart, nice_ticks, whole_ticks
 from cls.training.config import TrainConfig
 from cls.training.evaluate import Evaluation
 from cls.training.figures import loss_figure, precision_recall_svg, reliability_figure, scores_figure, scores_svg
-from cls.training.grids import Pair
+from cls.training.grids import Pair, caption
 from cls.training.label_errors import probable_label_errors
 from cls.training.leak_tax import LeakTax
 from cls.training.metrics import measure
@@ -192,6 +192,31 @@ def test_who_is_taken_for_what() -> None:
     assert taken.rows[0][1][0].title == "2 of the 2 people with cap: most probably cap"
     said = predicted_of(("cap", "bag"), (0.5, 0.5), PROBS, LABELS)
     assert [[cell.text for cell in cells] for _, cells in said.rows] == [["2", "1", ""], ["1", "2", ""], ["", "", "1"]]
+
+
+def test_what_is_not_known_is_not_none() -> None:
+    """Somebody without a known label may well have one: not in the row of those who have none."""
+    labels = np.array([[1.0, np.nan], [0.0, 0.0], [0.0, np.nan], [np.nan, np.nan]])
+    for matrix in (
+        confusions(("cap", "bag"), PROBS / 0.5, labels), predicted_of(("cap", "bag"), (0.5, 0.5), PROBS, labels)
+    ):  # fmt: skip
+        assert matrix.columns == ("cap", "bag", "none")
+        assert [name for name, _ in matrix.rows] == ["cap", "bag", "none", "not known"]
+        assert [sum(int(cell.text or 0) for cell in cells) >= count for (_, cells), count in zip(
+            matrix.rows, (1, 0, 1, 2), strict=True
+        )] == [True] * 4  # fmt: skip
+        assert "of the 1 people with none" in matrix.rows[2][1][0].title
+        assert "of the 2 people with not known" in matrix.rows[3][1][0].title
+    together = given_together(("cap", "bag"), np.array([[1.0, np.nan], [1.0, 1.0], [1.0, 0.0]]))
+    assert together is not None
+    assert together.rows[0][1][1].title == "1 of the 2 people with cap of whom it is known have bag"
+    assert together.rows[0][1][1].share == 0.5
+    nan = float("nan")
+    assert caption((1.0, 0.0), ("cap", "bag")) == "cap"
+    assert caption((0.0, 0.0), ("cap", "bag")) == "none of them"
+    assert caption((1.0, nan), ("cap", "bag")) == "cap (bag unknown)"
+    assert caption((0.0, nan), ("cap", "bag")) == "none known (bag unknown)"
+    assert caption((nan,) * 3, ("cap", "bag", "hat")) == "none known (3 labels unknown)"
 
 
 def test_labels_that_are_given_together() -> None:

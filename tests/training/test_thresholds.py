@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from cls.training.metrics import measure
 from cls.training.thresholds import choose_thresholds
@@ -56,3 +57,32 @@ def test_in_range_and_near_the_best_f1(pairs: list[tuple[int, bool]]) -> None:
     if labels.any() and not labels.all():
         best = max(f1_of(probs, labels, value) for value in np.unique(probs))
         assert f1_of(probs, labels, threshold) >= best - max(0.01, 1 / labels.sum()) - 1e-4
+
+
+def test_few_positives_do_better_on_new_people_with_the_tolerance_than_at_their_best_point() -> None:
+    """A rare label's best threshold on 60 people is mostly luck; on new people the common one does better."""
+    rng = np.random.default_rng(0)
+    rates = np.array([0.03, 0.06, 0.3])
+
+    def draw(people: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        labels = (rng.random((people, 3)) < rates).astype(np.float64)
+        logits = 2 * (rng.normal(0, 1, labels.shape) + 2 * labels) - 2 + np.log(rates / (1 - rates))
+        return 1 / (1 + np.exp(-logits)), labels
+
+    def f1(probs: NDArray[np.float64], labels: NDArray[np.float64], thresholds: NDArray[np.float64]) -> float:
+        said = probs >= thresholds
+        return float((2 * (said & (labels > 0)).sum(axis=0) / (said.sum(axis=0) + labels.sum(axis=0)))[:2].mean())
+
+    new = draw(20_000)
+    chosen, luckiest = [], []
+    for _ in range(60):
+        probs, labels = draw(60)
+        chosen.append(f1(*new, choose_thresholds(probs, labels)))
+        grid = np.unique(probs[:, :2])
+        best = [
+            max(grid.tolist(), key=lambda t: (2 * ((probs[:, c] >= t) & (labels[:, c] > 0)).sum()
+                                              / max((probs[:, c] >= t).sum() + labels[:, c].sum(), 1)))
+            for c in (0, 1)
+        ]  # fmt: skip
+        luckiest.append(f1(*new, np.array([*best, 0.5])))
+    assert np.mean(chosen) > np.mean(luckiest) + 0.02
