@@ -42,6 +42,11 @@ def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
         "--infer-port", type=_port, default=8100, help="port of the embedded engine, 0 for any (default: 8100)"
     )
     parser.add_argument(
+        "--infer-grpc-port",
+        type=_port,
+        help="port of the embedded engine over gRPC, 0 for any (default: the one after --infer-port, which is 8101)",
+    )
+    parser.add_argument(
         "--triton",
         default="",
         metavar="URL",
@@ -86,6 +91,7 @@ def _serve(options: argparse.Namespace) -> None:
             port=options.port,
             ssh_port=options.ssh_port,
             infer_port=options.infer_port,
+            infer_grpc_port=options.infer_grpc_port,
             triton_url=options.triton.rstrip("/"),
             token=settings.model_storage_token,
             max_upload_bytes=options.max_upload_bytes,

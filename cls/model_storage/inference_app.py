@@ -20,11 +20,11 @@ from cls.model_storage.engine import READY
 from cls.model_storage.loaded_version import LoadedVersion
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.storage import ModelStorage
-from cls.model_storage.tensors import HEADER_LENGTH, ProtocolError, parse_request
+from cls.model_storage.tensors import HEADER_LENGTH, ProtocolError, build_answer, parse_request
 
 SERVER_NAME = "cls-embedded"
-_EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
-_MAX_BODY_BYTES = 1 << 30
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+MAX_BODY_BYTES = 1 << 30
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -74,7 +74,7 @@ class _Endpoints:
         self._pool = pool
 
     async def server(self, _: Request) -> Response:
-        return _json({"name": SERVER_NAME, "version": __version__, "extensions": _EXTENSIONS})
+        return _json({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
 
     async def healthy(self, _: Request) -> Response:
         return Response(status_code=200)
@@ -126,7 +126,7 @@ class _Endpoints:
         header_length = request.headers.get(HEADER_LENGTH)
 
         def run() -> tuple[bytes, int | None]:
-            return version.infer(parse_request(body, header_length))
+            return version.infer(parse_request(body, header_length), build_answer)
 
         content, json_length = await self._in_thread(run)
         if json_length is None:
@@ -166,8 +166,8 @@ async def _body(request: Request) -> bytes:
     try:
         async for chunk in request.stream():
             size_bytes += len(chunk)
-            if size_bytes > _MAX_BODY_BYTES:
-                raise ProtocolError(413, f"the request is bigger than {_MAX_BODY_BYTES} bytes")
+            if size_bytes > MAX_BODY_BYTES:
+                raise ProtocolError(413, f"the request is bigger than {MAX_BODY_BYTES} bytes")
             chunks.append(chunk)
     except ClientDisconnect as error:
         raise ProtocolError(400, "the request was cut off") from error
@@ -180,11 +180,11 @@ async def _body(request: Request) -> bytes:
     try:
         # 32: gzip or zlib, by its first bytes.
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        unpacked = unpacker.decompress(body, _MAX_BODY_BYTES)
+        unpacked = unpacker.decompress(body, MAX_BODY_BYTES)
     except zlib.error as error:
         raise ProtocolError(400, f"the request cannot be unpacked: {error}") from error
     if not unpacker.eof:
-        raise ProtocolError(400, f"the request is cut off, or unpacks to more than {_MAX_BODY_BYTES} bytes")
+        raise ProtocolError(400, f"the request is cut off, or unpacks to more than {MAX_BODY_BYTES} bytes")
     return unpacked
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
 
 from cls.model_storage.engine import EngineError
 from cls.model_storage.model_config import TensorSpec, config_json, tensor_specs
 from cls.model_storage.sessions import open_session
-from cls.model_storage.tensors import InferenceRequest, ProtocolError, build_answer
+from cls.model_storage.tensors import InferenceRequest, ProtocolError
 from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, parse_config
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+Answer = TypeVar("Answer")
+AnswerBuilder: TypeAlias = Callable[[str, int, InferenceRequest, Mapping[str, NDArray[Any]]], Answer]
 
 
 @dataclass
@@ -85,8 +90,12 @@ class LoadedVersion:
             "outputs": [tensor.to_dict() for tensor in self.outputs],
         }
 
-    def infer(self, request: InferenceRequest) -> tuple[bytes, int | None]:
-        """Runs the model; see `tensors.build_answer` for what comes back.
+    def infer(self, request: InferenceRequest, build: AnswerBuilder[Answer]) -> Answer:
+        """Runs the model.
+
+        Args:
+            request: what is asked.
+            build: makes the answer of model name, version, request and outputs, in the words of HTTP or of gRPC.
 
         Raises:
             ProtocolError: 400, the inputs or outputs asked for do not fit the model; 500, it fails on them.
@@ -102,7 +111,7 @@ class LoadedVersion:
                 # ONNX Runtime raises classes of its own without a common root.
                 raise ProtocolError(500, f"model '{self.model}' failed in ONNX Runtime: {error}") from error
             compute_ns = time.perf_counter_ns() - compute_ns
-            answer = build_answer(self.model, self.number, request, dict(zip(names, arrays, strict=True)))
+            answer = build(self.model, self.number, request, dict(zip(names, arrays, strict=True)))
         except ProtocolError:
             self.counts.add_failure()
             raise
@@ -164,10 +173,10 @@ def load_version(
     config = parse_config(config_text, f"{model}/{CONFIG_FILE_NAME}")
     path = folder / config.model_file_name
     if path.suffix != ".onnx":
+        place = "a real Triton with a GPU" if path.suffix == ".plan" else "a real Triton"
         raise EngineError(
             422,
-            f"a {path.name} needs a real Triton with a GPU: start the service with --triton URL, "
-            "or publish the ONNX package",
+            f"a {path.name} needs {place}: start the service with --triton URL, or publish the ONNX package",
         )
     if config.platform not in ("", "onnxruntime_onnx") or config.backend not in ("", "onnxruntime"):
         raise EngineError(422, f"the backend {config.backend or config.platform!r} is not there")

@@ -24,6 +24,7 @@ from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
 from cls.model_storage.embedded import EmbeddedEngine
 from cls.model_storage.engine import EngineError, InferenceEngine
 from cls.model_storage.inference_app import build_inference_app
+from cls.model_storage.inference_grpc import start_grpc
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage
@@ -33,6 +34,7 @@ from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine
 _HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
 _STOP_TIMEOUT_S = 1
 _UPLOAD_THREADS = 8
+_LAST_PORT = 65535
 _RETRY_S = 5.0
 _log = logging.getLogger("cls.model_storage")
 
@@ -47,6 +49,8 @@ class ServiceOptions:
         port: of the storage interface; 0 for any free one, here and below.
         ssh_port: of SFTP and SCP.
         infer_port: of the embedded engine; not used with a Triton.
+        infer_grpc_port: of the embedded engine over gRPC; None for the one after `infer_port`, or where that is taken
+            any free one.
         triton_url: address of a real Triton; empty for the embedded engine.
         token: asked of every client; empty for none.
         max_upload_bytes: how big an uploaded zip may be.
@@ -64,6 +68,7 @@ class ServiceOptions:
     max_upload_bytes: int
     gpu: str = ""
     tensorrt: str = ""
+    infer_grpc_port: int | None = None
 
 
 def run_service(options: ServiceOptions) -> None:
@@ -105,18 +110,21 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
             engine, inference_url = EmbeddedEngine(repository), f"http://{{host}}:{_port(infer_listener)}"
         stack.callback(engine.close)
         storage = ModelStorage(repository, engine, plan_host_of(options))
+        shown_url = inference_url
         servers = _Servers(stack)
         await servers.start(listener, _storage_app(options, storage, inference_url, stack))
         if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
             await _load_now(storage)
             await servers.start(infer_listener, _inference_app(options, storage, engine, stack))
+            grpc_port = _start_grpc(options, storage, engine, _port(infer_listener), stack)
+            shown_url = f"{inference_url} and grpc://{{host}}:{grpc_port}"
         else:
             stack.callback(loop.create_task(_load_when_up(storage)).cancel)
         acceptor = await serve_files(
             ssh_listener, root=repository.root, ssh_folder=repository.ssh_folder, token=options.token
         )
         stack.callback(acceptor.close)
-        _say_where(options, repository, engine, _port(listener), _port(ssh_listener), inference_url)
+        _say_where(options, repository, engine, _port(listener), _port(ssh_listener), shown_url)
         await stop.wait()
         _log.info("stopping")
 
@@ -159,6 +167,30 @@ def _inference_app(
     stack.callback(pool.shutdown)
     app = build_inference_app(storage, engine, pool)
     return AccessGuard(app, token=options.token, open_paths=_HEALTH_PATHS, error_key="error")
+
+
+def _start_grpc(
+    options: ServiceOptions, storage: ModelStorage, engine: EmbeddedEngine, http_port: int, stack: AsyncExitStack
+) -> int:
+    """Starts the gRPC side; returns its port."""
+    port = options.infer_grpc_port
+    if port is None:
+        port = http_port + 1 if options.infer_port and http_port < _LAST_PORT else 0
+        try:
+            _bound(options.host, port, "--infer-grpc-port").close()
+        except StorageError as error:
+            # Whoever did not ask for a port is not stopped by one.
+            _log.warning("%s; gRPC takes any free one", error.line())
+            port = 0
+    else:
+        _bound(options.host, port, "--infer-grpc-port").close()
+    server, bound = start_grpc(storage, engine, host=options.host, port=port, token=options.token)
+
+    async def stop() -> None:
+        await asyncio.to_thread(server.stop(_STOP_TIMEOUT_S).wait)
+
+    stack.push_async_callback(stop)
+    return bound
 
 
 def _bound(host: str, port: int, option: str) -> socket.socket:

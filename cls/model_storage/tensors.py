@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cls.model_storage.sessions import NUMPY_TYPES
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_DATATYPE_NAMES = {np.dtype(numpy_type): name for name, numpy_type in NUMPY_TYPES.items()}
+DATATYPE_NAMES = {np.dtype(numpy_type): name for name, numpy_type in NUMPY_TYPES.items()}
 
 
 class ProtocolError(Exception):
@@ -85,7 +85,7 @@ def parse_request(body: bytes, header_length: str | None) -> InferenceRequest:
         if size is None:
             inputs[name] = _array_of_json(name, datatype, shape, item)
         else:
-            inputs[name] = _array_of_bytes(name, datatype, shape, body, offset, size)
+            inputs[name] = array_of_bytes(name, datatype, shape, body, offset, size)
             offset += size
         datatypes[name] = datatype
     if offset != len(body):
@@ -120,7 +120,7 @@ def build_answer(
         array = np.ascontiguousarray(outputs[output.name])
         entry: dict[str, Any] = {
             "name": output.name,
-            "datatype": _DATATYPE_NAMES[array.dtype],
+            "datatype": DATATYPE_NAMES[array.dtype],
             "shape": list(array.shape),
         }
         if output.is_binary:
@@ -182,9 +182,14 @@ def _array_of_json(name: str, datatype: str, shape: tuple[int, ...], item: Mappi
     return array.reshape(shape)
 
 
-def _array_of_bytes(
+def array_of_bytes(
     name: str, datatype: str, shape: tuple[int, ...], body: bytes, offset: int, size: Any
 ) -> NDArray[Any]:
+    """A tensor out of raw little-endian bytes that start at an offset.
+
+    Raises:
+        ProtocolError: 400, the bytes are not as many as the tensor needs.
+    """
     numpy_type = np.dtype(NUMPY_TYPES[datatype]).newbyteorder("<")
     expected = math.prod(shape) * numpy_type.itemsize
     if type(size) is not int or size != expected:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Service:
         process: it.
         url: of the storage.
         infer_url: of the inference server.
+        infer_grpc_url: of its gRPC side, `host:port`; empty with a Triton, which has its own.
         ssh_port: of scp.
         root: storage root.
         log: file its stderr goes to.
@@ -38,6 +39,7 @@ class Service:
     process: subprocess.Popen[str]
     url: str
     infer_url: str
+    infer_grpc_url: str
     ssh_port: int
     root: Path
     log: Path
@@ -57,6 +59,10 @@ class Service:
         response = httpx.get(self.url + path, timeout=30)
         assert response.status_code == 200, response.text
         return response.json()
+
+    def with_grpc(self, address: str) -> Service:
+        """The same, with the gRPC address of its Triton."""
+        return replace(self, infer_grpc_url=address)
 
     def kill(self) -> None:
         """kill -9."""
@@ -97,7 +103,8 @@ def running_storage(root: Path, *options: str, **variables: str) -> Iterator[Ser
         assert lines[-1].startswith("storage root"), (lines, log.read_text())
         urls = [re.findall(r"https?://[^\s/]+", line) for line in lines[:2]]
         ssh_port = re.findall(r"-P (\d+)", lines[2])
-        yield Service(process, urls[0][0], urls[1][0], int(ssh_port[0]), root, log)
+        grpc_url = re.findall(r"grpc://(\S+)", lines[1])
+        yield Service(process, urls[0][0], urls[1][0], grpc_url[0] if grpc_url else "", int(ssh_port[0]), root, log)
     finally:
         process.terminate()
         try:

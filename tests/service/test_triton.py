@@ -1,6 +1,7 @@
-"""One contract, two inference servers: NVIDIA's Triton on the CPU, and the embedded engine.
+"""One contract, two inference servers, over HTTP: NVIDIA's Triton on the CPU, and the embedded engine.
 
 Both serve unmodified packages published through the storage service, and both are asked through the official client.
+The same over gRPC: test_triton_grpc.py.
 """
 
 from __future__ import annotations
@@ -20,45 +21,16 @@ from tritonclient.utils import InferenceServerException
 
 from cls.package.triton_config import parse_config_json
 from tests.model_storage.packages import HEIGHT_PX, LABELS, WIDTH_PX, expected_logits, make_package, random_images
-from tests.model_storage.services import Service, detail, running_storage, tree
-from tests.service.triton import NoTritonError, running_triton
-
-MODEL = "hair_color"
-
-
-@pytest.fixture(scope="module", params=["embedded", "triton"])
-def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A storage with one model in two versions, 0.0.1 of seed 1 and 0.0.2 of seed 2, before either server."""
-    folder = tmp_path_factory.mktemp(request.param)
-    root = folder / "storage"
-    packages = [make_package(folder, seed, name=f"{seed}.zip") for seed in (1, 2)]
-
-    def publish(running: Service) -> None:
-        for number, package in enumerate(packages, 1):
-            response = running.upload(package, MODEL, f"0.0.{number}")
-            assert response.status_code == 200, response.text
-
-    if request.param == "embedded":
-        with running_storage(root) as running:
-            publish(running)
-            yield running
-        return
-    (root / "model_repository").mkdir(parents=True)
-    try:
-        with (
-            running_triton(root / "model_repository", folder / "triton.log") as url,
-            running_storage(root, "--triton", url) as running,
-        ):
-            publish(running)
-            yield running
-    except NoTritonError as error:
-        pytest.skip(f"no Triton here: {error}")
+from tests.model_storage.services import Service, detail, tree
+from tests.service.inference_servers import MODEL
 
 
 @pytest.fixture
 def client(service: Service) -> Iterator[triton.InferenceServerClient]:
     """The official client; version 0.0.2 is served."""
-    httpx.post(f"{service.url}/set_semantic_version/?model_name={MODEL}&semantic_version=0.0.2").raise_for_status()
+    httpx.post(
+        f"{service.url}/set_semantic_version/?model_name={MODEL}&semantic_version=0.0.2", timeout=60
+    ).raise_for_status()
     with triton.InferenceServerClient(service.infer_url.removeprefix("http://"), network_timeout=60) as made:
         yield made
 

@@ -122,8 +122,8 @@ def _unpack(wheel: Path, target: Path) -> None:
 
 
 @contextmanager
-def running_triton(repository: Path, log: Path) -> Iterator[str]:
-    """Triton in explicit model control over a model repository; yields its address.
+def running_triton(repository: Path, log: Path) -> Iterator[tuple[str, str]]:
+    """Triton in explicit model control over a model repository; yields its HTTP address and `host:port` of its gRPC.
 
     Raises:
         NoTritonError: it cannot be had, or does not start on this machine.
@@ -157,7 +157,7 @@ def running_triton(repository: Path, log: Path) -> Iterator[str]:
     url = f"http://127.0.0.1:{http_port}"
     try:
         _wait_until_live(process, url, log)
-        yield url
+        yield url, f"127.0.0.1:{grpc_port}"
     finally:
         process.terminate()
         try:

@@ -1,0 +1,46 @@
+"""Storages before either inference server: the embedded engine, and NVIDIA's Triton on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.model_storage.services import Service, running_storage
+from tests.service.triton import NoTritonError, running_triton
+
+KINDS = ("embedded", "triton")
+MODEL = "hair_color"
+
+
+@contextmanager
+def serving(kind: str, folder: Path, packages: Sequence[tuple[Path, str, str]]) -> Iterator[Service]:
+    """A storage with published packages before an inference server; skips the test where there is no Triton.
+
+    Args:
+        kind: `embedded` or `triton`.
+        folder: where the storage is made.
+        packages: zip, model name and semantic version of each.
+    """
+    root = folder / "storage"
+
+    def publish(running: Service) -> None:
+        for package, model, version in packages:
+            response = running.upload(package, model, version)
+            assert response.status_code == 200, response.text
+
+    if kind == "embedded":
+        with running_storage(root) as running:
+            publish(running)
+            yield running
+        return
+    (root / "model_repository").mkdir(parents=True)
+    try:
+        triton = running_triton(root / "model_repository", folder / "triton.log")
+        with triton as (url, grpc_url), running_storage(root, "--triton", url) as running:
+            publish(running)
+            yield running.with_grpc(grpc_url)
+    except NoTritonError as error:
+        pytest.skip(f"no Triton here: {error}")
