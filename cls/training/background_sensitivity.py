@@ -14,6 +14,7 @@ from torch import nn
 from cls.dataset.backgrounds import Backgrounds, blend, place
 from cls.dataset.cutouts import Cutouts
 from cls.people.preprocess import Preprocessing
+from cls.training.bootstrap import LEVEL, RESAMPLES, draw_units, interval_of
 from cls.training.logits import logits_of, probabilities_of
 
 
@@ -50,12 +51,15 @@ class Flips:
         people: share of the people of whom any label changes on any background.
         labels: `share` of each label.
         probability: mean absolute change of a probability.
+        interval: 95 percent interval of `share`, over resampled units. Where nothing changed it goes up to the share of
+            units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0.
     """
 
     share: float
     people: float
     labels: dict[str, float]
     probability: float
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def measure_backgrounds(
     trial: BackgroundTrial,
     *,
     seed: int,
+    units: Sequence[str] = (),
 ) -> BackgroundSensitivity | None:
     """Puts people of validation before other backgrounds and counts the decisions that flip.
 
@@ -106,6 +111,7 @@ def measure_backgrounds(
         cutouts: of the validation people.
         trial: before what, and how many.
         seed: who, and before what.
+        units: of each validation person, what stays together in a split; everybody alone when not given.
 
     Returns:
         None without people or backgrounds.
@@ -131,7 +137,8 @@ def measure_backgrounds(
     probs = probabilities_of(logits_of(network, preprocessing, pictures()))
     # (people, 1 + backgrounds, served or left in, labels)
     probs = probs.reshape(len(chosen), 1 + per_person, 2, len(names))
-    served, left_in = (_flips(probs[:, :, way], names, thresholds) for way in (0, 1))
+    own = [units[index] for index in chosen.tolist()] if units else [str(index) for index in chosen.tolist()]
+    served, left_in = (_flips(probs[:, :, way], names, thresholds, own, seed) for way in (0, 1))
     return BackgroundSensitivity(len(chosen), per_person, backgrounds.origin, served, left_in)
 
 
@@ -146,7 +153,9 @@ def _as_served(placed: NDArray[np.uint8], wide: NDArray[np.uint8], preprocessing
     return blend(np.dstack([placed, mask]), flat)
 
 
-def _flips(probs: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float]) -> Flips:
+def _flips(
+    probs: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float], units: Sequence[str], seed: int
+) -> Flips:
     """Of probabilities (people, 1 + backgrounds, labels), the first of each person being on the flat colour."""
     decisions = probs >= np.asarray(thresholds)
     is_flipped = decisions[:, 1:] != decisions[:, :1]
@@ -155,4 +164,18 @@ def _flips(probs: NDArray[np.float64], names: Sequence[str], thresholds: Sequenc
         people=float(is_flipped.any(axis=(1, 2)).mean()),
         labels=dict(zip(names, is_flipped.mean(axis=(0, 1)).tolist(), strict=True)),
         probability=float(np.abs(probs[:, 1:] - probs[:, :1]).mean()),
+        interval=_interval(is_flipped.mean(axis=(1, 2)), units, seed),
     )
+
+
+def _interval(shares: NDArray[np.float64], units: Sequence[str], seed: int) -> tuple[float, float] | None:
+    """Of the mean of people's shares, (people,); None where there are fewer than two units."""
+    _, unit_of = np.unique(np.asarray(units, np.str_), return_inverse=True)
+    count = int(unit_of.max()) + 1
+    if count < 2:
+        return None
+    if not shares.any():
+        return 0.0, float(1 - ((1 - LEVEL) / 2) ** (1 / count))
+    times = draw_units(count, RESAMPLES, seed=seed).astype(np.float64)
+    sums, people = np.bincount(unit_of, shares), np.bincount(unit_of)
+    return interval_of((times @ sums) / (times @ people))

@@ -128,7 +128,9 @@ def evaluate(
     calibration = _measured(calibration, logits, labels, metrics)
     background = None
     if trial is not None:
-        background = measure_backgrounds(network, preprocessing, names, thresholds, cutouts, trial, seed=seed)
+        background = measure_backgrounds(
+            network, preprocessing, names, thresholds, cutouts, trial, seed=seed, units=units
+        )
     return Evaluation(
         network, thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, background, logits
     )

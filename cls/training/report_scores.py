@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cls.training.report_labels import interval, number
-from cls.training.summary import left_out_text
+from cls.training.summary import flips_interval, left_out_text
 from cls.wording import counted
 
 
@@ -45,7 +45,9 @@ def _score_cards(metrics: dict[str, Any], validation: dict[str, Any]) -> list[tu
         made.append((number(macro["ma"]), f"mean accuracy mA{_range(bounds, 'ma')}"))
     sensitivity = (metrics.get("background_sensitivity") or {}).get("as_served")
     if sensitivity:
-        made.append((f"{sensitivity['share']:.1%}", "of answers change with the background"))
+        made.append(
+            (f"{sensitivity['share']:.1%}", f"of answers change with the background{flips_interval(sensitivity)}")
+        )
     return made
 
 

@@ -71,9 +71,11 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
             f" {_number(calibration['ece_cross_fitted'])} (temperature {calibration['temperature']:.2f})"
         )
     if (background := metrics.get("background_sensitivity")) is not None:
+        served = background["as_served"]
         yield (
-            f"before {background['backgrounds']} other backgrounds {background['as_served']['share']:.1%} of decisions"
-            f" change, with the background left in {background['background_left_in']['share']:.1%}"
+            f"before {background['backgrounds']} other backgrounds {served['share']:.1%}{flips_interval(served)} of"
+            f" decisions change, with the background left in {background['background_left_in']['share']:.1%}"
+            + (f" ({counted(background['people'], 'person')} of validation)" if "people" in background else "")
         )
     if (tax := metrics.get("leak_tax")) is not None:
         yield leak_tax_line(tax)
@@ -99,6 +101,12 @@ def leak_tax_line(tax: dict[str, Any]) -> str:
     verdict = f"more than chance: {', '.join(told)}" if told else "none of these differences is told from chance"
     left_out = left_out_text(tax, len(tax["labels"]) + len(tax["left_out"]))
     return f"{line}{left_out}; over {counted(tax['units'], 'picset')} {verdict}"
+
+
+def flips_interval(flips: dict[str, Any]) -> str:
+    """The interval of a share of decisions that change, in brackets; nothing where a run has not measured it."""
+    bounds = flips.get("interval")
+    return f" ({bounds[0]:.1%} to {bounds[1]:.1%})" if bounds else ""
 
 
 def told_from_chance(tax: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from cls.people.preprocess import Preprocessing
 from cls.training.background_sensitivity import (
     BackgroundSensitivity,
     BackgroundTrial,
+    _flips,
     measure_backgrounds,
     people_tried,
 )
@@ -126,3 +127,20 @@ def test_numbers_that_cannot_be() -> None:
     assert "--backgrounds: expected a whole number from 0, found -1" in str(caught.value)
     assert "--background-people: expected a whole number from 0, found -2" in str(caught.value)
     assert TrainConfig("hat", backgrounds=0, background_people=0).backgrounds == 0
+
+
+def test_nothing_seen_to_change_is_not_nothing_that_changes() -> None:
+    names, half = ("a",), (0.5,)
+    calm = np.full((14, 3, 1), 0.9)
+    units = [str(number) for number in range(14)]
+    assert _flips(calm, names, half, units, 0).interval == (0.0, pytest.approx(0.232, abs=1e-3))
+    assert _flips(calm, names, half, ["x"] * 14, 0).interval is None, "one picset tells nothing"
+    some = calm.copy()
+    some[:3, 1:] = 0.1
+    found = _flips(some, names, half, units, 0)
+    assert found.interval is not None
+    assert found.share == pytest.approx(3 / 14)
+    assert found.interval[0] < found.share < found.interval[1]
+    alike = _flips(some, names, half, [str(number // 3) for number in range(14)], 0)
+    assert alike.interval is not None
+    assert alike.interval[1] - alike.interval[0] > found.interval[1] - found.interval[0], "three of one picset"

@@ -255,6 +255,11 @@ def test_sections_of_what_was_measured() -> None:
     assert table.rows[0] == ("all labels", ["1.0%", "50.0%"])
     assert table.rows[2] == ("cap", ["1.2%", "1.2%"])
     assert backgrounds_of_run({}, ("cap",)) is None
+    sensitivity["as_served"] = {**flips, "interval": [0.0, 0.06]}
+    with_interval = backgrounds_of_run({"background_sensitivity": sensitivity}, ("cap",))
+    assert with_interval is not None
+    assert with_interval.rows[0] == ("all labels", ["1.0% (0.0% to 6.0%)", "50.0%"])
+    assert "95% intervals over resampled picsets" in with_interval.text
     bounds = {"mAP": (0.02, 0.18), "F1": (-0.01, 0.3), "mA": None}
     tax = LeakTax(
         {"mAP": 0.8, "F1": 0.7, "mA": None}, {"mAP": 0.9, "F1": 0.85, "mA": 0.5}, 0.93, bounds, 40, ("cap",), ("bag",)

@@ -32,7 +32,8 @@ def test_how_far_to_trust_the_means() -> None:
             "validation": validation,
             "calibration": {"temperature": 1.3, "ece_before": 0.08, "ece_cross_fitted": 0.05},
             "background_sensitivity": {
-                "backgrounds": 8, "as_served": {"share": 0.002}, "background_left_in": {"share": 0.2},
+                "backgrounds": 8, "people": 14, "as_served": {"share": 0.002, "interval": [0.0, 0.05]},
+                "background_left_in": {"share": 0.2},
             },
         }
     )  # fmt: skip
@@ -43,7 +44,10 @@ def test_how_far_to_trust_the_means() -> None:
             " label sets: accuracy 0.500, F1 -"
         ),
         "calibration error 0.080, calibrated on others 0.050 (temperature 1.30)",
-        "before 8 other backgrounds 0.2% of decisions change, with the background left in 20.0%",
+        (
+            "before 8 other backgrounds 0.2% (0.0% to 5.0%) of decisions change,"
+            " with the background left in 20.0% (14 people of validation)"
+        ),
     ]
 
 
