@@ -90,6 +90,9 @@ class ParityMeta(_Meta):
     p999_probability_difference: float | None = Field(default=None, ge=0, description="99.9th percentile")
     f1_change: float | None = Field(default=None, description="of F1, mean over labels, on the same people")
     ma_change: float | None = Field(default=None, description="of mean accuracy mA, likewise")
+    kept_in_float: tuple[str, ...] = Field(
+        default=(), description="layers of an fp16 or int8 model that stay in float32, because they decide too much"
+    )
 
 
 class DigestsMeta(_Meta):

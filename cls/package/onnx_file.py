@@ -94,6 +94,14 @@ def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
             f" {meta.digests.weights[:12]}), and {name} was made from run {said.get('run', '?')} (weights"
             f" {said.get('weights', '?')[:12]})"
         )
+    thresholds = _json_of(said.get("thresholds"))
+    if isinstance(thresholds, dict) and thresholds != meta.thresholds and labels == list(meta.labels):
+        changed = [
+            f"{label} {value:g} instead of {thresholds.get(label)}"
+            for label, value in meta.thresholds.items()
+            if thresholds.get(label) != value
+        ]
+        faults.append(f"meta.json has other thresholds than {name}: {_some(changed)}")
     preprocessing = _json_of(said.get("preprocessing"))
     if isinstance(preprocessing, dict):
         ours = meta.preprocessing.model_dump(mode="json")

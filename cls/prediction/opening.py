@@ -9,6 +9,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import PackageError, PredictionError
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
+from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
 from cls.prediction.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
 from cls.prediction.runtime import Classifier, Runtime
 from cls.prediction.served import SERVED_SCHEMES, open_served
@@ -33,7 +34,7 @@ def open_classifier(model: str, bottle: Bottle, *, group: str | None = None) -> 
 
     Raises:
         PredictionError: it is none of these, cannot be loaded, or cannot be reached.
-        PackageError: the package is broken.
+        PackageError: the package is broken, or its plan was built for another GPU or TensorRT.
         BottleError: the run is not finished.
     """
     if model.startswith(SERVED_SCHEMES):
@@ -105,6 +106,8 @@ def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: 
     if suffix == ".plan":
         from cls.prediction.tensorrt_runtime import TensorrtRuntime
 
+        plan = meta.package.plan if meta.package else None
+        refuse_foreign_plan(plan, content[:HEADER_BYTES], this_machine(), source)
         return TensorrtRuntime(content, source)
     if suffix == ".xml":
         from cls.prediction.openvino_runtime import OpenvinoRuntime

@@ -251,8 +251,9 @@ def test_a_plan_needs_a_triton(service: Service, tmp_path: Path) -> None:
     from cls.package.meta import write_meta
     from cls.package.triton_config import build_config
     from tests.package.metas import make_meta
+    from tests.package.zips import plan_bytes
 
-    (tmp_path / "model.plan").write_bytes(b"a plan")
+    (tmp_path / "model.plan").write_bytes(plan_bytes())
     write_meta(tmp_path / "meta.json", make_meta())
     (tmp_path / "config.pbtxt").write_text(build_config(make_meta(), "tensorrt_plan"))
     path = pack(tmp_path, tmp_path / "model_trt.zip", ["model.plan", "meta.json", "config.pbtxt"])

@@ -92,6 +92,21 @@ def test_texts_that_are_no_meta(text: bytes) -> None:
         parse_meta_text(text)
 
 
+@pytest.mark.parametrize("version", [1, None])
+def test_packages_of_version_1_still_open(version: int | None) -> None:
+    content = meta_dict()
+    del content["schema_version"]
+    if version is not None:
+        content["schema_version"] = version
+    meta = parse_meta(content)
+    assert (meta.schema_version, meta.package) == (1, None)
+
+
+def test_a_later_version_asks_for_an_update() -> None:
+    with pytest.raises(PackageError, match="schema version 3, and this version of CLS knows up to 2; update CLS"):
+        parse_meta(meta_dict(schema_version=3, labels="of another kind by then"))
+
+
 def test_missing_file_says_what_next(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"meta\.json: cannot be read.*cls export"):
         read_meta(tmp_path / "meta.json")

@@ -1,0 +1,27 @@
+"""A plan for another GPU is refused by whatever opens it, before TensorRT is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cls.bottle.layout import Bottle
+from cls.errors import PackageError, PredictionError
+from cls.prediction.opening import open_classifier
+from cls.settings import load_settings
+from tests.package.test_plans import with_nvidia_smi
+from tests.package.zips import plan_zip
+
+
+def test_a_plan_for_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = tmp_path / "configuration.yaml"
+    configuration.write_text("data_path: 'data'\n")
+    bottle = Bottle(load_settings(configuration, environment={}))
+    path = str(plan_zip(tmp_path))
+    with_nvidia_smi(tmp_path, monkeypatch, "NVIDIA H100 80GB HBM3, 9.0\n")
+    with pytest.raises(PackageError, match=r"built for a NVIDIA L4 .* this machine has NVIDIA H100 80GB HBM3 \(9\.0\)"):
+        open_classifier(path, bottle)
+    with_nvidia_smi(tmp_path, monkeypatch, "NVIDIA L4, 8.9\n")
+    with pytest.raises(PredictionError, match="a TensorRT plan cannot be run here"):
+        open_classifier(path, bottle)
