@@ -14,11 +14,15 @@ from cls.attribute_sets.published import PUBLISHED
 from cls.attribute_sets.score import ScoreOnTest, score_on_test
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.parts import sides_of
+from cls.dataset.incomplete import with_incomplete
+from cls.dataset.parts import sides_of, split_by_parts
+from cls.dataset.samples import collect_samples
 from cls.dataset.split import TRAIN, VALID
 from cls.errors import AttributeSetError, UsageError
 from cls.files import read_json, write_text_atomic
+from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
+from cls.training.input_size import size_for
 from cls.training.metrics import Metrics
 from cls.training.run import Run, find_runs
 from cls.training.run_folder import LEDGER, SPLIT
@@ -92,11 +96,24 @@ def _run_of(bottle: Bottle, config: TrainConfig) -> Run:
     from cls.training.train import train
 
     dataset = read_dataset(bottle.dataset_file(config.group), config.group)
+    config = _sized(bottle, config, dataset)
     for run in reversed(find_runs(bottle, config.group)):
         if _decisive(run.args["settings"]) == _decisive(config.to_dict()) and _is_trained_on(run, dataset):
             _log.info("%s has these settings and is finished: it is tested, not trained again", run.name)
             return run
     return train(bottle, config)
+
+
+def _sized(bottle: Bottle, config: TrainConfig, dataset: GroupDataset) -> TrainConfig:
+    """The settings with the size that `--size auto` comes to, as a finished run has written it down."""
+    if not config.auto_px:
+        return config
+    file = bottle.dataset_file(config.group)
+    known = dataset if config.incomplete is None else with_incomplete(dataset, config.incomplete, where=file)
+    samples, ledger = collect_samples(bottle, known, people=config.people, subject=config.subject)
+    used = split_by_parts(samples, known, config.split, ledger=ledger, where=file).samples
+    height_px, width_px = size_for(used, config.auto_px, margin_rel=Preprocessing.margin_rel)
+    return replace(config, height_px=height_px, width_px=width_px, auto_px=0)
 
 
 def _decisive(values: dict[str, Any]) -> dict[str, Any]:

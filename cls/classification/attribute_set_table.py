@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts", nargs="+", default=[], metavar="NAME", help="official, identity or both (default: all the set has)"
     )
-    add_training_arguments(parser)
+    # It has its own comparison of leaking and clean parts, and goes on with what was cut off by itself.
+    add_training_arguments(parser, is_alone=False)
     # Pictures of these sets are two to three times as high as wide.
     parser.set_defaults(size="256x128", batch=64)
 

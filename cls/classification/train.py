@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_training_arguments(parser)
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """All options of a training but its group."""
+def add_training_arguments(parser: argparse.ArgumentParser, *, is_alone: bool = True) -> None:
+    """All options of a training but its group; where it is not alone, without those that are about one run."""
     parser.add_argument("--epochs", type=int, default=12, help="how often every person is seen (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=16, help="people a step (default: %(default)s)")
     # Choices are shown here and checked with everything else, so that all that is wrong is said at once.
@@ -70,6 +70,10 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--subject", metavar="CLASS", help="class of people the group is about, e.g. female")
     _add_data_arguments(parser)
+    if is_alone:
+        _add_run_arguments(parser)
+    else:
+        parser.set_defaults(leak_tax=False, resume=None)
     parser.add_argument(
         "--backgrounds",
         type=int,
@@ -90,10 +94,19 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LOGGER",
         help=f"log to {', '.join(LOGGERS)} too, on this machine unless their own settings say otherwise",
     )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is done about the run as a whole."""
     parser.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         help="go on with a cut-off run of the same settings (done by itself; --resume: an error if there is none)",
+    )
+    parser.add_argument(
+        "--leak-tax",
+        action="store_true",
+        help="train once more on a random split and say how much better it looks (doubles the time)",
     )
 
 
@@ -118,11 +131,6 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         default=TrainConfig.near_duplicates,
         help="picsets with near-duplicate pictures stay on one side (default: yes)",
-    )
-    group.add_argument(
-        "--leak-tax",
-        action="store_true",
-        help="train once more on a random split and say how much better it looks (doubles the time)",
     )
 
 

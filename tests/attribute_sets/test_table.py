@@ -79,6 +79,29 @@ def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pyt
     assert not _is_trained_on(clean, replace(known, extra={"parts": other}))
 
 
+def test_a_size_found_from_the_people_is_not_trained_again(
+    bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_peta(tmp_path / "set", people=16)
+    words = (root, "--layout", "peta", *TINY, "--size", "auto:2048", "--parts", "identity")
+    assert run(TABLE, bottle, *words) == 0
+    (first,) = find_runs(bottle, "peta")
+    assert first.args["settings"]["auto_px"] == 0, "the run has written down what auto came to"
+    capsys.readouterr()
+    assert run(TABLE, bottle, *words) == 0
+    assert find_runs(bottle, "peta") == [first]
+    assert "it is tested, not trained again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--leak-tax", "--resume"])
+def test_what_is_about_one_run_is_not_offered(
+    bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run(TABLE, bottle, tmp_path, "--layout", "peta", word)
+    assert f"unrecognized arguments: {word}" in capsys.readouterr().err
+
+
 def test_load_then_train_on_the_published_parts(
     bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
