@@ -22,7 +22,8 @@ from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier, sigmoid
 from cls.settings import ParityLimits
 
-_PEOPLE = 24
+# How many people mistakes are tried on; where nothing is suspected, every export of int8 pays for it.
+_PEOPLE, _PEOPLE_UNSUSPECTED = 24, 8
 # A mistake explains answers when it leaves at most this share of the difference, and no more than rounding does.
 _SHARE_LEFT, _MOST_LEFT = 0.2, 0.03
 # Answers that correlate less than this with the right ones are not answers of the same network.
@@ -61,7 +62,7 @@ def _mistakes_in_order(reference: Reference, answers: Answers, *, is_suspect: bo
     order = _order_of_labels(reference.trained.labels, expected, found)
     if order is not None:
         return [order]
-    people = _people_to_look_at(expected, found)
+    people = _people_to_look_at(expected, found, _PEOPLE if is_suspect else _PEOPLE_UNSUSPECTED)
     before = _distance(expected[people], found[people])
     scored = []
     for text, answer in _mistakes(reference, people):
@@ -205,13 +206,13 @@ def _unrelated(expected: NDArray[np.float32], found: NDArray[np.float32]) -> lis
     return [f"the weights are of another model: the answers have nothing to do with the trained network's ({highest})"]
 
 
-def _people_to_look_at(expected: NDArray[np.float32], found: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Half of them those who differ most, half spread over all; only people with numbers as answers."""
+def _people_to_look_at(expected: NDArray[np.float32], found: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """At most so many people with numbers as answers: half of them those who differ most, half spread over all."""
     usable = np.flatnonzero(np.isfinite(found).all(axis=1))
     usable = usable if len(usable) else np.arange(len(found))
     badness = np.abs(np.nan_to_num(found[usable], nan=1.0) - expected[usable]).max(axis=1)
-    worst = usable[np.argsort(-badness, kind="stable")[: _PEOPLE // 2]]
-    spread = usable[np.linspace(0, len(usable) - 1, _PEOPLE // 2).astype(np.int64)]
+    worst = usable[np.argsort(-badness, kind="stable")[: count // 2]]
+    spread = usable[np.linspace(0, len(usable) - 1, count // 2).astype(np.int64)]
     return np.unique(np.concatenate([worst, spread]))
 
 

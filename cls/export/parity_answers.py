@@ -118,4 +118,4 @@ def raw_answers(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.
         PredictionError: it does not take the batch.
     """
     images = crops if classifier.is_end_to_end else classifier.preprocessing.normalise(crops)
-    return classifier.runtime.logits(images)  # type: ignore[arg-type]
+    return classifier.runtime.logits(images)
