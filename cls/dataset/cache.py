@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.dataset.cache_room import GIB, FolderUse, make_room, record_folders
 from cls.dataset.digests import content_digests
+from cls.dataset.picture_signatures import forget_signatures
 from cls.dataset.shards import Entry, drop_broken_shards, drop_records, new_shard, open_shards
 from cls.errors import FileError
 from cls.files import remove_parts
@@ -27,6 +28,8 @@ _log = logging.getLogger("cls.dataset")
 
 # A killed build loses at most the work of one shard; a large set has no more shards than a process may open files.
 _PICTURES_PER_SHARD, _SHARDS_PER_BUILD = 256, 256
+# So many compressed records are made to see how large they are: their mean is right within some percent.
+_MEASURED = 16
 Record = NDArray[np.uint8]
 
 
@@ -69,9 +72,9 @@ def load_records(
         bottle: the data folder.
         folder: where in its cache.
         wanted: what is asked for.
-        record_bytes: size of a record, exact or about.
+        record_bytes: size of a record; where it is not exact, what is taken for it while no picture can be measured.
         workers: how many threads decode.
-        is_size_exact: whether it is exact.
+        is_size_exact: whether it is exact; else a few records are made to measure how large they are.
 
     Raises:
         FileError: the cache cannot be written (no space, no permission), or would grow above its limit.
@@ -87,11 +90,12 @@ def load_records(
         missing = {one.entry.key: one for one in wanted if one.entry.key not in stored}
         broken: list[str] = []
         if missing:
+            if not is_size_exact:
+                record_bytes = _measured_bytes(bottle, list(missing.values())) or record_bytes
             needed_bytes = len(missing) * record_bytes
             limit_bytes = int(bottle.settings.cache_limit_gb * GIB)
             make_room(bottle.cache, folder, keys, needed_bytes, limit_bytes)
-            if is_size_exact:
-                _check_space(folder, needed_bytes)
+            _check_space(folder, needed_bytes)
             broken = _build(bottle, folder, list(missing.values()), needed_bytes, workers)
         records: dict[str, Record] = {}
         for shard in open_shards(folder):
@@ -101,8 +105,24 @@ def load_records(
         return Loaded(records, broken, FolderUse(folder))
 
 
+def _measured_bytes(bottle: Bottle, missing: Sequence[Wanted]) -> int | None:
+    """Mean size of a few records spread over those that are missing; None where their pictures cannot be decoded.
+
+    How far a picture can be compressed depends on the photos alone: nothing but trying tells.
+    """
+    sizes = []
+    for one in missing[:: max(len(missing) // _MEASURED, 1)][:_MEASURED]:
+        try:
+            sizes.append(one.make(read_photo(bottle.picture(one.entry.picture))).nbytes)
+        except FileError:
+            continue  # Said when it is cut out.
+    return round(sum(sizes) / len(sizes)) if sizes else None
+
+
 def forget_removed(bottle: Bottle, *, workers: int) -> int:
     """Drops what was made of pictures that have been removed from the bottle or changed; the cache's lock is held.
+
+    What tells their near duplicates goes too.
 
     Returns:
         How many records were dropped.
@@ -110,6 +130,7 @@ def forget_removed(bottle: Bottle, *, workers: int) -> int:
     shards = [shard for folder in record_folders(bottle.cache) for shard in open_shards(folder)]
     names = {entry.picture for shard in shards for entry in shard.entries}
     digests = content_digests(bottle, sorted(names), workers=workers)
+    forget_signatures(bottle)
     dropped = drop_records(shards, lambda entry: digests.get(entry.picture) == entry.content)
     if dropped:
         _log.info("cache: %d records dropped, their pictures have been removed or changed", dropped)

@@ -42,13 +42,12 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
         stamps = {name: stamp for name in asked if (stamp := stamp_of(bottle.picture(name)))}
         found = {name: known[name][1] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
         unknown = [name for name in stamps if name not in found]
-        is_gone = any(name in known and name not in stamps for name in asked)
-        if unknown or is_gone:
+        # Of pictures that are gone nothing is remembered, whoever asks for what.
+        kept = {name: entry for name, entry in known.items() if name in stamps or bottle.picture(name).exists()}
+        if unknown or len(kept) < len(known):
             with ThreadPoolExecutor(max(workers, 1)) as pool:
                 digests = pool.map(lambda name: _digest(bottle.picture(name)), unknown)
                 found.update((name, digest) for name, digest in zip(unknown, digests, strict=True) if digest)
-            # Pictures that are gone are forgotten here too.
-            kept = {name: entry for name, entry in known.items() if name in stamps or bottle.picture(name).exists()}
             kept.update((name, (stamps[name], found[name])) for name in unknown if name in found)
             write_json_atomic(file, kept, indent=None)
     return found

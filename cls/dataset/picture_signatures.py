@@ -34,7 +34,8 @@ def signatures_of(bottle: Bottle, names: Iterable[str], *, workers: int) -> dict
     """Signatures of pictures by name; None for flat pictures and for those that cannot be decoded.
 
     They are remembered together with size and time of change; a picture is decoded again only when one of these
-    differs. A picture that was deleted keeps what is remembered of it as long as it is asked for.
+    differs. Of a picture that was deleted, what is remembered is given this once more, and forgotten: the file keeps
+    nothing of pictures that are gone.
 
     Args:
         bottle: the data folder.
@@ -52,11 +53,34 @@ def signatures_of(bottle: Bottle, names: Iterable[str], *, workers: int) -> dict
         remove_parts(file.parent, file.name)
         known = _remembered(file)
         unknown = [name for name in asked if stamps[name] and known.get(name, ("",))[0] != stamps[name]]
+        kept = _there(bottle, known)
         if unknown:
-            # Pictures that nobody asks for any more are forgotten when they are gone.
-            known = {name: entry for name, entry in known.items() if name in stamps or bottle.picture(name).exists()}
-            _compute(bottle, unknown, stamps, known, file, workers)
+            _compute(bottle, unknown, stamps, kept, file, workers)
+        elif len(kept) < len(known):
+            write_json_atomic(file, kept, indent=None)
+        known |= kept
     return {name: _signature_of_text(known[name][1]) if name in known else None for name in asked}
+
+
+def forget_signatures(bottle: Bottle) -> None:
+    """Forgets the signatures of pictures that are gone; where a training joins nothing, nobody else would.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    file = bottle.cache / _FILE
+    if not file.exists():
+        return
+    with FileLock(file.with_name(f".{_FILE}.lock")):
+        known = _remembered(file)
+        kept = _there(bottle, known)
+        if len(kept) < len(known):
+            write_json_atomic(file, kept, indent=None)
+
+
+def _there(bottle: Bottle, known: Memory) -> Memory:
+    """What is remembered of pictures that are still in the bottle."""
+    return {name: entry for name, entry in known.items() if bottle.picture(name).exists()}
 
 
 def _compute(

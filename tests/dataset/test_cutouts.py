@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.cache_room import GIB
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.picture_signatures import signatures_of
 from cls.dataset.samples import Sample, collect_samples
 from cls.errors import FileError
 from cls.people.photos import read_photo
@@ -178,6 +180,16 @@ def test_what_was_made_of_a_removed_picture_leaves_the_cache(tiny: Bottle, what:
     assert first.exact(2).tobytes() == secrets[0]
 
 
+def test_a_training_that_joins_nothing_forgets_removed_pictures_too(tiny: Bottle) -> None:
+    names = [sample.path for sample in samples_of(tiny)]
+    signatures_of(tiny, names, workers=2)
+    load_cutouts(tiny, samples_of(tiny), FORMAT, workers=2)
+    tiny.picture("0002.jpeg").unlink()
+    load_cutouts(tiny, samples_of(tiny)[:1], FORMAT, workers=2)
+    for file in tiny.cache.rglob("*.*"):
+        assert b"0002.jpeg" not in file.read_bytes(), file.name
+
+
 @pytest.mark.parametrize("storage", ["raw", "jpeg", "png"])
 def test_each_storage_gives_the_person_back(tiny: Bottle, storage: str) -> None:
     samples = samples_of(tiny)
@@ -207,6 +219,27 @@ def cached(bottle: Bottle, *sizes: int) -> dict[int, bool]:
 
 def load_size(bottle: Bottle, samples: list[Sample], size: int) -> Cutouts:
     return load_cutouts(bottle, samples, CutoutFormat(Preprocessing(size, size)), workers=2)[0]
+
+
+@pytest.mark.parametrize("storage", ["jpeg", "png"])
+def test_how_large_compressed_cutouts_are_is_measured(tiny: Bottle, storage: str) -> None:
+    """Twice too high a guess refused sets that fit: under a limit hardly above their size they are stored."""
+    samples = samples_of(tiny)
+    form = CutoutFormat(Preprocessing(128, 96), storage=storage)
+    stored, _ = load_cutouts(tiny, samples, form, workers=2)
+    total = sum(record.nbytes for record in stored.records)
+    del stored
+    shutil.rmtree(tiny.cache)
+    again, _ = load_cutouts(limited(tiny, 1.1 * total), samples, form, workers=2)
+    assert len(again) == len(samples)
+    del again
+    shutil.rmtree(tiny.cache)
+    with pytest.raises(FileError, match="do not fit under the cache's limit"):
+        load_cutouts(limited(tiny, 0.8 * total), samples, form, workers=2)
+    tiny.picture(samples[0].path).write_bytes(b"no picture")
+    left, broken = load_cutouts(limited(tiny, 1.1 * total), samples, form, workers=2)
+    assert broken == [samples[0].path]
+    assert len(left) == len(samples) - 1
 
 
 def test_the_longest_unused_makes_room(tiny: Bottle) -> None:

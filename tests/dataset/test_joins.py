@@ -14,7 +14,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.collector.picset_files import meta_file
 from cls.dataset.joins import NEAR_DUPLICATES, connected, find_joins
-from cls.dataset.picture_signatures import signatures_of
+from cls.dataset.picture_signatures import forget_signatures, signatures_of
 from cls.dataset.samples import Sample, collect_samples
 from tests.bottles import GROUP, make_tiny_bottle
 
@@ -97,13 +97,20 @@ def test_signatures_are_remembered_and_made_anew_for_changed_pictures(tiny: Bott
     assert np.array_equal(changed["0001.jpeg"], before["0001.jpeg"])  # type: ignore[arg-type]
 
 
-def test_a_deleted_picture_keeps_its_signature_while_it_is_asked_for(tiny: Bottle) -> None:
-    before = signatures_of(tiny, ["0000.jpeg", "0001.jpeg"], workers=1)
+def test_a_deleted_picture_is_forgotten_as_soon_as_anybody_looks(tiny: Bottle) -> None:
+    """Whether or not a new picture is there to be signed: what is removed is removed."""
+    file = tiny.cache / "picture_signatures.json"
+    names = ["0000.jpeg", "0001.jpeg", "0002.jpeg"]
+    before = signatures_of(tiny, names, workers=1)
     tiny.picture("0000.jpeg").unlink()
-    after = signatures_of(tiny, ["0000.jpeg", "0002.jpeg"], workers=1)
-    assert np.array_equal(after["0000.jpeg"], before["0000.jpeg"])  # type: ignore[arg-type]
+    tiny.picture("0002.jpeg").unlink()
+    after = signatures_of(tiny, ["0000.jpeg", "0001.jpeg"], workers=1)
+    assert np.array_equal(after["0000.jpeg"], before["0000.jpeg"]), "a run that has it already goes on"  # type: ignore[arg-type]
+    assert set(json.loads(file.read_text())) == {"0001.jpeg"}, "asked for or not"
     assert signatures_of(tiny, ["0003.jpeg", "gone.jpeg"], workers=1)["gone.jpeg"] is None
-    assert "0000.jpeg" not in json.loads((tiny.cache / "picture_signatures.json").read_text())
+    tiny.picture("0003.jpeg").unlink()
+    forget_signatures(tiny)
+    assert set(json.loads(file.read_text())) == {"0001.jpeg"}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"0000.jpeg": ["1 2", "zz"]}', '{"0000.jpeg": ["1 2", "aa"]}'])
