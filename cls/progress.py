@@ -33,6 +33,13 @@ def set_up_logging(*, debug: bool = False, quiet: bool = False) -> None:
     logger.handlers[:] = [handler]
 
 
+def fall_silent() -> None:
+    """No progress and no log lines any more but errors: another process of the same work shows them."""
+    global _is_quiet
+    _is_quiet = True
+    logging.getLogger("cls").setLevel(logging.ERROR)
+
+
 class Ticker(Protocol):
     """What a progress display is told."""
 

@@ -9,7 +9,7 @@ from cls.command import Command, main
 from cls.training.config import AUGMENTERS, CACHES, LOGGERS, LOSSES, MODES, PEOPLE, PRECISIONS, STRATEGIES, TrainConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import nn
@@ -297,16 +297,41 @@ def run(options: argparse.Namespace) -> None:
     finished = train(Bottle(settings), config, convert=convert, resume=options.resume)
     print(f"run {finished.folder}")
     print(finished.summary())
-    print(f"next: python cls/classification/export.py --group {shlex.quote(config.group)}")
+    if finished.metrics["conversions"]["onnx"] is None:
+        print(f"next: python cls/classification/export.py --group {shlex.quote(config.group)}")
+    else:
+        print(f"next: nothing can be exported of {finished.arch}, see the warning above: train with another --arch")
 
 
-def convert(network: nn.Module, preprocessing: Preprocessing, labels: tuple[str, ...], folder: Path) -> None:
-    """Writes TorchScript and ONNX into a run folder."""
+def convert(
+    network: nn.Module, preprocessing: Preprocessing, labels: tuple[str, ...], folder: Path
+) -> dict[str, str | None]:
+    """Writes TorchScript and ONNX into a run folder; says why where one of them cannot be made."""
+    from functools import partial
+
     from cls.export.onnx import write_onnx
     from cls.export.torchscript import write_torchscript
 
-    write_torchscript(network, preprocessing, folder / "torchscripts" / "model.pt")
-    write_onnx(network, preprocessing, labels, folder / "onnx" / "model.onnx")
+    return {
+        "torchscript": _why_not(
+            partial(write_torchscript, network, preprocessing, folder / "torchscripts" / "model.pt")
+        ),
+        "onnx": _why_not(partial(write_onnx, network, preprocessing, labels, folder / "onnx" / "model.onnx")),
+    }
+
+
+def _why_not(write: Callable[[], None]) -> str | None:
+    """Why a form cannot be written; None when it is."""
+    import logging
+
+    from cls.errors import ExportError
+
+    try:
+        write()
+    except ExportError as error:
+        logging.getLogger("cls.training").warning("not written, and the run is finished without it: %s", error.line())
+        return error.what
+    return None
 
 
 COMMAND = Command("train", "train a classifier of a loaded group", add_arguments, run)

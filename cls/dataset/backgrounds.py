@@ -39,11 +39,13 @@ class Backgrounds:
     Attributes:
         pictures: each uint8 (height, width, 3), RGB.
         origin: where they come from, for reports.
+        digest: of what they were made of, where the cache knows it; else None.
         use: keeps them from being removed from the cache to make room for others.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
     origin: str
+    digest: str | None = None
     use: FolderUse | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -52,6 +54,14 @@ class Backgrounds:
     def picture(self, index: int) -> NDArray[np.uint8]:
         """One background, uint8 (preprocessing.height_px, preprocessing.width_px, 3)."""
         return self.pictures[index]
+
+    @property
+    def identity(self) -> str:
+        """Another one for other pictures: the cache's digest, or one of some pixels of every picture in memory."""
+        if self.digest is not None:
+            return self.digest
+        flat = (picture.reshape(-1) for picture in self.pictures)
+        return sha256_of_bytes(b"".join(pixels[:: max(len(pixels) // 4096, 1)].tobytes() for pixels in flat))
 
 
 def background_sources(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessing) -> tuple[Backgrounds, ...]:
@@ -87,8 +97,9 @@ def _group_backgrounds(bottle: Bottle, preprocessing: Preprocessing, *, workers:
         bottle, bottle.cache / "backgrounds" / size, wanted, record_bytes=int(np.prod(shape)), is_size_exact=True,
         workers=workers,
     )  # fmt: skip
-    found = [loaded.records[one.entry.key] for one in wanted if one.entry.key in loaded.records]
-    return Backgrounds([record.reshape(shape) for record in found], origin, loaded.use)
+    keys = [one.entry.key for one in wanted if one.entry.key in loaded.records]
+    pictures = [loaded.records[key].reshape(shape) for key in keys]
+    return Backgrounds(pictures, origin, sha256_of_bytes(" ".join([size, *keys]).encode()), loaded.use)
 
 
 def _cover_record(image_rgb: NDArray[np.uint8], *, preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -124,11 +124,13 @@ class Cutouts:
     Attributes:
         format: what a record holds.
         records: one a sample, in the samples' order; uint8 (bytes,) each.
+        keys: of each record, a digest of what it was made of: picture, its content, outline.
         use: keeps the records from being removed to make room for others.
     """
 
     format: CutoutFormat
     records: Sequence[NDArray[np.uint8]]
+    keys: Sequence[str] = ()
     use: FolderUse | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -153,7 +155,8 @@ class Cutouts:
 
     def take(self, indices: Sequence[int]) -> Cutouts:
         """The cut-outs of some samples."""
-        return Cutouts(self.format, [self.records[index] for index in indices], self.use)
+        keys = [self.keys[index] for index in indices] if self.keys else ()
+        return Cutouts(self.format, [self.records[index] for index in indices], keys, self.use)
 
 
 def load_cutouts(
@@ -187,8 +190,8 @@ def load_cutouts(
         workers=workers,
     )
     gone = set(loaded.broken)
-    used = [loaded.records[one.entry.key] for one in wanted if one.entry.picture not in gone]
-    return Cutouts(format_, used, loaded.use), loaded.broken
+    keys = [one.entry.key for one in wanted if one.entry.picture not in gone]
+    return Cutouts(format_, [loaded.records[key] for key in keys], keys, loaded.use), loaded.broken
 
 
 def _entry_of(sample: Sample, content: str) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,25 @@ from cls.bottle.dataset_file import change_splits
 from cls.dataset.samples import Sample
 from cls.dataset.split import TRAIN, VALID, Split, split_samples
 from cls.errors import TrainingError
-from cls.files import read_json, write_json_atomic
+from cls.files import read_json, sha256_of_bytes, write_json_atomic
+
+_SEEN_EARLIER = "seen_earlier"
 
 
 def write_split(
-    path: Path, split: Split, samples: Sequence[Sample], *, seed: int, valid_share: float, by: str = "picset"
+    path: Path,
+    split: Split,
+    samples: Sequence[Sample],
+    *,
+    seed: int,
+    valid_share: float,
+    by: str = "picset",
+    seen_earlier: Mapping[str, str] | None = None,
 ) -> None:
     """Writes who is on which side: a list `[picture, picset, labels]` for each side (null: unknown label).
 
-    `joined` holds what belongs together: name of a cluster -> its picsets and pictures.
+    `joined` holds what belongs together: name of a cluster -> its picsets and pictures. `seen_earlier` lists pictures,
+    with their picset, that the first weights were trained on and this training is not.
 
     Args:
         path: the file.
@@ -28,6 +38,7 @@ def write_split(
         seed: of the split.
         valid_share: share wanted in validation.
         by: how the split was made: by `picset`, or the name of parts that the dataset brought.
+        seen_earlier: picture -> picset.
     """
     rows: dict[str, dict[str, list[object]]] = {TRAIN: {}, VALID: {}}
     for sample in samples:
@@ -45,6 +56,8 @@ def write_split(
         TRAIN: list(rows[TRAIN].values()),
         VALID: list(rows[VALID].values()),
     }
+    if seen_earlier:
+        content[_SEEN_EARLIER] = [list(pair) for pair in sorted(seen_earlier.items())]
     write_json_atomic(path, content, indent=None)
 
 
@@ -71,6 +84,21 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
     return pictures[0], pictures[1]
 
 
+def trained_on(path: Path) -> dict[str, str]:
+    """Whom the weights of a run know: picture -> picset, of its training and of what its first weights came from.
+
+    Raises:
+        TrainingError: the file is not a split.
+        FileError: it cannot be read.
+    """
+    content = read_json(path)
+    try:
+        rows = [*content[TRAIN], *content.get(_SEEN_EARLIER, [])]
+        return {str(row[0]): str(row[1]) for row in rows}
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise TrainingError(f"is not a split: {error!r}", where=path, hint="start from another run") from error
+
+
 def joined_in(content: Mapping[str, Any]) -> dict[str, str]:
     """What a split.json says belongs together: picset or picture, as a unit -> its cluster; older files know none."""
     return {str(unit): str(cluster) for cluster, members in content.get("joined", {}).items() for unit in members}
@@ -82,10 +110,21 @@ def _units_of(rows: Sequence[Sequence[Any]], clusters: Mapping[str, str]) -> set
     return own | {clusters[unit] for unit in own if unit in clusters}
 
 
-def split_with_memory(file: Path, older: Path, samples: Sequence[Sample], *, seed: int, valid_share: float) -> Split:
+def split_with_memory(
+    file: Path,
+    older: Path,
+    samples: Sequence[Sample],
+    *,
+    seed: int,
+    valid_share: float,
+    trained_on: Collection[str] = (),
+) -> Split:
     """Divides samples as earlier trainings with this seed and share did, and remembers it in the dataset file.
 
     Trainings at once take turns, so that all of them agree.
+
+    Where that split would hold out somebody the first weights were trained on, there is another one, with a memory of
+    its own: they are in training, and validation is made of the others.
 
     Args:
         file: the dataset file; `splits` is added to it: {"seed …, share …": {picset or picture: side}}.
@@ -93,6 +132,7 @@ def split_with_memory(file: Path, older: Path, samples: Sequence[Sample], *, see
         samples: what is to be divided.
         seed: another seed gives another split, with a memory of its own.
         valid_share: share of samples wanted in validation.
+        trained_on: picsets and pictures that the first weights were trained on (`Split.memory` names them so).
 
     Raises:
         TrainingError: no split can be made, or the memory is not readable.
@@ -104,11 +144,23 @@ def split_with_memory(file: Path, older: Path, samples: Sequence[Sample], *, see
     def change(memory: Any) -> dict[str, Any]:
         known = {**_sides_in(read_json(older) if older.exists() else None, key, older), **_sides_in(memory, key, file)}
         split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
+        if _holds_out(split, samples, trained_on):
+            key_after = f"{key}, after {sha256_of_bytes(repr(sorted(trained_on)).encode())[:12]}"
+            known = {**_sides_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
+            split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
+            splits.append(split)
+            return {**(memory or {}), key_after: split.memory(samples)}
         splits.append(split)
         return {**(memory or {}), key: {**known, **split.memory(samples)}}
 
     change_splits(file, change)
     return splits[0]
+
+
+def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]) -> bool:
+    """Whether a split has one of these picsets and pictures in validation."""
+    valid = split.part(samples, VALID)
+    return any(sample.own_unit in members or sample.picture_unit in members for sample in valid)
 
 
 def _sides_in(memory: Any, key: str, where: Path) -> dict[str, str]:

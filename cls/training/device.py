@@ -18,6 +18,11 @@ def accelerator() -> str:
     return "gpu" if torch.cuda.is_available() else "cpu"
 
 
+def torch_device() -> str:
+    """The same in torch's words: `cuda` or `cpu`."""
+    return "cuda" if accelerator() == "gpu" else "cpu"
+
+
 def precision_of(config: TrainConfig) -> Precision:
     """Lightning's word for the precision; `auto`: 32 bits on a CPU, bf16 on a GPU that has it, else 16 with scaling."""
     if config.precision != "auto":
@@ -48,9 +53,8 @@ def check_machine(config: TrainConfig) -> None:
 
 def _why_not_compiling() -> str | None:
     """Why torch.compile fails on a trifle; None when it works."""
-    device = "cuda" if accelerator() == "gpu" else "cpu"
     try:
-        torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=device))
+        torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=torch_device()))
     except Exception as error:  # noqa: BLE001  dynamo and inductor raise many kinds; the reason is told
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None

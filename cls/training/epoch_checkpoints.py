@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import lightning
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from cls.errors import FileError, TrainingError
 from cls.files import ZIP_ERRORS, atomic_path, remove_parts
@@ -19,7 +21,7 @@ from cls.training.ema import MovingAverage
 from cls.training.module import ClassifierModule
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-# What makes a checkpoint the best; higher is better. A tiny gain in mAP is noise where the loss says otherwise.
+# What makes a checkpoint the best; higher is better. Of two that rank all people alike, the one with the lower loss.
 _SCORE = "valid_map"
 _GO_ON = "make room; the same command then goes on after the last whole epoch"
 
@@ -107,7 +109,7 @@ def checkpoint_to_go_on_with(folder: Path) -> Path | None:
         folder: the run folder's `checkpoints/`.
 
     Raises:
-        TrainingError: it is damaged.
+        TrainingError: it is damaged, or holds more than tensors and plain values.
     """
     remove_parts(folder)
     file = folder / LAST
@@ -117,7 +119,20 @@ def checkpoint_to_go_on_with(folder: Path) -> Path | None:
         raise TrainingError(
             "is damaged: it is no checkpoint", where=file, hint="start anew with --no-resume, or put back a copy of it"
         )
+    _check_plain(file)
     return file
+
+
+def _check_plain(file: Path) -> None:
+    """Refuses what is more than tensors, numbers, texts, lists and mappings: to read it would be to run its code."""
+    try:
+        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
+        named = sorted(get_unsafe_globals_in_checkpoint(file)) if "GLOBAL" in str(error) else []
+        what = f"it holds code ({', '.join(named[:3])}), which is not run" if named else "it cannot be read"
+        raise TrainingError(
+            f"is no checkpoint to go on with: {what}", where=file, hint="start anew with --no-resume"
+        ) from error
 
 
 def _is_whole(file: Path) -> bool:

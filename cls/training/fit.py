@@ -36,6 +36,9 @@ class FitResult:
         history: one entry an epoch.
         waiting_share: share of the training time spent waiting for batches.
         seconds: duration of the fit.
+
+    Of a fit that was cut off and gone on with, time and waiting are those of all its parts, each up to its last whole
+    epoch.
     """
 
     history: list[dict[str, float]]
@@ -75,9 +78,11 @@ def fit(
     if config.compile:
         module.network.compile()
     with quiet_lightning(), progress("training steps", config.epochs * len(train)) as ticker:
-        trainer = _trainer(config, folder, accelerator, _Clock(config, waiting, ticker))
+        clock = _Clock(config, waiting, ticker, started_s)
+        trainer = _trainer(config, folder, accelerator, clock)
         try:
-            trainer.fit(module, waiting, valid, ckpt_path=None if last is None else str(last), weights_only=False)
+            # A bottle may come from anywhere: code in its checkpoint is not run.
+            trainer.fit(module, waiting, valid, ckpt_path=None if last is None else str(last), weights_only=True)
         except SystemExit:
             # Lightning ends the process on Ctrl-C; the command decides how that is said.
             raise KeyboardInterrupt from None
@@ -89,8 +94,7 @@ def fit(
             ) from error
         if trainer.interrupted:
             raise KeyboardInterrupt
-    seconds = time.monotonic() - started_s
-    return FitResult(module.history, waiting.share, seconds)
+    return FitResult(module.history, waiting.share, clock.seconds)
 
 
 def _trainer(config: TrainConfig, folder: Path, accelerator: str, clock: Callback) -> lightning.Trainer:
@@ -129,8 +133,8 @@ class _WaitingClock:
         self.sampler = loader.sampler
         self.batch_sampler = loader.batch_sampler
         self._loader = loader
-        self._waited_s = 0.0
-        self._total_s = 0.0
+        self.waited_s = 0.0
+        self.total_s = 0.0
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -140,8 +144,8 @@ class _WaitingClock:
         asked_s = given_s = time.perf_counter()
         for batch in self._loader:
             now_s = time.perf_counter()
-            self._waited_s += now_s - asked_s
-            self._total_s += now_s - given_s
+            self.waited_s += now_s - asked_s
+            self.total_s += now_s - given_s
             given_s = now_s
             yield batch
             asked_s = time.perf_counter()
@@ -149,18 +153,35 @@ class _WaitingClock:
     @property
     def share(self) -> float:
         """Share of the training time spent waiting."""
-        return self._waited_s / self._total_s if self._total_s else 0.0
+        return self.waited_s / self.total_s if self.total_s else 0.0
 
 
 class _Clock(Callback):
-    """Counts steps, and says early how long all will take."""
+    """Counts steps, says early how long all will take, and keeps the time of earlier parts in checkpoints."""
 
-    def __init__(self, config: TrainConfig, waiting: _WaitingClock, ticker: Ticker) -> None:
+    def __init__(self, config: TrainConfig, waiting: _WaitingClock, ticker: Ticker, fit_started_s: float) -> None:
         self._config = config
         self._waiting = waiting
         self._ticker = ticker
+        self._fit_started_s = fit_started_s
+        self._earlier_s = 0.0
         self._started_s = 0.0
         self._steps = 0
+
+    @property
+    def seconds(self) -> float:
+        """Duration of the fit so far, its earlier parts included."""
+        return self._earlier_s + time.monotonic() - self._fit_started_s
+
+    def state_dict(self) -> dict[str, Any]:
+        """The time so far, kept in checkpoints."""
+        return {"seconds": self.seconds, "waited_s": self._waiting.waited_s, "total_s": self._waiting.total_s}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on counting from there."""
+        self._earlier_s = float(state_dict["seconds"])
+        self._waiting.waited_s += float(state_dict["waited_s"])
+        self._waiting.total_s += float(state_dict["total_s"])
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Starts the clock."""

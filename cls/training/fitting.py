@@ -17,7 +17,6 @@ from cls.dataset.cutouts import Cutouts
 from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import Sample, labels_of
 from cls.dataset.split import TRAIN, VALID
-from cls.dataset.split_file import read_split
 from cls.training.auxiliary import JointLoss
 from cls.training.bad_batch import BadBatches
 from cls.training.config import TrainConfig
@@ -28,7 +27,6 @@ from cls.training.head_start import start_head
 from cls.training.losses import MultiLabelLoss, loss_for
 from cls.training.material import Material
 from cls.training.module import ClassifierModule
-from cls.training.run_folder import SPLIT
 
 _log = logging.getLogger("cls.training")
 
@@ -51,10 +49,8 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
     batches = batches_of(material)
     sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed, rank=rank, world=config.world)
     loss = loss_for(config, base_rates(train_samples))
-    if rank == 0:
-        _warn_of_seen(material, valid_samples)
-        if config.head_start:
-            _start_head(material, folder)
+    if rank == 0 and config.head_start:
+        _start_head(material, folder)
     others = None if not material.auxiliary else auxiliary_loss(material)
     module = ClassifierModule(
         material.network,
@@ -131,17 +127,3 @@ def _start_head(material: Material, folder: Path) -> None:
     if material.auxiliary:
         loss = JointLoss(loss, auxiliary_loss(material), len(material.dataset.labels))
     start_head(material.network, loss, cutouts, labels, units, device=device)
-
-
-def _warn_of_seen(material: Material, valid_samples: Sequence[Sample]) -> None:
-    """Says how many validation people the run that gives the first weights was trained on."""
-    source = material.source
-    if source.kind != "run" or source.file is None:
-        return
-    seen, _ = read_split(source.file.parent.parent / SPLIT)
-    count = sum(sample.path in seen for sample in valid_samples)
-    if count:
-        _log.warning(
-            "%d of %d validation people were trained on by %s: validation will flatter",
-            count, len(valid_samples), source.origin,
-        )  # fmt: skip

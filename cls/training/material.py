@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import lightning
 import numpy as np
@@ -19,11 +19,9 @@ from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
 from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.incomplete import with_incomplete
-from cls.dataset.joins import find_joins
-from cls.dataset.parts import NamedSplit, PartsUsed, split_by_parts
+from cls.dataset.parts import PartsUsed, split_by_parts
 from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
-from cls.dataset.split import TRAIN, VALID, Split, check_split, split_samples
-from cls.dataset.split_file import split_with_memory
+from cls.dataset.split import TRAIN, Split, split_samples
 from cls.people.preprocess import Preprocessing
 from cls.training.architectures import timm_name
 from cls.training.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
@@ -34,6 +32,8 @@ from cls.training.input_size import size_for
 from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
 from cls.training.pooling import pool_by_stripes
 from cls.training.pretrained import carry_head, find_run_weights
+from cls.training.seen_people import NOBODY, SeenPeople, seen_by
+from cls.training.sides import joined_samples, sides_for
 from cls.training.speed import cores
 from cls.training.weights import WeightsSource, find_weights, load_weights
 from cls.wording import counted
@@ -60,6 +60,7 @@ class Material:
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
         auxiliary: labels of other groups, learnt alongside; their outputs stand behind the group's own.
+        seen: whom the first weights were trained on.
     """
 
     config: TrainConfig
@@ -76,27 +77,29 @@ class Material:
     parts: PartsUsed | None = None
     backgrounds: tuple[Backgrounds, ...] = ()
     auxiliary: AuxiliaryLabels = NOTHING
+    seen: SeenPeople = NOBODY
 
     def part(self, side: str) -> tuple[list[Sample], Cutouts]:
         """Samples and cut-outs of one side of the split."""
         indices = [i for i, sample in enumerate(self.samples) if self.split.sides.get(sample.unit) == side]
         return [self.samples[i] for i in indices], self.cutouts.take(indices)
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Digest of everything that decides the result: a run of the same identity can be gone on with."""
+        """Digest of everything that decides the result: a run of the same identity can be gone on with.
+
+        Of cut-outs, it is what the cache names them by (picture, content, outline) and the format's digest, which
+        changes with settings and code: their pixels, which may be many gigabytes, are not read.
+        """
         others = self.auxiliary.of(self.samples)
         labels = [
             [sample.path, sample.number, sample.picset, *map(str, sample.labels), *map(str, row)]
             for sample, row in zip(self.samples, others.tolist(), strict=True)
         ]
-        people = hashlib.sha256()
-        grounds = [source.picture(n).reshape(-1) for source in self.backgrounds for n in range(len(source))]
-        for record in (*self.cutouts.records, *grounds):
-            people.update(np.ascontiguousarray(record[:: max(len(record) // 4096, 1)]).data)
+        people = [self.cutouts.format.digest, list(self.cutouts.keys), [source.identity for source in self.backgrounds]]
         values = [
             cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.to_dict(), labels,
-            sorted(self.split.sides.items()), people.hexdigest(), self.preprocessing.to_dict(), accelerator(),
+            sorted(self.split.sides.items()), people, self.preprocessing.to_dict(), accelerator(),
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -140,8 +143,9 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         check_trainable(samples, ledger, dataset, where=file)
     log_ledger(ledger, samples, dataset.labels)
     if config.mode != "all" and named is None:
-        samples = _joined(bottle, config, samples)
-    split = _split(bottle, config, samples, named)
+        samples = joined_samples(bottle, config, samples)
+    seen = seen_by(source)
+    split = sides_for(bottle, config, samples, named, seen)
     _say_weights(source)
     if auxiliary:
         _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
@@ -160,6 +164,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         network,
         None if named is None else named.used,
         auxiliary=auxiliary,
+        seen=seen,
     )
     return replace(material, backgrounds=background_sources(bottle, material.part(TRAIN)[1], preprocessing))
 
@@ -190,46 +195,3 @@ def _say_weights(source: WeightsSource) -> None:
         _log.info("weights: %s", source.origin)
     else:
         _log.warning("weights: %s", source.origin)
-
-
-def _split(bottle: Bottle, config: TrainConfig, samples: list[Sample], named: NamedSplit | None) -> Split:
-    """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
-
-    Where the dataset's own parts are asked for, it is theirs.
-    """
-    if named is not None:
-        (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.line())
-    if config.mode == "all":
-        return Split({sample.unit: TRAIN for sample in samples})
-    if named is not None:
-        return named.split
-    older = bottle.models(config.group) / "splits.json"
-    file = bottle.dataset_file(config.group)
-    split = split_with_memory(file, older, samples, seed=config.seed, valid_share=config.valid)
-    train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
-    check_split(train, valid)
-    _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
-    if split.moved:
-        _log.warning(
-            "%d picsets and pictures leave validation for training, as they belong together with some trained on "
-            "earlier (e.g. %s)", len(split.moved), split.moved[0],
-        )  # fmt: skip
-    return split
-
-
-def _joined(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> list[Sample]:
-    """The samples, with the names of those that a split must keep together."""
-    joins = find_joins(
-        bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates, workers=cores()
-    )
-    if not joins.clusters:
-        return samples
-    _log.info("%s", joins.line())
-    joined = joins.applied(samples)
-    unit, largest = Counter(sample.unit for sample in joined).most_common(1)[0]
-    if largest > len(joined) / 2:
-        _log.warning(
-            "%d of %d people belong together (%s): see --join-by and --no-near-duplicates if they should not",
-            largest, len(joined), unit,
-        )  # fmt: skip
-    return joined

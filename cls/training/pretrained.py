@@ -11,9 +11,10 @@ from torch import nn
 
 from cls.bottle.layout import Bottle
 from cls.errors import TrainingError
+from cls.files import read_json
 from cls.training.network import head_of
 from cls.training.run import open_run
-from cls.training.run_folder import FINISHED
+from cls.training.run_folder import FINISHED, run_number
 from cls.training.weights import WeightsSource, read_state
 
 _log = logging.getLogger("cls.training")
@@ -24,7 +25,8 @@ def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> 
 
     Args:
         bottle: where the runs are.
-        asked: a run folder's name (of this group, or of the only other group that has it), `GROUP/NAME` or a path.
+        asked: a run folder's name (of this group, or of the only other group that has it), its number, or `newest`;
+            any of these after `GROUP/`; or a path.
         group: the group that is trained.
         timm_arch: timm's name of the backbone.
 
@@ -47,6 +49,10 @@ def _folder_of(bottle: Bottle, asked: str, group: str) -> Path:
     for folder in (bottle.models(group) / asked, models / asked, given):
         if (folder / FINISHED).is_file():
             return folder
+    where, _, name = asked.rpartition("/")
+    listed = _listed(models / where if where else bottle.models(group), name)
+    if listed is not None:
+        return listed
     elsewhere = [] if given.name != asked else sorted(path.parent for path in models.glob(f"*/v__*/{FINISHED}"))
     meant = [folder for folder in elsewhere if folder.name == asked]
     if len(meant) == 1:
@@ -60,6 +66,20 @@ def _folder_of(bottle: Bottle, asked: str, group: str) -> Path:
         where=bottle.models(group),
         hint=f"finished runs of group '{group}': {known}; or give a run folder's path",
     )
+
+
+def _listed(folder: Path, name: str) -> Path | None:
+    """A finished run of a group's folder by number, or the one finished last as `newest`, as `cls runs` lists them."""
+    finished = [path.parent for path in folder.glob(f"v__*/{FINISHED}")]
+    if name == "newest":
+        return max(finished, key=lambda path: (_finished_at(path), run_number(path) or 0), default=None)
+    number = name.removeprefix("v__")
+    return next((path for path in finished if number.isdecimal() and run_number(path) == int(number)), None)
+
+
+def _finished_at(folder: Path) -> str:
+    content = read_json(folder / FINISHED)
+    return str(content.get("finished", "")) if isinstance(content, dict) else ""
 
 
 def carry_head(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:

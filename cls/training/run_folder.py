@@ -125,6 +125,18 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
     return None
 
 
+def started_at(folder: Path) -> str | None:
+    """When the training of a run folder was started first, as args.yaml says; None where it says nothing yet."""
+    try:
+        content = yaml.safe_load((folder / ARGS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TrainingError(f"cannot be read: {error}", where=folder / ARGS, hint="train with --no-resume") from error
+    started = content.get("started") if isinstance(content, dict) else None
+    return None if started is None else str(started)
+
+
 def write_args(folder: Path, values: dict[str, Any]) -> None:
     """Writes args.yaml: the settings, and what they led to."""
     write_text_atomic(folder / ARGS, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

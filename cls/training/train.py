@@ -18,6 +18,7 @@ from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file, write_json_atomic
 from cls.people.preprocess import Preprocessing
+from cls.progress import fall_silent
 from cls.training.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.bad_batch import NotANumberError
 from cls.training.calibration import shift_of_loss
@@ -42,6 +43,7 @@ from cls.training.run_folder import (
     SPLIT,
     RunFolder,
     new_run_folder,
+    started_at,
     unfinished_run,
     write_args,
 )
@@ -49,8 +51,9 @@ from cls.training.speed import prepare_process
 
 _log = logging.getLogger("cls.training")
 
-# Writes the network's other forms into the run folder: network, preprocessing, labels, folder.
-Convert = Callable[[nn.Module, Preprocessing, tuple[str, ...], Path], None]
+# Writes the network's other forms into the run folder: network, preprocessing, labels, folder -> each form's name, and
+# None or why it cannot be made.
+Convert = Callable[[nn.Module, Preprocessing, tuple[str, ...], Path], dict[str, str | None]]
 
 
 def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None, resume: bool | None = None) -> Run:
@@ -61,7 +64,8 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     Args:
         bottle: the data folder.
         config: what to do.
-        convert: writes TorchScript, ONNX, … into the run folder once the weights are final.
+        convert: writes TorchScript, ONNX, … into the run folder once the weights are final. A form that cannot be made
+            is said, in the log and in metrics.json (`conversions`), and ends nothing: the weights are what took long.
         resume: None goes on with a cut-off run if there is one; True demands one; False starts anew.
 
     Returns:
@@ -85,7 +89,7 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
         metrics, evaluation = _fit_in(bottle, material, folder)
         if convert is not None:
             network = evaluation.network
-            convert(network, material.preprocessing, material.dataset.labels, folder.path)
+            metrics["conversions"] = convert(network, material.preprocessing, material.dataset.labels, folder.path)
         write_json_atomic(folder.path / FINISHED, metrics)
     finally:
         folder.release()
@@ -104,7 +108,7 @@ def assist(bottle: Bottle, config: TrainConfig, crew: Crew) -> None:
         TrainingError: this process does not find what the first one found.
     """
     prepare_process()
-    _log.setLevel(logging.ERROR)
+    fall_silent()
     told: tuple[str, str] = crew.tell(None)
     name, identity = told
     material = prepare(bottle, config)
@@ -190,12 +194,13 @@ def _write_beginning(material: Material, folder: Path) -> None:
             "labels": list(material.dataset.labels),
             "dataset_sha256": material.dataset_sha256,
             "code_version": cls.__version__,
-            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "started": started_at(folder) or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     )
     write_split(
-        folder / SPLIT, material.split, material.samples, seed=config.seed, valid_share=config.valid, by=config.split
-    )
+        folder / SPLIT, material.split, material.samples, seed=config.seed, valid_share=config.valid, by=config.split,
+        seen_earlier=material.seen.beside(material.part(TRAIN)[0]),
+    )  # fmt: skip
     write_json_atomic(folder / LEDGER, material.ledger.to_dict(), indent=1)
 
 
@@ -218,8 +223,7 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "pictures": {key: value for key, value in material.ledger.to_dict().items() if key != "left_out"},
         "weights": material.source.to_dict(),
         "history": result.history,
-        # Of a run that went on after a cut, the earlier epochs' as well.
-        "seconds": round(max(result.seconds, sum(epoch.get("seconds", 0.0) for epoch in result.history)), 2),
+        "seconds": round(result.seconds, 2),
         "waiting_share": round(result.waiting_share, 5),
         "dataset_sha256": material.dataset_sha256,
         "split_sha256": sha256_of_file(folder / SPLIT),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import torch
 
 from cls.errors import TrainingError
 from cls.training.epoch_checkpoints import LAST, checkpoint_to_go_on_with
+from cls.training.run import Run
+from cls.training.run_folder import ARGS, FINISHED
+from tests.bottles import make_tiny_bottle, train_tiny_run
 
 
 def whole(path: Path) -> bytes:
@@ -38,3 +42,50 @@ def test_a_damaged_one_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes
     with pytest.raises(TrainingError, match="is damaged") as caught:
         checkpoint_to_go_on_with(tmp_path)
     assert "--no-resume" in caught.value.line()
+
+
+class Malicious:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.file),)
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path) -> Run:
+    """A run that was killed after its fit."""
+    run = train_tiny_run(make_tiny_bottle(tmp_path / "bottle"), arch="mobilenetv3_small_050", ema=0.9)
+    (run.folder / FINISHED).unlink()
+    return run
+
+
+def test_code_in_a_checkpoint_is_not_run(cut_off: Run, tmp_path: Path) -> None:
+    made = tmp_path / "made_by_code"
+    last = cut_off.folder / "checkpoints" / LAST
+    content = torch.load(last, weights_only=True)
+    torch.save({**content, "history": Malicious(made)}, last)
+    with pytest.raises(TrainingError, match=r"it holds code .*mkdir.*, which is not run; start anew with --no-resume"):
+        train_tiny_run(cut_off.bottle, arch="mobilenetv3_small_050", ema=0.9)
+    assert not made.exists()
+    torch.load(last, weights_only=False)
+    assert made.exists(), "it would have been run"
+
+
+def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
+    last = cut_off.folder / "checkpoints" / LAST
+    content = torch.load(last, weights_only=True)
+    clock = content["callbacks"]["_Clock"]
+    assert 0 < clock["seconds"] <= cut_off.metrics["seconds"] + 0.01
+    content["callbacks"]["_Clock"] = {"seconds": 1000.0, "waited_s": 30.0, "total_s": 120.0}
+    torch.save(content, last)
+    file = cut_off.folder / ARGS
+    started = str(cut_off.args["started"])
+    file.write_text(file.read_text().replace(started, "2026-01-02T03:04:05+00:00"))
+    again = train_tiny_run(cut_off.bottle, arch="mobilenetv3_small_050", ema=0.9)
+    assert again.folder == cut_off.folder
+    assert again.metrics["seconds"] >= 1000
+    assert again.metrics["waiting_share"] == pytest.approx(0.25)
+    assert str(again.args["started"]) == "2026-01-02T03:04:05+00:00"

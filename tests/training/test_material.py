@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -52,6 +55,28 @@ def test_another_background_is_another_run(tmp_path: Path) -> None:
     identities.append(prepared(bottle, background_share=0.1).identity)
     assert len(set(identities)) == 4
     assert prepared(bottle).identity == identities[2]
+
+
+def test_the_identity_reads_no_cutouts_and_knows_every_change_of_them(tmp_path: Path) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    material = prepared(bottle)
+    unreadable = replace(material, cutouts=replace(material.cutouts, records=[]))
+    assert unreadable.identity == material.identity
+    assert material.identity is material.identity, "computed once"
+    identities = [material.identity, prepared(bottle, height_px=80).identity]
+    picture = bottle.picture("0003.jpeg")
+    pixels = cv2.imread(str(picture))
+    assert pixels is not None
+    cv2.imwrite(str(picture), pixels // 2)
+    identities.append(prepared(bottle).identity)
+    with sqlite3.connect(bottle.root / "pictures.sqlite") as connection:
+        (segments,) = connection.execute("SELECT segments FROM pictures WHERE path = '0004.jpeg'").fetchone()
+        people = json.loads(segments)
+        people["0"]["segments"][0][0] += 0.05
+        connection.execute("UPDATE pictures SET segments = ? WHERE path = '0004.jpeg'", (json.dumps(people),))
+    connection.close()
+    identities.append(prepared(bottle).identity)
+    assert len(set(identities)) == 4
 
 
 def test_options_of_cache_and_backgrounds_are_checked() -> None:
