@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from cls.command import Command, main
 from cls.errors import UsageError
+from cls.export.formats import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
 
 if TYPE_CHECKING:
     from cls.export.publish import Exported
-
-FORMATS = ("onnx", "trt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +21,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--formats",
         metavar="LIST",
-        help="onnx, trt, or both with a comma; one that cannot be made here is an error"
-        " (default: onnx, and trt where there is a GPU with TensorRT)",
+        help=f"some of {', '.join(FORMATS)}, with commas; one that cannot be made here is an error. Or all: those that"
+        " can be made here (default: onnx, and trt where there is a GPU with TensorRT)",
+    )
+    parser.add_argument(
+        "--end-to-end",
+        action="store_true",
+        help="put resizing, normalisation and sigmoid into the model: uint8 RGB cut-outs of any size in, probabilities"
+        " out; not for trt",
     )
     parser.add_argument(
         "--carry-samples",
@@ -43,32 +48,38 @@ def run(options: argparse.Namespace) -> None:
     settings = load_settings(options.cfg)
     if options.carry_samples < 0:
         raise UsageError(f"--carry-samples {options.carry_samples}: expected a number of people, 0 for none")
-    asked = _formats(options.formats)
+    asked, named = _formats(options.formats)
     from cls.bottle.layout import Bottle
     from cls.export.publish import export_run
     from cls.training.run import newest_run
 
     bottle = Bottle(settings)
     chosen = newest_run(bottle, options.group, options.run)
-    required = {*(asked if options.formats else ()), *([options.require] if options.require else ())}
-    formats = [name for name in FORMATS if name in asked or name in required]
-    exported = export_run(bottle, chosen, formats, required=sorted(required), carry_samples=options.carry_samples)  # type: ignore[arg-type]
+    required = in_order((*named, *([options.require] if options.require else ())))
+    exported = export_run(
+        bottle,
+        chosen,
+        in_order((*asked, *required)),
+        required=required,
+        carry_samples=options.carry_samples,
+        is_end_to_end=options.end_to_end,
+    )
     _print(exported)
 
 
-def _formats(text: str | None) -> list[str]:
+def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
+    """Formats to make, and those of them that were asked for by name."""
     if text is None:
-        return list(FORMATS)
+        return DEFAULT_FORMATS, ()
     names = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [name for name in names if name not in FORMATS]
+    unknown = [name for name in names if name not in (*FORMATS, "all")]
     if unknown or not names:
-        raise UsageError(f"--formats: expected some of {', '.join(FORMATS)}, found '{text}'")
-    return names
+        raise UsageError(f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{text}'")
+    named = in_order(name for name in FORMATS if name in names)
+    return (FORMATS if "all" in names else named), named
 
 
 def _print(exported: Exported) -> None:
-    from cls.export.formats import FILES
-
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")
     for name, report in exported.reports.items():
@@ -78,6 +89,9 @@ def _print(exported: Exported) -> None:
             f" {report.max_probability_difference:.1e}, {report.label_flips} of"
             f" {report.samples * len(meta.labels) * len(report.batch_sizes)} decisions differ"
         )
+        if name in exported.kept_in_float:
+            kept = exported.kept_in_float[name]
+            print(f"    kept in float32: {len(kept)} layers ({', '.join(kept[:3])}{', …' if len(kept) > 3 else ''})")
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
     print(f"next: cls push --group {json.dumps(meta.group, ensure_ascii=False)} --version 0.0.1")

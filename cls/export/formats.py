@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -65,14 +64,23 @@ def in_order(formats: Iterable[Format]) -> tuple[Format, ...]:
     return tuple(name for name in FORMATS if name in asked)
 
 
-def why_not(name: Format) -> str | None:
-    """Why this machine cannot make a format, in a few words; None when it can."""
+def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:
+    """Why this machine cannot make a format, in a few words; None when it can.
+
+    Args:
+        name: the format.
+        is_end_to_end: with preprocessing and activation inside.
+    """
+    if is_end_to_end and FILES[name].platform == "tensorrt_plan":
+        return "a TensorRT plan is built for cut-outs of one size, without the preprocessing"
     if FILES[name].platform == "tensorrt_plan":
         from cls.prediction.tensorrt_runtime import why_no_tensorrt
 
         return why_no_tensorrt()
-    if FILES[name].platform == "openvino" and importlib.util.find_spec("openvino") is None:
-        return "OpenVINO is not installed (pip install 'cls[openvino]')"
+    if FILES[name].platform == "openvino":
+        from cls.prediction.openvino_runtime import why_no_openvino
+
+        return why_no_openvino()
     return None
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cls
 from cls.bottle.segmentation_models import digests_of_models
-from cls.files import sha256_of_file
-from cls.package.meta import INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
+from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -26,18 +24,22 @@ _SAID_ELSEWHERE = {
 _OF_THE_RUN = {"history", "seconds", "waiting_share"}
 
 
-def meta_of_run(run: Run, models: Mapping[str, Path], segments: Path) -> ModelMeta:
-    """What a package says of itself, still without parity reports.
+def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> ModelMeta:
+    """What a package says of itself, still without parity reports and model files.
 
     Nothing in it depends on when or where the export runs: the same run of the same bottle gives the same text.
 
     Args:
         run: a finished run.
-        models: file name in the package -> the file, for its digest.
         segments: the bottle's segments folder, which knows the files of the segmentation models.
+        is_end_to_end: preprocessing and activation are inside the network.
     """
     left_out = _SAID_ELSEWHERE | _OF_THE_RUN
     size = (run.preprocessing.height_px, run.preprocessing.width_px)
+    taken: dict[str, Any] = {"datatype": "FP32", "shape": [-1, 3, *size]}
+    answered = OUTPUT_NAME
+    if is_end_to_end:
+        taken, answered = {"datatype": "UINT8", "shape": [-1, -1, -1, 3]}, END_TO_END_OUTPUT_NAME
     return parse_meta(
         {
             "schema_version": SCHEMA_VERSION,
@@ -47,15 +49,15 @@ def meta_of_run(run: Run, models: Mapping[str, Path], segments: Path) -> ModelMe
             "activation": "sigmoid",
             "person": _person(run.preprocessing, run.segmentation_models),
             "preprocessing": run.preprocessing.to_dict(),
-            "inputs": [{"name": INPUT_NAME, "datatype": "FP32", "shape": [-1, 3, *size]}],
-            "outputs": [{"name": OUTPUT_NAME, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
+            "inputs": [{"name": INPUT_NAME, **taken}],
+            "outputs": [{"name": answered, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
             "metrics": {key: value for key, value in _plain(run.metrics).items() if key not in left_out},
             "parity": {},
             "digests": {
                 "dataset": run.dataset_sha256,
                 "split": run.split_sha256,
                 "weights": run.weights_sha256,
-                "files": {name: sha256_of_file(path) for name, path in sorted(models.items())},
+                "files": {},
                 "segmentation_models": digests_of_models(segments, run.segmentation_models),
             },
             "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args)},

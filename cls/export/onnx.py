@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cls.errors import ExportError
+from cls.export.model_files import check_model_files
 from cls.export.torchscript import check_same, example_images, first_line, frozen_copy, quiet_export
 from cls.files import write_bytes_atomic
 from cls.package.meta import INPUT_NAME, OUTPUT_NAME
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.preprocess import Preprocessing
+from cls.prediction.local import available_cores
 
 
 def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequence[str], path: Path) -> None:
@@ -43,7 +45,7 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
     if width != len(labels):
         raise ExportError(f"the network has {width} outputs, and there are {len(labels)} labels", where=path)
     model = _converted(network, preprocessing, path)
-    _strip_traces(model)
+    strip_traces(model)
     onnx.helper.set_model_props(
         model,
         {
@@ -52,13 +54,45 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
             "activation": "sigmoid",
         },
     )
+    _check_valid(model, path)
+    check_same(network, _runner(model.SerializeToString()), preprocessing, path, "ONNX")
+    save_onnx(model, path)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """A network from its file, with all of its weights: those kept in a file beside it are read whole.
+
+    Raises:
+        ExportError: the file, or one that it keeps weights in, is missing or cut short.
+    """
+    check_model_files([path])
+    model: onnx.ModelProto = onnx.load(path)
+    return model
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a network into one file, whole or not at all, the same bytes for the same network.
+
+    Raises:
+        ExportError: it is not valid ONNX.
+    """
+    _check_valid(model, path)
+    write_bytes_atomic(path, model.SerializeToString(deterministic=True))
+
+
+def _check_valid(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the converted network is not valid ONNX: {first_line(error)}", where=path) from error
-    content = model.SerializeToString(deterministic=True)
-    check_same(network, _runner(content), preprocessing, path, "ONNX")
-    write_bytes_atomic(path, content)
+
+
+def add_notes(path: Path, notes: Mapping[str, str]) -> None:
+    """Writes more into a network's metadata, beside what stands there."""
+    model = read_onnx(path)
+    known = {prop.key: prop.value for prop in model.metadata_props}
+    onnx.helper.set_model_props(model, {**known, **notes})
+    save_onnx(model, path)
 
 
 def _converted(network: nn.Module, preprocessing: Preprocessing, path: Path) -> onnx.ModelProto:
@@ -83,7 +117,7 @@ def _converted(network: nn.Module, preprocessing: Preprocessing, path: Path) -> 
     return model
 
 
-def _strip_traces(model: onnx.ModelProto) -> None:
+def strip_traces(model: onnx.ModelProto) -> None:
     """Removes the exporter's notes on each node: they hold source lines and paths of this machine."""
     parts: list[Any] = [model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer]
     parts += [*model.graph.input, *model.graph.output]
@@ -94,13 +128,20 @@ def _strip_traces(model: onnx.ModelProto) -> None:
         part.ClearField("doc_string")
 
 
-def _runner(content: bytes) -> Any:
-    """ONNX bytes -> a function of a torch tensor, run by ONNX Runtime."""
+def session_of(content: bytes) -> Any:
+    """ONNX bytes -> a session of ONNX Runtime on the CPU, on the cores that this process may use."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _runner(content: bytes) -> Any:
+    """ONNX bytes -> a function of a torch tensor, run by ONNX Runtime."""
+    session = session_of(content)
 
     def run(images: torch.Tensor) -> NDArray[np.float32]:
         logits: NDArray[np.float32] = session.run([OUTPUT_NAME], {INPUT_NAME: images.numpy()})[0]

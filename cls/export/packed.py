@@ -15,7 +15,9 @@ from cls.package.plans import HEADER_BYTES, version_in_plan
 from cls.prediction.tensorrt_runtime import tensorrt_module
 
 
-def packed_model(name: Format, folder: Path, samples: bytes | None = None, *, is_rebuilt: bool = False) -> PackedModel:
+def packed_model(
+    name: Format, folder: Path, onnx: Path, samples: bytes | None = None, *, is_rebuilt: bool = False
+) -> PackedModel:
     """The files of one format.
 
     A plan's zip carries the ONNX, since plans are made where they are served; people are carried by the zips that
@@ -24,7 +26,8 @@ def packed_model(name: Format, folder: Path, samples: bytes | None = None, *, is
 
     Args:
         name: the format.
-        folder: holds its files under the names of `FILES`, and the ONNX.
+        folder: holds its files under the names of `FILES`.
+        onnx: the float32 ONNX that a plan is made from.
         samples: `rebuild/samples.npz`, where people are carried along.
         is_rebuilt: whether `cls package rebuild` makes it.
     """
@@ -34,7 +37,7 @@ def packed_model(name: Format, folder: Path, samples: bytes | None = None, *, is
     }
     is_plan = files.platform == "tensorrt_plan"
     if (is_plan or is_rebuilt) and name != "onnx":
-        contents[REBUILD_ONNX] = folder / FILES["onnx"].model
+        contents[REBUILD_ONNX] = onnx
     if samples is not None and (is_plan or is_rebuilt or name == "onnx"):
         contents[REBUILD_SAMPLES] = samples
     return PackedModel(name, files.platform, contents, plan_of_this_gpu(folder / files.model) if is_plan else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,18 @@ from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
 from cls.errors import ExportError
-from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, why_not
+from cls.export.convert import Conversions
+from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
-from cls.export.packed import packed_model, people_to_carry
-from cls.export.parity_gate import REPORT_NAME, Candidate, prove
+from cls.export.packed import people_to_carry
+from cls.export.parity_gate import REPORT_NAME, prove
 from cls.export.parity_report import ParityReport
-from cls.export.parity_samples import ParitySample, Reference, choose_samples, reference_of
+from cls.export.parity_samples import ParitySample, choose_samples, reference_of
+from cls.export.precision_steps import Packing, make_proven
 from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
-from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
-from cls.package.packing import write_package
+from cls.package.meta import META_FILE_NAME, ModelMeta, ParityMeta, write_meta
 from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier
 
@@ -42,12 +43,14 @@ class Exported:
         meta: its meta.json.
         reports: format -> how it compares with the trained network.
         not_made: format -> why it was left out.
+        kept_in_float: format -> the layers that stay in float32 in it, where its precision is another.
     """
 
     folder: Path
     meta: ModelMeta
     reports: dict[Format, ParityReport]
     not_made: dict[Format, str]
+    kept_in_float: dict[Format, tuple[str, ...]] = field(default_factory=dict)
 
 
 def export_run(
@@ -57,6 +60,7 @@ def export_run(
     *,
     required: Sequence[Format] = (),
     carry_samples: int = 0,
+    is_end_to_end: bool = False,
 ) -> Exported:
     """Converts a run, proves the conversions and replaces the group's package with them.
 
@@ -68,12 +72,13 @@ def export_run(
         formats: what to make; a format this machine cannot make is left out.
         required: formats that must not be left out.
         carry_samples: how many people's cut-outs go into the zips that can be rebuilt elsewhere; personal data.
+        is_end_to_end: put preprocessing and activation inside: uint8 RGB cut-outs in, probabilities out.
 
     Raises:
         ExportError: a conversion fails, a required format cannot be made here, or another export of the group runs.
         ParityError: a conversion disagrees with the trained network.
     """
-    not_made = _not_made(formats)
+    not_made = _not_made(formats, is_end_to_end)
     for name in required:
         if name in not_made:
             files = FILES[name]
@@ -81,29 +86,37 @@ def export_run(
                 f"{files.model} and {files.archive} cannot be made: {not_made[name]}",
                 hint=hint_for(name),
             )
-    made = [name for name in formats if name not in not_made]
+    made = [name for name in in_order(formats) if name not in not_made]
     if not made:
         raise ExportError(f"nothing can be made: {'; '.join(not_made.values())}", hint="add onnx to --formats")
     folder = bottle.inference_model(run.group)
     samples = _samples(bottle, run)
     with _locked(folder, run.group), atomic_folder(folder) as staged:
-        _convert(run, made, staged)
-        models = {FILES[name].model: staged / FILES[name].model for name in made}
-        meta = meta_of_run(run, models, bottle.segments)
-        reference = reference_of(classifier_of_run(run), samples)
-        people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
-        reports = _proven(bottle, reference, meta, made, staged, people, folder.parent / REPORT_NAME)
-        meta = meta.model_copy(update={"parity": {name: report.to_meta() for name, report in reports.items()}})
-        for name in made:
-            _write_archive(meta, name, staged, people)
-        if "onnx" not in made:
-            (staged / FILES["onnx"].model).unlink()
+        meta = meta_of_run(run, bottle.segments, is_end_to_end=is_end_to_end)
+        with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
+            reference = reference_of(classifier_of_run(run), samples)
+            people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
+            packing = Packing(meta, staged, conversions.plain, people)
+            kept = {name: make_proven(conversions, name, reference, bottle, packing) for name in made}
+            candidates = [packing.candidate(name, conversions.source_of(name)) for name in made]
+            report_file = folder.parent / REPORT_NAME
+            proven = prove(reference, candidates, bottle, report_file, bottle.settings.parity_limits)
+            parity = {name: _parity_meta(proven[name], kept[name]) for name in made}
+            for name in made:
+                packing.write(name, {name: parity[name]})
+        meta = packing.folder_meta(parity)
+        write_meta(staged / META_FILE_NAME, meta)
         _keep_foreign(folder, staged)
-    return Exported(folder, meta, reports, not_made)
+    reports = {name: proven[name] for name in made}
+    return Exported(folder, meta, reports, not_made, {name: layers for name, layers in kept.items() if layers})
 
 
-def _not_made(formats: Sequence[Format]) -> dict[Format, str]:
-    reasons = {name: why_not(name) for name in formats}
+def _parity_meta(report: ParityReport, kept: tuple[str, ...]) -> ParityMeta:
+    return report.to_meta().model_copy(update={"kept_in_float": kept})
+
+
+def _not_made(formats: Sequence[Format], is_end_to_end: bool) -> dict[Format, str]:
+    reasons = {name: why_not(name, is_end_to_end=is_end_to_end) for name in formats}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
@@ -142,41 +155,6 @@ def _samples(bottle: Bottle, run: Run) -> list[ParitySample]:
     return choose_samples(present)
 
 
-def _convert(run: Run, formats: Sequence[Format], staged: Path) -> None:
-    """Writes the model files; the ONNX always, since the plan is built from it."""
-    onnx_path = staged / FILES["onnx"].model
-    write_onnx(run.load_network(), run.preprocessing, run.labels, onnx_path)
-    if "trt" in formats:
-        from cls.export.tensorrt import write_plan
-
-        write_plan(onnx_path, run.preprocessing, staged / FILES["trt"].model)
-
-
-def _proven(
-    bottle: Bottle,
-    reference: Reference,
-    meta: ModelMeta,
-    formats: Sequence[Format],
-    staged: Path,
-    people: bytes | None,
-    report_file: Path,
-) -> dict[Format, ParityReport]:
-    """Compares every format, opened from its zip as its users will, with the trained network; keeps the report.
-
-    Raises:
-        ParityError: one disagrees.
-    """
-    candidates = []
-    for name in formats:
-        files, source = FILES[name], FILES[name].source
-        archive = _write_archive(meta, name, staged, people)
-        model_files = tuple(staged / file for file in files.files)
-        source_file = None if source is None else staged / FILES[source].model
-        candidates.append(Candidate(name, files.precision, archive, model_files, source_file))
-    reports = prove(reference, candidates, bottle, report_file, bottle.settings.parity_limits)
-    return {name: reports[name] for name in formats}
-
-
 def classifier_of_run(run: Run) -> Classifier:
     """The trained network itself, with its run's labels and thresholds."""
     return Classifier(
@@ -188,14 +166,6 @@ def classifier_of_run(run: Run) -> Classifier:
         runtime=TorchRuntime(run.load_network()),
         source=str(run.folder),
     )
-
-
-def _write_archive(meta: ModelMeta, name: Format, staged: Path, people: bytes | None) -> Path:
-    """meta.json and the zip of one format."""
-    write_meta(staged / META_FILE_NAME, meta)
-    archive = staged / FILES[name].archive
-    write_package(archive, meta, packed_model(name, staged, people))
-    return archive
 
 
 def _keep_foreign(folder: Path, staged: Path) -> None:

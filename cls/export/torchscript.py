@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,18 @@ import torch
 from torch import nn
 
 from cls.errors import ExportError
-from cls.files import atomic_path
+from cls.files import write_bytes_atomic
 from cls.people.preprocess import Preprocessing
 
 PREPROCESSING_ENTRY = "preprocessing.json"
+Examples = Callable[[Preprocessing, int], torch.Tensor]
 # A converted network that differs more than this from itself was not converted, it was changed.
 TRACE_TOLERANCE = 1e-3
 
 
-def write_torchscript(network: nn.Module, preprocessing: Preprocessing, path: Path) -> None:
+def write_torchscript(
+    network: nn.Module, preprocessing: Preprocessing, path: Path, *, examples: Examples | None = None
+) -> None:
     """Writes a network as TorchScript: float32, CPU, evaluation mode, any batch size.
 
     The network itself is left as it is. The preprocessing stands inside the file, as the extra file
@@ -33,6 +38,7 @@ def write_torchscript(network: nn.Module, preprocessing: Preprocessing, path: Pa
         network: images float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
         preprocessing: what makes the network's input.
         path: the file to write, whole or not at all.
+        examples: makes inputs of a network that takes others than normalised images.
 
     Raises:
         ExportError: the network cannot be traced, or the trace does not follow it to another batch size.
@@ -41,15 +47,42 @@ def write_torchscript(network: nn.Module, preprocessing: Preprocessing, path: Pa
     with quiet_export():
         try:
             trace: Any = torch.jit.trace
-            traced = trace(network, example_images(preprocessing, 2), check_trace=False)
+            load: Any = torch.jit.load
+            traced = trace(network, (examples or example_images)(preprocessing, 2), check_trace=False)
         except Exception as error:
             raise ExportError(
                 f"the network cannot be traced to TorchScript: {first_line(error)}", where=path
             ) from error
-    check_same(network, traced, preprocessing, path, "TorchScript")
-    extra_files = {PREPROCESSING_ENTRY: json.dumps(preprocessing.to_dict()).encode()}
-    with atomic_path(path) as part, quiet_export():
-        torch.jit.save(traced, str(part), _extra_files=extra_files)
+        try:
+            content = _portable(torch.jit.freeze(traced), {PREPROCESSING_ENTRY: json.dumps(preprocessing.to_dict())})
+            loaded = load(io.BytesIO(content), map_location="cpu")
+        except RuntimeError as error:
+            raise ExportError(f"the trace cannot be kept: {last_line(error)}", where=path) from error
+    check_same(network, loaded, preprocessing, path, "TorchScript", examples=examples)
+    write_bytes_atomic(path, content)
+
+
+def _portable(traced: Any, extra_files: Mapping[str, str]) -> bytes:
+    """A frozen trace as a file's bytes, the same for the same network wherever and however often it is traced.
+
+    torch numbers the classes it makes through the life of a process, and keeps this machine's source paths beside the
+    code for its error messages: the numbers are taken out of the names, the paths are left out.
+    """
+    saved = io.BytesIO()
+    torch.jit.save(traced, saved, _extra_files=dict(extra_files))
+    reader = torch._C.PyTorchFileReader(io.BytesIO(saved.getvalue()))  # noqa: SLF001 - torch's own zip, aligned for its reader
+    target = io.BytesIO()
+    writer = torch._C.PyTorchFileWriter(target)  # noqa: SLF001 - the same
+    for name in reader.get_all_records():
+        # The writer adds these by itself.
+        if name.endswith(".debug_pkl") or name.startswith(".data/") or name in ("version", "byteorder"):
+            continue
+        content = reader.get_record(name)
+        if name.startswith("code/") or name == "data.pkl":
+            content = re.sub(rb"\.___torch_mangle_\d+", b"", content)
+        writer.write_record(re.sub(r"/___torch_mangle_\d+", "", name), content, len(content))
+    writer.write_end_of_file()
+    return target.getvalue()
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:
@@ -66,14 +99,22 @@ def example_images(preprocessing: Preprocessing, batch: int) -> torch.Tensor:
     return torch.randn(batch, 3, preprocessing.height_px, preprocessing.width_px, generator=generator)
 
 
-def check_same(network: nn.Module, converted: Any, preprocessing: Preprocessing, path: Path, kind: str) -> None:
+def check_same(
+    network: nn.Module,
+    converted: Any,
+    preprocessing: Preprocessing,
+    path: Path,
+    kind: str,
+    *,
+    examples: Examples | None = None,
+) -> None:
     """Runs both at batch sizes the conversion did not see; a first guard, the proof on real photos is `parity`.
 
     Raises:
         ExportError: the outputs differ in shape or by more than rounding.
     """
     for batch in (1, 3):
-        images = example_images(preprocessing, batch)
+        images = (examples or example_images)(preprocessing, batch)
         with torch.inference_mode():
             expected = network(images)
             try:

@@ -1,0 +1,118 @@
+"""Formats made until they decide as the trained network does: those of lower precision with more left in float32."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cls.bottle.layout import Bottle
+from cls.errors import ParityError, PredictionError
+from cls.export.convert import Conversions
+from cls.export.formats import FILES, Format
+from cls.export.packed import packed_model
+from cls.export.parity import compare_with
+from cls.export.parity_gate import Candidate
+from cls.export.parity_samples import Reference
+from cls.files import sha256_of_file
+from cls.package.meta import ModelMeta, ParityMeta
+from cls.package.packing import write_package
+from cls.prediction.opening import open_classifier
+
+_log = logging.getLogger("cls.export")
+
+# Shares of the layers left in float32, one try after another; beyond half of them little would be won.
+KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Puts the formats that stand in a folder into their zips.
+
+    Attributes:
+        meta: what all formats say.
+        folder: holds the model files under the names of `FILES`.
+        plain: the float32 ONNX without preprocessing, which the plans' zips carry.
+        people: `rebuild/samples.npz`, where people are carried along.
+    """
+
+    meta: ModelMeta
+    folder: Path
+    plain: Path
+    people: bytes | None
+
+    def write(self, name: Format, parity: Mapping[Format, ParityMeta] | None = None) -> Path:
+        """Writes a format's zip; its meta.json speaks of this format alone, so that its bytes depend on it alone."""
+        files = FILES[name]
+        digests = {inner: self._digest(file) for inner, file in zip(files.inner, files.files, strict=True)}
+        archive = self.folder / files.archive
+        packed = packed_model(name, self.folder, self.plain, self.people)
+        write_package(archive, self._meta(digests, parity or {}), packed)
+        return archive
+
+    def candidate(self, name: Format, source: Path | None) -> Candidate:
+        """A format as the gate takes it.
+
+        Args:
+            name: a format whose zip is written.
+            source: the ONNX it was made from.
+        """
+        files = FILES[name]
+        model_files = tuple(self.folder / file for file in files.files)
+        return Candidate(name, files.precision, self.folder / files.archive, model_files, source)
+
+    def folder_meta(self, parity: Mapping[Format, ParityMeta]) -> ModelMeta:
+        """What meta.json beside the zips says: of all formats with a parity report."""
+        names = [file for name in parity for file in FILES[name].files]
+        return self._meta({name: self._digest(name) for name in sorted(names)}, parity)
+
+    def _meta(
+        self, digests: Mapping[str, str], parity: Mapping[str, ParityMeta] | Mapping[Format, ParityMeta]
+    ) -> ModelMeta:
+        files = self.meta.digests.model_copy(update={"files": dict(digests)})
+        return self.meta.model_copy(update={"digests": files, "parity": dict(parity)})
+
+    def _digest(self, name: str) -> str:
+        return sha256_of_file(self.folder / name)
+
+
+def make_proven(
+    conversions: Conversions, name: Format, reference: Reference, bottle: Bottle, packing: Packing
+) -> tuple[str, ...]:
+    """Makes a format and its zip, with as few layers in float32 as its limits allow.
+
+    The last try stands, whether or not it keeps the limits: the gate says what is wrong with it.
+
+    Args:
+        conversions: makes the model files.
+        name: the format.
+        reference: what the trained network says.
+        bottle: the data folder, with the limits.
+        packing: makes the zips.
+
+    Returns:
+        The layers that stay in float32; none in a format that is float32 altogether.
+
+    Raises:
+        ExportError: the network cannot be converted.
+    """
+    precision = FILES[name].precision
+    shares = KEPT_SHARES[precision]
+    kept: tuple[str, ...] = ()
+    for share in shares:
+        kept = conversions.make(name, share)
+        archive = packing.write(name)
+        if share == shares[-1]:
+            break
+        try:
+            converted = open_classifier(str(archive), bottle)
+            faults = compare_with(
+                reference, converted, precision=precision, limits=bottle.settings.parity_limits[precision]
+            ).faults
+        except (ParityError, PredictionError) as error:
+            faults = (error.what,)
+        if not faults:
+            break
+        _log.info("%s with %d layers in float32: %s; another try", FILES[name].model, len(kept), "; ".join(faults))
+    return kept
