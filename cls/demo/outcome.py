@@ -11,6 +11,7 @@ from cls.demo.unseen import Score, read_predictions, read_truth, score_predictio
 from cls.demo.walk import Walk
 from cls.files import read_json
 from cls.package.model_name import model_name_of_group
+from cls.wording import counted
 
 
 def validation_metrics(walk: Walk) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
         *(
             []
             if unseen is None
-            else [(_two(unseen.f1), f"F1 of the served model, {unseen.photos} photos of new people")]
+            else [(_two(unseen.f1), f"F1 of the served model, {counted(unseen.photos, 'photo')} of new people")]
         ),
         (walk.version, "served version"),
         (f"{spent_s:.0f} s", "for all stages"),
@@ -92,7 +93,9 @@ def summary_lines(walk: Walk, page: Path) -> list[str]:
     )
     unseen = unseen_score(walk)
     if unseen is not None:
-        lines.append(f"The served model on {unseen.photos} photos of people made afterwards: F1 {_two(unseen.f1)}.")
+        lines.append(
+            f"The served model on {counted(unseen.photos, 'photo')} of people made afterwards: F1 {_two(unseen.f1)}."
+        )
     seconds = sum(result.seconds for result in walk.results if not result.was_done)
     lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
     lines.append(f"Open {page.absolute()} in a browser to see it.")

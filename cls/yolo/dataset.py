@@ -14,6 +14,7 @@ from cls.errors import FileError, UsageError, YoloError
 from cls.files import read_json, safe_name, sha256_of_bytes, write_bytes_atomic, write_json_atomic
 from cls.people.photos import decode_photo
 from cls.progress import track
+from cls.wording import counted
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 from cls.yolo.merging import ANNOTATIONS, IMAGES
 from cls.yolo.outline import joined_outline
@@ -62,11 +63,12 @@ class DatasetReport:
         lines = []
         for part in PARTS:
             outlined = ", ".join(f"{count} {name}" for name, count in sorted(self.people[part].items())) or "nobody"
-            lines.append(f"{part}: {self.pictures[part]} pictures, outlined: {outlined}")
+            lines.append(f"{part}: {counted(self.pictures[part], 'picture')}, outlined: {outlined}")
         if self.duplicates:
-            lines.append(f"{len(self.duplicates)} pictures were in an existing dataset already and stay in its part")
+            known = counted(len(self.duplicates), "picture")
+            lines.append(f"already in an existing dataset, and kept in its part there: {known}")
         if self.problems:
-            lines.append(f"{len(self.problems)} pictures left out, e.g. {self.problems[0]}")
+            lines.append(f"{counted(len(self.problems), 'picture')} left out, e.g. {self.problems[0]}")
         return lines
 
 
@@ -262,7 +264,7 @@ class _Writer:
         keys = sorted({entry["key"] for entry in self._split.values()}, key=drawn_number)
         if len(keys) < 2:
             raise YoloError(
-                f"{len(self._split)} pictures of one picset cannot be shared out to {' and '.join(PARTS)}",
+                f"{counted(len(self._split), 'picture')} of one picset cannot be shared out to {' and '.join(PARTS)}",
                 where=self._folder,
                 hint="annotate pictures of another picset",
             )

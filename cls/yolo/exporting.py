@@ -20,6 +20,7 @@ from cls.people.photos import read_photo
 from cls.segmentation.agreement import Agreement, compare_people
 from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
+from cls.wording import counted
 
 _LOGGER = logging.getLogger("cls.yolo")
 _CONFIDENCE = 0.4
@@ -144,9 +145,10 @@ def _check(agreement: Agreement, source: Path) -> None:
         or agreement.mask_iou_min < _MIN_MASK_IOU
     ):
         raise ParityError(
-            f"the ONNX model disagrees with the checkpoint on {agreement.photos} photos: {agreement.pairs} people"
-            f" found by both, {agreement.only_first} and {agreement.only_second} found by one alone, boxes off by up to"
-            f" {agreement.box_px:.2f} px, lowest mask IoU {agreement.mask_iou_min:.3f}",
+            f"the ONNX model disagrees with the checkpoint on {counted(agreement.photos, 'photo')}:"
+            f" {counted(agreement.pairs, 'person')} found by both, {agreement.only_first} and"
+            f" {agreement.only_second} found by one alone, boxes off by up to {agreement.box_px:.2f} px, lowest mask"
+            f" IoU {agreement.mask_iou_min:.3f}",
             where=source,
             hint="nothing was written",
         )

@@ -20,6 +20,7 @@ from cls.files import (
     write_text_atomic,
 )
 from cls.progress import progress
+from cls.wording import counted
 from cls.yolo.archives import Archive
 from cls.yolo.coco import AnnotatedPicture, Shape, coco_of_pictures
 from cls.yolo.displayed import DisplayedPicture, as_displayed
@@ -59,18 +60,18 @@ class MergeReport:
     def lines(self) -> list[str]:
         """The report for a reader, one statement a line."""
         by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.shapes.items())) or "none"
-        lines = [
-            f"{self.pictures} pictures from {self.archives} archives, {self.empty} of them without people",
-            f"outlined: {by_class}",
-        ]
+        found = f"{counted(self.pictures, 'picture')} from {counted(self.archives, 'archive')}"
+        lines = [f"{found}, {self.empty} of them without people", f"outlined: {by_class}"]
         if self.crowds:
-            lines.append(f"{self.crowds} outlines are marked as a crowd (painted masks); each is taken as one person")
+            lines.append(
+                f"{counted(self.crowds, 'outline')} marked as a crowd (painted masks), each of them taken as one person"
+            )
         if self.turned:
-            lines.append(f"{self.turned} pictures turned upright")
+            lines.append(f"{counted(self.turned, 'picture')} turned upright")
         if self.duplicates:
-            lines.append(f"{len(self.duplicates)} pictures stood in several archives and are kept once")
+            lines.append(f"{counted(len(self.duplicates), 'picture')} of several archives kept once")
         if self.problems:
-            lines.append(f"{len(self.problems)} pictures or outlines left out, e.g. {self.problems[0]}")
+            lines.append(f"pictures or outlines left out: {len(self.problems)}, e.g. {self.problems[0]}")
         return lines
 
 
@@ -185,7 +186,7 @@ class _Merger:
         report, pictures = self.report, self.pictures()
         if not pictures:
             reason = f"; the first: {report.problems[0]}" if report.problems else ""
-            raise YoloError(f"no picture of the {report.archives} archives can be used{reason}")
+            raise YoloError(f"no picture of {counted(report.archives, 'archive')} can be used{reason}")
         report.pictures = len(pictures)
         report.empty = sum(not picture.shapes for picture in pictures)
         report.shapes.update(shape.class_name for picture in pictures for shape in picture.shapes)

@@ -116,6 +116,17 @@ def test_backgrounds_can_be_left_out(tmp_path: Path) -> None:
 
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     write_zip(tmp_path / "zips" / "1.zip", {"a.jpg": b"broken"}, {"a.jpg": [annotation()]})
-    with pytest.raises(YoloError, match=r"no picture of the 1 archives can be used; the first: 1.zip!a.jpg"):
+    with pytest.raises(YoloError, match=r"no picture of 1 archive can be used; the first: 1.zip!a.jpg"):
         merge(tmp_path / "zips")
     assert not (tmp_path / "merged" / "annotations").exists()
+
+
+def test_one_is_not_called_many() -> None:
+    one = MergeReport(pictures=1, archives=1, turned=1, duplicates=["a.jpg"], crowds=1)
+    assert one.lines() == [
+        "1 picture from 1 archive, 0 of them without people",
+        "outlined: none",
+        "1 outline marked as a crowd (painted masks), each of them taken as one person",
+        "1 picture turned upright",
+        "1 picture of several archives kept once",
+    ]

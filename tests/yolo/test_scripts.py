@@ -35,7 +35,7 @@ def test_from_archives_to_a_dataset(tmp_path: Path) -> None:
     )
     parsed = run("parse_archives.py", "--input_dir", tmp_path / "zips", "--output_dir", tmp_path / "merged")
     assert parsed.returncode == 0, parsed.stderr
-    assert "8 pictures from 1 archives, 0 of them without people" in parsed.stdout
+    assert "8 pictures from 1 archive, 0 of them without people" in parsed.stdout
     made = run("create_yolo_dataset.py", "--src_dir", tmp_path / "merged", "--dst_dir", tmp_path / "dataset")
     assert made.returncode == 0, made.stderr
     assert f"dataset: {tmp_path / 'dataset' / 'data.yaml'}" in made.stdout
