@@ -3,8 +3,8 @@
     python benchmarks/serving_latency.py [--requests 300] [--megabytes 200]
 
 The network is a small convolutional one at the default input of 256x192, made here; the storage runs in a process of
-its own, as `cls storage serve` runs it. Printed: medians and 95th percentiles of one picture's latency, in process
-and over HTTP with binary and with JSON tensors, and the speed of an upload until it is served.
+its own, as `cls storage serve` runs it. Printed: medians and 95th percentiles of one picture's latency, in process,
+over HTTP with binary and with JSON tensors and over gRPC, and the speed of an upload until it is served.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import onnx
 import onnxruntime
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from onnx import TensorProto, helper, numpy_helper
 
@@ -116,6 +117,18 @@ def over_http(client: triton.InferenceServerClient, images: np.ndarray, *, binar
     return call
 
 
+def over_grpc(client: triton_grpc.InferenceServerClient, images: np.ndarray) -> Callable[[], object]:
+    """The official client over gRPC, everything included."""
+
+    def call() -> object:
+        tensor = triton_grpc.InferInput("images", list(images.shape), "FP32")
+        tensor.set_data_from_numpy(images)
+        outputs = [triton_grpc.InferRequestedOutput("logits")]
+        return client.infer("hair_color", [tensor], outputs=outputs).as_numpy("logits")
+
+    return call
+
+
 def upload(url: str, package: Path, version: str) -> float:
     """Seconds until an uploaded package is served."""
     started_s = time.perf_counter()
@@ -148,9 +161,11 @@ def main() -> None:
             url, infer_url = (re.findall(r"http://([^\s/]+)", line)[0] for line in lines[:2])
             upload(f"http://{url}", small, "0.0.1")
             client = triton.InferenceServerClient(infer_url)
+            grpc_client = triton_grpc.InferenceServerClient(re.findall(r"grpc://(\S+)", lines[1])[0])
             results = {
                 "ONNX Runtime in process": timed(in_process(folder / "small" / "model.onnx", images), options.requests),
                 "engine, binary tensors": timed(over_http(client, images, binary=True), options.requests),
+                "engine, gRPC": timed(over_grpc(grpc_client, images), options.requests),
                 "engine, JSON tensors": timed(over_http(client, images, binary=False), options.requests // 10),
             }
             seconds = upload(f"http://{url}", big, "0.0.2")

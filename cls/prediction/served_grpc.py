@@ -20,6 +20,14 @@ GRPC_SCHEMES = ("grpc", "grpcs")
 _ANSWER_TIMEOUT_S = 120.0
 _ATTEMPTS = 4
 _FIRST_WAIT_S = 0.2
+# By its own default gRPC does not try a server that was down again before a second or more, and refuses meanwhile.
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 300),
+)
 _HINT = "give grpc://HOST:PORT/NAME"
 
 
@@ -91,7 +99,9 @@ class GrpcRuntime:
         self._address = address
         self._headers = {"authorization": f"bearer {token}"} if token else None
         try:
-            self._client: Any = client.InferenceServerClient(address.host, ssl=address.is_tls)
+            self._client: Any = client.InferenceServerClient(
+                address.host, ssl=address.is_tls, channel_args=list(_CHANNEL_OPTIONS)
+            )
         except ValueError as error:
             raise PredictionError(f"is not an address: {error}", where=address.url, hint=_HINT) from error
         self.description = f"Open Inference Protocol server {address.host} (gRPC)"

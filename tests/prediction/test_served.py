@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
+from cls.bottle.layout import Bottle
 from cls.classification.inference import COMMAND
 from cls.command import execute
 from cls.errors import PackageError, PredictionError
@@ -17,9 +21,15 @@ from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
 from cls.prediction.served import parse_address
+from cls.prediction.served_grpc import parse_grpc_address
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
 from tests.model_storage.services import Service, running_storage
+
+
+def urls_of(service: Service, model: str = GROUP) -> tuple[str, str]:
+    """A served model over HTTP and over gRPC."""
+    return f"{service.infer_url}/v2/models/{model}", f"grpc://{service.infer_grpc_url}/{model}"
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +41,17 @@ def service(exported: ExportedBottle, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_probabilities_are_the_same(exported: ExportedBottle, service: Service) -> None:
-    served = open_classifier(f"{service.infer_url}/v2/models/{GROUP}", exported.bottle)
     local = open_classifier(str(exported.package), exported.bottle)
-    assert (served.labels, served.thresholds) == (local.labels, local.thresholds)
-    assert served.preprocessing == local.preprocessing
     images = [read_photo(path) for path in sorted(exported.bottle.pictures.iterdir())[:20]]
     crops = np.stack([local.preprocessing.cut(image, whole_photo(image)) for image in images] * 5)
-    for batch in (1, 7, 100):
-        np.testing.assert_allclose(
-            served.probabilities(crops, batch=batch), local.probabilities(crops, batch=batch), atol=1e-5
-        )
+    for url in urls_of(service):
+        served = open_classifier(url, exported.bottle)
+        assert (served.labels, served.thresholds) == (local.labels, local.thresholds)
+        assert served.preprocessing == local.preprocessing
+        for batch in (1, 7, 100):
+            np.testing.assert_allclose(
+                served.probabilities(crops, batch=batch), local.probabilities(crops, batch=batch), atol=1e-5
+            )
 
 
 def test_inference_by_url_and_by_configuration(
@@ -54,23 +65,72 @@ def test_inference_by_url_and_by_configuration(
         ["--model", url],
         ["--model", service.infer_url],
         ["--model", f"{url}/versions/1"],
+        ["--model", urls_of(service)[1]],
         ["--served"],
     ):
         assert execute(COMMAND, ["--group", GROUP, "--cfg", str(copied.cfg), "--quiet", *options]) == 0
         tables.append((copied.bottle.inference(GROUP) / "predictions.jsonl").read_text())
     assert "Open Inference Protocol server 127.0.0.1" in capsys.readouterr().out
     labels = [[line.split('"labels"')[1] for line in table.splitlines()] for table in tables]
-    assert labels[0] == labels[1] == labels[2] == labels[3] == labels[4]
+    assert labels[0] == labels[1] == labels[2] == labels[3] == labels[4] == labels[5]
 
 
 def test_a_model_that_is_not_served(exported: ExportedBottle, service: Service) -> None:
-    with pytest.raises(PredictionError, match="the inference server refuses: "):
-        open_classifier(f"{service.infer_url}/v2/models/nothing", exported.bottle)
+    for url in urls_of(service, "nothing"):
+        with pytest.raises(PredictionError, match=r"the inference server refuses: .*'nothing' is not found"):
+            open_classifier(url, exported.bottle)
+
+
+def test_pictures_of_another_size_are_refused(exported: ExportedBottle, service: Service) -> None:
+    for url in urls_of(service):
+        served = open_classifier(url, exported.bottle)
+        with pytest.raises(PredictionError, match=r"refuses: .*unexpected shape"):
+            served.runtime.logits(np.zeros((1, 3, 5, 5), np.float32))
+
+
+def test_a_server_that_was_restarted_is_found_again(exported: ExportedBottle, tmp_path: Path) -> None:
+    root = tmp_path / "storage"
+    images = np.zeros((1, 3, 64, 48), np.float32)
+    with running_storage(root) as first:
+        first.upload(exported.package / "model_onnx.zip", GROUP, "0.0.1").raise_for_status()
+        ports = (first.infer_url.rpartition(":")[2], first.infer_grpc_url.rpartition(":")[2])
+        runtimes = [open_classifier(url, exported.bottle).runtime for url in urls_of(first)]
+        expected = [runtime.logits(images) for runtime in runtimes]
+    for runtime in runtimes:
+        with pytest.raises(PredictionError, match="cannot be reached"):
+            runtime.logits(images)
+    with running_storage(root, "--infer-port", ports[0], "--infer-grpc-port", ports[1]):
+        for runtime, before in zip(runtimes, expected, strict=True):
+            np.testing.assert_array_equal(runtime.logits(images), before)
+
+
+def test_a_token_goes_to_its_own_server_alone(exported: ExportedBottle, tmp_path: Path) -> None:
+    package = exported.package / "model_onnx.zip"
+    bottle = exported.bottle
+    with running_storage(tmp_path / "storage", CLS_MODEL_STORAGE_TOKEN="secret") as running:
+        with package.open("rb") as stream:
+            httpx.post(
+                f"{running.url}/upload_new_version/",
+                data={"model_name": GROUP, "model_version": "0.0.1"},
+                files={"src_file": (package.name, stream)},
+                headers={"Authorization": "bearer secret"},
+                timeout=60,
+            ).raise_for_status()
+        for url in urls_of(running):
+            with pytest.raises(PredictionError, match="token"):
+                open_classifier(url, bottle)
+            elsewhere = replace(bottle.settings, model_storage_token="secret", model_storage_url="http://elsewhere:1")
+            with pytest.raises(PredictionError, match="token"):
+                open_classifier(url, Bottle(elsewhere))
+            known = replace(bottle.settings, model_storage_token="secret", model_storage_url=running.url)
+            assert open_classifier(url, Bottle(known)).group == GROUP
 
 
 def test_a_server_that_is_something_else(exported: ExportedBottle, service: Service) -> None:
-    with pytest.raises(PredictionError):
-        open_classifier(f"{service.url}/v2/models/{GROUP}", exported.bottle)
+    for url in (f"{service.url}/v2/models/{GROUP}", f"grpc://{service.url.removeprefix('http://')}/{GROUP}"):
+        with pytest.raises(PredictionError) as caught:
+            open_classifier(url, exported.bottle)
+        assert "\n" not in caught.value.line()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +171,13 @@ def test_addresses() -> None:
     assert address.url == "http://host:8100/v2/models/hair%20color/versions/3"
     assert parse_address("https://host/triton/v2/models/hat/infer").base == "host/triton"
     assert parse_address("http://host:8100/", "hat / cap").model == model_name_of_group("hat / cap")
+    grpc = parse_grpc_address("grpc://host:8101/hair%20color/3")
+    assert (grpc.host, grpc.model, grpc.version, grpc.is_tls) == ("host:8101", "hair color", "3", False)
+    assert grpc.url == "grpc://host:8101/hair%20color/3"
+    assert parse_grpc_address("grpcs://host:8101", "hat / cap").model == model_name_of_group("hat / cap")
+    for url in ("grpc://host:8101", "grpc://host/x", "grpc://host:x/y", "grpc://host:1/a/b", "http://host:8101/x"):
+        with pytest.raises(PredictionError):
+            parse_grpc_address(url)
     for url in ("http://host:8100", "http:///v2/models/x", "http://host/v2/modells/x"):
         with pytest.raises(PredictionError):
             parse_address(url)
