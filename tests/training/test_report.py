@@ -352,6 +352,11 @@ def test_many_labels_of_any_alphabet_and_length(tmp_path: Path) -> None:
     assert "3000 pictures left out, the first 2,000 of them" in text
     assert "Nobody in validation has 黒い髪" in text
     assert len(text.encode()) < 3_000_000
+    # On a narrow page every number of the table stands under its name: nothing scrolls sideways.
+    (table,) = re.findall(r'<table class="rows">.*?</table>', text, re.DOTALL)
+    cells = re.findall(r"<td( data-name=)?", table)
+    assert cells.count("") == len(names) + 1, "the labels' own names, and the mean's"
+    assert "content:attr(data-name)" in text
 
 
 def test_means_that_labels_are_left_out_of_say_so() -> None:
