@@ -1,4 +1,4 @@
-"""`cls infer`: classifies the people of a group's photos or of a folder, by a model file or a served model."""
+"""`cls infer`: classifies the people of a group's photos, of folders, files and videos, by a model file or a server."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ from cls.wording import counted
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
     from cls.prediction.runtime import Classifier
-    from cls.prediction.session import SessionSummary
+    from cls.prediction.sources import Sources
+    from cls.prediction.writing import SessionSummary
+
+_LOCAL_CLUSTER = "local"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls infer`."""
-    photos = parser.add_argument_group("photos (one of the two)")
+    photos = parser.add_argument_group("pictures (one of the two)")
     photos.add_argument(
         "--group", help="the photos of a loaded group; with --source: which model, where --model is left out"
     )
-    photos.add_argument("--source", type=Path, metavar="DIR", help="the photos of a folder and the folders below")
+    photos.add_argument(
+        "--source",
+        nargs="+",
+        metavar="DIR|FILE|GLOB|VIDEO",
+        help="the photos of a folder and the folders below; photos; patterns, e.g. 'day1/**/*.jpg'; videos",
+    )
+    photos.add_argument(
+        "--every", metavar="N|Ns", default="1s", help="of a video: one frame of N, or one in N seconds (default: 1s)"
+    )
     model = parser.add_argument_group("model (default: the group's exported one)")
     model.add_argument(
         "--model",
@@ -43,8 +54,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--segmenter", type=Path, metavar="FILE", help="segmentation model (default: person_models/best.pt, if there)"
     )
     people.add_argument("--whole", action="store_true", help="take every photo as one person, whole")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where results go (default: the bottle's inference folder)"
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR|FILE",
+        help="a folder, or one table by its suffix: .csv, .jsonl, .parquet (default: the bottle's inference folder)",
+    )
+    results.add_argument(
+        "--format", metavar="LIST", help="tables in the folder: csv, jsonl, parquet (default: csv,jsonl)"
+    )
+    results.add_argument(
+        "--sort-into", type=Path, metavar="DIR", help="also a folder a label in DIR, with the photos linked into it"
+    )
+    results.add_argument(
+        "--cluster",
+        nargs="?",
+        const=_LOCAL_CLUSTER,
+        metavar="ADDRESS",
+        help="let a Dask cluster look at the photos, e.g. tcp://HOST:8786; without ADDRESS, processes of this machine",
     )
 
 
@@ -56,11 +84,15 @@ def run(options: argparse.Namespace) -> None:
     model = _model(options, settings.inference_url)
     from cls.bottle.layout import Bottle
     from cls.prediction.opening import open_classifier, open_exported
+    from cls.prediction.outputs import outputs_of, parse_formats
     from cls.prediction.people_of_photos import people_finder
-    from cls.prediction.session import predict_to_folder
+    from cls.prediction.session import predict_to_files
+    from cls.prediction.video import parse_every
 
+    formats = parse_formats(options.format) if options.format else ()
+    every = parse_every(options.every)
     bottle = Bottle(settings)
-    files, root = _photos(options, bottle)
+    sources = _sources(options, bottle)
     classifier = (
         open_exported(bottle, options.group) if model is None else open_classifier(model, bottle, group=options.group)
     )
@@ -68,10 +100,24 @@ def run(options: argparse.Namespace) -> None:
     if options.conf_thresh is not None:
         classifier = classifier.with_threshold(options.conf_thresh)
         thresholds_text = f"{options.conf_thresh:g} for all labels (--conf_thresh)"
-    finder = people_finder(bottle, files, segmenter_path=options.segmenter, is_whole=options.whole)
-    folder = options.out or bottle.inference(options.group or classifier.group)
-    summary = predict_to_folder(classifier, finder, files, root, folder, thresholds_text=thresholds_text)
-    _print(classifier, summary, thresholds_text)
+    outputs = outputs_of(options.out or bottle.inference(options.group or classifier.group), formats, options.sort_into)
+    finder = people_finder(
+        bottle,
+        sources.photos,
+        segmenter_path=options.segmenter,
+        is_whole=options.whole,
+        has_frames=bool(sources.videos),
+    )
+    runner = None
+    if options.cluster is not None:
+        from cls.prediction.cluster import cluster_runner
+
+        address = None if options.cluster == _LOCAL_CLUSTER else options.cluster
+        runner = cluster_runner(address, settings, classifier, finder, group=options.group)
+    summary = predict_to_files(
+        classifier, finder, sources, outputs, thresholds_text=thresholds_text, every=every, runner=runner
+    )
+    _print(classifier, summary, thresholds_text, options.sort_into)
 
 
 def _model(options: argparse.Namespace, inference_url: str) -> str | None:
@@ -99,37 +145,56 @@ def _model(options: argparse.Namespace, inference_url: str) -> str | None:
     return inference_url
 
 
-def _photos(options: argparse.Namespace, bottle: Bottle) -> tuple[list[Path], Path]:
-    """The photos, and the folder their names are relative to."""
-    from cls.prediction.predict import photos_below
+def _sources(options: argparse.Namespace, bottle: Bottle) -> Sources:
+    """The pictures, and the folder their names are relative to."""
+    from cls.prediction.sources import Sources, sources_of
 
     if options.source is not None:
-        root = options.source if options.source.is_dir() else options.source.parent
-        return photos_below(options.source), root
+        sources = sources_of(options.source)
+        into = options.sort_into
+        if into is not None and any(Path(given).resolve() in into.resolve().parents for given in options.source):
+            raise UsageError(
+                "--sort-into lies inside --source, where the sorted photos would be found as photos",
+                hint="give a folder elsewhere",
+            )
+        if options.cluster is not None and sources.videos:
+            raise UsageError(
+                "--cluster takes photos: a video is read in order, by one process",
+                hint="run the videos without --cluster",
+            )
+        return sources
     from cls.bottle.dataset_file import read_dataset
 
     dataset = read_dataset(bottle.dataset_file(options.group), options.group)
-    return [bottle.picture(row.path) for row in dataset.rows], bottle.pictures
+    return Sources(tuple(bottle.picture(row.path) for row in dataset.rows), (), bottle.pictures)
 
 
-def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str) -> None:
-    found = f"{counted(summary.people, 'person')} in {counted(summary.photos, 'photo')}"
+def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str, sorted_folder: Path | None) -> None:
+    from cls.prediction.contact_sheet import pictures_in_words
+
+    counts = summary.counts
+    found = f"{counted(counts.people, 'person')} in {pictures_in_words(counts.photos, counts.frames)}"
     print(f"{found} by {classifier.name} on {classifier.runtime.description}")
     print(f"thresholds: {thresholds_text}")
-    for label, count in summary.label_counts.items():
-        print(f"  {count:6d}  {label}")
-    print(f"  {summary.none_count:6d}  none of them")
+    for label in classifier.labels:
+        print(f"  {counts.labels[label]:6d}  {label}")
+    print(f"  {counts.none:6d}  none of them")
     if summary.skipped:
         print(f"{counted(len(summary.skipped), 'photo')} skipped:")
         for picture, reason in list(summary.skipped.items())[:10]:
             print(f"  {picture}: {reason}")
         if len(summary.skipped) > 10:
-            print(f"  … and {len(summary.skipped) - 10} more, listed in {summary.sheet.name}")
-    for path in (summary.csv, summary.jsonl, summary.sheet):
+            print(f"  … and {len(summary.skipped) - 10} more")
+    for path in summary.written:
         print(f"written: {path}")
+    if sorted_folder is not None:
+        print(f"sorted: {counted(summary.placed, 'place')} in {sorted_folder}")
+    if summary.blocked:
+        shown = ", ".join(summary.blocked[:3])
+        print(f"not sorted, since other files have these names there: {len(summary.blocked)} ({shown})")
 
 
-COMMAND = Command("infer", "classify the people of a group's photos or of a folder", add_arguments, run)
+COMMAND = Command("infer", "classify the people of a group's photos, of folders, files and videos", add_arguments, run)
 
 if __name__ == "__main__":
     main(COMMAND)

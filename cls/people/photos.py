@@ -131,6 +131,50 @@ def check_photo(content: bytes, *, where: object = None) -> None:
         raise FileError("is not a picture that can be decoded", where=where, hint=_HINT)
 
 
+def photo_of_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A photo that is in memory already.
+
+    Args:
+        image: uint8 (height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey.
+
+    Returns:
+        uint8 (height, width, 3), RGB; transparent parts on white.
+
+    Raises:
+        FileError: it has another shape or type.
+    """
+    if image.dtype != np.uint8 or not image.size or not (image.ndim == 2 or image.shape[2:] in ((3,), (4,))):
+        raise FileError(
+            f"an array of shape {image.shape} and type {image.dtype} is no photo",
+            hint="give uint8 (height, width, 3), RGB",
+        )
+    if image.ndim == 2:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    if image.shape[2] == 4:
+        return _on_white(Image.fromarray(image, "RGBA"))
+    return np.ascontiguousarray(image)
+
+
+def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
+    """A Pillow picture as it is displayed (EXIF orientation applied); its first frame where it is animated.
+
+    Returns:
+        uint8 (height, width, 3), RGB; transparent parts on white. 16-bit pictures are scaled, CMYK and grey converted.
+
+    Raises:
+        FileError: it cannot be decoded.
+    """
+    try:
+        turned = ImageOps.exif_transpose(image)
+        if turned.mode.startswith("I;16"):
+            return photo_of_array((np.asarray(turned, np.uint16) >> 8).astype(np.uint8))
+        if turned.mode in _TRANSPARENT_MODES or "transparency" in turned.info:
+            return _on_white(turned.convert("RGBA"))
+        return np.array(turned.convert("RGB"), np.uint8)
+    except _PILLOW_ERRORS as error:
+        raise FileError(f"is damaged or cut off ({error})", hint=_HINT) from error
+
+
 def _read_header(content: bytes, where: object) -> _Header:
     """Looks at a file without decoding it.
 
@@ -204,5 +248,9 @@ def _decode_on_white(content: bytes, where: object) -> NDArray[np.uint8]:
             turned = ImageOps.exif_transpose(image).convert("RGBA")
     except _PILLOW_ERRORS as error:
         raise FileError(f"is damaged or cut off ({error})", where=where, hint=_HINT) from error
+    return _on_white(turned)
+
+
+def _on_white(turned: Image.Image) -> NDArray[np.uint8]:
     white = Image.new("RGBA", turned.size, "white")
     return np.asarray(Image.alpha_composite(white, turned).convert("RGB"), np.uint8).copy()

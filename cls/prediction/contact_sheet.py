@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.files import write_text_atomic
-from cls.prediction.results import CSV_NAME, PersonResult
+from cls.prediction.results import PersonResult
 from cls.prediction.runtime import Classifier
+from cls.wording import counted
 
 SHEET_NAME = "contact_sheet.html"
 MAX_CARDS = 500
@@ -45,13 +46,38 @@ def jpeg_of_crop(crop_rgb: NDArray[np.uint8]) -> bytes:
     return encoded.tobytes()
 
 
+@dataclass
+class SheetCounts:
+    """What a contact sheet says of all people.
+
+    Attributes:
+        photos: photos looked at.
+        frames: frames of videos looked at.
+        people: people in them.
+        none: people without a label.
+        labels: label -> people.
+    """
+
+    photos: int = 0
+    frames: int = 0
+    people: int = 0
+    none: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+
+    def add(self, result: PersonResult) -> None:
+        """Counts a person."""
+        self.people += 1
+        self.none += not result.labels
+        self.labels.update(result.labels)
+
+
 def write_contact_sheet(
     path: Path,
     classifier: Classifier,
     shown: Sequence[SheetPerson],
-    results: Sequence[PersonResult],
+    counts: SheetCounts,
     *,
-    photo_count: int,
+    table_name: str,
     thresholds_text: str,
     skipped: Mapping[str, str],
 ) -> None:
@@ -61,8 +87,8 @@ def write_contact_sheet(
         path: the page.
         classifier: what predicted.
         shown: the people with a card.
-        results: all people, for the counts.
-        photo_count: photos looked at.
+        counts: of all people.
+        table_name: the file that lists everybody.
         thresholds_text: which thresholds were used, in words.
         skipped: photo -> why it was skipped.
     """
@@ -70,26 +96,31 @@ def write_contact_sheet(
 
     hues = {label: _hue(number) for number, label in enumerate(classifier.labels)}
     numbers = {label: number for number, label in enumerate(classifier.labels, 1)}
-    counts = Counter(label for result in results for label in result.labels)
-    people_of_photo = Counter(result.picture for result in results)
+    people_of_picture = Counter((person.result.picture, person.result.frame) for person in shown)
     template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(
         group=classifier.group,
         model=classifier.name,
         runtime=classifier.runtime.description,
         thresholds=thresholds_text,
-        people=len(results),
-        photos=photo_count,
-        labels=[{"name": label, "hue": hues[label], "count": counts[label]} for label in classifier.labels],
-        none_count=sum(not result.labels for result in results),
+        people=counts.people,
+        pictures=pictures_in_words(counts.photos, counts.frames),
+        labels=[{"name": label, "hue": hues[label], "count": counts.labels[label]} for label in classifier.labels],
+        none_count=counts.none,
         width_px=classifier.preprocessing.width_px,
         height_px=classifier.preprocessing.height_px,
         cards=[
-            _card(person, classifier, hues, numbers, is_shared=people_of_photo[person.result.picture] > 1)
+            _card(
+                person,
+                classifier,
+                hues,
+                numbers,
+                is_shared=people_of_picture[person.result.picture, person.result.frame] > 1,
+            )
             for person in shown
         ],
-        hidden_count=len(results) - len(shown),
-        table=CSV_NAME,
+        hidden_count=counts.people - len(shown),
+        table=table_name,
         skipped=sorted(skipped.items()),
     )
     write_text_atomic(path, text)
@@ -102,7 +133,7 @@ def _card(
     thresholds = dict(zip(classifier.labels, classifier.thresholds, strict=True))
     likeliest = sorted(result.probs, key=lambda label: -result.probs[label])[:_MAX_BARS]
     return {
-        "picture": result.picture,
+        "picture": result.picture + ("" if result.time_s is None else f" at {result.time_s:.2f} s"),
         "person": result.person,
         "person_class": result.person_class,
         "is_shared": is_shared,
@@ -121,6 +152,12 @@ def _card(
             for label in likeliest
         ],
     }
+
+
+def pictures_in_words(photos: int, frames: int) -> str:
+    """`24 photos`, `1 frame`, `3 photos and 20 frames`."""
+    parts = [counted(number, word) for number, word in ((photos, "photo"), (frames, "frame")) if number]
+    return " and ".join(parts) or counted(0, "photo")
 
 
 def _hue(number: int) -> str:

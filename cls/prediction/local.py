@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PredictionError
+from cls.machine import cores
 from cls.package.meta import INPUT_NAME, OUTPUT_NAME
 
 if TYPE_CHECKING:
     from torch import nn
 
 _HINT = "make it again with `cls export`"
+_core_limit: int | None = None
 
 
 class TorchRuntime:
@@ -29,6 +30,8 @@ class TorchRuntime:
     def __init__(self, network: nn.Module) -> None:
         import torch
 
+        if _core_limit is not None:
+            torch.set_num_threads(available_cores())
         self.network = network.eval()
         self.description = f"PyTorch {torch.__version__.split('+')[0]}"
 
@@ -130,8 +133,12 @@ class OnnxRuntime:
         return logits
 
 
+def use_cores(count: int) -> None:
+    """Networks opened from now on use so many cores, at most those there are: a worker shares its machine."""
+    global _core_limit
+    _core_limit = max(count, 1)
+
+
 def available_cores() -> int:
     """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return cores() if _core_limit is None else min(cores(), _core_limit)

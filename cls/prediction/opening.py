@@ -123,6 +123,14 @@ def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
     return classifier_of_meta(runtime.meta, runtime, runtime.url)
 
 
+def _of_grpc_server(url: str, group: str | None) -> Classifier:
+    from cls.prediction.served_grpc import GrpcRuntime, parse_grpc_address
+
+    address = parse_grpc_address(url, group)
+    runtime = GrpcRuntime(address)
+    return classifier_of_meta(runtime.meta, runtime, address.url)
+
+
 def _of_folder(folder: Path, bottle: Bottle) -> Classifier:
     if _is_run(folder):
         return _of_run(folder, None, bottle)

@@ -32,11 +32,13 @@ class PeopleFinder:
         known: people by file, for the photos that the pictures database knows.
         segmenter: looks at the other photos; None when there is none.
         is_whole: every photo is one person, whole.
+        segmenter_file: the segmentation model's file.
     """
 
     known: dict[Path, tuple[Person, ...]]
     segmenter: _Segmenter | None
     is_whole: bool = False
+    segmenter_file: Path | None = None
 
     def find(self, files: Sequence[Path], images_rgb: Sequence[NDArray[np.uint8]]) -> list[tuple[Person, ...] | None]:
         """The people of each photo; None where nobody can say.
@@ -57,7 +59,12 @@ class PeopleFinder:
 
 
 def people_finder(
-    bottle: Bottle, files: Sequence[Path], *, segmenter_path: Path | None = None, is_whole: bool = False
+    bottle: Bottle,
+    files: Sequence[Path],
+    *,
+    segmenter_path: Path | None = None,
+    is_whole: bool = False,
+    has_frames: bool = False,
 ) -> PeopleFinder:
     """Looks up what is known of the photos and loads a segmentation model when some are unknown.
 
@@ -66,6 +73,7 @@ def people_finder(
         files: the photos.
         segmenter_path: the segmentation model; `person_models/best.pt` when not given, if that is there.
         is_whole: every photo is one person, whole; nothing is looked up.
+        has_frames: frames of videos will be looked at too; nobody knows who is in them.
 
     Raises:
         PredictionError: no photo's people are known, and there is no segmentation model.
@@ -75,12 +83,13 @@ def people_finder(
     if is_whole:
         return PeopleFinder({}, None, is_whole=True)
     known = known_people(bottle, files)
-    if segmenter_path is None and len(known) == len(files):
+    if segmenter_path is None and len(known) == len(files) and not has_frames:
         return PeopleFinder(known, None)
     path = segmenter_path or default_segmenter()
-    if path is None and not known:
+    what = f"{len(files)} photos" if files else "videos"
+    if path is None and (not known or has_frames):
         raise PredictionError(
-            f"it is not known who is in the {len(files)} photos, and there is no segmentation model",
+            f"it is not known who is in the {what}, and there is no segmentation model",
             where=DEFAULT_SEGMENTER,
             hint="fetch one there, give one with --segmenter, run `cls segment`, or take whole photos with --whole",
         )
@@ -88,7 +97,8 @@ def people_finder(
         return PeopleFinder(known, None)
     from cls.segmentation.segmenter import load_segmenter
 
-    return PeopleFinder(known, load_segmenter(path, people_classes=bottle.settings.people_classes))
+    segmenter = load_segmenter(path, people_classes=bottle.settings.people_classes)
+    return PeopleFinder(known, segmenter, segmenter_file=path)
 
 
 def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Person, ...]]:

@@ -17,8 +17,22 @@ from cls.prediction.local import available_cores
 from cls.prediction.people_of_photos import NOT_SEGMENTED, PeopleFinder
 from cls.prediction.runtime import Classifier
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-_CHUNK = 8
+CHUNK = 8
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What one picture is read from.
+
+    Attributes:
+        file: a photo, or a video.
+        frame: number of the video's frame, from 0; None for a photo.
+        time_s: when in the video.
+    """
+
+    file: Path
+    frame: int | None = None
+    time_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -26,12 +40,13 @@ class PhotoPrediction:
     """What was found in one photo.
 
     Attributes:
-        file: the photo.
+        file: the photo, or the video.
         height_px: height as displayed.
         width_px: width as displayed.
         people: who is in it.
         probs: for each classifier, float32 (people, labels).
         crops_rgb: what the first classifier looked at, uint8 (people, height, width, 3).
+        shot: the file with the frame.
     """
 
     file: Path
@@ -40,26 +55,10 @@ class PhotoPrediction:
     people: tuple[Person, ...]
     probs: tuple[NDArray[np.float32], ...]
     crops_rgb: NDArray[np.uint8] = field(repr=False)
+    shot: Shot
 
 
-def photos_below(source: Path) -> list[Path]:
-    """The photos in a folder and the folders below, in order of their names; a single file stands for itself.
-
-    Raises:
-        FileError: there is no such folder, or no photo in it.
-    """
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise FileError("there is no such folder", where=source, hint="give a folder of photos with --source")
-    files = sorted(
-        file
-        for file in source.rglob("*")
-        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
-    if not files:
-        raise FileError(f"holds no photo ({', '.join(PHOTO_SUFFIXES)})", where=source, hint="give another --source")
-    return files
+Read = tuple[Shot, NDArray[np.uint8] | FileError]
 
 
 def predict_photos(
@@ -81,58 +80,66 @@ def predict_photos(
     Raises:
         PredictionError: a network cannot be run.
     """
-    for read in _read_ahead(files):
-        photos: list[tuple[Path, NDArray[np.uint8]]] = []
-        for file, image in read:
-            if isinstance(image, FileError):
-                skipped[file] = image.what
-            else:
-                photos.append((file, image))
-        found = finder.find([file for file, _ in photos], [image for _, image in photos])
-        known: list[tuple[Path, NDArray[np.uint8], tuple[Person, ...]]] = []
-        for (file, image), people in zip(photos, found, strict=True):
-            if people is None:
-                skipped[file] = NOT_SEGMENTED
-            else:
-                known.append((file, image, people))
-        yield from _of_chunk(known, classifiers)
+    chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    for read in read_ahead(chunks):
+        missed: dict[Shot, str] = {}
+        yield from predict_chunk(read, classifiers, finder, missed)
+        skipped.update((shot.file, reason) for shot, reason in missed.items())
 
 
-def _of_chunk(
-    photos: Sequence[tuple[Path, NDArray[np.uint8], tuple[Person, ...]]], classifiers: Sequence[Classifier]
+def predict_chunk(
+    read: Sequence[Read], classifiers: Sequence[Classifier], finder: PeopleFinder, skipped: dict[Shot, str]
 ) -> Iterator[PhotoPrediction]:
-    """The predictions of a few photos, their people batched together."""
-    places = np.cumsum([0, *(len(people) for _, _, people in photos)])
-    probs: list[NDArray[np.float32]] = []
-    first_crops: NDArray[np.uint8] | None = None
-    for classifier in classifiers:
-        prepare = classifier.preprocessing
-        crops = [prepare.cut(image, person) for _, image, people in photos for person in people]
-        stacked = np.stack(crops) if crops else np.zeros((0, prepare.height_px, prepare.width_px, 3), np.uint8)
-        first_crops = stacked if first_crops is None else first_crops
-        probs.append(classifier.probabilities(stacked))
-    for number, (file, image, people) in enumerate(photos):
-        part = slice(places[number], places[number + 1])
-        crops_rgb = first_crops[part] if first_crops is not None else np.zeros((0, 1, 1, 3), np.uint8)
-        yield PhotoPrediction(
-            file, image.shape[0], image.shape[1], people, tuple(table[part] for table in probs), crops_rgb
-        )
+    """Runs classifiers on the people of a few pictures that were read; see `predict_photos`."""
+    pictures: list[tuple[Shot, NDArray[np.uint8]]] = []
+    for shot, image in read:
+        if isinstance(image, FileError):
+            skipped[shot] = image.what
+        else:
+            pictures.append((shot, image))
+    found = finder.find([shot.file for shot, _ in pictures], [image for _, image in pictures])
+    known: list[tuple[Shot, NDArray[np.uint8], tuple[Person, ...]]] = []
+    for (shot, image), people in zip(pictures, found, strict=True):
+        if people is None:
+            skipped[shot] = NOT_SEGMENTED
+        else:
+            known.append((shot, image, people))
+    return _of_known(known, classifiers)
 
 
-def _read(file: Path) -> tuple[Path, NDArray[np.uint8] | FileError]:
-    try:
-        return file, read_photo(file)
-    except FileError as error:
-        return file, error
-
-
-def _read_ahead(files: Sequence[Path]) -> Iterator[list[tuple[Path, NDArray[np.uint8] | FileError]]]:
+def read_ahead(chunks: Sequence[Sequence[Path]]) -> Iterator[list[Read]]:
     """Chunks of decoded photos; the next chunk is read while the caller works on this one."""
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     with ThreadPoolExecutor(available_cores()) as pool:
-        pending: list[Future[tuple[Path, NDArray[np.uint8] | FileError]]] = []
+        pending: list[Future[Read]] = []
         for number, chunk in enumerate(chunks):
             futures = pending or [pool.submit(_read, file) for file in chunk]
             following = chunks[number + 1] if number + 1 < len(chunks) else []
             pending = [pool.submit(_read, file) for file in following]
             yield [future.result() for future in futures]
+
+
+def _of_known(
+    pictures: Sequence[tuple[Shot, NDArray[np.uint8], tuple[Person, ...]]], classifiers: Sequence[Classifier]
+) -> Iterator[PhotoPrediction]:
+    """The predictions of a few pictures, their people batched together."""
+    places = np.cumsum([0, *(len(people) for _, _, people in pictures)])
+    probs: list[NDArray[np.float32]] = []
+    first_crops: NDArray[np.uint8] | None = None
+    for classifier in classifiers:
+        prepare = classifier.preprocessing
+        crops = [prepare.cut(image, person) for _, image, people in pictures for person in people]
+        stacked = np.stack(crops) if crops else np.zeros((0, prepare.height_px, prepare.width_px, 3), np.uint8)
+        first_crops = stacked if first_crops is None else first_crops
+        probs.append(classifier.probabilities(stacked))
+    for number, (shot, image, people) in enumerate(pictures):
+        part = slice(places[number], places[number + 1])
+        crops_rgb = first_crops[part] if first_crops is not None else np.zeros((0, 1, 1, 3), np.uint8)
+        own_probs = tuple(table[part] for table in probs)
+        yield PhotoPrediction(shot.file, image.shape[0], image.shape[1], people, own_probs, crops_rgb, shot)
+
+
+def _read(file: Path) -> Read:
+    try:
+        return Shot(file), read_photo(file)
+    except FileError as error:
+        return Shot(file), error

@@ -1,20 +1,25 @@
-"""Predictions as tables: CSV for spreadsheets, JSON lines for programs."""
+"""Predictions as tables: CSV for spreadsheets, JSON lines for programs, Parquet for data frames; as streams."""
 
 from __future__ import annotations
 
 import csv
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from cls.files import write_text_atomic
+from cls.errors import FileError
+from cls.files import atomic_path
 
+TableFormat = Literal["csv", "jsonl", "parquet"]
+TABLE_FORMATS: tuple[TableFormat, ...] = ("csv", "jsonl", "parquet")
 CSV_NAME = "predictions.csv"
 JSONL_NAME = "predictions.jsonl"
 _PROB_PREFIX = "p "
+_HEAD = ("picture", "person", "class", "conf", "x1", "y1", "x2", "y2", "labels")
+_FRAME_HEAD = ("picture", "frame", "time_s", *_HEAD[1:])
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class PersonResult:
         box_xyxy_px: left, top, right, bottom.
         probs: label -> probability, in output order.
         labels: the labels chosen; none is a decision too.
+        frame: number of a video's frame, from 0; None in a photo.
+        time_s: when in the video.
     """
 
     picture: str
@@ -38,11 +45,15 @@ class PersonResult:
     box_xyxy_px: tuple[float, float, float, float]
     probs: dict[str, float]
     labels: tuple[str, ...]
+    frame: int | None = None
+    time_s: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
+        moment = {} if self.frame is None else {"frame": self.frame, "time_s": self.time_s}
         return {
             "picture": self.picture,
+            **moment,
             "person": self.person,
             "class": self.person_class,
             "conf": round(self.person_conf, 4),
@@ -52,33 +63,127 @@ class PersonResult:
         }
 
 
-def write_results(folder: Path, results: Sequence[PersonResult], labels: Sequence[str]) -> tuple[Path, Path]:
-    """Writes predictions.csv and predictions.jsonl, each whole or not at all.
+class TableWriter:
+    """Writes rows into every table that was asked for. Made by `writing_tables`."""
 
-    The CSV has a column `p LABEL` for each label's probability; chosen labels are joined by `;` as in tags.csv.
+    def __init__(self, streams: dict[TableFormat, Any], labels: Sequence[str], *, has_frames: bool) -> None:
+        self._jsonl = streams.get("jsonl")
+        self._has_frames = has_frames
+        self._labels = labels
+        self._csv = csv.writer(streams["csv"], lineterminator="\n") if "csv" in streams else None
+        if self._csv is not None:
+            head = _FRAME_HEAD if has_frames else _HEAD
+            self._csv.writerow([*head, *(_PROB_PREFIX + label for label in labels)])
 
-    Returns:
-        Both paths.
-    """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    head = ["picture", "person", "class", "conf", "x1", "y1", "x2", "y2", "labels"]
-    writer.writerow([*head, *(_PROB_PREFIX + label for label in labels)])
-    for result in results:
+    def write(self, result: PersonResult) -> None:
+        """Adds a person."""
         values = result.to_dict()
-        writer.writerow(
-            [
-                values["picture"],
-                values["person"],
-                values["class"],
-                values["conf"],
-                *values["box_xyxy_px"],
-                ";".join(result.labels),
-                *(values["probs"][label] for label in labels),
-            ]
-        )
-    csv_path, jsonl_path = folder / CSV_NAME, folder / JSONL_NAME
-    write_text_atomic(csv_path, text.getvalue())
-    lines = (json.dumps(result.to_dict(), ensure_ascii=False) + "\n" for result in results)
-    write_text_atomic(jsonl_path, "".join(lines))
-    return csv_path, jsonl_path
+        if self._jsonl is not None:
+            self._jsonl.write(json.dumps(values, ensure_ascii=False) + "\n")
+        if self._csv is not None:
+            moment = [values.get("frame", ""), values.get("time_s", "")] if self._has_frames else []
+            self._csv.writerow(
+                [
+                    values["picture"],
+                    *moment,
+                    values["person"],
+                    values["class"],
+                    values["conf"],
+                    *values["box_xyxy_px"],
+                    ";".join(result.labels),
+                    *(values["probs"][label] for label in self._labels),
+                ]
+            )
+
+
+@contextmanager
+def writing_tables(
+    paths: dict[TableFormat, Path], labels: Sequence[str], *, has_frames: bool = False
+) -> Iterator[TableWriter]:
+    """Writes tables as a stream, each whole or not at all; nothing of them is held in memory.
+
+    CSV and Parquet have a column `p LABEL` for each label's probability. Chosen labels are joined by `;` in the CSV, as
+    in tags.csv, and are a list in the others. Frame and time are there when videos were looked at.
+
+    Args:
+        paths: where each goes.
+        labels: in output order.
+        has_frames: whether there are frames of videos among the pictures.
+
+    Raises:
+        FileError: a table cannot be written.
+    """
+    with ExitStack() as stack:
+        streams: dict[TableFormat, Any] = {}
+        rows = dict(paths)
+        target = rows.pop("parquet", None)
+        if target is not None and "jsonl" not in rows:
+            # Parquet is made from the JSON lines, a few at a time.
+            rows["jsonl"] = target.with_name(f".{target.name}.jsonl")
+            stack.callback(rows["jsonl"].unlink, missing_ok=True)
+        parts = {name: stack.enter_context(atomic_path(path)) for name, path in rows.items()}
+        for name, part in parts.items():
+            streams[name] = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+        yield TableWriter(streams, labels, has_frames=has_frames)
+        for stream in streams.values():
+            stream.flush()
+        if target is not None:
+            part = stack.enter_context(atomic_path(target))
+            _write_parquet(parts["jsonl"], part, labels, has_frames=has_frames)
+
+
+def check_replaceable(paths: Sequence[Path]) -> None:
+    """Checks that files about to be written take the place of nothing, or of what CLS wrote.
+
+    Raises:
+        FileError: somebody else's file is there.
+    """
+    for path in paths:
+        if path.is_dir() or (path.exists() and not _is_ours(path)):
+            raise FileError(
+                "is there and was not written by CLS, so it is not replaced", where=path, hint="give another --out"
+            )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a table or a contact sheet as CLS writes them; an empty one has nothing to lose."""
+    with path.open("rb") as stream:
+        start = stream.read(4096)
+    if not start:
+        return True
+    if path.suffix == ".csv":
+        return start.startswith((",".join(_HEAD).encode(), ",".join(_FRAME_HEAD).encode()))
+    if path.suffix == ".jsonl":
+        return start.startswith(b'{"picture": ') and b'"person": ' in start
+    if path.suffix == ".html":
+        return b": predictions</title>" in start
+    import polars
+
+    try:
+        columns = list(polars.read_parquet_schema(path))
+    except (polars.exceptions.PolarsError, OSError):
+        return False
+    return columns[: len(_HEAD)] == list(_HEAD) or columns[: len(_FRAME_HEAD)] == list(_FRAME_HEAD)
+
+
+def _write_parquet(jsonl_path: Path, path: Path, labels: Sequence[str], *, has_frames: bool) -> None:
+    import polars
+
+    number, text = polars.Float64, polars.String
+    schema: dict[str, Any] = {
+        "picture": text,
+        "frame": polars.Int64,
+        "time_s": number,
+        "person": polars.Int64,
+        "class": text,
+        "conf": number,
+        "box_xyxy_px": polars.List(number),
+        "probs": polars.Struct(dict.fromkeys(labels, number)),
+        "labels": polars.List(text),
+    }
+    rows = polars.scan_ndjson(jsonl_path, schema=schema)
+    box, probs = polars.col("box_xyxy_px"), polars.col("probs")
+    corners = [box.list.get(place).alias(name) for place, name in enumerate(("x1", "y1", "x2", "y2"))]
+    columns = [probs.struct.field(label).alias(_PROB_PREFIX + label) for label in labels]
+    head = _FRAME_HEAD if has_frames else _HEAD
+    rows.with_columns(*corners, *columns).select(*head, *(_PROB_PREFIX + label for label in labels)).sink_parquet(path)

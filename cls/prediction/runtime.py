@@ -80,11 +80,12 @@ class Classifier:
         crops = [self.preprocessing.cut(image_rgb, person) for person in people]
         return self.probabilities(np.stack(crops)) if crops else np.zeros((0, len(self.labels)), np.float32)
 
-    def chosen(self, probs: NDArray[np.float32]) -> tuple[str, ...]:
+    def chosen(self, probs: NDArray[np.float32] | Sequence[float]) -> tuple[str, ...]:
         """The labels whose probability reaches their threshold: (labels,) -> names."""
+        values = probs if isinstance(probs, Sequence) else probs.tolist()
         return tuple(
             label
-            for label, prob, threshold in zip(self.labels, probs.tolist(), self.thresholds, strict=True)
+            for label, prob, threshold in zip(self.labels, values, self.thresholds, strict=True)
             if prob >= threshold
         )
 

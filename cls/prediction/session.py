@@ -1,125 +1,95 @@
-"""One inference from photos to tables and a contact sheet."""
+"""One inference from pictures to tables, a contact sheet and sorted folders; interrupted, it goes on where it was."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 from cls.errors import PredictionError
-from cls.prediction.contact_sheet import MAX_CARDS, SHEET_NAME, SheetPerson, jpeg_of_crop, write_contact_sheet
+from cls.prediction.found_pictures import FoundPictures
+from cls.prediction.journal import PredictionJournal, Record, identity_of, open_journal
+from cls.prediction.outputs import Outputs
 from cls.prediction.people_of_photos import PeopleFinder
-from cls.prediction.predict import PhotoPrediction, predict_photos
-from cls.prediction.results import PersonResult, write_results
 from cls.prediction.runtime import Classifier
+from cls.prediction.sources import Sources
+from cls.prediction.video import Every
+from cls.prediction.work import Job, jobs_of, pending_chunks, records_of_photos, records_of_video
+from cls.prediction.writing import SessionSummary, write_results
 from cls.progress import progress
+from cls.wording import counted
+
+# Looks at chunks of photos somewhere else; yields what was found, a chunk at a time, in any order.
+ChunkRunner = Callable[[Sequence[Sequence[Job]]], Iterator[list[Record]]]
 
 
-@dataclass(frozen=True)
-class SessionSummary:
-    """What an inference did.
-
-    Attributes:
-        photos: photos looked at; skipped ones are not among them.
-        people: people in them.
-        label_counts: label -> people, in output order.
-        none_count: people with no label.
-        skipped: photo -> why it was skipped.
-        csv: predictions.csv.
-        jsonl: predictions.jsonl.
-        sheet: contact_sheet.html.
-    """
-
-    photos: int
-    people: int
-    label_counts: dict[str, int]
-    none_count: int
-    skipped: dict[str, str]
-    csv: Path
-    jsonl: Path
-    sheet: Path
-
-
-def predict_to_folder(
+def predict_to_files(
     classifier: Classifier,
     finder: PeopleFinder,
-    files: Sequence[Path],
-    root: Path,
-    folder: Path,
+    sources: Sources,
+    outputs: Outputs,
     *,
     thresholds_text: str,
+    every: Every | None = None,
+    runner: ChunkRunner | None = None,
 ) -> SessionSummary:
-    """Predicts and writes the results; broken photos are skipped, counted and listed.
+    """Predicts and writes the results; broken pictures are skipped, counted and listed.
 
     Args:
         classifier: what predicts.
-        finder: says who is in a photo.
-        files: the photos.
-        root: their names are relative to this folder.
-        folder: where predictions.csv, predictions.jsonl and contact_sheet.html go.
+        finder: says who is in a picture.
+        sources: the pictures.
+        outputs: where results go.
         thresholds_text: which thresholds are used, in words.
+        every: which frames of videos; one a second by default.
+        runner: looks at the photos instead of this process.
 
     Raises:
-        PredictionError: no photo could be used, or the network cannot be run.
+        PredictionError: no picture could be used, the network cannot be run, or another process writes there.
+        FileError: somebody else's file is where a result would go.
     """
-    results: list[PersonResult] = []
-    shown: list[SheetPerson] = []
-    skipped: dict[Path, str] = {}
-    photo_count = 0
-    with progress("photos classified", len(files)) as ticker:
-        for photo in predict_photos(files, [classifier], finder, skipped):
-            photo_count += 1
-            ticker.advance()
-            for result, crop in zip(_results_of(photo, classifier, root), photo.crops_rgb, strict=True):
-                results.append(result)
-                if len(shown) < MAX_CARDS:
-                    shown.append(SheetPerson(result, jpeg_of_crop(crop)))
-    skipped_names = {_name(file, root): reason for file, reason in skipped.items()}
-    if not photo_count:
-        first = next(iter(skipped_names.items()))
-        raise PredictionError(
-            f"none of the {len(files)} photos could be used ({first[0]}: {first[1]})",
-            where=root,
-            hint="check the photos",
-        )
-    csv_path, jsonl_path = write_results(folder, results, classifier.labels)
-    write_contact_sheet(
-        folder / SHEET_NAME,
-        classifier,
-        shown,
-        results,
-        photo_count=photo_count,
-        thresholds_text=thresholds_text,
-        skipped=skipped_names,
-    )
-    counts = Counter(label for result in results for label in result.labels)
-    return SessionSummary(
-        photos=photo_count,
-        people=len(results),
-        label_counts={label: counts[label] for label in classifier.labels},
-        none_count=sum(not result.labels for result in results),
-        skipped=skipped_names,
-        csv=csv_path,
-        jsonl=jsonl_path,
-        sheet=folder / SHEET_NAME,
-    )
+    outputs.check()
+    every = every or Every()
+    photos, videos = jobs_of(sources, finder, every)
+    with open_journal(outputs.journal, identity_of(classifier)) as journal:
+        _look(photos, videos, classifier, finder, journal, every, runner)
+        pictures = FoundPictures(photos, videos, journal)
+        if not pictures.is_any_usable():
+            name, reason = next(iter(pictures.skipped.items()))
+            raise PredictionError(
+                f"none of the {counted(len(photos) + len(videos), 'photo')} could be used ({name}: {reason})",
+                where=sources.root,
+                hint="check the photos",
+            )
+        summary = write_results(classifier, pictures, outputs, thresholds_text, every)
+        journal.finish()
+    return summary
 
 
-def _results_of(photo: PhotoPrediction, classifier: Classifier, root: Path) -> list[PersonResult]:
-    return [
-        PersonResult(
-            picture=_name(photo.file, root),
-            person=number,
-            person_class=person.cls,
-            person_conf=person.conf,
-            box_xyxy_px=person.box_xyxy_px,
-            probs=dict(zip(classifier.labels, probs.tolist(), strict=True)),
-            labels=classifier.chosen(probs),
-        )
-        for number, (person, probs) in enumerate(zip(photo.people, photo.probs[0], strict=True))
-    ]
-
-
-def _name(file: Path, root: Path) -> str:
-    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+def _look(
+    photos: Sequence[Job],
+    videos: Sequence[Job],
+    classifier: Classifier,
+    finder: PeopleFinder,
+    journal: PredictionJournal,
+    every: Every,
+    runner: ChunkRunner | None,
+) -> None:
+    """Fills the journal with what is missing."""
+    chunks = pending_chunks(photos, journal)
+    left = sum(len(chunk) for chunk in chunks)
+    if left < len(photos):
+        log = logging.getLogger("cls")
+        log.info("%d of %d photos were done before", len(photos) - left, len(photos))
+    found = runner(chunks) if runner else records_of_photos(chunks, classifier, finder, journal)
+    with progress("photos classified", left) if left else nullcontext() as ticker:
+        for records in found:
+            journal.add(records)
+            if ticker is not None:
+                ticker.advance(len(records))
+    for video in videos:
+        if video.key not in journal:
+            with progress(f"frames of {video.name} classified") as ticker:
+                for records in records_of_video(video, every, classifier, finder, journal):
+                    journal.add(records)
+                    ticker.advance(len(records))

@@ -1,0 +1,219 @@
+"""Photos looked at by the workers of a Dask cluster: chunks go out, what was found comes back."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cls.errors import ClsError, PredictionError
+from cls.machine import cores
+from cls.people.person import Person
+from cls.prediction.contact_sheet import MAX_CARDS
+from cls.prediction.journal import Record
+from cls.prediction.people_of_photos import PeopleFinder
+from cls.prediction.runtime import Classifier
+from cls.settings import Settings
+
+if TYPE_CHECKING:
+    from cls.prediction.work import Job
+
+# Chunks of 8 photos that go out together: a message costs little beside them, a killed worker loses few.
+_CHUNKS_A_TASK = 4
+# Tasks waiting at the workers: enough that none idles, few enough that 100,000 photos need no memory.
+_TASKS_AHEAD = 4
+_CONNECT_TIMEOUT_S = 15
+_HINT = "pip install 'cls[cluster]'"
+
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class _Equipment:
+    """What a worker opens once: it travels with every task as a few paths.
+
+    Attributes:
+        model: as for `open_classifier`; a path all workers know.
+        group: names the model on a server.
+        settings: of the data folder.
+        segmenter: the segmentation model's file, if any.
+        is_whole: every photo is one person.
+    """
+
+    model: str
+    group: str | None
+    settings: str
+    segmenter: str | None
+    is_whole: bool
+
+
+def cluster_runner(
+    address: str | None, settings: Settings, classifier: Classifier, finder: PeopleFinder, *, group: str | None = None
+) -> Callable[[Sequence[Sequence[Job]]], Iterator[list[Record]]]:
+    """What `predict_to_files` hands photos to.
+
+    The results are those of one process: chunks stay together, and every photo's record is taken once. A worker that
+    dies is replaced, and what it was doing is done again by another.
+
+    Args:
+        address: of the cluster's scheduler, e.g. `tcp://HOST:8786`; None: processes of this machine, one a core.
+        settings: of the data folder.
+        classifier: opened from a file or a URL that all workers know under the same name.
+        finder: says who is in a photo.
+        group: names the model on a server.
+
+    Raises:
+        PredictionError: Dask is not installed.
+    """
+    _dask()
+    is_path = Path(classifier.source).exists()
+    equipment = _Equipment(
+        str(Path(classifier.source).absolute()) if is_path else classifier.source,
+        group,
+        str(settings.file.absolute()),
+        str(finder.segmenter_file.absolute()) if finder.segmenter_file is not None else None,
+        finder.is_whole,
+    )
+
+    def run(chunks: Sequence[Sequence[Job]]) -> Iterator[list[Record]]:
+        if chunks:
+            with _client(address) as client:
+                yield from _spread(client, equipment, finder, chunks)
+
+    return run
+
+
+def _spread(
+    client: Any, equipment: _Equipment, finder: PeopleFinder, chunks: Sequence[Sequence[Job]]
+) -> Iterator[list[Record]]:
+    """Keeps a few tasks waiting at each worker until all chunks are done."""
+    tasks = (chunks[start : start + _CHUNKS_A_TASK] for start in range(0, len(chunks), _CHUNKS_A_TASK))
+
+    def submit(task: Sequence[Sequence[Job]]) -> Any:
+        absolute = [[replace(job, file=job.file.absolute()) for job in chunk] for chunk in task]
+        known = {
+            new.file: finder.known[job.file]
+            for chunk, moved in zip(task, absolute, strict=True)
+            for job, new in zip(chunk, moved, strict=True)
+            if job.file in finder.known
+        }
+        return client.submit(_look_at, equipment, absolute, known, cards, pure=False)
+
+    cards = MAX_CARDS
+    ahead = _TASKS_AHEAD * max(len(client.scheduler_info()["workers"]), 1)
+    done = _dask().as_completed([submit(task) for task in islice(tasks, ahead)])
+    for future in done:
+        for records in _result(future):
+            cards = max(cards - sum(len(record.cards) for record in records), 0)
+            yield records
+        following = next(tasks, None)
+        if following is not None:
+            done.add(submit(following))
+
+
+def _result(future: Any) -> list[list[Record]]:
+    dask = _dask()
+    try:
+        result: list[list[Record]] = future.result()
+    except ClsError:
+        raise
+    except (dask.KilledWorker, dask.CancelledError) as error:
+        raise PredictionError(
+            "the cluster's workers died again and again over the same photos",
+            hint="look at their memory; what is done is kept, the same command goes on from there",
+        ) from error
+    except Exception as error:
+        # Whatever a worker on another machine can run into: another version of CLS, a folder it does not have.
+        raise PredictionError(
+            f"a worker of the cluster failed: {type(error).__name__}: {error}",
+            hint="all workers need this version of CLS, and the photos and the model under the same paths",
+        ) from error
+    return result
+
+
+def _look_at(
+    equipment: _Equipment, chunks: Sequence[Sequence[Job]], known: dict[Path, tuple[Person, ...]], cards: int
+) -> list[list[Record]]:
+    """Runs at a worker."""
+    from cls.prediction.predict import read_ahead
+    from cls.prediction.work import records_of_chunk
+
+    # A network uses all cores the worker was given; two at a time would only wait for each other.
+    with _one_at_a_time:
+        classifier, segmenter = _opened(equipment)
+        finder = PeopleFinder(known, segmenter, is_whole=equipment.is_whole)
+        files = [[job.file for job in chunk] for chunk in chunks]
+        found = []
+        for chunk, read in zip(chunks, read_ahead(files), strict=True):
+            records = records_of_chunk(read, [job.key for job in chunk], classifier, finder, cards)
+            cards -= sum(len(record.cards) for record in records)
+            found.append(records)
+        return found
+
+
+@lru_cache(maxsize=1)
+def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
+    """Model and segmenter, opened once a worker, with the cores the worker was given."""
+    from cls.bottle.layout import Bottle
+    from cls.prediction.local import use_cores
+    from cls.prediction.opening import open_classifier
+    from cls.settings import load_settings
+
+    use_cores(_dask().get_worker().state.nthreads)
+    settings = load_settings(Path(equipment.settings))
+    classifier = open_classifier(equipment.model, Bottle(settings), group=equipment.group)
+    if equipment.segmenter is None:
+        return classifier, None
+    from cls.segmentation.segmenter import load_segmenter
+
+    return classifier, load_segmenter(Path(equipment.segmenter), people_classes=settings.people_classes)
+
+
+def _dask() -> Any:
+    """The module `distributed`, untyped as it is.
+
+    Raises:
+        PredictionError: it is not installed.
+    """
+    try:
+        return importlib.import_module("distributed")
+    except ImportError as error:
+        raise PredictionError("--cluster needs Dask, which is not installed", hint=_HINT) from error
+
+
+@contextmanager
+def _client(address: str | None) -> Iterator[Any]:
+    """A client of the cluster; without an address, of one on this machine that ends with the block."""
+    dask = _dask()
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    if address is None:
+        with (
+            dask.LocalCluster(
+                n_workers=cores(),
+                threads_per_worker=1,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=logging.ERROR,
+                memory_limit=0,
+            ) as cluster,
+            dask.Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = dask.Client(address, timeout=_CONNECT_TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise PredictionError(
+            "the cluster cannot be reached", where=address, hint="start it (`dask scheduler`) or correct the address"
+        ) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise PredictionError("the cluster has no workers", where=address, hint="start one (`dask worker ADDRESS`)")
+        yield client

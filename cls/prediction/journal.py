@@ -1,0 +1,240 @@
+"""What an inference has found so far, on disk: killed at any moment and run again, it goes on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from cls.errors import PredictionError
+from cls.files import sha256_of_bytes, sha256_of_file
+from cls.prediction.runtime import Classifier
+
+_VERSION = 1
+_FINISHED = b'{"finished": true}\n'
+
+
+@dataclass(frozen=True)
+class Found:
+    """One person, as the journal keeps it: decisions are made from this when tables are written.
+
+    Attributes:
+        person_class: e.g. `female`.
+        conf: confidence that it is a person, 0 to 1.
+        box_xyxy_px: left, top, right, bottom.
+        probs: in the labels' order.
+    """
+
+    person_class: str
+    conf: float
+    box_xyxy_px: tuple[float, float, float, float]
+    probs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture.
+
+    Attributes:
+        key: the picture in its state; see `cls.prediction.session`.
+        people: who is in it.
+        cards: cut-outs of the first people for the contact sheet, JPEG as base64; none when there are enough.
+        frame: number of a video's frame.
+        time_s: when in the video.
+        skipped: why the picture could not be used; of a video, why it ended early.
+        frames: at the end of a video: how many of its frames were looked at.
+    """
+
+    key: str
+    people: tuple[Found, ...] = ()
+    cards: tuple[str, ...] = ()
+    frame: int | None = None
+    time_s: float | None = None
+    skipped: str | None = None
+    frames: int | None = None
+
+    def line(self) -> bytes:
+        """As a line of the journal; what is not said is left out."""
+        values: dict[str, Any] = {"key": self.key}
+        if self.people:
+            values["people"] = [[one.person_class, one.conf, one.box_xyxy_px, one.probs] for one in self.people]
+        values |= {
+            name: value
+            for name in ("cards", "frame", "time_s", "skipped", "frames")
+            if (value := getattr(self, name)) not in (None, ())
+        }
+        return json.dumps(values, ensure_ascii=False, default=float).encode() + b"\n"
+
+    @classmethod
+    def of_line(cls, line: bytes) -> Self:
+        """Reads what `line` wrote; KeyError, TypeError or ValueError where it is damaged."""
+        values = json.loads(line)
+        people = [
+            Found(str(name), float(conf), tuple(map(float, box)), tuple(map(float, probs)))  # type: ignore[arg-type]
+            for name, conf, box, probs in values.get("people", ())
+        ]
+        return cls(
+            str(values["key"]),
+            tuple(people),
+            tuple(values.get("cards", ())),
+            values.get("frame"),
+            values.get("time_s"),
+            values.get("skipped"),
+            values.get("frames"),
+        )
+
+
+class PredictionJournal:
+    """A file of one line a picture, appended to. Made by `open_journal`.
+
+    Memory holds where each picture's line is, and nothing of what it says.
+
+    Attributes:
+        card_count: cut-outs kept for the contact sheet.
+        kept: pictures that were done already when it was opened.
+    """
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self._path = path
+        self._places: dict[str, int] = {}
+        self.card_count = 0
+        header = json.dumps({"version": _VERSION, "identity": identity}).encode() + b"\n"
+        if not path.exists() or not self._load(header):
+            path.write_bytes(header)
+        self._writer = path.open("ab")
+        self._reader = path.open("rb")
+        self.kept = len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, key: str) -> Record:
+        """What was found in a picture that is in the journal."""
+        self._reader.seek(self._places[key])
+        return Record.of_line(self._reader.readline())
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Keeps pictures; those that are in it already stay as they are."""
+        text = b""
+        place = self._writer.tell()
+        for record in records:
+            if record.key not in self._places:
+                line = record.line()
+                self._places[record.key] = place + len(text)
+                self.card_count += len(record.cards)
+                text += line
+        self._writer.write(text)
+        self._writer.flush()
+
+    def finish(self) -> None:
+        """Everything was looked at: pictures that could not be used get another chance the next time."""
+        self._writer.write(_FINISHED)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._writer.close()
+        self._reader.close()
+
+    def _load(self, header: bytes) -> bool:
+        """Finds the pictures in the file and cuts off a half written line; whether it is of the same inference."""
+        skipped: set[str] = set()
+        with self._path.open("r+b") as stream:
+            if stream.readline() != header:
+                return False
+            place = stream.tell()
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    stream.truncate(place)
+                    break
+                if line == _FINISHED:
+                    for key in skipped:
+                        del self._places[key]
+                    skipped.clear()
+                else:
+                    self._enter(line, place, skipped)
+                place += len(line)
+        return True
+
+    def _enter(self, line: bytes, place: int, skipped: set[str]) -> None:
+        try:
+            record = Record.of_line(line)
+        except (ValueError, KeyError, TypeError):
+            return  # damaged: that picture is looked at again
+        self._places[record.key] = place
+        self.card_count += len(record.cards)
+        if record.skipped is not None:
+            skipped.add(record.key)
+
+
+@contextmanager
+def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
+    """Opens the journal of an output; one of another model or of other options is begun anew.
+
+    Args:
+        path: the journal.
+        identity: of `identity_of`.
+
+    Raises:
+        PredictionError: another process predicts into the same output.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock_path = path.with_name(f"{path.name}.lock")
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PredictionError(
+            "another process is predicting into this output", where=path.parent, hint="wait, or give another --out"
+        ) from None
+    try:
+        journal = PredictionJournal(path, identity)
+        try:
+            yield journal
+        finally:
+            journal.close()
+            if not len(journal):
+                path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+        if not path.exists():  # nothing was found: nothing is left behind
+            with suppress(OSError):
+                lock_path.unlink()
+                path.parent.rmdir()
+
+
+def identity_of(classifier: Classifier, *options: object) -> str:
+    """A digest of all that probabilities depend on, besides the pictures: the model, and options.
+
+    Thresholds are not part of it: they are applied when the tables are written.
+    """
+    parts = [
+        classifier.group,
+        classifier.name,
+        classifier.labels,
+        classifier.preprocessing.to_dict(),
+        classifier.runtime.description,
+        _digest_of_model(classifier),
+        [str(option) for option in options],
+    ]
+    return sha256_of_bytes(json.dumps(parts, ensure_ascii=False).encode())
+
+
+def _digest_of_model(classifier: Classifier) -> str:
+    path = Path(classifier.source)
+    if path.is_file():
+        weights = path.with_suffix(".bin")
+        more = sha256_of_file(weights) if path.suffix == ".xml" and weights.is_file() else ""
+        return sha256_of_file(path) + more
+    if (path / "metrics.json").is_file():  # a run: it holds the digest of its weights
+        return sha256_of_file(path / "metrics.json")
+    meta = getattr(classifier.runtime, "meta", None)
+    return classifier.source + (sha256_of_bytes(meta.to_json().encode()) if meta is not None else "")

@@ -1,0 +1,175 @@
+"""The Python interface: open a model, give it photos, get the people in them with their labels.
+
+import cls
+
+model = cls.open_model("model_onnx.zip")
+people = model("photo.jpg")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.bottle.layout import Bottle
+from cls.errors import PredictionError
+from cls.people.photos import photo_of_array, photo_of_pil, read_photo
+from cls.prediction.opening import open_classifier
+from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
+from cls.prediction.predict import CHUNK, Shot, predict_chunk
+from cls.prediction.runtime import Classifier
+from cls.settings import load_settings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    # A file, an array (uint8, RGB) or a Pillow picture.
+    Photo = str | os.PathLike[str] | NDArray[np.uint8] | Image
+
+
+@dataclass(frozen=True)
+class LabelledPerson:
+    """One person of a photo.
+
+    Attributes:
+        box_xyxy_px: left, top, right, bottom in pixels of the photo as displayed.
+        outline_xy_rel: the visible parts, each float64 (points, 2), as fractions of the photo's width and height.
+        person_class: e.g. `female`.
+        conf: confidence that it is a person, 0 to 1.
+        labels: the labels chosen, in the model's order.
+        probabilities: label -> probability, in the model's order.
+    """
+
+    box_xyxy_px: tuple[float, float, float, float]
+    outline_xy_rel: tuple[NDArray[np.float64], ...] = field(repr=False)
+    person_class: str
+    conf: float
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "box_xyxy_px": list(self.box_xyxy_px),
+            "outline_xy_rel": [part.tolist() for part in self.outline_xy_rel],
+            "person_class": self.person_class,
+            "conf": self.conf,
+            "labels": list(self.labels),
+            "probabilities": dict(self.probabilities),
+        }
+
+
+class PeopleModel:
+    """A classifier with whatever finds the people. Made by `open_model`.
+
+    Attributes:
+        classifier: group, labels, thresholds, preprocessing, runtime.
+    """
+
+    def __init__(self, classifier: Classifier, finder: PeopleFinder) -> None:
+        self.classifier = classifier
+        self._finder = finder
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In output order."""
+        return self.classifier.labels
+
+    @overload
+    def __call__(self, photos: Photo) -> list[LabelledPerson]: ...  # type: ignore[overload-overlap]  # a path is a sequence too
+
+    @overload
+    def __call__(self, photos: Sequence[Photo]) -> list[list[LabelledPerson]]: ...
+
+    def __call__(self, photos: Photo | Sequence[Photo]) -> list[LabelledPerson] | list[list[LabelledPerson]]:
+        """Finds the people of a photo, or of each of several.
+
+        Args:
+            photos: a path, an array uint8 (height, width, 3) RGB or (height, width) grey, or a Pillow picture; or a
+                list of these.
+
+        Returns:
+            The people of the photo, surest first; for a list, such a list for each photo.
+
+        Raises:
+            FileError: a photo cannot be read.
+            PredictionError: the network cannot be run.
+        """
+        if isinstance(photos, Sequence) and not isinstance(photos, str):
+            return list(self.each(photos))
+        return next(self.each([photos]))
+
+    def each(self, photos: Iterable[Photo]) -> Iterator[list[LabelledPerson]]:
+        """The people of each photo, one photo after another, for more photos than memory holds; see `__call__`."""
+        numbered = enumerate(photos)
+        while chunk := list(islice(numbered, CHUNK)):
+            read = [(Shot(Path(), number), _image_of(photo)) for number, photo in chunk]
+            for prediction in predict_chunk(read, [self.classifier], self._finder, {}):
+                yield [
+                    LabelledPerson(
+                        person.box_xyxy_px,
+                        person.polygons_xy_rel,
+                        person.cls,
+                        person.conf,
+                        self.classifier.chosen(probs),
+                        dict(zip(self.labels, probs.tolist(), strict=True)),
+                    )
+                    for person, probs in zip(prediction.people, prediction.probs[0], strict=True)
+                ]
+
+
+def open_model(
+    model: str | os.PathLike[str],
+    *,
+    segmenter: str | os.PathLike[str] | None = None,
+    whole: bool = False,
+    threshold: float | None = None,
+    group: str | None = None,
+    cfg: str | os.PathLike[str] | None = None,
+) -> PeopleModel:
+    """Opens a model.
+
+    Args:
+        model: a package's zip, its folder or a model file in it, a training run's folder, or a served model's URL.
+        segmenter: the segmentation model that finds the people; `person_models/best.pt` by default.
+        whole: every photo is one person, whole; no segmentation model is needed.
+        threshold: one for all labels, instead of each label's own.
+        group: names the model on a server when the URL does not.
+        cfg: configuration file; the project's by default.
+
+    Raises:
+        PredictionError: the model or the segmentation model is not there or cannot be used.
+        PackageError: the package is broken.
+    """
+    settings = load_settings(Path(cfg) if cfg is not None else None)
+    classifier = open_classifier(os.fspath(model), Bottle(settings), group=group)
+    if threshold is not None:
+        classifier = classifier.with_threshold(threshold)
+    if whole:
+        return PeopleModel(classifier, PeopleFinder({}, None, is_whole=True))
+    path = Path(segmenter) if segmenter is not None else default_segmenter()
+    if path is None:
+        raise PredictionError(
+            "there is no segmentation model that finds the people",
+            where=DEFAULT_SEGMENTER,
+            hint="fetch one there, give one as segmenter=, or take whole photos with whole=True",
+        )
+    from cls.segmentation.segmenter import load_segmenter
+
+    found = load_segmenter(path, people_classes=settings.people_classes)
+    return PeopleModel(classifier, PeopleFinder({}, found, segmenter_file=path))
+
+
+def _image_of(photo: Photo) -> NDArray[np.uint8]:
+    if isinstance(photo, str | os.PathLike):
+        return read_photo(Path(photo))
+    if isinstance(photo, np.ndarray):
+        return photo_of_array(photo)
+    return photo_of_pil(photo)

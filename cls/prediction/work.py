@@ -1,0 +1,164 @@
+"""The pictures an inference has to look at, in chunks, and what it finds in them as the journal keeps it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cls.errors import FileError
+from cls.files import sha256_of_bytes, sha256_of_file
+from cls.prediction.contact_sheet import MAX_CARDS, jpeg_of_crop
+from cls.prediction.journal import Found, PredictionJournal, Record
+from cls.prediction.people_of_photos import PeopleFinder
+from cls.prediction.predict import CHUNK, PhotoPrediction, Read, Shot, predict_chunk, read_ahead
+from cls.prediction.runtime import Classifier
+from cls.prediction.sources import Sources
+from cls.prediction.video import Every, Frame, frames_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo or one video.
+
+    Attributes:
+        file: it.
+        name: what it is called in results.
+        key: changes when the file does, or who is said to be in it.
+    """
+
+    file: Path
+    name: str
+    key: str
+
+
+def jobs_of(sources: Sources, finder: PeopleFinder, every: Every) -> tuple[list[Job], list[Job]]:
+    """What there is to do: photos, and videos."""
+    segmenter = sha256_of_file(finder.segmenter_file) if finder.segmenter_file is not None else ""
+    others = "whole" if finder.is_whole else f"segmenter {segmenter}"
+    photos = [Job(file, sources.name(file), _key(sources.name(file), file, finder, others)) for file in sources.photos]
+    videos = [
+        Job(file, sources.name(file), _key(f"{sources.name(file)} every {every}", file, finder, others))
+        for file in sources.videos
+    ]
+    return photos, videos
+
+
+def pending_chunks(photos: Sequence[Job], journal: PredictionJournal) -> list[Sequence[Job]]:
+    """The chunks in which something is left to do.
+
+    A chunk is done as a whole: the same photos go through the networks together, whenever the work was interrupted, and
+    so the numbers are the same to the last digit.
+    """
+    chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
+    return [chunk for chunk in chunks if any(job.key not in journal for job in chunk)]
+
+
+def records_of_photos(
+    chunks: Sequence[Sequence[Job]], classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal
+) -> Iterator[list[Record]]:
+    """Looks at chunks of photos; one list a chunk, in order."""
+    files = [[job.file for job in chunk] for chunk in chunks]
+    for chunk, read in zip(chunks, read_ahead(files), strict=True):
+        yield records_of_chunk(read, [job.key for job in chunk], classifier, finder, MAX_CARDS - journal.card_count)
+
+
+def records_of_video(
+    video: Job, every: Every, classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal
+) -> Iterator[list[Record]]:
+    """Looks at the frames of a video that are not in the journal; the last list says that the video is done."""
+    done = 0
+    while frame_key(video, done) in journal:
+        done += 1
+    first = done - done % CHUNK
+    seen = 0
+
+    def is_wanted(_number: int) -> bool:
+        nonlocal seen
+        seen += 1
+        return seen > first
+
+    problem: str | None = None
+    place = first
+    frames = frames_of(video.file, every, is_wanted)
+    while True:
+        chunk, problem = _next_frames(frames)
+        if chunk:
+            read: list[Read] = [(Shot(video.file, frame.number, frame.time_s), frame.image_rgb) for frame in chunk]
+            keys = [frame_key(video, place + offset) for offset in range(len(chunk))]
+            place += len(chunk)
+            yield records_of_chunk(read, keys, classifier, finder, MAX_CARDS - journal.card_count)
+        if len(chunk) < CHUNK:
+            break
+    yield [Record(video.key, skipped=problem, frames=place)]
+
+
+def frame_key(video: Job, place: int) -> str:
+    """The key of a video's frame: the how many-th that was looked at."""
+    return f"{video.key}#{place}"
+
+
+def records_of_chunk(
+    read: Sequence[Read], keys: Sequence[str], classifier: Classifier, finder: PeopleFinder, cards: int
+) -> list[Record]:
+    """Looks at a few pictures that were read.
+
+    Args:
+        read: the pictures.
+        keys: of the pictures.
+        classifier: what predicts.
+        finder: says who is in a picture.
+        cards: how many cut-outs the contact sheet still lacks.
+    """
+    key_of = {shot: key for (shot, _), key in zip(read, keys, strict=True)}
+    skipped: dict[Shot, str] = {}
+    records: dict[str, Record] = {}
+    for prediction in predict_chunk(read, [classifier], finder, skipped):
+        record = _record_of(prediction, key_of[prediction.shot], max(cards, 0))
+        cards -= len(record.cards)
+        records[record.key] = record
+    records |= {
+        key_of[shot]: Record(key_of[shot], frame=shot.frame, time_s=shot.time_s, skipped=reason)
+        for shot, reason in skipped.items()
+    }
+    return [records[key] for key in keys]
+
+
+def _record_of(prediction: PhotoPrediction, key: str, cards: int) -> Record:
+    people = tuple(
+        Found(person.cls, person.conf, person.box_xyxy_px, tuple(probs.tolist()))
+        for person, probs in zip(prediction.people, prediction.probs[0], strict=True)
+    )
+    jpegs = tuple(base64.b64encode(jpeg_of_crop(crop)).decode() for crop in prediction.crops_rgb[:cards])
+    return Record(key, people, jpegs, prediction.shot.frame, prediction.shot.time_s)
+
+
+def _next_frames(frames: Iterator[Frame]) -> tuple[list[Frame], str | None]:
+    """A chunk of frames, and why there are no more, where that is a fault."""
+    chunk: list[Frame] = []
+    try:
+        for frame in frames:
+            chunk.append(frame)
+            if len(chunk) == CHUNK:
+                break
+    except FileError as error:
+        return chunk, error.what
+    return chunk, None
+
+
+def _key(name: str, file: Path, finder: PeopleFinder, others: str) -> str:
+    known = finder.known.get(file)
+    who = others
+    if known is not None and not finder.is_whole:
+        who = json.dumps(
+            [[one.cls, one.conf, one.box_xyxy_px, [line.tolist() for line in one.polygons_xy_rel]] for one in known],
+            default=float,
+        )
+    try:
+        state = file.stat()
+        size_bytes, changed_ns = state.st_size, state.st_mtime_ns
+    except OSError:  # whoever reads it says why
+        size_bytes, changed_ns = 0, 0
+    return sha256_of_bytes(f"{name}|{size_bytes}|{changed_ns}|{who}".encode())[:32]

@@ -1,0 +1,271 @@
+"""What can be looked at, what comes out, and that an interrupted run ends as an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars
+import pytest
+
+from cls.classification.inference import COMMAND
+from cls.command import execute
+from cls.errors import FileError, UsageError
+from cls.people.photos import read_photo
+from cls.prediction import session
+from cls.prediction.journal import PredictionJournal
+from cls.prediction.sources import sources_of
+from cls.prediction.video import Every, frames_of, parse_every
+from tests.bottles import GROUP
+from tests.export.runs import ExportedBottle
+
+
+def infer(at: ExportedBottle, *arguments: object) -> int:
+    return execute(COMMAND, [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"])
+
+
+def lines_of(folder: Path) -> list[dict[str, object]]:
+    text = (folder / "predictions.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def last_error(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def write_video(at: ExportedBottle, path: Path, frames: int = 24, rate: float = 8.0) -> Path:
+    """A video of the bottle's photos, one a frame."""
+    first = cv2.imread(str(at.bottle.picture("0000.jpeg")))
+    size = (first.shape[1] // 2 * 2, first.shape[0] // 2 * 2)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, size)
+    assert writer.isOpened()
+    for number in range(frames):
+        image = cv2.imread(str(at.bottle.picture(f"{number % 24:04d}.jpeg")))
+        writer.write(cv2.resize(image, size))
+    writer.release()
+    return path
+
+
+def test_folders_files_and_patterns(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/deep/2.PNG", "b/3.jpeg", "b/notes.txt", "clip.avi", "a/.hidden.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+
+    def names(*given: object) -> list[str]:
+        sources = sources_of([str(text) for text in given])
+        return [sources.name(file) for file in (*sources.photos, *sources.videos)]
+
+    assert names(tmp_path) == ["a/1.jpg", "a/deep/2.PNG", "b/3.jpeg"]
+    assert names(tmp_path / "*" / "*.jp*g") == ["a/1.jpg", "b/3.jpeg"]
+    assert names(tmp_path / "**" / "*") == ["a/1.jpg", "a/deep/2.PNG", "b/3.jpeg", "clip.avi"]
+    assert names(tmp_path / "a", tmp_path / "b" / "3.jpeg") == ["a/1.jpg", "a/deep/2.PNG", "b/3.jpeg"]
+    assert names(tmp_path / "clip.avi") == ["clip.avi"]
+    for missing in ("nothing", "*.gif"):
+        with pytest.raises(FileError):
+            names(tmp_path / missing)
+
+
+def test_every() -> None:
+    assert (parse_every("30"), parse_every("0.5s")) == (Every(30, 0.0), Every(0, 0.5))
+    for text in ("", "0", "-3", "1.5", "s", "0s", "often"):
+        with pytest.raises(UsageError, match="--every"):
+            parse_every(text)
+
+
+def test_frames(exported: ExportedBottle, tmp_path: Path) -> None:
+    video = write_video(exported, tmp_path / "clip.avi")
+    assert [frame.number for frame in frames_of(video, Every(5))] == [0, 5, 10, 15, 20]
+    assert [(frame.number, frame.time_s) for frame in frames_of(video, Every(0, 1.0))] == [(0, 0), (8, 1), (16, 2)]
+    (tmp_path / "cut.avi").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    (tmp_path / "no.mp4").write_bytes(b"no video at all")
+    seen = []
+    with pytest.raises(FileError, match="of 24 frames can be read"):
+        seen.extend(frames_of(tmp_path / "cut.avi", Every(1)))
+    assert 5 < len(seen) < 20
+    with pytest.raises(FileError, match="is not a video that can be read"):
+        list(frames_of(tmp_path / "no.mp4", Every(1)))
+
+
+def test_a_video_and_one_that_is_none(
+    exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(exported, tmp_path / "clip.avi")
+    (tmp_path / "no.mp4").write_bytes(b"no video")
+    out = tmp_path / "out"
+    arguments = ("--group", GROUP, "--whole", "--every", "2", "--sort-into", tmp_path / "sorted", "--out", out)
+    assert infer(exported, "--source", tmp_path / "*.*", *arguments) == 0
+    lines = lines_of(out)
+    assert [(line["picture"], line["frame"]) for line in lines] == [("clip.avi", number) for number in range(0, 24, 2)]
+    assert lines[4]["time_s"] == 1.0
+    printed = capsys.readouterr().out
+    assert "12 people in 12 frames" in printed
+    assert "no.mp4: is not a video that can be read" in printed
+    pictures = list((tmp_path / "sorted").rglob("clip.avi_*.jpg"))
+    assert len({picture.name for picture in pictures}) == 12
+    assert read_photo(pictures[0]).ndim == 3
+    head = (out / "predictions.csv").read_text().splitlines()[0]
+    assert head.startswith("picture,frame,time_s,person,class,conf")
+    assert infer(exported, "--source", tmp_path / "no.mp4", "--group", GROUP, "--whole", "--out", tmp_path / "x") == 1
+    assert "none of the 1 photo could be used (no.mp4: is not a video" in last_error(capsys)
+
+
+def test_parquet_holds_what_the_others_do(copied: ExportedBottle, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert infer(copied, "--group", GROUP, "--format", "parquet,csv,jsonl", "--out", out) == 0
+    assert infer(copied, "--group", GROUP, "--out", tmp_path / "alone.parquet") == 0
+    names = sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("."))
+    assert names == ["alone.parquet", "copy", "out"]
+    table = polars.read_parquet(out / "predictions.parquet")
+    assert table.equals(polars.read_parquet(tmp_path / "alone.parquet"))
+    lines = lines_of(out)
+    assert table["picture"].to_list() == [line["picture"] for line in lines]
+    assert table["labels"].to_list() == [line["labels"] for line in lines]
+    assert table["p red top"].to_list() == [line["probs"]["red top"] for line in lines]
+    assert table.columns == (out / "predictions.csv").read_text().splitlines()[0].split(",")
+
+
+def test_other_peoples_files_stay(copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "predictions.csv").write_text("my,own,table\n")
+    (tmp_path / "mine.parquet").write_bytes(b"PAR1 no")
+    assert infer(copied, "--group", GROUP, "--out", tmp_path) == 1
+    assert "was not written by CLS, so it is not replaced" in last_error(capsys)
+    assert infer(copied, "--group", GROUP, "--out", tmp_path / "mine.parquet") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "mine.parquet", "predictions.csv"]
+    for options in (["--format", "xlsx"], ["--out", tmp_path / "a.csv", "--format", "jsonl"], ["--every", "x"]):
+        assert infer(copied, "--group", GROUP, *options) == 1
+        assert options[0] in last_error(capsys)
+
+
+def test_sorted_again_by_another_threshold(
+    copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    into = tmp_path / "sorted"
+    arguments = ("--group", GROUP, "--out", tmp_path / "out", "--sort-into", into)
+    assert infer(copied, *arguments, "--conf_thresh", "0") == 0
+    labels = copied.run.labels
+    assert all(len(list((into / label).iterdir())) == 24 for label in labels)
+    assert (into / labels[0] / "0003.jpeg").samefile(copied.bottle.picture("0003.jpeg"))
+    (into / labels[0] / "mine.txt").write_text("mine")
+    (into / "none of them").mkdir()
+    (into / "none of them" / "0003.jpeg").write_bytes(b"mine too")
+    assert infer(copied, *arguments, "--conf_thresh", "1") == 0
+    assert "not sorted, since other files have these names there: 1 (none of them/0003.jpeg)" in capsys.readouterr().out
+    assert sorted(path.name for path in into.iterdir() if path.name[0] != ".") == sorted([labels[0], "none of them"])
+    assert [path.name for path in (into / labels[0]).iterdir()] == ["mine.txt"]
+    assert (into / "none of them" / "0003.jpeg").read_bytes() == b"mine too"
+    assert len(list((into / "none of them").iterdir())) == 24
+    assert infer(copied, "--source", into.parent, "--group", GROUP, "--whole", "--sort-into", into) == 1
+    assert "--sort-into lies inside --source" in last_error(capsys)
+
+
+def test_done_pictures_are_not_done_again(
+    copied: ExportedBottle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    assert infer(copied, "--group", GROUP, "--out", whole) == 0
+    looked: list[int] = []
+    original = session.records_of_photos
+
+    def until_the_second(*arguments: object) -> object:
+        for number, records in enumerate(original(*arguments)):
+            if number == 1:
+                raise KeyboardInterrupt
+            looked.append(len(records))
+            yield records
+
+    monkeypatch.setattr(session, "records_of_photos", until_the_second)
+    assert infer(copied, "--group", GROUP, "--out", out) == 130
+    assert not (out / "predictions.csv").exists()
+    journal = out / ".predictions.journal"
+    with journal.open("ab") as stream:  # a line cut off by a kill
+        stream.write(b'{"key": "ab')
+
+    def counting(*arguments: object) -> object:
+        for records in original(*arguments):
+            looked.append(len(records))
+            yield records
+
+    monkeypatch.setattr(session, "records_of_photos", counting)
+    assert infer(copied, "--group", GROUP, "--out", out) == 0
+    assert looked == [8, 8, 8]
+    for name in ("predictions.csv", "predictions.jsonl", "contact_sheet.html"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert infer(copied, "--group", GROUP, "--out", out, "--conf_thresh", "0") == 0
+    assert looked == [8, 8, 8]
+    assert all(len(line["labels"]) == 3 for line in lines_of(out))
+    # A photo that changed is looked at again, and so is everything by another model or other people.
+    os.utime(copied.bottle.picture("0009.jpeg"))
+    assert infer(copied, "--group", GROUP, "--out", out) == 0
+    assert looked[3:] == [8]
+    assert infer(copied, "--group", GROUP, "--out", out, "--model", copied.run.folder) == 0
+    assert looked[4:] == [8, 8, 8]
+
+
+def test_pictures_that_failed_are_tried_again(
+    copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = copied.bottle.picture("0002.jpeg")
+    content, state = photo.read_bytes(), photo.stat()
+    photo.write_bytes(b"x" * len(content))
+    os.utime(photo, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert infer(copied, "--group", GROUP, "--out", tmp_path / "out") == 0
+    assert "0002.jpeg: is not a picture" in capsys.readouterr().out
+    photo.write_bytes(content)
+    os.utime(photo, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert infer(copied, "--group", GROUP, "--out", tmp_path / "out") == 0
+    assert "24 people in 24 photos" in capsys.readouterr().out
+
+
+def test_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -> None:
+    source = tmp_path / "photos"
+    source.mkdir()
+    for number in range(200):
+        shutil.copy(copied.bottle.picture(f"{number % 24:04d}.jpeg"), source / f"{number:04d}.jpeg")
+    script = Path(session.__file__).parent.parent / "classification" / "inference.py"
+    command = [sys.executable, script, "--source", source, "--group", GROUP, "--whole", "--cfg", copied.cfg]
+    out = tmp_path / "out"
+    journal = out / ".predictions.journal"
+    process = subprocess.Popen([*map(str, command), "--out", str(out)], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 10_000):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(journal.read_bytes().splitlines()) - 1
+    assert 0 < done < 200
+    assert infer(copied, *command[2:7], "--out", out) == 0
+    assert infer(copied, *command[2:7], "--out", tmp_path / "whole") == 0
+    for name in ("predictions.csv", "predictions.jsonl", "contact_sheet.html"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_journal_of_another_inference_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    first = PredictionJournal(path, "one")
+    first.finish()
+    first.close()
+    path.write_bytes(path.read_bytes() + b"damaged\n" + b'{"key": "a"}\n')
+    again = PredictionJournal(path, "one")
+    assert ("a" in again, len(again)) == (True, 1)
+    again.close()
+    other = PredictionJournal(path, "two")
+    assert len(other) == 0
+    other.close()
+
+
+def test_an_output_that_is_being_written(
+    copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from cls.prediction.journal import open_journal
+
+    with open_journal(tmp_path / ".predictions.journal", "x"):
+        assert infer(copied, "--group", GROUP, "--out", tmp_path) == 1
+    assert "another process is predicting into this output" in last_error(capsys)
+    assert np.array_equal(sorted(path.name for path in tmp_path.iterdir()), ["copy"])
