@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from cls.errors import ExportError
 from cls.export.model_files import check_model_files
@@ -31,9 +33,18 @@ def write_openvino(source: Path, xml_path: Path) -> None:
         made = Path(folder) / "model.xml"
         try:
             model = openvino.Core().read_model(str(source))
+            _name_by_place(model)
             openvino.save_model(model, str(made), compress_to_fp16=False)
         except RuntimeError as error:
             raise ExportError(f"OpenVINO cannot convert the network: {first_line(error)}", where=source) from error
         # The weights first: a graph that is there has its weights.
         write_bytes_atomic(xml_path.with_suffix(".bin"), made.with_suffix(".bin").read_bytes())
         write_bytes_atomic(xml_path, made.read_bytes())
+
+
+def _name_by_place(model: Any) -> None:
+    """Names the layers that OpenVINO adds by their place: its own numbers count through the life of the process."""
+    for number, layer in enumerate(model.get_ordered_ops()):
+        kind = layer.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", layer.get_friendly_name()):
+            layer.set_friendly_name(f"{kind}_at_{number}")
