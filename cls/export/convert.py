@@ -140,7 +140,11 @@ class Conversions:
 
     def _notes(self) -> dict[str, str]:
         thresholds = dict(zip(self._run.labels, self._run.thresholds, strict=True))
-        return {"thresholds": json.dumps(thresholds, ensure_ascii=False), "run": self._run.name}
+        return {
+            "thresholds": json.dumps(thresholds, ensure_ascii=False),
+            "run": self._run.name,
+            "weights": self._run.weights_sha256,
+        }
 
     @cached_property
     def _network(self) -> nn.Module:

@@ -72,5 +72,51 @@ def _print_verification(found: Verification) -> None:
             print(f"  {word}: {line}")
 
 
+def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "package", type=Path, metavar="ZIP", help="a package with its ONNX: model_onnx.zip, or a plan's"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("onnx_fp16", "openvino", "trt", "trt_fp16"),
+        help="what to make (default: the package's own format; trt of model_onnx.zip)",
+    )
+    parser.add_argument("--output", type=Path, metavar="ZIP", help="what to write (default: *_rebuilt.zip beside it)")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="DIR",
+        help="pictures of people, one in each, to prove it on where the package carries none",
+    )
+
+
+def _rebuild(options: argparse.Namespace) -> None:
+    from cls.bottle.layout import Bottle
+    from cls.export.rebuild import rebuild_package
+    from cls.settings import load_settings
+
+    bottle = Bottle(load_settings(options.cfg))
+    made = rebuild_package(
+        options.package, bottle, format_name=options.format, output=options.output, photos=options.photos
+    )
+    report = made.report
+    print(f"{options.package} -> {made.path}")
+    print(f"  proven on {made.proof}, in {report.runtime}")
+    print(
+        f"  largest difference of a probability {report.max_probability_difference:.1e}, {report.label_flips} of"
+        f" {report.samples * len(made.meta.labels) * len(report.batch_sizes)} decisions differ"
+        f" (batch {', '.join(str(batch) for batch in report.batch_sizes)}); report: {made.report_file}"
+    )
+    plan = made.meta.package.plan if made.meta.package else None
+    if plan is not None:
+        print(f"  for compute capability {plan.compute_capability} ({plan.gpu}) and TensorRT {plan.tensorrt_version}")
+
+
 SHOW = Command("package show", "what a package is: labels, preprocessing, parity, digests", _add_show_arguments, _show)
 VERIFY = Command("package verify", "whether a package is in order: lists every problem", _add_verify_arguments, _verify)
+REBUILD = Command(
+    "package rebuild",
+    "make a package anew on the machine that serves it, and prove it",
+    _add_rebuild_arguments,
+    _rebuild,
+)

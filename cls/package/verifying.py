@@ -97,7 +97,7 @@ def _meta(found: Verification, contents: ZipContents) -> ModelMeta | None:
     try:
         meta = parse_meta(json_of_meta_text(contents.read_text_bytes(META_FILE_NAME), META_FILE_NAME), META_FILE_NAME)
     except PackageError as error:
-        found.problems.append(f"{META_FILE_NAME} {error.what}")
+        found.problems.append(f"{META_FILE_NAME} {error.what.removeprefix(f'{META_FILE_NAME} ')}")
         return None
     found.checked.append(
         f"meta.json: schema version {meta.schema_version}, {len(meta.labels)} labels for {len(meta.labels)} outputs,"

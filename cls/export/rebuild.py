@@ -1,0 +1,193 @@
+"""A package made anew out of the ONNX it carries, on the machine that serves it, and proven there."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cls.bottle.layout import Bottle
+from cls.collector.sources.photo_set import PICTURE_SUFFIXES
+from cls.errors import ExportError, PackageError, UsageError
+from cls.export.formats import FILES, Format, hint_for, why_not
+from cls.export.packed import packed_model
+from cls.export.parity_gate import Candidate, prove
+from cls.export.parity_report import ParityReport
+from cls.export.parity_samples import ParitySample, Reference, choose_samples, reference_of
+from cls.files import sha256_of_file, write_bytes_atomic
+from cls.package.archive import open_package
+from cls.package.carried import CarriedSamples, read_samples
+from cls.package.meta import ModelMeta, parse_meta
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, write_package
+from cls.package.verifying import verify_zip
+from cls.people.photos import read_photo
+from cls.prediction.local import OnnxRuntime
+from cls.prediction.opening import classifier_of_meta
+from cls.prediction.people_of_photos import whole_photo
+
+# What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine.
+REBUILDABLE: tuple[Format, ...] = ("onnx_fp16", "openvino", "trt", "trt_fp16")
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild made.
+
+    Attributes:
+        path: the new zip.
+        meta: its meta.json.
+        report: how it compares.
+        proof: on whom, and with what, in words.
+        report_file: the whole report; its page shows people.
+    """
+
+    path: Path
+    meta: ModelMeta
+    report: ParityReport
+    proof: str
+    report_file: Path
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What a zip carries along."""
+
+    meta: ModelMeta
+    onnx: bytes
+    samples: CarriedSamples | None
+    samples_bytes: bytes | None
+
+
+def rebuild_package(
+    zip_path: Path,
+    bottle: Bottle,
+    *,
+    format_name: Format | None = None,
+    output: Path | None = None,
+    photos: Path | None = None,
+) -> Rebuilt:
+    """Makes a package anew and proves it: its decisions are those of the trained network, or nothing is written.
+
+    Args:
+        zip_path: a package that carries its ONNX: the ONNX's own, or a plan's.
+        bottle: the data folder; only its configuration is used.
+        format_name: what to make; the package's own format, and a plan of an ONNX package, when not given.
+        output: the zip to write; `<name>_rebuilt.zip` beside the old one when not given.
+        photos: pictures of people to prove it on, instead of those carried along: each is taken as one person.
+
+    Raises:
+        PackageError: the package is not in order, or carries no ONNX.
+        ExportError: this machine cannot make the format, or there is nobody to prove it on.
+        ParityError: what was made decides otherwise.
+        UsageError: the format cannot be made of an ONNX alone.
+    """
+    source = _source_of(zip_path)
+    name = format_name or _own_format(source.meta)
+    _refuse_impossible(name, source.meta)
+    output = output or zip_path.with_name(f"{FILES[name].archive.removesuffix('.zip')}_rebuilt.zip")
+    reference, proof = _reference(source, zip_path, photos)
+    report_file = output.with_name(f"{output.stem}_parity_report.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".rebuild-") as temporary:
+        folder = Path(temporary)
+        write_bytes_atomic(folder / FILES["onnx"].model, source.onnx)
+        _convert(name, reference, folder)
+        onnx = folder / FILES["onnx"].model
+        packed = packed_model(name, folder, onnx, source.samples_bytes, is_rebuilt=True)
+        archive = folder / FILES[name].archive
+        write_package(archive, source.meta, packed)
+        files = tuple(folder / file for file in FILES[name].files)
+        candidate = Candidate(name, FILES[name].precision, archive, files, onnx)
+        limits = bottle.settings.parity_limits
+        report = prove(reference, [candidate], bottle, report_file, limits)[name]
+        content = source.meta.to_dict()
+        content["parity"] = {**content["parity"], name: report.to_meta().model_dump(mode="json")}
+        inner = zip(FILES[name].inner, files, strict=True)
+        content["digests"]["files"] = {entry: sha256_of_file(file) for entry, file in inner}
+        meta = write_package(output, parse_meta(content, zip_path), packed)
+    return Rebuilt(output, meta, report, proof, report_file)
+
+
+def _source_of(zip_path: Path) -> _Source:
+    """What a package carries, after it was checked: a tampered ONNX must not be served."""
+    verify_zip(zip_path).raise_if_bad()
+    with open_package(zip_path) as package:
+        meta = package.meta()
+        own = meta.package.format if meta.package else "onnx" if package.model_name == "model.onnx" else ""
+        name = REBUILD_ONNX if REBUILD_ONNX in package.names else "model.onnx" if own == "onnx" else None
+        if name is None:
+            raise PackageError(
+                "carries no ONNX to rebuild it from",
+                where=zip_path,
+                hint="rebuild from model_onnx.zip, or export again",
+            )
+        content = package.read(REBUILD_SAMPLES) if REBUILD_SAMPLES in package.names else None
+        samples = None if content is None else read_samples(content, meta, f"{zip_path}!{REBUILD_SAMPLES}")
+        return _Source(meta, package.read(name), samples, content)
+
+
+def _own_format(meta: ModelMeta) -> Format:
+    for name in REBUILDABLE:
+        if meta.package is not None and meta.package.format == name:
+            return name
+    return "trt"
+
+
+def _refuse_impossible(name: Format, meta: ModelMeta) -> None:
+    if name not in REBUILDABLE:
+        raise UsageError(f"{name} is not made of an ONNX alone", hint=f"give one of {', '.join(REBUILDABLE)}")
+    if name != "openvino" and meta.is_end_to_end:
+        raise UsageError(f"{name} is not made of a network with its preprocessing inside", hint="use `cls export`")
+    reason = why_not(name)
+    if reason is not None:
+        raise ExportError(f"{FILES[name].model} cannot be made on this machine: {reason}", hint=hint_for(name))
+
+
+def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Reference, str]:
+    """Who it is proven on: real people, never noise, on which no decision is near a threshold."""
+    meta, names = source.meta, (source.meta.inputs[0].name, source.meta.outputs[0].name)
+    runtime = OnnxRuntime(source.onnx, zip_path, input_name=names[0], output_name=names[1])
+    onnx = classifier_of_meta(meta, runtime, f"{zip_path}!{REBUILD_ONNX}")
+    if source.samples is not None and photos is None:
+        samples = source.samples
+        count = len(samples.crops_rgb)
+        pictures = tuple(f"carried person {number + 1}" for number in range(count))
+        truth = samples.truth.astype(np.float64)
+        reference = Reference(onnx, pictures, samples.crops_rgb, samples.probabilities, truth)
+        return reference, f"{count} people carried along, compared with what the trained network said of them"
+    if photos is None:
+        raise ExportError(
+            f"there is nobody to prove it on: the package carries no people ({REBUILD_SAMPLES})",
+            where=zip_path,
+            hint="export with --carry-samples N, or give pictures of people with --photos DIR",
+        )
+    files = sorted(file for file in photos.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+    if not files:
+        raise ExportError("holds no picture to prove it on", where=photos, hint="give a folder of pictures of people")
+    people = choose_samples([ParitySample(file, whole_photo(read_photo(file))) for file in files])
+    reference = reference_of(onnx, people)
+    return reference, f"{len(reference)} pictures of {photos}, compared with the carried ONNX ({runtime.description})"
+
+
+def _convert(name: Format, reference: Reference, folder: Path) -> None:
+    """Writes the files of a format from the ONNX in the folder, by way of the format it is made from."""
+    source = FILES[name].source
+    if source is not None and source != "onnx":
+        _convert(source, reference, folder)
+    source_path, path = folder / FILES[source or "onnx"].model, folder / FILES[name].model
+    preprocessing = reference.trained.preprocessing
+    if name == "onnx_fp16":
+        from cls.export.calibration_images import CalibrationImages
+        from cls.export.onnx_fp16 import write_onnx_fp16
+
+        write_onnx_fp16(source_path, CalibrationImages(preprocessing.normalise(reference.crops_rgb)), path)
+    elif FILES[name].platform == "openvino":
+        from cls.export.openvino import write_openvino
+
+        write_openvino(source_path, path)
+    else:
+        from cls.export.tensorrt import write_plan
+
+        write_plan(source_path, preprocessing, path)

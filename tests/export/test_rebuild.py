@@ -1,0 +1,198 @@
+"""A package made anew from the ONNX it carries and proven on the people it carries: with OpenVINO, half precision.
+
+A plan goes the same way; only `write_plan` and the GPU are missing here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from cls.command import execute
+from cls.errors import ClsError, ExportError, PackageError, ParityError, UsageError
+from cls.export.package_commands import REBUILD, SHOW, VERIFY
+from cls.export.packed import people_to_carry
+from cls.export.parity_samples import Reference
+from cls.export.publish import classifier_of_run, export_run
+from cls.export.rebuild import rebuild_package
+from cls.package.archive import open_package
+from cls.package.carried import people_in, read_samples, samples_as_bytes
+from cls.package.meta import PlanMeta
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
+from cls.package.verifying import verify_zip
+from tests.bottles import make_tiny_bottle
+from tests.export.runs import ExportedBottle, fabricate_run
+from tests.package.zips import changed, plan_bytes
+
+
+@pytest.fixture(scope="module")
+def carrying(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
+    """A package that carries 6 people; look, do not touch."""
+    bottle = make_tiny_bottle(tmp_path_factory.mktemp("carrying"))
+    run = fabricate_run(bottle)
+    return ExportedBottle(bottle, run, export_run(bottle, run, ("onnx",), carry_samples=6))
+
+
+@pytest.fixture
+def zip_path(carrying: ExportedBottle, tmp_path: Path) -> Path:
+    return Path(shutil.copy(carrying.package / "model_onnx.zip", tmp_path))
+
+
+def without_people(zip_path: Path) -> Path:
+    """The same package as an export without people makes it."""
+    with open_package(zip_path) as package:
+        meta, content = package.meta(), package.read("model.onnx")
+    path = zip_path.with_name("plain.zip")
+    write_package(path, meta, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": content}))
+    return path
+
+
+def test_people_go_along_only_when_asked_for(carrying: ExportedBottle, exported: ExportedBottle) -> None:
+    assert people_in(exported.package / "model_onnx.zip") == 0
+    path = carrying.package / "model_onnx.zip"
+    assert people_in(path) == 6
+    with open_package(path) as package:
+        samples = read_samples(package.read(REBUILD_SAMPLES), package.meta(), "samples")
+    trained = classifier_of_run(carrying.run)
+    np.testing.assert_allclose(samples.probabilities, trained.probabilities(samples.crops_rgb), atol=2e-6)
+    assert set(np.unique(samples.truth[~np.isnan(samples.truth)])) <= {0.0, 1.0}
+
+
+def test_openvino_and_from_that_again(
+    carrying: ExportedBottle, zip_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = ["--cfg", str(carrying.cfg)]
+    assert execute(REBUILD, [str(zip_path), "--format", "openvino", *cfg]) == 0
+    printed = capsys.readouterr().out
+    made = zip_path.with_name("model_openvino_rebuilt.zip")
+    assert f"{zip_path} -> {made}" in printed
+    assert (
+        "proven on 6 people carried along, compared with what the trained network said of them, in OpenVINO" in printed
+    )
+    assert "0 of 54 decisions differ (batch 1, 7, 64)" in printed
+    again = rebuild_package(made, carrying.bottle, output=zip_path.with_name("again.zip"))
+    # OpenVINO numbers nameless constants through a process's life: the graphs differ in names alone.
+    with open_package(made) as first, open_package(again.path) as second:
+        assert first.read("model.bin") == second.read("model.bin")
+        assert first.read(REBUILD_SAMPLES) == second.read(REBUILD_SAMPLES)
+        assert first.meta().parity == second.meta().parity
+    assert again.meta.parity["openvino"].samples == 6
+    assert set(again.meta.parity) == {"onnx", "openvino"}
+    with open_package(made) as package:
+        assert set(package.names) == {
+            *("model.xml", "model.bin", "meta.json", "config.pbtxt"),
+            *(REBUILD_ONNX, REBUILD_SAMPLES),
+        }
+    assert execute(VERIFY, [str(made), *cfg]) == 0
+    verified = capsys.readouterr().out
+    assert "warning: holds cut-outs of 6 people" in verified
+    assert "ok: model.xml answers at batch 1 and 3 in OpenVINO" in verified
+    assert execute(SHOW, [str(made), *cfg]) == 0
+    assert "holds cut-outs of 6 people: personal data" in capsys.readouterr().out
+
+
+def test_half_precision_on_photos(carrying: ExportedBottle, zip_path: Path) -> None:
+    bottle = carrying.bottle
+    plain = without_people(zip_path)
+    with pytest.raises(ExportError, match=r"there is nobody to prove it on: .* --carry-samples N, or .* --photos DIR"):
+        rebuild_package(plain, bottle, format_name="onnx_fp16")
+    with pytest.raises(ExportError, match="holds no picture to prove it on"):
+        rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures.parent / "none")
+    made = rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures)
+    assert "compared with the carried ONNX (ONNX Runtime" in made.proof
+    assert people_in(made.path) == 0
+    assert verify_zip(made.path).problems == []
+    assert made.meta.package is not None
+    assert made.meta.package.format == "onnx_fp16"
+
+
+def test_an_onnx_that_decides_otherwise_is_not_packaged(carrying: ExportedBottle, zip_path: Path) -> None:
+    """A package put together with care, every digest right, around the network of somebody else."""
+    with open_package(zip_path) as package:
+        meta, content = package.meta(), package.read("model.onnx")
+        people = package.read(REBUILD_SAMPLES)
+    model = onnx.load_model_from_string(content)
+    weights = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 2)
+    weights.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weights), weights.name))
+    files: dict[str, Path | bytes] = {"model.onnx": model.SerializeToString(), REBUILD_SAMPLES: people}
+    other = zip_path.with_name("other.zip")
+    write_package(other, meta, PackedModel("onnx", "onnxruntime_onnx", files))
+    assert verify_zip(other).problems == []
+    with pytest.raises(ParityError, match="decisions differ further than"):
+        rebuild_package(other, carrying.bottle, format_name="openvino")
+    assert not zip_path.with_name("model_openvino_rebuilt.zip").exists()
+    assert not list(zip_path.parent.glob(".rebuild-*"))
+
+
+def test_a_tampered_package_is_not_rebuilt(carrying: ExportedBottle, zip_path: Path) -> None:
+    bad = changed(zip_path, "model.onnx", lambda content: content + b"\0")
+    with pytest.raises(PackageError, match=r"model\.onnx is not the file that meta\.json was written for"):
+        rebuild_package(bad, carrying.bottle, format_name="openvino")
+
+
+def test_a_plan_is_rebuilt_where_there_is_a_gpu(carrying: ExportedBottle, zip_path: Path) -> None:
+    """Everything but the plan itself: where TensorRT is missing, that is said."""
+    with open_package(zip_path) as package:
+        meta, content = package.meta(), package.read("model.onnx")
+        people = package.read(REBUILD_SAMPLES)
+    plan = PlanMeta(tensorrt_version="10.13.3.9", gpu="NVIDIA L4", compute_capability="8.9")
+    files: dict[str, Path | bytes] = {
+        "model.plan": plan_bytes(),
+        REBUILD_ONNX: content,
+        REBUILD_SAMPLES: people,
+    }
+    path = zip_path.with_name("model_trt.zip")
+    write_package(path, meta, PackedModel("trt", "tensorrt_plan", files, plan))
+    with pytest.raises(ExportError, match=r"model\.plan cannot be made on this machine: TensorRT is not installed"):
+        rebuild_package(path, carrying.bottle)
+    made = rebuild_package(path, carrying.bottle, format_name="openvino")
+    assert made.report.samples == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [("onnx_int8", UsageError, "onnx_int8 is not made of an ONNX alone"), ("torchscript", UsageError, "torchscript")],
+)
+def test_formats_that_cannot(
+    carrying: ExportedBottle, zip_path: Path, name: str, kind: type[ClsError], words: str
+) -> None:
+    with pytest.raises(kind, match=words):
+        rebuild_package(zip_path, carrying.bottle, format_name=name)  # type: ignore[arg-type]
+
+
+def test_a_package_without_an_onnx(carrying: ExportedBottle, zip_path: Path) -> None:
+    with open_package(zip_path) as package:
+        meta = package.meta()
+    path = zip_path.with_name("model_torchscript.zip")
+    write_package(path, meta, PackedModel("torchscript", "pytorch_libtorch", {"model.pt": b"x"}))
+    with pytest.raises(PackageError, match=r"carries no ONNX to rebuild it from; rebuild from model_onnx\.zip"):
+        rebuild_package(path, carrying.bottle, format_name="openvino")
+
+
+def test_verify_lists_every_package_and_fails_for_one(
+    carrying: ExportedBottle, zip_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(zip_path.with_name("cut.zip"), "w") as archive:
+        archive.writestr("meta.json", "{")
+    assert execute(VERIFY, [str(zip_path.parent), "--cfg", str(carrying.cfg)]) == 1
+    printed = capsys.readouterr()
+    assert f"{zip_path}: in order" in printed.out
+    assert "PROBLEM: lacks config.pbtxt at its root" in printed.out
+    assert "PROBLEM: meta.json is not JSON" in printed.out
+    assert "cut.zip: 3 problems in 1 of 2 packages" in printed.err
+
+
+def test_the_choice_of_people_is_seeded(carrying: ExportedBottle) -> None:
+    trained = classifier_of_run(carrying.run)
+    size = trained.preprocessing
+    crops = np.random.default_rng(1).integers(0, 255, (20, size.height_px, size.width_px, 3), np.uint8)
+    names = tuple(map(str, range(20)))
+    reference = Reference(trained, names, crops, np.zeros((20, 3), np.float32), np.full((20, 3), np.nan))
+    chosen = people_to_carry(reference, 5)
+    assert samples_as_bytes(chosen) == samples_as_bytes(people_to_carry(reference, 5))
+    assert len(people_to_carry(reference, 99).crops_rgb) == 20
