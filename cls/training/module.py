@@ -95,8 +95,7 @@ class ClassifierModule(lightning.LightningModule):
         logits = self(batch.images).float()
         loss: Tensor = self._loss(logits, batch.labels)
         value = float(loss.detach())
-        if not self._is_fine_everywhere(math.isfinite(value)):
-            self._give_up(batch, logits, f"the loss is {value}", batch_index)
+        self._stop_if_bad(batch, logits, None if math.isfinite(value) else f"the loss is {value}", batch_index)
         self._train_losses.append(value)
         return loss
 
@@ -107,8 +106,9 @@ class ClassifierModule(lightning.LightningModule):
             NotANumberError: the network's answers are not numbers; the batch is saved.
         """
         logits = self(batch.images).float()[:, : len(self._label_names)]
-        if not self._is_fine_everywhere(bool(torch.isfinite(logits).all())):
-            self._give_up(batch, logits, "the network's answers in validation are not numbers", batch_index)
+        is_fine = bool(torch.isfinite(logits).all())
+        what = None if is_fine else "the network's answers in validation are not numbers"
+        self._stop_if_bad(batch, logits, what, batch_index)
         self._valid.append((logits.cpu(), batch.labels.cpu(), batch.indices.cpu()))
 
     def _is_fine_everywhere(self, is_fine: bool) -> bool:
@@ -117,17 +117,25 @@ class ClassifierModule(lightning.LightningModule):
             return is_fine
         return bool(self.trainer.strategy.reduce_boolean_decision(is_fine, all=True))
 
-    def _give_up(self, batch: Batch, logits: Tensor, what: str, batch_index: int) -> None:
+    def _stop_if_bad(self, batch: Batch, logits: Tensor, what: str | None, batch_index: int) -> None:
+        """Stops all processes where one of them has something that is not a number; each saves its bad batch."""
+        if self._is_fine_everywhere(what is None):
+            return
+        said = "" if what is None else self._saved(batch, logits, what, batch_index)
+        raise NotANumberError(
+            "; ".join(text for text in gathered(said, self.trainer.world_size) if text),
+            hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip",
+        )
+
+    def _saved(self, batch: Batch, logits: Tensor, what: str, batch_index: int) -> str:
+        """What is wrong with a batch, and where it is saved."""
         is_training = bool(self.trainer.training)
         what = f"{what} in epoch {self.current_epoch}, batch {batch_index}"
-        saved = ""
-        if self._bad_batches is not None:
-            process = f"_process_{self.global_rank}" if self.trainer.world_size > 1 else ""
-            name = f"{'train' if is_training else 'valid'}_epoch_{self.current_epoch}_batch_{batch_index}{process}"
-            saved = f"; {self._bad_batches.save(batch, logits, name=name, is_training=is_training)}"
-        raise NotANumberError(
-            what + saved, hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip"
-        )
+        if self._bad_batches is None:
+            return what
+        process = f"_process_{self.global_rank}" if self.trainer.world_size > 1 else ""
+        name = f"{'train' if is_training else 'valid'}_epoch_{self.current_epoch}_batch_{batch_index}{process}"
+        return f"{what}; {self._bad_batches.save(batch, logits, name=name, is_training=is_training)}"
 
     def on_validation_epoch_end(self) -> None:
         """Measures the validation part: all of it in every process, each sample once."""

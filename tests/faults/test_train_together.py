@@ -24,11 +24,13 @@ DEADLINE_S = 500
 pytestmark = pytest.mark.long
 
 
-def start(bottle: Bottle, *words: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    bottle: Bottle, *words: str, environment: dict[str, str] | None = None, script: Path = SCRIPT
+) -> subprocess.Popen[str]:
     options = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mobilenetv3_small_050", "--size", "64x48"]
     options += ["--weights", "none", "--batch", "4", "--epochs", "2", "--ema", "0.9", *words]
     return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *options],
+        [sys.executable, str(script), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,7 +55,8 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     output, errors = finished(start(bottle, "--devices", "2"))
     assert "2 processes train together" in errors
     assert "Traceback" not in errors
-    assert errors.count("run folder") == 1
+    for once in ("run folder", "people for training", "24 people in", "epoch 1 of 2", "epoch 2 of 2", "s a step"):
+        assert errors.count(once.replace("24", "27")) == 1, f"{once}: the first one alone speaks\n{errors}"
     assert output.count("run ") == 1, "the first one alone speaks"
     assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mobilenetv3_small_050_4_0.001"]
     together = newest_run(bottle, GROUP).metrics
@@ -66,6 +69,25 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
             values = [m["validation"]["labels"][label][key] for m in (together, alone)]
             assert values[0] == values[1], "every validation person once"
     assert len(together["history"]) == 2
+
+
+def test_a_loss_that_is_no_number_in_one_process_ends_both(tmp_path: Path) -> None:
+    """The one process that has it saves its batch; the other does not wait for it for ever."""
+    bottle = make_tiny_bottle(tmp_path)
+    script = Path(__file__).with_name("train_with_bad_loss.py")
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    process = start(bottle, "--devices", "2", environment=environment, script=script)
+    output, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1, errors
+    assert output == ""
+    assert "Traceback" not in errors
+    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, errors
+    assert "the loss is nan in epoch 0, batch 1; the batch is saved in " in lines[0]
+    saved = [path.name for path in bottle.models(GROUP).glob("v__*/bad_batch/*.npz")]
+    assert saved == ["train_epoch_0_batch_1_process_1.npz"], "the bad one, and not the other process's good one"
+    assert saved[0] in lines[0]
+    assert not list(bottle.models(GROUP).glob("v__*/metrics.json"))
 
 
 def test_two_nodes_of_one_machine(tmp_path: Path) -> None:
