@@ -102,12 +102,14 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
         listener = stack.enter_context(_bound(options.host, options.port, "--port"))
         ssh_listener = stack.enter_context(_bound(options.host, options.ssh_port, "--ssh-port"))
         infer_listener: socket.socket | None = None
+        grpc_port = 0
         engine: InferenceEngine
         if options.triton_url:
             engine, inference_url = TritonServer(options.triton_url), options.triton_url
         else:
             infer_listener = stack.enter_context(_bound(options.host, options.infer_port, "--infer-port"))
             engine, inference_url = EmbeddedEngine(repository), f"http://{{host}}:{_port(infer_listener)}"
+            grpc_port = _grpc_port(options, _port(infer_listener))
         stack.callback(engine.close)
         storage = ModelStorage(repository, engine, plan_host_of(options))
         shown_url = inference_url
@@ -116,8 +118,8 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
         if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
             await _load_now(storage)
             await servers.start(infer_listener, _inference_app(options, storage, engine, stack))
-            grpc_port = _start_grpc(options, storage, engine, _port(infer_listener), stack)
-            shown_url = f"{inference_url} and grpc://{{host}}:{grpc_port}"
+            bound_port = _start_grpc(options, storage, engine, grpc_port, stack)
+            shown_url = f"{inference_url} and grpc://{{host}}:{bound_port}"
         else:
             stack.callback(loop.create_task(_load_when_up(storage)).cancel)
         acceptor = await serve_files(
@@ -169,21 +171,26 @@ def _inference_app(
     return AccessGuard(app, token=options.token, open_paths=_HEALTH_PATHS, error_key="error")
 
 
+def _grpc_port(options: ServiceOptions, http_port: int) -> int:
+    """The port the gRPC side is to take, found to be free before anything is started; 0 for any."""
+    port = options.infer_grpc_port
+    if port is not None:
+        _bound(options.host, port, "--infer-grpc-port").close()
+        return port
+    port = http_port + 1 if options.infer_port and http_port < _LAST_PORT else 0
+    try:
+        _bound(options.host, port, "--infer-grpc-port").close()
+    except StorageError as error:
+        # Whoever did not ask for a port is not stopped by one.
+        _log.warning("%s; gRPC takes any free one", error.line())
+        return 0
+    return port
+
+
 def _start_grpc(
-    options: ServiceOptions, storage: ModelStorage, engine: EmbeddedEngine, http_port: int, stack: AsyncExitStack
+    options: ServiceOptions, storage: ModelStorage, engine: EmbeddedEngine, port: int, stack: AsyncExitStack
 ) -> int:
     """Starts the gRPC side; returns its port."""
-    port = options.infer_grpc_port
-    if port is None:
-        port = http_port + 1 if options.infer_port and http_port < _LAST_PORT else 0
-        try:
-            _bound(options.host, port, "--infer-grpc-port").close()
-        except StorageError as error:
-            # Whoever did not ask for a port is not stopped by one.
-            _log.warning("%s; gRPC takes any free one", error.line())
-            port = 0
-    else:
-        _bound(options.host, port, "--infer-grpc-port").close()
     server, bound = start_grpc(storage, engine, host=options.host, port=port, token=options.token)
 
     async def stop() -> None:

@@ -127,7 +127,7 @@ def test_one_service_a_root(tmp_path: Path) -> None:
         assert "--root" in line
 
 
-@pytest.mark.parametrize("option", ["--port", "--ssh-port", "--infer-port"])
+@pytest.mark.parametrize("option", ["--port", "--ssh-port", "--infer-port", "--infer-grpc-port"])
 def test_a_port_in_use(tmp_path: Path, option: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
