@@ -12,7 +12,8 @@ from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
 from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
 from cls.prediction.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
 from cls.prediction.runtime import Classifier, Runtime
-from cls.prediction.served import SERVED_SCHEMES, open_served
+from cls.prediction.served import open_served
+from cls.prediction.served_address import SERVED_SCHEMES
 
 _KINDS = (
     "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
@@ -121,14 +122,6 @@ def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: 
 def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
     runtime = open_served(url, group, bottle.settings)
     return classifier_of_meta(runtime.meta, runtime, runtime.url)
-
-
-def _of_grpc_server(url: str, group: str | None) -> Classifier:
-    from cls.prediction.served_grpc import GrpcRuntime, parse_grpc_address
-
-    address = parse_grpc_address(url, group)
-    runtime = GrpcRuntime(address)
-    return classifier_of_meta(runtime.meta, runtime, address.url)
 
 
 def _of_folder(folder: Path, bottle: Bottle) -> Classifier:

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PredictionError
-from cls.package.meta import ModelMeta
-from cls.package.model_name import model_name_of_group
-from cls.package.triton_config import parse_config_json
+from cls.package.meta import TensorMeta
+from cls.prediction.served_address import GRPC_HINT, ServedAddress
+from cls.prediction.served_runtime import ANSWER_TIMEOUT_S, AwayError, ServedRuntime, patiently
 
-GRPC_SCHEMES = ("grpc", "grpcs")
-_ANSWER_TIMEOUT_S = 120.0
-_ATTEMPTS = 4
-_FIRST_WAIT_S = 0.2
 # By its own default gRPC does not try a server that was down again before a second or more, and refuses meanwhile.
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
@@ -28,57 +20,10 @@ _CHANNEL_OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 300),
 )
-_HINT = "give grpc://HOST:PORT/NAME"
 
 
-@dataclass(frozen=True)
-class GrpcAddress:
-    """Where a served model is.
-
-    Attributes:
-        host: `host:port`.
-        is_tls: whether it is grpcs.
-        model: the model's name on the server.
-        version: folder number, or empty for the version the server serves.
-    """
-
-    host: str
-    is_tls: bool
-    model: str
-    version: str = ""
-
-    @property
-    def url(self) -> str:
-        """The whole address."""
-        version = f"/{self.version}" if self.version else ""
-        return f"{'grpcs' if self.is_tls else 'grpc'}://{self.host}/{quote(self.model, safe='')}{version}"
-
-
-def parse_grpc_address(url: str, group: str | None = None) -> GrpcAddress:
-    """Reads `grpc://HOST:PORT/NAME[/VERSION]`, or `grpc://HOST:PORT` for the model named like the group.
-
-    Raises:
-        PredictionError: it is neither.
-    """
-    parts = urlsplit(url)
-    try:
-        is_whole = bool(parts.hostname) and parts.port is not None
-    except ValueError:
-        is_whole = False
-    if parts.scheme not in GRPC_SCHEMES or not is_whole:
-        raise PredictionError("is not the address of a served model", where=url, hint=_HINT)
-    names = [unquote(name) for name in parts.path.split("/") if name]
-    if not names and group is not None:
-        names = [model_name_of_group(group)]
-    if not names:
-        raise PredictionError("names no model", where=url, hint=f"{_HINT}, or --group")
-    if len(names) > 2 or (len(names) == 2 and not names[1].isdigit()):
-        raise PredictionError("is not the address of a served model", where=url, hint=f"{_HINT}[/VERSION]")
-    return GrpcAddress(parts.netloc, parts.scheme == "grpcs", names[0], names[1] if len(names) == 2 else "")
-
-
-class GrpcRuntime:
-    """A served network, spoken to over gRPC. What the model is comes along in its configuration (`cls_meta`).
+class GrpcRuntime(ServedRuntime):
+    """A served network over gRPC.
 
     A server that is restarting is asked again for a few seconds; a request that no answer came to is not.
 
@@ -90,77 +35,56 @@ class GrpcRuntime:
         PredictionError: the server cannot be reached, or does not serve the model.
     """
 
-    def __init__(self, address: GrpcAddress, token: str = "") -> None:
+    def __init__(self, address: ServedAddress, token: str = "") -> None:
         # Its own C library would write to the terminal.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         import tritonclient.grpc as client
 
-        self.url = address.url
-        self._address = address
         self._headers = {"authorization": f"bearer {token}"} if token else None
         try:
             self._client: Any = client.InferenceServerClient(
-                address.host, ssl=address.is_tls, channel_args=list(_CHANNEL_OPTIONS)
+                address.base, ssl=address.is_tls, channel_args=list(_CHANNEL_OPTIONS)
             )
         except ValueError as error:
-            raise PredictionError(f"is not an address: {error}", where=address.url, hint=_HINT) from error
-        self.description = f"Open Inference Protocol server {address.host} (gRPC)"
-        answer = self._ask("get_model_config", address.model, address.version, as_json=True)
-        self._config = parse_config_json(answer.get("config"), address.url)
-        self.meta: ModelMeta = self._config.meta(address.url)
+            raise PredictionError(f"is not an address: {error}", where=address.url, hint=GRPC_HINT) from error
+        self.description = f"Open Inference Protocol server {address.base} (gRPC)"
+        super().__init__(address)
 
-    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """What the network answers to images, float32 (batch, labels).
+    def _read_config(self) -> Any:
+        answer = self._ask("get_model_config", self._address.model, self._address.version, as_json=True)
+        return answer.get("config")
 
-        Args:
-            images: as the model's input has them: float32 (batch, 3, height, width), normalised; for an end-to-end
-                model uint8 (batch, height, width, 3).
-
-        Raises:
-            PredictionError: the server cannot be reached, or refuses.
-        """
+    def _infer(self, images: NDArray[Any], source: TensorMeta, target: TensorMeta) -> NDArray[Any] | None:
         import tritonclient.grpc as client
 
-        source, target = self.meta.inputs[0], self.meta.outputs[0]
-        limit = self._config.max_batch_size or len(images)
-        parts = []
-        for start in range(0, len(images), limit):
-            part = images[start : start + limit]
-            tensor: Any = client.InferInput(source.name, list(part.shape), source.datatype)
-            tensor.set_data_from_numpy(np.ascontiguousarray(part))
-            wanted: Any = client.InferRequestedOutput(target.name)
-            answer = self._ask(
-                "infer", self._address.model, [tensor], outputs=[wanted], model_version=self._address.version
-            )
-            values = answer.as_numpy(target.name)
-            if values is None:
-                raise PredictionError(f"the server answered without '{target.name}'", where=self._address.url)
-            parts.append(np.asarray(values, np.float32))
-        return np.concatenate(parts)
+        tensor: Any = client.InferInput(source.name, list(images.shape), source.datatype)
+        tensor.set_data_from_numpy(images)
+        wanted: Any = client.InferRequestedOutput(target.name)
+        model, version = self._address.model, self._address.version
+        answer = self._ask("infer", model, [tensor], outputs=[wanted], model_version=version)
+        values: NDArray[Any] | None = answer.as_numpy(target.name)
+        return values
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return patiently(lambda: self._ask_once(method, *arguments, **options))
+
+    def _ask_once(self, method: str, *arguments: Any, **options: Any) -> Any:
         from tritonclient.utils import InferenceServerException
 
-        wait_s = _FIRST_WAIT_S
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return getattr(self._client, method)(
-                    *arguments, headers=self._headers, client_timeout=_ANSWER_TIMEOUT_S, **options
-                )
-            except InferenceServerException as error:
-                status = str(error.status() or "").removeprefix("StatusCode.")
-                # Nothing but a connection that was not there heals by itself.
-                if status != "UNAVAILABLE" or attempt == _ATTEMPTS:
-                    raise self._explained(status, error.message()) from error
-            except ValueError as error:
-                raise PredictionError(f"cannot be asked: {error}", where=self._address.url) from error
-            time.sleep(wait_s)
-            wait_s *= 2
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return getattr(self._client, method)(
+                *arguments, headers=self._headers, client_timeout=ANSWER_TIMEOUT_S, **options
+            )
+        except InferenceServerException as error:
+            status = str(error.status() or "").removeprefix("StatusCode.")
+            told = self._explained(status, error.message())
+            raise (AwayError(told) if status == "UNAVAILABLE" else told) from error
+        except ValueError as error:
+            raise PredictionError(f"cannot be asked: {error}", where=self.url) from error
 
     def _explained(self, status: str, message: str) -> PredictionError:
         """The error as its user can act on it."""
-        where, first = self._address.url, " ".join(message.split())
+        where, first = self.url, " ".join(message.split())
         if status == "UNAVAILABLE":
             return PredictionError(
                 f"the inference server cannot be reached over gRPC: {first}",
@@ -169,7 +93,7 @@ class GrpcRuntime:
             )
         if status == "DEADLINE_EXCEEDED":
             return PredictionError(
-                f"the inference server gave no answer in {_ANSWER_TIMEOUT_S:.0f} s", where=where, hint="ask it later"
+                f"the inference server gave no answer in {ANSWER_TIMEOUT_S:.0f} s", where=where, hint="ask it later"
             )
         if status == "UNAUTHENTICATED":
             return PredictionError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import signal
@@ -12,20 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cls.classification.inference import COMMAND
-from cls.command import execute
 from cls.prediction import cluster
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
-
-
-def infer(at: ExportedBottle, *arguments: object) -> int:
-    return execute(COMMAND, [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"])
-
-
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with (folder / "predictions.csv").open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+from tests.prediction.inferring import infer, rows_of
 
 
 @pytest.mark.long

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
@@ -9,26 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from cls.classification.inference import COMMAND
-from cls.command import execute
 from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier, open_exported
 from cls.prediction.people_of_photos import known_people, whole_photo
 from tests.bottles import GROUP, write_rows
 from tests.export.runs import ExportedBottle
-
-
-def infer(at: ExportedBottle, *arguments: object) -> int:
-    return execute(COMMAND, [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"])
-
-
-def lines_of(folder: Path) -> list[dict[str, object]]:
-    text = (folder / "predictions.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def last_error(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.strip().splitlines()[-1]
+from tests.prediction.inferring import infer, last_error, lines_of
 
 
 def test_a_group_by_its_exported_model(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:

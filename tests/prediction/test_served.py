@@ -20,8 +20,7 @@ from cls.package.model_name import model_name_of_group
 from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
-from cls.prediction.served import parse_address
-from cls.prediction.served_grpc import parse_grpc_address
+from cls.prediction.served_address import parse_address
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
 from tests.model_storage.services import Service, running_storage
@@ -165,19 +164,38 @@ def test_nonsense_is_one_line(exported: ExportedBottle, answer: bytes) -> None:
         assert "\n" not in caught.value.line()
 
 
-def test_addresses() -> None:
-    address = parse_address("http://host:8100/v2/models/hair%20color/versions/3")
-    assert (address.base, address.model, address.version) == ("host:8100", "hair color", "3")
-    assert address.url == "http://host:8100/v2/models/hair%20color/versions/3"
+@pytest.mark.parametrize(
+    ("url", "base", "model", "version"),
+    [
+        ("http://host:8100/v2/models/hair%20color/versions/3", "host:8100", "hair color", "3"),
+        ("https://host/triton/v2/models/hat", "host/triton", "hat", ""),
+        ("grpc://host:8101/hair%20color/3", "host:8101", "hair color", "3"),
+        ("grpcs://host:8101/hat", "host:8101", "hat", ""),
+    ],
+)
+def test_addresses(url: str, base: str, model: str, version: str) -> None:
+    address = parse_address(url)
+    assert (address.base, address.model, address.version) == (base, model, version)
+    assert address.is_tls == url.split(":")[0].endswith("s")
+    assert address.is_grpc == url.startswith("grpc")
+    assert address.url == url
+
+
+def test_addresses_without_a_name_are_of_the_group() -> None:
     assert parse_address("https://host/triton/v2/models/hat/infer").base == "host/triton"
-    assert parse_address("http://host:8100/", "hat / cap").model == model_name_of_group("hat / cap")
-    grpc = parse_grpc_address("grpc://host:8101/hair%20color/3")
-    assert (grpc.host, grpc.model, grpc.version, grpc.is_tls) == ("host:8101", "hair color", "3", False)
-    assert grpc.url == "grpc://host:8101/hair%20color/3"
-    assert parse_grpc_address("grpcs://host:8101", "hat / cap").model == model_name_of_group("hat / cap")
-    for url in ("grpc://host:8101", "grpc://host/x", "grpc://host:x/y", "grpc://host:1/a/b", "http://host:8101/x"):
-        with pytest.raises(PredictionError):
-            parse_grpc_address(url)
-    for url in ("http://host:8100", "http:///v2/models/x", "http://host/v2/modells/x"):
-        with pytest.raises(PredictionError):
+    for url in ("http://host:8100/", "grpcs://host:8101"):
+        assert parse_address(url, "hat / cap").model == model_name_of_group("hat / cap")
+        with pytest.raises(PredictionError, match="names no model"):
             parse_address(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("grpc://host/x", "grpc://host:x/y", "grpc://host:1/a/b", "ftp://host:8101/x"),
+        *("http:///v2/models/x", "http://host/v2/modells/x"),
+    ],
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(PredictionError, match=r"is not the address of a served model|names no model"):
+        parse_address(url)

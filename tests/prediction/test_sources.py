@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -16,8 +15,6 @@ import numpy as np
 import polars
 import pytest
 
-from cls.classification.inference import COMMAND
-from cls.command import execute
 from cls.errors import FileError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction import session
@@ -26,19 +23,7 @@ from cls.prediction.sources import sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
-
-
-def infer(at: ExportedBottle, *arguments: object) -> int:
-    return execute(COMMAND, [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"])
-
-
-def lines_of(folder: Path) -> list[dict[str, object]]:
-    text = (folder / "predictions.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def last_error(capsys: pytest.CaptureFixture[str]) -> str:
-    return capsys.readouterr().err.strip().splitlines()[-1]
+from tests.prediction.inferring import infer, last_error, lines_of
 
 
 def write_video(at: ExportedBottle, path: Path, frames: int = 24, rate: float = 8.0) -> Path:
