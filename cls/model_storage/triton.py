@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from cls.model_storage.engine import READY, EngineError, ModelState
+from cls.model_storage.engine import READY, UNAVAILABLE, EngineError, ModelState
 
 _LOAD_TIMEOUT_S = 300.0
 _UNLOAD_TIMEOUT_S = 60.0
+# What Triton's own readiness takes no offence at (InferenceServer::IsReady of its core).
+_GONE_REASONS = ("", "unloaded")
+_log = logging.getLogger("cls.model_storage")
 
 
 class TritonServer:
@@ -31,8 +35,31 @@ class TritonServer:
         return "Triton Inference Server"
 
     def load(self, model: str) -> None:
-        """Loads what the model's config.pbtxt asks for; Triton keeps the old version when the new one fails."""
-        self._post(f"/v2/repository/models/{quote(model, safe='')}/load", {}, f"does not load {model}")
+        """Loads what the model's config.pbtxt asks for; Triton keeps the old version when the new one fails.
+
+        It answers when the new version is ready, before the old one is gone: requests that run are answered by that.
+        """
+        try:
+            self._post(f"/v2/repository/models/{quote(model, safe='')}/load", {}, f"does not load {model}")
+        except EngineError:
+            self._tell_of_readiness()
+            raise
+
+    def _tell_of_readiness(self) -> None:
+        """Warns where a load that failed has made the whole server "not ready" until it is started again."""
+        try:
+            if self._client.get("/v2/health/ready").status_code == httpx.codes.OK:
+                return
+            failed = [state for state in self.index() if _is_remembered(state)]
+        except (httpx.HTTPError, EngineError) as error:
+            _log.debug("Triton does not say whether it is ready: %s", error)
+            return
+        if failed:
+            _log.warning(
+                "Triton serves on, but calls itself not ready (/v2/health/ready) until it is started again, for %s did "
+                "not load; started with --strict-readiness=false it would not",
+                ", ".join(f"{state.name} {state.version}" for state in failed),
+            )
 
     def unload(self, model: str) -> None:
         """Stops serving a model. Triton answers before it is done, so the index is asked until it is."""
@@ -79,6 +106,11 @@ class TritonServer:
                 raise EngineError(502, f"Triton {failure}: HTTP status {response.status_code} without a reason")
             raise EngineError(422, f"Triton {failure}: {reason}")
         return response
+
+
+def _is_remembered(state: ModelState) -> bool:
+    """Whether it is a version that failed to load: Triton forgets none of them."""
+    return state.state == UNAVAILABLE and state.reason not in _GONE_REASONS
 
 
 def _reason(response: httpx.Response) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.service.triton import NoTritonError, running_triton
 
 KINDS = ("embedded", "triton")
 MODEL = "hair_color"
+_PATIENCE_S = 60.0
 
 
 @contextmanager
@@ -44,3 +46,16 @@ def serving(kind: str, folder: Path, packages: Sequence[tuple[Path, str, str]]) 
             yield running.with_grpc(grpc_url)
     except NoTritonError as error:
         pytest.skip(f"no Triton here: {error}")
+
+
+def until(condition: Callable[[], bool], running: Service) -> None:
+    """Waits for what a server does after it has answered; fails with the state of every version it knows.
+
+    Triton answers before it has let go of the old version, and calls itself not ready until it has.
+    """
+    give_up_s = time.monotonic() + _PATIENCE_S
+    while not condition():
+        if time.monotonic() > give_up_s:
+            known = "\n".join(f"  {entry}" for entry in running.get("/index/"))
+            pytest.fail(f"not so after {_PATIENCE_S:.0f} s; the inference server says of its versions:\n{known}")
+        time.sleep(0.1)

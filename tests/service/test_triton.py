@@ -6,9 +6,10 @@ The same over gRPC: test_triton_grpc.py.
 
 from __future__ import annotations
 
+import shutil
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tritonclient.utils import InferenceServerException
 from cls.package.triton_config import parse_config_json
 from tests.model_storage.packages import HEIGHT_PX, LABELS, WIDTH_PX, expected_logits, make_package, random_images
 from tests.model_storage.services import Service, detail, tree
-from tests.service.inference_servers import MODEL
+from tests.service.inference_servers import KINDS, MODEL, serving, until
 
 
 @pytest.fixture
@@ -35,19 +36,18 @@ def client(service: Service) -> Iterator[triton.InferenceServerClient]:
         yield made
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def marred(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A storage for what makes loading fail, with version 0.0.1 of seed 1: no Triton forgets that one did."""
+    folder = tmp_path_factory.mktemp(f"marred-{request.param}")
+    with serving(request.param, folder, [(make_package(folder), MODEL, "0.0.1")]) as running:
+        yield running
+
+
 def tensor(images: NDArray[Any], *, name: str = "images", datatype: str = "FP32", binary: bool = True) -> Any:
     made = triton.InferInput(name, list(images.shape), datatype)
     made.set_data_from_numpy(images, binary_data=binary)
     return made
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Triton answers before it has let go of the old version."""
-    for _ in range(100):
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 def state_of(service: Service, number: str) -> str:
@@ -84,7 +84,7 @@ def test_packed_requests_and_all_outputs(client: triton.InferenceServerClient, a
 
 def test_the_server_and_the_model_describe_themselves(service: Service, client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
-    assert until(client.is_server_ready)
+    until(client.is_server_ready, service)
     assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
     assert client.is_model_ready(MODEL)
     assert client.is_model_ready(MODEL, "2")
@@ -125,7 +125,7 @@ def test_choosing_versions(service: Service, client: triton.InferenceServerClien
         np.testing.assert_allclose(result.as_numpy("logits"), expected_logits(images, int(number)), atol=1e-4)
         assert state_of(service, number) == "READY"
         other = "1" if number == "2" else "2"
-        assert until(lambda other=other: state_of(service, other) in ("UNAVAILABLE", ""))
+        until(lambda other=other: state_of(service, other) in ("UNAVAILABLE", ""), service)
 
 
 def test_load_and_unload(service: Service, client: triton.InferenceServerClient) -> None:
@@ -137,7 +137,7 @@ def test_load_and_unload(service: Service, client: triton.InferenceServerClient)
         (lambda: client.unload_model(MODEL), lambda: client.load_model(MODEL)),
     ):
         unload()
-        assert until(lambda: not client.is_model_ready(MODEL))
+        until(lambda: not client.is_model_ready(MODEL), service)
         with pytest.raises(InferenceServerException) as caught:
             client.infer(MODEL, [tensor(random_images(1))])
         assert caught.value.status() in ("400", "404")
@@ -216,29 +216,33 @@ def test_other_errors(service: Service, client: triton.InferenceServerClient) ->
         assert answer.json()["error"]
 
 
-def test_a_version_that_does_not_load_keeps_the_old_one(
-    service: Service, client: triton.InferenceServerClient, tmp_path: Path
-) -> None:
+def answers_of_seed_1(marred: Service) -> bool:
+    """Whether the version that was there answers, and as it did."""
+    images = random_images(1)
+    with triton.InferenceServerClient(marred.infer_url.removeprefix("http://"), network_timeout=60) as client:
+        result = client.infer(MODEL, [tensor(images)])
+    return np.allclose(result.as_numpy("logits"), expected_logits(images, 1), atol=1e-4)
+
+
+def test_a_version_that_does_not_load_keeps_the_old_one(marred: Service) -> None:
     """Found by the engine alone: the storage's own checks are passed by, as by somebody who copies files by hand."""
-    folder = service.root / "model_repository" / MODEL
+    folder = marred.root / "model_repository" / MODEL
     config = folder / "config.pbtxt"
     before = config.read_text()
     (folder / "9").mkdir()
     (folder / "9" / "model.onnx").write_bytes(b"broken")
     try:
-        response = httpx.post(f"{service.url}/set_version/{MODEL}?version=9", timeout=60)
+        response = httpx.post(f"{marred.url}/set_version/{MODEL}?version=9", timeout=60)
         assert response.status_code == 422
         assert "what was served stays" in detail(response)
         assert config.read_text() == before
-        images = random_images(1)
-        answer = client.infer(MODEL, [tensor(images)])
-        np.testing.assert_allclose(answer.as_numpy("logits"), expected_logits(images, 2), atol=1e-4)
+        assert answers_of_seed_1(marred)
     finally:
         (folder / "9" / "model.onnx").unlink()
         (folder / "9").rmdir()
 
 
-def test_a_package_the_engine_cannot_load_is_taken_back(service: Service, tmp_path: Path) -> None:
+def test_a_package_the_engine_cannot_load_is_taken_back(marred: Service, tmp_path: Path) -> None:
     """It passes the storage's own checks, and no engine has its backend."""
     odd = tmp_path / "odd.zip"
     with zipfile.ZipFile(make_package(tmp_path)) as source, zipfile.ZipFile(odd, "w") as target:
@@ -247,14 +251,30 @@ def test_a_package_the_engine_cannot_load_is_taken_back(service: Service, tmp_pa
             if name == "config.pbtxt":
                 content = content.replace(b'platform: "onnxruntime_onnx"', b'backend: "nowhere"')
             target.writestr(name, content)
-    before = tree(service.root)
+    before = tree(marred.root)
     for model, version in ((MODEL, "0.0.3"), ("fresh", "0.0.1")):
-        response = service.upload(odd, model, version)
+        response = marred.upload(odd, model, version)
         assert response.status_code == 422
         assert "nowhere" in detail(response)
         assert "is as it was" in detail(response)
-        assert tree(service.root) == before
-    assert httpx.get(f"{service.infer_url}/v2/models/{MODEL}/ready").status_code == 200
+        assert tree(marred.root) == before
+    assert answers_of_seed_1(marred)
+
+
+def test_a_triton_that_is_not_ready_for_good_is_told_of(marred: Service, tmp_path: Path) -> None:
+    """By default it counts versions that did not load, until it is started again; what serves well goes on serving."""
+    broken = marred.root / "model_repository" / "broken"
+    broken.mkdir()
+    shutil.copy2(marred.root / "model_repository" / MODEL / "1" / "config.pbtxt", broken)
+    (broken / "1").mkdir()
+    (broken / "1" / "model.onnx").write_bytes(b"broken")
+    assert httpx.post(f"{marred.url}/load_model/broken", timeout=60).status_code == 422
+    shutil.rmtree(broken)
+    is_triton = (marred.root.parent / "triton.log").is_file()
+    ready = httpx.get(f"{marred.infer_url}/v2/health/ready").status_code
+    assert (ready == 200) is not is_triton
+    assert ("--strict-readiness=false" in marred.log.read_text()) is is_triton
+    assert answers_of_seed_1(marred)
 
 
 @pytest.mark.parametrize("group", ["top color", "шляпа", "a+b&c?", "x~y"])

@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException
 from cls.package.triton_config import parse_config_json
 from tests.model_storage.packages import HEIGHT_PX, LABELS, WIDTH_PX, expected_logits, random_images
 from tests.model_storage.services import Service
-from tests.service.inference_servers import MODEL
+from tests.service.inference_servers import MODEL, until
 
 
 @pytest.fixture
@@ -42,15 +42,6 @@ def tensor(images: NDArray[Any], *, name: str = "images", datatype: str = "FP32"
     made = triton.InferInput(name, list(images.shape), datatype)
     made.set_data_from_numpy(images)
     return made
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    """Triton answers before it has let go of the old version."""
-    for _ in range(100):
-        if condition():
-            return True
-        time.sleep(0.1)
-    return False
 
 
 @pytest.mark.parametrize("batch", [1, 2, 64])
@@ -77,9 +68,9 @@ def test_lists_of_numbers_and_all_outputs(stub: Any) -> None:
     np.testing.assert_allclose(logits, expected_logits(images, 2), atol=1e-4)
 
 
-def test_the_server_and_the_model_describe_themselves(client: triton.InferenceServerClient) -> None:
+def test_the_server_and_the_model_describe_themselves(service: Service, client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
-    assert until(client.is_server_ready)
+    until(client.is_server_ready, service)
     assert "model_repository" in client.get_server_metadata().extensions
     assert client.is_model_ready(MODEL)
     assert client.is_model_ready(MODEL, "2")
@@ -102,9 +93,9 @@ def test_the_config_carries_meta_json(service: Service, client: triton.Inference
     assert (meta.labels, meta.model_version) == (LABELS, "0.0.2")
 
 
-def test_load_unload_and_index(client: triton.InferenceServerClient) -> None:
+def test_load_unload_and_index(service: Service, client: triton.InferenceServerClient) -> None:
     client.unload_model(MODEL)
-    assert until(lambda: not client.is_model_ready(MODEL))
+    until(lambda: not client.is_model_ready(MODEL), service)
     with pytest.raises(InferenceServerException) as caught:
         client.infer(MODEL, [tensor(random_images(1))])
     assert str(caught.value.status()) in ("StatusCode.UNAVAILABLE", "StatusCode.NOT_FOUND")
