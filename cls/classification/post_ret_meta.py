@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +13,19 @@ from cls.errors import UsageError
 from cls.wording import counted
 
 if TYPE_CHECKING:
-    from cls.prediction.write_back import SendSummary, Step
+    from cls.bottle.layout import Bottle
+    from cls.prediction.sent_journal import SentJournal
+    from cls.prediction.steps import Intent, Step
+    from cls.prediction.write_back import SendSummary
 
 _ROWS_SHOWN = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls post-meta`."""
-    parser.add_argument("--groups", nargs="+", required=True, metavar="G", help="groups whose picsets are sent")
+    parser.add_argument(
+        "--groups", nargs="+", default=[], metavar="G", help="groups whose picsets are sent, or withdrawn from"
+    )
     parser.add_argument(
         "--preview",
         "--dry-run",
@@ -31,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the preview to a file too, all of it")
     parser.add_argument(
         "--withdraw",
-        metavar="RUN",
-        help="take back what this run's models said of the groups; shows what would go, and does it with --yes",
+        metavar="VERSION|RUN",
+        help="take back what a model said of the groups: by the version it was published under (0.0.2), by its run"
+        " (v__0_train_eff_4_0.001), or either after the group (hat/0.0.2); shows what would go, and does it with --yes",
     )
     parser.add_argument("--yes", action="store_true", help="with --withdraw: do it")
     parser.add_argument(
@@ -52,48 +59,61 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from cls.bottle.layout import Bottle
     from cls.collector.client import CollectorClient
+    from cls.prediction.previewed import PreviewMemory
     from cls.prediction.ret_meta_files import read_predictions
     from cls.prediction.sent_journal import read_journal
-    from cls.prediction.write_back import carry_out, sending, steps_to_send, steps_to_withdraw, waiting
+    from cls.prediction.steps import steps_of, to_send, to_withdraw, waiting
+    from cls.prediction.write_back import carry_out, sending
 
     bottle = Bottle(settings)
     groups = list(dict.fromkeys(options.groups))
     with CollectorClient.from_settings(settings) as collector:
         journal = read_journal(bottle.root, collector.url)
         known = 0
-        steps: Iterator[Step | str]
+        runs: dict[str, str] = {}
+        intent: Callable[[SentJournal], Intent]
         if options.withdraw:
-            guids = {guid for group in groups for guid in journal.guids_of(group, options.withdraw)}
-            if not guids:
-                raise _nothing_of(options.withdraw, {group: journal.runs_of(group) for group in groups}, collector.url)
-            count, is_preview = len(guids), options.is_preview or not options.yes
+            runs = _runs(options.withdraw, groups, journal, bottle)
+            intent, is_preview = partial(to_withdraw, runs=runs), options.is_preview or not options.yes
         else:
             predictions = read_predictions(bottle, groups, journal)
             new = predictions if options.replaces else waiting(journal, predictions)
-            count, known, is_preview = len(new), len(predictions) - len(new), options.is_preview
-        if count:
+            intent = partial(to_send, predictions=new, replaced_runs=options.replaces)
+            known, is_preview = len(predictions) - len(new), options.is_preview
+        if intent(journal).guids:
             collector.login()
+        previewed = PreviewMemory(bottle, collector.url)
         if is_preview:
-            steps = (
-                steps_to_withdraw(collector, journal, groups, options.withdraw)
-                if options.withdraw
-                else steps_to_send(collector, journal, new, options.replaces)
-            )
-            _show(options, list(steps), collector.url, known)
+            shown = list(steps_of(collector, intent(journal)))
+            previewed.keep(step for step in shown if not isinstance(step, str))
+            _show(options, shown, collector.url, known)
             return
         with sending(bottle, collector.url) as locked:
-            steps = (
-                steps_to_withdraw(collector, locked, groups, options.withdraw)
-                if options.withdraw
-                else steps_to_send(collector, locked, new, options.replaces)
-            )
-            summary = carry_out(collector, locked, steps, count)
+            wanted = intent(locked)
+            summary = carry_out(collector, locked, wanted, previewed)
+        previewed.forget(wanted.guids)
     summary.known = known
-    _print(options, summary, collector.url)
+    _print(runs, summary, collector.url)
+
+
+def _runs(name: str, groups: Sequence[str], journal: SentJournal, bottle: Bottle) -> dict[str, str]:
+    """Group -> the run whose words go; says what a version stands for."""
+    from cls.bottle.model_versions import known_models
+    from cls.prediction.published import published_model
+    from cls.prediction.withdrawal import split_name, what_to_withdraw
+
+    about, name = split_name(name, groups)
+    ask_storage = partial(published_model, bottle.settings)
+    found = what_to_withdraw(about, name, journal, known_models(bottle.root), ask_storage)
+    for note in found.notes:
+        print(note)
+    return found.runs
 
 
 def _check(options: argparse.Namespace) -> None:
     problems = []
+    if not options.groups and not options.withdraw:
+        problems.append("say of which groups: --groups G")
     if options.yes and not options.withdraw:
         problems.append("--yes goes with --withdraw")
     if options.yes and options.is_preview:
@@ -104,14 +124,6 @@ def _check(options: argparse.Namespace) -> None:
         problems.append("--json goes with --preview")
     if problems:
         raise UsageError("; ".join(problems))
-
-
-def _nothing_of(name: str, runs: Mapping[str, list[str]], url: str) -> UsageError:
-    known = [f"{group}: {', '.join(names)}" for group, names in runs.items() if names]
-    return UsageError(
-        f"nothing of run '{name}' was sent to {url} from this bottle",
-        hint=f"sent were {'; '.join(known)}" if known else "nothing of these groups was",
-    )
 
 
 def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known: int) -> None:
@@ -140,10 +152,10 @@ def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known:
         print(f"written: {options.json}")
 
 
-def _print(options: argparse.Namespace, summary: SendSummary, url: str) -> None:
-    if options.withdraw:
-        groups = ", ".join(options.groups)
-        print(f"withdrawn from {counted(summary.sent, 'picset')} at {url}: {groups} of {options.withdraw}")
+def _print(runs: Mapping[str, str], summary: SendSummary, url: str) -> None:
+    if runs:
+        what = ", ".join(f"{group} of {run}" for group, run in runs.items())
+        print(f"withdrawn from {counted(summary.sent, 'picset')} at {url}: {what}")
     else:
         print(f"{counted(summary.sent, 'picset')} sent to {url}, {summary.known} were sent before")
     if summary.unchanged:
@@ -151,6 +163,11 @@ def _print(options: argparse.Namespace, summary: SendSummary, url: str) -> None:
     for (group, version), count in summary.left.items():
         under = f"neural_version {version}" if version else "no neural_version"
         print(f"left as others made it: {group} of {counted(count, 'person')} ({under})")
+    if summary.changed_since:
+        print(
+            f"{counted(len(summary.changed_since), 'picset')} changed there since the preview, and what others said"
+            f" stays: {', '.join(summary.changed_since[:5])}"
+        )
     if summary.missing:
         print(
             f"{counted(len(summary.missing), 'picset')} the collector does not have: {', '.join(summary.missing[:5])}"

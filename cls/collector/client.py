@@ -36,6 +36,10 @@ _MAX_LOGINS_A_CALL = 3
 _LOGGER = logging.getLogger("cls.collector")
 
 
+class _NothingToSendError(Exception):
+    """Ends the attempts at a request for which there is no need any more."""
+
+
 class CollectorClient:
     """Speaks to a collector (spec section 5). Safe to use from several threads; close it, or use `with`.
 
@@ -148,6 +152,29 @@ class CollectorClient:
         """Writes a PICSET with predictions back."""
         self._call("POST", self._url + "/v1/picset/trained", _WRITE_SCHEME, picset)
 
+    def change_trained(self, build: Callable[[], Mapping[str, Any] | None]) -> bool:
+        """Writes a PICSET back that is built for every attempt anew, so that each follows a fresh reading of it.
+
+        Args:
+            build: what to send; None when there is nothing (more) to send.
+
+        Returns:
+            Whether it was sent.
+        """
+
+        def request() -> httpx.Response:
+            content = build()
+            if content is None:
+                raise _NothingToSendError
+            return self._authorised("POST", url, _WRITE_SCHEME, content)
+
+        url = self._url + "/v1/picset/trained"
+        try:
+            self._checked(url, self._patiently(url, request))
+        except _NothingToSendError:
+            return False
+        return True
+
     def picture(self, filepath: str) -> bytes:
         """The bytes of a picture, as they came.
 
@@ -174,7 +201,9 @@ class CollectorClient:
 
     def _call(self, method: str, url: str, scheme: str, body: Mapping[str, Any]) -> httpx.Response:
         """One call of the interface; any answer but success is an error."""
-        response = self._request_patiently(method, url, scheme, body)
+        return self._checked(url, self._request_patiently(method, url, scheme, body))
+
+    def _checked(self, url: str, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
             raise CollectorError(
                 f"answered {status_text(response)}",

@@ -175,9 +175,9 @@ def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> N
     def latest_semantic_version(model: str) -> dict[str, str]:
         return {"latest_version": storage.latest_semantic_version(model)}
 
-    @app.get("/get_meta/{model}", tags=["versions"], summary="meta.json of the served version")
-    def get_meta(model: str) -> dict[str, Any]:
-        return storage.served_meta(model)
+    @app.get("/get_meta/{model}", tags=["versions"], summary="meta.json of the served version, or of a semantic one")
+    def get_meta(model: str, semantic_version: Annotated[str | None, Query()] = None) -> dict[str, Any]:
+        return storage.meta(model, semantic_version)
 
     @app.get("/get_version/{model}", tags=["versions"], summary="Number of the served version folder")
     def get_version(model: str) -> dict[str, str]:

@@ -127,16 +127,19 @@ def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
+    from cls.bottle.model_versions import KnownModel, remember_models
     from cls.errors import StorageError
     from cls.model_storage.client import StorageClient
     from cls.model_storage.names import SemanticVersion
+    from cls.package.archive import open_package
     from cls.package.carried import people_in
     from cls.package.model_name import model_name_of_group
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
     SemanticVersion(options.version)
-    folder = Bottle(settings).inference_model(options.group)
+    bottle = Bottle(settings)
+    folder = bottle.inference_model(options.group)
     zip_path = folder / f"model_{options.format}.zip"
     if not zip_path.is_file():
         there = ", ".join(path.stem.removeprefix("model_") for path in sorted(folder.glob("model_*.zip")))
@@ -153,6 +156,10 @@ def _push(options: argparse.Namespace) -> None:
     model = model_name_of_group(options.group)
     with StorageClient(settings.model_storage_url, settings.model_storage_token) as client:
         published = client.publish(zip_path, model, options.version)
+    with open_package(zip_path) as package:
+        meta = package.meta()
+    known = KnownModel(options.group, meta.training.run, meta.digests.weights, published.version)
+    remember_models(bottle.root, [known])
     print(f"{options.group} {published.version} is published as version {published.number} of model {model}")
     print(f"served at {published.url}" if published.is_served else "another version is served at the moment")
 

@@ -177,14 +177,16 @@ class ModelStorage:
         with self._locked(name) as model:
             return self.repository.served_number(model)
 
-    def served_meta(self, name: str) -> dict[str, Any]:
-        """meta.json of the served version.
+    def meta(self, name: str, version_text: str | None = None) -> dict[str, Any]:
+        """meta.json of the served version, or of a semantic version.
 
         Raises:
-            RefusedError: 404, there is none, or it cannot be read.
+            RefusedError: 404, there is none, or it cannot be read; 422, that is no semantic version.
         """
         with self._locked(name) as model:
             number = self.repository.served_number(model)
+            if version_text is not None:
+                number = self._number_of(model, SemanticVersion(version_text))
             path = self.repository.folder(model) / str(number) / META_FILE_NAME
             try:
                 return json_of_meta_text(path.read_bytes())
@@ -204,12 +206,20 @@ class ModelStorage:
         version = SemanticVersion(version_text)
         with self._locked(name) as model:
             self.repository.folder(model)
-            stored = self.repository.versions(model)
-            for item in stored:
-                if item.semantic == version:
-                    return self._serve(model, item.number)
+            return self._serve(model, self._number_of(model, version))
+
+    def _number_of(self, model: str, version: SemanticVersion) -> int:
+        """The folder of a semantic version.
+
+        Raises:
+            RefusedError: 404, there is none.
+        """
+        stored = self.repository.versions(model)
+        for item in stored:
+            if item.semantic == version:
+                return item.number
         known = ", ".join(str(item.semantic) for item in stored if item.semantic is not None)
-        raise RefusedError(404, f"{name!r} has no version {version}", hint=f"it has {known}" if known else None)
+        raise RefusedError(404, f"{model!r} has no version {version}", hint=f"it has {known}" if known else None)
 
     def serve_number(self, name: str, number: int) -> int:
         """Serves a version folder; see `serve_semantic`."""

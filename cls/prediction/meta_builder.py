@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.bottle.layout import Bottle
+from cls.bottle.model_versions import KnownModel, remember_models
 from cls.collector.payloads import Picset, picset_of
 from cls.errors import BottleError, CollectorError, FileError
 from cls.files import read_json, remove_parts, sha256_of_file, write_json_atomic
@@ -65,6 +66,10 @@ def build_ret_meta(
         BottleError: a group has no meta.json.
         PredictionError: nothing is known of who is in the photos, or a network cannot be run.
     """
+    remember_models(
+        bottle.root,
+        [KnownModel(one.group, one.name, one.weights_sha256, one.version, has_predicted=True) for one in classifiers],
+    )
     summary = BuildSummary({classifier.group: classifier.name for classifier in classifiers})
     picsets = _read_picsets(bottle, list(summary.runs), summary)
     summary.picsets = len(picsets)

@@ -82,6 +82,8 @@ def classifier_of_meta(meta: ModelMeta, runtime: Runtime, source: object) -> Cla
         runtime=runtime,
         source=str(source),
         is_end_to_end=meta.is_end_to_end,
+        weights_sha256=meta.digests.weights,
+        version=meta.model_version or "",
     )
 
 

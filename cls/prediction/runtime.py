@@ -46,6 +46,8 @@ class Classifier:
         source: file or URL it was opened from.
         is_end_to_end: normalisation and sigmoid are inside the network: its runtime takes uint8 cut-outs and answers
             probabilities.
+        weights_sha256: digest of the trained weights; empty where it is not known.
+        version: semantic version it was published under; empty for a model that came from no storage.
     """
 
     group: str
@@ -56,6 +58,8 @@ class Classifier:
     runtime: Runtime
     source: str
     is_end_to_end: bool = False
+    weights_sha256: str = ""
+    version: str = ""
 
     def probabilities(self, crops_rgb: NDArray[np.uint8], *, batch: int = DEFAULT_BATCH) -> NDArray[np.float32]:
         """Cut-outs, as `preprocessing.cut` makes them -> a probability for each label.

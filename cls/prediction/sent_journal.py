@@ -45,11 +45,14 @@ class SentJournal:
     Args:
         path: the file.
         collector_url: other collectors' lines are passed over.
+
+    Attributes:
+        collector_url: likewise.
     """
 
     def __init__(self, path: Path, collector_url: str) -> None:
         self._path = path
-        self._collector_url = collector_url
+        self.collector_url = collector_url
         self._picsets: dict[str, Sent] = {}
         self._ever: dict[str, list[Statement]] = {}
         self._is_cut = False
@@ -90,7 +93,7 @@ class SentJournal:
 
     def _add(self, state: str, guid: str, sent: Sent) -> None:
         entry = {
-            "collector": self._collector_url,
+            "collector": self.collector_url,
             "guid": guid,
             "state": state,
             "sha256": sent.digest,
@@ -106,7 +109,7 @@ class SentJournal:
         self._take(entry)
 
     def _take(self, entry: Mapping[str, Any]) -> None:
-        if entry["collector"] != self._collector_url:
+        if entry["collector"] != self.collector_url:
             return
         guid, digest = str(entry["guid"]), str(entry["sha256"])
         rows: Sequence[Sequence[Any]] = entry.get("statements", ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,55 +12,21 @@ from filelock import FileLock, Timeout
 from cls.bottle.layout import Bottle
 from cls.collector.payloads import Picset
 from cls.errors import BottleError, CollectorError
-from cls.prediction.changes import PicsetChanges, changes_between
-from cls.prediction.ret_meta import with_predictions, without_statements
-from cls.prediction.ret_meta_files import PicsetPredictions
-from cls.prediction.sent_journal import JOURNAL, Sent, SentJournal
-from cls.prediction.statements import Ours, Statement, statements_of, versions_of
+from cls.prediction.previewed import PreviewMemory
+from cls.prediction.sent_journal import JOURNAL, SentJournal
+from cls.prediction.statements import versions_of
+from cls.prediction.steps import Intent, Step
 from cls.progress import track
 from cls.wording import counted
 
-# Read shortly before they are written: what somebody changes in between would be lost.
-_PICSETS_A_REQUEST = 20
 # So many refusals one after another are not about single picsets.
 _REFUSALS_IN_A_ROW = 3
 
 
 class _Collector(Protocol):
-    @property
-    def url(self) -> str: ...
-
     def picsets(self, guids: Sequence[str]) -> Iterator[Picset]: ...
 
-    def post_trained(self, picset: Mapping[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True)
-class Step:
-    """One picset with what is to become of it.
-
-    Attributes:
-        guid: the picset.
-        before: as the collector has it.
-        after: as it is to be.
-        sent: what will be ours in it then.
-        left: statements of others about the same groups, which stay.
-    """
-
-    guid: str
-    before: Mapping[str, Any] = field(repr=False)
-    after: Mapping[str, Any] = field(repr=False)
-    sent: Sent = field(repr=False)
-    left: tuple[Statement, ...] = ()
-
-    @property
-    def is_change(self) -> bool:
-        """Whether there is anything to send."""
-        return self.before != self.after
-
-    def changes(self) -> PicsetChanges:
-        """What differs, person by person."""
-        return changes_between(self.guid, self.before, self.after, self.left)
+    def change_trained(self, build: Callable[[], Mapping[str, Any] | None]) -> bool: ...
 
 
 @dataclass
@@ -73,6 +39,7 @@ class SendSummary:
         unchanged: picsets in which the collector has it all already.
         left: statements of others that stay, by group and the run they stand under.
         missing: picsets that the collector does not have.
+        changed_since: picsets in which others have changed something since the preview.
     """
 
     sent: int = 0
@@ -80,61 +47,30 @@ class SendSummary:
     unchanged: int = 0
     left: dict[tuple[str, str], int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    changed_since: list[str] = field(default_factory=list)
+
+    def enter(self, step: Step, *, is_sent: bool) -> None:
+        """Counts a picset that the collector has."""
+        self.sent += is_sent
+        self.unchanged += not is_sent
+        for said in step.left:
+            key = (said.group, str(versions_of(step.before).get(said.group, "")))
+            self.left[key] = self.left.get(key, 0) + 1
 
 
-def waiting(journal: SentJournal, predictions: Sequence[PicsetPredictions]) -> list[PicsetPredictions]:
-    """Those that the collector has not been sent in this form."""
-    return [picset for picset in predictions if journal.of(picset.guid).digest != picset.digest]
-
-
-def steps_to_send(
-    collector: _Collector,
-    journal: SentJournal,
-    predictions: Sequence[PicsetPredictions],
-    replaced_runs: Collection[str] = (),
-) -> Iterator[Step | str]:
-    """What is to become of picsets, one after another, each as the collector has it when it is asked for.
-
-    Args:
-        collector: where they are.
-        journal: what is ours there.
-        predictions: what is predicted.
-        replaced_runs: runs of other tools whose statements give way too.
-
-    Yields:
-        A step a picset; the GUID of one that the collector does not have.
-
-    Raises:
-        CollectorError: the collector is gone, or answers nonsense.
-    """
-    wanted = {picset.guid: picset for picset in predictions}
-
-    def step(guid: str, content: Mapping[str, Any]) -> Step:
-        return _step_to_send(content, journal.of(guid), wanted[guid], replaced_runs)
-
-    return _steps(collector, list(wanted), step)
-
-
-def steps_to_withdraw(
-    collector: _Collector, journal: SentJournal, groups: Sequence[str], run: str
-) -> Iterator[Step | str]:
-    """What is to become of the picsets in which a run's model said something of groups; see `steps_to_send`."""
-    guids = list(dict.fromkeys(guid for group in groups for guid in journal.guids_of(group, run)))
-
-    def step(guid: str, content: Mapping[str, Any]) -> Step:
-        return _step_to_withdraw(guid, content, journal.of(guid), groups, run)
-
-    return _steps(collector, guids, step)
-
-
-def carry_out(collector: _Collector, journal: SentJournal, steps: Iterator[Step | str], count: int) -> SendSummary:
+def carry_out(
+    collector: _Collector, journal: SentJournal, intent: Intent, previewed: PreviewMemory | None = None
+) -> SendSummary:
     """Sends picsets, one a request; stopped at any moment and run again, it goes on where it was.
+
+    Each is read right before it is sent, and again before every further attempt: what somebody changed there until
+    then is kept.
 
     Args:
         collector: logged in.
         journal: what is ours there.
-        steps: of `steps_to_send` or `steps_to_withdraw`.
-        count: how many there will be.
+        intent: of `to_send` or `to_withdraw`.
+        previewed: what a preview saw; the summary tells where others have changed something since.
 
     Raises:
         CollectorError: some picsets were refused (after the others were sent), or the collector is gone.
@@ -142,36 +78,52 @@ def carry_out(collector: _Collector, journal: SentJournal, steps: Iterator[Step 
     summary = SendSummary()
     refused: list[tuple[str, CollectorError]] = []
     in_a_row = 0
-    for step in track(steps, "picsets sent", count):
-        if isinstance(step, str):
-            summary.missing.append(step)
+    for guid in track(intent.guids, "picsets sent", len(intent.guids)):
+        try:
+            step, is_sent = _send_one(collector, journal, intent, guid)
+        except CollectorError as error:
+            refused.append((guid, error))
+            in_a_row += 1
+            if in_a_row == _REFUSALS_IN_A_ROW:
+                raise
             continue
-        for said in step.left:
-            key = (said.group, str(versions_of(step.before).get(said.group, "")))
-            summary.left[key] = summary.left.get(key, 0) + 1
-        if step.is_change:
-            journal.about_to_send(step.guid, step.sent)
-            try:
-                collector.post_trained(step.after)
-            except CollectorError as error:
-                refused.append((step.guid, error))
-                in_a_row += 1
-                if in_a_row == _REFUSALS_IN_A_ROW:
-                    raise
-                continue
-            in_a_row = 0
-            summary.sent += 1
-        else:
-            summary.unchanged += 1
-        journal.has_sent(step.guid, step.sent)
+        in_a_row = 0
+        if step is None:
+            summary.missing.append(guid)
+            continue
+        summary.enter(step, is_sent=is_sent)
+        if previewed is not None and previewed.is_changed(step):
+            summary.changed_since.append(guid)
     if refused:
         guids = ", ".join(guid for guid, _ in refused[:5])
         raise CollectorError(
-            f"{len(refused)} of {counted(count, 'picset')} were refused ({guids}): {refused[0][1].what}",
+            f"{len(refused)} of {counted(len(intent.guids), 'picset')} were refused ({guids}): {refused[0][1].what}",
             where=refused[0][1].where,
             hint=f"{summary.sent} were sent; run the same command again to try the others once more",
         )
     return summary
+
+
+def _send_one(collector: _Collector, journal: SentJournal, intent: Intent, guid: str) -> tuple[Step | None, bool]:
+    """Sends a picset; returns the last step (None: the collector does not have it), and whether anything was sent."""
+    step: Step | None = None
+    is_sent = False
+
+    def build() -> Mapping[str, Any] | None:
+        nonlocal step, is_sent
+        found = next((picset for picset in collector.picsets([guid]) if picset.guid == guid), None)
+        step = intent.step(guid, found.content) if found is not None else None
+        # An attempt that was cut off may have arrived: then there is nothing more to change.
+        if step is None or not step.is_change:
+            return None
+        journal.about_to_send(guid, step.sent)
+        is_sent = True
+        return step.after
+
+    collector.change_trained(build)
+    if step is not None:
+        journal.has_sent(guid, step.sent)
+    return step, is_sent
 
 
 @contextmanager
@@ -192,55 +144,3 @@ def sending(bottle: Bottle, collector_url: str) -> Iterator[SentJournal]:
         yield SentJournal(path, collector_url)
     finally:
         lock.release()
-
-
-def _steps(
-    collector: _Collector, guids: Sequence[str], step: Callable[[str, Mapping[str, Any]], Step]
-) -> Iterator[Step | str]:
-    for start in range(0, len(guids), _PICSETS_A_REQUEST):
-        batch = guids[start : start + _PICSETS_A_REQUEST]
-        found = {picset.guid: picset.content for picset in collector.picsets(batch)}
-        for guid in batch:
-            yield step(guid, found[guid]) if guid in found else guid
-
-
-def _step_to_send(
-    before: Mapping[str, Any], known: Sent, predicted: PicsetPredictions, replaced_runs: Collection[str]
-) -> Step:
-    versions = versions_of(before)
-    ours = Ours([said for said, _ in known.statements], versions, replaced_runs)
-    after: Mapping[str, Any] = before
-    added: list[tuple[Statement, str]] = []
-    for layer in predicted.layers:
-        merged = with_predictions(after, layer.people, layer.runs, ours)
-        after = merged.content
-        added += [(said, layer.runs[said.group]) for said in merged.added]
-    standing = list(statements_of(after))
-    new = [said for said, _ in added]
-    kept = [row for row in known.statements if _has(standing, row[0]) and not _has(new, row[0])]
-    still_ours = [*new, *(said for said, _ in kept)]
-    left = [said for said in standing if said.group in predicted.runs and not _has(still_ours, said)]
-    first = {group: str(versions.get(group, "")) for group in predicted.runs if group not in known.before}
-    sent = Sent(predicted.digest, (*kept, *added), {**known.before, **first})
-    return Step(predicted.guid, before, after, sent, tuple(left))
-
-
-def _step_to_withdraw(guid: str, before: Mapping[str, Any], known: Sent, groups: Sequence[str], run: str) -> Step:
-    rest = tuple(row for row in known.statements if not (row[1] == run and row[0].group in groups))
-    staying = [said for said, _ in rest]
-    gone = [said for group in groups for said in known.of(group, run) if not _has(staying, said)]
-    now = versions_of(before)
-    # An empty name says that no run speaks of the group: collectors that merge what they are sent keep names left out.
-    versions = {
-        group: known.before.get(group, "")
-        for group in groups
-        if now.get(group) == run and not any(said.group == group for said in staying)
-    }
-    after = without_statements(before, groups, Ours(gone), versions)
-    still = {group: known.before[group] for group in known.before if any(said.group == group for said in staying)}
-    left = [said for said in statements_of(after) if said.group in groups and not _has(staying, said)]
-    return Step(guid, before, after, Sent("", rest, still), tuple(left))
-
-
-def _has(statements: Sequence[Statement], wanted: Statement) -> bool:
-    return any(wanted.is_same(said) for said in statements)

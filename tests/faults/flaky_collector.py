@@ -17,6 +17,8 @@ Plan, all optional:
     trained_faults      true: what a POST to /v1/picset/trained gets, by its number modulo 5: 1 a 500, 2 a 429,
                         3 taken and the connection closed without an answer, 4 the connection closed before
     trained_latency_s   how long each of them takes, half of it before the picset is kept
+    edits               true: whenever a POST to /v1/picset/trained is refused, somebody adds a person to a photo of
+                        that picset; whenever one is taken, to a photo of the next one
 """
 
 from __future__ import annotations
@@ -104,6 +106,17 @@ def picset(name: str) -> dict[str, Any] | None:
     return {"picset": head, "items": items, "server": "flaky"}
 
 
+def somebody_edits(name: str, further: int) -> None:
+    """Adds a person to the first photo of a picset, or of one further on."""
+    number = (int(name.split("-")[0], 16) + further) % PICSETS
+    content = json.loads(json.dumps(picset(guid(number))))
+    with LOCK:
+        SEEN["edits"] += 1
+        hand = {"gender": "child", "bbox": [0, 0, 0.05, 0.05], "groups": [], "by hand": SEEN["edits"]}
+        content["items"][0]["trained"].append(hand)
+        TRAINED[guid(number)] = content
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -167,6 +180,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def trained(self, body: Any, times: int) -> None:
         fault = times % 5 if PLAN.get("trained_faults") else 0
+        if PLAN.get("edits"):
+            somebody_edits(body["picset"]["guid"], 0 if fault in (1, 2, 4) else 1)
         if fault == 1:
             return self.answer(500, b"oh", "text/plain")
         if fault == 2:

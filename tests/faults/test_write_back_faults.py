@@ -91,6 +91,25 @@ def test_errors_cuts_and_expired_tokens(configuration: Callable[..., Path]) -> N
         assert all(entries == [[], []] for entries in at_collector(url).values())
 
 
+def test_what_others_change_meanwhile_is_kept(configuration: Callable[..., Path]) -> None:
+    """Somebody works on a picset while the one before it is sent, and while it waits for another attempt."""
+    with flaky_collector(pictures=24, picsets=PICSETS, trained_faults=True, edits=True, retry_after="0") as url:
+        cfg = configuration(collector_url=url)
+        expected = predicted(Bottle(load_settings(cfg)), url)
+        shown = run_script("post_ret_meta.py", "--groups", GROUP, "--cfg", str(cfg), "--preview")
+        assert shown.returncode == 0, shown.stderr
+        done = run_script("post_ret_meta.py", "--groups", GROUP, "--cfg", str(cfg))
+        assert done.returncode == 0, done.stderr
+        assert f"{PICSETS} picsets sent to {url}" in done.stdout
+        assert f"{PICSETS} picsets changed there since the preview, and what others said stays" in done.stdout
+        found, by_hand = at_collector(url), []
+        for guid, entries in found.items():
+            by_hand += [entry["by hand"] for photo in entries for entry in photo if "by hand" in entry]
+            ours = [[entry for entry in photo if "by hand" not in entry] for photo in entries]
+            assert ours == expected[guid]
+        assert sorted(by_hand) == list(range(1, stats(url)["edits"] + 1))
+
+
 @pytest.mark.parametrize("is_withdrawal", [False, True])
 def test_killed_while_sending_and_run_again(configuration: Callable[..., Path], is_withdrawal: bool) -> None:
     with flaky_collector(pictures=24, picsets=PICSETS, trained_latency_s=0.1) as url:

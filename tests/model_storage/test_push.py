@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cls.bottle.model_versions import known_models
 from tests.model_storage.services import Service, push
 from tests.package.zips import onnx_zip
 
@@ -40,6 +41,9 @@ def test_it_publishes_and_says_where_it_is_served(service: Service, configuratio
     ]
     assert httpx.get(f"{service.infer_url}/v2/models/hair_color/ready").status_code == 200
     assert "next free one is 0.0.2" in error_of(configuration, "--group", "hair_color", "--version", "0.0.1")
+    (known,) = known_models(configuration.parent / "data")
+    assert (known.group, known.version, known.has_predicted) == ("hair_color", "0.0.1", False)
+    assert known.run == httpx.get(f"{service.url}/get_meta/hair_color").json()["training"]["run"]
 
 
 def test_any_groups_name(service: Service, configuration: Path) -> None:

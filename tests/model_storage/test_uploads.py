@@ -47,6 +47,7 @@ def test_versions_are_stored_served_and_chosen(service: Service, packages: dict[
         assert (response.status_code, response.json()) == (200, {"version": version})
         assert infer(service, model, seed) < 1e-5
         assert service.get(f"/get_meta/{model}")["model_version"] == version
+    assert service.get(f"/get_meta/{model}?semantic_version=0.0.2")["model_version"] == "0.0.2"
     assert service.get(f"/latest_semantic_version/{model}") == {"latest_version": "0.0.10"}
     assert service.get(f"/get_version/{model}") == {"version": "3"}
     chosen = httpx.post(f"{service.url}/set_semantic_version/?model_name={model}&semantic_version=0.0.2")
@@ -348,6 +349,8 @@ def test_the_older_upload(service: Service, packages: dict[int, Path]) -> None:
     ("method", "path", "status"),
     [
         ("GET", "/get_meta/nope", 404),
+        ("GET", "/get_meta/hair_color?semantic_version=9.9.9", 404),
+        ("GET", "/get_meta/hair_color?semantic_version=newest", 422),
         ("GET", "/get_version/nope", 404),
         ("GET", "/latest_semantic_version/nope", 404),
         ("GET", "/versions/nope", 404),

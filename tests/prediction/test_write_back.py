@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cls.bottle.layout import Bottle
+from cls.bottle.model_versions import KnownModel, known_models, remember_models
 from cls.classification.load_group import COMMAND as LOAD
 from cls.classification.post_ret_meta import COMMAND as POST
 from cls.classification.segment_meta_builder import COMMAND as BUILD
@@ -22,6 +23,7 @@ from tests.collector.photos import tagged_set
 from tests.collector.servers import serving
 from tests.export.runs import ExportedBottle, fabricate_run
 from tests.export.runs import export_run as export
+from tests.model_storage.services import running_storage
 
 GUIDS = [f"d9e3a1c2-0000-4000-8000-{number:012d}" for number in range(4)]
 
@@ -178,9 +180,13 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
         assert now[first.guid]["items"][0] == corrected["items"][0]
         assert by_hand["items"][1]["trained"][1] in now[second.guid]["items"][1]["trained"]
 
-        withdraw = ["--groups", GROUP, "--withdraw", loaded.run.name]
+        # Published as 0.0.2, as `cls push` notes it.
+        remember_models(loaded.bottle.root, [KnownModel(GROUP, loaded.run.name, _weights(loaded), "0.0.2")])
+        withdraw = ["--withdraw", f"{GROUP}/0.0.2"]
         assert run(POST, loaded, *withdraw) == 0
-        assert "4 picsets would be changed" in capsys.readouterr().out
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{GROUP} 0.0.2 is {loaded.run.name}\n")
+        assert "4 picsets would be changed" in printed
         assert {picset.guid: picset.content for picset in client.picsets(GUIDS)} == now
         assert run(POST, loaded, *withdraw, "--yes") == 0
         assert "withdrawn from 4 picsets" in capsys.readouterr().out
@@ -193,7 +199,37 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
             assert [item["trained"] for item in picset.content["items"]] == expected
             assert picset.content["picset"]["neural_version"] == {GROUP: "", "hat": ""}
         assert run(POST, loaded, *withdraw, "--yes") == 1
-        assert "nothing of run" in capsys.readouterr().err
+        assert f"nothing of version 0.0.2 ({loaded.run.name}) was sent" in capsys.readouterr().err
+
+
+def _weights(at: ExportedBottle) -> str:
+    """What the last build noted of the model that predicted."""
+    (predicted,) = (model for model in known_models(at.bottle.root) if model.has_predicted)
+    assert predicted.weights_sha256 == json.loads((at.package / "meta.json").read_text())["digests"]["weights"]
+    return predicted.weights_sha256
+
+
+def test_a_version_published_elsewhere(
+    loaded: ExportedBottle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By curl, as in the guide: the storage is asked which model it is."""
+    assert run(BUILD, loaded, "--groups", GROUP) == 0
+    assert run(POST, loaded, "--groups", GROUP) == 0
+    withdraw = ["--groups", GROUP, "--withdraw", "0.0.2"]
+    with running_storage(tmp_path / "storage") as storage:
+        monkeypatch.setenv("CLS_MODEL_STORAGE_URL", storage.url)
+        storage.upload(loaded.package / "model_onnx.zip", GROUP, "0.0.2").raise_for_status()
+        capsys.readouterr()
+        assert run(POST, loaded, *withdraw) == 0
+        printed = capsys.readouterr().out
+        assert f"{GROUP} 0.0.2 is {loaded.run.name}\n" in printed
+        assert "4 picsets would be changed" in printed
+        assert run(POST, loaded, "--groups", GROUP, "--withdraw", "0.0.3") == 1
+        assert f"the model storage {storage.url} does not have it; name the run: sent were" in capsys.readouterr().err
+    assert run(POST, loaded, *withdraw) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert f"{GROUP} 0.0.2: it was not published from this bottle, and the model storage" in line
+    assert "cannot be asked" in line
 
 
 def _preview(at: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, Any], str]:
