@@ -21,6 +21,11 @@ _JPEG_FORMATS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xae\x42\x60\x82"
 _TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+# What OpenCV makes of these is not what is displayed.
+_PILLOW_MODES = (*_TRANSPARENT_MODES, "LAB")
+# Numbers without a known white: 32 bits a pixel, whole or with a fraction.
+_BOUNDLESS_MODES = ("I", "F")
+_ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 _PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError, struct.error)
 _HINT = "remove or replace the file"
@@ -37,7 +42,7 @@ class _Header:
 
     is_jpeg: bool
     is_png: bool
-    is_transparent: bool
+    is_for_pillow: bool
     stored_width_px: int
     stored_height_px: int
 
@@ -75,7 +80,7 @@ def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) ->
     """
     data = content if isinstance(content, bytes) else content.tobytes()
     header = _read_header(data, where)
-    if header.is_transparent:
+    if header.is_for_pillow:
         return _decode_on_white(data, where)
     image_bgr = _decode_with_opencv(data, cv2.IMREAD_COLOR)
     if image_bgr is None:
@@ -131,28 +136,30 @@ def check_photo(content: bytes, *, where: object = None) -> None:
         raise FileError("is not a picture that can be decoded", where=where, hint=_HINT)
 
 
-def photo_of_array(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def photo_of_array(image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
     """A photo that is in memory already.
 
     Args:
-        image: uint8 (height, width, 3) RGB, (height, width, 4) RGBA or (height, width) grey.
+        image: uint8 or uint16 (height, width) grey, or (height, width, channels): grey, grey and alpha, RGB, or RGBA.
 
     Returns:
-        uint8 (height, width, 3), RGB; transparent parts on white.
+        uint8 (height, width, 3), RGB; transparent parts on white, 16 bits scaled to 8.
 
     Raises:
         FileError: it has another shape or type.
     """
-    if image.dtype != np.uint8 or not image.size or not (image.ndim == 2 or image.shape[2:] in ((3,), (4,))):
+    channels = 1 if image.ndim == 2 else image.shape[2] if image.ndim == 3 else 0
+    if image.dtype not in (np.uint8, np.uint16) or not image.size or channels not in _ARRAY_MODES:
         raise FileError(
             f"an array of shape {image.shape} and type {image.dtype} is no photo",
             hint="give uint8 (height, width, 3), RGB",
         )
-    if image.ndim == 2:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
-    if image.shape[2] == 4:
-        return _on_white(Image.fromarray(image, "RGBA"))
-    return np.ascontiguousarray(image)
+    levels = np.asarray(image if image.dtype == np.uint8 else image >> 8, np.uint8)
+    if channels == 1:
+        return np.asarray(cv2.cvtColor(levels.reshape(levels.shape[:2]), cv2.COLOR_GRAY2RGB), np.uint8)
+    if channels == 3:
+        return np.ascontiguousarray(levels)
+    return _on_white(Image.fromarray(np.ascontiguousarray(levels), _ARRAY_MODES[channels]).convert("RGBA"))
 
 
 def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
@@ -162,17 +169,39 @@ def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
         uint8 (height, width, 3), RGB; transparent parts on white. 16-bit pictures are scaled, CMYK and grey converted.
 
     Raises:
-        FileError: it cannot be decoded.
+        FileError: it cannot be decoded, or has 32 bits a pixel, of which nobody knows which number is white.
     """
+    if image.mode in _BOUNDLESS_MODES:
+        raise FileError(
+            f"a Pillow picture of mode '{image.mode}' (32 bits a pixel) is no photo",
+            hint="scale its numbers to 8 bits and convert it to mode 'L'",
+        )
     try:
+        _load(image)
         turned = ImageOps.exif_transpose(image)
         if turned.mode.startswith("I;16"):
-            return photo_of_array((np.asarray(turned, np.uint16) >> 8).astype(np.uint8))
+            return photo_of_array(np.asarray(turned, np.uint16))
         if turned.mode in _TRANSPARENT_MODES or "transparency" in turned.info:
             return _on_white(turned.convert("RGBA"))
         return np.array(turned.convert("RGB"), np.uint8)
     except _PILLOW_ERRORS as error:
         raise FileError(f"is damaged or cut off ({error})", hint=_HINT) from error
+
+
+def _load(image: Image.Image) -> None:
+    """Makes Pillow read a picture's pixels.
+
+    Uncompressed TIFF files it maps into memory, with width and height exchanged where they are turned: a mess (Pillow
+    13.0). It does not know how to map what has no name.
+    """
+    name = getattr(image, "filename", None)
+    if image.format != "TIFF" or not name:
+        return
+    image.filename = ""  # type: ignore[attr-defined]
+    try:
+        image.load()
+    finally:
+        image.filename = name  # type: ignore[attr-defined]
 
 
 def _read_header(content: bytes, where: object) -> _Header:
@@ -189,7 +218,7 @@ def _read_header(content: bytes, where: object) -> _Header:
             header = _Header(
                 is_jpeg=image.format in _JPEG_FORMATS,
                 is_png=image.format == "PNG",
-                is_transparent=image.mode in _TRANSPARENT_MODES or "transparency" in image.info,
+                is_for_pillow=image.mode in _PILLOW_MODES or "transparency" in image.info,
                 stored_width_px=image.width,
                 stored_height_px=image.height,
             )
@@ -242,7 +271,7 @@ def _decode_with_opencv(content: bytes, flags: int) -> NDArray[np.uint8] | None:
 
 
 def _decode_on_white(content: bytes, where: object) -> NDArray[np.uint8]:
-    """A picture with transparent parts as a viewer with a white ground shows it."""
+    """A picture as a viewer with a white ground shows it, by Pillow."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             turned = ImageOps.exif_transpose(image).convert("RGBA")

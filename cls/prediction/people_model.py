@@ -30,8 +30,8 @@ from cls.settings import load_settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    # A file, an array (uint8, RGB) or a Pillow picture.
-    Photo = str | os.PathLike[str] | NDArray[np.uint8] | Image
+    # A file, an array (RGB) or a Pillow picture.
+    Photo = str | os.PathLike[str] | NDArray[np.uint8] | NDArray[np.uint16] | Image
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class PeopleModel:
         """Finds the people of a photo, or of each of several.
 
         Args:
-            photos: a path, an array uint8 (height, width, 3) RGB or (height, width) grey, or a Pillow picture; or a
-                list of these.
+            photos: a path, an array uint8 or uint16 (height, width, 3) RGB (also grey, and with alpha), or a Pillow
+                picture; or a list of these.
 
         Returns:
             The people of the photo, surest first; for a list, such a list for each photo.

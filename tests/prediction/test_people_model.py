@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 import cls
 from cls.errors import FileError, PredictionError
@@ -19,7 +21,9 @@ from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
 from tests.export.runs import ExportedBottle
+from tests.prediction.inferring import infer, lines_of
 
+SRGB = ImageCms.createProfile("sRGB")
 DOCUMENT = Path(cls.__file__).parent.parent / "docs" / "prediction.md"
 
 
@@ -43,36 +47,88 @@ def test_three_lines(exported: ExportedBottle) -> None:
     assert sure.labels == exported.run.labels
 
 
+def pictures_of_every_kind(folder: Path, photo: NDArray[np.uint8]) -> dict[str, Path]:
+    """A photo in every form that cameras, scanners and editors leave behind."""
+    base = Image.fromarray(photo).resize((40, 64))
+    grey = base.convert("L")
+    deep = np.asarray(grey, np.uint16) * 257
+    colour = np.asarray(base, np.uint16)[..., ::-1] * 257
+    half = grey.copy()
+    half.putalpha(Image.linear_gradient("L").resize(grey.size))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    files: dict[str, Path] = {}
+
+    def save(name: str, image: Image.Image, **options: Any) -> None:
+        files[name] = folder / name
+        image.save(files[name], **options)
+
+    save("rgb.jpg", base, quality=95)
+    save("turned.jpg", base, quality=95, exif=turned)
+    save("turned.png", base, exif=turned)
+    save("turned.tif", base, exif=turned)
+    save("cmyk.jpg", base.convert("CMYK"), quality=95)
+    save("cmyk turned.jpg", base.convert("CMYK"), quality=95, exif=turned)
+    save("cmyk.tif", base.convert("CMYK"), compression="tiff_lzw")
+    save("lab.tif", ImageCms.profileToProfile(base, SRGB, ImageCms.createProfile("LAB"), outputMode="LAB"))
+    save("grey.png", grey)
+    save("black and white.png", grey.convert("1"))
+    save("grey and alpha.png", half)
+    save("grey and alpha turned.png", half, exif=turned)
+    save("rgba.webp", half.convert("RGBA"), lossless=True)
+    save("palette.png", base.quantize(32))
+    save("palette with a hole.png", base.quantize(32), transparency=3)
+    save("animated.png", base, save_all=True, append_images=[base.rotate(180)])
+    save("deep grey.png", Image.fromarray(deep))
+    save("deep grey turned.tif", Image.fromarray(deep), exif=turned)
+    for name in ("deep colour.png", "deep colour.tif"):
+        files[name] = folder / name
+        assert cv2.imwrite(str(files[name]), colour)
+    return files
+
+
 def test_photos_as_they_come(exported: ExportedBottle, tmp_path: Path) -> None:
+    """A path gives what the command gives for the file, and a Pillow picture or an array of it the same."""
+    source = tmp_path / "photos"
+    source.mkdir()
+    files = pictures_of_every_kind(source, read_photo(exported.bottle.picture("0001.jpeg")))
+    assert infer(exported, "--source", source, "--model", exported.package, "--whole", "--out", tmp_path / "out") == 0
+    told = {line["picture"]: line for line in lines_of(tmp_path / "out")}
+    assert set(told) == set(files)
     model = cls.open_model(exported.package, whole=True)
-    base = Image.fromarray(read_photo(exported.bottle.picture("0001.jpeg"))).resize((40, 64))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    deep = Image.fromarray(np.asarray(base.convert("L"), np.uint16) * 257)
-    for number, (image, options) in enumerate(
-        [
-            (base, {"exif": exif}),
-            (base.convert("L"), {}),
-            (base.convert("RGBA"), {}),
-            (base.convert("P"), {}),
-            (deep, {}),
-            (base, {"save_all": True, "append_images": [base.rotate(180)]}),
-        ]
-    ):
-        stream = io.BytesIO()
-        image.save(stream, "PNG", **options)
-        file = tmp_path / f"{number}.png"
-        file.write_bytes(stream.getvalue())
-        by_file, by_pil = model([file, Image.open(file)])
-        assert by_file[0].box_xyxy_px == by_pil[0].box_xyxy_px
-        np.testing.assert_allclose(
-            list(by_file[0].probabilities.values()), list(by_pil[0].probabilities.values()), atol=0.02
-        )
+    for name, file in files.items():
+        shape = (40, 64) if "turned" in name else (64, 40)
+        forms = [file, Image.open(file), read_photo(file)]
+        if "turned" not in name and "palette" not in name and Image.open(file).mode in ("L", "LA", "RGB", "RGBA"):
+            forms.append(np.asarray(Image.open(file)))
+        if name.startswith("deep colour"):
+            forms.append(cv2.imread(str(file), cv2.IMREAD_UNCHANGED)[..., ::-1])
+        if name == "deep grey.png":
+            forms.append(np.asarray(Image.open(file)))
+        assert not name.startswith("deep colour") or forms[-1].dtype == np.uint16
+        for form in forms:
+            (person,) = model(form)
+            assert person.box_xyxy_px[2:] == (shape[1], shape[0]) == tuple(told[name]["box_xyxy_px"][2:]), name
+            probs = list(told[name]["probs"].values())
+            np.testing.assert_allclose(
+                list(person.probabilities.values()), probs, atol=1e-5 if form is file else 0.02, err_msg=name
+            )
+    # Pictures that differ give answers that differ: the comparison above can fail.
+    assert told["rgb.jpg"]["probs"] != pytest.approx(told["turned.jpg"]["probs"], abs=0.02)
+    assert told["rgb.jpg"]["probs"] != pytest.approx(told["grey and alpha.png"]["probs"], abs=0.02)
+    assert told["deep colour.png"]["probs"] == pytest.approx(told["rgb.jpg"]["probs"], abs=0.02)
+    assert told["cmyk.jpg"]["probs"] == pytest.approx(told["rgb.jpg"]["probs"], abs=0.05)
 
 
 def test_what_is_no_photo(exported: ExportedBottle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = cls.open_model(exported.package, whole=True)
-    for wrong in (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8)):
+    boundless = Image.fromarray(np.zeros((4, 4), np.int32))
+    for wrong in (
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 5), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        boundless,
+    ):
         with pytest.raises(FileError, match="is no photo"):
             model(wrong)
     (tmp_path / "x.jpg").write_bytes(b"x")
