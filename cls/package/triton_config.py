@@ -28,6 +28,9 @@ _QUEUE_DELAY_US = 500
 # A request waits up to the delay above for others, unless so many pictures are there already. 8 is what plans are
 # tuned for; the powers of two above it let a burst go through in one go.
 _PREFERRED_BATCH_SIZES = (8, 16, 32, MAX_BATCH_SIZE)
+# Triton's OpenVINO backend makes `max_batch_size` the only batch the network takes, whatever it took before; without
+# one the batch is an axis like the others, of any size, and Triton puts no requests together.
+_WITHOUT_BATCHING = ("openvino",)
 _KINDS = {"tensorrt_plan": "KIND_GPU", "openvino": "KIND_CPU"}
 
 
@@ -85,7 +88,8 @@ def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> st
     """The text of a config.pbtxt for a package.
 
     The model's name is left out, so that the folder it is put into names it; the newest version folder is served until
-    somebody chooses. The batch is Triton's own (`max_batch_size`), requests are batched dynamically, one instance runs
+    somebody chooses. The batch is Triton's own (`max_batch_size`), requests are batched dynamically (but for OpenVINO,
+    whose backend would take batches of that very size alone), one instance runs
     (Triton's default of two a model doubles the memory): on a GPU for a plan, on the CPU for OpenVINO, wherever Triton
     sees fit for the others. One picture of zeros is classified before the model counts as ready, so that the first
     request does not pay for what a runtime does once. meta.json travels as the parameter `cls_meta`, so that whoever
@@ -98,20 +102,23 @@ def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> st
     from tritonclient.grpc import model_config_pb2 as pb
 
     engine = {"backend": platform} if platform == "openvino" else {"platform": platform}
-    config = pb.ModelConfig(**engine, max_batch_size=MAX_BATCH_SIZE)
+    is_batched = platform not in _WITHOUT_BATCHING
+    first = 1 if is_batched else 0
+    config = pb.ModelConfig(**engine, max_batch_size=MAX_BATCH_SIZE if is_batched else 0)
     for tensor in meta.inputs:
-        config.input.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
+        config.input.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[first:])
     for tensor in meta.outputs:
-        config.output.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[1:])
+        config.output.add(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape[first:])
     config.version_policy.latest.num_versions = 1
-    config.dynamic_batching.preferred_batch_size.extend(_PREFERRED_BATCH_SIZES)
-    config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
+    if is_batched:
+        config.dynamic_batching.preferred_batch_size.extend(_PREFERRED_BATCH_SIZES)
+        config.dynamic_batching.max_queue_delay_microseconds = _QUEUE_DELAY_US
     config.instance_group.add(count=1, kind=getattr(pb.ModelInstanceGroup, _KINDS.get(platform, "KIND_AUTO")))
     warmup = config.model_warmup.add(name="one picture", batch_size=1)
     for tensor in meta.inputs:
         sample = warmup.inputs[tensor.name]
         sample.data_type, sample.zero_data = _data_type(tensor), True
-        sample.dims.extend(_shape_of_one(tensor, meta))
+        sample.dims.extend((1, *_shape_of_one(tensor, meta))[first:])
     config.parameters[META_PARAMETER].string_value = meta.to_json()
     return _text_of(config)
 

@@ -37,6 +37,17 @@ def test_config_of_each_kind() -> None:
     assert "count: 1" in build_config(make_meta())
 
 
+def test_openvino_takes_any_batch() -> None:
+    """With a `max_batch_size`, Triton's OpenVINO backend refuses every other batch (its src/openvino.cc)."""
+    text = build_config(make_meta(), "openvino")
+    config = parse_config(text)
+    assert (config.backend, config.platform, config.model_file_name) == ("openvino", "", "model.xml")
+    assert config.max_batch_size == 0
+    assert [tensor.shape for tensor in config.inputs] == [tensor.shape for tensor in make_meta().inputs]
+    assert config.inputs[0].shape[0] == -1
+    assert "dynamic_batching" not in text
+
+
 def test_edits_keep_the_rest() -> None:
     meta = make_meta()
     published = meta.with_model_version("0.0.2")
