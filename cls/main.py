@@ -17,6 +17,7 @@ VERBS: dict[tuple[str, ...], str] = {
     ("load-group",): "cls.classification.load_group:COMMAND",
     ("load-json",): "cls.classification.load_json:COMMAND",
     ("push-badlist",): "cls.classification.push_badlist:COMMAND",
+    ("forget",): "cls.classification.forget:COMMAND",
     ("segment",): "cls.classification.segment_builder:COMMAND",
     ("masks",): "cls.classification.mask_builder:COMMAND",
     ("train",): "cls.classification.train:COMMAND",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_PLURALS = {"person": "people"}
+_PLURALS = {"entry": "entries", "person": "people"}
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,6 +14,7 @@ from cls.attribute_sets.attribute_set import AttributeSet, SetPicture
 from cls.attribute_sets.identity_parts import identity_parts
 from cls.attribute_sets.pool import WHOLE_PICTURE, Placed, name_in_pool, place
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset_if_changed
+from cls.bottle.forgotten import read_forgotten
 from cls.bottle.layout import Bottle
 from cls.collector.load import load_lock
 from cls.dataset.parts import PARTS_KEY, parts_content
@@ -115,7 +116,8 @@ def _keys_to_keep(file: Path, group: str) -> dict[str, Any]:
 
 def _place_all(bottle: Bottle, attribute_set: AttributeSet, group: str) -> list[Placed]:
     """All pictures into the pool and the database, a thousand at a time."""
-    pictures = attribute_set.pictures
+    forgotten = read_forgotten(bottle)
+    pictures = [picture for picture in attribute_set.pictures if name_in_pool(group, picture) not in forgotten]
     placed: list[Placed] = []
     with (
         PicturesDatabase.open(bottle.database_url) as database,

@@ -131,6 +131,20 @@ def change_splits(path: Path, change: Callable[[Any], Any]) -> None:
             write_json_atomic(path, {**content, SPLITS_KEY: changed}, indent=1)
 
 
+def rewrite_dataset(path: Path, change: Callable[[GroupDataset], GroupDataset]) -> None:
+    """Changes a dataset file, `extra` and the memory of splits included; loads and trainings take turns with it.
+
+    Raises:
+        BottleError: there is no such file, or it is no dataset.
+        FileError: it cannot be read or written.
+    """
+    with _locked(path):
+        dataset = read_dataset(path)
+        changed = change(dataset)
+        if changed != dataset:
+            write_dataset(path, changed)
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Alone with a dataset file; readers need no lock, as files appear whole."""

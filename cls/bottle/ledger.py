@@ -73,6 +73,11 @@ class PictureLedger:
         with self._lock:
             return self._entries.get(name)
 
+    def entries(self) -> list[PictureEntry]:
+        """What is known of every picture."""
+        with self._lock:
+            return list(self._entries.values())
+
     def enter(self, name: str, filepath: str, sha256: str, file: Path) -> None:
         """Enters a picture as it lies in the pool; a further address of the same content is added to the first.
 

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Segments the bottle's photos and prints what was found."""
     from cls.bottle.dataset_file import loaded_groups
+    from cls.bottle.forgotten import read_forgotten
     from cls.bottle.layout import Bottle
     from cls.machine import cores, wait_passively
     from cls.settings import load_settings
@@ -52,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
         is_all=options.process_all, is_approved=options.mark_approved, batch=options.batch, threads=cores()
     )
     check_model_file(options.model_path)
-    names = list_pictures(bottle.pictures)
+    names = list_pictures(bottle.pictures, read_forgotten(bottle))
 
     def load() -> PersonSegmenter:
         segmenter = load_segmenter(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cls.bottle.forgotten import read_forgotten
 from cls.bottle.layout import Bottle
 from cls.collector.client import CollectorClient
 from cls.collector.load import load_group
@@ -13,6 +14,7 @@ from cls.collector.load_picsets import load_picsets, read_guids
 from cls.collector.sources import Source
 from cls.collector.sources.folders import group_of_layout, open_photo_set
 from cls.collector.sources.from_collector import CollectorSource
+from cls.collector.sources.without_forgotten import SourceWithoutForgotten
 from cls.collector.summary import group_lines, picsets_lines
 from cls.errors import UsageError
 
@@ -46,9 +48,10 @@ def run_load_json(bottle: Bottle, json_path: Path, *, workers: int) -> list[str]
 def _source(bottle: Bottle, group: str | None, folder: Path | None, workers: int) -> Iterator[Source]:
     if not 1 <= workers <= 128:
         raise UsageError("--workers expects 1 to 128")
+    forgotten = read_forgotten(bottle)
     if folder is not None:
-        yield open_photo_set(folder, group_of_layout(folder, group))
+        yield SourceWithoutForgotten(open_photo_set(folder, group_of_layout(folder, group)), forgotten)
         return
     with CollectorClient.from_settings(bottle.settings, connections=workers) as client:
         client.login()
-        yield CollectorSource(client)
+        yield SourceWithoutForgotten(CollectorSource(client), forgotten)

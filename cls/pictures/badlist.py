@@ -38,16 +38,16 @@ def read_badlist(path: Path) -> list[str]:
         raise FileError("is not UTF-8 text", where=f"{path}:{line}", hint="save it as UTF-8, a name a line") from error
     if "\0" in text:
         raise FileError("is not a text file", where=path, hint="give a text file with one picture name a line")
-    names = [_name_of(line) for line in re.split(r"\r\n|\r|\n", text)]
+    names = [picture_named(line) for line in re.split(r"\r\n|\r|\n", text)]
     unique = list(dict.fromkeys(name for name in names if name))
     if not unique:
         raise FileError("names no picture", where=path, hint="write one picture name a line")
     return unique
 
 
-def _name_of(line: str) -> str:
-    """The picture a line names; empty for a blank line."""
-    text = line.strip()
+def picture_named(text: str) -> str:
+    """The picture a line or a word names; empty for a blank one."""
+    text = text.strip()
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
     return _SEPARATORS.split(text)[-1].strip()

@@ -18,6 +18,7 @@ from cls.errors import DatabaseError
 from cls.pictures import queries
 from cls.pictures.engine import (
     WRITES,
+    empty_free_space,
     expected_failures,
     is_absent,
     make_empty_engine,
@@ -213,6 +214,31 @@ class PicturesDatabase:
             )
 
         return self._write(change)
+
+    def forget(self, paths: Iterable[str]) -> int:
+        """Removes every row of pictures; in an SQLite file nothing of them is left in its free space either.
+
+        PostgreSQL overwrites what is left on its disk when it vacuums the table, which it does by itself.
+
+        Returns:
+            How many rows there were.
+
+        Raises:
+            DatabaseError: the rights do not suffice, or the database cannot be used.
+        """
+        asked = [path for path in dict.fromkeys(paths) if is_storable(path)]
+
+        def change(connection: Connection) -> int:
+            queries.lock_for_writing(connection)
+            # Who has no right to remove rows needs none where there are none.
+            known = queries.known_paths(connection, asked)
+            return queries.delete_rows(connection, sorted(known)) if known else 0
+
+        count = self._write(change)
+        with expected_failures(self._engine.url):
+            if not empty_free_space(self._engine):
+                _log.warning("the pictures database is being read: run again later, so that its journal is emptied too")
+        return count
 
     def _collect(self, rows: Iterable[queries.StoredRow]) -> dict[str, PictureRecord]:
         records, reports = merge_rows(rows)

@@ -16,6 +16,7 @@ from cls.errors import DatabaseError
 from cls.pictures.tables import PictureRow
 
 _BUSY_TIMEOUT_S = 30.0
+_READERS_WAITED_FOR_MS = 2000
 # libpq's own patience with a server that is gone is hours; an option in the URL goes before these.
 _CONNECTION_DEFAULTS = {"connect_timeout": "10", "keepalives_idle": "60", "tcp_user_timeout": "120000"}
 _SQLITE_PREFIXES = ("sqlite:///", "sqlite+pysqlite:///")
@@ -94,6 +95,23 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
 
 
+def empty_free_space(engine: Engine) -> bool:
+    """Writes an SQLite file anew without what was removed from it, and empties its journal; nothing on PostgreSQL.
+
+    Returns:
+        Whether it could be done to the end: while others read, the journal stays.
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    with engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")  # neither works inside the transaction that every connection begins
+        connection.exec_driver_sql("VACUUM")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_READERS_WAITED_FOR_MS}")
+        row = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT_S * 1000)}")
+    return not row[0]
+
+
 def make_empty_engine() -> Engine:
     """An SQLite database in memory with an empty table: what a file that does not exist holds."""
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
@@ -148,7 +166,8 @@ _HINTS_BY_STATE = {
     "28P01": "check user and password in key 'pictures_info_db_url'",
     "28000": "check user and password in key 'pictures_info_db_url', and the server's pg_hba.conf",
     "3D000": "create the database on the server, or correct its name in key 'pictures_info_db_url'",
-    "42501": "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`",
+    "42501": "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`"
+    " (`cls forget`: DELETE too)",
     "25006": "this server takes no writes: give the address of the one that does",
     "23505": "if the key that exists is the table's `id`, its sequence is behind: "
     "SELECT setval(pg_get_serial_sequence('pictures', 'id'), max(id)) FROM pictures",

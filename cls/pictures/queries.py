@@ -17,6 +17,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
+    delete,
     func,
     insert,
     literal,
@@ -131,6 +132,16 @@ def update_status(connection: Connection, paths: Sequence[str], status: str) -> 
             .values(status=status)
             .execution_options(synchronize_session=False)
         )
+
+
+def delete_rows(connection: Connection, paths: Sequence[str]) -> int:
+    """Removes every row of some paths; returns how many."""
+    return sum(
+        connection.execute(
+            delete(PictureRow).where(_is_one_of(connection, chunk)).execution_options(synchronize_session=False)
+        ).rowcount
+        for chunk in _chunks(paths)
+    )
 
 
 def _select_stored() -> Select[int, str, str, str, str | None]:

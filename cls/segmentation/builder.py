@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -98,8 +98,8 @@ class BuildReport:
         return [*names, f"and {more} more"] if more else names
 
 
-def list_pictures(folder: Path) -> list[str]:
-    """File names of a pictures folder, sorted; hidden and unfinished files are left out.
+def list_pictures(folder: Path, forgotten: Container[str] = ()) -> list[str]:
+    """File names of a pictures folder, sorted; hidden and unfinished files are left out, forgotten ones with a warning.
 
     Raises:
         BottleError: there is no folder, or nothing in it.
@@ -114,7 +114,11 @@ def list_pictures(folder: Path) -> list[str]:
         raise BottleError(f"cannot be read: {error.strerror}", where=folder) from error
     if not names:
         raise BottleError("there are no pictures yet", where=folder, hint=hint)
-    return names
+    kept = [name for name in names if name not in forgotten]
+    if len(kept) < len(names):
+        again = "`cls forget` them again, or let them be with `cls forget --allow NAME`"
+        _LOGGER.warning("%s passed over: forgotten, and back: %s", counted(len(names) - len(kept), "picture"), again)
+    return kept
 
 
 def build_segments(

@@ -1,0 +1,202 @@
+"""`cls forget` on a bottle in which every room has left something: nothing of the pictures is left anywhere."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from cls.bottle.dataset_file import read_dataset
+from cls.dataset.cache_room import FolderUse, record_folders
+from cls.errors import BottleError
+from cls.settings import REPOSITORY
+from cls.training.run import open_run
+from tests.bottles import train_tiny_run
+from tests.forgetting.bottles import GROUPS, FullBottle
+from tests.segmentation.samples import MODEL, run_builder
+
+# Kills its process at the N-th file that is removed or put into place below a folder.
+_KILLED = """
+import os, signal, sys
+from cls.classification.forget import COMMAND
+from cls.command import execute
+left, root = int(sys.argv[1]), sys.argv[2]
+def hook(event, args):
+    global left
+    if event in ("os.remove", "os.rename", "os.rmdir") and os.fspath(args[0]).startswith(root):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), 9)
+sys.addaudithook(hook)
+sys.exit(execute(COMMAND, sys.argv[3:]))
+"""
+
+
+def everything_of(full: FullBottle, picset: str) -> list[str | bytes]:
+    """What is searched for: a picset's GUID, its pictures' names without endings, bytes of theirs and of cut-outs."""
+    names = full.pictures_of(picset)
+    photos = [full.bottle.picture(name).read_bytes() for name in names]
+    cutouts = full.cutouts_of(names)
+    assert len(names) >= 2
+    assert len(cutouts) == len(names)
+    return [picset, *(Path(name).stem for name in names), *(photo[-300:-200] for photo in photos), *cutouts]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("pictures.sqlite")]
+    return {str(path): path.read_bytes() for path in files}
+
+
+def last_error(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_it_shows_what_would_go_and_changes_nothing(copied: FullBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    picset = copied.picset_of_training()
+    names = copied.pictures_of(picset)
+    before = contents(copied.bottle.root)
+    assert copied.forget("--picset", picset) == 0
+    assert contents(copied.bottle.root) == before
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+    assert f"pictures/: {len(names)} files" in shown
+    for place in ("cache", "datasets", "inference", "ledger", "masks", "meta"):
+        assert f"  {place}/: " in shown
+    assert f"run {copied.run.relative_to(copied.bottle.root)}: named in " in shown
+    assert "pictures of people, these and others: report.html, train_batches, bad_batch\n" in shown
+    assert shown.endswith("nothing was removed; --yes does it\n")
+
+
+def test_nothing_is_left(copied_on_each: FullBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    full, bottle = copied_on_each, copied_on_each.bottle
+    picset = full.picset_of_training()
+    names = full.pictures_of(picset)
+    wanted = everything_of(full, picset)
+    assert len({Path(file).parts[0] for file in full.files_with(*wanted)}) >= 8, "the search finds what is there"
+    others = full.rows() - set(names)
+    weights = (full.run / "checkpoints" / "model.ckpt").read_bytes()
+    assert full.forget("--picset", picset, "--yes", "--runs", "delete-pictures") == 0
+    assert "model_onnx.zip carries cut-outs of people" in capsys.readouterr().out
+    assert full.files_with(*wanted) == set()
+    assert full.rows() == others
+    for group in GROUPS:
+        rows = read_dataset(bottle.dataset_file(group)).rows
+        assert rows
+        assert not {row.path for row in rows} & set(names)
+    run = open_run(bottle, full.run)
+    assert run.samples("train")
+    assert run.validation_samples()
+    assert (full.run / "checkpoints" / "model.ckpt").read_bytes() == weights
+    assert not (full.run / "report.html").exists()
+    assert not (full.run / "train_batches").exists()
+    assert full.forget("--picset", picset, "--yes") == 0, "a second time it is known, and nothing is left to do"
+    assert "nothing was left of them" in capsys.readouterr().out
+    full.load()
+    assert full.files_with(*wanted) == set(), "a load does not bring them back"
+    assert train_tiny_run(bottle, arch="mobilenetv3_small_050", height_px=32, width_px=32).validation_samples()
+    assert full.files_with(*wanted) == set()
+
+
+def test_segmentation_passes_over_what_somebody_put_back(copied: FullBottle) -> None:
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    photo = copied.bottle.picture(name).read_bytes()
+    assert copied.forget(name, "--yes", "--runs", "keep") == 0
+    copied.bottle.picture(name).write_bytes(photo)
+    done = run_builder(Path(copied.cfg), MODEL)
+    assert done.returncode == 0, done.stderr
+    assert "1 picture passed over: forgotten, and back" in done.stderr
+    assert name not in copied.rows()
+
+
+def test_killed_again_and_again_it_comes_to_the_same_end(copied: FullBottle) -> None:
+    picset = copied.picset_of_training()
+    wanted = everything_of(copied, picset)
+    words = ["--picset", picset, "--yes", "--runs", "delete-pictures", "--cfg", copied.cfg]
+    for nth in (2, 5, 9, 14, 7):
+        command = [sys.executable, "-c", _KILLED, str(nth), str(copied.bottle.root), *words]
+        killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert copied.files_with(*wanted), "killed in the middle"
+    assert copied.forget(*words[:-2]) == 0
+    assert copied.files_with(*wanted) == set()
+    assert open_run(copied.bottle, copied.run).samples("train")
+
+
+def test_runs_are_left_as_they_are_only_when_that_is_said(
+    copied: FullBottle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    before = contents(copied.bottle.root)
+    assert copied.forget(name, "--yes") == 1
+    assert "say --runs keep or --runs delete-pictures" in last_error(capsys)
+    assert {path: content for path, content in contents(copied.bottle.root).items() if path in before} == before
+    assert copied.forget(name, "--yes", "--runs", "keep") == 0
+    assert "kept as it was: models/" in capsys.readouterr().out
+    assert {Path(file).parts[0] for file in copied.files_with(name)} == {"models"}
+    assert {path: before[path] for path in contents(copied.run)} == contents(copied.run)
+    assert copied.forget(name, "--yes", "--runs", "delete-pictures") == 0, "later all the same"
+    assert copied.files_with(name) == set()
+    copied.load()
+    assert len(copied.pictures_of(copied.picset_of_training())) >= 1, "others of the picset stay"
+
+
+def test_unknown_names_are_told_all_at_once(copied: FullBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    known = copied.pictures_of(copied.picset_of_training())
+    before = contents(copied.bottle.root)
+    listed = copied.folder / "list.txt"
+    listed.write_text(f"d/9/{known[0]}\r\nother.jpeg\r\n")
+    assert copied.forget("nobody.jpeg", "--list", listed, "--picset", "no-guid", "--yes", "--runs", "keep") == 1
+    assert "3 names unknown here, nothing was removed: nobody.jpeg, other.jpeg, no-guid" in last_error(capsys)
+    assert before.items() <= contents(copied.bottle.root).items()
+    listed.write_text(f"d/9/{known[0]}\r\n")
+    assert copied.forget("--list", listed, "--yes", "--runs", "keep") == 0
+    assert copied.forget("--yes") == 1
+    assert "nobody is named" in last_error(capsys)
+
+
+def test_allowed_again_a_load_brings_it_back(copied: FullBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    name, other = copied.pictures_of(copied.picset_of_training())[:2]
+    assert copied.forget(name, "--yes", "--runs", "delete-pictures") == 0
+    assert copied.forget("--allow", name, other) == 1
+    assert f"1 name not on the list of forgotten ones, nothing was changed: {other}" in last_error(capsys)
+    assert copied.forget("--allow", name) == 0
+    copied.load()
+    assert copied.bottle.picture(name).is_file()
+    assert name in {row.path for row in read_dataset(copied.bottle.dataset_file(GROUPS[0])).rows}
+
+
+@pytest.mark.parametrize("who", ["training", "reader", "load"])
+def test_it_waits_for_nobody_and_disturbs_nobody(
+    copied: FullBottle, capsys: pytest.CaptureFixture[str], who: str
+) -> None:
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    folder = record_folders(copied.bottle.cache)[0]
+    places = {"training": copied.run / ".lock", "load": copied.bottle.ledger / ".load.lock"}
+    with FolderUse(folder) if who == "reader" else FileLock(places[who]):
+        assert copied.forget(name, "--yes", "--runs", "keep") == 1
+        error = last_error(capsys)
+        assert ("reading these cut-outs" if who == "reader" else "another process is reading or writing here") in error
+        assert copied.bottle.picture(name).is_file()
+        assert copied.forget(name) == 0, "looking disturbs nobody"
+
+
+def test_a_damaged_list_is_never_taken_for_empty(copied: FullBottle) -> None:
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    assert copied.forget(name, "--yes", "--runs", "keep") == 0
+    (copied.bottle.ledger / "forgotten.json").write_text(json.dumps({"salt": "x"}))
+    with pytest.raises(BottleError, match="is not a list of forgotten pictures"):
+        copied.load()
+
+
+def test_a_bottle_without_a_database_gets_none(copied: FullBottle) -> None:
+    for file in copied.bottle.root.glob("pictures.sqlite*"):
+        file.unlink()
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    assert copied.forget(name, "--yes", "--runs", "delete-pictures") == 0
+    assert copied.files_with(name) == set()
+    assert not (copied.bottle.root / "pictures.sqlite").exists()
