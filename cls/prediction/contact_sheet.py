@@ -20,7 +20,7 @@ from cls.wording import counted
 
 SHEET_NAME = "contact_sheet.html"
 MAX_CARDS = 500
-_MAX_BARS = 4
+_MIN_BARS = 4
 _JPEG_QUALITY = 84
 _TEMPLATE = Path(__file__).with_name("contact_sheet.html")
 
@@ -131,7 +131,9 @@ def _card(
 ) -> dict[str, Any]:
     result = person.result
     thresholds = dict(zip(classifier.labels, classifier.thresholds, strict=True))
-    likeliest = sorted(result.probs, key=lambda label: -result.probs[label])[:_MAX_BARS]
+    # All that were chosen, also one with a low threshold that others are likelier than.
+    shown = sorted(result.probs, key=lambda label: (label not in result.labels, -result.probs[label]))
+    bars = sorted(shown[: max(_MIN_BARS, len(result.labels))], key=lambda label: -result.probs[label])
     return {
         "picture": result.picture + ("" if result.time_s is None else f" at {result.time_s:.2f} s"),
         "person": result.person,
@@ -149,7 +151,7 @@ def _card(
                 "threshold": round(100 * thresholds[label], 1),
                 "is_chosen": label in result.labels,
             }
-            for label in likeliest
+            for label in bars
         ],
     }
 
