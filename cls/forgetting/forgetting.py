@@ -132,8 +132,8 @@ def _outside(bottle: Bottle, plan: Plan) -> Iterator[str]:
     for package in plan.packages:
         yield f"{_shown(bottle, package)} carries cut-outs of people, nobody can tell whose: export again, or delete it"
     yield (
-        "the collector keeps its copy: have it removed there; loads pass these pictures over until"
-        " `cls forget --allow NAME`"
+        "the collector, or the folder that was loaded, keeps its copy: have it removed there; loads pass these pictures"
+        " over until `cls forget --allow NAME`"
     )
     yield (
         "also look at: model storages that packages were pushed to, folders given as --out and --sort-into, other"

@@ -54,7 +54,8 @@ def _lock_files(bottle: Bottle) -> list[Path]:
     # Those of dataset files and of the cache's are held for moments only, and taken by the steps below.
     passed_over = (bottle.settings.datasets_dir, bottle.cache.name)
     folders = [bottle.root / name for name in other_folders(bottle) if name not in passed_over]
-    found = {path for folder in folders for path in folder.rglob("*.lock")}
+    # Locks are empty; what is not is somebody's file, which taking a lock would empty.
+    found = {path for folder in folders for path in folder.rglob("*.lock") if not path.stat().st_size}
     own = {bottle.ledger / ".load.lock", bottle.cache / ".lock"}
     return sorted(found | own)
 

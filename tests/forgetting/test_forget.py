@@ -117,7 +117,7 @@ def test_killed_again_and_again_it_comes_to_the_same_end(copied: FullBottle) -> 
     picset = copied.picset_of_training()
     wanted = everything_of(copied, picset)
     words = ["--picset", picset, "--yes", "--runs", "delete-pictures", "--cfg", copied.cfg]
-    for nth in (2, 5, 9, 14, 7):
+    for nth in (2, 9, 14, 5):
         command = [sys.executable, "-c", _KILLED, str(nth), str(copied.bottle.root), *words]
         killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -193,10 +193,13 @@ def test_a_damaged_list_is_never_taken_for_empty(copied: FullBottle) -> None:
         copied.load()
 
 
-def test_a_bottle_without_a_database_gets_none(copied: FullBottle) -> None:
+def test_what_is_not_there_is_not_made_and_others_files_stay(copied: FullBottle) -> None:
     for file in copied.bottle.root.glob("pictures.sqlite*"):
         file.unlink()
     name = copied.pictures_of(copied.picset_of_training())[0]
+    notes = copied.run / "uv.lock"
+    notes.write_text("a lock file of somebody else's")
     assert copied.forget(name, "--yes", "--runs", "delete-pictures") == 0
+    assert notes.read_text() == "a lock file of somebody else's"
     assert copied.files_with(name) == set()
     assert not (copied.bottle.root / "pictures.sqlite").exists()

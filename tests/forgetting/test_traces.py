@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
@@ -41,6 +41,7 @@ def rest_of_text(name: str, text: str, names: Names = NAMES) -> Rest | None:
         return rest_of(file, names)
 
 
+@settings(max_examples=50)
 @given(_json)
 def test_nothing_names_them_afterwards_and_all_else_is_kept(value: Any) -> None:
     before = texts_of(value)
