@@ -1,7 +1,7 @@
 """NVIDIA's Triton Inference Server on the CPU, for tests: from a package of the registry, kept in `.cache/triton`.
 
-The wheel nvidia-pytriton holds the server with its Python backend only; a small backend written in Python stands in for
-the `onnxruntime` backend, so that unmodified packages (`platform: "onnxruntime_onnx"`) are served. See docs of Triton,
+The wheel nvidia-pytriton holds the server with its Python backend only; a small backend written in Python
+(triton_backend.py) stands in for those that our packages name, so that they are served unmodified. See docs of Triton,
 "Python-based backends".
 """
 
@@ -29,37 +29,9 @@ WHEEL = "nvidia-pytriton==0.7.0"
 CACHE = REPOSITORY / ".cache" / "triton"
 _DOWNLOAD_S = 300
 _START_S = 60.0
-_MODEL_PY = '''
-import json
-
-import numpy as np
-import onnxruntime
-import triton_python_backend_utils as pb_utils
-
-
-class TritonPythonModel:
-    """Serves <version folder>/model.onnx of a model whose platform is onnxruntime_onnx."""
-
-    def initialize(self, args):
-        config = json.loads(args["model_config"])
-        path = f"{args['model_repository']}/{args['model_version']}/model.onnx"
-        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        self.outputs = [output["name"] for output in config["output"]]
-        self.inputs = [item["name"] for item in config["input"]]
-
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            wanted = [name for name in self.outputs if name in request.requested_output_names()]
-            # as_numpy() of this version gives empty arrays with NumPy 2.
-            arrays = {
-                name: np.from_dlpack(pb_utils.get_input_tensor_by_name(request, name)) for name in self.inputs
-            }
-            results = self.session.run(wanted, arrays)
-            tensors = [pb_utils.Tensor.from_dlpack(name, array) for name, array in zip(wanted, results)]
-            answers.append(pb_utils.InferenceResponse(tensors))
-        return answers
-'''
+# What runs `platform: "onnxruntime_onnx"`, `backend: "openvino"`, `platform: "pytorch_libtorch"`; names are Triton's.
+_STAND_INS = ("onnxruntime", "openvino", "pytorch")
+_STAND_IN_FILE = Path(__file__).with_name("triton_backend.py")
 
 
 class NoTritonError(Exception):
@@ -82,6 +54,11 @@ def triton_files() -> Path:
             shutil.rmtree(part, ignore_errors=True)
             _unpack(_wheel(), part)
             part.rename(files)
+        for backend in _STAND_INS:
+            target = files / "backends" / backend / "model.py"
+            target.parent.mkdir(exist_ok=True)
+            if not target.is_file() or target.read_bytes() != _STAND_IN_FILE.read_bytes():
+                shutil.copyfile(_STAND_IN_FILE, target)
     return files
 
 
@@ -116,9 +93,6 @@ def _unpack(wheel: Path, target: Path) -> None:
                     path.chmod(0o755)
     if not (target / "backends/python/triton_python_backend_stub").exists():
         raise NoTritonError(f"{WHEEL} has no backend for Python {version}")
-    backend = target / "backends" / "onnxruntime"
-    backend.mkdir()
-    (backend / "model.py").write_text(_MODEL_PY)
 
 
 @contextmanager
