@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 WORK = ".work"
+_INT8_OF_PLANS = "int8_of_plans.onnx"
 
 
 class Conversions:
@@ -76,6 +77,10 @@ class Conversions:
             return self.plain if name == "onnx" and self._is_end_to_end else None
         return self.plain
 
+    def carried(self, name: Format) -> Path:
+        """The ONNX that a format's package carries where it is to be made again on another machine."""
+        return self._work / _INT8_OF_PLANS if name == "trt_int8" else self.plain
+
     def make(self, name: Format, kept_share: float = 0.0) -> tuple[str, ...]:
         """Writes the model files of a format.
 
@@ -97,7 +102,7 @@ class Conversions:
         if FILES[name].platform == "tensorrt_plan":
             from cls.export.tensorrt import write_plan
 
-            write_plan(plain, self._run.preprocessing, target)
+            write_plan(plain, self._run.preprocessing, target, self._bottle.cache)
             return kept
         whole = self._finished(plain)
         if FILES[name].platform == "openvino":
@@ -111,6 +116,9 @@ class Conversions:
     def _plain_of(self, name: Format, kept_share: float) -> tuple[Path, tuple[str, ...]]:
         """The ONNX in a format's precision, without preprocessing, and the layers that stay in float32 in it."""
         precision = FILES[name].precision
+        if name == "trt_int8":
+            path = self.carried(name)
+            return path, self._quantiser_of_plans.write(path, kept_share=kept_share)
         path = self._work / f"{precision}.onnx"
         if precision == "fp16":
             return path, write_onnx_fp16(self.plain, self._images, path, kept_share=kept_share)
@@ -159,6 +167,12 @@ class Conversions:
         folder = self._work / "int8"
         folder.mkdir()
         return Quantiser(self.plain, self._images, folder)
+
+    @cached_property
+    def _quantiser_of_plans(self) -> Quantiser:
+        folder = self._work / "int8_of_plans"
+        folder.mkdir()
+        return Quantiser(self.plain, self._images, folder, is_symmetric=True)
 
     @cached_property
     def _stage(self) -> onnx.ModelProto:

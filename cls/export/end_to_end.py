@@ -44,7 +44,8 @@ class InputStage(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images uint8 (batch, height, width, 3) RGB -> float32 (batch, 3, height_px, width_px), normalised."""
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+        # Made floats first: TensorRT takes bytes for this and nothing else.
+        pixels = images.to(torch.float32).permute(0, 3, 1, 2)
         # Sizes as tensors, counted along an edge: the graph then holds for every size, also when it is traced.
         edge = torch.ones_like(pixels[0, 0])
         rows, columns = edge[:, 0].cumsum(0), edge[0].cumsum(0)

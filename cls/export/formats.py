@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from cls.package.triton_config import Platform
 
-Format = Literal["onnx", "onnx_fp16", "onnx_int8", "openvino", "openvino_int8", "torchscript", "trt", "trt_fp16"]
+Format = Literal[
+    "onnx", "onnx_fp16", "onnx_int8", "openvino", "openvino_int8", "torchscript", "trt", "trt_fp16", "trt_int8"
+]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
@@ -52,6 +54,8 @@ FILES: dict[Format, FormatFiles] = {
     "torchscript": FormatFiles(("model.pt",), "model_torchscript.zip", ("model.pt",), "pytorch_libtorch", "fp32"),
     "trt": FormatFiles(("model.plan",), "model_trt.zip", _PLAN, "tensorrt_plan", "fp32", "onnx"),
     "trt_fp16": FormatFiles(("model_fp16.plan",), "model_trt_fp16.zip", _PLAN, "tensorrt_plan", "fp16", "onnx_fp16"),
+    # Of an 8-bit ONNX of its own: TensorRT reads no unsigned activations, which `onnx_int8` has.
+    "trt_int8": FormatFiles(("model_int8.plan",), "model_trt_int8.zip", _PLAN, "tensorrt_plan", "int8", "onnx"),
 }
 FORMATS: tuple[Format, ...] = tuple(FILES)
 # What is made when no format is named.

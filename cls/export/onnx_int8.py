@@ -30,19 +30,23 @@ class Quantiser:
     Activations are unsigned 8-bit, ranges by minimum and maximum; weights are signed 8-bit, one scale a channel
     (docs/decisions). Ranges and the order of the layers depend on the training people alone.
 
+    TensorRT reads other networks: activations are signed 8-bit around zero in them, and biases stay float32.
+
     Args:
         source: the float32 network, of `cls.export.onnx.write_onnx`.
         images: training people.
-        folder: for files in between; the caller removes it.
+        folder: for files in between, its own; the caller removes it.
+        is_symmetric: quantise as TensorRT reads it.
 
     Raises:
         ExportError: the network cannot be prepared for quantisation.
     """
 
-    def __init__(self, source: Path, images: CalibrationImages, folder: Path) -> None:
+    def __init__(self, source: Path, images: CalibrationImages, folder: Path, *, is_symmetric: bool = False) -> None:
         from onnxruntime.quantization.shape_inference import quant_pre_process
 
         self._source, self._images, self._folder = source, images, folder
+        self._is_symmetric = is_symmetric
         self._prepared = folder / "prepared.onnx"
         self._props = {prop.key: prop.value for prop in read_onnx(source).metadata_props}
         self._ranking: tuple[str, ...] | None = None
@@ -91,6 +95,7 @@ class Quantiser:
         from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
         target = self._folder / "quantised.onnx"
+        symmetric = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
         with _quiet():
             try:
                 quantize_static(
@@ -99,10 +104,11 @@ class Quantiser:
                     _reader(self._images),
                     quant_format=QuantFormat.QDQ,
                     per_channel=True,
-                    activation_type=QuantType.QUInt8,
+                    activation_type=QuantType.QInt8 if self._is_symmetric else QuantType.QUInt8,
                     weight_type=QuantType.QInt8,
                     calibrate_method=CalibrationMethod.MinMax,
                     calibration_cache_path=str(self._folder / "ranges.json"),
+                    extra_options=symmetric if self._is_symmetric else {},
                     **which,
                 )
             except Exception as error:

@@ -78,7 +78,7 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("onnx_fp16", "openvino", "trt", "trt_fp16"),
+        choices=("onnx_fp16", "openvino", "trt", "trt_fp16", "trt_int8"),
         help="what to make (default: the package's own format; trt of model_onnx.zip)",
     )
     parser.add_argument("--output", type=Path, metavar="ZIP", help="what to write (default: *_rebuilt.zip beside it)")

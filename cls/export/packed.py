@@ -8,6 +8,7 @@ import numpy as np
 
 from cls.export.formats import FILES, Format
 from cls.export.parity_samples import Reference
+from cls.export.tensorrt import gpu_in_use
 from cls.package.carried import CarriedSamples
 from cls.package.meta import PlanMeta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel
@@ -27,7 +28,7 @@ def packed_model(
     Args:
         name: the format.
         folder: holds its files under the names of `FILES`.
-        onnx: the float32 ONNX that a plan is made from.
+        onnx: what a plan is made from on the machine that serves it: the float32 ONNX, or an 8-bit one.
         samples: `rebuild/samples.npz`, where people are carried along.
         is_rebuilt: whether `cls package rebuild` makes it.
     """
@@ -45,15 +46,13 @@ def packed_model(
 
 def plan_of_this_gpu(plan: Path) -> PlanMeta:
     """What a plan that was built just now, on this machine's GPU, needs to run."""
-    import torch
-
     with plan.open("rb") as source:
         version = version_in_plan(source.read(HEADER_BYTES), plan)
-    major, minor = torch.cuda.get_device_capability()
+    gpu = gpu_in_use()
     return PlanMeta(
         tensorrt_version=version or str(tensorrt_module().__version__),
-        gpu=torch.cuda.get_device_name(),
-        compute_capability=f"{major}.{minor}",
+        gpu=gpu.name,
+        compute_capability=gpu.compute_capability,
     )
 
 

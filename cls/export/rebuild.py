@@ -27,8 +27,9 @@ from cls.prediction.local import OnnxRuntime
 from cls.prediction.opening import classifier_of_meta
 from cls.prediction.people_of_photos import whole_photo
 
-# What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine.
-REBUILDABLE: tuple[Format, ...] = ("onnx_fp16", "openvino", "trt", "trt_fp16")
+# What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine; the
+# plan of an ONNX that is 8-bit already does.
+REBUILDABLE: tuple[Format, ...] = ("onnx_fp16", "openvino", "trt", "trt_fp16", "trt_int8")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def rebuild_package(
 
     Args:
         zip_path: a package that carries its ONNX: the ONNX's own, or a plan's.
-        bottle: the data folder; only its configuration is used.
+        bottle: the data folder; only its configuration is used, and its cache for plans.
         format_name: what to make; the package's own format, and a plan of an ONNX package, when not given.
         output: the zip to write; `<name>_rebuilt.zip` beside the old one when not given.
         photos: pictures of people to prove it on, instead of those carried along: each is taken as one person.
@@ -93,7 +94,7 @@ def rebuild_package(
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".rebuild-") as temporary:
         folder = Path(temporary)
         write_bytes_atomic(folder / FILES["onnx"].model, source.onnx)
-        _convert(name, reference, folder)
+        _convert(name, reference, folder, bottle.cache)
         onnx = folder / FILES["onnx"].model
         packed = packed_model(name, folder, onnx, source.samples_bytes, is_rebuilt=True)
         archive = folder / FILES[name].archive
@@ -138,6 +139,12 @@ def _own_format(meta: ModelMeta) -> Format:
 def _refuse_impossible(name: Format, meta: ModelMeta) -> None:
     if name not in REBUILDABLE:
         raise UsageError(f"{name} is not made of an ONNX alone", hint=f"give one of {', '.join(REBUILDABLE)}")
+    own = meta.package.format if meta.package else "onnx"
+    if name != own and "trt_int8" in (name, own):
+        raise UsageError(
+            f"{name} is not made of what a package of {own} carries",
+            hint="an 8-bit plan is made again from model_trt_int8.zip, whose ONNX is 8-bit; others from model_onnx.zip",
+        )
     if name != "openvino" and meta.is_end_to_end:
         raise UsageError(f"{name} is not made of a network with its preprocessing inside", hint="use `cls export`")
     reason = why_not(name)
@@ -171,11 +178,11 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
     return reference, f"{len(reference)} pictures of {photos}, compared with the carried ONNX ({runtime.description})"
 
 
-def _convert(name: Format, reference: Reference, folder: Path) -> None:
+def _convert(name: Format, reference: Reference, folder: Path, cache: Path) -> None:
     """Writes the files of a format from the ONNX in the folder, by way of the format it is made from."""
     source = FILES[name].source
     if source is not None and source != "onnx":
-        _convert(source, reference, folder)
+        _convert(source, reference, folder, cache)
     source_path, path = folder / FILES[source or "onnx"].model, folder / FILES[name].model
     preprocessing = reference.trained.preprocessing
     if name == "onnx_fp16":
@@ -190,4 +197,4 @@ def _convert(name: Format, reference: Reference, folder: Path) -> None:
     else:
         from cls.export.tensorrt import write_plan
 
-        write_plan(source_path, preprocessing, path)
+        write_plan(source_path, preprocessing, path, cache)

@@ -87,7 +87,7 @@ def test_newest_run_unless_one_is_named(copied: ExportedBottle) -> None:
         (["--group", GROUP, "--run", "v__9_x"], "has no finished run 'v__9_x'"),
         (["--group", GROUP, "--require", "trt"], "model.plan and model_trt.zip cannot be made: "),
         (["--group", GROUP, "--formats", "onnx,trt"], "model.plan and model_trt.zip cannot be made: "),
-        (["--group", GROUP, "--formats", "tflite"], "trt_fp16, or all, found 'tflite'"),
+        (["--group", GROUP, "--formats", "tflite"], "trt_int8, or all, found 'tflite'"),
     ],
 )
 def test_refusals_are_one_line_and_change_nothing(

@@ -8,13 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from cls.errors import ExportError
 from cls.export.calibration_images import CalibrationImages
@@ -25,6 +23,7 @@ from cls.export.onnx_fp16 import write_onnx_fp16
 from cls.export.onnx_int8 import Quantiser
 from cls.export.openvino import write_openvino
 from cls.people.preprocess import Preprocessing, letterbox
+from tests.export.networks import answers, small_network
 
 SIZE = Preprocessing(32, 24)
 
@@ -32,42 +31,6 @@ SIZE = Preprocessing(32, 24)
 @pytest.fixture
 def images() -> CalibrationImages:
     return CalibrationImages(np.random.default_rng(0).normal(size=(20, 3, 32, 24)).astype(np.float32))
-
-
-def small_network(path: Path, *, gain: float = 1.0) -> NDArray[np.float32]:
-    """Two convolutions, the first with a gain, a mean and a head; written to the file."""
-    rng = np.random.default_rng(1)
-    weights = {
-        "first": rng.normal(size=(4, 3, 3, 3)).astype(np.float32) * np.float32(gain),
-        "second": rng.normal(size=(6, 4, 3, 3)).astype(np.float32) / np.float32(gain),
-        "head": rng.normal(size=(2, 6)).astype(np.float32),
-    }
-    nodes = [
-        helper.make_node("Conv", ["images", "first"], ["a"], name="conv_first"),
-        helper.make_node("Relu", ["a"], ["b"], name="relu"),
-        helper.make_node("Conv", ["b", "second"], ["c"], name="conv_second"),
-        helper.make_node("GlobalAveragePool", ["c"], ["d"], name="pool"),
-        helper.make_node("Flatten", ["d"], ["e"], name="flatten"),
-        helper.make_node("Gemm", ["e", "head"], ["logits"], name="head_gemm", transB=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 32, 24])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, {"labels": '["a", "b"]'})
-    onnx.save(model, path)
-    return answers(path)
-
-
-def answers(path: Path) -> NDArray[np.float32]:
-    given_images = np.random.default_rng(2).normal(size=(5, 3, 32, 24)).astype(np.float32)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    result: NDArray[np.float32] = session.run(["logits"], {"images": given_images})[0]
-    return result
 
 
 def test_every_format_has_files_of_its_own() -> None:

@@ -152,11 +152,22 @@ def test_a_plan_is_rebuilt_where_there_is_a_gpu(carrying: ExportedBottle, zip_pa
         rebuild_package(path, carrying.bottle)
     made = rebuild_package(path, carrying.bottle, format_name="openvino")
     assert made.report.samples == 6
+    # Its ONNX is 8-bit already: nothing but the same plan is made of it.
+    path = zip_path.with_name("model_trt_int8.zip")
+    write_package(path, meta, PackedModel("trt_int8", "tensorrt_plan", files, plan))
+    with pytest.raises(ExportError, match=r"model_int8\.plan cannot be made on this machine"):
+        rebuild_package(path, carrying.bottle)
+    with pytest.raises(UsageError, match="openvino is not made of what a package of trt_int8 carries"):
+        rebuild_package(path, carrying.bottle, format_name="openvino")
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "words"),
-    [("onnx_int8", UsageError, "onnx_int8 is not made of an ONNX alone"), ("torchscript", UsageError, "torchscript")],
+    [
+        ("onnx_int8", UsageError, "onnx_int8 is not made of an ONNX alone"),
+        ("torchscript", UsageError, "torchscript"),
+        ("trt_int8", UsageError, "trt_int8 is not made of what a package of onnx carries"),
+    ],
 )
 def test_formats_that_cannot(
     carrying: ExportedBottle, zip_path: Path, name: str, kind: type[ClsError], words: str
