@@ -13,7 +13,7 @@ from cls.export.model_files import check_model_files
 from cls.export.parity import compare_with
 from cls.export.parity_divergence import divergence_from_onnx, divergence_from_torch
 from cls.export.parity_page import write_page
-from cls.export.parity_report import Divergence, ParityReport
+from cls.export.parity_report import Divergence, ParityReport, RefusedTry
 from cls.export.parity_samples import Reference
 from cls.files import write_json_atomic
 from cls.prediction.local import TorchRuntime
@@ -39,6 +39,8 @@ class Candidate:
         archive: its zip, as users get it.
         files: its model files, the graph first.
         source: the ONNX it was made from; None where it comes from the trained network.
+        kept_in_float: the layers that stay in float32 in it, where its precision is another.
+        tries: the conversions with fewer such layers that were refused before it.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Candidate:
     archive: Path
     files: tuple[Path, ...]
     source: Path | None = None
+    kept_in_float: tuple[str, ...] = ()
+    tries: tuple[RefusedTry, ...] = ()
 
 
 def prove(
@@ -95,6 +99,7 @@ def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits
     check_model_files(candidate.files)
     converted = open_classifier(str(candidate.archive), bottle)
     report = compare_with(reference, converted, precision=candidate.precision, limits=limits)
+    report = replace(report, kept_in_float=candidate.kept_in_float, tries=candidate.tries)
     if not report.faults or candidate.files[0].suffix != ".onnx":
         return report
     try:

@@ -93,6 +93,16 @@ def _facts(report: ParityReport) -> list[tuple[str, str]]:
         ("decisions that differ", f"{report.label_flips}, {beyond}"),
         ("the batch changes", f"{report.batch_difference:.1e} of a probability at most, {neighbours}"),
         ("no numbers", f"{report.not_a_number} answers"),
+        *_steps(report),
+    ]
+
+
+def _steps(report: ParityReport) -> list[tuple[str, str]]:
+    """What stays in float32, and why not less of it."""
+    kept = report.kept_in_float
+    facts = [("left in float32", f"{counted(len(kept), 'layer')}: {', '.join(kept)}")] if kept else []
+    return facts + [
+        (f"refused with {step.layers_in_float} in float32", "; ".join(step.faults)) for step in report.tries
     ]
 
 

@@ -111,6 +111,19 @@ class Divergence:
 
 
 @dataclass(frozen=True)
+class RefusedTry:
+    """An earlier conversion to the same format, with fewer layers in float32.
+
+    Attributes:
+        layers_in_float: how many of its layers were.
+        faults: why it was refused.
+    """
+
+    layers_in_float: int
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """What a comparison found. The differences are over all people, labels and batch sizes.
 
@@ -140,6 +153,8 @@ class ParityReport:
         faults: why the conversion is refused; empty when it agrees.
         causes: what the faults look like; empty when nobody can say.
         divergence: where in the network it departs, when that was looked for and found.
+        kept_in_float: the layers that stay in float32 in it, where its precision is another.
+        tries: the conversions with fewer such layers that were refused before it.
     """
 
     runtime: str
@@ -167,6 +182,8 @@ class ParityReport:
     faults: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
     divergence: Divergence | None = None
+    kept_in_float: tuple[str, ...] = ()
+    tries: tuple[RefusedTry, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -191,6 +208,7 @@ class ParityReport:
             limit=self.limit,
             f1_change=None if self.f1_change is None else round(self.f1_change, 6),
             ma_change=None if self.ma_change is None else round(self.ma_change, 6),
+            kept_in_float=self.kept_in_float,
         )
 
     def sentence(self) -> str:
@@ -199,6 +217,11 @@ class ParityReport:
         parts += [f"looks like: {cause}" for cause in self.causes]
         if self.divergence is not None:
             parts.append(self.divergence.text())
+        if self.tries:
+            layers = ", ".join(str(step.layers_in_float) for step in self.tries)
+            parts.append(
+                f"{len(self.kept_in_float)} layers are in float32, and with {layers} of them it was refused before"
+            )
         return "; ".join([*parts, f"worst: {self.worst.text()}"])
 
     def raise_if_refused(self, where: object, report_file: Path) -> None:

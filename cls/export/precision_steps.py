@@ -14,6 +14,7 @@ from cls.export.formats import FILES, Format
 from cls.export.packed import packed_model
 from cls.export.parity import compare_with
 from cls.export.parity_gate import Candidate
+from cls.export.parity_report import RefusedTry
 from cls.export.parity_samples import Reference
 from cls.files import sha256_of_file
 from cls.package.meta import ModelMeta, ParityMeta
@@ -24,6 +25,19 @@ _log = logging.getLogger("cls.export")
 
 # Shares of the layers left in float32, one try after another; beyond half of them little would be won.
 KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a format was made.
+
+    Attributes:
+        kept_in_float: the layers that stay in float32; none in a format that is float32 altogether.
+        refused: the tries before it, with fewer such layers.
+    """
+
+    kept_in_float: tuple[str, ...] = ()
+    refused: tuple[RefusedTry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,16 +65,18 @@ class Packing:
         write_package(archive, self._meta(digests, parity or {}), packed)
         return archive
 
-    def candidate(self, name: Format, source: Path | None) -> Candidate:
+    def candidate(self, name: Format, source: Path | None, steps: Steps) -> Candidate:
         """A format as the gate takes it.
 
         Args:
             name: a format whose zip is written.
             source: the ONNX it was made from.
+            steps: how it was made.
         """
         files = FILES[name]
         model_files = tuple(self.folder / file for file in files.files)
-        return Candidate(name, files.precision, self.folder / files.archive, model_files, source)
+        archive = self.folder / files.archive
+        return Candidate(name, files.precision, archive, model_files, source, steps.kept_in_float, steps.refused)
 
     def folder_meta(self, parity: Mapping[Format, ParityMeta]) -> ModelMeta:
         """What meta.json beside the zips says: of all formats with a parity report."""
@@ -79,7 +95,7 @@ class Packing:
 
 def make_proven(
     conversions: Conversions, name: Format, reference: Reference, bottle: Bottle, packing: Packing
-) -> tuple[str, ...]:
+) -> Steps:
     """Makes a format and its zip, with as few layers in float32 as its limits allow.
 
     The last try stands, whether or not it keeps the limits: the gate says what is wrong with it.
@@ -91,15 +107,13 @@ def make_proven(
         bottle: the data folder, with the limits.
         packing: makes the zips.
 
-    Returns:
-        The layers that stay in float32; none in a format that is float32 altogether.
-
     Raises:
         ExportError: the network cannot be converted.
     """
     precision = FILES[name].precision
     shares = KEPT_SHARES[precision]
     kept: tuple[str, ...] = ()
+    refused: list[RefusedTry] = []
     for share in shares:
         kept = conversions.make(name, share)
         archive = packing.write(name)
@@ -114,5 +128,6 @@ def make_proven(
             faults = (error.what,)
         if not faults:
             break
+        refused.append(RefusedTry(len(kept), tuple(faults)))
         _log.info("%s with %d layers in float32: %s; another try", FILES[name].model, len(kept), "; ".join(faults))
-    return kept
+    return Steps(kept, tuple(refused))

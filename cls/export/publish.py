@@ -24,7 +24,7 @@ from cls.export.parity_samples import ParitySample, choose_samples, reference_of
 from cls.export.precision_steps import Packing, make_proven
 from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
-from cls.package.meta import META_FILE_NAME, ModelMeta, ParityMeta, write_meta
+from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
 from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier
 
@@ -97,22 +97,19 @@ def export_run(
             reference = reference_of(classifier_of_run(run), samples)
             people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
             packing = Packing(meta, staged, conversions.plain, people)
-            kept = {name: make_proven(conversions, name, reference, bottle, packing) for name in made}
-            candidates = [packing.candidate(name, conversions.source_of(name)) for name in made]
+            steps = {name: make_proven(conversions, name, reference, bottle, packing) for name in made}
+            candidates = [packing.candidate(name, conversions.source_of(name), steps[name]) for name in made]
             report_file = folder.parent / REPORT_NAME
             proven = prove(reference, candidates, bottle, report_file, bottle.settings.parity_limits)
-            parity = {name: _parity_meta(proven[name], kept[name]) for name in made}
+            parity = {name: proven[name].to_meta() for name in made}
             for name in made:
                 packing.write(name, {name: parity[name]})
         meta = packing.folder_meta(parity)
         write_meta(staged / META_FILE_NAME, meta)
         _keep_foreign(folder, staged)
     reports = {name: proven[name] for name in made}
-    return Exported(folder, meta, reports, not_made, {name: layers for name, layers in kept.items() if layers})
-
-
-def _parity_meta(report: ParityReport, kept: tuple[str, ...]) -> ParityMeta:
-    return report.to_meta().model_copy(update={"kept_in_float": kept})
+    kept = {name: step.kept_in_float for name, step in steps.items() if step.kept_in_float}
+    return Exported(folder, meta, reports, not_made, kept)
 
 
 def _not_made(formats: Sequence[Format], is_end_to_end: bool) -> dict[Format, str]:

@@ -132,6 +132,8 @@ class Card:
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
                 f" probability {report.max_probability_difference:.1e} ({report.runtime})"
             )
+            if report.kept_in_float:
+                lines.append(f"    left in float32: {', '.join(report.kept_in_float)}")
         return lines if self.meta.parity else ["parity         never measured"]
 
     def _digests(self) -> list[str]:
