@@ -18,6 +18,7 @@ from cls.model_storage.sessions import batch_of_zeros, open_session
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, PlanMeta, parse_meta, read_meta
 from cls.package.onnx_file import external_weights, read_onnx
+from cls.package.packing import REBUILD_SAMPLES
 from cls.package.plans import HEADER_BYTES, PlanHost, refuse_foreign_plan
 from cls.package.triton_config import (
     CONFIG_FILE_NAME,
@@ -52,7 +53,7 @@ class CheckedUpload:
 def check_upload(
     zip_path: Path, sha256: str, *, is_meta_strict: bool, plan_host: PlanHost | None = None
 ) -> CheckedUpload:
-    """Checks an uploaded zip and unpacks it beside itself.
+    """Checks an uploaded zip and unpacks it beside itself, without the people it may carry.
 
     Args:
         zip_path: the zip, in its stage.
@@ -70,7 +71,8 @@ def check_upload(
         with open_package(zip_path) as package:
             is_ours = is_meta_strict or "schema_version" in package.meta_json
             meta = parse_meta(package.meta_json) if is_ours else None
-            package.extract(folder)
+            # People's cut-outs are for whoever makes the package anew, from its zip: nothing that serves needs them.
+            package.extract(folder, leave_out=(REBUILD_SAMPLES,))
             checked = CheckedUpload(folder, package.meta_json, package.config_text, package.model_name)
     except PackageError as error:
         raise RefusedError(422, f"the package {_without_place(error)}", hint=error.hint) from error

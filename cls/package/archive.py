@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
@@ -130,14 +130,20 @@ class ZipContents:
         """How big a file inside is, as the zip's directory says."""
         return self._archive.getinfo(name).file_size
 
-    def extract(self, folder: Path) -> None:
-        """Writes every file into a folder, each whole or not at all.
+    def extract(self, folder: Path, *, leave_out: Collection[str] = ()) -> None:
+        """Writes the files into a folder, each whole or not at all.
+
+        Args:
+            folder: made when missing.
+            leave_out: files inside that are not written.
 
         Raises:
             PackageError: a file is damaged.
             FileError: the folder cannot be written.
         """
         for name in self.names:
+            if name in leave_out:
+                continue
             with atomic_path(folder / name) as part, part.open("wb") as target:
                 for chunk in self.stream(name):
                     target.write(chunk)

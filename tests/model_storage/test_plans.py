@@ -57,9 +57,10 @@ def publish(storage: ModelStorage, zip_path: Path, version: str = "0.0.1") -> No
 
 def test_a_plan_for_tritons_machine_is_published(tmp_path: Path) -> None:
     storage = storage_for(tmp_path, L4)
-    publish(storage, plan_zip(tmp_path))
+    publish(storage, plan_zip(tmp_path, people=2))
     assert storage.engine.loads == ["hair_color"]  # type: ignore[attr-defined]
-    assert (tmp_path / "model_repository" / "hair_color" / "1" / "rebuild" / "model.onnx").is_file()
+    rebuild = tmp_path / "model_repository" / "hair_color" / "1" / "rebuild"
+    assert [path.name for path in rebuild.iterdir()] == ["model.onnx"]  # the people stay in the zip
 
 
 @pytest.mark.parametrize(

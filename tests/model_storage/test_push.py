@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import httpx
@@ -54,13 +55,26 @@ def test_any_groups_name(service: Service, configuration: Path) -> None:
     assert httpx.get(f"{url}/ready").status_code == 200
 
 
-def test_people_in_a_package_are_named(service: Service, configuration: Path) -> None:
+def test_people_in_a_package_are_named_and_not_kept(service: Service, configuration: Path) -> None:
     folder = configuration.parent / "data" / "inference_models" / "hat" / "inference_model"
     folder.mkdir(parents=True)
     onnx_zip(folder, people=3)
     done = push(configuration, "--group", "hat", "--version", "0.0.1")
     assert done.returncode == 0, done.stderr
     assert "model_onnx.zip holds cut-outs of 3 people: whoever gets it sees them" in done.stderr
+    version = service.root / "model_repository" / "hat" / "1"
+    assert {path.name for path in version.iterdir()} == {"model.onnx", "meta.json", "config.pbtxt", "upload.json"}
+    assert not [path for path in service.root.rglob("*") if path.suffix in (".npz", ".zip")]
+
+
+def test_a_version_is_removed_with_its_folder(service: Service, packages: dict[int, Path]) -> None:
+    for seed, semantic in ((1, "0.0.1"), (2, "0.0.2")):
+        assert service.upload(packages[seed], "shoes", semantic).status_code == 200
+    shutil.rmtree(service.root / "model_repository" / "shoes" / "1")
+    assert [item["semantic_version"] for item in service.get("/versions/shoes")["versions"]] == ["0.0.2"]
+    gone = httpx.post(f"{service.url}/set_semantic_version/?model_name=shoes&semantic_version=0.0.1")
+    assert gone.status_code == 404
+    assert httpx.get(f"{service.infer_url}/v2/models/shoes/versions/2/ready").status_code == 200
 
 
 def test_what_can_go_wrong(service: Service, configuration: Path) -> None:
