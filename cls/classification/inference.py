@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         metavar="FILE|URL",
         help="a package (.zip, its folder, model.onnx), a run's folder or one of its models,"
-        " or http://HOST:PORT/v2/models/NAME",
+        " or a served model (http://HOST:PORT/v2/models/NAME, grpc://HOST:PORT/NAME)",
     )
     model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
     model.add_argument(
@@ -114,6 +115,8 @@ def run(options: argparse.Namespace) -> None:
 
         address = None if options.cluster == _LOCAL_CLUSTER else options.cluster
         runner = cluster_runner(address, settings, classifier, finder, group=options.group)
+        if sources.videos:
+            logging.getLogger("cls").info("the cluster looks at the photos, this process at the videos")
     summary = predict_to_files(
         classifier, finder, sources, outputs, thresholds_text=thresholds_text, every=every, runner=runner
     )
@@ -157,9 +160,9 @@ def _sources(options: argparse.Namespace, bottle: Bottle) -> Sources:
                 "--sort-into lies inside --source, where the sorted photos would be found as photos",
                 hint="give a folder elsewhere",
             )
-        if options.cluster is not None and sources.videos:
+        if options.cluster is not None and not sources.photos:
             raise UsageError(
-                "--cluster takes photos: a video is read in order, by one process",
+                "--cluster shares photos out, and there are none: a video is read in order, by one process",
                 hint="run the videos without --cluster",
             )
         return sources
@@ -174,13 +177,14 @@ def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str
 
     counts = summary.counts
     found = f"{counted(counts.people, 'person')} in {pictures_in_words(counts.photos, counts.frames)}"
-    print(f"{found} by {classifier.name} on {classifier.runtime.description}")
+    version = f", version {classifier.version}," if classifier.version else ""
+    print(f"{found} by {classifier.name}{version} on {classifier.runtime.description}")
     print(f"thresholds: {thresholds_text}")
     for label in classifier.labels:
         print(f"  {counts.labels[label]:6d}  {label}")
     print(f"  {counts.none:6d}  none of them")
     if summary.skipped:
-        print(f"{counted(len(summary.skipped), 'photo')} skipped:")
+        print(f"{len(summary.skipped)} skipped:")
         for picture, reason in list(summary.skipped.items())[:10]:
             print(f"  {picture}: {reason}")
         if len(summary.skipped) > 10:
@@ -188,7 +192,7 @@ def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str
     for path in summary.written:
         print(f"written: {path}")
     if sorted_folder is not None:
-        print(f"sorted: {counted(summary.placed, 'place')} in {sorted_folder}")
+        print(f"sorted: {counted(summary.placed, 'file')} in {sorted_folder}")
     if summary.blocked:
         shown = ", ".join(summary.blocked[:3])
         print(f"not sorted, since other files have these names there: {len(summary.blocked)} ({shown})")

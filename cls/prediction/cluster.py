@@ -188,6 +188,12 @@ def _dask() -> Any:
         raise PredictionError("--cluster needs Dask, which is not installed", hint=_HINT) from error
 
 
+def _quieten() -> None:
+    """Runs at a worker of this machine: stopped, it would complain at length of a scheduler that is gone."""
+    for name in ("distributed", "distributed.worker"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 @contextmanager
 def _client(address: str | None) -> Iterator[Any]:
     """A client of the cluster; without an address, of one on this machine that ends with the block."""
@@ -200,11 +206,12 @@ def _client(address: str | None) -> Iterator[Any]:
                 threads_per_worker=1,
                 host="127.0.0.1",
                 dashboard_address=None,
-                silence_logs=logging.ERROR,
+                silence_logs=logging.CRITICAL,
                 memory_limit=0,
             ) as cluster,
             dask.Client(cluster) as client,
         ):
+            client.register_worker_callbacks(setup=_quieten)
             yield client
         return
     try:

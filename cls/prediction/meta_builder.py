@@ -105,7 +105,7 @@ class _Looker:
         self.people: dict[str, tuple[PredictedPerson, ...]] = {}
         self._classifiers = classifiers
         self._summary = summary
-        self._finder: PeopleFinder = people_finder(bottle, files, segmenter_path=segmenter_path)
+        self._finder: PeopleFinder = people_finder(bottle, files, segmenter_path=segmenter_path, is_whole_offered=False)
         self._memory: PredictionMemory = memory_of(bottle, classifiers)
         self._segmenter_sha256 = ""
         path = segmenter_path or default_segmenter()

@@ -14,6 +14,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import PredictionError
 from cls.people.person import Person
 from cls.settings import REPOSITORY
+from cls.wording import counted
 
 DEFAULT_SEGMENTER = Path("person_models") / "best.pt"
 WHOLE_CLASS = "whole photo"
@@ -65,6 +66,7 @@ def people_finder(
     segmenter_path: Path | None = None,
     is_whole: bool = False,
     has_frames: bool = False,
+    is_whole_offered: bool = True,
 ) -> PeopleFinder:
     """Looks up what is known of the photos and loads a segmentation model when some are unknown.
 
@@ -74,6 +76,7 @@ def people_finder(
         segmenter_path: the segmentation model; `person_models/best.pt` when not given, if that is there.
         is_whole: every photo is one person, whole; nothing is looked up.
         has_frames: frames of videos will be looked at too; nobody knows who is in them.
+        is_whole_offered: whether the user may choose `is_whole`, for the hint.
 
     Raises:
         PredictionError: no photo's people are known, and there is no segmentation model.
@@ -86,12 +89,13 @@ def people_finder(
     if segmenter_path is None and len(known) == len(files) and not has_frames:
         return PeopleFinder(known, None)
     path = segmenter_path or default_segmenter()
-    what = f"{len(files)} photos" if files else "videos"
+    what = counted(len(files), "photo") if files else "videos"
     if path is None and (not known or has_frames):
         raise PredictionError(
             f"it is not known who is in the {what}, and there is no segmentation model",
             where=DEFAULT_SEGMENTER,
-            hint="fetch one there, give one with --segmenter, run `cls segment`, or take whole photos with --whole",
+            hint="fetch one there, give one with --segmenter, "
+            + ("run `cls segment`, or take whole photos with --whole" if is_whole_offered else "or run `cls segment`"),
         )
     if path is None:
         return PeopleFinder(known, None)

@@ -57,13 +57,18 @@ def predict_to_files(
         if not pictures.is_any_usable():
             name, reason = next(iter(pictures.skipped.items()))
             raise PredictionError(
-                f"none of the {counted(len(photos) + len(videos), 'photo')} could be used ({name}: {reason})",
+                f"{_none_in_words(len(photos), len(videos))} could be used ({name}: {reason})",
                 where=sources.root,
-                hint="check the photos",
+                hint="check the files",
             )
         summary = write_results(classifier, pictures, outputs, thresholds_text, every)
         journal.finish()
     return summary
+
+
+def _none_in_words(photos: int, videos: int) -> str:
+    parts = [counted(number, word) for number, word in ((photos, "photo"), (videos, "video")) if number]
+    return f"none of the {' and '.join(parts)}" if photos + videos > 1 else f"not even the {parts[0][2:]}"
 
 
 def _look(

@@ -86,8 +86,10 @@ def what_to_withdraw(
         notes.append(_note(found, name, known))
     sent = {group: journal.runs_of(group) for group in groups}
     if problems:
+        hint = _sent_in_words(sent)
         raise UsageError(
-            f"it is not known what to withdraw: {'; '.join(problems)}", hint=f"name the run: {_sent_in_words(sent)}"
+            f"it is not known what to withdraw: {'; '.join(problems)}",
+            hint=f"name the run: {hint}" if any(sent.values()) else hint,
         )
     if not any(journal.guids_of(group, run) for group, run in runs.items()):
         what = f"version {name} ({', '.join(runs.values())})" if is_version else f"run '{name}'"

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from cls.classification.inference import COMMAND
@@ -34,3 +35,16 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 def last_error(capsys: pytest.CaptureFixture[str]) -> str:
     """The last line on stderr."""
     return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def write_video(at: ExportedBottle, path: Path, frames: int = 24, rate: float = 8.0) -> Path:
+    """A video of the bottle's photos, one a frame."""
+    first = cv2.imread(str(at.bottle.picture("0000.jpeg")))
+    size = (first.shape[1] // 2 * 2, first.shape[0] // 2 * 2)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, size)
+    assert writer.isOpened()
+    for number in range(frames):
+        image = cv2.imread(str(at.bottle.picture(f"{number % 24:04d}.jpeg")))
+        writer.write(cv2.resize(image, size))
+    writer.release()
+    return path

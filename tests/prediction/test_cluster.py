@@ -1,4 +1,4 @@
-"""Photos looked at by a real Dask cluster of two workers, one of which is killed in the middle."""
+"""Photos looked at by a real Dask cluster of two workers, one of which is killed in the middle; a video beside them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from cls.prediction import cluster
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
-from tests.prediction.inferring import infer, rows_of
+from tests.prediction.inferring import infer, rows_of, write_video
 
 
 @pytest.mark.long
@@ -25,7 +25,8 @@ def test_a_worker_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -
     for number in range(200):
         shutil.copy(copied.bottle.picture(f"{number % 24:04d}.jpeg"), source / f"{number:04d}.jpeg")
     (source / "0007.jpeg").write_bytes(b"broken")
-    arguments = ("--source", source, "--group", GROUP, "--whole")
+    video = write_video(copied, tmp_path / "clip.avi")
+    arguments = ("--source", source, video, "--group", GROUP, "--whole")
     assert infer(copied, *arguments, "--out", tmp_path / "alone") == 0
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
@@ -46,8 +47,9 @@ def test_a_worker_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -
         killer.join(5)
     assert killed
     alone, spread = rows_of(tmp_path / "alone"), rows_of(tmp_path / "out")
-    assert len(alone) == 199
-    assert [(row["picture"], row["labels"]) for row in spread] == [(row["picture"], row["labels"]) for row in alone]
+    assert len(alone) == 199 + 3
+    keys = ("picture", "frame", "labels")
+    assert [[row[key] for key in keys] for row in spread] == [[row[key] for key in keys] for row in alone]
     for one, other in zip(alone, spread, strict=True):
         for label in copied.run.labels:
             assert float(one[f"p {label}"]) == pytest.approx(float(other[f"p {label}"]), abs=1e-5)
@@ -64,4 +66,4 @@ def test_what_cannot_be(
     assert not out.exists()
     (tmp_path / "clip.mp4").write_bytes(b"x")
     assert infer(copied, "--source", tmp_path / "clip.mp4", "--group", GROUP, "--cluster") == 1
-    assert "--cluster takes photos" in capsys.readouterr().err
+    assert "--cluster shares photos out, and there are none" in capsys.readouterr().err

@@ -79,7 +79,7 @@ def test_a_folder_elsewhere_by_whole_photos(
     assert infer(exported, "--source", source.parent, "--model", model, "--whole", "--out", out) == 0
     assert [line["picture"] for line in lines_of(out)] == ["deeper/a b.JPG"]
     printed = capsys.readouterr().out
-    assert "1 photo skipped:" in printed
+    assert "1 skipped:" in printed
     assert "deeper/broken.png: is empty" in printed
 
 

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import polars
 import pytest
@@ -23,20 +22,7 @@ from cls.prediction.sources import sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
-from tests.prediction.inferring import infer, last_error, lines_of
-
-
-def write_video(at: ExportedBottle, path: Path, frames: int = 24, rate: float = 8.0) -> Path:
-    """A video of the bottle's photos, one a frame."""
-    first = cv2.imread(str(at.bottle.picture("0000.jpeg")))
-    size = (first.shape[1] // 2 * 2, first.shape[0] // 2 * 2)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, size)
-    assert writer.isOpened()
-    for number in range(frames):
-        image = cv2.imread(str(at.bottle.picture(f"{number % 24:04d}.jpeg")))
-        writer.write(cv2.resize(image, size))
-    writer.release()
-    return path
+from tests.prediction.inferring import infer, last_error, lines_of, write_video
 
 
 def test_folders_files_and_patterns(tmp_path: Path) -> None:
@@ -99,7 +85,7 @@ def test_a_video_and_one_that_is_none(
     head = (out / "predictions.csv").read_text().splitlines()[0]
     assert head.startswith("picture,frame,time_s,person,class,conf")
     assert infer(exported, "--source", tmp_path / "no.mp4", "--group", GROUP, "--whole", "--out", tmp_path / "x") == 1
-    assert "none of the 1 photo could be used (no.mp4: is not a video" in last_error(capsys)
+    assert "not even the video could be used (no.mp4: is not a video" in last_error(capsys)
 
 
 def test_parquet_holds_what_the_others_do(copied: ExportedBottle, tmp_path: Path) -> None:
