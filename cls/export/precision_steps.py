@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +47,13 @@ class Packing:
     Attributes:
         meta: what all formats say.
         folder: holds the model files under the names of `FILES`.
-        plain: the float32 ONNX without preprocessing, which the plans' zips carry.
+        carried: the ONNX that a plan's zip carries.
         people: `rebuild/samples.npz`, where people are carried along.
     """
 
     meta: ModelMeta
     folder: Path
-    plain: Path
+    carried: Callable[[Format], Path]
     people: bytes | None
 
     def write(self, name: Format, parity: Mapping[Format, ParityMeta] | None = None) -> Path:
@@ -61,7 +61,7 @@ class Packing:
         files = FILES[name]
         digests = {inner: self._digest(file) for inner, file in zip(files.inner, files.files, strict=True)}
         archive = self.folder / files.archive
-        packed = packed_model(name, self.folder, self.plain, self.people)
+        packed = packed_model(name, self.folder, self.carried(name), self.people)
         write_package(archive, self._meta(digests, parity or {}), packed)
         return archive
 

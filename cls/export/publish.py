@@ -96,7 +96,7 @@ def export_run(
         with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
             reference = reference_of(classifier_of_run(run), samples)
             people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
-            packing = Packing(meta, staged, conversions.plain, people)
+            packing = Packing(meta, staged, conversions.carried, people)
             steps = {name: make_proven(conversions, name, reference, bottle, packing) for name in made}
             candidates = [packing.candidate(name, conversions.source_of(name), steps[name]) for name in made]
             report_file = folder.parent / REPORT_NAME
