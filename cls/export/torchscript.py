@@ -73,6 +73,9 @@ def _portable(traced: Any, extra_files: Mapping[str, str]) -> bytes:
     reader = torch._C.PyTorchFileReader(io.BytesIO(saved.getvalue()))  # noqa: SLF001 - torch's own zip, aligned for its reader
     target = io.BytesIO()
     writer = torch._C.PyTorchFileWriter(target)  # noqa: SLF001 - the same
+    # The writer knows no operators and would give the oldest version: torch would read the code as that of its time,
+    # and change what a division means.
+    writer.set_min_version(int(reader.get_record("version")))
     for name in reader.get_all_records():
         # The writer adds these by itself.
         if name.endswith(".debug_pkl") or name.startswith(".data/") or name in ("version", "byteorder"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -86,6 +87,26 @@ def test_torchscript_answers_as_the_network(
     assert Preprocessing.from_dict(json.loads(extra[PREPROCESSING_ENTRY])) == SIZE
     images = torch.randn(7, 3, 64, 48)
     np.testing.assert_allclose(loaded(images).detach().numpy(), expected(network, images), atol=1e-4)
+
+
+class _Ratios(nn.Module):
+    """Divides in ways that old versions of TorchScript's file format gave another meaning."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        size = torch.tensor(images.shape[2:]).sum()
+        return torch.cat([images.mean((2, 3)) / 3, (images.sum((1, 2, 3)) / size)[:, None]], dim=1) / size
+
+
+def test_torchscript_is_read_as_the_version_it_was_written_in(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    write_torchscript(_Ratios(), SIZE, path)
+    saved = io.BytesIO()
+    torch.jit.save(torch.jit.trace(_Ratios(), torch.zeros(2, 3, 64, 48)), saved)
+    saved.seek(0)
+    versions = [torch._C.PyTorchFileReader(file).get_record("version") for file in (str(path), saved)]
+    assert versions[0] == versions[1]
+    images = torch.randn(7, 3, 64, 48)
+    np.testing.assert_allclose(torch.jit.load(str(path))(images), _Ratios()(images), rtol=1e-5, atol=1e-7)
 
 
 def test_labels_that_do_not_fit(network: nn.Module, tmp_path: Path) -> None:
