@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from cls.errors import ExportError
 from cls.export.calibration_images import CalibrationImages
 from cls.export.onnx import read_onnx, save_onnx, session_of
+from cls.export.torchscript import first_line
 
 LARGEST_FP16 = 65504.0
 # People whose values inside the network are looked at.
@@ -45,19 +46,56 @@ def write_onnx_fp16(source: Path, images: CalibrationImages, path: Path, *, kept
     model = read_onnx(source)
     check_range(model, images, source)
     kept = [node.name for node in model.graph.node][: round(kept_share * len(model.graph.node))]
+    # torch's exporter lists the weights here, too, and the converter takes whatever it finds listed for half precision,
+    # also the weights of nodes that stay in float32. It infers the types of all other values itself.
+    del model.graph.value_info[:]
     level = logging.getLogger("onnxruntime.transformers.float16").level
     logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     try:
         half = convert_float_to_float16(
             model, keep_io_types=True, max_finite_val=LARGEST_FP16, min_positive_val=6e-8, node_block_list=kept
         )
+    except Exception as error:
+        raise ExportError(
+            f"the network cannot be put into half precision: {first_line(error)}", where=source
+        ) from error
     finally:
         logging.getLogger("onnxruntime.transformers.float16").setLevel(level)
+    _drop_round_trips(half.graph)
     # The converter puts its casts at the end; ONNX wants every value made before it is used.
     graph = from_proto(half)
     graph.graph.sort()
     save_onnx(to_proto(graph), path)
     return tuple(kept)
+
+
+def _drop_round_trips(graph: onnx.GraphProto) -> None:
+    """Takes out what the converter puts between neighbours that stay in float32: to half precision and back."""
+    rounded = {node.output[0]: node.input[0] for node in graph.node if _is_cast_of_converter(node, "FLOAT16")}
+    ends = {output.name for output in graph.output}
+    unrounded = {
+        node.output[0]: rounded[node.input[0]]
+        for node in graph.node
+        if _is_cast_of_converter(node, "FLOAT") and node.input[0] in rounded and node.output[0] not in ends
+    }
+    for node in graph.node:
+        node.input[:] = [unrounded.get(name, name) for name in node.input]
+    # A cast to half precision is dead only after the one back is gone.
+    kept = [node for node in graph.node if node.output[0] not in unrounded]
+    used = {name for node in kept for name in node.input} | ends
+    dead = rounded.keys() - used
+    del graph.node[:]
+    graph.node.extend(node for node in kept if node.output[0] not in dead)
+    gone = dead | unrounded.keys()
+    listed = [value for value in graph.value_info if value.name not in gone]
+    del graph.value_info[:]
+    graph.value_info.extend(listed)
+
+
+def _is_cast_of_converter(node: onnx.NodeProto, to: str) -> bool:
+    """Whether the converter put this cast between float32 and half precision; a network's own has another name."""
+    names = {"FLOAT16": ("_cast_to_fp16_node", "graph_input_cast"), "FLOAT": ("_cast_to_fp32_node",)}[to]
+    return node.op_type == "Cast" and any(name in node.name for name in names)
 
 
 def check_range(model: onnx.ModelProto, images: CalibrationImages, where: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from cls.errors import ExportError
 from cls.export.calibration_images import CalibrationImages
@@ -53,6 +53,29 @@ def test_half_precision_keeps_its_ends_and_halves_its_weights(images: Calibratio
     np.testing.assert_allclose(answers(tmp_path / "half.onnx"), expected, atol=0.02)
     kept = write_onnx_fp16(tmp_path / "model.onnx", images, tmp_path / "part.onnx", kept_share=0.5)
     assert kept == ("conv_first", "relu", "conv_second")
+
+
+def test_layers_that_stay_in_float_are_calculated_in_float(images: CalibrationImages, tmp_path: Path) -> None:
+    source, part = tmp_path / "model.onnx", tmp_path / "part.onnx"
+    expected = small_network(source)
+    model = onnx.load(source)
+    # As torch's exporter does: the weights are listed among the values, too.
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, tensor.dims) for tensor in model.graph.initializer
+    )
+    onnx.save(model, source)
+    assert write_onnx_fp16(source, images, part, kept_share=0.5) == ("conv_first", "relu", "conv_second")
+    found = onnx.load(part)
+    types = {tensor.name: tensor.data_type for tensor in found.graph.initializer}
+    float32, float16 = TensorProto.FLOAT, TensorProto.FLOAT16
+    assert types == {"first": float32, "second": float32, "head": float16}
+    # The picture goes in as it comes, neighbours hand on float32, and there is one step down and one up at the end.
+    assert [node.op_type for node in found.graph.node] == [
+        "Conv", "Relu", "Conv", "Cast", "GlobalAveragePool", "Flatten", "Gemm", "Cast",
+    ]  # fmt: skip
+    error = np.abs(answers(part) - expected).max()
+    write_onnx_fp16(source, images, tmp_path / "half.onnx")
+    assert 0 < error < np.abs(answers(tmp_path / "half.onnx") - expected).max()
 
 
 @pytest.mark.parametrize(("gain", "words"), [(1e5, "fp16 overflow: weight 'first' reach"), (1e4, "the values of 'a'")])
