@@ -94,7 +94,6 @@ def write_contact_sheet(
     """
     from jinja2 import Environment
 
-    hues = {label: _hue(number) for number, label in enumerate(classifier.labels)}
     numbers = {label: number for number, label in enumerate(classifier.labels, 1)}
     people_of_picture = Counter((person.result.picture, person.result.frame) for person in shown)
     template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
@@ -105,7 +104,7 @@ def write_contact_sheet(
         thresholds=thresholds_text,
         people=counts.people,
         pictures=pictures_in_words(counts.photos, counts.frames),
-        labels=[{"name": label, "hue": hues[label], "count": counts.labels[label]} for label in classifier.labels],
+        labels=[{"name": label, "count": counts.labels[label]} for label in classifier.labels],
         none_count=counts.none,
         width_px=classifier.preprocessing.width_px,
         height_px=classifier.preprocessing.height_px,
@@ -113,7 +112,6 @@ def write_contact_sheet(
             _card(
                 person,
                 classifier,
-                hues,
                 numbers,
                 is_shared=people_of_picture[person.result.picture, person.result.frame] > 1,
             )
@@ -127,7 +125,7 @@ def write_contact_sheet(
 
 
 def _card(
-    person: SheetPerson, classifier: Classifier, hues: Mapping[str, str], numbers: Mapping[str, int], *, is_shared: bool
+    person: SheetPerson, classifier: Classifier, numbers: Mapping[str, int], *, is_shared: bool
 ) -> dict[str, Any]:
     result = person.result
     thresholds = dict(zip(classifier.labels, classifier.thresholds, strict=True))
@@ -141,11 +139,10 @@ def _card(
         "is_shared": is_shared,
         "numbers": " ".join(str(numbers[label]) for label in result.labels) or "0",
         "jpeg": base64.b64encode(person.jpeg).decode(),
-        "chips": [{"name": label, "hue": hues[label]} for label in result.labels],
+        "chips": list(result.labels),
         "bars": [
             {
                 "name": label,
-                "hue": hues[label],
                 "percent": round(100 * result.probs[label], 1),
                 "prob": f"{result.probs[label]:.2f}",
                 "threshold": round(100 * thresholds[label], 1),
@@ -160,8 +157,3 @@ def pictures_in_words(photos: int, frames: int) -> str:
     """`24 photos`, `1 frame`, `3 photos and 20 frames`."""
     parts = [counted(number, word) for number, word in ((photos, "photo"), (frames, "frame")) if number]
     return " and ".join(parts) or counted(0, "photo")
-
-
-def _hue(number: int) -> str:
-    """Colours far apart for neighbours: steps of the golden angle around the wheel."""
-    return f"oklch(0.66 0.15 {(25 + 137.5 * number) % 360:.0f})"

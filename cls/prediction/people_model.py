@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.errors import PredictionError
-from cls.people.photos import photo_of_array, photo_of_pil, read_photo
+from cls.errors import FileError, PredictionError
+from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
 from cls.prediction.predict import CHUNK, Shot, predict_chunk
@@ -30,8 +30,8 @@ from cls.settings import load_settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    # A file, an array (RGB) or a Pillow picture.
-    Photo = str | os.PathLike[str] | NDArray[np.uint8] | NDArray[np.uint16] | Image
+    # A file, a file's bytes, an array (RGB) or a Pillow picture.
+    Photo = str | os.PathLike[str] | bytes | NDArray[np.uint8] | NDArray[np.uint16] | Image
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class PeopleModel:
         """Finds the people of a photo, or of each of several.
 
         Args:
-            photos: a path, an array uint8 or uint16 (height, width, 3) RGB (also grey, and with alpha), or a Pillow
-                picture; or a list of these.
+            photos: a path, a file's bytes, an array uint8 or uint16 (height, width, 3) RGB (also grey, and with
+                alpha), or a Pillow picture; or a list of these.
 
         Returns:
             The people of the photo, surest first; for a list, such a list for each photo.
@@ -102,7 +102,7 @@ class PeopleModel:
             FileError: a photo cannot be read.
             PredictionError: the network cannot be run.
         """
-        if isinstance(photos, Sequence) and not isinstance(photos, str):
+        if isinstance(photos, Sequence) and not isinstance(photos, str | bytes):
             return list(self.each(photos))
         return next(self.each([photos]))
 
@@ -170,6 +170,13 @@ def open_model(
 def _image_of(photo: Photo) -> NDArray[np.uint8]:
     if isinstance(photo, str | os.PathLike):
         return read_photo(Path(photo))
+    if isinstance(photo, bytes):
+        return decode_photo(photo, where="the bytes given")
     if isinstance(photo, np.ndarray):
         return photo_of_array(photo)
+    if not hasattr(photo, "getexif"):
+        raise FileError(
+            f"a {type(photo).__name__} is no photo",
+            hint="give a path, a file's bytes, an array of RGB values or a Pillow picture",
+        )
     return photo_of_pil(photo)
