@@ -134,7 +134,7 @@ def test_what_is_no_photo(exported: ExportedBottle, tmp_path: Path, monkeypatch:
         5,
         b"x",
     ):
-        with pytest.raises(FileError, match="is no photo|is not a picture"):
+        with pytest.raises(FileError, match=r"is no photo|is not a picture"):
             model(wrong)
     (tmp_path / "x.jpg").write_bytes(b"x")
     with pytest.raises(FileError, match=r"x\.jpg"):
