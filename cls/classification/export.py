@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import logging
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
@@ -12,6 +12,8 @@ from cls.export.formats import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
 
 if TYPE_CHECKING:
     from cls.export.publish import Exported
+
+_log = logging.getLogger("cls.export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +67,12 @@ def run(options: argparse.Namespace) -> None:
         is_end_to_end=options.end_to_end,
     )
     _print(exported)
+    failed = [name for name in required if name in exported.refused]
+    for name, error in exported.refused.items():
+        if name not in failed[:1]:
+            _log.warning("%s is left out: %s", FILES[name].archive, error.line())
+    if failed:
+        raise exported.refused[failed[0]]
 
 
 def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
@@ -80,6 +88,10 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
 
 
 def _print(exported: Exported) -> None:
+    from shlex import quote
+
+    from cls.package.carried import people_in
+
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")
     for name, report in exported.reports.items():
@@ -92,9 +104,17 @@ def _print(exported: Exported) -> None:
         if name in exported.kept_in_float:
             kept = exported.kept_in_float[name]
             print(f"    kept in float32: {len(kept)} layers ({', '.join(kept[:3])}{', …' if len(kept) > 3 else ''})")
+        people = people_in(exported.folder / FILES[name].archive)
+        if people:
+            print(f"    holds cut-outs of {people} people: whoever gets it sees them")
+    if exported.stayed:
+        print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.stayed)}")
+    for name, reason in exported.removed.items():
+        print(f"  {FILES[name].archive} and what belongs to it were removed: {reason}")
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
-    print(f"next: cls push --group {json.dumps(meta.group, ensure_ascii=False)} --version 0.0.1")
+    which = "" if "onnx" in meta.parity else f" --format {next(iter(meta.parity))}"
+    print(f"next: cls push --group {quote(meta.group)}{which} --version 0.0.1")
 
 
 COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from cls.bottle.layout import Bottle
+from cls.errors import ExportError
 from cls.export.calibration_images import CalibrationImages
 from cls.export.formats import FILES, Format
 from cls.export.onnx import add_notes, write_onnx
@@ -41,7 +42,7 @@ class Conversions:
         first: what writes the float32 ONNX that the others are made from.
 
     Raises:
-        ExportError: the network cannot be converted.
+        TrainingError: the run's network cannot be read.
     """
 
     def __init__(
@@ -59,8 +60,14 @@ class Conversions:
         self._cleaning.callback(shutil.rmtree, self._work, ignore_errors=True)
         self._work.mkdir()
         self.plain = self._work / FILES["onnx"].model
-        first(self._network, run.preprocessing, run.labels, self.plain)
-        add_notes(self.plain, self._notes())
+        # TorchScript is made without it: whoever asks for another format is told.
+        self._failure: ExportError | None = None
+        network = self._network
+        try:
+            first(network, run.preprocessing, run.labels, self.plain)
+            add_notes(self.plain, self._notes())
+        except ExportError as error:
+            self._failure = error
 
     def __enter__(self) -> Conversions:
         """The conversions themselves."""
@@ -98,6 +105,8 @@ class Conversions:
         if name == "torchscript":
             self._write_torchscript(target)
             return ()
+        if self._failure is not None:
+            raise self._failure
         plain, kept = self._plain_of(name, kept_share)
         if FILES[name].platform == "tensorrt_plan":
             from cls.export.tensorrt import write_plan

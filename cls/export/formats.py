@@ -88,8 +88,10 @@ def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:
     return None
 
 
-def hint_for(name: Format) -> str:
-    """What to do where a format cannot be made and was asked for by name."""
+def hint_for(name: Format, *, is_end_to_end: bool = False) -> str:
+    """What to do where a format cannot be made and was asked for by name; arguments as in `why_not`."""
+    if is_end_to_end and FILES[name].platform == "tensorrt_plan":
+        return "leave out this format, or --end-to-end"
     if FILES[name].platform == "tensorrt_plan":
         return "export on a machine with an NVIDIA GPU and TensorRT, or leave out this format"
     return "install what is missing, or leave out this format"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError, ParityError, PredictionError
+from cls.export.formats import Format
 from cls.export.model_files import check_model_files
 from cls.export.parity import compare_with
 from cls.export.parity_divergence import divergence_from_onnx, divergence_from_torch
@@ -52,6 +53,19 @@ class Candidate:
     tries: tuple[RefusedTry, ...] = ()
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a conversion.
+
+    Attributes:
+        report: how it compares; None where it could not be compared.
+        error: why it is refused; None where it passes.
+    """
+
+    report: ParityReport | None
+    error: ClsError | None = None
+
+
 def prove(
     reference: Reference,
     candidates: Sequence[Candidate],
@@ -59,13 +73,13 @@ def prove(
     report_file: Path,
     limits: Mapping[str, ParityLimits],
 ) -> dict[str, ParityReport]:
-    """Compares every conversion with the trained network; keeps the report, also of those that are refused.
+    """Compares conversions with the trained network, of which all must pass; keeps the report, also when one does not.
 
     Args:
         reference: what the trained network says.
         candidates: the conversions.
         bottle: the data folder.
-        report_file: where parity_report.json goes; parity_report.html goes beside it.
+        report_file: where the report goes; see `keep_reports`.
         limits: by precision.
 
     Returns:
@@ -74,25 +88,72 @@ def prove(
     Raises:
         ParityError: one cannot be opened, or disagrees; names what it looks like.
     """
-    reports: dict[str, ParityReport] = {}
-    failures: dict[str, ClsError] = {}
-    for candidate in candidates:
-        try:
-            reports[candidate.name] = _examined(reference, candidate, bottle, limits[candidate.precision])
-        except ClsError as error:
-            failures[candidate.name] = error
-    _keep(report_file, reference, reports, failures)
-    for candidate in candidates:
-        where = f"{reference.trained.name}, {candidate.files[0].name}"
-        failure = failures.get(candidate.name)
-        if failure is not None:
-            raise ParityError(
-                f"the conversion cannot be used: {failure.what}",
-                where=f"{where}, {Path(failure.where).name}" if failure.where else where,
-                hint=f"nothing was packaged; the report is {report_file}",
-            ) from failure
-        reports[candidate.name].raise_if_refused(where, report_file)
-    return reports
+    page = refused_report(report_file).with_suffix(".html")
+    verdicts = {
+        candidate.name: judge(reference, candidate, bottle, limits[candidate.precision], page)
+        for candidate in candidates
+    }
+    keep_reports(report_file, reference, verdicts)
+    for verdict in verdicts.values():
+        if verdict.error is not None:
+            raise verdict.error
+    return {name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None}
+
+
+def judge(reference: Reference, candidate: Candidate, bottle: Bottle, limits: ParityLimits, page: Path) -> Verdict:
+    """Compares a conversion with the trained network.
+
+    Args:
+        reference: what the trained network says.
+        candidate: the conversion.
+        bottle: the data folder.
+        limits: of its precision.
+        page: the report that a refusal points to.
+    """
+    where = f"{reference.trained.name}, {candidate.files[0].name}"
+    try:
+        report = _examined(reference, candidate, bottle, limits)
+    except ClsError as failure:
+        error = ParityError(
+            f"the conversion cannot be used: {failure.what}",
+            where=f"{where}, {Path(failure.where).name}" if failure.where else where,
+            hint=f"nothing of it was packaged; the report is {page}",
+        )
+        error.__cause__ = failure
+        return Verdict(None, error)
+    try:
+        report.raise_if_refused(where, page)
+    except ParityError as refusal:
+        return Verdict(report, refusal)
+    return Verdict(report)
+
+
+def refused_report(report_file: Path) -> Path:
+    """Where the report of what was refused goes: beside that of what is packaged, which it must not replace."""
+    return report_file.with_name(f"{report_file.stem}_refused{report_file.suffix}")
+
+
+def keep_reports(
+    report_file: Path, reference: Reference, verdicts: Mapping[str, Verdict] | Mapping[Format, Verdict]
+) -> None:
+    """Writes the report of what passed, and in files of its own that of what was refused.
+
+    Args:
+        report_file: parity_report.json, of what passed; stays as it is where nothing did. A page goes beside each.
+        reference: what the trained network says.
+        verdicts: by format.
+    """
+    passed = {name: verdict for name, verdict in verdicts.items() if verdict.error is None}
+    refused = {name: verdict for name, verdict in verdicts.items() if verdict.error is not None}
+    if passed:
+        _keep(report_file, reference, passed)
+    other = refused_report(report_file)
+    if refused:
+        _keep(other, reference, refused)
+    else:
+        # Of an earlier export; it shows people, too.
+        other.unlink(missing_ok=True)
+        other.with_suffix(".html").unlink(missing_ok=True)
 
 
 def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits: ParityLimits) -> ParityReport:
@@ -128,12 +189,15 @@ def _divergence(reference: Reference, converted: Classifier, candidate: Candidat
     return None
 
 
-def _keep(
-    report_file: Path, reference: Reference, reports: Mapping[str, ParityReport], failures: Mapping[str, ClsError]
-) -> None:
+def _keep(report_file: Path, reference: Reference, verdicts: Mapping[str, Verdict]) -> None:
+    reports = {name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None}
+    failures = {
+        name: f"{verdict.error.where}: {verdict.error.what}"
+        for name, verdict in verdicts.items()
+        if verdict.report is None and verdict.error is not None
+    }
     content = {name: report.to_dict() for name, report in reports.items()}
-    content |= {name: {"faults": [error.line()]} for name, error in failures.items()}
+    content |= {name: {"faults": [line]} for name, line in failures.items()}
     write_json_atomic(report_file, {"run": reference.trained.name, "formats": content})
-    refused = {name: error.line() for name, error in failures.items()}
     page = report_file.with_suffix(".html")
-    write_page(page, reference.trained.group, reference.trained.name, reports, refused)
+    write_page(page, reference.trained.group, reference.trained.name, reports, failures)

@@ -49,11 +49,13 @@ def answer_faults(reference: Reference, answers: Answers, limits: ParityLimits) 
     neighbours, batch = answers.neighbour_difference, answers.batch_difference
     if limits.batch is not None and neighbours > limits.batch:
         faults.append(
-            f"a probability depends on the other people in the batch, by up to {neighbours:.6f}"
+            f"a probability depends on the other people in the batch, by up to {_shown(neighbours, limits.batch)}"
             f" (limit {limits.batch:g})"
         )
     elif limits.batch is not None and batch > limits.batch:
-        faults.append(f"a probability depends on the batch size, by up to {batch:.6f} (limit {limits.batch:g})")
+        faults.append(
+            f"a probability depends on the batch size, by up to {_shown(batch, limits.batch)} (limit {limits.batch:g})"
+        )
     constant = _constant_labels(reference, answers)
     if constant:
         faults.append(f"the conversion gives everyone the same probability of {', '.join(constant)}")
@@ -88,7 +90,9 @@ def limit_faults(
             )
     largest = max(result.max_probability_difference for result in batches)
     if limits.probability is not None and largest > limits.probability:
-        faults.append(f"probabilities differ by up to {largest:.6f} (limit {limits.probability:g})")
+        faults.append(
+            f"probabilities differ by up to {_shown(largest, limits.probability)} (limit {limits.probability:g})"
+        )
     if limits.f1 is not None and f1_change is not None and abs(f1_change) > limits.f1:
         most = max(result.label_flips for result in batches)
         faults.append(
@@ -104,6 +108,15 @@ def _constant_labels(reference: Reference, answers: Answers) -> list[str]:
     is_constant = (np.ptp(answers.probs, axis=1) == 0).all(axis=0)
     flagged = is_constant & is_told_apart
     return [label for label, flag in zip(reference.trained.labels, flagged.tolist(), strict=True) if flag]
+
+
+def _shown(value: float, limit: float) -> str:
+    """A number beyond a limit, with as many digits as show that it is."""
+    for digits in range(3, 9):
+        text = f"{value:.{digits}g}"
+        if float(text) > float(f"{limit:g}"):
+            return text
+    return f"{value:.9g}"
 
 
 def _some(changes: Sequence[str], most: int = 4) -> str:

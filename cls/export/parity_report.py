@@ -224,14 +224,14 @@ class ParityReport:
             )
         return "; ".join([*parts, f"worst: {self.worst.text()}"])
 
-    def raise_if_refused(self, where: object, report_file: Path) -> None:
+    def raise_if_refused(self, where: object, page: Path) -> None:
         """Refuses a conversion that disagrees.
 
         Raises:
             ParityError: names the faults, what they look like, and the worst sample.
         """
         if self.faults:
-            raise ParityError(self.sentence(), where=where, hint=f"nothing was packaged; the report is {report_file}")
+            raise ParityError(self.sentence(), where=where, hint=f"nothing of it was packaged; the report is {page}")
 
 
 def _rounded_up(value: float) -> float:

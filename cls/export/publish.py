@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
-from cls.errors import ExportError
+from cls.errors import ClsError, ExportError
 from cls.export.convert import Conversions
+from cls.export.earlier import keep_earlier
 from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
+from cls.export.making import make_all
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
 from cls.export.packed import people_to_carry
-from cls.export.parity_gate import REPORT_NAME, prove
+from cls.export.parity_gate import REPORT_NAME, keep_reports, refused_report
 from cls.export.parity_report import ParityReport
 from cls.export.parity_samples import ParitySample, choose_samples, reference_of
-from cls.export.precision_steps import Packing, make_proven
+from cls.export.precision_steps import Packing
 from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
 from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
@@ -31,7 +33,7 @@ from cls.prediction.runtime import Classifier
 if TYPE_CHECKING:
     from cls.training.run import Run
 
-_OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*files.files, files.archive))}
+_log = logging.getLogger("cls.export")
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,12 @@ class Exported:
     Attributes:
         folder: the package's folder.
         meta: its meta.json.
-        reports: format -> how it compares with the trained network.
+        reports: format made now -> how it compares with the trained network.
         not_made: format -> why it was left out.
         kept_in_float: format -> the layers that stay in float32 in it, where its precision is another.
+        refused: format -> why it failed, or was refused; nothing of it is packaged.
+        stayed: formats of the same run that were made earlier and are still there.
+        removed: format that was there before -> why it is not any more.
     """
 
     folder: Path
@@ -51,6 +56,9 @@ class Exported:
     reports: dict[Format, ParityReport]
     not_made: dict[Format, str]
     kept_in_float: dict[Format, tuple[str, ...]] = field(default_factory=dict)
+    refused: dict[Format, ClsError] = field(default_factory=dict)
+    stayed: tuple[Format, ...] = ()
+    removed: dict[Format, str] = field(default_factory=dict)
 
 
 def export_run(
@@ -62,9 +70,10 @@ def export_run(
     carry_samples: int = 0,
     is_end_to_end: bool = False,
 ) -> Exported:
-    """Converts a run, proves the conversions and replaces the group's package with them.
+    """Converts a run, proves the conversions and puts those that pass into the group's package.
 
-    Everything is made in a folder beside the package's; the old package stays until the new one is proven.
+    Everything is made in a folder beside the package's; the old package stays until a new one is proven. Packages of
+    the same run in other formats stay; those of another run go.
 
     Args:
         bottle: the data folder.
@@ -75,8 +84,8 @@ def export_run(
         is_end_to_end: put preprocessing and activation inside: uint8 RGB cut-outs in, probabilities out.
 
     Raises:
-        ExportError: a conversion fails, a required format cannot be made here, or another export of the group runs.
-        ParityError: a conversion disagrees with the trained network.
+        ExportError: no conversion succeeds, a required format cannot be made here, or another export of the group runs.
+        ParityError: none agrees with the trained network. Where some do, the others are `Exported.refused`.
     """
     not_made = _not_made(formats, is_end_to_end)
     for name in required:
@@ -84,32 +93,48 @@ def export_run(
             files = FILES[name]
             raise ExportError(
                 f"{files.model} and {files.archive} cannot be made: {not_made[name]}",
-                hint=hint_for(name),
+                hint=hint_for(name, is_end_to_end=is_end_to_end),
             )
     made = [name for name in in_order(formats) if name not in not_made]
     if not made:
         raise ExportError(f"nothing can be made: {'; '.join(not_made.values())}", hint="add onnx to --formats")
     folder = bottle.inference_model(run.group)
     samples = _samples(bottle, run)
-    with _locked(folder, run.group), atomic_folder(folder) as staged:
-        meta = meta_of_run(run, bottle.segments, is_end_to_end=is_end_to_end)
-        with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
-            reference = reference_of(classifier_of_run(run), samples)
-            people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
-            packing = Packing(meta, staged, conversions.carried, people)
-            steps = {name: make_proven(conversions, name, reference, bottle, packing) for name in made}
-            candidates = [packing.candidate(name, conversions.source_of(name), steps[name]) for name in made]
-            report_file = folder.parent / REPORT_NAME
-            proven = prove(reference, candidates, bottle, report_file, bottle.settings.parity_limits)
-            parity = {name: proven[name].to_meta() for name in made}
-            for name in made:
-                packing.write(name, {name: parity[name]})
-        meta = packing.folder_meta(parity)
-        write_meta(staged / META_FILE_NAME, meta)
-        _keep_foreign(folder, staged)
-    reports = {name: proven[name] for name in made}
-    kept = {name: step.kept_in_float for name, step in steps.items() if step.kept_in_float}
-    return Exported(folder, meta, reports, not_made, kept)
+    report_file = folder.parent / REPORT_NAME
+    with _locked(folder, run.group):
+        with atomic_folder(folder) as staged:
+            meta = meta_of_run(run, bottle.segments, is_end_to_end=is_end_to_end)
+            with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
+                reference = reference_of(classifier_of_run(run), samples)
+                people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
+                packing = Packing(meta, staged, conversions.carried, people)
+                page = refused_report(report_file).with_suffix(".html")
+                making = make_all(conversions, made, reference, bottle, packing, page)
+                if not making.passed:
+                    keep_reports(report_file, reference, making.verdicts)
+                    raise _all_refused(making.refused)
+                reports = {name: report for name in making.passed if (report := making.verdicts[name].report)}
+                parity = {name: report.to_meta() for name, report in reports.items()}
+                for name in making.passed:
+                    packing.write(name, {name: parity[name]})
+            earlier = keep_earlier(folder, staged, meta, making.passed, making.refused)
+            parity |= earlier.parity
+            meta = packing.folder_meta({name: parity[name] for name in in_order(parity)})
+            write_meta(staged / META_FILE_NAME, meta)
+        # Only now does the report speak of what is there.
+        keep_reports(report_file, reference, making.verdicts)
+    kept = {name: steps.kept_in_float for name in making.passed if (steps := making.steps[name]).kept_in_float}
+    return Exported(
+        folder, meta, reports, not_made, kept, making.refused, tuple(earlier.parity), removed=earlier.removed
+    )
+
+
+def _all_refused(refused: Mapping[Format, ClsError]) -> ClsError:
+    """The first error; the others are told before it."""
+    first, *others = refused.values()
+    for error in others:
+        _log.warning("%s", error.line())
+    return first
 
 
 def _not_made(formats: Sequence[Format], is_end_to_end: bool) -> dict[Format, str]:
@@ -163,14 +188,3 @@ def classifier_of_run(run: Run) -> Classifier:
         runtime=TorchRuntime(run.load_network()),
         source=str(run.folder),
     )
-
-
-def _keep_foreign(folder: Path, staged: Path) -> None:
-    """Carries over what others put into the package's folder."""
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if entry.name in _OWN_NAMES or entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            shutil.copytree(entry, staged / entry.name, symlinks=True)
-        else:
-            shutil.copy2(entry, staged / entry.name, follow_symlinks=False)

@@ -79,17 +79,41 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "the conversion disagrees with the trained network" in line
     assert said in line
-    assert "nothing was packaged; the report is " in line
+    assert f"nothing of it was packaged; the report is {exported.package.parent / 'parity_report_refused.html'}" in line
     assert exported.files() == before
     folder = exported.package.parent
-    report = json.loads((folder / REPORT_NAME).read_text())
+    # The report beside the package is still that of the package.
+    assert json.loads((folder / REPORT_NAME).read_text())["run"].startswith("v__0_")
+    report = json.loads((folder / "parity_report_refused.json").read_text())
     assert report["run"].startswith("v__1_")
     assert report["formats"]["onnx"]["faults"]
-    page = (folder / "parity_report.html").read_text()
+    page = (folder / "parity_report_refused.html").read_text()
     assert "refused" in page
     assert page.count("data:image/jpeg;base64,") == 12
-    kept = {"inference_model", REPORT_NAME, "parity_report.html", ".export.lock"}
-    assert {path.name for path in folder.iterdir()} <= kept
+    names = {path.name for path in folder.iterdir()}
+    assert {name for name in names if "parity_report" not in name} <= {"inference_model", ".export.lock"}
+
+
+def test_what_is_made_from_a_wrong_onnx_is_refused_with_it_and_torchscript_is_not(
+    exported: ExportedBottle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = publish.write_onnx
+
+    def write_wrong_onnx(network: object, preprocessing: object, labels: object, path: Path) -> None:
+        real(network, preprocessing, labels, path)  # type: ignore[arg-type]
+        swap_two_labels(path)
+
+    monkeypatch.setattr(publish, "write_onnx", write_wrong_onnx)
+    names = ["--formats", "onnx,openvino,torchscript"]
+    assert execute(COMMAND, ["--group", GROUP, *names, "--cfg", str(exported.cfg)]) == 1
+    said = capsys.readouterr()
+    assert "looks like: two labels are swapped" in said.err.strip().splitlines()[-1]
+    assert "model_openvino.zip is left out: " in said.err
+    assert "it is made from the float32 ONNX, which cannot be used; see what is said of model.onnx" in said.err
+    # The ONNX that was there was of the same run; what is refused now is not offered any more.
+    assert "model_onnx.zip and what belongs to it were removed: this export refuses it" in said.out
+    assert f"next: cls push --group {GROUP} --format torchscript --version 0.0.1" in said.out
+    assert set(exported.files()) == {"meta.json", "model.pt", "model_torchscript.zip"}
 
 
 @pytest.mark.long

@@ -1,0 +1,86 @@
+"""Exports of which some formats fail: the others are packaged, and what was proven before stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cls.classification.export import COMMAND
+from cls.command import execute
+from cls.export.package_commands import VERIFY
+from cls.package.meta import read_meta
+from tests.bottles import GROUP
+from tests.export.runs import ExportedBottle, fabricate_run
+from tests.export.test_precision_steps import ONE, run_with_outliers
+
+# No half precision keeps this.
+STRICT = "{fp16: {probability: 1.0e-9}}"
+
+
+def export(cfg: Path, *arguments: str) -> int:
+    return execute(COMMAND, ["--group", GROUP, *arguments, "--cfg", str(cfg)])
+
+
+def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_has(
+    copied: ExportedBottle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, parent = copied.package, copied.package.parent
+    with monkeypatch.context() as limits:
+        limits.setenv("CLS_PARITY_LIMITS", STRICT)
+        assert export(copied.cfg, "--formats", "all", "--carry-samples", "2") == 0
+    said = capsys.readouterr()
+    assert "model_onnx.zip: agrees with" in said.out
+    assert "    holds cut-outs of 2 people: whoever gets it sees them" in said.out
+    (line,) = [line for line in said.err.splitlines() if "model_onnx_fp16.zip is left out: " in line]
+    assert "probabilities differ by up to 0.0" in line
+    assert "(limit 1e-09)" in line
+    assert f"the report is {parent / 'parity_report_refused.html'}" in line
+    assert not list(folder.glob("*fp16*"))
+    refused = json.loads((parent / "parity_report_refused.json").read_text())["formats"]
+    # Every try was one that runs.
+    assert all("probabilities differ" in step["faults"][0] for step in refused["onnx_fp16"]["tries"])
+    assert len(refused["onnx_fp16"]["tries"]) == 3
+    passed = json.loads((parent / "parity_report.json").read_text())["formats"]
+    assert {"onnx", "openvino", "torchscript"} <= set(passed)
+    assert "onnx_fp16" not in passed
+
+    before = copied.files()
+    assert export(copied.cfg, "--formats", "openvino") == 0
+    said = capsys.readouterr()
+    assert "made before and still there: model_onnx.zip, " in said.out
+    assert f"next: cls push --group {GROUP} --version 0.0.1" in said.out
+    assert copied.files() == before
+    assert not (parent / "parity_report_refused.html").exists()
+    for archive in ("model_onnx.zip", "model_openvino.zip", "model_torchscript.zip"):
+        assert execute(VERIFY, [str(folder / archive)]) == 0
+
+    (folder / "model.pt").write_bytes(b"something else")
+    newer = fabricate_run(copied.bottle, 1, seed=8)
+    assert export(copied.cfg, "--formats", "openvino", "--run", copied.run.name) == 0
+    said = capsys.readouterr()
+    assert "model_torchscript.zip and what belongs to it were removed: it is not what its meta.json says" in said.out
+    assert export(copied.cfg, "--formats", "openvino") == 0
+    said = capsys.readouterr()
+    assert f"model_onnx.zip and what belongs to it were removed: it is of run {copied.run.name}" in said.out
+    assert f"next: cls push --group {GROUP} --format openvino --version 0.0.1" in said.out
+    assert {path.name for path in folder.iterdir()} == {"meta.json", "model.xml", "model.bin", "model_openvino.zip"}
+    assert read_meta(folder / "meta.json").training.run == newer.name
+
+
+def test_a_format_asked_for_by_name_that_cannot_be_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_with_outliers(tmp_path, ONE)
+    folder = run.bottle.inference_model(GROUP)
+    assert export(run.bottle.settings.file, "--formats", "onnx,onnx_fp16") == 1
+    said = capsys.readouterr()
+    line = said.err.strip().splitlines()[-1]
+    assert line.startswith(f"error: {run.name}, model_fp16.onnx: fp16 overflow: ")
+    assert "leave out the fp16 formats" in line
+    assert str(folder.parent) not in line  # the files in between are gone
+    assert "model_onnx.zip: agrees with" in said.out
+    assert {path.name for path in folder.iterdir()} == {"meta.json", "model.onnx", "model_onnx.zip"}
+    assert export(run.bottle.settings.file, "--end-to-end", "--formats", "trt") == 1
+    assert "leave out this format, or --end-to-end" in capsys.readouterr().err
