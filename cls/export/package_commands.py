@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.command import Command
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.package.verifying import Verification
@@ -54,14 +55,14 @@ def _verify(options: argparse.Namespace) -> None:
     if bad:
         count = sum(len(found.problems) for found in bad)
         raise PackageError(
-            f"{count} problem{'s' if count > 1 else ''} in {len(bad)} of {len(zips)} packages",
+            f"{counted(count, 'problem')} in {len(bad)} of {counted(len(zips), 'package')}",
             where=", ".join(str(found.path) for found in bad),
             hint="make the package again with `cls export`",
         )
 
 
 def _print_verification(found: Verification) -> None:
-    print(f"{found.path}: {'in order' if not found.problems else f'{len(found.problems)} problems'}")
+    print(f"{found.path}: {'in order' if not found.problems else counted(len(found.problems), 'problem')}")
     for word, lines in (
         ("PROBLEM", found.problems),
         ("warning", found.warnings),

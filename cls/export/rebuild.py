@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 
 from cls.bottle.layout import Bottle
 from cls.collector.sources.photo_set import PICTURE_SUFFIXES
-from cls.errors import ExportError, PackageError, UsageError
+from cls.errors import ExportError, FileError, PackageError, UsageError
 from cls.export.formats import FILES, Format, hint_for, why_not
 from cls.export.packed import packed_model
 from cls.export.parity_gate import Candidate, prove
@@ -30,6 +32,8 @@ from cls.prediction.people_of_photos import whole_photo
 # What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine; the
 # plan of an ONNX that is 8-bit already does.
 REBUILDABLE: tuple[Format, ...] = ("onnx_fp16", "openvino", "trt", "trt_fp16", "trt_int8")
+
+_log = logging.getLogger("cls.export")
 
 
 @dataclass(frozen=True)
@@ -173,9 +177,22 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
     files = sorted(file for file in photos.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
     if not files:
         raise ExportError("holds no picture to prove it on", where=photos, hint="give a folder of pictures of people")
-    people = choose_samples([ParitySample(file, whole_photo(read_photo(file))) for file in files])
+    people = choose_samples(_whole_photos(files, photos))
     reference = reference_of(onnx, people)
     return reference, f"{len(reference)} pictures of {photos}, compared with the carried ONNX ({runtime.description})"
+
+
+def _whole_photos(files: Sequence[Path], folder: Path) -> list[ParitySample]:
+    """Each picture as one person; those that are none are told and left out."""
+    people = []
+    for file in files:
+        try:
+            people.append(ParitySample(file, whole_photo(read_photo(file))))
+        except FileError as error:
+            _log.warning("left out: %s", error.line())
+    if not people:
+        raise ExportError("holds no picture that can be read", where=folder, hint="give a folder of pictures of people")
+    return people
 
 
 def _convert(name: Format, reference: Reference, folder: Path, cache: Path) -> None:

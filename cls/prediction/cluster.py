@@ -30,7 +30,7 @@ _CHUNKS_A_TASK = 4
 # Tasks waiting at the workers: enough that none idles, few enough that 100,000 photos need no memory.
 _TASKS_AHEAD = 4
 _CONNECT_TIMEOUT_S = 15
-_HINT = "pip install 'cls[cluster]'"
+_HINT = "pip install -e '.[cluster]'"
 
 _one_at_a_time = threading.Lock()
 

@@ -20,7 +20,7 @@ _TELEMETRY = "openvino_telemetry"
 def why_no_openvino() -> str | None:
     """Why OpenVINO networks cannot be run here, in a few words; None when they can."""
     if importlib.util.find_spec("openvino") is None:
-        return "OpenVINO is not installed (pip install 'cls[openvino]')"
+        return "OpenVINO is not installed (pip install -e '.[openvino]')"
     return None
 
 

@@ -96,14 +96,18 @@ def test_openvino_and_from_that_again(
     assert "holds cut-outs of 6 people: personal data" in capsys.readouterr().out
 
 
-def test_half_precision_on_photos(carrying: ExportedBottle, zip_path: Path) -> None:
+def test_half_precision_on_photos(carrying: ExportedBottle, zip_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     bottle = carrying.bottle
     plain = without_people(zip_path)
     with pytest.raises(ExportError, match=r"there is nobody to prove it on: .* --carry-samples N, or .* --photos DIR"):
         rebuild_package(plain, bottle, format_name="onnx_fp16")
     with pytest.raises(ExportError, match="holds no picture to prove it on"):
         rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures.parent / "none")
-    made = rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures)
+    (bottle.pictures / "broken.jpg").write_bytes(b"no picture")
+    with caplog.at_level("WARNING"):
+        made = rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures)
+    (bottle.pictures / "broken.jpg").unlink()
+    assert "broken.jpg" in caplog.text
     assert "compared with the carried ONNX (ONNX Runtime" in made.proof
     assert people_in(made.path) == 0
     assert verify_zip(made.path).problems == []
