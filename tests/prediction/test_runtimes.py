@@ -115,7 +115,7 @@ def test_openvino_not_installed(
     exported: ExportedBottle, openvino_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_runtime.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PredictionError, match=r"OpenVINO is not installed \(pip install 'cls\[openvino\]'\)"):
+    with pytest.raises(PredictionError, match=r"OpenVINO is not installed \(pip install -e '\.\[openvino\]'\)"):
         open_classifier(str(openvino_files[0]), exported.bottle)
 
 
