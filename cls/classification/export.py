@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cls.command import Command, main
 from cls.errors import UsageError
 from cls.export.formats import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.export.publish import Exported
@@ -96,17 +97,18 @@ def _print(exported: Exported) -> None:
     print(f"{meta.training.run} -> {exported.folder}")
     for name, report in exported.reports.items():
         print(
-            f"  {FILES[name].archive}: agrees with the trained network on {report.samples} people at batch"
+            f"  {FILES[name].archive}: agrees with the trained network on {counted(report.samples, 'person')} at batch"
             f" {', '.join(str(batch) for batch in report.batch_sizes)}: largest difference of a probability"
             f" {report.max_probability_difference:.1e}, {report.label_flips} of"
             f" {report.samples * len(meta.labels) * len(report.batch_sizes)} decisions differ"
         )
         if name in exported.kept_in_float:
             kept = exported.kept_in_float[name]
-            print(f"    kept in float32: {len(kept)} layers ({', '.join(kept[:3])}{', …' if len(kept) > 3 else ''})")
+            layers = counted(len(kept), "layer")
+            print(f"    kept in float32: {layers} ({', '.join(kept[:3])}{', …' if len(kept) > 3 else ''})")
         people = people_in(exported.folder / FILES[name].archive)
         if people:
-            print(f"    holds cut-outs of {people} people: whoever gets it sees them")
+            print(f"    holds cut-outs of {counted(people, 'person')}: whoever gets it sees them")
     if exported.stayed:
         print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.stayed)}")
     for name, reason in exported.removed.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cls.attribute_sets.layouts import LAYOUTS
 from cls.command import Command, main
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.attribute_sets.loading import LoadedSet
@@ -48,8 +49,9 @@ def load(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
     if options.limit is not None:
         attribute_set = some_pictures(attribute_set, options.limit)
     loaded = load_set(bottle, attribute_set, group_of(options))
+    labels = counted(len(loaded.dataset.labels), "label")
     print(
-        f"group '{loaded.dataset.group}': {len(loaded.dataset.rows):,} pictures, {len(loaded.dataset.labels)} labels, "
+        f"group '{loaded.dataset.group}': {len(loaded.dataset.rows):,} pictures, {labels}, "
         + (f"{loaded.people:,} people" if loaded.people else "the set does not name people")
         + f"; {loaded.new:,} new, {loaded.kept:,} kept, {len(loaded.left_out):,} left out"
     )

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
         rejection = database.reject(names)
     print(f"{counted(len(names), 'picture')} in the list")
     print(f"  {len(rejection.rejected)} rejected now")
-    print(f"  {len(rejection.already)} were rejected before")
+    print(f"  {len(rejection.already)} rejected before")
     if rejection.unknown:
         print(
             f"  {len(rejection.unknown)} were not in the pictures database; they are entered as rejected, so that they"

@@ -17,6 +17,7 @@ from cls.collector.sources import Source
 from cls.errors import CollectorError
 from cls.files import remove_parts, sha256_of_bytes, write_bytes_atomic
 from cls.progress import progress
+from cls.wording import counted
 
 PICTURES_LEDGER = "pictures.jsonl"
 # Bytes that are no picture may be a transfer gone wrong without a word: they are asked for once more.
@@ -110,7 +111,8 @@ class PicturePool:
     def _give_up_if_down(self, busy: Sequence[Outcome]) -> None:
         if len(busy) >= _MAX_BUSY_PICTURES:
             raise CollectorError(
-                f"answered with server errors for {len(busy)} pictures, e.g. {busy[0].filepath}: {busy[0].reason}",
+                f"answered with server errors for {counted(len(busy), 'picture')}, e.g. {busy[0].filepath}:"
+                f" {busy[0].reason}",
                 where=self._source.description,
                 hint="the collector is ill: run the same command later, it goes on from where it stopped",
             )

@@ -17,6 +17,7 @@ from cls.collector.picset_files import store_picsets
 from cls.collector.sources import Source
 from cls.errors import CollectorError
 from cls.files import remove_parts, safe_name, write_json_atomic
+from cls.wording import counted
 
 _LEDGER_KEY = "ledger"
 _LOGGER = logging.getLogger("cls.collector")
@@ -95,7 +96,8 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
             hint="a group needs at least one label; add one in the collector",
         )
     with load_lock(bottle):
-        _LOGGER.info("group '%s': %d photos in %d picsets listed", group, len(listing.pictures), len(listing.picsets))
+        photos, picsets = counted(len(listing.pictures), "photo"), counted(len(listing.picsets), "picset")
+        _LOGGER.info("group '%s': %s in %s listed", group, photos, picsets)
         stored_picsets = store_picsets(bottle, group, source.picsets(listing.picsets))
         outcomes = PicturePool(bottle, source).fetch(
             (picture.filepath for picture in listing.pictures), workers=workers

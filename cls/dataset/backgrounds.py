@@ -22,6 +22,7 @@ from cls.files import sha256_of_bytes
 from cls.machine import cores
 from cls.people.preprocess import Preprocessing
 from cls.pictures.database import PicturesDatabase, Status
+from cls.wording import counted
 
 _log = logging.getLogger("cls.dataset")
 
@@ -120,7 +121,8 @@ def background_pictures(bottle: Bottle) -> list[str]:
         records = database.records(names)
     unfit = {name for name, record in records.items() if record.people or record.status == Status.REJECTED}
     if unfit:
-        _log.warning("%d pictures of group '%s' left out: people in them, or rejected", len(unfit), BACKGROUND_GROUP)
+        left_out = counted(len(unfit), "picture")
+        _log.warning("%s of group '%s' left out: people in them, or rejected", left_out, BACKGROUND_GROUP)
     return [name for name in names if name not in unfit]
 
 

@@ -23,6 +23,7 @@ from cls.errors import FileError
 from cls.files import remove_parts
 from cls.people.photos import read_photo
 from cls.progress import progress
+from cls.wording import counted
 
 _log = logging.getLogger("cls.dataset")
 
@@ -133,7 +134,7 @@ def forget_removed(bottle: Bottle, *, workers: int) -> int:
     forget_signatures(bottle)
     dropped = drop_records(shards, lambda entry: digests.get(entry.picture) == entry.content)
     if dropped:
-        _log.info("cache: %d records dropped, their pictures have been removed or changed", dropped)
+        _log.info("cache: %s dropped, of pictures removed or changed since", counted(dropped, "record"))
     return dropped
 
 
@@ -157,7 +158,7 @@ def _build(bottle: Bottle, folder: Path, missing: Sequence[Wanted], needed_bytes
     by_picture: dict[str, list[Wanted]] = {}
     for one in missing:
         by_picture.setdefault(one.entry.picture, []).append(one)
-    _log.info("cutting out %d people of %d pictures", len(missing), len(by_picture))
+    _log.info("cutting out %s of %s", counted(len(missing), "person"), counted(len(by_picture), "picture"))
     broken: list[str] = []
 
     def make(picture: str) -> list[tuple[Entry, Record]] | FileError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cls.errors import UsageError
 from cls.sample.wardrobe import GROUPS
 from cls.settings import REPOSITORY
+from cls.wording import counted
 
 SAMPLE_MODEL = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
 SAMPLE_PHOTOS = 1200
@@ -79,7 +80,7 @@ def plan_demo(
     if segmenter is not None and not segmenter.is_file():
         problems.append(f"there is no segmentation model at {segmenter}")
     if limit is not None and limit < 40:
-        problems.append(f"a limit of {limit} photos is too few to train and validate on: give 40 or more")
+        problems.append(f"a limit of {counted(limit, 'photo')} is too few to train and validate on: give 40 or more")
     if source is not None and group is None:
         offered = ", ".join(_groups_of(source))
         problems.append(

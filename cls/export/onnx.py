@@ -21,6 +21,7 @@ from cls.package.meta import INPUT_NAME, OUTPUT_NAME
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.preprocess import Preprocessing
 from cls.prediction.local import available_cores
+from cls.wording import counted
 
 
 def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequence[str], path: Path) -> None:
@@ -43,7 +44,7 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
     with torch.inference_mode():
         width = network(example_images(preprocessing, 1)).shape[-1]
     if width != len(labels):
-        raise ExportError(f"the network has {width} outputs, and there are {len(labels)} labels", where=path)
+        raise ExportError(f"the network has {counted(width, 'output')} for {counted(len(labels), 'label')}", where=path)
     model = _converted(network, preprocessing, path)
     strip_traces(model)
     onnx.helper.set_model_props(

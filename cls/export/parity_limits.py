@@ -12,6 +12,7 @@ from cls.export.parity_report import BatchResult
 from cls.export.parity_samples import Reference
 from cls.prediction.runtime import Classifier
 from cls.settings import ParityLimits
+from cls.wording import counted
 
 # A decision this near its threshold is a tie: rounding makes it, not the conversion.
 TIE_DISTANCE = 1e-3
@@ -45,7 +46,7 @@ def answer_faults(reference: Reference, answers: Answers, limits: ParityLimits) 
     wrong = ~answers.is_finite
     if wrong.any():
         people = int(wrong.any(axis=(0, 2)).sum())
-        faults.append(f"answers are infinite or not a number for {people} of {len(reference)} people")
+        faults.append(f"answers are infinite or not a number for {people} of {counted(len(reference), 'person')}")
     neighbours, batch = answers.neighbour_difference, answers.batch_difference
     if limits.batch is not None and neighbours > limits.batch:
         faults.append(

@@ -92,7 +92,7 @@ def _facts(report: ParityReport) -> list[tuple[str, str]]:
         ("F1 and mA on", f"{report.truth}, of {counted(report.samples, 'person')}"),
         ("decisions that differ", f"{report.label_flips}, {beyond}"),
         ("the batch changes", f"{report.batch_difference:.1e} of a probability at most, {neighbours}"),
-        ("no numbers", f"{report.not_a_number} answers"),
+        ("no numbers", counted(report.not_a_number, "answer")),
         *_steps(report),
     ]
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cls.errors import ParityError
 from cls.package.meta import ParityMeta
 from cls.settings import ParityLimits
+from cls.wording import counted
 
 
 @dataclass(frozen=True)
@@ -219,9 +220,8 @@ class ParityReport:
             parts.append(self.divergence.text())
         if self.tries:
             layers = ", ".join(str(step.layers_in_float) for step in self.tries)
-            parts.append(
-                f"{len(self.kept_in_float)} layers are in float32, and with {layers} of them it was refused before"
-            )
+            kept = counted(len(self.kept_in_float), "layer")
+            parts.append(f"{kept} in float32, and with {layers} of them it was refused before")
         return "; ".join([*parts, f"worst: {self.worst.text()}"])
 
     def raise_if_refused(self, where: object, page: Path) -> None:

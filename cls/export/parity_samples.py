@@ -16,6 +16,7 @@ from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
 from cls.prediction.runtime import Classifier
+from cls.wording import counted
 
 _log = logging.getLogger("cls.export")
 
@@ -112,10 +113,11 @@ def reference_of(
             continue
         readable.append(number)
     if broken:
-        _log.warning("parity: %d of %d people left out, first: %s", len(broken), len(samples), broken[0])
+        _log.warning("parity: %d of %s left out, first: %s", len(broken), counted(len(samples), "person"), broken[0])
     if not readable:
+        what = f"none of the run's {len(samples)} photos" if len(samples) > 1 else "not even the run's only photo"
         raise ExportError(
-            f"none of the run's {len(samples)} photos can be read to compare with: {broken[0]}",
+            f"{what} can be read to compare with: {broken[0]}",
             hint="load the group again",
         )
     kept = tuple(samples[number] for number in readable)

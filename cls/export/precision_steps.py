@@ -20,6 +20,7 @@ from cls.files import sha256_of_file
 from cls.package.meta import ModelMeta, ParityMeta
 from cls.package.packing import write_package
 from cls.prediction.opening import open_classifier
+from cls.wording import counted
 
 _log = logging.getLogger("cls.export")
 
@@ -129,5 +130,6 @@ def make_proven(
         if not faults:
             break
         refused.append(RefusedTry(len(kept), tuple(faults)))
-        _log.info("%s with %d layers in float32: %s; another try", FILES[name].model, len(kept), "; ".join(faults))
+        layers = counted(len(kept), "layer")
+        _log.info("%s with %s in float32: %s; another try", FILES[name].model, layers, "; ".join(faults))
     return Steps(kept, tuple(refused))

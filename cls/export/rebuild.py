@@ -28,6 +28,7 @@ from cls.people.photos import read_photo
 from cls.prediction.local import OnnxRuntime
 from cls.prediction.opening import classifier_of_meta
 from cls.prediction.people_of_photos import whole_photo
+from cls.wording import counted
 
 # What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine; the
 # plan of an ONNX that is 8-bit already does.
@@ -167,7 +168,8 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
         pictures = tuple(f"carried person {number + 1}" for number in range(count))
         truth = samples.truth.astype(np.float64)
         reference = Reference(onnx, pictures, samples.crops_rgb, samples.probabilities, truth)
-        return reference, f"{count} people carried along, compared with what the trained network said of them"
+        shown = counted(count, "person")
+        return reference, f"{shown} carried along, compared with what the trained network said of them"
     if photos is None:
         raise ExportError(
             f"there is nobody to prove it on: the package carries no people ({REBUILD_SAMPLES})",
@@ -179,7 +181,8 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
         raise ExportError("holds no picture to prove it on", where=photos, hint="give a folder of pictures of people")
     people = choose_samples(_whole_photos(files, photos))
     reference = reference_of(onnx, people)
-    return reference, f"{len(reference)} pictures of {photos}, compared with the carried ONNX ({runtime.description})"
+    shown = counted(len(reference), "picture")
+    return reference, f"{shown} of {photos}, compared with the carried ONNX ({runtime.description})"
 
 
 def _whole_photos(files: Sequence[Path], folder: Path) -> list[ParitySample]:

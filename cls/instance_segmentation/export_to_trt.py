@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cls.command import Command, main
+from cls.wording import counted
 
 _PHOTOS = 24
 
@@ -48,7 +49,8 @@ def run(options: argparse.Namespace) -> None:
         print("not compared with the checkpoint: there are no photos; give some with --pictures D")
     else:
         print(
-            f"agrees with the checkpoint on {made.agreement.photos} photos: {made.agreement.pairs} people,"
+            f"agrees with the checkpoint on {counted(made.agreement.photos, 'photo')}:"
+            f" {counted(made.agreement.pairs, 'person')},"
             f" boxes within {made.agreement.box_px:.3f} px, mask IoU {made.agreement.mask_iou_mean:.4f}"
             f" (lowest {made.agreement.mask_iou_min:.4f})"
         )

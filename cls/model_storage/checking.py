@@ -29,6 +29,7 @@ from cls.package.triton_config import (
     with_meta,
 )
 from cls.package.verifying import verify_zip
+from cls.wording import counted
 
 _NO_SPACE = 28
 
@@ -143,7 +144,7 @@ def _check_onnx(path: Path, config: TritonConfig, meta: ModelMeta | None) -> Non
         raise RefusedError(
             422,
             f"output {output!r} of model.onnx has shape {list(answer.shape)} for one picture, "
-            f"and meta.json names {len(meta.labels)} labels",
+            f"and meta.json names {counted(len(meta.labels), 'label')}",
             hint="make the package again with `cls export`",
         )
 

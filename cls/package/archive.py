@@ -15,6 +15,7 @@ from cls.errors import PackageError
 from cls.files import ZIP_ERRORS, atomic_path
 from cls.package.meta import META_FILE_NAME, ModelMeta, json_of_meta_text, parse_meta
 from cls.package.triton_config import CONFIG_FILE_NAME, MODEL_FILE_NAMES, TritonConfig, parse_config
+from cls.wording import counted
 
 # The file that is opened, at a zip's root; weights (`model.bin` of `model.xml`) may stand beside it.
 MODEL_NAMES = tuple(MODEL_FILE_NAMES.values())
@@ -267,7 +268,7 @@ def _checked_names(archive: zipfile.ZipFile, zip_path: Path, limits: ReadLimits)
     """The names of the files inside, after the checks that need no unpacking."""
     files = [info for info in archive.infolist() if not info.is_dir()]
     if len(files) > limits.files:
-        raise PackageError(f"holds {len(files)} files, at most {limits.files} are taken", where=zip_path)
+        raise PackageError(f"holds {counted(len(files), 'file')}, at most {limits.files} are taken", where=zip_path)
     seen: set[str] = set()
     for info in archive.infolist():
         fault = _fault_of_entry(info, limits)

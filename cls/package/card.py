@@ -13,6 +13,7 @@ from cls.package.archive import open_package
 from cls.package.carried import people_in
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
 from cls.package.packing import REBUILD_ONNX
+from cls.wording import counted
 
 _DIGEST_SIGNS = 16
 
@@ -81,7 +82,7 @@ class Card:
         if REBUILD_ONNX in self.files:
             lines.append("rebuild        the ONNX is carried along: cls package rebuild")
         if self.people:
-            lines.append(f"people         holds cut-outs of {self.people} people: personal data")
+            lines.append(f"people         holds cut-outs of {counted(self.people, 'person')}: personal data")
         return lines
 
     def _preprocessing(self) -> list[str]:
@@ -128,7 +129,7 @@ class Card:
         lines = ["parity         with the trained network, on people of the validation part"]
         for name, report in self.meta.parity.items():
             lines.append(
-                f"  {name}: {report.samples} people, {report.label_flips} decisions differ"
+                f"  {name}: {counted(report.samples, 'person')}, {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
                 f" probability {report.max_probability_difference:.1e} ({report.runtime})"
             )

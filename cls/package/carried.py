@@ -97,7 +97,7 @@ def read_samples(content: bytes, meta: ModelMeta, where: object) -> CarriedSampl
         or not np.isfinite(probabilities).all()
     ):
         raise PackageError(
-            f"does not hold people of {size[0]}x{size[1]} pixels with a probability for each of {len(labels)} labels",
+            f"does not hold people of {size[0]}x{size[1]} pixels with a probability for each label (of {len(labels)})",
             where=where,
             hint=_HINT,
         )

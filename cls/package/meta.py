@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cls.errors import PackageError
 from cls.files import write_json_atomic
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.people.preprocess import Preprocessing
@@ -168,8 +169,8 @@ class ModelMeta(_Meta):
             raise ValueError("thresholds are not given for exactly the labels")
         if self.outputs[0].shape[-1] != len(self.labels):
             raise ValueError(
-                f"output '{self.outputs[0].name}' has width {self.outputs[0].shape[-1]}, "
-                f"and there are {len(self.labels)} labels"
+                f"output '{self.outputs[0].name}' has width {self.outputs[0].shape[-1]} "
+                f"for {counted(len(self.labels), 'label')}"
             )
         size = (self.preprocessing.height_px, self.preprocessing.width_px)
         expected = (-1, -1, 3) if self.is_end_to_end else (3, *size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cls.errors import PackageError
 from cls.package.meta import ModelMeta, TensorMeta
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto
@@ -130,7 +131,7 @@ def _tensor_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
                     f" {name} it is {found[tensor.name].datatype} {list(found[tensor.name].shape)}"
                 )
     if len(inputs) > len(meta.inputs):
-        faults.append(f"{name} takes {len(inputs)} inputs, and meta.json names {len(meta.inputs)}")
+        faults.append(f"{name} takes {counted(len(inputs), 'input')}, and meta.json names {len(meta.inputs)}")
     return faults
 
 

@@ -14,6 +14,7 @@ from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
 from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
 from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, digest_of_config, parse_config
+from cls.wording import counted
 
 
 @dataclass
@@ -100,7 +101,8 @@ def _meta(found: Verification, contents: ZipContents) -> ModelMeta | None:
         found.problems.append(f"{META_FILE_NAME} {error.what.removeprefix(f'{META_FILE_NAME} ')}")
         return None
     found.checked.append(
-        f"meta.json: schema version {meta.schema_version}, {len(meta.labels)} labels for {len(meta.labels)} outputs,"
+        f"meta.json: schema version {meta.schema_version}, {counted(len(meta.labels), 'label')} for"
+        f" {counted(len(meta.labels), 'output')},"
         " a threshold for each"
     )
     return meta
@@ -162,7 +164,7 @@ def _check_digests(found: Verification, meta: ModelMeta, digests: dict[str, str]
     if meta.package is not None:
         known = {*named, META_FILE_NAME, CONFIG_FILE_NAME}
         faults += [f"{name} is there, and meta.json does not know it" for name in contents.names if name not in known]
-    found.take(f"digests of {len(named)} files", faults)
+    found.take(f"digests of {counted(len(named), 'file')}", faults)
 
 
 def _check_models(
@@ -181,7 +183,7 @@ def _check_models(
         except PackageError as error:
             found.problems.append(f"{REBUILD_SAMPLES} {error.what}")
         else:
-            found.warnings.append(f"holds cut-outs of {len(samples.crops_rgb)} people ({REBUILD_SAMPLES})")
+            found.warnings.append(f"holds cut-outs of {counted(len(samples.crops_rgb), 'person')} ({REBUILD_SAMPLES})")
 
 
 def _check_onnx(found: Verification, meta: ModelMeta, name: str, contents: ZipContents) -> None:

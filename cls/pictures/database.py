@@ -32,6 +32,7 @@ from cls.pictures.patience import ATTEMPTS, TIMEOUT_S, WAIT_INITIAL_S, Patience
 from cls.pictures.records import PictureRecord, Status
 from cls.pictures.schema import ensure_schema
 from cls.pictures.storing import is_storable, row_of, write_batch
+from cls.wording import counted
 
 __all__ = ["PictureRecord", "PicturesDatabase", "Rejection", "Status"]
 
@@ -253,7 +254,7 @@ class PicturesDatabase:
         if new:
             more = f"; and {len(new) - _N_PROBLEMS_SHOWN} more" if len(new) > _N_PROBLEMS_SHOWN else ""
             shown_reports = " | ".join(new[:_N_PROBLEMS_SHOWN])
-            _log.warning("pictures database: %d rows are not whole: %s%s", len(new), shown_reports, more)
+            _log.warning("pictures database: %s not whole: %s%s", counted(len(new), "row"), shown_reports, more)
 
     def _read(self, work: Callable[[Connection], Result]) -> Result:
         return self._run(work, is_writing=False)

@@ -48,7 +48,7 @@ class GalleryReport:
 
     def lines(self) -> Iterator[str]:
         """The report as printed."""
-        yield f"{self.made + self.kept} cut-outs in {self.folder}: {self.made} made, {self.kept} were there"
+        yield f"{counted(self.made + self.kept, 'cut-out')} in {self.folder}: {self.made} made, {self.kept} were there"
         if self.removed:
             yield f"  {self.removed} of an earlier run removed: their people are not chosen any more"
         for reason, count in self.left_out.most_common():
@@ -56,7 +56,7 @@ class GalleryReport:
         for name, reason in list(self.failed.items())[:_N_NAMES_SHOWN]:
             yield f"  {name} left out: {reason}"
         if len(self.failed) > _N_NAMES_SHOWN:
-            yield f"  and {len(self.failed) - _N_NAMES_SHOWN} more pictures that cannot be read"
+            yield f"  and {counted(len(self.failed) - _N_NAMES_SHOWN, 'more picture')} that cannot be read"
         for name in self.foreign:
             yield f"  {name} was not made here and stays as it is"
         yield f"look at them: {self.pages[0]}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cls.errors import PredictionError
 from cls.people.person import Person
 from cls.people.preprocess import Preprocessing
+from cls.wording import counted
 
 DEFAULT_BATCH = 16
 
@@ -104,7 +105,8 @@ class Classifier:
         if logits.shape != expected:
             raise PredictionError(
                 f"the network answers shape {logits.shape}, and {expected} is expected for"
-                f" {len(self.labels)} labels ({', '.join(self.labels[:4])}{', …' if len(self.labels) > 4 else ''})",
+                f" {counted(len(self.labels), 'label')}"
+                f" ({', '.join(self.labels[:4])}{', …' if len(self.labels) > 4 else ''})",
                 where=self.source,
                 hint="model and meta.json do not belong together: export again",
             )

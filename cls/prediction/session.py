@@ -85,7 +85,7 @@ def _look(
     left = sum(len(chunk) for chunk in chunks)
     if left < len(photos):
         log = logging.getLogger("cls")
-        log.info("%d of %d photos were done before", len(photos) - left, len(photos))
+        log.info("done before: %d of %s", len(photos) - left, counted(len(photos), "photo"))
     found = runner(chunks) if runner else records_of_photos(chunks, classifier, finder, journal)
     with progress("photos classified", left) if left else nullcontext() as ticker:
         for records in found:

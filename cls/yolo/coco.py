@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cls.errors import YoloError
 from cls.people.polygons import mask_of_polygons, polygons_of_mask
+from cls.wording import counted
 from cls.yolo.rle import mask_of_runs
 
 _PICSET_KEYS = ("picset", "picset_guid", "picsetGuid")
@@ -126,7 +127,7 @@ def _polygons_of(segmentation: Any, picture: AnnotatedPicture) -> tuple[NDArray[
         for part in segmentation or []:
             points = np.array(part, np.float64)
             if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-                raise ValueError(f"an outline of {len(points)} numbers")
+                raise ValueError(f"an outline of {counted(len(points), 'number')}")
             polygons.append(np.clip(points.reshape(-1, 2), 0.0, size_px))
     if not polygons:
         raise ValueError("no outline")

@@ -300,7 +300,7 @@ class _Writer:
                         path.unlink()
                         removed += 1
         if removed:
-            _LOGGER.info("%d files of an earlier run removed from %s", removed, self._folder)
+            _LOGGER.info("%s of an earlier run removed from %s", counted(removed, "file"), self._folder)
         split = {"val_share": self._val_share, "pictures": dict(sorted(self._split.items()))}
         write_json_atomic(self._folder / SPLIT_FILE, split, indent=1)
         write_data_file(self._folder, self._class_names)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cls.errors import YoloError
 from cls.files import write_text_atomic
+from cls.wording import counted
 from cls.yolo.splitting import PARTS
 
 DATA_FILE = "data.yaml"
@@ -75,7 +76,7 @@ class ExistingDataset:
         if len(points) == 4:
             raise YoloError("is a box, not an outline", where=where, hint="give a segmentation dataset")
         if len(points) < 6 or len(points) % 2:
-            raise YoloError(f"is not an outline: {len(points)} numbers", where=where)
+            raise YoloError(f"is not an outline: {counted(len(points), 'number')}", where=where)
         return Label(name, np.clip(points.reshape(-1, 2), 0.0, 1.0))
 
 

@@ -110,7 +110,7 @@ def test_torchscript_is_read_as_the_version_it_was_written_in(tmp_path: Path) ->
 
 
 def test_labels_that_do_not_fit(network: nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="3 outputs, and there are 2 labels"):
+    with pytest.raises(ExportError, match="3 outputs for 2 labels"):
         write_onnx(network, SIZE, LABELS[:2], tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())
 

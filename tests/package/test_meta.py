@@ -77,7 +77,7 @@ def test_every_fault_is_named_at_once() -> None:
     ("change", "words"),
     [
         ({"thresholds": {"black hair": 0.5}}, "thresholds are not given for exactly the labels"),
-        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 4]}]}, "width 4, and there are 3 labels"),
+        ({"outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 4]}]}, "width 4 for 3 labels"),
         ({"inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, 3, 9, 9]}]}, "the preprocessing makes"),
     ],
 )

@@ -226,6 +226,7 @@ def test_a_plan_that_is_none_or_of_another_version_than_said(tmp_path: Path) -> 
 
 def test_people_inside_are_named(tmp_path: Path) -> None:
     assert "holds cut-outs of 4 people" in verify_zip(plan_zip(tmp_path, people=4)).warnings[0]
+    assert "holds cut-outs of 1 person (" in verify_zip(plan_zip(tmp_path, people=1)).warnings[0]
     samples = some_samples(2, ("a", "b", "c"))
     bad = changed(plan_zip(tmp_path, people=1), REBUILD_SAMPLES, lambda _: samples_as_bytes(samples))
     assert "holds samples of another model: its labels are a, b, c" in problems(bad)

@@ -76,7 +76,7 @@ def test_the_script_rejects_once_and_says_what_it_did(
     assert "unknown.jpeg  (not in the bottle's pictures either)" in first.stdout
     second = _push(cfg, path)
     assert "0 rejected now" in second.stdout
-    assert "2 were rejected before" in second.stdout
+    assert "2 rejected before" in second.stdout
     with PicturesDatabase.open(database_url) as database:
         statuses = {path: read.status for path, read in database.records().items()}
     assert statuses == {"a.jpeg": "rejected", "unknown.jpeg": "rejected", "kept.jpeg": "unchecked"}
