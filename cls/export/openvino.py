@@ -11,7 +11,7 @@ from cls.errors import ExportError
 from cls.export.model_files import check_model_files
 from cls.export.torchscript import first_line
 from cls.files import write_bytes_atomic
-from cls.prediction.openvino_runtime import openvino_module
+from cls.prediction.openvino_runtime import openvino_core, openvino_module
 
 
 def write_openvino(source: Path, xml_path: Path) -> None:
@@ -32,7 +32,7 @@ def write_openvino(source: Path, xml_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=xml_path.parent, prefix=".openvino-") as folder:
         made = Path(folder) / "model.xml"
         try:
-            model = openvino.Core().read_model(str(source))
+            model = openvino_core().read_model(str(source))
             _name_by_place(model)
             openvino.save_model(model, str(made), compress_to_fp16=False)
         except RuntimeError as error:

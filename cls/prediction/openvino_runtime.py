@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -33,6 +34,17 @@ def openvino_module() -> Any:
     if "openvino" not in sys.modules:
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's own way to say: not there
     return importlib.import_module("openvino")
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """The process's one `openvino.Core`, kept to its end.
+
+    On CPUs with AMX each core's CPU plugin gives the thread another stack for signals, and frees it when the last
+    network of that core goes. With several cores that go in the order they came, the last one puts back a stack that
+    is freed already, and the next signal (Ctrl-C, a child that ends) ends the process without a word (openvino 2026.4).
+    """
+    return openvino_module().Core()
 
 
 class OpenvinoRuntime:
@@ -69,7 +81,7 @@ class OpenvinoRuntime:
             )
         openvino = openvino_module()
         try:
-            core = openvino.Core()
+            core = openvino_core()
             network = core.read_model(model=graph, weights=weights)
             inputs = [name for port in network.inputs for name in port.get_names()]
             outputs = [name for port in network.outputs for name in port.get_names()]

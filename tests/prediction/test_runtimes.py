@@ -127,6 +127,29 @@ def test_openvino_reports_to_nobody() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+_TWO_NETWORKS_GO_IN_ORDER = """
+import signal, subprocess, sys
+from pathlib import Path
+from cls.prediction.openvino_runtime import OpenvinoRuntime
+
+signal.signal(signal.SIGCHLD, lambda number, frame: print("a child ended"))
+graph, weights = (Path(name).read_bytes() for name in sys.argv[1:])
+first, second = (OpenvinoRuntime(graph, weights, "here", threads=1) for _ in range(2))
+del first
+del second
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+
+
+def test_signals_are_survived_after_networks_that_went(openvino_files: tuple[Path, Path]) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", _TWO_NETWORKS_GO_IN_ORDER, *map(str, openvino_files)],
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "a child ended\n"), ended.stderr
+
+
 def test_the_meta_of_the_tests_is_a_plain_graph(exported: ExportedBottle) -> None:
     meta: ModelMeta = read_meta(exported.package / "meta.json")
     assert not meta.is_end_to_end
