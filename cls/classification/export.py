@@ -12,6 +12,7 @@ from cls.export.formats import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
 from cls.wording import counted
 
 if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
     from cls.export.publish import Exported
 
 _log = logging.getLogger("cls.export")
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         carry_samples=options.carry_samples,
         is_end_to_end=options.end_to_end,
     )
-    _print(exported)
+    _print(exported, bottle)
     failed = [name for name in required if name in exported.refused]
     for name, error in exported.refused.items():
         if name not in failed[:1]:
@@ -88,9 +89,10 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
     return (FORMATS if "all" in names else named), named
 
 
-def _print(exported: Exported) -> None:
+def _print(exported: Exported, bottle: Bottle) -> None:
     from shlex import quote
 
+    from cls.bottle.model_versions import known_models, next_version
     from cls.package.carried import people_in
 
     meta = exported.meta
@@ -116,7 +118,9 @@ def _print(exported: Exported) -> None:
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
     which = "" if "onnx" in meta.parity else f" --format {next(iter(meta.parity))}"
-    print(f"next: cls push --group {quote(meta.group)}{which} --version 0.0.1")
+    version = next_version(known_models(bottle.root), meta.group)
+    push = f"next: cls push --group {quote(meta.group)}{which} --version"
+    print(f"{push} {version}" if version else f"{push} X.Y.Z (three numbers that the model storage does not have yet)")
 
 
 COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)

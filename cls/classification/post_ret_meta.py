@@ -132,14 +132,15 @@ def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known:
     from cls.prediction.changes import counts_of, preview_as_json, table_of
 
     picsets = [step.changes() for step in steps if not isinstance(step, str)]
-    for line in table_of(picsets, _ROWS_SHOWN):
+    table = table_of(picsets, _ROWS_SHOWN)
+    for line in table or ["nobody's labels would change"]:
         print(line)
     for picset in picsets[:_ROWS_SHOWN]:
         for group, (was, becomes) in picset.versions.items():
             print(f"{picset.guid}: neural_version of {group}: {was or 'none'} -> {becomes or 'none'}")
-    counts = counts_of(picsets)
     changing = sum(not isinstance(step, str) and step.is_change for step in steps)
-    print(f"{', '.join(f'{count} {kind}' for kind, count in counts.items())}")
+    if table:
+        print(", ".join(f"{count} {kind}" for kind, count in counts_of(picsets).items()))
     missing = [step for step in steps if isinstance(step, str)]
     if missing:
         print(f"{counted(len(missing), 'picset')} the collector does not have: {', '.join(missing[:5])}")

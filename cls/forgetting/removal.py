@@ -21,6 +21,7 @@ from cls.forgetting.traces import Rest, dataset_without, rest_of
 from cls.machine import cores
 from cls.pictures.database import PicturesDatabase
 from cls.pictures.engine import is_absent, parse_url
+from cls.prediction.journal import lock_of
 from cls.training.run_folder import SPLIT
 
 _HINT = "wait until it is done, or stop it: it goes on later"
@@ -56,6 +57,8 @@ def _lock_files(bottle: Bottle) -> list[Path]:
     folders = [bottle.root / name for name in other_folders(bottle) if name not in passed_over]
     # Locks are empty; what is not is somebody's file, which taking a lock would empty.
     found = {path for folder in folders for path in folder.rglob("*.lock") if not path.stat().st_size}
+    # Those of predictions are there while somebody predicts; whoever begins now is kept out by them, too.
+    found |= {lock_of(path) for folder in folders for path in folder.rglob(".*.journal")}
     own = {bottle.ledger / ".load.lock", bottle.cache / ".lock"}
     return sorted(found | own)
 

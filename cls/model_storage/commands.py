@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from cls.command import Command
+from cls.wording import counted
 
 _MEGABYTE = 1 << 20
 _log = logging.getLogger("cls.model_storage")
@@ -152,7 +153,7 @@ def _push(options: argparse.Namespace) -> None:
         )
     people = people_in(zip_path)
     if people:
-        _log.warning("%s holds cut-outs of %d people: whoever gets it sees them", zip_path.name, people)
+        _log.warning("%s holds cut-outs of %s: whoever gets it sees them", zip_path.name, counted(people, "person"))
     model = model_name_of_group(options.group)
     with StorageClient(settings.model_storage_url, settings.model_storage_token) as client:
         published = client.publish(zip_path, model, options.version)

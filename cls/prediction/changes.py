@@ -120,6 +120,9 @@ def table_of(picsets: Sequence[PicsetChanges], limit: int) -> list[str]:
     Args:
         picsets: what would change.
         limit: rows shown at most; the last line says how many more there are.
+
+    Returns:
+        The lines; none where nothing changes.
     """
     rows = [("change", "picset", "picture", "person", "group", "was", "becomes")]
     for picset in picsets:
@@ -130,6 +133,8 @@ def table_of(picsets: Sequence[PicsetChanges], limit: int) -> list[str]:
             rows.append(
                 (change.kind, picset.guid, said.picture, person, said.group, _text(change.was), _text(change.becomes))
             )
+    if len(rows) == 1:
+        return []
     shown = rows[: limit + 1]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]

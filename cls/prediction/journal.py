@@ -175,6 +175,11 @@ class PredictionJournal:
             skipped.add(record.key)
 
 
+def lock_of(journal: Path) -> Path:
+    """The lock of a journal; it is there only while somebody predicts."""
+    return journal.with_name(f"{journal.name}.lock")
+
+
 @contextmanager
 def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
     """Opens the journal of an output; one of another model or of other options is begun anew.
@@ -187,7 +192,7 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
         PredictionError: another process predicts into the same output.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = path.with_name(f"{path.name}.lock")
+    lock_path = lock_of(path)
     lock = FileLock(lock_path)
     try:
         lock.acquire(timeout=0)
@@ -204,10 +209,13 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
             if not len(journal):
                 path.unlink(missing_ok=True)
     finally:
+        # Removed while it is held: whoever has opened it meanwhile sees that it has no name any more, and tries again.
+        # Windows lets nobody remove an open file; there, its release does.
+        with suppress(OSError):
+            lock_path.unlink()
         lock.release()
         if not path.exists():  # nothing was found: nothing is left behind
             with suppress(OSError):
-                lock_path.unlink()
                 path.parent.rmdir()
 
 

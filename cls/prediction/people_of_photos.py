@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.errors import PredictionError
+from cls.errors import FileError, PredictionError
 from cls.people.person import Person
+from cls.people.photos import read_photo
 from cls.settings import REPOSITORY
 from cls.wording import counted
 
@@ -79,7 +80,7 @@ def people_finder(
         is_whole_offered: whether the user may choose `is_whole`, for the hint.
 
     Raises:
-        PredictionError: no photo's people are known, and there is no segmentation model.
+        PredictionError: no photo's people are known, and there is no segmentation model; or no photo can be opened.
         SegmentationError: the segmentation model cannot be loaded.
         DatabaseError: the pictures database cannot be used.
     """
@@ -91,6 +92,8 @@ def people_finder(
     path = segmenter_path or default_segmenter()
     what = counted(len(files), "photo") if files else "videos"
     if path is None and (not known or has_frames):
+        if not has_frames:
+            _refuse_unreadable(files)
         raise PredictionError(
             f"it is not known who is in the {what}, and there is no segmentation model",
             where=DEFAULT_SEGMENTER,
@@ -103,6 +106,21 @@ def people_finder(
 
     segmenter = load_segmenter(path, people_classes=bottle.settings.people_classes)
     return PeopleFinder(known, segmenter, segmenter_file=path)
+
+
+def _refuse_unreadable(files: Sequence[Path]) -> None:
+    """Tells of photos of which none can be opened: no segmentation model would help."""
+    first: FileError | None = None
+    for file in files:
+        try:
+            read_photo(file)
+        except FileError as error:
+            first = first or error
+        else:
+            return
+    if first is not None:
+        which = f"none of the {len(files)} photos can be opened; the first one " if len(files) > 1 else ""
+        raise PredictionError(f"{which}{first.what}", where=first.where, hint=first.hint or "check the files")
 
 
 def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Person, ...]]:

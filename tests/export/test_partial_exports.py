@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cls.bottle.model_versions import KnownModel, remember_models
 from cls.classification.export import COMMAND
 from cls.command import execute
 from cls.export.package_commands import VERIFY
@@ -50,7 +51,8 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     assert export(copied.cfg, "--formats", "openvino") == 0
     said = capsys.readouterr()
     assert "made before and still there: model_onnx.zip, " in said.out
-    assert f"next: cls push --group {GROUP} --version 0.0.1" in said.out
+    line = f"next: cls push --group {GROUP} --version X.Y.Z (three numbers that the model storage does not have yet)"
+    assert line in said.out
     assert copied.files() == before
     assert not (parent / "parity_report_refused.html").exists()
     for archive in ("model_onnx.zip", "model_openvino.zip", "model_torchscript.zip"):
@@ -58,13 +60,14 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
 
     (folder / "model.pt").write_bytes(b"something else")
     newer = fabricate_run(copied.bottle, 1, seed=8)
+    remember_models(copied.bottle.root, [KnownModel(GROUP, newer.name, newer.weights_sha256, "0.0.2")])
     assert export(copied.cfg, "--formats", "openvino", "--run", copied.run.name) == 0
     said = capsys.readouterr()
     assert "model_torchscript.zip and what belongs to it were removed: it is not what its meta.json says" in said.out
     assert export(copied.cfg, "--formats", "openvino") == 0
     said = capsys.readouterr()
     assert f"model_onnx.zip and what belongs to it were removed: it is of run {copied.run.name}" in said.out
-    assert f"next: cls push --group {GROUP} --format openvino --version 0.0.1" in said.out
+    assert f"next: cls push --group {GROUP} --format openvino --version 0.0.3\n" in said.out
     assert {path.name for path in folder.iterdir()} == {"meta.json", "model.xml", "model.bin", "model_openvino.zip"}
     assert read_meta(folder / "meta.json").training.run == newer.name
 

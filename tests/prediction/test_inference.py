@@ -102,6 +102,29 @@ def test_nobody_known_and_no_segmenter(
     assert "--whole" in line
 
 
+def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_missing(
+    exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cls.prediction.people_of_photos.REPOSITORY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "broken.jpg").write_bytes(b"no photo at all")
+    assert infer(exported, "--source", photos / "broken.jpg", "--group", GROUP) == 1
+    line = last_error(capsys)
+    assert line.startswith(f"error: {photos / 'broken.jpg'}: ")
+    assert "segment" not in line
+    (photos / "empty.jpg").write_bytes(b"")
+    assert infer(exported, "--source", photos, "--group", GROUP) == 1
+    line = last_error(capsys)
+    assert "none of the 2 photos can be opened; the first one " in line
+    assert "segment" not in line
+    # One that can be opened needs the segmenter.
+    shutil.copy(exported.bottle.picture("0000.jpeg"), photos / "good.jpg")
+    assert infer(exported, "--source", photos, "--group", GROUP) == 1
+    assert "there is no segmentation model" in last_error(capsys)
+
+
 def test_some_not_segmented_are_listed(
     copied: ExportedBottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,6 +193,33 @@ def test_models_that_cannot_be_used(
     assert infer(copied, "--group", GROUP, "--model", model) == 1
     assert words in last_error(capsys)
     assert not copied.bottle.inference(GROUP).exists()
+
+
+def call_it_a_hat(at: ExportedBottle) -> None:
+    meta = at.package / "meta.json"
+    meta.write_text(meta.read_text().replace(f'"group": "{GROUP}"', '"group": "hat"'))
+
+
+def test_a_model_of_another_group_is_refused(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the group says which model: the exported one, or beside --source."""
+    call_it_a_hat(copied)
+    said = f"the model is of group 'hat', and group '{GROUP}' was asked for; give the model of '{GROUP}'"
+    photos = ("--source", copied.bottle.pictures)
+    for options in ((), photos, (*photos, "--model", copied.package)):
+        assert infer(copied, "--group", GROUP, *options) == 1
+        assert said in last_error(capsys)
+        assert not copied.bottle.inference(GROUP).exists()
+
+
+def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
+    copied: ExportedBottle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_it_a_hat(copied)
+    assert infer(copied, "--group", GROUP, "--model", copied.package) == 0
+    said = capsys.readouterr().err
+    assert f"the model is of group 'hat', and looks at the photos of group '{GROUP}'" in said
+    assert infer(copied, "--source", copied.bottle.pictures, "--model", copied.package, "--out", copied.cfg.parent) == 0
+    assert "of group" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import numpy as np
 import polars
 import pytest
 
-from cls.errors import FileError, UsageError
+from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction import session
-from cls.prediction.journal import PredictionJournal
+from cls.prediction.journal import PredictionJournal, Record, lock_of, open_journal
 from cls.prediction.sources import sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
@@ -234,9 +234,47 @@ def test_the_journal_of_another_inference_is_begun_anew(tmp_path: Path) -> None:
 def test_an_output_that_is_being_written(
     copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cls.prediction.journal import open_journal
-
     with open_journal(tmp_path / ".predictions.journal", "x"):
         assert infer(copied, "--group", GROUP, "--out", tmp_path) == 1
     assert "another process is predicting into this output" in last_error(capsys)
     assert np.array_equal(sorted(path.name for path in tmp_path.iterdir()), ["copy"])
+
+
+def test_the_lock_goes_when_nobody_predicts_any_more(tmp_path: Path) -> None:
+    journal = tmp_path / ".predictions.journal"
+    with open_journal(journal, "x") as kept:
+        kept.add([Record("a")])
+        assert lock_of(journal).exists()
+        with pytest.raises(PredictionError, match="another process"), open_journal(journal, "x"):
+            pass
+        assert lock_of(journal).exists(), "who came too late must not remove it"
+        # Who has opened the file before it went holds nothing that anybody else looks for.
+        late = lock_of(journal).open("rb")
+    assert [path.name for path in tmp_path.iterdir()] == [journal.name]
+    with late, open_journal(journal, "x"):
+        assert os.fstat(late.fileno()).st_nlink == 0
+        with pytest.raises(PredictionError, match="another process"), open_journal(journal, "x"):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == [journal.name]
+
+
+def test_one_at_a_time_writes_an_output(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib\n"
+        "from cls.errors import PredictionError\n"
+        "from cls.prediction.journal import open_journal\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "for _ in range(60):\n"
+        "    try:\n"
+        "        with open_journal(folder / '.predictions.journal', 'x'):\n"
+        "            (folder / 'alone').mkdir()\n"
+        "            (folder / 'alone').rmdir()\n"
+        "    except PredictionError:\n"
+        "        pass\n"
+    )
+    journal = tmp_path / ".predictions.journal"
+    with open_journal(journal, "x") as kept:
+        kept.add([Record("a")])
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == [journal.name]

@@ -154,6 +154,12 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
         assert "added" in table
         assert f"neural_version of {GROUP}: none -> {loaded.run.name}" in table
         assert run(POST, loaded, "--groups", GROUP) == 0
+        preview, table = _preview(loaded, tmp_path, capsys)
+        assert not preview["picsets"]
+        shown = [line for line in table.splitlines() if not line.startswith("written: ")]
+        assert shown[0] == "nobody's labels would change"
+        assert shown[1].startswith("0 picsets would be sent to ")
+        assert len(shown) == 2
 
         first, second = list(client.picsets(GUIDS))[:2]
         corrected = json.loads(json.dumps(first.content))
