@@ -15,11 +15,14 @@ from cls.prediction import cluster
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
 from tests.prediction.inferring import infer, rows_of, write_video
+from tests.required_tools import need_module
 
 
 @pytest.mark.long
 def test_a_worker_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
+    need_module("distributed")
+    import distributed
+
     source = tmp_path / "photos"
     source.mkdir()
     for number in range(200):
@@ -58,7 +61,7 @@ def test_a_worker_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -
 def test_what_cannot_be(
     copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("distributed")
+    need_module("distributed")
     monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 1)
     out = tmp_path / "out"
     assert infer(copied, "--group", GROUP, "--out", out, "--cluster", "tcp://127.0.0.1:9") == 1

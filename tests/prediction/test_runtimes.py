@@ -21,6 +21,7 @@ from cls.prediction.openvino_runtime import openvino_module
 from cls.prediction.people_of_photos import whole_photo
 from cls.prediction.runtime import Classifier
 from tests.export.runs import ExportedBottle
+from tests.required_tools import need_module
 
 
 def probabilities(classifier: Classifier, at: ExportedBottle) -> np.ndarray:
@@ -39,7 +40,7 @@ def packed(at: ExportedBottle, platform: str, *files: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def openvino_files(exported: ExportedBottle, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    pytest.importorskip("openvino")
+    need_module("openvino")
     openvino = openvino_module()
     folder = tmp_path_factory.mktemp("openvino")
     openvino.save_model(openvino.convert_model(exported.package / "model.onnx"), folder / "model.xml", False)

