@@ -94,9 +94,12 @@ def run(options: argparse.Namespace) -> None:
     every = parse_every(options.every)
     bottle = Bottle(settings)
     sources = _sources(options, bottle)
-    classifier = (
-        open_exported(bottle, options.group) if model is None else open_classifier(model, bottle, group=options.group)
-    )
+    if model is None:
+        classifier = open_exported(bottle, options.group)
+    else:
+        classifier = open_classifier(
+            model, bottle, group=options.group, is_group_of_photos=options.source is None and not options.served
+        )
     thresholds_text = "of the model, one a label"
     if options.conf_thresh is not None:
         classifier = classifier.with_threshold(options.conf_thresh)
@@ -114,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
         from cls.prediction.cluster import cluster_runner
 
         address = None if options.cluster == _LOCAL_CLUSTER else options.cluster
-        runner = cluster_runner(address, settings, classifier, finder, group=options.group)
+        runner = cluster_runner(address, settings, classifier, finder)
         if sources.videos:
             logging.getLogger("cls").info("the cluster looks at the photos, this process at the videos")
     summary = predict_to_files(

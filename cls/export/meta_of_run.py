@@ -61,11 +61,17 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
                 "segmentation_models": digests_of_models(segments, run.segmentation_models),
             },
             "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args)},
-            "code_version": cls.__version__,
+            "code_version": _code_version(run),
             "created_at": _ended_at(run),
         },
         where=run.folder,
     )
+
+
+def _code_version(run: Run) -> str:
+    """Of the code that trained, as the run says; a run that says nothing is taken for one of this version."""
+    said = run.metrics.get("code_version") or run.args.get("code_version")
+    return str(said or cls.__version__)
 
 
 def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) -> dict[str, Any]:

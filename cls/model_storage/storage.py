@@ -75,13 +75,15 @@ class ModelStorage:
             version_text: semantic version.
 
         Raises:
-            RefusedError: 409 the version exists; 422 the name, the version or the package cannot be used, or the engine
-                cannot load it; 502 the engine cannot be reached. Everything is as it was before.
+            RefusedError: 409 the version exists; 422 the name, the version or the package cannot be used, the package
+                is of another group, or the engine cannot load it; 502 the engine cannot be reached. Everything is as it
+                was before.
         """
         version = SemanticVersion(version_text)
         with self._locked(name) as model:
             self._refuse_existing(model, version)
-        upload = name_version(check_upload(zip_path, sha256, is_meta_strict=True, plan_host=self.plan_host), version)
+        checked = check_upload(zip_path, sha256, model, is_meta_strict=True, plan_host=self.plan_host)
+        upload = name_version(checked, version)
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
             number = max((item.number for item in stored), default=0) + 1
@@ -92,8 +94,8 @@ class ModelStorage:
 
         The semantic version is the one in the package's meta.json, if there is one.
         """
-        self.repository.model_named(name)
-        upload = check_upload(zip_path, sha256, is_meta_strict=False, plan_host=self.plan_host)
+        meant = self.repository.model_named(name)
+        upload = check_upload(zip_path, sha256, meant, is_meta_strict=False, plan_host=self.plan_host)
         version = readable_version(upload.meta.get("model_version"))
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)

@@ -155,7 +155,7 @@ class ModelMeta(_Meta):
     digests: DigestsMeta
     package: PackageMeta | None = Field(default=None, description="in a zip: what it holds; since schema version 2")
     training: TrainingMeta
-    code_version: str
+    code_version: str = Field(description="of the code that trained; with the commit where that ran from a checkout")
     created_at: str = Field(description="ISO 8601, UTC: when the training run ended")
     model_version: Annotated[str, Field(pattern=SEMANTIC_VERSION)] | None = Field(
         default=None, description="set when the model is published"

@@ -51,6 +51,11 @@ def model_name_of_group(group: str) -> str:
     return f"{kept}~~{digest}"
 
 
+def names_model_of(name: str, group: str) -> bool:
+    """Whether a model of this name is where a group's model is: named after it, or, by older tools, just as it is."""
+    return name in (model_name_of_group(group), group)
+
+
 def is_model_name(name: str) -> bool:
     """Whether a text can name a model's folder and stand in a URL as it is."""
     return len(name) <= _MAX_BYTES and _NAME.fullmatch(name) is not None and _RESERVED.match(name) is None

@@ -41,21 +41,19 @@ class _Equipment:
 
     Attributes:
         model: as for `open_classifier`; a path all workers know.
-        group: names the model on a server.
         settings: of the data folder.
         segmenter: the segmentation model's file, if any.
         is_whole: every photo is one person.
     """
 
     model: str
-    group: str | None
     settings: str
     segmenter: str | None
     is_whole: bool
 
 
 def cluster_runner(
-    address: str | None, settings: Settings, classifier: Classifier, finder: PeopleFinder, *, group: str | None = None
+    address: str | None, settings: Settings, classifier: Classifier, finder: PeopleFinder
 ) -> Callable[[Sequence[Sequence[Job]]], Iterator[list[Record]]]:
     """What `predict_to_files` hands photos to.
 
@@ -67,7 +65,6 @@ def cluster_runner(
         settings: of the data folder.
         classifier: opened from a file or a URL that all workers know under the same name.
         finder: says who is in a photo.
-        group: names the model on a server.
 
     Raises:
         PredictionError: Dask is not installed.
@@ -76,7 +73,6 @@ def cluster_runner(
     is_path = Path(classifier.source).exists()
     equipment = _Equipment(
         str(Path(classifier.source).absolute()) if is_path else classifier.source,
-        group,
         str(settings.file.absolute()),
         str(finder.segmenter_file.absolute()) if finder.segmenter_file is not None else None,
         finder.is_whole,
@@ -168,7 +164,7 @@ def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
 
     use_cores(_dask().get_worker().state.nthreads)
     settings = load_settings(Path(equipment.settings))
-    classifier = open_classifier(equipment.model, Bottle(settings), group=equipment.group)
+    classifier = open_classifier(equipment.model, Bottle(settings))
     if equipment.segmenter is None:
         return classifier, None
     from cls.segmentation.segmenter import load_segmenter

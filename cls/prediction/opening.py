@@ -10,10 +10,11 @@ from cls.errors import PackageError, PredictionError
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
 from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
+from cls.prediction.asked_group import check_group, check_served_name
 from cls.prediction.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
 from cls.prediction.runtime import Classifier, Runtime
 from cls.prediction.served import open_served
-from cls.prediction.served_address import SERVED_SCHEMES
+from cls.prediction.served_address import SERVED_SCHEMES, parse_address
 
 _KINDS = (
     "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
@@ -23,7 +24,9 @@ _TOGETHER = "keep the package together"
 _MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
 
 
-def open_classifier(model: str, bottle: Bottle, *, group: str | None = None) -> Classifier:
+def open_classifier(
+    model: str, bottle: Bottle, *, group: str | None = None, is_group_of_photos: bool = False
+) -> Classifier:
     """Opens a classifier.
 
     Args:
@@ -31,16 +34,22 @@ def open_classifier(model: str, bottle: Bottle, *, group: str | None = None) -> 
             plan); a training run's folder, or its ONNX, TorchScript or checkpoint file;
             `http://HOST:PORT/v2/models/NAME` or `grpc://HOST:PORT/NAME`, or without the name, with a group.
         bottle: the data folder that runs belong to.
-        group: names the model on a server when the URL does not.
+        group: what the model must be of; also names the model on a server when the URL does not.
+        is_group_of_photos: the group says which photos the model is for, so one of another group is used, with a
+            warning; unless it was found by the group's name.
 
     Raises:
-        PredictionError: it is none of these, cannot be loaded, or cannot be reached.
+        PredictionError: it is none of these, cannot be loaded, cannot be reached, or is of another group.
         PackageError: the package is broken, or its plan was built for another GPU or TensorRT.
         BottleError: the run is not finished.
     """
-    if model.startswith(SERVED_SCHEMES):
-        return _of_server(model, group, bottle)
-    path = Path(model)
+    is_served = model.startswith(SERVED_SCHEMES)
+    classifier = _of_server(model, group, bottle) if is_served else _of_path(Path(model), bottle)
+    check_group(classifier, group, is_of_photos=is_group_of_photos)
+    return classifier
+
+
+def _of_path(path: Path, bottle: Bottle) -> Classifier:
     if path.is_dir():
         return _of_folder(path, bottle)
     if not path.is_file():
@@ -60,7 +69,7 @@ def open_exported(bottle: Bottle, group: str) -> Classifier:
     """The classifier that `cls export` made of a group.
 
     Raises:
-        PredictionError: there is none.
+        PredictionError: there is none, or another group's lies there.
         PackageError: it is broken.
     """
     folder = bottle.inference_model(group)
@@ -68,7 +77,9 @@ def open_exported(bottle: Bottle, group: str) -> Classifier:
         raise PredictionError(
             f"group '{group}' has no exported model", where=folder, hint=f'run `cls export --group "{group}"` first'
         )
-    return _of_folder(folder, bottle)
+    classifier = _of_folder(folder, bottle)
+    check_group(classifier, group)
+    return classifier
 
 
 def classifier_of_meta(meta: ModelMeta, runtime: Runtime, source: object) -> Classifier:
@@ -123,7 +134,9 @@ def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: 
 
 def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
     runtime = open_served(url, group, bottle.settings)
-    return classifier_of_meta(runtime.meta, runtime, runtime.url)
+    classifier = classifier_of_meta(runtime.meta, runtime, runtime.url)
+    check_served_name(classifier, parse_address(url, group).model, group)
+    return classifier
 
 
 def _of_folder(folder: Path, bottle: Bottle) -> Classifier:

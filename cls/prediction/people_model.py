@@ -141,11 +141,12 @@ def open_model(
         segmenter: the segmentation model that finds the people; `person_models/best.pt` by default.
         whole: every photo is one person, whole; no segmentation model is needed.
         threshold: one for all labels, instead of each label's own.
-        group: names the model on a server when the URL does not.
+        group: what the model must be of; also names the model on a server when the URL does not.
         cfg: configuration file; the project's by default.
 
     Raises:
-        PredictionError: the model or the segmentation model is not there or cannot be used.
+        PredictionError: the model or the segmentation model is not there or cannot be used, or the model is of another
+            group.
         PackageError: the package is broken.
     """
     settings = load_settings(Path(cfg) if cfg is not None else None)

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import nn
 
-import cls
 from cls.bottle.layout import Bottle
+from cls.code_version import code_version
 from cls.dataset.split import TRAIN, VALID, check_split
 from cls.dataset.split_file import read_split, write_split
 from cls.errors import TrainingError
@@ -193,7 +193,7 @@ def _write_beginning(material: Material, folder: Path) -> None:
             "preprocessing": material.preprocessing.to_dict(),
             "labels": list(material.dataset.labels),
             "dataset_sha256": material.dataset_sha256,
-            "code_version": cls.__version__,
+            "code_version": code_version(),
             "started": started_at(folder) or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     )
@@ -229,7 +229,7 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "split_sha256": sha256_of_file(folder / SPLIT),
         "weights_sha256": sha256_of_file(folder / "checkpoints" / MODEL_CKPT),
         "segmentation_models": sorted(material.ledger.segmentation_models),
-        "code_version": cls.__version__,
+        "code_version": code_version(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

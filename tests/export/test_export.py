@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+import cls
 from cls.bottle.segmentation_models import remember_model
 from cls.classification.export import COMMAND
 from cls.command import execute
+from cls.export.meta_of_run import meta_of_run
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.meta import read_meta
+from cls.training.run import open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run
 
@@ -32,6 +35,15 @@ def test_the_package_says_all_of_spec_section_7(exported: ExportedBottle) -> Non
     assert meta.digests.segmentation_models == {"tiny_person": ()}  # the bottle's masks were made elsewhere
     assert meta.metrics == {"valid": {"f1": 0.5}}
     assert meta.model_version is None
+
+
+def test_the_code_version_is_that_of_the_training(copied: ExportedBottle) -> None:
+    assert read_meta(copied.package / "meta.json").code_version == cls.__version__  # a run that does not say
+    said = copied.run.folder / "metrics.json"
+    metrics = json.loads(said.read_text())
+    said.write_text(json.dumps({**metrics, "code_version": "0.0.7+g0123456789ab.dirty"}))
+    run = open_run(copied.bottle, copied.run.folder)
+    assert meta_of_run(run, copied.bottle.segments).code_version == "0.0.7+g0123456789ab.dirty"
 
 
 def test_the_files_of_the_segmentation_model_are_named(copied: ExportedBottle, tmp_path: Path) -> None:

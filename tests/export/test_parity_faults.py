@@ -306,6 +306,11 @@ def test_meta_json_of_another_run(gate: Gate) -> None:
     assert "the meta.json is of another model: it says group 'top_color', run v__7_train_eff_4_0.001" in line
 
 
+def test_meta_json_of_another_group(gate: Gate) -> None:
+    line = gate.refusal(meta=gate.meta.model_copy(update={"group": "hat"}))
+    assert f"the meta.json is of another model: it says group 'hat', run {gate.meta.training.run}" in line
+
+
 def test_meta_json_of_another_model(gate: Gate) -> None:
     labels = ("hat", "cap", "none")
     meta = gate.meta.model_copy(update={"labels": labels, "thresholds": dict.fromkeys(labels, 0.5)})

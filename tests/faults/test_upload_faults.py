@@ -56,7 +56,7 @@ def begin_upload(service: Service, content: bytes) -> socket.socket:
 
 def test_kill_in_the_middle_of_an_upload(tmp_path: Path) -> None:
     root = tmp_path / "storage"
-    package = make_package(tmp_path)
+    package = make_package(tmp_path, group="hat")
     with running_storage(root) as service:
         assert service.upload(package, "hat", "0.0.1").status_code == 200
         before = tree(root)
@@ -90,7 +90,7 @@ def silent_server() -> Iterator[str]:
 @pytest.mark.parametrize("is_new", [True, False], ids=["first version", "next version"])
 def test_kill_while_a_version_is_being_published(tmp_path: Path, is_new: bool) -> None:
     root = tmp_path / "storage"
-    one, two = (make_package(tmp_path, seed, name=f"{seed}.zip") for seed in (1, 2))
+    one, two = (make_package(tmp_path, seed, name=f"{seed}.zip", group="hat") for seed in (1, 2))
     if not is_new:
         with running_storage(root) as service:
             assert service.upload(one, "hat", "0.0.1").status_code == 200
@@ -173,7 +173,7 @@ def test_push_over_a_connection_that_is_cut_publishes_once(tmp_path: Path, cuts:
     folder = tmp_path / "data" / "inference_models" / "hat" / "inference_model"
     folder.mkdir(parents=True)
     make_onnx(folder / "model.onnx", 1, ballast_bytes=2 << 20)
-    pack_folder(folder, folder / "model_onnx.zip")
+    pack_folder(folder, folder / "model_onnx.zip", group="hat")
     with running_storage(tmp_path / "storage") as service:
         proxy = CuttingProxy(int(service.url.rpartition(":")[2]), list(cuts))
         configuration = tmp_path / "configuration.yaml"
@@ -190,7 +190,7 @@ def test_push_gives_up_on_a_connection_that_is_always_cut(tmp_path: Path) -> Non
     folder = tmp_path / "data" / "inference_models" / "hat" / "inference_model"
     folder.mkdir(parents=True)
     make_onnx(folder / "model.onnx", 1, ballast_bytes=2 << 20)
-    pack_folder(folder, folder / "model_onnx.zip")
+    pack_folder(folder, folder / "model_onnx.zip", group="hat")
     with running_storage(tmp_path / "storage") as service:
         proxy = CuttingProxy(int(service.url.rpartition(":")[2]), ["body"] * 20)
         configuration = tmp_path / "configuration.yaml"
@@ -238,10 +238,10 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(("size_mb", "when"), [(2, "announced"), (2, "written"), (9, "unpacked")])
 def test_a_full_disk(tmp_path: Path, size_mb: int, when: str) -> None:
-    good = make_package(tmp_path)
+    good = make_package(tmp_path, group="hat")
     (tmp_path / "big").mkdir()
     make_onnx(tmp_path / "big" / "model.onnx", 2, ballast_bytes=5 << 20)
-    big = pack_folder(tmp_path / "big", tmp_path / "big.zip")
+    big = pack_folder(tmp_path / "big", tmp_path / "big.zip", group="hat")
     with small_disk(tmp_path / "disk", size_mb), running_storage(tmp_path / "disk" / "storage") as service:
         assert service.upload(good, "hat", "0.0.1").status_code == 200
         before = tree(service.root)

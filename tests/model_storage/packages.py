@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cls.package.archive import pack
 from cls.package.meta import write_meta
+from cls.package.model_name import model_name_of_group
 from cls.package.triton_config import build_config
 from tests.package.metas import make_meta
 
@@ -67,6 +69,17 @@ def make_package(folder: Path, seed: int = 1, *, name: str = "model_onnx.zip", *
     work.mkdir(parents=True)
     make_onnx(work / "model.onnx", seed)
     return pack_folder(work, folder / name, **meta)
+
+
+def of_group(zip_path: Path, group: str) -> Path:
+    """The package of `make_package` as another group's, beside it."""
+    work = zip_path.with_name(f"{zip_path.stem}-{model_name_of_group(group)}")
+    target = work.with_suffix(".zip")
+    if not target.is_file():
+        with zipfile.ZipFile(zip_path) as source:
+            source.extract("model.onnx", work)
+        pack_folder(work, target, group=group)
+    return target
 
 
 def pack_folder(work: Path, zip_path: Path, labels: tuple[str, ...] = LABELS, **meta: Any) -> Path:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from cls.model_storage.access import is_loopback
+from tests.model_storage.packages import of_group
 from tests.model_storage.services import Service, detail, push, running_storage
 
 TOKEN = "correct horse"
@@ -75,7 +76,7 @@ def test_push_sends_the_token(guarded: Service, packages: dict[int, Path], tmp_p
     configuration.write_text(f"data_path: 'data'\nmodel_storage_url: '{guarded.url}'\n")
     folder = tmp_path / "data" / "inference_models" / "hat" / "inference_model"
     folder.mkdir(parents=True)
-    (folder / "model_onnx.zip").write_bytes(packages[1].read_bytes())
+    (folder / "model_onnx.zip").write_bytes(of_group(packages[1], "hat").read_bytes())
     words = ("--group", "hat", "--version", "0.0.1")
     refused = push(configuration, *words)
     assert refused.returncode == 1

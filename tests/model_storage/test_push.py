@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from cls.bottle.model_versions import known_models
+from tests.model_storage.packages import of_group
 from tests.model_storage.services import Service, push
 from tests.package.zips import onnx_zip
 
@@ -19,7 +20,7 @@ def configuration(service: Service, packages: dict[int, Path], tmp_path: Path) -
     for folder in ("hair_color", "top color"):
         path = tmp_path / "data" / "inference_models" / folder / "inference_model" / "model_onnx.zip"
         path.parent.mkdir(parents=True)
-        path.write_bytes(packages[1].read_bytes())
+        path.write_bytes(of_group(packages[1], folder).read_bytes())
     path = tmp_path / "configuration.yaml"
     path.write_text(f"data_path: 'data'\nmodel_storage_url: '{service.url}'\n")
     return path
@@ -47,6 +48,15 @@ def test_it_publishes_and_says_where_it_is_served(service: Service, configuratio
     assert known.run == httpx.get(f"{service.url}/get_meta/hair_color").json()["training"]["run"]
 
 
+def test_a_package_of_another_group_is_not_published(service: Service, configuration: Path) -> None:
+    folder = configuration.parent / "data" / "inference_models"
+    shutil.copytree(folder / "top color", folder / "accessories")
+    line = error_of(configuration, "--group", "accessories", "--version", "0.0.1")
+    assert "the package is of group 'top color', and was sent for model 'accessories'" in line
+    assert not (service.root / "model_repository" / "accessories").exists()
+    assert "accessories" not in [known.group for known in known_models(configuration.parent / "data")]
+
+
 def test_any_groups_name(service: Service, configuration: Path) -> None:
     done = push(configuration, "--group", "top color", "--version", "0.0.1")
     assert done.returncode == 0, done.stderr
@@ -58,7 +68,7 @@ def test_any_groups_name(service: Service, configuration: Path) -> None:
 def test_people_in_a_package_are_named_and_not_kept(service: Service, configuration: Path) -> None:
     folder = configuration.parent / "data" / "inference_models" / "hat" / "inference_model"
     folder.mkdir(parents=True)
-    onnx_zip(folder, people=3)
+    onnx_zip(folder, people=3, group="hat")
     done = push(configuration, "--group", "hat", "--version", "0.0.1")
     assert done.returncode == 0, done.stderr
     assert "model_onnx.zip holds cut-outs of 3 people: whoever gets it sees them" in done.stderr
@@ -69,7 +79,7 @@ def test_people_in_a_package_are_named_and_not_kept(service: Service, configurat
 
 def test_a_version_is_removed_with_its_folder(service: Service, packages: dict[int, Path]) -> None:
     for seed, semantic in ((1, "0.0.1"), (2, "0.0.2")):
-        assert service.upload(packages[seed], "shoes", semantic).status_code == 200
+        assert service.upload(of_group(packages[seed], "shoes"), "shoes", semantic).status_code == 200
     shutil.rmtree(service.root / "model_repository" / "shoes" / "1")
     assert [item["semantic_version"] for item in service.get("/versions/shoes")["versions"]] == ["0.0.2"]
     gone = httpx.post(f"{service.url}/set_semantic_version/?model_name=shoes&semantic_version=0.0.1")

@@ -22,10 +22,18 @@ from tests.model_storage.packages import (
     expected_logits,
     make_onnx,
     make_package,
+    of_group,
     pack_folder,
     random_images,
 )
 from tests.model_storage.services import Service, detail, tree
+
+OLDER_CONFIG = """
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [{ name: "images" data_type: TYPE_FP32 dims: [3, 64, 48] }]
+output [{ name: "logits" data_type: TYPE_FP32 dims: [3] }]
+"""
 
 
 def infer(service: Service, model: str, seed: int) -> float:
@@ -71,9 +79,9 @@ def test_versions_are_stored_served_and_chosen(service: Service, packages: dict[
 
 
 def test_an_existing_version_stays_as_it_is(service: Service, packages: dict[int, Path]) -> None:
-    assert service.upload(packages[1], "hat", "1.0.0").status_code == 200
+    assert service.upload(of_group(packages[1], "hat"), "hat", "1.0.0").status_code == 200
     before = tree(service.root)
-    response = service.upload(packages[2], "hat", "1.0.0")
+    response = service.upload(of_group(packages[2], "hat"), "hat", "1.0.0")
     assert response.status_code == 409
     assert "version 1.0.0 of hat exists already" in detail(response)
     assert "next free one is 1.0.1" in detail(response)
@@ -81,9 +89,43 @@ def test_an_existing_version_stays_as_it_is(service: Service, packages: dict[int
     assert infer(service, "hat", 1) < 1e-5
 
 
+@pytest.mark.parametrize("group", ["top_color", "hat"])
+def test_a_meta_json_of_another_model_is_refused(service: Service, packages: dict[int, Path], group: str) -> None:
+    """Whether or not the model it is sent for is there already."""
+    service.upload(of_group(packages[1], "hat"), "hat", "1.0.0")
+    sent = of_group(packages[2], group)
+    before = tree(service.root)
+    model = {"top_color": "hat", "hat": "glasses"}[group]
+    expected = (
+        f"the package is of group '{group}', and was sent for model '{model}';"
+        f" send it as model '{group}', or send the package of the right group"
+    )
+    response = service.upload(sent, model, "3.0.0")
+    assert (response.status_code, detail(response)) == (422, expected)
+    with sent.open("rb") as stream:
+        older = httpx.post(f"{service.url}/upload_model", data={"model_name": model}, files={"file": stream})
+    assert (older.status_code, detail(older)) == (422, expected)
+    assert tree(service.root) == before
+    assert not list((service.root / ".incoming").iterdir())
+
+
+def test_what_older_tools_wrote_is_taken_under_any_name(
+    service: Service, packages: dict[int, Path], tmp_path: Path
+) -> None:
+    """Their models were named as somebody liked, and their meta.json keeps no schema."""
+    meta = json.dumps({"group": ["top color"], "labels": list(LABELS)}).encode()
+    with zipfile.ZipFile(packages[1]) as source, zipfile.ZipFile(tmp_path / "older.zip", "w") as target:
+        for entry in ("model.onnx", "meta.json"):
+            target.writestr(entry, meta if entry == "meta.json" else source.read(entry))
+        target.writestr("config.pbtxt", OLDER_CONFIG)
+    with (tmp_path / "older.zip").open("rb") as stream:
+        answer = httpx.post(f"{service.url}/upload_model", data={"model_name": "tops"}, files={"file": stream})
+    assert answer.json() == {"version": "1"}
+
+
 def test_any_group_can_be_published_by_its_name(service: Service, packages: dict[int, Path]) -> None:
     for group, model in (("top color", "top~20color"), ("шляпа", "~D1~88~D0~BB~D1~8F~D0~BF~D0~B0")):
-        assert service.upload(packages[1], group, "0.0.1").json() == {"version": "0.0.1"}
+        assert service.upload(of_group(packages[1], group), group, "0.0.1").json() == {"version": "0.0.1"}
         assert service.get(f"/latest_semantic_version/{group}") == {"latest_version": "0.0.1"}
         assert service.get(f"/latest_semantic_version/{model}") == {"latest_version": "0.0.1"}
         assert infer(service, model, 1) < 1e-5
@@ -93,7 +135,7 @@ Make = Callable[[Path], Path]
 
 
 def broken_zip(folder: Path) -> Path:
-    whole = make_package(folder).read_bytes()
+    whole = make_package(folder, group=folder.name).read_bytes()
     (folder / "cut.zip").write_bytes(whole[: len(whole) // 2])
     return folder / "cut.zip"
 
@@ -110,7 +152,7 @@ def empty(folder: Path) -> Path:
 
 def with_entry(name: str, kind: int = stat.S_IFREG) -> Make:
     def make(folder: Path) -> Path:
-        path = make_package(folder)
+        path = make_package(folder, group=folder.name)
         info = zipfile.ZipInfo(name)
         info.external_attr = (kind | 0o777) << 16
         with zipfile.ZipFile(path, "a") as archive:
@@ -122,7 +164,10 @@ def with_entry(name: str, kind: int = stat.S_IFREG) -> Make:
 
 def without(name: str) -> Make:
     def make(folder: Path) -> Path:
-        with zipfile.ZipFile(make_package(folder)) as source, zipfile.ZipFile(folder / "less.zip", "w") as target:
+        with (
+            zipfile.ZipFile(make_package(folder, group=folder.name)) as source,
+            zipfile.ZipFile(folder / "less.zip", "w") as target,
+        ):
             for entry in source.namelist():
                 if entry != name:
                     target.writestr(entry, source.read(entry))
@@ -133,7 +178,10 @@ def without(name: str) -> Make:
 
 def replacing(name: str, content: bytes) -> Make:
     def make(folder: Path) -> Path:
-        with zipfile.ZipFile(make_package(folder)) as source, zipfile.ZipFile(folder / "other.zip", "w") as target:
+        with (
+            zipfile.ZipFile(make_package(folder, group=folder.name)) as source,
+            zipfile.ZipFile(folder / "other.zip", "w") as target,
+        ):
             for entry in source.namelist():
                 target.writestr(entry, content if entry == name else source.read(entry))
         return folder / "other.zip"
@@ -142,7 +190,7 @@ def replacing(name: str, content: bytes) -> Make:
 
 
 def bomb(folder: Path) -> Path:
-    path = make_package(folder)
+    path = make_package(folder, group=folder.name)
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros.bin", bytes(50 << 20))
     return path
@@ -150,7 +198,7 @@ def bomb(folder: Path) -> Path:
 
 def too_narrow(folder: Path) -> Path:
     make_onnx(folder / "model.onnx", 1, len(LABELS) - 1)
-    return pack_folder(folder, folder / "narrow.zip")
+    return pack_folder(folder, folder / "narrow.zip", group=folder.name)
 
 
 def other_size(folder: Path) -> Path:
@@ -165,13 +213,14 @@ def pack_folder_with_size(folder: Path) -> Path:
     return pack_folder(
         folder,
         folder / "size.zip",
+        group=folder.name,
         preprocessing=preprocessing,
         inputs=[{"name": "images", "datatype": "FP32", "shape": [-1, 3, 32, 48]}],
     )
 
 
 def weights_elsewhere(folder: Path) -> Path:
-    path = make_package(folder)
+    path = make_package(folder, group=folder.name)
     work = next(folder.glob("package-*"))
     model = onnx.load(work / "model.onnx")
     tensor = model.graph.initializer[1]
@@ -197,7 +246,7 @@ def fails_when_run(folder: Path) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.save(model, folder / "model.onnx")
-    return pack_folder(folder, folder / "fails.zip")
+    return pack_folder(folder, folder / "fails.zip", group=folder.name)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +281,7 @@ def fails_when_run(folder: Path) -> Path:
 def test_a_package_that_cannot_be_served_is_refused(
     service: Service, packages: dict[int, Path], tmp_path: Path, make: Make, message: str
 ) -> None:
-    assert service.upload(packages[1], "accessories", "0.0.1").status_code in (200, 409)
+    assert service.upload(of_group(packages[1], "accessories"), "accessories", "0.0.1").status_code in (200, 409)
     before = tree(service.root)
     for model in ("accessories", "new_model"):
         folder = tmp_path / model
@@ -255,8 +304,8 @@ def test_a_plan_needs_a_triton(service: Service, tmp_path: Path) -> None:
     from tests.package.zips import plan_bytes
 
     (tmp_path / "model.plan").write_bytes(plan_bytes())
-    write_meta(tmp_path / "meta.json", make_meta())
-    (tmp_path / "config.pbtxt").write_text(build_config(make_meta(), "tensorrt_plan"))
+    write_meta(tmp_path / "meta.json", make_meta(group="plan"))
+    (tmp_path / "config.pbtxt").write_text(build_config(make_meta(group="plan"), "tensorrt_plan"))
     path = pack(tmp_path, tmp_path / "model_trt.zip", ["model.plan", "meta.json", "config.pbtxt"])
     response = service.upload(path, "plan", "0.0.1")
     assert response.status_code == 422
@@ -313,11 +362,10 @@ def test_bodies_that_are_no_form(service: Service, content: bytes, content_type:
 
 def test_of_two_uploads_of_one_version_one_wins(service: Service, packages: dict[int, Path]) -> None:
     answers: list[int] = []
+    sent = [of_group(packages[seed], "race") for seed in (1, 2, 3, 1)]
     threads = [
-        threading.Thread(
-            target=lambda seed=seed: answers.append(service.upload(packages[seed], "race", "0.0.1").status_code)
-        )
-        for seed in (1, 2, 3, 1)
+        threading.Thread(target=lambda one=one: answers.append(service.upload(one, "race", "0.0.1").status_code))
+        for one in sent
     ]
     for thread in threads:
         thread.start()
@@ -329,7 +377,7 @@ def test_of_two_uploads_of_one_version_one_wins(service: Service, packages: dict
 
 def test_the_older_upload(service: Service, packages: dict[int, Path]) -> None:
     def upload(seed: int, **fields: str) -> httpx.Response:
-        with packages[seed].open("rb") as stream:
+        with of_group(packages[seed], "older").open("rb") as stream:
             data = {"model_name": "older", **fields}
             return httpx.post(f"{service.url}/upload_model", data=data, files={"file": stream}, timeout=60)
 
@@ -378,7 +426,7 @@ def test_refusals_are_json(service: Service, packages: dict[int, Path], method: 
 
 
 def test_unload_and_load(service: Service, packages: dict[int, Path]) -> None:
-    service.upload(packages[1], "there", "0.0.1")
+    service.upload(of_group(packages[1], "there"), "there", "0.0.1")
     assert httpx.post(f"{service.url}/unload_model/there").json() == {"model": "there", "state": "UNAVAILABLE"}
     assert {"name": "there"} in service.get("/index/")
     assert httpx.post(f"{service.url}/load_model/there").json() == {"model": "there", "state": "READY"}

@@ -47,6 +47,14 @@ def test_three_lines(exported: ExportedBottle) -> None:
     assert sure.labels == exported.run.labels
 
 
+def test_a_model_of_another_group_than_asked_for(exported: ExportedBottle) -> None:
+    package = exported.package / "model_onnx.zip"
+    assert cls.open_model(package, whole=True, group=exported.run.group).labels == exported.run.labels
+    for model in (package, exported.package, exported.run.folder):
+        with pytest.raises(PredictionError, match=r"is of group 'top_color', and group 'hat' was asked for"):
+            cls.open_model(model, whole=True, group="hat")
+
+
 def pictures_of_every_kind(folder: Path, photo: NDArray[np.uint8]) -> dict[str, Path]:
     """A photo in every form that cameras, scanners and editors leave behind."""
     base = Image.fromarray(photo).resize((40, 64))

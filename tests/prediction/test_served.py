@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 from collections.abc import Iterator
@@ -123,6 +124,48 @@ def test_a_token_goes_to_its_own_server_alone(exported: ExportedBottle, tmp_path
                 open_classifier(url, Bottle(elsewhere))
             known = replace(bottle.settings, model_storage_token="secret", model_storage_url=running.url)
             assert open_classifier(url, Bottle(known)).group == GROUP
+
+
+@pytest.fixture(scope="module")
+def mislabelled(exported: ExportedBottle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The model of top_color where that of hat should be: nothing that an upload lets through, but a copied folder."""
+    root = tmp_path_factory.mktemp("mislabelled") / "storage"
+    with running_storage(root) as running:
+        running.upload(exported.package / "model_onnx.zip", GROUP, "0.0.1").raise_for_status()
+    models = root / "model_repository"
+    shutil.copytree(models / GROUP, models / "hat")
+    config = models / "hat" / "config.pbtxt"
+    config.write_text(config.read_text().replace(f'name: "{GROUP}"', 'name: "hat"'))
+    with running_storage(root) as running:
+        yield running
+
+
+def test_a_served_model_of_another_group_is_refused(exported: ExportedBottle, mislabelled: Service) -> None:
+    """Found by the group's name, whoever wrote the address."""
+    for url in (*urls_of(mislabelled, "hat"), mislabelled.infer_url, f"grpc://{mislabelled.infer_grpc_url}"):
+        for is_group_of_photos in (False, True):
+            with pytest.raises(PredictionError) as caught:
+                open_classifier(url, exported.bottle, group="hat", is_group_of_photos=is_group_of_photos)
+            assert f"the model served as 'hat' is of group '{GROUP}', and group 'hat' was asked for" in str(
+                caught.value
+            )
+
+
+def test_a_served_model_under_another_name_is_told_of(
+    exported: ExportedBottle, mislabelled: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    for url in urls_of(mislabelled, "hat"):
+        caplog.clear()
+        assert open_classifier(url, exported.bottle).group == GROUP
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert record.getMessage() == (
+            f"the model served as 'hat' is of group '{GROUP}', whose model would be '{GROUP}'"
+        )
+    caplog.clear()
+    for url in urls_of(mislabelled):
+        open_classifier(url, exported.bottle, group=GROUP)
+    assert not caplog.records
 
 
 def test_a_server_that_is_something_else(exported: ExportedBottle, service: Service) -> None:

@@ -89,8 +89,8 @@ def test_the_same_decisions_everywhere(
 ) -> None:
     at = exported[form]
     local = opened(at, name)
-    model = f"{form}_{name}"
-    response = storage.upload(at.package / FILES[name].archive, model, "1.0.0")
+    version = f"1.{SERVED.index((form, name))}.0"
+    response = storage.upload(at.package / FILES[name].archive, GROUP, version)
     if FILES[name].platform != "onnxruntime_onnx" and not (storage.root.parent / "triton.log").exists():
         assert response.status_code == 422
         assert f"a {FILES[name].inner[0]} needs a real Triton" in detail(response)
@@ -98,7 +98,7 @@ def test_the_same_decisions_everywhere(
     assert response.status_code == 200, response.text
     crops = crops_for(local, at)
     expected = local.probabilities(crops)
-    for url in (f"{storage.infer_url}/v2/models/{model}", f"grpc://{storage.infer_grpc_url}/{model}"):
+    for url in (f"{storage.infer_url}/v2/models/{GROUP}", f"grpc://{storage.infer_grpc_url}/{GROUP}"):
         remote = open_classifier(url, at.bottle)
         assert (remote.labels, remote.thresholds) == (local.labels, local.thresholds)
         assert remote.preprocessing == local.preprocessing
@@ -108,7 +108,7 @@ def test_the_same_decisions_everywhere(
             np.testing.assert_allclose(answered, expected, atol=1e-5)
             assert [remote.chosen(row) for row in answered] == [local.chosen(row) for row in expected]
     # One after the other: each is a process of its own with a runtime in it.
-    httpx.post(f"{storage.url}/unload_model/{model}", timeout=60).raise_for_status()
+    httpx.post(f"{storage.url}/unload_model/{GROUP}", timeout=60).raise_for_status()
 
 
 def test_what_is_inside_is_said(whole: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,11 +168,11 @@ def test_it_is_pushed_and_asked_by_its_name(
 
 def test_a_server_takes_cut_outs_of_any_size(whole: ExportedBottle, storage: Service) -> None:
     """Twice as large, by the client alone: the letterbox is in the model."""
-    response = storage.upload(whole.package / "model_onnx.zip", "any_size", "1.0.0")
+    response = storage.upload(whole.package / "model_onnx.zip", GROUP, "3.0.0")
     assert response.status_code == 200, response.text
     local = opened(whole, "onnx")
     crops = crops_for(local, whole)[:5].repeat(2, axis=1).repeat(2, axis=2)
     expected = local.runtime.logits(crops)
-    remote = open_classifier(f"{storage.infer_url}/v2/models/any_size", whole.bottle)
+    remote = open_classifier(f"{storage.infer_url}/v2/models/{GROUP}", whole.bottle)
     np.testing.assert_allclose(remote.runtime.logits(crops), expected, atol=1e-5)
     assert np.abs(expected - local.runtime.logits(crops[:, ::2, ::2])).max() < 0.05

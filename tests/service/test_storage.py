@@ -52,7 +52,7 @@ def test_the_guides_curl(tmp_path: Path) -> None:
 
 
 def test_what_was_published_is_served_after_a_restart(tmp_path: Path) -> None:
-    one, two = (make_package(tmp_path, seed, name=f"{seed}.zip") for seed in (1, 2))
+    one, two = (make_package(tmp_path, seed, name=f"{seed}.zip", group="hat") for seed in (1, 2))
     root = tmp_path / "storage"
     with running_storage(root) as service:
         assert service.upload(one, "hat", "0.0.1").status_code == 200
@@ -80,7 +80,7 @@ def test_what_was_published_is_served_after_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_broken_model_put_there_by_hand_does_not_replace_the_served_one(tmp_path: Path) -> None:
-    package = make_package(tmp_path)
+    package = make_package(tmp_path, group="hat")
     with running_storage(tmp_path / "storage") as service:
         service.upload(package, "hat", "0.0.1")
         folder = service.root / "model_repository" / "hat"
@@ -155,7 +155,7 @@ def test_an_address_that_is_not_a_tritons(tmp_path: Path) -> None:
 
 
 def test_a_triton_that_is_not_there(tmp_path: Path) -> None:
-    package = make_package(tmp_path)
+    package = make_package(tmp_path, group="hat")
     with running_storage(tmp_path / "storage", "--triton", "http://127.0.0.1:9") as service:
         response = service.upload(package, "hat", "0.0.1")
         assert response.status_code == 502

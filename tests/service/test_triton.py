@@ -244,15 +244,16 @@ def test_a_version_that_does_not_load_keeps_the_old_one(marred: Service) -> None
 
 def test_a_package_the_engine_cannot_load_is_taken_back(marred: Service, tmp_path: Path) -> None:
     """It passes the storage's own checks, and no engine has its backend."""
-    odd = tmp_path / "odd.zip"
-    with zipfile.ZipFile(make_package(tmp_path)) as source, zipfile.ZipFile(odd, "w") as target:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "config.pbtxt":
-                content = content.replace(b'platform: "onnxruntime_onnx"', b'backend: "nowhere"')
-            target.writestr(name, content)
     before = tree(marred.root)
     for model, version in ((MODEL, "0.0.3"), ("fresh", "0.0.1")):
+        odd = tmp_path / f"odd_{model}.zip"
+        package = make_package(tmp_path, name=f"{model}.zip", group=model)
+        with zipfile.ZipFile(package) as source, zipfile.ZipFile(odd, "w") as target:
+            for name in source.namelist():
+                content = source.read(name)
+                if name == "config.pbtxt":
+                    content = content.replace(b'platform: "onnxruntime_onnx"', b'backend: "nowhere"')
+                target.writestr(name, content)
         response = marred.upload(odd, model, version)
         assert response.status_code == 422
         assert "nowhere" in detail(response)
@@ -283,7 +284,7 @@ def test_any_groups_model_is_served(
 ) -> None:
     from cls.package.model_name import model_name_of_group
 
-    assert service.upload(make_package(tmp_path), group, "0.0.1").json() == {"version": "0.0.1"}
+    assert service.upload(make_package(tmp_path, group=group), group, "0.0.1").json() == {"version": "0.0.1"}
     images = random_images(1)
     result = client.infer(model_name_of_group(group), [tensor(images)])
     np.testing.assert_allclose(result.as_numpy("logits"), expected_logits(images, 1), atol=1e-4)

@@ -1,0 +1,62 @@
+"""Is the opened model the one that was asked for? A package says of which group it is; callers and servers name one."""
+
+from __future__ import annotations
+
+import logging
+
+from cls.errors import PredictionError
+from cls.package.model_name import model_name_of_group, names_model_of
+from cls.prediction.runtime import Classifier
+
+_log = logging.getLogger("cls.prediction")
+
+
+def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool = False) -> None:
+    """Holds an opened model against the group that was named with it.
+
+    Args:
+        classifier: what was opened.
+        group: what the caller named; None: nothing.
+        is_of_photos: the group says which photos are looked at. Any model may look at them, so another group's is said
+            in the log and used.
+
+    Raises:
+        PredictionError: the model is of another group than was asked for.
+    """
+    if group is None or classifier.group == group:
+        return
+    if not is_of_photos:
+        raise PredictionError(
+            f"the model is of group '{classifier.group}', and group '{group}' was asked for",
+            where=classifier.source,
+            hint=f"give the model of '{group}', or name the group '{classifier.group}'",
+        )
+    _log.warning("the model is of group '%s', and looks at the photos of group '%s'", classifier.group, group)
+
+
+def check_served_name(classifier: Classifier, name: str, group: str | None) -> None:
+    """Holds a served model against the name it is served under.
+
+    Args:
+        classifier: what was opened.
+        name: of the model on its server.
+        group: what the caller named; None: nothing.
+
+    Raises:
+        PredictionError: the name is that of the caller's group, and the model behind it is of another one.
+    """
+    if names_model_of(name, classifier.group):
+        return
+    if group is not None and names_model_of(name, group):
+        raise PredictionError(
+            f"the model served as '{name}' is of group '{classifier.group}', and group '{group}' was asked for",
+            where=classifier.source,
+            hint=f"publish the model of '{group}' there again: `cls push`",
+        )
+    # On other people's servers models may be called anything.
+    _log.warning(
+        "the model served as '%s' is of group '%s', whose model would be '%s'",
+        name,
+        classifier.group,
+        model_name_of_group(classifier.group),
+    )
