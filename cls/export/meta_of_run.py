@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import cls
 from cls.bottle.segmentation_models import digests_of_models
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
+from cls.package.steps import steps_of
 from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
     answered = OUTPUT_NAME
     if is_end_to_end:
         taken, answered = {"datatype": "UINT8", "shape": [-1, -1, -1, 3]}, END_TO_END_OUTPUT_NAME
+    steps = steps_of(is_end_to_end=is_end_to_end, is_background_kept=run.preprocessing.is_background_kept)
     return parse_meta(
         {
             "schema_version": SCHEMA_VERSION,
@@ -47,6 +49,7 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
             "labels": list(run.labels),
             "thresholds": dict(zip(run.labels, run.thresholds, strict=True)),
             "activation": "sigmoid",
+            "steps": steps.model_dump(mode="json"),
             "person": _person(run.preprocessing, run.segmentation_models),
             "preprocessing": run.preprocessing.to_dict(),
             "inputs": [{"name": INPUT_NAME, **taken}],

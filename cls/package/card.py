@@ -101,7 +101,15 @@ class Card:
                 f" divided by {_numbers(said.std_rgb)}, {said.layout}; {meta.activation} after"
             )
         models = ", ".join(meta.person.segmentation_models) or "unknown"
-        return [*lines, f"cut out by     segmentation model {models}"]
+        return [*lines, f"cut out by     segmentation model {models}", *self._steps()]
+
+    def _steps(self) -> list[str]:
+        steps = self.meta.all_steps
+        return [
+            f"caller does    {', '.join(steps.before)}",
+            f"model does     {', '.join(steps.inside)}",
+            f"caller after   {', '.join(steps.after)}",
+        ]
 
     def _tensors(self) -> list[str]:
         pairs = (("takes", self.meta.inputs), ("answers", self.meta.outputs))

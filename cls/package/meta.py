@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cls.errors import PackageError
 from cls.files import write_json_atomic
+from cls.package.steps import StepsMeta, steps_fault, steps_of
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -144,7 +145,12 @@ class ModelMeta(_Meta):
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, description="in output order")
     thresholds: dict[str, Probability] = Field(description="a label is chosen at or above this probability")
     activation: Literal["sigmoid"] = Field(
-        default="sigmoid", description="applied by the client to the outputs; already inside where the input is UINT8"
+        default="sigmoid", description="makes probabilities of logits; `steps` says who applies it"
+    )
+    steps: StepsMeta | None = Field(
+        default=None,
+        description="who does what: the caller before the model, the model, the caller after it. In packages without"
+        " it, an input of UINT8 says that resizing, normalisation and activation are inside, any other that none is",
     )
     person: PersonMeta
     preprocessing: PreprocessingMeta
@@ -179,6 +185,14 @@ class ModelMeta(_Meta):
                 f"input '{self.inputs[0].name}' has shape {list(self.inputs[0].shape)}, "
                 f"and the preprocessing makes {[-1, *expected]}"
             )
+        fault = self.steps and steps_fault(
+            self.steps,
+            is_end_to_end=self.is_end_to_end,
+            is_background_kept=self.preprocessing.is_background_kept,
+            output=self.outputs[0].name,
+        )
+        if fault:
+            raise ValueError(fault)
         return self
 
     @property
@@ -193,6 +207,13 @@ class ModelMeta(_Meta):
         Then it takes uint8 RGB cut-outs (batch, height, width, 3) of any size, and answers probabilities.
         """
         return self.inputs[0].datatype == "UINT8"
+
+    @property
+    def all_steps(self) -> StepsMeta:
+        """`steps`; in packages that do not name them, what their input means."""
+        return self.steps or steps_of(
+            is_end_to_end=self.is_end_to_end, is_background_kept=self.preprocessing.is_background_kept
+        )
 
     def preprocessing_object(self) -> Preprocessing:
         """The preprocessing as code that runs (needs NumPy and OpenCV, which the rest of this room does without)."""

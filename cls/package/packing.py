@@ -37,7 +37,8 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel) -> ModelM
 
     Args:
         zip_path: the zip to write, whole or not at all; an older one is replaced.
-        meta: what is said of the model; `package` is filled in here, tensors get the names that the platform knows.
+        meta: what is said of the model; `package` is filled in here, and `steps` where it lacks them; tensors
+            get the names that the platform knows.
         model: its files.
 
     Returns:
@@ -52,6 +53,7 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel) -> ModelM
     }
     changes = {
         "schema_version": SCHEMA_VERSION,
+        "steps": meta.all_steps.model_dump(mode="json"),
         "inputs": [_named(tensor, model.platform) for tensor in meta.inputs],
         "outputs": [_named(tensor, model.platform) for tensor in meta.outputs],
     }

@@ -35,6 +35,8 @@ def test_the_package_says_all_of_spec_section_7(exported: ExportedBottle) -> Non
     assert meta.digests.segmentation_models == {"tiny_person": ()}  # the bottle's masks were made elsewhere
     assert meta.metrics == {"valid": {"f1": 0.5}}
     assert meta.model_version is None
+    assert meta.steps is not None  # said, not left to be guessed
+    assert (meta.steps.inside, meta.steps.after) == (("network",), ("activation", "thresholds"))
 
 
 def test_the_code_version_is_that_of_the_training(copied: ExportedBottle) -> None:

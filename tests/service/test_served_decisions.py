@@ -126,6 +126,9 @@ def test_what_is_inside_is_said(whole: ExportedBottle, capsys: pytest.CaptureFix
     meta = read_meta(whole.package / "meta.json")
     assert set(meta.parity) == set(MADE)
     assert (meta.inputs[0].datatype, meta.inputs[0].shape) == ("UINT8", (-1, -1, -1, 3))
+    assert meta.steps is not None
+    assert "activation" in meta.steps.inside
+    assert meta.steps.after == ("thresholds",)
 
 
 @pytest.mark.parametrize("name", MADE)
