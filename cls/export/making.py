@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,8 @@ from cls.export.formats import FILES, Format
 from cls.export.parity_gate import Verdict, judge
 from cls.export.parity_samples import Reference
 from cls.export.precision_steps import Packing, Steps, make_proven
+
+_log = logging.getLogger("cls.export")
 
 
 @dataclass
@@ -57,7 +61,9 @@ def make_all(
         page: the report that errors point to.
     """
     making = Making()
-    for name in names:
+    for number, name in enumerate(names, 1):
+        _log.info("%s (%d of %d): converting", FILES[name].archive, number, len(names))
+        started_s = time.monotonic()
         where = f"{reference.trained.name}, {FILES[name].model}"
         if FILES[name].source is not None and "onnx" in making.refused:
             verdict = Verdict(
@@ -71,6 +77,8 @@ def make_all(
         else:
             verdict = _made(making, conversions, name, reference, bottle, packing, page, where)
         making.verdicts[name] = verdict
+        how = "agrees with the trained network" if verdict.error is None else "is left out"
+        _log.info("%s: %s (%.1f s)", FILES[name].archive, how, time.monotonic() - started_s)
         if verdict.error is not None:
             for file in (*FILES[name].files, FILES[name].archive):
                 (packing.folder / file).unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from cls.export.calibration_images import CalibrationImages
 from cls.export.onnx import read_onnx, save_onnx, session_of
 from cls.export.torchscript import first_line
 from cls.package.meta import INPUT_NAME
+from cls.progress import track
 
 # People on whom a layer's share of the error is measured.
 _PEOPLE_RANKED = 32
@@ -84,7 +85,7 @@ class Quantiser:
         if self._ranking is None:
             expected = self._answers(read_onnx(self._source))
             losses = {}
-            for layer in self._layers:
+            for layer in track(self._layers, "int8: layers tried"):
                 found = self._answers(self._quantised(nodes_to_quantize=[layer]))
                 losses[layer] = float(np.square(found - expected).mean())
             # Equal losses keep the network's order, so that the same run gives the same bytes.

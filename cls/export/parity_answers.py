@@ -11,7 +11,7 @@ from cls.errors import ParityError, PredictionError
 from cls.export.parity_samples import Reference
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.prediction.runtime import Classifier, sigmoid
-from cls.progress import progress
+from cls.progress import Ticker, progress
 
 BATCH_SIZES = (1, 7, MAX_BATCH_SIZE)
 # People who are also looked at in a batch of nobody but themselves.
@@ -73,22 +73,22 @@ def answers_of(converted: Classifier, reference: Reference) -> Answers:
     # Columns are matched by the label's name: who reads the package reads names.
     order = [converted.labels.index(label) for label in reference.trained.labels]
     alone = np.unique(np.linspace(0, len(crops) - 1, _ALONE_PEOPLE).astype(np.int64))
-    probs = []
     with progress("parity: people compared", len(crops) * len(BATCH_SIZES) + len(alone)) as ticker:
-        for batch in BATCH_SIZES:
-            probs.append(_at_batch(converted, crops, batch)[:, order])
-            ticker.advance(len(crops))
+        probs = [_at_batch(converted, crops, batch, ticker)[:, order] for batch in BATCH_SIZES]
         copies = [_answer(converted, crops[[person] * _ALONE_BATCH], _ALONE_BATCH)[:, order] for person in alone]
         ticker.advance(len(alone))
     thresholds = np.array([converted.thresholds[column] for column in order], np.float32)
     return Answers(np.stack(probs), thresholds, alone, np.stack(copies))
 
 
-def _at_batch(converted: Classifier, crops: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
+def _at_batch(converted: Classifier, crops: NDArray[np.uint8], batch: int, ticker: Ticker) -> NDArray[np.float32]:
     """Probabilities (people, labels) at one batch size, the last batch filled up with people from the start."""
     count = len(crops)
     filled = np.resize(np.arange(count), -(-count // batch) * batch)
-    parts = [_answer(converted, crops[filled[start : start + batch]], batch) for start in range(0, len(filled), batch)]
+    parts = []
+    for start in range(0, len(filled), batch):
+        parts.append(_answer(converted, crops[filled[start : start + batch]], batch))
+        ticker.advance(min(batch, count - start))
     return np.concatenate(parts)[:count]
 
 

@@ -111,6 +111,7 @@ def judge(reference: Reference, candidate: Candidate, bottle: Bottle, limits: Pa
         page: the report that a refusal points to.
     """
     where = f"{reference.trained.name}, {candidate.files[0].name}"
+    _log.info("%s: comparing with the trained network", candidate.archive.name)
     try:
         report = _examined(reference, candidate, bottle, limits)
     except ClsError as failure:

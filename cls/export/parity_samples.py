@@ -16,6 +16,7 @@ from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
 from cls.prediction.runtime import Classifier
+from cls.progress import track
 from cls.wording import counted
 
 _log = logging.getLogger("cls.export")
@@ -105,7 +106,7 @@ def reference_of(
         truth = np.array([sample.labels or (math.nan,) * width for sample in samples], np.float64)
     readable, crops = [], []
     broken: list[str] = []
-    for number, sample in enumerate(samples):
+    for number, sample in enumerate(track(samples, "parity: people cut out")):
         try:
             crops.append(trained.preprocessing.cut(read_photo(sample.file), sample.person))
         except FileError as error:

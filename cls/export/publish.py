@@ -29,6 +29,7 @@ from cls.package.folder import atomic_folder
 from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
 from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.training.run import Run
@@ -100,10 +101,12 @@ def export_run(
         raise ExportError(f"nothing can be made: {'; '.join(not_made.values())}", hint="add onnx to --formats")
     folder = bottle.inference_model(run.group)
     samples = _samples(bottle, run)
+    _log.info("%s: %s, compared with it on %s", run.name, ", ".join(made), counted(len(samples), "person"))
     report_file = folder.parent / REPORT_NAME
     with _locked(folder, run.group):
         with atomic_folder(folder) as staged:
             meta = meta_of_run(run, bottle.segments, is_end_to_end=is_end_to_end)
+            _log.info("converting the network to ONNX")
             with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
                 reference = reference_of(classifier_of_run(run), samples)
                 people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None

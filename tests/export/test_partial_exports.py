@@ -34,6 +34,13 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     said = capsys.readouterr()
     assert "model_onnx.zip: agrees with" in said.out
     assert "    holds cut-outs of 2 people: whoever gets it sees them" in said.out
+    lines = [line.split(" INFO ", 1)[1] for line in said.err.splitlines() if " INFO " in line]
+    begun = [line for line in lines if line.endswith(": converting")]
+    assert [line.split()[0] for line in begun][:2] == ["model_onnx.zip", "model_onnx_fp16.zip"]
+    assert begun[0] == f"model_onnx.zip (1 of {len(begun)}): converting"
+    assert "model_onnx.zip: comparing with the trained network" in lines
+    assert any(line.startswith("model_onnx.zip: agrees with the trained network (") for line in lines)
+    assert any(line.startswith("model_onnx_fp16.zip: is left out (") for line in lines)
     (line,) = [line for line in said.err.splitlines() if "model_onnx_fp16.zip is left out: " in line]
     assert "probabilities differ by up to 0.0" in line
     assert "(limit 1e-09)" in line

@@ -5,6 +5,7 @@ A plan goes the same way; only `write_plan` and the GPU are missing here.
 
 from __future__ import annotations
 
+import json
 import shutil
 import zipfile
 from pathlib import Path
@@ -127,10 +128,17 @@ def test_an_onnx_that_decides_otherwise_is_not_packaged(carrying: ExportedBottle
     other = zip_path.with_name("other.zip")
     write_package(other, meta, PackedModel("onnx", "onnxruntime_onnx", files))
     assert verify_zip(other).problems == []
-    with pytest.raises(ParityError, match="decisions differ further than"):
+    with pytest.raises(ParityError, match="decisions differ further than") as caught:
         rebuild_package(other, carrying.bottle, format_name="openvino")
-    assert not zip_path.with_name("model_openvino_rebuilt.zip").exists()
-    assert not list(zip_path.parent.glob(".rebuild-*"))
+    stem = "model_openvino_rebuilt_parity_report_refused"
+    page = zip_path.with_name(f"{stem}.html")
+    assert str(page) in str(caught.value.hint)
+    assert "refused" in page.read_text(encoding="utf-8")
+    report = json.loads(zip_path.with_name(f"{stem}.json").read_text(encoding="utf-8"))["formats"]["openvino"]
+    assert any("decisions differ further than" in fault for fault in report["faults"])
+    # No package, and no report that would speak of one.
+    names = {path.name for path in zip_path.parent.iterdir()}
+    assert names == {zip_path.name, other.name, f"{stem}.html", f"{stem}.json"}
 
 
 def test_a_tampered_package_is_not_rebuilt(carrying: ExportedBottle, zip_path: Path) -> None:
