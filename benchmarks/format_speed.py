@@ -9,13 +9,13 @@ Three questions, each with its peers in the same rounds; a ratio is of one round
 3. Photos a second with segmentation, against ultralytics' `predict()` twice.
 
     .venv/bin/python benchmarks/format_speed.py --cfg FILE --group top_color [--run NAME] [--formats all]
-        [--segmenter best.pt] [--photos 96] [--rounds 7] [--processor-time]
+        [--segmenter best.pt] [--photos 96] [--rounds 7] [--no-limits] [--processor-time]
 
 Where other processes compete for the cores, `taskset -c 1 ... --processor-time` compares what cannot be taken away: one
 core and thread for everybody, seconds of processor time instead of the clock's.
 
-The bottle needs a finished run; its packages are written into a temporary folder, not into the bottle. The change of F1
-is the parity report's, on the run's own validation people.
+The bottle needs a finished run; its packages are written into a temporary folder, not into the bottle, and held to the
+bottle's parity limits. The change of F1 is the parity report's, on the run's own validation people.
 """
 
 from __future__ import annotations
@@ -56,12 +56,19 @@ IS_PROCESSOR_TIME = "--processor-time" in sys.argv
 clock = time.process_time if IS_PROCESSOR_TIME else time.perf_counter
 
 
-def exported_in(folder: Path, bottle: Bottle, run: Run, formats: Sequence[str]) -> tuple[Exported, Bottle]:
-    """Packages of a run in another folder; nothing is refused, the parity report says what each is worth."""
-    limits = dict.fromkeys(("fp32", "fp16", "int8"), ParityLimits())
+def exported_in(
+    folder: Path, bottle: Bottle, run: Run, formats: Sequence[str], *, is_refusing: bool
+) -> tuple[Exported, Bottle]:
+    """Packages of a run in another folder, under the bottle's limits (what its user gets) or under none."""
+    limits = bottle.settings.parity_limits if is_refusing else dict.fromkeys(("fp32", "fp16", "int8"), ParityLimits())
     settings = replace(bottle.settings, inference_models_dir=str(folder), parity_limits=limits)
     elsewhere = Bottle(settings)
-    return export_run(elsewhere, run, [name for name in FORMATS if name in formats]), elsewhere
+    exported = export_run(elsewhere, run, [name for name in FORMATS if name in formats])
+    for name, error in exported.refused.items():
+        print(f"{name} is refused: {error.line()}")
+    for name, layers in exported.kept_in_float.items():
+        print(f"{name}: {len(layers)} layers kept in 32 bits, so that it holds the limits")
+    return exported, elsewhere
 
 
 class Contender:
@@ -205,6 +212,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--packages", type=Path, help="where the packages are written (default: a temporary folder)")
+    parser.add_argument("--no-limits", action="store_true", help="time formats too that the parity limits would refuse")
     parser.add_argument("--processor-time", action="store_true", help="seconds of processor time; pin to one core")
     options = parser.parse_args()
     bottle = Bottle(load_settings(options.cfg))
@@ -215,7 +223,8 @@ def main() -> None:
     people = [[sample.person for sample in samples if bottle.picture(sample.path) == file] for file in files]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) if options.packages is None else options.packages.absolute()
-        exported, elsewhere = exported_in(folder, bottle, run, [one for one in asked if why_not(one) is None])  # type: ignore[arg-type]
+        possible = [one for one in asked if why_not(one) is None]  # type: ignore[arg-type]
+        exported, elsewhere = exported_in(folder, bottle, run, possible, is_refusing=not options.no_limits)
         classifier = open_classifier(str(exported.folder / "model_onnx.zip"), elsewhere)
         crops = np.stack(
             [run.preprocessing.cut(_read(bottle, sample.path), sample.person) for sample in samples[:PEOPLE]]
