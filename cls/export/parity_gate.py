@@ -13,7 +13,7 @@ from cls.export.formats import Format
 from cls.export.model_files import check_model_files
 from cls.export.parity import compare_with
 from cls.export.parity_divergence import divergence_from_onnx, divergence_from_torch
-from cls.export.parity_page import write_page
+from cls.export.parity_page import Elsewhere, write_page
 from cls.export.parity_report import Divergence, ParityReport, RefusedTry
 from cls.export.parity_samples import Reference
 from cls.files import write_json_atomic
@@ -135,7 +135,10 @@ def refused_report(report_file: Path) -> Path:
 
 
 def keep_reports(
-    report_file: Path, reference: Reference, verdicts: Mapping[str, Verdict] | Mapping[Format, Verdict]
+    report_file: Path,
+    reference: Reference,
+    verdicts: Mapping[str, Verdict] | Mapping[Format, Verdict],
+    not_made: Mapping[str, str] | Mapping[Format, str] | None = None,
 ) -> None:
     """Writes the report of what passed, and in files of its own that of what was refused.
 
@@ -143,14 +146,18 @@ def keep_reports(
         report_file: parity_report.json, of what passed; stays as it is where nothing did. A page goes beside each.
         reference: what the trained network says.
         verdicts: by format.
+        not_made: formats that this machine cannot make -> why.
     """
     passed = {name: verdict for name, verdict in verdicts.items() if verdict.error is None}
     refused = {name: verdict for name, verdict in verdicts.items() if verdict.error is not None}
-    if passed:
-        _keep(report_file, reference, passed)
     other = refused_report(report_file)
+    left = {name: Elsewhere("not made", reason) for name, reason in (not_made or {}).items()}
+    if passed:
+        page = other.with_suffix(".html").name
+        _keep(report_file, reference, passed, {name: _left_out(refused[name], page) for name in refused} | left)
     if refused:
-        _keep(other, reference, refused)
+        page = report_file.with_suffix(".html").name
+        _keep(other, reference, refused, {name: Elsewhere("agrees", "", page) for name in passed} | left)
     else:
         # Of an earlier export; it shows people, too.
         other.unlink(missing_ok=True)
@@ -190,7 +197,16 @@ def _divergence(reference: Reference, converted: Classifier, candidate: Candidat
     return None
 
 
-def _keep(report_file: Path, reference: Reference, verdicts: Mapping[str, Verdict]) -> None:
+def _left_out(verdict: Verdict, page: str) -> Elsewhere:
+    """A refused format in the report of the others."""
+    if verdict.report is not None:
+        return Elsewhere("refused", "; ".join(verdict.report.faults), page)
+    return Elsewhere("failed", verdict.error.what if verdict.error is not None else "", page)
+
+
+def _keep(
+    report_file: Path, reference: Reference, verdicts: Mapping[str, Verdict], elsewhere: Mapping[str, Elsewhere]
+) -> None:
     reports = {name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None}
     failures = {
         name: f"{verdict.error.where}: {verdict.error.what}"
@@ -199,6 +215,7 @@ def _keep(report_file: Path, reference: Reference, verdicts: Mapping[str, Verdic
     }
     content = {name: report.to_dict() for name, report in reports.items()}
     content |= {name: {"faults": [line]} for name, line in failures.items()}
-    write_json_atomic(report_file, {"run": reference.trained.name, "formats": content})
+    others = {name: {"state": other.state, "reason": other.reason} for name, other in elsewhere.items()}
+    write_json_atomic(report_file, {"run": reference.trained.name, "formats": content, "others": others})
     page = report_file.with_suffix(".html")
-    write_page(page, reference.trained.group, reference.trained.name, reports, failures)
+    write_page(page, reference.trained.group, reference.trained.name, reports, failures, elsewhere)

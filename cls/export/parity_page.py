@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,31 @@ from cls.files import write_text_atomic
 from cls.training.report_people import picture_url
 from cls.wording import counted
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A format that the page does not speak of at length.
+
+    Attributes:
+        state: in a word or two: `agrees`, `refused`, `failed`, `not made`.
+        reason: why it is not here.
+        page: name of the page beside this one that says more; empty where there is none.
+    """
+
+    state: str
+    reason: str
+    page: str = ""
+
 
 def write_page(
-    path: Path, group: str, run: str, reports: Mapping[str, ParityReport], refused: Mapping[str, str] | None = None
+    path: Path,
+    group: str,
+    run: str,
+    reports: Mapping[str, ParityReport],
+    refused: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, Elsewhere] | None = None,
 ) -> None:
     """Writes the page, whole or not at all; everything it shows is inside it.
 
@@ -27,6 +49,7 @@ def write_page(
         run: name of the run.
         reports: by format.
         refused: formats that could not even be compared -> why.
+        elsewhere: the other formats of the same export.
     """
     # It looks like the training's report, whose style it takes.
     loader = ChoiceLoader([PackageLoader("cls.export", "."), PackageLoader("cls.training", ".")])
@@ -40,6 +63,8 @@ def write_page(
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         formats=formats,
         people=counted(people, "person"),
+        people_seen=people > 0,
+        elsewhere=elsewhere or {},
     )
     write_text_atomic(path, page)
 
@@ -51,7 +76,9 @@ def _format(name: str, report: ParityReport) -> dict[str, Any]:
         "faults": report.faults,
         "causes": report.causes,
         "divergence": "" if report.divergence is None else _capital(report.divergence.text()),
-        "rows": [_row(report, result) for result in report.by_batch],
+        "batches": report.batch_sizes,
+        "summary": _summary(report),
+        "rows": _rows(report),
         "facts": _facts(report),
         "worst": [_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
     }
@@ -63,35 +90,47 @@ def _has_something_to_see(report: ParityReport) -> bool:
 
 
 def _not_compared(name: str, reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys(("causes", "rows", "facts", "worst"), ())
+    empty: dict[str, Any] = dict.fromkeys(("causes", "batches", "summary", "rows", "facts", "worst"), ())
     return {"name": name, "runtime": "", "faults": (reason,), "divergence": "", **empty}
 
 
-def _row(report: ParityReport, result: BatchResult) -> dict[str, Any]:
-    return {
-        "batch": result.batch,
-        "largest": f"{result.max_probability_difference:.1e}",
-        "p999": f"{result.p999_probability_difference:.1e}",
-        "mean": f"{result.mean_probability_difference:.1e}",
-        "flips": result.label_flips,
-        "farthest": f"{result.farthest_flip:.4f}" if result.label_flips else "-",
-        "f1": _number(result.f1),
-        "f1_change": _change(result.f1, report.f1),
-        "ma": _number(result.ma),
-        "ma_change": _change(result.ma, report.ma),
-    }
+def _summary(report: ParityReport) -> list[tuple[str, str]]:
+    """A format in one row: the worst over its batch sizes."""
+    farthest = max(result.farthest_flip for result in report.by_batch)
+    return [
+        ("precision", report.precision),
+        ("largest difference", _small(report.max_probability_difference)),
+        ("decisions that differ", str(report.label_flips)),
+        ("farthest from its threshold", _small(farthest) if report.label_flips else "-"),
+        ("change of F1", _change(report.f1_change)),
+        ("change of mA", _change(report.ma_change)),
+    ]
+
+
+def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
+    """What is measured, with a value for each batch size."""
+    measures: tuple[tuple[str, Callable[[BatchResult], str]], ...] = (
+        ("largest difference", lambda found: _small(found.max_probability_difference)),
+        ("99.9 % are below", lambda found: _small(found.p999_probability_difference)),
+        ("mean difference", lambda found: _small(found.mean_probability_difference)),
+        ("decisions that differ", lambda found: str(found.label_flips)),
+        ("farthest from its threshold", lambda found: _small(found.farthest_flip) if found.label_flips else "-"),
+        (f"F1 ({_number(report.f1)} before)", lambda found: _changed(found.f1, report.f1)),
+        (f"mA ({_number(report.ma)} before)", lambda found: _changed(found.ma, report.ma)),
+    )
+    return [(name, [text(result) for result in report.by_batch]) for name, text in measures]
 
 
 def _facts(report: ParityReport) -> list[tuple[str, str]]:
     limits = [f"{key} {'none' if value is None else f'{value:g}'}" for key, value in asdict(report.limits).items()]
     beyond = f"{report.label_flips_beyond_limit} of them further than {report.limit:g} from their thresholds"
-    neighbours = f"the neighbours in it {report.neighbour_difference:.1e}"
+    neighbours = f"the neighbours in it {_small(report.neighbour_difference)}"
     return [
         ("precision", report.precision),
         ("limits", ", ".join(limits)),
         ("F1 and mA on", f"{report.truth}, of {counted(report.samples, 'person')}"),
         ("decisions that differ", f"{report.label_flips}, {beyond}"),
-        ("the batch changes", f"{report.batch_difference:.1e} of a probability at most, {neighbours}"),
+        ("the batch changes", f"{_small(report.batch_difference)} of a probability at most, {neighbours}"),
         ("no numbers", counted(report.not_a_number, "answer")),
         *_steps(report),
     ]
@@ -125,8 +164,22 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _change(value: float | None, before: float | None) -> str:
-    return "-" if value is None or before is None else f"{value - before:+.4f}"
+def _change(change: float | None) -> str:
+    return "-" if change is None else f"{change:+.4f}" if change else "0"
+
+
+def _changed(value: float | None, before: float | None) -> str:
+    if value is None or before is None:
+        return "-"
+    return f"{value:.4f}" if value == before else f"{value:.4f} ({value - before:+.4f})"
+
+
+def _small(value: float) -> str:
+    """A difference as people read it: 0.0213, or 2.4 × 10⁻⁷."""
+    if value == 0 or value >= 1e-3:
+        return f"{value:.4f}" if value else "0"
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
 
 
 def _capital(text: str) -> str:

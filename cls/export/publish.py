@@ -114,7 +114,7 @@ def export_run(
                 page = refused_report(report_file).with_suffix(".html")
                 making = make_all(conversions, made, reference, bottle, packing, page)
                 if not making.passed:
-                    keep_reports(report_file, reference, making.verdicts)
+                    keep_reports(report_file, reference, making.verdicts, not_made)
                     raise _all_refused(making.refused)
                 reports = {name: report for name in making.passed if (report := making.verdicts[name].report)}
                 parity = {name: report.to_meta() for name, report in reports.items()}
@@ -125,7 +125,7 @@ def export_run(
             meta = packing.folder_meta({name: parity[name] for name in in_order(parity)})
             write_meta(staged / META_FILE_NAME, meta)
         # Only now does the report speak of what is there.
-        keep_reports(report_file, reference, making.verdicts)
+        keep_reports(report_file, reference, making.verdicts, not_made)
     kept = {name: steps.kept_in_float for name in making.passed if (steps := making.steps[name]).kept_in_float}
     return Exported(
         folder, meta, reports, not_made, kept, making.refused, tuple(earlier.parity), removed=earlier.removed

@@ -10,6 +10,7 @@ import pytest
 from cls.bottle.model_versions import KnownModel, remember_models
 from cls.classification.export import COMMAND
 from cls.command import execute
+from cls.export.formats import FORMATS
 from cls.export.package_commands import VERIFY
 from cls.package.meta import read_meta
 from tests.bottles import GROUP
@@ -53,6 +54,16 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     passed = json.loads((parent / "parity_report.json").read_text())["formats"]
     assert {"onnx", "openvino", "torchscript"} <= set(passed)
     assert "onnx_fp16" not in passed
+    others = json.loads((parent / "parity_report.json").read_text())["others"]
+    assert others["onnx_fp16"]["state"] == "refused"
+    assert "(limit 1e-09)" in others["onnx_fp16"]["reason"]
+    missing = [name for name, other in others.items() if other["state"] == "not made"]
+    assert {*passed, "onnx_fp16", *missing} == set(FORMATS)
+    page = (parent / "parity_report.html").read_text()
+    assert '<a href="parity_report_refused.html#onnx_fp16">' in page
+    assert all(f"<dt>{name}</dt><dd><b>not made</b>: {others[name]['reason']}" in page for name in missing)
+    refused_page = (parent / "parity_report_refused.html").read_text()
+    assert '<dt>onnx</dt><dd><b>agrees</b> (<a href="parity_report.html#onnx">' in refused_page
 
     before = copied.files()
     assert export(copied.cfg, "--formats", "openvino") == 0
