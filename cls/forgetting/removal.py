@@ -56,11 +56,19 @@ def _lock_files(bottle: Bottle) -> list[Path]:
     passed_over = (bottle.settings.datasets_dir, bottle.cache.name)
     folders = [bottle.root / name for name in other_folders(bottle) if name not in passed_over]
     # Locks are empty; what is not is somebody's file, which taking a lock would empty.
-    found = {path for folder in folders for path in folder.rglob("*.lock") if not path.stat().st_size}
+    found = {path for folder in folders for path in folder.rglob("*.lock") if _is_empty(path)}
     # Those of predictions are there while somebody predicts; whoever begins now is kept out by them, too.
     found |= {lock_of(path) for folder in folders for path in folder.rglob(".*.journal")}
     own = {bottle.ledger / ".load.lock", bottle.cache / ".lock"}
     return sorted(found | own)
+
+
+def _is_empty(path: Path) -> bool:
+    """Whether a file is there and empty: a prediction that ends takes its lock with it."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return False
 
 
 def remove(bottle: Bottle, plan: Plan, *, is_showing_removed: bool) -> None:
