@@ -14,7 +14,8 @@ import torch
 
 from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
-from cls.training.run import Run, newest_run
+from cls.training.run import Run, find_runs, newest_run
+from cls.training.run_folder import run_folders
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
@@ -70,7 +71,9 @@ def test_a_compiled_network_is_the_same_network(tmp_path: Path) -> None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
+    assert find_runs(bottle, GROUP) == [], "a cut-off run is not a run"
     gone_on = trained(bottle, "--compile", **kernels)
+    assert [folder.name for folder in run_folders(bottle, GROUP)] == [gone_on.folder.name], "nothing doubled"
     assert gone_on.metrics["history"][-1]["train_loss"] == compiled.metrics["history"][-1]["train_loss"]
     assert all(torch.equal(value, state_of(compiled)[name]) for name, value in state_of(gone_on).items()), "bit for bit"
 
