@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -53,9 +54,14 @@ class Preprocessing:
 
     def normalise(self, images_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (batch, height, width, 3) RGB -> float32 (batch, 3, height, width), normalised."""
-        scaled = images_rgb.astype(np.float32) / 255
-        normal = (scaled - np.array(self.mean_rgb, np.float32)) / np.array(self.std_rgb, np.float32)
-        return np.ascontiguousarray(normal.transpose(0, 3, 1, 2))
+        batch, height_px, width_px, channels = images_rgb.shape
+        normal = np.empty((batch, channels, height_px, width_px), np.float32)
+        tables = _normalised_values(self.mean_rgb, self.std_rgb)
+        # Looked up plane by plane: the same bits as the arithmetic on every pixel, in a tenth of its time.
+        for image_rgb, planes in zip(images_rgb, normal, strict=True):
+            for channel, table in enumerate(tables):
+                cv2.LUT(cv2.extractChannel(image_rgb, channel), table, planes[channel])
+        return normal
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for args.yaml and meta.json; `from_dict` reads them back."""
@@ -91,6 +97,14 @@ class Preprocessing:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PackageError(f"preprocessing cannot be read: {error!r}") from error
+
+
+@lru_cache(maxsize=16)
+def _normalised_values(mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...]) -> NDArray[np.float32]:
+    """What every value of a pixel becomes: float32 (3, 256)."""
+    scaled = np.arange(256, dtype=np.float32)[:, None] / 255
+    normal = (scaled - np.array(mean_rgb, np.float32)) / np.array(std_rgb, np.float32)
+    return np.ascontiguousarray(normal.T)
 
 
 def _triple(values: Any) -> tuple[float, float, float]:

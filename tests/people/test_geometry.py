@@ -191,6 +191,18 @@ def test_normalising_can_be_undone(seed: int) -> None:
     assert np.array_equal(np.round(back * 255).astype(np.uint8), images)
 
 
+@given(seeds, st.integers(0, 3))
+@settings(max_examples=20, deadline=None)
+def test_normalising_is_the_arithmetic_to_the_bit(seed: int, batch: int) -> None:
+    """Also of pictures that are views with steps of their own: turned, mirrored, a part of larger ones."""
+    whole = np.random.default_rng(seed).integers(0, 256, (batch, 9, 7, 3), np.uint8)
+    preprocessing = Preprocessing(mean_rgb=(0.5, 0.1, 0.9), std_rgb=(0.2, 0.3, 1.0))
+    mean, std = np.array(preprocessing.mean_rgb, np.float32), np.array(preprocessing.std_rgb, np.float32)
+    for images in (whole, whole[:, 1:, ::2], whole[..., ::-1], whole.transpose(0, 2, 1, 3)):
+        expected = ((images.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2)
+        np.testing.assert_array_equal(preprocessing.normalise(images), expected)
+
+
 @given(
     st.integers(1, 1000), st.integers(1, 1000), st.tuples(*[st.floats(0, 1)] * 3), st.tuples(*[st.floats(0.01, 1)] * 3),
     st.tuples(*[st.integers(0, 255)] * 3), st.floats(0, 1), st.booleans(),
