@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from cls.model_storage.repository import UPLOAD_FILE_NAME
 from cls.model_storage.sessions import batch_of_zeros, open_session
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, PlanMeta, parse_meta, read_meta
-from cls.package.model_name import model_name_of_group, names_model_of
 from cls.package.onnx_file import external_weights, read_onnx
 from cls.package.packing import REBUILD_SAMPLES
 from cls.package.plans import HEADER_BYTES, PlanHost, refuse_foreign_plan
@@ -44,24 +43,24 @@ class CheckedUpload:
         meta: meta.json as it came, read.
         config_text: config.pbtxt.
         model_name: `model.onnx` or `model.plan`.
+        group: what the model classifies; None where an older tool wrote meta.json, which may mean something else by it.
     """
 
     folder: Path
     meta: dict[str, Any]
     config_text: str
     model_name: str
+    group: str | None
 
 
 def check_upload(
-    zip_path: Path, sha256: str, model: str, *, is_meta_strict: bool, plan_host: PlanHost | None = None
+    zip_path: Path, sha256: str, *, is_meta_strict: bool, plan_host: PlanHost | None = None
 ) -> CheckedUpload:
     """Checks an uploaded zip and unpacks it beside itself, without the people it may carry.
 
     Args:
         zip_path: the zip, in its stage.
         sha256: digest of the zip, to be remembered with the version.
-        model: folder name of the model it is for. A package made by CLS must be of that model's group; what older tools
-            wrote of theirs is not known to mean this.
         is_meta_strict: refuse a meta.json that does not keep the published schema. The older upload takes any JSON
             object, because older tools wrote theirs.
         plan_host: what the inference server's plans must be for; None: not known.
@@ -75,11 +74,10 @@ def check_upload(
         with open_package(zip_path) as package:
             is_ours = is_meta_strict or "schema_version" in package.meta_json
             meta = parse_meta(package.meta_json) if is_ours else None
-            if meta is not None:
-                _refuse_other_group(meta.group, model)
             # People's cut-outs are for whoever makes the package anew, from its zip: nothing that serves needs them.
             package.extract(folder, leave_out=(REBUILD_SAMPLES,))
-            checked = CheckedUpload(folder, package.meta_json, package.config_text, package.model_name)
+            group = None if meta is None else meta.group
+            checked = CheckedUpload(folder, package.meta_json, package.config_text, package.model_name, group)
     except PackageError as error:
         raise RefusedError(422, f"the package {_without_place(error)}", hint=error.hint) from error
     except FileError as error:
@@ -109,16 +107,7 @@ def name_version(upload: CheckedUpload, version: SemanticVersion) -> CheckedUplo
     if META_PARAMETER in parse_config(config_text).parameters:
         config_text = with_meta(config_text, text)
         write_text_atomic(upload.folder / CONFIG_FILE_NAME, config_text)
-    return CheckedUpload(upload.folder, meta, config_text, upload.model_name)
-
-
-def _refuse_other_group(group: str, model: str) -> None:
-    if not names_model_of(model, group):
-        raise RefusedError(
-            422,
-            f"the package is of group {group!r}, and was sent for model {model!r}",
-            hint=f"send it as model {model_name_of_group(group)!r}, or send the package of the right group",
-        )
+    return replace(upload, meta=meta, config_text=config_text)
 
 
 def _without_place(error: PackageError) -> str:

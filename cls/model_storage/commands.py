@@ -151,14 +151,20 @@ def _push(options: argparse.Namespace) -> None:
             + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
             + (f"; there is: {there}" if there else ""),
         )
+    with open_package(zip_path) as package:
+        meta = package.meta()
+    if meta.group != options.group:
+        raise StorageError(
+            f"the package is of group '{meta.group}', and was to be published as '{options.group}'",
+            where=zip_path,
+            hint=f"make that of '{options.group}': cls export --group {_quoted(options.group)}",
+        )
     people = people_in(zip_path)
     if people:
         _log.warning("%s holds cut-outs of %s: whoever gets it sees them", zip_path.name, counted(people, "person"))
     model = model_name_of_group(options.group)
     with StorageClient(settings.model_storage_url, settings.model_storage_token) as client:
         published = client.publish(zip_path, model, options.version)
-    with open_package(zip_path) as package:
-        meta = package.meta()
     known = KnownModel(options.group, meta.training.run, meta.digests.weights, published.version)
     remember_models(bottle.root, [known])
     print(f"{options.group} {published.version} is published as version {published.number} of model {model}")

@@ -49,12 +49,14 @@ class StoredVersion:
         semantic: what meta.json says; None where it says nothing readable.
         folder: where it is.
         sha256: digest of the zip it came in; empty for folders put there by hand.
+        group: what it classifies; None where meta.json does not say, or is an older tool's.
     """
 
     number: int
     semantic: SemanticVersion | None
     folder: Path
     sha256: str
+    group: str | None
 
 
 class ModelRepository:
@@ -178,7 +180,10 @@ class ModelRepository:
             meta = json_of_meta_text((folder / META_FILE_NAME).read_bytes())
         with suppress(OSError, ValueError):
             upload = json.loads((folder / UPLOAD_FILE_NAME).read_text(encoding="utf-8"))
-        return StoredVersion(number, readable_version(meta.get("model_version")), folder, str(upload.get("sha256", "")))
+        # An older tool's `group` may be anything, as in `check_upload`.
+        group = str(meta["group"]) if {"group", "schema_version"} <= meta.keys() else None
+        semantic = readable_version(meta.get("model_version"))
+        return StoredVersion(number, semantic, folder, str(upload.get("sha256", "")), group)
 
     def served_number(self, model: str) -> int:
         """The version folder config.pbtxt asks for: the named one, else the highest.

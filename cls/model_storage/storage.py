@@ -18,6 +18,7 @@ from cls.model_storage.names import SemanticVersion, next_free_version, readable
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
+from cls.package.model_name import model_name_of_group, names_model_of
 from cls.package.plans import PlanHost
 
 _log = logging.getLogger("cls.model_storage")
@@ -76,16 +77,17 @@ class ModelStorage:
 
         Raises:
             RefusedError: 409 the version exists; 422 the name, the version or the package cannot be used, the package
-                is of another group, or the engine cannot load it; 502 the engine cannot be reached. Everything is as it
-                was before.
+                is of another group than the model, or the engine cannot load it; 502 the engine cannot be reached.
+                Everything is as it was before.
         """
         version = SemanticVersion(version_text)
         with self._locked(name) as model:
             self._refuse_existing(model, version)
-        checked = check_upload(zip_path, sha256, model, is_meta_strict=True, plan_host=self.plan_host)
+        checked = check_upload(zip_path, sha256, is_meta_strict=True, plan_host=self.plan_host)
         upload = name_version(checked, version)
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
+            _refuse_other_group(model, upload, stored)
             number = max((item.number for item in stored), default=0) + 1
             return self._place_and_serve(zip_path.parent, model, number, upload)
 
@@ -94,11 +96,11 @@ class ModelStorage:
 
         The semantic version is the one in the package's meta.json, if there is one.
         """
-        meant = self.repository.model_named(name)
-        upload = check_upload(zip_path, sha256, meant, is_meta_strict=False, plan_host=self.plan_host)
+        upload = check_upload(zip_path, sha256, is_meta_strict=False, plan_host=self.plan_host)
         version = readable_version(upload.meta.get("model_version"))
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
+            _refuse_other_group(model, upload, stored)
             taken = {item.number for item in stored}
             next_number = max(taken, default=0) + 1
             if number is not None and number in taken:
@@ -292,3 +294,15 @@ class ModelStorage:
             except (RefusedError, PackageError) as error:
                 faults.append(f"{name} is not served: {error.line()}")
         return faults
+
+
+def _refuse_other_group(model: str, upload: CheckedUpload, stored: list[StoredVersion]) -> None:
+    """A model may be called anything, and is of one group: whoever asks it relies on what it answered before."""
+    others = {version.group for version in stored} - {None, upload.group}
+    if upload.group is None or not others or names_model_of(model, upload.group):
+        return
+    raise RefusedError(
+        422,
+        f"the package is of group {upload.group!r}, and model {model!r} is of group {', '.join(map(repr, others))}",
+        hint=f"send it as model {model_name_of_group(upload.group)!r}, or send the package of the right group",
+    )

@@ -53,7 +53,8 @@ def model_name_of_group(group: str) -> str:
 
 def names_model_of(name: str, group: str) -> bool:
     """Whether a model of this name is where a group's model is: named after it, or, by older tools, just as it is."""
-    return name in (model_name_of_group(group), group)
+    # A name with `~` is always one of ours, of another group than the one that is spelled like it.
+    return name == model_name_of_group(group) or (name == group and "~" not in name)
 
 
 def is_model_name(name: str) -> bool:

@@ -7,6 +7,7 @@ import logging
 from cls.errors import PredictionError
 from cls.package.model_name import model_name_of_group, names_model_of
 from cls.prediction.runtime import Classifier
+from cls.prediction.served_address import ServedAddress
 
 _log = logging.getLogger("cls.prediction")
 
@@ -34,29 +35,29 @@ def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool
     _log.warning("the model is of group '%s', and looks at the photos of group '%s'", classifier.group, group)
 
 
-def check_served_name(classifier: Classifier, name: str, group: str | None) -> None:
+def check_served_name(classifier: Classifier, address: ServedAddress, group: str | None) -> None:
     """Holds a served model against the name it is served under.
 
     Args:
         classifier: what was opened.
-        name: of the model on its server.
+        address: where it is served.
         group: what the caller named; None: nothing.
 
     Raises:
-        PredictionError: the name is that of the caller's group, and the model behind it is of another one.
+        PredictionError: it was found by the group's name, and is of another one.
     """
-    if names_model_of(name, classifier.group):
-        return
-    if group is not None and names_model_of(name, group):
+    if classifier.group != group and address.is_of_group:
         raise PredictionError(
-            f"the model served as '{name}' is of group '{classifier.group}', and group '{group}' was asked for",
+            f"the model served as '{address.model}' is of group '{classifier.group}',"
+            f" and group '{group}' was asked for",
             where=classifier.source,
-            hint=f"publish the model of '{group}' there again: `cls push`",
+            hint=f"publish that of '{group}' there, or give this one by its whole address, {address.url}",
         )
-    # On other people's servers models may be called anything.
-    _log.warning(
-        "the model served as '%s' is of group '%s', whose model would be '%s'",
-        name,
-        classifier.group,
-        model_name_of_group(classifier.group),
-    )
+    # On other people's servers models may be called anything. Another group's than the caller's is told of once.
+    if group in (None, classifier.group) and not names_model_of(address.model, classifier.group):
+        _log.warning(
+            "the model served as '%s' is of group '%s', whose model would be '%s'",
+            address.model,
+            classifier.group,
+            model_name_of_group(classifier.group),
+        )

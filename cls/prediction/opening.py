@@ -133,9 +133,10 @@ def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: 
 
 
 def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
-    runtime = open_served(url, group, bottle.settings)
+    address = parse_address(url, group)
+    runtime = open_served(address, bottle.settings)
     classifier = classifier_of_meta(runtime.meta, runtime, runtime.url)
-    check_served_name(classifier, parse_address(url, group).model, group)
+    check_served_name(classifier, address, group)
     return classifier
 
 

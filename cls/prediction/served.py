@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from cls.prediction.served_address import parse_address
+from cls.prediction.served_address import ServedAddress
 from cls.prediction.served_runtime import ServedRuntime
 from cls.settings import Settings
 
 
-def open_served(url: str, group: str | None, settings: Settings) -> ServedRuntime:
+def open_served(address: ServedAddress, settings: Settings) -> ServedRuntime:
     """The network behind an address, over HTTP or gRPC.
 
     Args:
-        url: see `parse_address`.
-        group: names the model where the address does not.
+        address: where it is.
         settings: the model storage's token is sent to its own host and to that of `inference_url`, and to no other.
 
     Raises:
-        PredictionError: it is no such address, the server cannot be reached, or does not serve the model.
+        PredictionError: the server cannot be reached, or does not serve the model.
     """
-    address = parse_address(url, group)
     known = {urlsplit(one).hostname for one in (settings.model_storage_url, settings.inference_url) if one}
-    token = settings.model_storage_token if urlsplit(url).hostname in known else ""
+    token = settings.model_storage_token if urlsplit(address.url).hostname in known else ""
     if address.is_grpc:
         from cls.prediction.served_grpc import GrpcRuntime
 

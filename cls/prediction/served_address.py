@@ -25,12 +25,14 @@ class ServedAddress:
         base: `host:port`; over HTTP with a path in front of `/v2` if there is one.
         model: the model's name on the server.
         version: folder number, or empty for the version the server serves.
+        is_of_group: nobody wrote the model's name: it is that of the group's model.
     """
 
     scheme: str
     base: str
     model: str
     version: str = ""
+    is_of_group: bool = False
 
     @property
     def is_grpc(self) -> bool:
@@ -76,7 +78,8 @@ def _http_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
         return ServedAddress(parts.scheme, base, unquote(found["model"]), found["version"] or "")
     if group is None or "/v2" in parts.path:
         raise PredictionError("names no model", where=url, hint=f"{_HTTP_HINT}, or --group")
-    return ServedAddress(parts.scheme, parts.netloc + parts.path.rstrip("/"), model_name_of_group(group))
+    base = parts.netloc + parts.path.rstrip("/")
+    return ServedAddress(parts.scheme, base, model_name_of_group(group), is_of_group=True)
 
 
 def _grpc_address(url: str, parts: SplitResult, group: str | None) -> ServedAddress:
@@ -88,7 +91,7 @@ def _grpc_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
         raise PredictionError("is not the address of a served model", where=url, hint=GRPC_HINT)
     names = [unquote(name) for name in parts.path.split("/") if name]
     if not names and group is not None:
-        names = [model_name_of_group(group)]
+        return ServedAddress(parts.scheme, parts.netloc, model_name_of_group(group), is_of_group=True)
     if not names:
         raise PredictionError("names no model", where=url, hint=f"{GRPC_HINT}, or --group")
     if len(names) > 2 or (len(names) == 2 and not names[1].isdigit()):

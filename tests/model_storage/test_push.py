@@ -52,7 +52,8 @@ def test_a_package_of_another_group_is_not_published(service: Service, configura
     folder = configuration.parent / "data" / "inference_models"
     shutil.copytree(folder / "top color", folder / "accessories")
     line = error_of(configuration, "--group", "accessories", "--version", "0.0.1")
-    assert "the package is of group 'top color', and was sent for model 'accessories'" in line
+    assert "the package is of group 'top color', and was to be published as 'accessories'" in line
+    assert "cls export --group accessories" in line
     assert not (service.root / "model_repository" / "accessories").exists()
     assert "accessories" not in [known.group for known in known_models(configuration.parent / "data")]
 

@@ -89,24 +89,32 @@ def test_an_existing_version_stays_as_it_is(service: Service, packages: dict[int
     assert infer(service, "hat", 1) < 1e-5
 
 
-@pytest.mark.parametrize("group", ["top_color", "hat"])
-def test_a_meta_json_of_another_model_is_refused(service: Service, packages: dict[int, Path], group: str) -> None:
-    """Whether or not the model it is sent for is there already."""
+def test_a_package_of_another_group_than_the_model_is_refused(service: Service, packages: dict[int, Path]) -> None:
     service.upload(of_group(packages[1], "hat"), "hat", "1.0.0")
-    sent = of_group(packages[2], group)
+    sent = of_group(packages[2], "top_color")
     before = tree(service.root)
-    model = {"top_color": "hat", "hat": "glasses"}[group]
     expected = (
-        f"the package is of group '{group}', and was sent for model '{model}';"
-        f" send it as model '{group}', or send the package of the right group"
+        "the package is of group 'top_color', and model 'hat' is of group 'hat';"
+        " send it as model 'top_color', or send the package of the right group"
     )
-    response = service.upload(sent, model, "3.0.0")
+    response = service.upload(sent, "hat", "3.0.0")
     assert (response.status_code, detail(response)) == (422, expected)
     with sent.open("rb") as stream:
-        older = httpx.post(f"{service.url}/upload_model", data={"model_name": model}, files={"file": stream})
+        older = httpx.post(f"{service.url}/upload_model", data={"model_name": "hat"}, files={"file": stream})
     assert (older.status_code, detail(older)) == (422, expected)
     assert tree(service.root) == before
     assert not list((service.root / ".incoming").iterdir())
+
+
+def test_a_model_may_be_called_anything(service: Service, packages: dict[int, Path]) -> None:
+    """The small one of a group beside the exact one; from then on it is of that group."""
+    for version in ("0.0.1", "0.0.2"):
+        answer = service.upload(of_group(packages[1], "accessories"), "accessories_small", version)
+        assert (answer.status_code, answer.json()) == (200, {"version": version})
+    assert infer(service, "accessories_small", 1) < 1e-5
+    refused = service.upload(of_group(packages[2], "top_color"), "accessories_small", "0.0.3")
+    assert refused.status_code == 422
+    assert "model 'accessories_small' is of group 'accessories'" in detail(refused)
 
 
 def test_what_older_tools_wrote_is_taken_under_any_name(

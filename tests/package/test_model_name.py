@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cls.errors import PackageError
-from cls.package.model_name import is_model_name, model_name_of_group
+from cls.package.model_name import is_model_name, model_name_of_group, names_model_of
 
 
 @given(st.text(min_size=1))
@@ -23,6 +23,13 @@ def test_any_text_becomes_a_name_no_client_encodes(group: str) -> None:
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_different_groups_have_different_names(one: str, other: str) -> None:
     assert (model_name_of_group(one) == model_name_of_group(other)) is (one == other)
+
+
+@given(st.text(min_size=1))
+def test_a_name_of_ours_is_of_one_group(group: str) -> None:
+    name = model_name_of_group(group)
+    assert names_model_of(name, group)
+    assert names_model_of(name, name) is (name == group)
 
 
 @pytest.mark.parametrize(

@@ -141,14 +141,18 @@ def mislabelled(exported: ExportedBottle, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_served_model_of_another_group_is_refused(exported: ExportedBottle, mislabelled: Service) -> None:
-    """Found by the group's name, whoever wrote the address."""
-    for url in (*urls_of(mislabelled, "hat"), mislabelled.infer_url, f"grpc://{mislabelled.infer_grpc_url}"):
+    """Found by the group's name; its whole address, which the hint gives, opens it for any photos."""
+    for url in (mislabelled.infer_url, f"grpc://{mislabelled.infer_grpc_url}"):
         for is_group_of_photos in (False, True):
             with pytest.raises(PredictionError) as caught:
                 open_classifier(url, exported.bottle, group="hat", is_group_of_photos=is_group_of_photos)
-            assert f"the model served as 'hat' is of group '{GROUP}', and group 'hat' was asked for" in str(
-                caught.value
-            )
+            said = str(caught.value)
+            assert f"the model served as 'hat' is of group '{GROUP}', and group 'hat' was asked for" in said
+            whole = said.rpartition(", ")[2]
+            assert open_classifier(whole, exported.bottle, group="hat", is_group_of_photos=True).group == GROUP
+    for url in urls_of(mislabelled, "hat"):
+        with pytest.raises(PredictionError, match=f"the model is of group '{GROUP}', and group 'hat' was asked for"):
+            open_classifier(url, exported.bottle, group="hat")
 
 
 def test_a_served_model_under_another_name_is_told_of(
@@ -162,6 +166,10 @@ def test_a_served_model_under_another_name_is_told_of(
         assert record.getMessage() == (
             f"the model served as 'hat' is of group '{GROUP}', whose model would be '{GROUP}'"
         )
+        caplog.clear()
+        open_classifier(url, exported.bottle, group="accessories", is_group_of_photos=True)
+        (record,) = caplog.records
+        assert "looks at the photos of group 'accessories'" in record.getMessage()
     caplog.clear()
     for url in urls_of(mislabelled):
         open_classifier(url, exported.bottle, group=GROUP)
