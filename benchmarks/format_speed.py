@@ -66,6 +66,8 @@ def exported_in(
     exported = export_run(elsewhere, run, [name for name in FORMATS if name in formats])
     for name, error in exported.refused.items():
         print(f"{name} is refused: {error.line()}")
+    if "onnx" not in exported.reports:
+        raise SystemExit("without onnx there is nothing to measure against (--no-limits times it all the same)")
     for name, layers in exported.kept_in_float.items():
         print(f"{name}: {len(layers)} layers kept in 32 bits, so that it holds the limits")
     return exported, elsewhere

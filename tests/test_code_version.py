@@ -13,6 +13,7 @@ import pytest
 import cls
 from cls import code_version as module
 from cls.code_version import code_version, version_of_checkout
+from tests.required_tools import need_program
 
 
 def git(folder: Path, *words: str) -> str:
@@ -24,8 +25,7 @@ def git(folder: Path, *words: str) -> str:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with one commit."""
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
+    need_program("git", "git")
     folder = tmp_path / "checkout"
     folder.mkdir()
     git(folder, "init", "-q")

@@ -36,9 +36,25 @@ def test_what_is_there_goes_on() -> None:
     need_program("sh", "dash")
 
 
+_AROUND = re.compile(r"importorskip\(|skipif\((?:not )?(?:shutil\.)?(?:which\(|_HAS)|which\([^\n]*:\n +pytest\.skip\(")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'onnx = pytest.importorskip("onnx")',
+        '@pytest.mark.skipif(shutil.which("curl") is None, reason="")',
+        '@pytest.mark.skipif(not shutil.which("curl"), reason="")',
+        'if shutil.which("git") is None:\n    pytest.skip("git")',
+        'if not which("git"):\n    pytest.skip("git")',
+    ],
+)
+def test_ways_around_are_known(code: str) -> None:
+    assert _AROUND.search(code)
+
+
 def test_the_server_requires_them_and_no_test_goes_around_it() -> None:
     assert f"export {VARIABLE}=1\n" in (REPOSITORY / ".ci" / "run").read_text()
-    around = re.compile(r"importorskip\(|skipif\((?:shutil\.which\(\"(?!curl)|not _HAS)")
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         if path != Path(__file__):
-            assert not around.search(path.read_text(encoding="utf-8")), path
+            assert not _AROUND.search(path.read_text(encoding="utf-8")), path

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 JOURNAL = Path("journals") / "model_versions.jsonl"
-# Three numbers, and whether something leads to the release; all versions that were entered are semantic ones.
-_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)(-)?")
 _TEXT_KEYS = ("group", "run", "weights_sha256", "version")
 
 
@@ -54,21 +51,6 @@ def remember_models(root: Path, models: Iterable[KnownModel]) -> None:
         stream.write(text.encode())
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def next_version(models: Iterable[KnownModel], group: str) -> str | None:
-    """The version after the newest one that a bottle knows of a group's models; None where it knows none.
-
-    Args:
-        models: of `known_models`.
-        group: the group.
-    """
-    matches = [_VERSION.match(model.version) for model in models if model.group == group]
-    versions = [(*(int(number) for number in found.groups()[:3]), not found[4]) for found in matches if found]
-    if not versions:
-        return None
-    major, minor, patch, is_release = max(versions)
-    return f"{major}.{minor}.{patch + is_release}"
 
 
 def known_models(root: Path) -> list[KnownModel]:

@@ -92,8 +92,9 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
 def _print(exported: Exported, bottle: Bottle) -> None:
     from shlex import quote
 
-    from cls.bottle.model_versions import known_models, next_version
+    from cls.bottle.model_versions import known_models
     from cls.package.carried import people_in
+    from cls.package.versions import next_version
 
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")
@@ -118,9 +119,10 @@ def _print(exported: Exported, bottle: Bottle) -> None:
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
     which = "" if "onnx" in meta.parity else f" --format {next(iter(meta.parity))}"
-    version = next_version(known_models(bottle.root), meta.group)
-    push = f"next: cls push --group {quote(meta.group)}{which} --version"
-    print(f"{push} {version}" if version else f"{push} X.Y.Z (three numbers that the model storage does not have yet)")
+    published = [one.version for one in known_models(bottle.root) if one.group == meta.group and one.version]
+    print(f"next: cls push --group {quote(meta.group)}{which} --version {next_version(published)}")
+    if not published:
+        print("      a model storage that has this version says which one is free")
 
 
 COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)

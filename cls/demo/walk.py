@@ -18,12 +18,12 @@ from cls.demo.steps import Journal, Step, StepResult, fingerprint, run_step, sho
 from cls.errors import ClsError
 from cls.files import atomic_path
 from cls.package.model_name import model_name_of_group
+from cls.package.versions import next_version
 from cls.settings import REPOSITORY, load_settings
 
 _NEW_PHOTOS = 12
 _NEW_SAMPLE_PHOTOS = 120
 _SCRIPTS = "cls/classification"
-_FIRST_VERSION = "0.0.1"
 
 
 @dataclass(frozen=True)
@@ -258,10 +258,7 @@ def _next_version(storage_url: str, model: str) -> str:
     with contextlib.suppress(httpx.HTTPError, ValueError):
         response = httpx.get(f"{storage_url}/latest_semantic_version/{model}", timeout=10)
         answer = response.json().get("latest_version") if response.is_success else None
-    if not isinstance(answer, str):
-        return _FIRST_VERSION
-    major, minor, patch = answer.split("-")[0].split("+")[0].split(".")
-    return f"{major}.{minor}.{int(patch) + 1}"
+    return next_version([answer] if isinstance(answer, str) else [])
 
 
 def _new_photos(walker: _Walker) -> Path:

@@ -172,5 +172,9 @@ def write_end_to_end(source: Path, stage: onnx.ModelProto, path: Path) -> None:
     del model.graph.output[:]
     shape = ["batch", labels]
     model.graph.output.append(helper.make_tensor_value_info(END_TO_END_OUTPUT_NAME, TensorProto.FLOAT, shape))
-    helper.set_model_props(model, {**props, "end_to_end": "uint8 RGB (batch, height, width, 3) in, probabilities out"})
+    inside = {
+        "activation": "sigmoid, inside the model",
+        "end_to_end": "uint8 RGB (batch, height, width, 3) in, probabilities out",
+    }
+    helper.set_model_props(model, {**props, **inside})
     save_onnx(model, path)

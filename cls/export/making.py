@@ -62,7 +62,6 @@ def make_all(
     """
     making = Making()
     for number, name in enumerate(names, 1):
-        _log.info("%s (%d of %d): converting", FILES[name].archive, number, len(names))
         started_s = time.monotonic()
         where = f"{reference.trained.name}, {FILES[name].model}"
         if FILES[name].source is not None and "onnx" in making.refused:
@@ -75,6 +74,7 @@ def make_all(
                 ),
             )
         else:
+            _log.info("%s (%d of %d): converting", FILES[name].archive, number, len(names))
             verdict = _made(making, conversions, name, reference, bottle, packing, page, where)
         making.verdicts[name] = verdict
         how = "agrees with the trained network" if verdict.error is None else "is left out"

@@ -21,7 +21,7 @@ from cls.forgetting.traces import Rest, dataset_without, rest_of
 from cls.machine import cores
 from cls.pictures.database import PicturesDatabase
 from cls.pictures.engine import is_absent, parse_url
-from cls.prediction.journal import lock_of
+from cls.prediction.journal import alone_in_output, journal_of, lock_of
 from cls.training.run_folder import SPLIT
 
 _HINT = "wait until it is done, or stop it: it goes on later"
@@ -38,8 +38,7 @@ def bottle_alone(bottle: Bottle) -> Iterator[None]:
     with ExitStack() as stack:
         for path in _lock_files(bottle):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(path).acquire(timeout=0))
+                stack.enter_context(_held(path))
             except Timeout:
                 raise BottleError("another process is reading or writing here", where=path.parent, hint=_HINT) from None
             except OSError as error:
@@ -47,6 +46,19 @@ def bottle_alone(bottle: Bottle) -> Iterator[None]:
         for folder in record_folders(bottle.cache):
             if is_used(folder):
                 raise BottleError("a training is reading these cut-outs", where=folder, hint=_HINT)
+        yield
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Holds a lock; that of a prediction goes afterwards, as predictions themselves leave none."""
+    journal = journal_of(path)
+    if journal is not None:
+        with alone_in_output(journal):
+            yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path).acquire(timeout=0):
         yield
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from functools import total_ordering
 from pathlib import Path
 
 from cls.model_storage.refusal import RefusedError
-from cls.package.meta import SEMANTIC_VERSION
 from cls.package.model_name import is_model_name, model_name_of_group
+from cls.package.versions import version_key
 
-_VERSION = re.compile(SEMANTIC_VERSION)
 _MAX_VERSION_SIGNS = 100
 
 
@@ -44,30 +41,19 @@ class SemanticVersion:
     """
 
     def __init__(self, text: str) -> None:
-        match = _VERSION.fullmatch(text)
+        key = version_key(text)
         if len(text) > _MAX_VERSION_SIGNS:
             raise RefusedError(
                 422,
                 f"version {text[:80]!r}... has {len(text)} signs",
                 hint=f"write a semantic version of at most {_MAX_VERSION_SIGNS}",
             )
-        if match is None:
+        if key is None:
             raise RefusedError(
                 422, f"version {text[:80]!r} is not a semantic version", hint="write three numbers, such as 0.0.1"
             )
         self.text = text
-        self.numbers = (int(match[1]), int(match[2]), int(match[3]))
-        before_release = (match[4] or "")[1:]
-        # A release comes after everything that leads to it; numbers come before words.
-        self._key = (
-            self.numbers,
-            not before_release,
-            tuple(
-                (0, int(part), "") if part.isdigit() else (1, 0, part)
-                for part in before_release.split(".")
-                if before_release
-            ),
-        )
+        self._key = key
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, SemanticVersion) and self._key == other._key
@@ -93,13 +79,3 @@ def readable_version(text: object) -> SemanticVersion | None:
         return SemanticVersion(text)
     except RefusedError:
         return None
-
-
-def next_free_version(taken: Iterable[SemanticVersion]) -> SemanticVersion:
-    """The smallest release above all taken ones: the last number counted up."""
-    newest = max(taken, default=None)
-    if newest is None:
-        return SemanticVersion("0.0.1")
-    major, minor, patch = newest.numbers
-    is_before_release = newest < SemanticVersion(f"{major}.{minor}.{patch}")
-    return SemanticVersion(f"{major}.{minor}.{patch if is_before_release else patch + 1}")

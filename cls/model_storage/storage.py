@@ -14,12 +14,13 @@ from typing import Any
 from cls.errors import PackageError
 from cls.model_storage.checking import CheckedUpload, check_upload, name_version, refuse_plan
 from cls.model_storage.engine import READY, EngineError, InferenceEngine, ModelState
-from cls.model_storage.names import SemanticVersion, next_free_version, readable_version
+from cls.model_storage.names import SemanticVersion, readable_version
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
 from cls.package.model_name import model_name_of_group, names_model_of
 from cls.package.plans import PlanHost
+from cls.package.versions import next_version
 
 _log = logging.getLogger("cls.model_storage")
 
@@ -118,7 +119,7 @@ class ModelStorage:
             raise RefusedError(
                 409,
                 f"version {version} of {model} exists already and stays as it is",
-                hint=f"the next free one is {next_free_version(taken)}",
+                hint=f"the next free one is {next_version(one.text for one in taken)}",
             )
         return stored
 

@@ -83,15 +83,20 @@ def steps_fault(said: StepsMeta, *, is_end_to_end: bool, is_background_kept: boo
         if found != expected:
             kind = "UINT8" if is_end_to_end else "of floats"
             kept = "kept" if is_background_kept else "filled"
-            return (
-                f"steps.{part} is {_listed(found)}, and a model whose input is {kind}, with a background that is"
-                f" {kept}, has {_listed(expected)} there"
-            )
+            return f"steps.{part} {_difference(found, expected)} (the input is {kind}, the background is {kept})"
     is_probability = {"logits": False, "probabilities": True}.get(output.partition("__")[0])
     if is_probability is not None and is_probability is not ("activation" in said.inside):
         place = "inside the model" if "activation" in said.inside else "left to the caller"
         return f"output '{output}' contradicts the steps: the activation is {place}"
     return None
+
+
+def _difference(found: tuple[Step, ...], expected: tuple[Step, ...]) -> str:
+    """What is missing or too much; the order, where it is only that."""
+    lacks = tuple(step for step in expected if step not in found)
+    extra = tuple(step for step in found if step not in expected)
+    faults = [f"{verb} {_listed(steps)}" for verb, steps in (("lacks", lacks), ("has also", extra)) if steps]
+    return " and ".join(faults) or f"is in another order than {_listed(expected)}"
 
 
 def _listed(steps: tuple[Step, ...]) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from cls.errors import PredictionError
+from cls.errors import FileError, PredictionError
 from cls.files import sha256_of_bytes, sha256_of_file
 from cls.prediction.runtime import Classifier
 
 _VERSION = 1
+_LOCK_ATTEMPTS = 50
 _FINISHED = b'{"finished": true}\n'
 
 
@@ -180,6 +181,60 @@ def lock_of(journal: Path) -> Path:
     return journal.with_name(f"{journal.name}.lock")
 
 
+def journal_of(lock: Path) -> Path | None:
+    """The journal whose lock a file is; None for another lock."""
+    name = lock.name.removesuffix(".lock")
+    return lock.with_name(name) if name.startswith(".") and name.endswith(".journal") else None
+
+
+@contextmanager
+def alone_in_output(journal: Path) -> Iterator[None]:
+    """Alone with an output; the lock goes afterwards, and so does the folder where nothing is in it.
+
+    Args:
+        journal: of the output.
+
+    Raises:
+        filelock.Timeout: another process predicts into it, or removes pictures of it.
+        OSError: the folder cannot be written.
+    """
+    lock_path = lock_of(journal)
+    lock = _acquired(lock_path)
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever has opened it meanwhile sees that it has no name any more, and tries again.
+        # Windows lets nobody remove an open file; there, its release does.
+        with suppress(OSError):
+            lock_path.unlink()
+        lock.release()
+        if not journal.exists():  # nothing was found: nothing is left behind
+            with suppress(OSError):
+                journal.parent.rmdir()
+
+
+def _acquired(lock_path: Path) -> FileLock:
+    """The lock, held. Whoever held it before removes it and its folder, perhaps while it is being opened here."""
+    folder = lock_path.parent
+    last: OSError | Timeout = Timeout(str(lock_path))
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(lock_path)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            if lock_path.exists():
+                raise
+            last = error
+        except (FileNotFoundError, FileExistsError) as error:
+            if folder.is_file():  # else it went, or came again, meanwhile
+                raise
+            last = error
+        else:
+            return lock
+    raise last
+
+
 @contextmanager
 def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
     """Opens the journal of an output; one of another model or of other options is begun anew.
@@ -190,17 +245,19 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
 
     Raises:
         PredictionError: another process predicts into the same output.
+        FileError: the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = lock_of(path)
-    lock = FileLock(lock_path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PredictionError(
-            "another process is predicting into this output", where=path.parent, hint="wait, or give another --out"
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(alone_in_output(path))
+        except Timeout:
+            raise PredictionError(
+                "another process is predicting into this output", where=path.parent, hint="wait, or give another --out"
+            ) from None
+        except OSError as error:
+            raise FileError(
+                f"cannot be written: {error.strerror}", where=path.parent, hint="give another --out"
+            ) from error
         journal = PredictionJournal(path, identity)
         try:
             yield journal
@@ -208,15 +265,6 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
             journal.close()
             if not len(journal):
                 path.unlink(missing_ok=True)
-    finally:
-        # Removed while it is held: whoever has opened it meanwhile sees that it has no name any more, and tries again.
-        # Windows lets nobody remove an open file; there, its release does.
-        with suppress(OSError):
-            lock_path.unlink()
-        lock.release()
-        if not path.exists():  # nothing was found: nothing is left behind
-            with suppress(OSError):
-                path.parent.rmdir()
 
 
 def identity_of(classifier: Classifier, *options: object) -> str:

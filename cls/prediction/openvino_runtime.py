@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cls.package.meta import INPUT_NAME, OUTPUT_NAME
 
 _HINT = "make it again with `cls export --formats openvino`"
 _TELEMETRY = "openvino_telemetry"
+_core_lock = threading.Lock()
 
 
 def why_no_openvino() -> str | None:
@@ -36,7 +38,6 @@ def openvino_module() -> Any:
     return importlib.import_module("openvino")
 
 
-@functools.cache
 def openvino_core() -> Any:
     """The process's one `openvino.Core`, kept to its end.
 
@@ -44,6 +45,13 @@ def openvino_core() -> Any:
     network of that core goes. With several cores that go in the order they came, the last one puts back a stack that
     is freed already, and the next signal (Ctrl-C, a child that ends) ends the process without a word (openvino 2026.4).
     """
+    # Without the lock, threads that come first together would make one each.
+    with _core_lock:
+        return _make_core()
+
+
+@functools.cache
+def _make_core() -> Any:
     return openvino_module().Core()
 
 

@@ -55,9 +55,13 @@ def check_machine(config: TrainConfig) -> None:
 def _why_not_compiling() -> str | None:
     """Why torch.compile fails on a trifle; None when it works."""
     # It warns of a CUDA toolkit without a GPU, which says nothing about compiling for the CPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    warns = logging.getLogger("torch.utils.cpp_extension")
+    level = warns.level
+    warns.setLevel(logging.ERROR)
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=torch_device()))
     except Exception as error:  # noqa: BLE001  dynamo and inductor raise many kinds; the reason is told
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    finally:
+        warns.setLevel(level)
     return None

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from cls.bottle.model_versions import JOURNAL, KnownModel, known_models, next_version, remember_models
+from cls.bottle.model_versions import JOURNAL, KnownModel, known_models, remember_models
 
 PREDICTED = KnownModel("hat / cap", "v__0_train_eff_4_0.001", "a" * 64, has_predicted=True)
 PUBLISHED = KnownModel("hat / cap", "v__0_train_eff_4_0.001", "a" * 64, "0.0.2")
@@ -27,20 +25,3 @@ def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
         stream.write('{"of a later version": 1}\n[1]\n{"group": "hat", "ru')
     remember_models(tmp_path, [PUBLISHED])
     assert known_models(tmp_path) == [PREDICTED, PUBLISHED]
-
-
-@pytest.mark.parametrize(
-    ("known", "expected"),
-    [
-        ([], None),
-        ([""], None),
-        (["0.0.2"], "0.0.3"),
-        (["0.0.9", "0.0.10", "0.0.2"], "0.0.11"),
-        (["1.0.0", "0.9.9"], "1.0.1"),
-        (["1.0.0-rc.1"], "1.0.0"),
-        (["1.0.0-rc.1", "1.0.0+x"], "1.0.1"),
-    ],
-)
-def test_the_version_after_those_that_are_known(known: list[str], expected: str | None) -> None:
-    models = [KnownModel("hat", "v__0", "a", version) for version in known]
-    assert next_version([*models, KnownModel("other", "v__0", "a", "7.0.0")], "hat") == expected

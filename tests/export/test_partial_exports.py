@@ -69,7 +69,7 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     assert export(copied.cfg, "--formats", "openvino") == 0
     said = capsys.readouterr()
     assert "made before and still there: model_onnx.zip, " in said.out
-    line = f"next: cls push --group {GROUP} --version X.Y.Z (three numbers that the model storage does not have yet)"
+    line = f"next: cls push --group {GROUP} --version 0.0.1"
     assert line in said.out
     assert copied.files() == before
     assert not (parent / "parity_report_refused.html").exists()

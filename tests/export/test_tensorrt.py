@@ -32,7 +32,7 @@ from cls.package.plans import HEADER_BYTES, Gpu, version_in_plan
 from cls.people.preprocess import Preprocessing
 from tests.export.networks import answers, small_network
 from tests.export.runs import ExportedBottle
-from tests.required_tools import missing, need_module
+from tests.required_tools import need_module
 
 # That its timing caches do nothing.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Timing cache operations are no-ops:DeprecationWarning")
@@ -44,7 +44,7 @@ GPU = Gpu("NVIDIA L4", "8.9")
 def has_wheels() -> None:
     # There are none for other machines, and requirements.lock leaves them out there.
     if sys.platform != "linux" or platform.machine() != "x86_64" or sys.version_info >= (3, 15):
-        missing("TensorRT-RTX", "it has wheels for Linux on x86_64 and Python before 3.15 alone")
+        pytest.skip("TensorRT-RTX has wheels for Linux on x86_64 and Python before 3.15 alone")
     need_module("tensorrt_rtx_bindings")
 
 

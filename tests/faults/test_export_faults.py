@@ -112,7 +112,7 @@ def test_what_is_made_from_a_wrong_onnx_is_refused_with_it_and_torchscript_is_no
     assert "it is made from the float32 ONNX, which cannot be used; see what is said of model.onnx" in said.err
     # The ONNX that was there was of the same run; what is refused now is not offered any more.
     assert "model_onnx.zip and what belongs to it were removed: this export refuses it" in said.out
-    assert f"next: cls push --group {GROUP} --format torchscript --version X.Y.Z (three numbers" in said.out
+    assert f"next: cls push --group {GROUP} --format torchscript --version 0.0.1\n" in said.out
     assert set(exported.files()) == {"meta.json", "model.pt", "model_torchscript.zip"}
 
 

@@ -14,6 +14,7 @@ from filelock import FileLock
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.cache_room import FolderUse, record_folders
 from cls.errors import BottleError
+from cls.prediction.journal import Record, lock_of, open_journal
 from cls.settings import REPOSITORY
 from cls.training.run import open_run
 from tests.bottles import train_tiny_run
@@ -50,6 +51,10 @@ def everything_of(full: FullBottle, picset: str) -> list[str | bytes]:
 def contents(folder: Path) -> dict[str, bytes]:
     files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("pictures.sqlite")]
     return {str(path): path.read_bytes() for path in files}
+
+
+def without_locks(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in files.items() if not name.endswith(".lock")}
 
 
 def last_error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -170,19 +175,38 @@ def test_allowed_again_a_load_brings_it_back(copied: FullBottle, capsys: pytest.
     assert name in {row.path for row in read_dataset(copied.bottle.dataset_file(GROUPS[0])).rows}
 
 
-@pytest.mark.parametrize("who", ["training", "reader", "load"])
+@pytest.mark.parametrize("who", ["training", "reader", "load", "prediction"])
 def test_it_waits_for_nobody_and_disturbs_nobody(
     copied: FullBottle, capsys: pytest.CaptureFixture[str], who: str
 ) -> None:
     name = copied.pictures_of(copied.picset_of_training())[0]
     folder = record_folders(copied.bottle.cache)[0]
-    places = {"training": copied.run / ".lock", "load": copied.bottle.ledger / ".load.lock"}
+    places = {
+        "training": copied.run / ".lock",
+        "load": copied.bottle.ledger / ".load.lock",
+        "prediction": lock_of(copied.bottle.inference(GROUPS[0]) / ".predictions.journal"),
+    }
     with FolderUse(folder) if who == "reader" else FileLock(places[who]):
+        before = without_locks(contents(copied.bottle.root))
         assert copied.forget(name, "--yes", "--runs", "keep") == 1
         error = last_error(capsys)
         assert ("reading these cut-outs" if who == "reader" else "another process is reading or writing here") in error
-        assert copied.bottle.picture(name).is_file()
+        assert without_locks(contents(copied.bottle.root)) == before
         assert copied.forget(name) == 0, "looking disturbs nobody"
+
+
+def test_a_prediction_leaves_neither_lock_nor_empty_folder(copied: FullBottle) -> None:
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    done, killed = (copied.bottle.inference(GROUPS[0]) / part for part in ("elsewhere", "killed"))
+    for folder in (done, killed):
+        folder.mkdir()
+    with open_journal(done / ".predictions.journal", "x") as journal:
+        journal.add([Record(name)])
+    lock_of(killed / ".predictions.journal").touch()
+    assert copied.forget(name, "--yes", "--runs", "keep") == 0
+    assert not done.exists()
+    assert not killed.exists()
+    assert not list(copied.bottle.root.rglob("*.journal.lock"))
 
 
 def test_a_damaged_list_is_never_taken_for_empty(copied: FullBottle) -> None:

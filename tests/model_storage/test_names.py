@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.model_storage.names import SemanticVersion, model_folder_name, next_free_version, readable_version
+from cls.model_storage.names import SemanticVersion, model_folder_name, readable_version
 from cls.model_storage.refusal import RefusedError
 
 numbers = st.integers(0, 10**6)
@@ -47,18 +47,6 @@ def test_a_version_of_unreasonable_length_is_refused() -> None:
     assert str(SemanticVersion("1.0.0-" + "a" * 94)).endswith("a")
     with pytest.raises(RefusedError, match="101 signs"):
         SemanticVersion("1.0.0-" + "a" * 95)
-
-
-@given(st.lists(versions, max_size=6))
-def test_the_next_free_version_is_above_all(texts: list[str]) -> None:
-    taken = [SemanticVersion(text) for text in texts]
-    assert all(version < next_free_version(taken) for version in taken)
-
-
-def test_next_free_versions() -> None:
-    assert str(next_free_version([])) == "0.0.1"
-    assert str(next_free_version(map(SemanticVersion, ["0.0.9", "0.0.10"]))) == "0.0.11"
-    assert str(next_free_version([SemanticVersion("1.0.0-rc.1")])) == "1.0.0"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\\b", "a\0b", "a\nb"])

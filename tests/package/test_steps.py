@@ -65,16 +65,19 @@ def test_torchscript_behind_triton_is_not_mistaken() -> None:
     ("change", "words"),
     [
         # Those of the other kind of model.
-        ({"steps": steps(True)}, "steps.before is decode, cut_out, fill_background, and a model whose input is of"),
-        ({**WHOLE, "steps": steps(False)}, "a model whose input is UINT8"),
+        ({"steps": steps(True)}, r"steps.before lacks letterbox, scale, normalise, channels_first \(the input is of"),
+        (
+            {**WHOLE, "steps": steps(False)},
+            r"has also letterbox, .*channels_first \(the input is UINT8",
+        ),
         # Done twice, and by nobody.
-        ({"steps": steps(False, inside=["network", "activation"])}, "has network there"),
-        ({**WHOLE, "steps": steps(True, after=["activation", "thresholds"])}, "steps.after is activation, thresholds"),
-        ({"steps": steps(False, after=[])}, "steps.after is nothing, and .* has activation, thresholds there"),
+        ({"steps": steps(False, inside=["network", "activation"])}, "steps.inside has also activation "),
+        ({**WHOLE, "steps": steps(True, after=["activation", "thresholds"])}, "steps.after has also activation "),
+        ({"steps": steps(False, after=[])}, "steps.after lacks activation, thresholds "),
         # In another order.
-        ({"steps": steps(False, inside=["network"], after=["thresholds", "activation"])}, "steps.after"),
+        ({"steps": steps(False, inside=["network"], after=["thresholds", "activation"])}, "in another order than act"),
         # Against the preprocessing.
-        ({**KEPT, "steps": steps(False)}, "a background that is kept"),
+        ({**KEPT, "steps": steps(False)}, "steps.before has also fill_background .*, the background is kept"),
         # Against the output.
         ({"outputs": WHOLE["outputs"], "steps": steps(False)}, "'probabilities' .* activation is left to the caller"),
         ({"inputs": WHOLE["inputs"], "steps": steps(True)}, "'logits' .* activation is inside the model"),

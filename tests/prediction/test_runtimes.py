@@ -143,12 +143,37 @@ subprocess.run([sys.executable, "-c", ""], check=True)
 
 
 def test_signals_are_survived_after_networks_that_went(openvino_files: tuple[Path, Path]) -> None:
+    """Of use on CPUs with AMX alone: elsewhere OpenVINO leaves the stack for signals as it is, and nothing can fail."""
     ended = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", _TWO_NETWORKS_GO_IN_ORDER, *map(str, openvino_files)],
         capture_output=True,
         text=True,
     )
     assert (ended.returncode, ended.stdout) == (0, "a child ended\n"), ended.stderr
+
+
+def test_threads_that_come_first_together_have_one_core() -> None:
+    code = (
+        "import threading\n"
+        "from cls.prediction.openvino_runtime import openvino_core, openvino_module\n"
+        "module = openvino_module()\n"
+        "made, gate, cores = [], threading.Barrier(8), []\n"
+        "class Slow(module.Core):\n"
+        "    def __init__(self):\n"
+        "        made.append(self)\n"
+        "        threading.Event().wait(0.05)\n"
+        "        super().__init__()\n"
+        "module.Core = Slow\n"
+        "def come():\n"
+        "    gate.wait()\n"
+        "    cores.append(openvino_core())\n"
+        "threads = [threading.Thread(target=come) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+        "print(len(made), len(cores), len(set(map(id, cores))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "1 8 1\n", done.stderr
 
 
 def test_the_meta_of_the_tests_is_a_plain_graph(exported: ExportedBottle) -> None:

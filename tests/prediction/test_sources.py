@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import polars
 import pytest
+from filelock import FileLock, Timeout
 
 from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
@@ -251,30 +255,72 @@ def test_the_lock_goes_when_nobody_predicts_any_more(tmp_path: Path) -> None:
         # Who has opened the file before it went holds nothing that anybody else looks for.
         late = lock_of(journal).open("rb")
     assert [path.name for path in tmp_path.iterdir()] == [journal.name]
-    with late, open_journal(journal, "x"):
+    with late:
         assert os.fstat(late.fileno()).st_nlink == 0
-        with pytest.raises(PredictionError, match="another process"), open_journal(journal, "x"):
+        fcntl.flock(late, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open_journal(journal, "x"):
             pass
     assert [path.name for path in tmp_path.iterdir()] == [journal.name]
 
 
+class _LockThatGoes(FileLock):
+    """Another process ends between our opening of the lock and our taking it."""
+
+    goes: ClassVar[list[Callable[[Path], None]]] = []
+
+    def acquire(self, *arguments: Any, **options: Any) -> Any:
+        if self.goes:
+            self.goes.pop()(Path(self.lock_file))
+        return super().acquire(*arguments, **options)
+
+
+def _refused_and_gone(lock: Path) -> None:
+    raise Timeout(str(lock))
+
+
+def _gone_with_its_folder(lock: Path) -> None:
+    lock.parent.rmdir()
+    raise FileNotFoundError(lock)
+
+
+def test_a_lock_that_goes_while_it_is_taken_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cls.prediction.journal.FileLock", _LockThatGoes)
+    folder = tmp_path / "out"
+    _LockThatGoes.goes[:] = [_refused_and_gone, _gone_with_its_folder]
+    with open_journal(folder / ".predictions.journal", "x") as journal:
+        journal.add([Record("a")])
+    assert not _LockThatGoes.goes
+    assert [path.name for path in folder.iterdir()] == [".predictions.journal"]
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        with pytest.raises(FileError, match="cannot be written") as caught, open_journal(folder / ".a.journal", "x"):
+            pass
+        assert "\n" not in caught.value.line()
+
+
 def test_one_at_a_time_writes_an_output(tmp_path: Path) -> None:
+    """Two processes and a folder that goes with each: nobody is ever there beside another, and both get their turns."""
     code = (
         "import sys, pathlib\n"
         "from cls.errors import PredictionError\n"
         "from cls.prediction.journal import open_journal\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "for _ in range(60):\n"
+        "done = 0\n"
+        "while done < 60:\n"
         "    try:\n"
         "        with open_journal(folder / '.predictions.journal', 'x'):\n"
         "            (folder / 'alone').mkdir()\n"
         "            (folder / 'alone').rmdir()\n"
-        "    except PredictionError:\n"
-        "        pass\n"
+        "        done += 1\n"
+        "    except PredictionError as error:\n"
+        "        assert 'another process' in str(error)\n"
+        "print(done)\n"
     )
-    journal = tmp_path / ".predictions.journal"
-    with open_journal(journal, "x") as kept:
-        kept.add([Record("a")])
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
-    assert [one.wait() for one in both] == [0, 0]
-    assert [path.name for path in tmp_path.iterdir()] == [journal.name]
+    folder = tmp_path / "out"
+    words = [sys.executable, "-c", code, str(folder)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [one.communicate(timeout=120)[0] for one in both] == ["60\n", "60\n"]
+    assert not folder.exists()

@@ -15,6 +15,7 @@ import pytest
 from cls.settings import REPOSITORY
 from tests.model_storage.packages import expected_logits, make_package, random_images
 from tests.model_storage.services import Service, detail, environment, running_storage, start_arguments, tree
+from tests.required_tools import need_program
 
 
 def start_and_fail(*arguments: str, **variables: str) -> str:
@@ -29,8 +30,8 @@ def start_and_fail(*arguments: str, **variables: str) -> str:
     return done.stderr
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 def test_the_guides_curl(tmp_path: Path) -> None:
+    need_program("curl", "curl")
     folder = tmp_path / "classification_data" / "inference_models" / "hair_color" / "inference_model"
     folder.mkdir(parents=True)
     make_package(folder, name="model_trt.zip")

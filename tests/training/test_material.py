@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
@@ -88,3 +90,19 @@ def test_options_of_cache_and_backgrounds_are_checked() -> None:
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(TrainingError, match="--augment-on gpu needs a GPU"):
         check_machine(TrainConfig(group=GROUP, augment_on="gpu"))
+
+
+def test_trying_to_compile_leaves_others_loggers_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    levels = []
+
+    def failing(*_: object) -> None:
+        levels.append(logger.level)
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr(logger, "level", logging.INFO)
+    monkeypatch.setattr(torch, "compile", failing)
+    with pytest.raises(TrainingError, match=r"--compile does not work here \(no compiler\)"):
+        check_machine(TrainConfig(group=GROUP, compile=True))
+    assert levels == [logging.ERROR]
+    assert logger.level == logging.INFO
