@@ -17,10 +17,12 @@ from cls.export.parity_page import Elsewhere, write_page
 from cls.export.parity_report import Divergence, ParityReport, RefusedTry
 from cls.export.parity_samples import Reference
 from cls.files import write_json_atomic
+from cls.package.meta import ParityMeta
 from cls.prediction.local import TorchRuntime
 from cls.prediction.opening import open_classifier
 from cls.prediction.runtime import Classifier
 from cls.settings import ParityLimits
+from cls.wording import counted
 
 _log = logging.getLogger("cls.export")
 
@@ -139,6 +141,7 @@ def keep_reports(
     reference: Reference,
     verdicts: Mapping[str, Verdict] | Mapping[Format, Verdict],
     not_made: Mapping[str, str] | Mapping[Format, str] | None = None,
+    stayed: Mapping[Format, ParityMeta] | None = None,
 ) -> None:
     """Writes the report of what passed, and in files of its own that of what was refused.
 
@@ -147,11 +150,13 @@ def keep_reports(
         reference: what the trained network says.
         verdicts: by format.
         not_made: formats that this machine cannot make -> why.
+        stayed: formats of the same run that an earlier export made -> what it found.
     """
     passed = {name: verdict for name, verdict in verdicts.items() if verdict.error is None}
     refused = {name: verdict for name, verdict in verdicts.items() if verdict.error is not None}
     other = refused_report(report_file)
     left = {name: Elsewhere("not made", reason) for name, reason in (not_made or {}).items()}
+    left |= {name: Elsewhere("agrees", _found_earlier(found)) for name, found in (stayed or {}).items()}
     if passed:
         page = other.with_suffix(".html").name
         _keep(report_file, reference, passed, {name: _left_out(refused[name], page) for name in refused} | left)
@@ -202,6 +207,15 @@ def _left_out(verdict: Verdict, page: str) -> Elsewhere:
     if verdict.report is not None:
         return Elsewhere("refused", "; ".join(verdict.report.faults), page)
     return Elsewhere("failed", verdict.error.what if verdict.error is not None else "", page)
+
+
+def _found_earlier(found: ParityMeta) -> str:
+    """A format that was proven by an earlier export, whose report is no more."""
+    change = "" if found.f1_change is None else f", F1 {found.f1_change:+.4f}"
+    return (
+        f"made by an earlier export of this run and still there: {counted(found.samples, 'person')}, largest difference"
+        f" of a probability {found.max_probability_difference:.1e}{change}"
+    )
 
 
 def _keep(

@@ -125,7 +125,7 @@ def export_run(
             meta = packing.folder_meta({name: parity[name] for name in in_order(parity)})
             write_meta(staged / META_FILE_NAME, meta)
         # Only now does the report speak of what is there.
-        keep_reports(report_file, reference, making.verdicts, not_made)
+        keep_reports(report_file, reference, making.verdicts, not_made, earlier.parity)
     kept = {name: steps.kept_in_float for name in making.passed if (steps := making.steps[name]).kept_in_float}
     return Exported(
         folder, meta, reports, not_made, kept, making.refused, tuple(earlier.parity), removed=earlier.removed

@@ -69,6 +69,11 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     assert export(copied.cfg, "--formats", "openvino") == 0
     said = capsys.readouterr()
     assert "made before and still there: model_onnx.zip, " in said.out
+    now = json.loads((parent / "parity_report.json").read_text())
+    assert list(now["formats"]) == ["openvino"]
+    assert now["others"]["onnx"]["state"] == "agrees"
+    page = (parent / "parity_report.html").read_text()
+    assert "<dt>onnx</dt><dd><b>agrees</b>: made by an earlier export of this run and still there: " in page
     line = f"next: cls push --group {GROUP} --version 0.0.1"
     assert line in said.out
     assert copied.files() == before

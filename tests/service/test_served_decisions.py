@@ -17,6 +17,7 @@ import cls
 from cls.classification.export import COMMAND as EXPORT
 from cls.command import Command, execute
 from cls.export.formats import FILES, FORMATS, Format
+from cls.export.onnx import read_onnx
 from cls.export.package_commands import SHOW, VERIFY
 from cls.export.publish import export_run
 from cls.model_storage.commands import PUSH
@@ -128,6 +129,8 @@ def test_what_is_inside_is_said(whole: ExportedBottle, capsys: pytest.CaptureFix
     assert (meta.inputs[0].datatype, meta.inputs[0].shape) == ("UINT8", (-1, -1, -1, 3))
     assert meta.steps is not None
     assert "activation" in meta.steps.inside
+    said = {prop.key: prop.value for prop in read_onnx(whole.package / "model.onnx").metadata_props}
+    assert said["activation"] == "sigmoid, inside the model"
     assert meta.steps.after == ("thresholds",)
 
 
