@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         sources.photos,
         segmenter_path=options.segmenter,
         is_whole=options.whole,
-        has_frames=bool(sources.videos),
+        videos=sources.videos,
     )
     runner = None
     if options.cluster is not None:

@@ -14,6 +14,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
 from cls.people.person import Person
 from cls.people.photos import read_photo
+from cls.prediction.video import Every, frames_of
 from cls.settings import REPOSITORY
 from cls.wording import counted
 
@@ -66,7 +67,7 @@ def people_finder(
     *,
     segmenter_path: Path | None = None,
     is_whole: bool = False,
-    has_frames: bool = False,
+    videos: Sequence[Path] = (),
     is_whole_offered: bool = True,
 ) -> PeopleFinder:
     """Looks up what is known of the photos and loads a segmentation model when some are unknown.
@@ -76,24 +77,23 @@ def people_finder(
         files: the photos.
         segmenter_path: the segmentation model; `person_models/best.pt` when not given, if that is there.
         is_whole: every photo is one person, whole; nothing is looked up.
-        has_frames: frames of videos will be looked at too; nobody knows who is in them.
+        videos: frames of them will be looked at too; nobody knows who is in them.
         is_whole_offered: whether the user may choose `is_whole`, for the hint.
 
     Raises:
-        PredictionError: no photo's people are known, and there is no segmentation model; or no photo can be opened.
+        PredictionError: no photo's people are known, and there is no segmentation model; or nothing can be opened.
         SegmentationError: the segmentation model cannot be loaded.
         DatabaseError: the pictures database cannot be used.
     """
     if is_whole:
         return PeopleFinder({}, None, is_whole=True)
     known = known_people(bottle, files)
-    if segmenter_path is None and len(known) == len(files) and not has_frames:
+    if segmenter_path is None and len(known) == len(files) and not videos:
         return PeopleFinder(known, None)
     path = segmenter_path or default_segmenter()
     what = counted(len(files), "photo") if files else "videos"
-    if path is None and (not known or has_frames):
-        if not has_frames:
-            _refuse_unreadable(files)
+    if path is None and (not known or videos):
+        _refuse_unreadable(files, videos)
         raise PredictionError(
             f"it is not known who is in the {what}, and there is no segmentation model",
             where=DEFAULT_SEGMENTER,
@@ -108,18 +108,20 @@ def people_finder(
     return PeopleFinder(known, segmenter, segmenter_file=path)
 
 
-def _refuse_unreadable(files: Sequence[Path]) -> None:
-    """Tells of photos of which none can be opened: no segmentation model would help."""
+def _refuse_unreadable(photos: Sequence[Path], videos: Sequence[Path]) -> None:
+    """Tells of photos and videos of which none can be opened: no segmentation model would help."""
     first: FileError | None = None
-    for file in files:
+    for file in (*photos, *videos):
         try:
-            read_photo(file)
+            next(frames_of(file, Every()), None) if file in videos else read_photo(file)
         except FileError as error:
             first = first or error
         else:
             return
     if first is not None:
-        which = f"none of the {len(files)} photos can be opened; the first one " if len(files) > 1 else ""
+        count = len(photos) + len(videos)
+        what = "photos" if not videos else "videos" if not photos else "photos and videos"
+        which = f"none of the {count} {what} can be opened; the first one " if count > 1 else ""
         raise PredictionError(f"{which}{first.what}", where=first.where, hint=first.hint or "check the files")
 
 

@@ -119,6 +119,11 @@ def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_miss
     line = last_error(capsys)
     assert "none of the 2 photos can be opened; the first one " in line
     assert "segment" not in line
+    (tmp_path / "broken.mp4").write_bytes(b"no video at all")
+    assert infer(exported, "--source", tmp_path / "broken.mp4", "--group", GROUP) == 1
+    line = last_error(capsys)
+    assert line.startswith(f"error: {tmp_path / 'broken.mp4'}: is not a video that can be read")
+    assert "segment" not in line
     # One that can be opened needs the segmenter.
     shutil.copy(exported.bottle.picture("0000.jpeg"), photos / "good.jpg")
     assert infer(exported, "--source", photos, "--group", GROUP) == 1
