@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from benchmarks.format_peers import BareParts, bare_session, timm_eager, ultralytics_classifier, ultralytics_photos
 from cls.bottle.layout import Bottle
+from cls.errors import ClsError
 from cls.export.formats import FILES, FORMATS, why_not
 from cls.export.publish import Exported, export_run
 from cls.machine import cores
@@ -63,11 +64,16 @@ def exported_in(
     limits = bottle.settings.parity_limits if is_refusing else dict.fromkeys(("fp32", "fp16", "int8"), ParityLimits())
     settings = replace(bottle.settings, inference_models_dir=str(folder), parity_limits=limits)
     elsewhere = Bottle(settings)
-    exported = export_run(elsewhere, run, [name for name in FORMATS if name in formats])
+    try:
+        exported = export_run(elsewhere, run, [name for name in FORMATS if name in formats])
+    except ClsError as error:
+        raise SystemExit(f"there is nothing to measure: {error.line()}") from error
     for name, error in exported.refused.items():
         print(f"{name} is refused: {error.line()}")
     if "onnx" not in exported.reports:
-        raise SystemExit("without onnx there is nothing to measure against (--no-limits times it all the same)")
+        refusal = exported.refused.get("onnx")
+        why = f"onnx is refused: {refusal.what}" if refusal else "onnx is not among --formats"
+        raise SystemExit(f"there is nothing to measure against: {why}")
     for name, layers in exported.kept_in_float.items():
         print(f"{name}: {len(layers)} layers kept in 32 bits, so that it holds the limits")
     return exported, elsewhere

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from cls.model_storage.refusal import RefusedError
 from cls.package.model_name import is_model_name, model_name_of_group
-from cls.package.versions import version_key
-
-_MAX_VERSION_SIGNS = 100
+from cls.package.versions import MAX_VERSION_SIGNS, version_key
 
 
 def model_folder_name(name: str, models_folder: Path) -> str:
@@ -41,13 +39,13 @@ class SemanticVersion:
     """
 
     def __init__(self, text: str) -> None:
-        key = version_key(text)
-        if len(text) > _MAX_VERSION_SIGNS:
+        if len(text) > MAX_VERSION_SIGNS:
             raise RefusedError(
                 422,
                 f"version {text[:80]!r}... has {len(text)} signs",
-                hint=f"write a semantic version of at most {_MAX_VERSION_SIGNS}",
+                hint=f"write a semantic version of at most {MAX_VERSION_SIGNS}",
             )
+        key = version_key(text)
         if key is None:
             raise RefusedError(
                 422, f"version {text[:80]!r} is not a semantic version", hint="write three numbers, such as 0.0.1"

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from cls.package.meta import SEMANTIC_VERSION
 
 FIRST_VERSION = "0.0.1"
+# Looked at before the numbers are: Python makes none of more than 4300 digits.
+MAX_VERSION_SIGNS = 100
 _VERSION = re.compile(SEMANTIC_VERSION)
 
 # The three numbers, whether it is a release, and the parts of what leads to one.
@@ -15,8 +17,8 @@ VersionKey = tuple[tuple[int, int, int], bool, tuple[tuple[int, int, str], ...]]
 
 
 def version_key(text: str) -> VersionKey | None:
-    """What versions are compared by; None for a text that is not a semantic version."""
-    match = _VERSION.fullmatch(text)
+    """What versions are compared by; None for a text that is not a semantic version, or is too long for one."""
+    match = _VERSION.fullmatch(text) if len(text) <= MAX_VERSION_SIGNS else None
     if match is None:
         return None
     before_release = (match[4] or "")[1:]

@@ -47,6 +47,10 @@ def test_a_version_of_unreasonable_length_is_refused() -> None:
     assert str(SemanticVersion("1.0.0-" + "a" * 94)).endswith("a")
     with pytest.raises(RefusedError, match="101 signs"):
         SemanticVersion("1.0.0-" + "a" * 95)
+    for text in (f"{'1' * 5000}.0.0", f"1.0.0-{'1' * 5000}"):  # more digits than Python makes a number of
+        with pytest.raises(RefusedError, match=r"has 500[46] signs"):
+            SemanticVersion(text)
+        assert readable_version(text) is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/etc", "a\\b", "a\0b", "a\nb"])
