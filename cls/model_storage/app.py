@@ -231,8 +231,11 @@ def _detail(text: str, status: int) -> JSONResponse:
     return JSONResponse({"detail": text}, status)
 
 
-async def _answer_refusal(_: Request, error: Exception) -> JSONResponse:
-    return _detail(str(error), error.status if isinstance(error, RefusedError) else 500)
+async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
+    status = error.status if isinstance(error, RefusedError) else 500
+    if request.method != "GET":  # Reading what is not there is no event; what somebody tried to change is.
+        _log.warning("%s %s refused with %d: %s", request.method, request.url.path, status, error)
+    return _detail(str(error), status)
 
 
 async def _answer_fault(_: Request, error: Exception) -> JSONResponse:

@@ -14,11 +14,11 @@ from typing import Any
 from cls.errors import PackageError
 from cls.model_storage.checking import CheckedUpload, check_upload, name_version, refuse_plan
 from cls.model_storage.engine import READY, EngineError, InferenceEngine, ModelState
+from cls.model_storage.model_groups import refuse_other_group, refuse_stray, remark_on_name
 from cls.model_storage.names import SemanticVersion, readable_version
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
-from cls.package.model_name import model_name_of_group, names_model_of
 from cls.package.plans import PlanHost
 from cls.package.versions import next_version
 
@@ -88,9 +88,9 @@ class ModelStorage:
         upload = name_version(checked, version)
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
-            _refuse_other_group(model, upload, stored)
+            refuse_other_group(model, upload.group, stored)
             number = max((item.number for item in stored), default=0) + 1
-            return self._place_and_serve(zip_path.parent, model, number, upload)
+            return self._place_and_serve(zip_path.parent, model, number, upload, stored)
 
     def publish_numbered(self, zip_path: Path, sha256: str, name: str, number: int | None) -> Published:
         """The older upload: stores a package as a numbered folder (the next one by default) and serves it.
@@ -101,7 +101,7 @@ class ModelStorage:
         version = readable_version(upload.meta.get("model_version"))
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
-            _refuse_other_group(model, upload, stored)
+            refuse_other_group(model, upload.group, stored)
             taken = {item.number for item in stored}
             next_number = max(taken, default=0) + 1
             if number is not None and number in taken:
@@ -110,20 +110,23 @@ class ModelStorage:
                     f"version folder {number} of {model} exists already",
                     hint=f"the next free one is {next_number}",
                 )
-            return self._place_and_serve(zip_path.parent, model, number or next_number, upload)
+            return self._place_and_serve(zip_path.parent, model, number or next_number, upload, stored)
 
     def _refuse_existing(self, model: str, version: SemanticVersion | None) -> list[StoredVersion]:
         stored = self.repository.versions(model)
-        taken = [item.semantic for item in stored if item.semantic is not None]
+        taken = {item.semantic: item for item in stored if item.semantic is not None}
         if version is not None and version in taken:
+            of_group = "" if taken[version].group is None else f" (group {taken[version].group!r})"
             raise RefusedError(
                 409,
-                f"version {version} of {model} exists already and stays as it is",
+                f"version {version} of {model}{of_group} exists already and stays as it is",
                 hint=f"the next free one is {next_version(one.text for one in taken)}",
             )
         return stored
 
-    def _place_and_serve(self, stage: Path, model: str, number: int, upload: CheckedUpload) -> Published:
+    def _place_and_serve(
+        self, stage: Path, model: str, number: int, upload: CheckedUpload, before: list[StoredVersion]
+    ) -> Published:
         config_text = serving(upload.config_text, model, number, "config.pbtxt")
         started_s = time.monotonic()
         self.repository.place(stage, model, number, upload.folder, config_text)
@@ -147,6 +150,9 @@ class ModelStorage:
             number,
             time.monotonic() - started_s,
         )
+        remark = remark_on_name(model, upload.group, before)
+        if remark is not None:
+            _log.warning("%s", remark)
         return Published(model, number, version.text if version else None)
 
     def _reload_quietly(self, model: str) -> None:
@@ -238,6 +244,7 @@ class ModelStorage:
             return self._serve(model, number)
 
     def _serve(self, model: str, number: int) -> int:
+        refuse_stray(model, number, self.repository.versions(model))
         before = self.repository.config_text(model)
         self.repository.write_config(model, self.repository.config_serving(model, number))
         try:
@@ -295,15 +302,3 @@ class ModelStorage:
             except (RefusedError, PackageError) as error:
                 faults.append(f"{name} is not served: {error.line()}")
         return faults
-
-
-def _refuse_other_group(model: str, upload: CheckedUpload, stored: list[StoredVersion]) -> None:
-    """A model may be called anything, and is of one group: whoever asks it relies on what it answered before."""
-    others = {version.group for version in stored} - {None, upload.group}
-    if upload.group is None or not others or names_model_of(model, upload.group):
-        return
-    raise RefusedError(
-        422,
-        f"the package is of group {upload.group!r}, and model {model!r} is of group {', '.join(map(repr, others))}",
-        hint=f"send it as model {model_name_of_group(upload.group)!r}, or send the package of the right group",
-    )

@@ -83,7 +83,7 @@ def test_an_existing_version_stays_as_it_is(service: Service, packages: dict[int
     before = tree(service.root)
     response = service.upload(of_group(packages[2], "hat"), "hat", "1.0.0")
     assert response.status_code == 409
-    assert "version 1.0.0 of hat exists already" in detail(response)
+    assert "version 1.0.0 of hat (group 'hat') exists already" in detail(response)
     assert "next free one is 1.0.1" in detail(response)
     assert tree(service.root) == before
     assert infer(service, "hat", 1) < 1e-5
@@ -115,6 +115,28 @@ def test_a_model_may_be_called_anything(service: Service, packages: dict[int, Pa
     refused = service.upload(of_group(packages[2], "top_color"), "accessories_small", "0.0.3")
     assert refused.status_code == 422
     assert "model 'accessories_small' is of group 'accessories'" in detail(refused)
+
+
+def test_the_group_a_model_is_named_after_takes_it_back(service: Service, packages: dict[int, Path]) -> None:
+    """Somebody else's package came first under its name: that is told, and never served again."""
+    strange, own = of_group(packages[1], "top_color"), of_group(packages[2], "coat")
+    assert service.upload(strange, "coat", "0.0.1").status_code == 200
+    assert "coat is a new model of group 'top_color', under a name that is not the group's" in service.log.read_text()
+    taken = service.upload(own, "coat", "0.0.1")
+    assert (taken.status_code, detail(taken)) == (
+        409,
+        "version 0.0.1 of coat (group 'top_color') exists already and stays as it is; the next free one is 0.0.2",
+    )
+    assert f"POST /upload_new_version/ refused with 409: {detail(taken)}" in service.log.read_text()
+    assert service.upload(own, "coat", "0.0.2").status_code == 200
+    assert "coat held versions of group 'top_color', which are not served any more" in service.log.read_text()
+    back = httpx.post(f"{service.url}/set_semantic_version/?model_name=coat&semantic_version=0.0.1")
+    assert back.status_code == 422
+    assert "version folder 1 of coat is of group 'top_color', and the model is of group 'coat'" in detail(back)
+    assert httpx.post(f"{service.url}/set_version/coat?version=1").status_code == 422
+    assert service.upload(strange, "coat", "0.0.3").status_code == 422
+    assert infer(service, "coat", 2) < 1e-5
+    assert service.get("/get_version/coat") == {"version": "2"}
 
 
 def test_what_older_tools_wrote_is_taken_under_any_name(
