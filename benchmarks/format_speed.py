@@ -144,8 +144,7 @@ def networks(contenders: Sequence[Contender], exported: Exported, rounds: int) -
     for one in contenders:
         ratios = [np.median(np.array(one.rates) / np.array(peer.rates)) for peer in (eager, bare)]
         report = exported.reports.get(one.name)  # type: ignore[call-overload]
-        decisions = 0 if report is None else report.samples * len(report.batch_sizes) * len(exported.meta.labels)
-        worth = "" if report is None else f"{report.f1_change:+.4f}, {report.label_flips} of {decisions}"
+        worth = "" if report is None else f"{report.f1_change or 0:+.4f}, {report.label_flips} of {report.decisions}"
         print(
             f"{one.name:36} {np.median(one.latencies_ms):10.1f}   {np.median(one.rates):8.1f} ({one.batch:2})"
             f"   {ratios[0]:13.2f}   {ratios[1]:15.2f}   {worth}"

@@ -90,20 +90,15 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
 
 
 def _print(exported: Exported, bottle: Bottle) -> None:
-    from shlex import quote
-
-    from cls.bottle.model_versions import known_models
+    from cls.export.next_step import push_lines
     from cls.package.carried import people_in
-    from cls.package.versions import next_version
 
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")
     for name, report in exported.reports.items():
         print(
             f"  {FILES[name].archive}: agrees with the trained network on {counted(report.samples, 'person')} at batch"
-            f" {', '.join(str(batch) for batch in report.batch_sizes)}: largest difference of a probability"
-            f" {report.max_probability_difference:.1e}, {report.label_flips} of"
-            f" {report.samples * len(meta.labels) * len(report.batch_sizes)} decisions differ"
+            f" {', '.join(str(batch) for batch in report.batch_sizes)}: {report.in_words()}"
         )
         if name in exported.kept_in_float:
             kept = exported.kept_in_float[name]
@@ -116,13 +111,12 @@ def _print(exported: Exported, bottle: Bottle) -> None:
         print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.stayed)}")
     for name, reason in exported.removed.items():
         print(f"  {FILES[name].archive} and what belongs to it were removed: {reason}")
+    for file, of_run in exported.of_other_runs.items():
+        print(f"  {file} stays, and is of run {of_run}: delete it and its parity report when they are of no use")
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
-    which = "" if "onnx" in meta.parity else f" --format {next(iter(meta.parity))}"
-    published = [one.version for one in known_models(bottle.root) if one.group == meta.group and one.version]
-    print(f"next: cls push --group {quote(meta.group)}{which} --version {next_version(published)}")
-    if not published:
-        print("      a model storage that has this version says which one is free")
+    print(f"report, with the people where it departs most: {exported.page}")
+    print(push_lines(bottle, meta.group, "onnx" if "onnx" in meta.parity else next(iter(meta.parity))))
 
 
 COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)

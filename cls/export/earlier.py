@@ -24,10 +24,12 @@ class Earlier:
     Attributes:
         parity: formats that stay -> how they compared when they were made.
         removed: formats that go -> why, in a few words.
+        of_other_runs: packages that no export made, such as rebuilt ones, and that stay -> the run they are of.
     """
 
     parity: dict[Format, ParityMeta] = field(default_factory=dict)
     removed: dict[Format, str] = field(default_factory=dict)
+    of_other_runs: dict[str, str] = field(default_factory=dict)
 
 
 def keep_earlier(
@@ -42,10 +44,10 @@ def keep_earlier(
         made: the formats made now.
         refused: the formats refused now: what was made of them before is not offered any more.
     """
-    earlier = Earlier()
     if not folder.is_dir():
-        return earlier
+        return Earlier()
     _copy_foreign(folder, staged)
+    earlier = Earlier(of_other_runs=_packages_of_other_runs(folder, meta.training.run))
     before = _meta_of(folder)
     for name in FORMATS:
         files = FILES[name]
@@ -75,6 +77,9 @@ def _why_not_kept(folder: Path, before: ModelMeta | None, meta: ModelMeta, name:
         return "no meta.json says what it is of"
     if before.training.run != meta.training.run:
         return f"it is of run {before.training.run}"
+    if before.is_end_to_end != meta.is_end_to_end:
+        kinds = ("plain", "--end-to-end")
+        return f"it is {kinds[before.is_end_to_end]}, and what is made now is {kinds[meta.is_end_to_end]}"
     if _facts(before) != _facts(meta):
         return "its meta.json says other things of the same run"
     files = FILES[name]
@@ -94,6 +99,19 @@ def _facts(meta: ModelMeta) -> dict[str, Any]:
     facts = {**meta.to_dict(), "steps": meta.all_steps}  # older packages do not name them, and mean the same
     del facts["parity"], facts["package"], facts["digests"]["files"]
     return facts
+
+
+def _packages_of_other_runs(folder: Path, run: str) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.glob("*.zip")):
+        if path.name in _OWN_NAMES:
+            continue
+        try:
+            with open_package(path) as package:
+                found[path.name] = package.meta().training.run
+        except (ClsError, OSError):
+            continue  # no package: nobody takes it for one of this run
+    return {name: of for name, of in found.items() if of != run}
 
 
 def _copy_foreign(folder: Path, staged: Path) -> None:

@@ -93,6 +93,7 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _rebuild(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
+    from cls.export.next_step import push_lines
     from cls.export.rebuild import rebuild_package
     from cls.settings import load_settings
 
@@ -104,13 +105,15 @@ def _rebuild(options: argparse.Namespace) -> None:
     print(f"{options.package} -> {made.path}")
     print(f"  proven on {made.proof}, in {report.runtime}")
     print(
-        f"  largest difference of a probability {report.max_probability_difference:.1e}, {report.label_flips} of"
-        f" {report.samples * len(made.meta.labels) * len(report.batch_sizes)} decisions differ"
-        f" (batch {', '.join(str(batch) for batch in report.batch_sizes)}); report: {made.report_file}"
+        f"  {report.in_words()} (batch {', '.join(str(batch) for batch in report.batch_sizes)});"
+        f" report: {made.report_file.with_suffix('.html')}"
     )
     plan = made.meta.package.plan if made.meta.package else None
     if plan is not None:
         print(f"  for compute capability {plan.compute_capability} ({plan.gpu}) and TensorRT {plan.tensorrt_version}")
+    which = made.path.name.removeprefix("model_").removesuffix(".zip")
+    if made.path.resolve() == bottle.inference_model(made.meta.group).resolve() / f"model_{which}.zip":
+        print(push_lines(bottle, made.meta.group, which))
 
 
 SHOW = Command("package show", "what a package is: labels, preprocessing, parity, digests", _add_show_arguments, _show)

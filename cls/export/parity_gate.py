@@ -214,7 +214,7 @@ def _found_earlier(found: ParityMeta) -> str:
     change = "" if found.f1_change is None else f", F1 {found.f1_change:+.4f}"
     return (
         f"made by an earlier export of this run and still there: {counted(found.samples, 'person')}, largest difference"
-        f" of a probability {found.max_probability_difference:.1e}{change}"
+        f" of a probability at most {found.max_probability_difference:.1e}{change}"
     )
 
 

@@ -100,7 +100,7 @@ def _summary(report: ParityReport) -> list[tuple[str, str]]:
     return [
         ("precision", report.precision),
         ("largest difference", _small(report.max_probability_difference)),
-        ("decisions that differ", str(report.label_flips)),
+        ("decisions that differ", f"{report.label_flips} of {report.decisions}"),
         ("farthest from its threshold", _small(farthest) if report.label_flips else "-"),
         ("change of F1", _change(report.f1_change)),
         ("change of mA", _change(report.ma_change)),
@@ -129,7 +129,7 @@ def _facts(report: ParityReport) -> list[tuple[str, str]]:
         ("precision", report.precision),
         ("limits", ", ".join(limits)),
         ("F1 and mA on", f"{report.truth}, of {counted(report.samples, 'person')}"),
-        ("decisions that differ", f"{report.label_flips}, {beyond}"),
+        ("decisions that differ", f"{report.label_flips} of {report.decisions} at any batch size, {beyond}"),
         ("the batch changes", f"{_small(report.batch_difference)} of a probability at most, {neighbours}"),
         ("no numbers", counted(report.not_a_number, "answer")),
         *_steps(report),

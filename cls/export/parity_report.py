@@ -136,7 +136,8 @@ class ParityReport:
         max_probability_difference: largest.
         mean_probability_difference: mean.
         p999_probability_difference: 99.9th percentile.
-        label_flips: decisions that differ.
+        decisions: how many there are: one a person and label.
+        label_flips: those that differ, at any of the batch sizes.
         label_flips_beyond_limit: those whose trained probability is further than `limit` from its threshold.
         limit: see above.
         not_a_number: answers that are infinite or no number.
@@ -165,6 +166,7 @@ class ParityReport:
     max_probability_difference: float
     mean_probability_difference: float
     p999_probability_difference: float
+    decisions: int
     label_flips: int
     label_flips_beyond_limit: int
     limit: float
@@ -210,6 +212,14 @@ class ParityReport:
             f1_change=None if self.f1_change is None else round(self.f1_change, 6),
             ma_change=None if self.ma_change is None else round(self.ma_change, 6),
             kept_in_float=self.kept_in_float,
+        )
+
+    def in_words(self) -> str:
+        """The numbers that matter most, in one line."""
+        f1 = "" if self.f1_change is None else f", F1 {f'{self.f1_change:+.4f}' if self.f1_change else 'unchanged'}"
+        return (
+            f"largest difference of a probability {self.max_probability_difference:.1e}, {self.label_flips} of"
+            f" {counted(self.decisions, 'decision')} differ{f1}"
         )
 
     def sentence(self) -> str:

@@ -44,22 +44,26 @@ class Exported:
     Attributes:
         folder: the package's folder.
         meta: its meta.json.
+        page: the report of what was made now, for people.
         reports: format made now -> how it compares with the trained network.
         not_made: format -> why it was left out.
         kept_in_float: format -> the layers that stay in float32 in it, where its precision is another.
         refused: format -> why it failed, or was refused; nothing of it is packaged.
         stayed: formats of the same run that were made earlier and are still there.
         removed: format that was there before -> why it is not any more.
+        of_other_runs: zips of others in the folder, such as rebuilt packages -> the run they are of.
     """
 
     folder: Path
     meta: ModelMeta
+    page: Path
     reports: dict[Format, ParityReport]
     not_made: dict[Format, str]
     kept_in_float: dict[Format, tuple[str, ...]] = field(default_factory=dict)
     refused: dict[Format, ClsError] = field(default_factory=dict)
     stayed: tuple[Format, ...] = ()
     removed: dict[Format, str] = field(default_factory=dict)
+    of_other_runs: dict[str, str] = field(default_factory=dict)
 
 
 def export_run(
@@ -128,7 +132,16 @@ def export_run(
         keep_reports(report_file, reference, making.verdicts, not_made, earlier.parity)
     kept = {name: steps.kept_in_float for name in making.passed if (steps := making.steps[name]).kept_in_float}
     return Exported(
-        folder, meta, reports, not_made, kept, making.refused, tuple(earlier.parity), removed=earlier.removed
+        folder,
+        meta,
+        report_file.with_suffix(".html"),
+        reports,
+        not_made,
+        kept,
+        making.refused,
+        tuple(earlier.parity),
+        removed=earlier.removed,
+        of_other_runs=earlier.of_other_runs,
     )
 
 

@@ -134,12 +134,12 @@ class Card:
         return lines
 
     def _parity(self) -> list[str]:
-        lines = ["parity         with the trained network, on people of the validation part"]
+        lines = ["parity         with the trained network, on people of the validation part, rounded up to a millionth"]
         for name, report in self.meta.parity.items():
             lines.append(
                 f"  {name}: {counted(report.samples, 'person')}, {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
-                f" probability {report.max_probability_difference:.1e} ({report.runtime})"
+                f" probability at most {report.max_probability_difference:.1e} ({report.runtime})"
             )
             if report.kept_in_float:
                 lines.append(f"    left in float32: {', '.join(report.kept_in_float)}")

@@ -85,7 +85,10 @@ class ParityMeta(_Meta):
     batch_sizes: tuple[int, ...] = Field(min_length=1)
     max_probability_difference: float = Field(ge=0)
     mean_probability_difference: float = Field(ge=0)
-    label_flips: int = Field(ge=0, description="decisions that differ, at any distance from the threshold")
+    label_flips: int = Field(
+        ge=0,
+        description="decisions (one a person and label) that differ at any batch size, at any distance from the threshold",
+    )
     label_flips_beyond_limit: int = Field(ge=0, description="those further than `limit` from the threshold")
     limit: float = Field(ge=0)
     precision: Literal["fp32", "fp16", "int8"] | None = Field(default=None, description="of the model's numbers")

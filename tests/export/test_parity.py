@@ -89,6 +89,19 @@ def test_wrong_weights(
         report.raise_if_refused("run", converted.source)
 
 
+def test_a_decision_counts_once_however_many_batch_sizes_it_differs_at(
+    trained: Classifier, converted: Classifier, samples: list[ParitySample]
+) -> None:
+    swapped = compare(trained, with_head(converted, lambda weights: weights[[1, 0, 2]]), samples)
+    most = max(result.label_flips for result in swapped.by_batch)
+    assert swapped.decisions == 12 * 3
+    assert most <= swapped.label_flips <= sum(result.label_flips for result in swapped.by_batch)
+    # At every batch size the same ones here: the mistake does not depend on the batch.
+    assert swapped.label_flips == most > 0
+    assert f"{most} of 36 decisions differ further than 0.001 from a threshold" in swapped.faults
+    assert f"{most} of 36 decisions differ" in swapped.in_words()
+
+
 def test_a_constant_answer_is_named(trained: Classifier, converted: Classifier, samples: list[ParitySample]) -> None:
     report = compare(trained, with_head(converted, np.zeros_like), samples)
     assert any("gives everyone the same probability of red top" in fault for fault in report.faults)

@@ -6,6 +6,7 @@ A plan goes the same way; only `write_plan` and the GPU are missing here.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -75,7 +76,7 @@ def test_openvino_and_from_that_again(
     assert (
         "proven on 6 people carried along, compared with what the trained network said of them, in OpenVINO" in printed
     )
-    assert "0 of 54 decisions differ (batch 1, 7, 64)" in printed
+    assert re.search(r"0 of 18 decisions differ, F1 unchanged \(batch 1, 7, 64\); report: .*_report\.html\n", printed)
     again = rebuild_package(made, carrying.bottle, output=zip_path.with_name("again.zip"))
     # OpenVINO numbers nameless constants through a process's life: the graphs differ in names alone.
     with open_package(made) as first, open_package(again.path) as second:
