@@ -115,7 +115,7 @@ def _print(exported: Exported, bottle: Bottle) -> None:
         print(f"  {file} stays, and is of run {of_run}: delete it and its parity report when they are of no use")
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
-    print(f"report, with the people where it departs most: {exported.page}")
+    print(f"report: {exported.page}")
     print(push_lines(bottle, meta.group, "onnx" if "onnx" in meta.parity else next(iter(meta.parity))))
 
 

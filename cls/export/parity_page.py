@@ -146,18 +146,28 @@ def _steps(report: ParityReport) -> list[tuple[str, str]]:
 
 
 def _person(sample: WorstSample) -> dict[str, Any]:
-    found = "no number" if sample.found is None else f"{sample.found:.4f}"
+    expected, found, threshold = _told_apart(sample.expected, sample.found, sample.threshold)
     return {
         "image": "" if sample.crop_rgb is None else picture_url(sample.crop_rgb),
         "label": sample.label,
         "is_flip": sample.is_flip,
-        "numbers": f"{sample.expected:.4f} → {found}, threshold {sample.threshold:.4f}",
+        "numbers": f"{expected} → {found}, threshold {threshold}",
         "expected_percent": round(100 * sample.expected, 1),
         "found_percent": round(100 * (sample.found or 0.0), 1),
         "threshold_percent": round(100 * sample.threshold, 1),
         "picture": sample.picture,
         "batch": sample.batch,
     }
+
+
+def _told_apart(expected: float, found: float | None, threshold: float) -> tuple[str, str, str]:
+    """Three probabilities with as many digits as tell the different ones of them apart, four at least."""
+    values = (expected, threshold) if found is None else (expected, found, threshold)
+    for digits in range(4, 9):
+        if len({f"{value:.{digits}f}" for value in values}) == len(set(values)):
+            break
+    shown = "no number" if found is None else f"{found:.{digits}f}"
+    return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"
 
 
 def _number(value: float | None) -> str:

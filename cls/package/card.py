@@ -67,7 +67,7 @@ class Card:
     def _contents(self) -> list[str]:
         package = self.meta.package
         lines = [f"format         {package.format}"] if package else []
-        sizes = ", ".join(f"{name} ({size / 1e6:.1f} MB)" for name, size in sorted(self.files.items()))
+        sizes = ", ".join(f"{name} ({_size(size)})" for name, size in sorted(self.files.items()))
         lines.append(f"files          {sizes}")
         if package and package.plan:
             plan = package.plan
@@ -139,7 +139,8 @@ class Card:
             lines.append(
                 f"  {name}: {counted(report.samples, 'person')}, {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
-                f" probability at most {report.max_probability_difference:.1e} ({report.runtime})"
+                f" probability at most {report.max_probability_difference:.1e}{_f1(report.f1_change)}"
+                f" ({report.runtime})"
             )
             if report.kept_in_float:
                 lines.append(f"    left in float32: {', '.join(report.kept_in_float)}")
@@ -155,6 +156,14 @@ class Card:
         if self.sha256:
             lines.append(f"  {self.path.name} itself: {self.sha256}")
         return lines
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def _f1(change: float | None) -> str:
+    return "" if change is None else f", F1 {change:+.4f}" if change else ", F1 unchanged"
 
 
 def card_of(path: Path) -> Card:

@@ -87,7 +87,7 @@ class ParityMeta(_Meta):
     mean_probability_difference: float = Field(ge=0)
     label_flips: int = Field(
         ge=0,
-        description="decisions (one a person and label) that differ at any batch size, at any distance from the threshold",
+        description="decisions, one a person and label, that differ at any batch size, however near the threshold",
     )
     label_flips_beyond_limit: int = Field(ge=0, description="those further than `limit` from the threshold")
     limit: float = Field(ge=0)

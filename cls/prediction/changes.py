@@ -12,6 +12,7 @@ from cls.prediction.statements import Statement, statements_of, versions_of
 
 Kind = Literal["added", "changed", "removed", "left"]
 KINDS: tuple[Kind, ...] = ("added", "changed", "removed", "left")
+_MOST_TELLING_FIRST: tuple[Kind, ...] = ("removed", "changed", "left", "added")
 _SAME_PERSON_IOU = 0.5
 
 
@@ -119,26 +120,30 @@ def table_of(picsets: Sequence[PicsetChanges], limit: int) -> list[str]:
 
     Args:
         picsets: what would change.
-        limit: rows shown at most; the last line says how many more there are.
+        limit: rows shown at most; the last line says how many more there are, and where.
 
     Returns:
         The lines; none where nothing changes.
     """
     rows = [("change", "picset", "picture", "person", "group", "was", "becomes")]
-    for picset in picsets:
-        for change in picset.changes:
-            said = change.statement
-            box = "?" if said.box_xyxy_rel is None else " ".join(f"{side:.2f}" for side in said.box_xyxy_rel)
-            person = f"{said.gender} {box}"
-            rows.append(
-                (change.kind, picset.guid, said.picture, person, said.group, _text(change.was), _text(change.becomes))
-            )
+    # What takes something away comes first: the end of a long table is cut.
+    told = sorted(
+        ((picset.guid, change) for picset in picsets for change in picset.changes),
+        key=lambda row: _MOST_TELLING_FIRST.index(row[1].kind),
+    )
+    for guid, change in told:
+        said = change.statement
+        box = "?" if said.box_xyxy_rel is None else " ".join(f"{side:.2f}" for side in said.box_xyxy_rel)
+        person = f"{said.gender} {box}"
+        rows.append((change.kind, guid, said.picture, person, said.group, _text(change.was), _text(change.becomes)))
     if len(rows) == 1:
         return []
     shown = rows[: limit + 1]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown]
-    return lines + ([f"… and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else [])
+    return lines + (
+        [f"… and {len(rows) - len(shown)} more; --json FILE has them all"] if len(rows) > len(shown) else []
+    )
 
 
 def _text(category: tuple[str, ...] | None) -> str:

@@ -132,8 +132,10 @@ def _card(
     # All that were chosen, also one with a low threshold that others are likelier than.
     shown = sorted(result.probs, key=lambda label: (label not in result.labels, -result.probs[label]))
     bars = sorted(shown[: max(_MIN_BARS, len(result.labels))], key=lambda label: -result.probs[label])
+    moment = "" if result.time_s is None else f" at {result.time_s:.2f} s"
     return {
-        "picture": result.picture + ("" if result.time_s is None else f" at {result.time_s:.2f} s"),
+        "picture": result.picture + moment,
+        "name": result.picture.rpartition("/")[2] + moment,
         "person": result.person,
         "person_class": result.person_class,
         "is_shared": is_shared,

@@ -12,6 +12,8 @@ from cls.prediction.results import TABLE_FORMATS, TableFormat, check_replaceable
 
 DEFAULT_FORMATS: tuple[TableFormat, ...] = ("csv", "jsonl")
 _STEM = "predictions"
+# A folder may have a dot in its name (`of.today`); whoever writes one of these means a file.
+_OTHER_FILES = {"xlsx", "xls", "ods", "tsv", "txt", "json", "ndjson", "feather", "db", "sqlite", "html", "md", "zip"}
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,13 @@ def outputs_of(out: Path, formats: Sequence[TableFormat] = (), sorted_folder: Pa
         sorted_folder: where pictures are sorted into folders.
 
     Raises:
-        UsageError: a file and other formats were asked for.
+        UsageError: a file and other formats were asked for, or a kind of file that is not written.
     """
     suffix = out.suffix[1:].lower()
     file_format = next((name for name in TABLE_FORMATS if name == suffix), None)
+    if suffix in _OTHER_FILES and not out.is_dir():
+        kinds = ", ".join(f".{name}" for name in TABLE_FORMATS)
+        raise UsageError(f"--out {out}: no table of that kind is written", hint=f"give one of {kinds}, or a folder")
     if file_format is None or out.is_dir():
         tables = {name: out / f"{_STEM}.{name}" for name in formats or DEFAULT_FORMATS}
         return Outputs(tables, out / SHEET_NAME, out / f".{_STEM}.journal", sorted_folder)

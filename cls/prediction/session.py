@@ -55,20 +55,22 @@ def predict_to_files(
         _look(photos, videos, classifier, finder, journal, every, runner)
         pictures = FoundPictures(photos, videos, journal)
         if not pictures.is_any_usable():
-            name, reason = next(iter(pictures.skipped.items()))
-            raise PredictionError(
-                f"{_none_in_words(len(photos), len(videos))} could be used ({name}: {reason})",
-                where=sources.root,
-                hint="check the files",
-            )
+            raise _none_usable(sources, pictures)
         summary = write_results(classifier, pictures, outputs, thresholds_text, every)
         journal.finish()
     return summary
 
 
-def _none_in_words(photos: int, videos: int) -> str:
-    parts = [counted(number, word) for number, word in ((photos, "photo"), (videos, "video")) if number]
-    return f"none of the {' and '.join(parts)}" if photos + videos > 1 else f"not even the {parts[0][2:]}"
+def _none_usable(sources: Sources, pictures: FoundPictures) -> PredictionError:
+    name, reason = next(iter(pictures.skipped.items()))
+    files = (*sources.photos, *sources.videos)
+    if len(files) == 1:
+        return PredictionError(reason, where=files[0], hint="check the file")
+    kinds = ((len(sources.photos), "photo"), (len(sources.videos), "video"))
+    counts = " and ".join(counted(number, word) for number, word in kinds if number)
+    return PredictionError(
+        f"none of the {counts} could be used ({name}: {reason})", where=sources.root, hint="check the files"
+    )
 
 
 def _look(

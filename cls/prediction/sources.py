@@ -64,12 +64,16 @@ def photos_below(source: Path) -> list[Path]:
     """The photos in a folder and the folders below, in order of their names; a single file stands for itself.
 
     Raises:
-        FileError: there is no such folder, or no photo in it.
+        FileError: there is no such file or folder, or no photo in it.
     """
     if source.is_file():
         return [source]
     if not source.is_dir():
-        raise FileError("there is no such folder", where=source, hint="give a folder of photos with --source")
+        raise FileError(
+            "there is no such file or folder",
+            where=source,
+            hint="give photos, folders, patterns or videos with --source",
+        )
     files = sorted(
         file
         for file in source.rglob("*")

@@ -127,7 +127,7 @@ def _note(found: KnownModel, version: str, known: Sequence[KnownModel]) -> str:
         for model in known
         if model.version not in ("", version) and (model.group, model.run) == (found.group, found.run)
     }
-    also = f", published as {', '.join(sorted(others))} too" if others else ""
+    also = f", published from this bottle as {', '.join(sorted(others))} too" if others else ""
     return f"{found.group} {version} is {found.run}{also}"
 
 

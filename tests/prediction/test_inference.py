@@ -235,7 +235,8 @@ def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
         (["--group", GROUP, "--conf_thresh", "50"], "expected a number from 0 to 1"),
         (["--group", GROUP, "--served"], "--served needs inference_url"),
         (["--group", "hat"], "group 'hat' has not been loaded"),
-        (["--source", "/nowhere", "--group", GROUP], "there is no such folder"),
+        (["--source", "/nowhere", "--group", GROUP], "there is no such file or folder"),
+        (["--group", GROUP, "--out", "people.xlsx"], "--out people.xlsx: no table of that kind is written"),
         (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "exclude each other"),
     ],
 )

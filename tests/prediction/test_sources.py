@@ -89,7 +89,7 @@ def test_a_video_and_one_that_is_none(
     head = (out / "predictions.csv").read_text().splitlines()[0]
     assert head.startswith("picture,frame,time_s,person,class,conf")
     assert infer(exported, "--source", tmp_path / "no.mp4", "--group", GROUP, "--whole", "--out", tmp_path / "x") == 1
-    assert "not even the video could be used (no.mp4: is not a video" in last_error(capsys)
+    assert "no.mp4: is not a video" in last_error(capsys)
 
 
 def test_parquet_holds_what_the_others_do(copied: ExportedBottle, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_version_that_was_published_from_here(journal: SentJournal) -> None:
     known = [PREDICTED, KnownModel("hat", RUN, WEIGHTS, "0.0.1"), KnownModel("hat", RUN, WEIGHTS, "0.0.2")]
     found = what_to_withdraw(["hat"], "0.0.2", journal, known, nobody)
     assert found.runs == {"hat": RUN}
-    assert found.notes == (f"hat 0.0.2 is {RUN}, published as 0.0.1 too",)
+    assert found.notes == (f"hat 0.0.2 is {RUN}, published from this bottle as 0.0.1 too",)
 
 
 def test_a_version_that_the_storage_knows(journal: SentJournal) -> None:
