@@ -124,6 +124,8 @@ def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_miss
     line = last_error(capsys)
     assert line.startswith(f"error: {tmp_path / 'broken.mp4'}: is not a video that can be read")
     assert "segment" not in line
+    assert infer(exported, "--source", photos, tmp_path / "broken.mp4", "--group", GROUP) == 1
+    assert "none of the 3 photos and videos can be opened; the first one " in last_error(capsys)
     # One that can be opened needs the segmenter.
     shutil.copy(exported.bottle.picture("0000.jpeg"), photos / "good.jpg")
     assert infer(exported, "--source", photos, "--group", GROUP) == 1
