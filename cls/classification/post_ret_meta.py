@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -135,9 +136,9 @@ def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known:
     table = table_of(picsets, _ROWS_SHOWN)
     for line in table or ["nobody's labels would change"]:
         print(line)
-    for picset in picsets[:_ROWS_SHOWN]:
-        for group, (was, becomes) in picset.versions.items():
-            print(f"{picset.guid}: neural_version of {group}: {was or 'none'} -> {becomes or 'none'}")
+    versions = Counter((group, *pair) for picset in picsets for group, pair in picset.versions.items())
+    for (group, was, becomes), count in versions.items():
+        print(f"neural_version of {group}: {was or 'none'} -> {becomes or 'none'}, in {counted(count, 'picset')}")
     changing = sum(not isinstance(step, str) and step.is_change for step in steps)
     if table:
         print(", ".join(f"{count} {kind}" for kind, count in counts_of(picsets).items()))

@@ -94,7 +94,7 @@ def what_to_withdraw(
     if not any(journal.guids_of(group, run) for group, run in runs.items()):
         what = f"version {name} ({', '.join(runs.values())})" if is_version else f"run '{name}'"
         raise UsageError(
-            f"nothing of {what} was sent to {journal.collector_url} from this bottle", hint=_sent_in_words(sent)
+            f"nothing of {what} that this bottle sent is at {journal.collector_url}", hint=_sent_in_words(sent)
         )
     return Withdrawn(runs, tuple(notes))
 
@@ -133,4 +133,4 @@ def _note(found: KnownModel, version: str, known: Sequence[KnownModel]) -> str:
 
 def _sent_in_words(sent: dict[str, list[str]]) -> str:
     named = [f"{group}: {', '.join(runs)}" for group, runs in sent.items() if runs]
-    return f"sent were {'; '.join(named)}" if named else "nothing of these groups was sent"
+    return f"sent were {'; '.join(named)}" if named else "nothing of these groups is there: never sent, or withdrawn"

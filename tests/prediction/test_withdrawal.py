@@ -42,7 +42,7 @@ def test_names() -> None:
 
 def test_a_run(journal: SentJournal) -> None:
     assert what_to_withdraw(["hat"], RUN, journal, [], nobody).runs == {"hat": RUN}
-    with pytest.raises(UsageError, match="nothing of run 'v__7' was sent") as caught:
+    with pytest.raises(UsageError, match="nothing of run 'v__7' that this bottle sent is at ") as caught:
         what_to_withdraw(["hat"], "v__7", journal, [], nobody)
     assert caught.value.hint == f"sent were hat: {RUN}"
 
@@ -79,5 +79,7 @@ def test_a_version_that_nobody_knows(journal: SentJournal) -> None:
 
 def test_a_version_of_which_nothing_was_sent(journal: SentJournal) -> None:
     known = [KnownModel("hat", "v__3_train_eff_4_0.001", OTHER_WEIGHTS, "0.0.3")]
-    with pytest.raises(UsageError, match=r"nothing of version 0\.0\.3 \(v__3_train_eff_4_0\.001\) was sent"):
+    with pytest.raises(
+        UsageError, match=r"nothing of version 0\.0\.3 \(v__3_train_eff_4_0\.001\) that this bottle sent"
+    ):
         what_to_withdraw(["hat"], "0.0.3", journal, known, nobody)

@@ -152,7 +152,7 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
         preview, table = _preview(loaded, tmp_path, capsys)
         assert preview["counts"] == {"added": 12, "changed": 0, "removed": 0, "left": 0}
         assert "added" in table
-        assert f"neural_version of {GROUP}: none -> {loaded.run.name}" in table
+        assert f"neural_version of {GROUP}: none -> {loaded.run.name}, in " in table
         assert run(POST, loaded, "--groups", GROUP) == 0
         preview, table = _preview(loaded, tmp_path, capsys)
         assert not preview["picsets"]
@@ -205,7 +205,7 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
             assert [item["trained"] for item in picset.content["items"]] == expected
             assert picset.content["picset"]["neural_version"] == {GROUP: "", "hat": ""}
         assert run(POST, loaded, *withdraw, "--yes") == 1
-        assert f"nothing of version 0.0.2 ({loaded.run.name}) was sent" in capsys.readouterr().err
+        assert f"nothing of version 0.0.2 ({loaded.run.name}) that this bottle sent is at " in capsys.readouterr().err
 
 
 def _weights(at: ExportedBottle) -> str:
