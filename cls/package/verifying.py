@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.errors import PackageError
+from cls.files import sha256_of_file
 from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip
 from cls.package.carried import read_samples
 from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, json_of_meta_text, parse_meta
@@ -78,6 +79,31 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None) -> Verification:
     return found
 
 
+def refuse_foreign_files(path: Path, meta: ModelMeta) -> None:
+    """Refuses a model file that stands beside another model's meta.json.
+
+    Args:
+        path: a model file of a folder; the weights of an .xml stand beside it.
+        meta: the meta.json there, the folder's or an unpacked package's.
+
+    Raises:
+        PackageError: a file is not the one that the meta.json was written for, or an ONNX says otherwise by itself.
+    """
+    known = meta.package.files if meta.package is not None else meta.digests.files
+    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    faults = [
+        f"{file.name} is not the file that the {META_FILE_NAME} beside it was written for"
+        for file in files
+        if file.name in known and file.is_file() and sha256_of_file(file) != known[file.name]
+    ]
+    if path.suffix == ".onnx" and not faults:
+        faults = onnx_faults(read_onnx(path.read_bytes(), path), meta, path.name)
+    if faults:
+        raise PackageError(
+            "; ".join(faults), where=path, hint="keep the package together, or export again: `cls export`"
+        )
+
+
 def _digests(found: Verification, contents: ZipContents) -> dict[str, str]:
     """Reads every file once, against the zip's own checksums: name -> SHA-256; damaged ones are left out."""
     digests, faults = {}, []
@@ -125,7 +151,8 @@ def _config(found: Verification, contents: ZipContents, meta: ModelMeta | None) 
 def _config_faults(config: TritonConfig, text: str, meta: ModelMeta) -> list[str]:
     faults = []
     for kind, ours, theirs in (("input", meta.inputs, config.inputs), ("output", meta.outputs, config.outputs)):
-        if _tensors(ours) != _tensors(theirs):
+        # An older tool's may leave them out: Triton reads them from the model.
+        if theirs and _tensors(ours) != _tensors(theirs):
             faults.append(f"config.pbtxt declares the {kind}s {_tensors(theirs)}, and meta.json {_tensors(ours)}")
     if META_PARAMETER in config.parameters:
         carried = config.meta()

@@ -10,6 +10,7 @@ from cls.errors import PackageError, PredictionError
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
 from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
+from cls.package.verifying import refuse_foreign_files, verify_zip
 from cls.prediction.asked_group import check_group, check_served_name
 from cls.prediction.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
 from cls.prediction.runtime import Classifier, Runtime
@@ -25,9 +26,14 @@ _MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
 
 
 def open_classifier(
-    model: str, bottle: Bottle, *, group: str | None = None, is_group_of_photos: bool = False
+    model: str,
+    bottle: Bottle,
+    *,
+    group: str | None = None,
+    is_group_of_photos: bool = False,
+    is_verified: bool = False,
 ) -> Classifier:
-    """Opens a classifier.
+    """Opens a classifier. Of a package, every file is held against meta.json first: nothing decides by others' labels.
 
     Args:
         model: a package's zip, its unpacked folder or a model file in it (ONNX, TorchScript, OpenVINO's .xml, TensorRT
@@ -37,25 +43,28 @@ def open_classifier(
         group: what the model must be of; also names the model on a server when the URL does not.
         is_group_of_photos: the group says which photos the model is for, so one of another group is used, with a
             warning; unless it was found by the group's name.
+        is_verified: the caller looks at the package by itself.
 
     Raises:
         PredictionError: it is none of these, cannot be loaded, cannot be reached, or is of another group.
-        PackageError: the package is broken, or its plan was built for another GPU or TensorRT.
+        PackageError: the package is broken or contradicts itself, or its plan was built for another GPU or TensorRT.
         BottleError: the run is not finished.
     """
     is_served = model.startswith(SERVED_SCHEMES)
-    classifier = _of_server(model, group, bottle) if is_served else _of_path(Path(model), bottle)
+    classifier = (
+        _of_server(model, group, bottle) if is_served else _of_path(Path(model), bottle, is_verified=is_verified)
+    )
     check_group(classifier, group, is_of_photos=is_group_of_photos)
     return classifier
 
 
-def _of_path(path: Path, bottle: Bottle) -> Classifier:
+def _of_path(path: Path, bottle: Bottle, *, is_verified: bool) -> Classifier:
     if path.is_dir():
         return _of_folder(path, bottle)
     if not path.is_file():
         raise PredictionError("there is no such model", where=path, hint=f"give {_KINDS}")
     if path.suffix == ".zip":
-        return _of_zip(path)
+        return _of_zip(path, is_verified=is_verified)
     if (path.parent / META_FILE_NAME).is_file() and path.suffix in _MODEL_SUFFIXES:
         return _of_package_file(path)
     if _is_run(path.parent.parent):
@@ -154,10 +163,13 @@ def _of_folder(folder: Path, bottle: Bottle) -> Classifier:
 
 def _of_package_file(path: Path) -> Classifier:
     meta = read_meta(path.parent / META_FILE_NAME)
+    refuse_foreign_files(path, meta)
     return classifier_of_meta(meta, runtime_of_file(path, meta), path)
 
 
-def _of_zip(path: Path) -> Classifier:
+def _of_zip(path: Path, *, is_verified: bool) -> Classifier:
+    if not is_verified:
+        verify_zip(path).raise_if_bad()
     with open_package(path) as package:
         meta = package.meta()
         name = Path(package.model_name)

@@ -31,7 +31,7 @@ def try_package(found: Verification, bottle: Bottle) -> None:
         found.not_checked.append(f"{model_name} was not run: {reason}")
         return
     try:
-        classifier = open_classifier(str(found.path), bottle)
+        classifier = open_classifier(str(found.path), bottle, is_verified=True)
         size = classifier.preprocessing
         for batch in _BATCHES:
             classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
+from cls.errors import PredictionError
 from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier, open_exported
 from cls.prediction.people_of_photos import known_people, whole_photo
@@ -159,6 +164,30 @@ def other_width(folder: Path) -> Path:
     return folder
 
 
+def swapped(text: str) -> str:
+    """A meta.json with two labels in each other's place."""
+    meta = json.loads(text)
+    meta["labels"] = [meta["labels"][1], meta["labels"][0], *meta["labels"][2:]]
+    return json.dumps(meta)
+
+
+def other_labels(folder: Path) -> Path:
+    file = folder / "meta.json"
+    file.write_text(swapped(file.read_text()))
+    return folder
+
+
+def labels_swapped_in_the_zip(folder: Path) -> Path:
+    path = folder / "model_onnx.zip"
+    with zipfile.ZipFile(path) as package:
+        entries = {name: package.read(name) for name in package.namelist()}
+    entries["meta.json"] = swapped(entries["meta.json"].decode()).encode()
+    with zipfile.ZipFile(path, "w") as package:
+        for name, content in entries.items():
+            package.writestr(name, content)
+    return path
+
+
 def broken_zip(folder: Path) -> Path:
     (folder / "model_onnx.zip").write_bytes((folder / "model_onnx.zip").read_bytes()[:5000])
     return folder / "model_onnx.zip"
@@ -182,10 +211,12 @@ def bad_meta(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (other_width, "the network answers shape (8, 2), and (8, 3) is expected for 3 labels"),
+        (other_width, "model.onnx is not the file that the meta.json beside it was written for"),
+        (other_labels, "meta.json has the labels in another order than model.onnx"),
+        (labels_swapped_in_the_zip, "config.pbtxt carries another meta.json"),
         (broken_zip, "model_onnx.zip: is not a zip that can be read"),
         (lonely_onnx, "model.onnx: lacks a meta.json beside it"),
-        (no_onnx, "is not an ONNX network"),
+        (no_onnx, "model.onnx is not the file that the meta.json beside it was written for"),
         (bad_meta, "is not a valid meta.json: $: "),
         (lambda folder: folder.parent, "holds neither a package nor a finished run"),
         (lambda folder: folder / "nothing.zip", "there is no such model"),
@@ -200,6 +231,19 @@ def test_models_that_cannot_be_used(
     assert infer(copied, "--group", GROUP, "--model", model) == 1
     assert words in last_error(capsys)
     assert not copied.bottle.inference(GROUP).exists()
+
+
+def test_a_network_of_another_width(exported: ExportedBottle) -> None:
+    class Narrow:
+        description = "narrow"
+
+        def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.zeros((len(images), 2), np.float32)
+
+    narrow = replace(open_exported(exported.bottle, GROUP), runtime=Narrow())
+    size = narrow.preprocessing
+    with pytest.raises(PredictionError, match=r"answers shape \(4, 2\), and \(4, 3\) is expected for 3 labels"):
+        narrow.probabilities(np.zeros((4, size.height_px, size.width_px, 3), np.uint8))
 
 
 def call_it_a_hat(at: ExportedBottle) -> None:
