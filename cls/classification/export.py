@@ -91,13 +91,15 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
 
 def _print(exported: Exported, bottle: Bottle) -> None:
     from cls.export.next_step import push_lines
+    from cls.package.card import people_in_words
     from cls.package.carried import people_in
 
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")
     for name, report in exported.reports.items():
+        proven_on = people_in_words(report.samples, report.part)
         print(
-            f"  {FILES[name].archive}: agrees with the trained network on {counted(report.samples, 'person')} at batch"
+            f"  {FILES[name].archive}: agrees with the trained network on {proven_on} at batch"
             f" {', '.join(str(batch) for batch in report.batch_sizes)}: {report.in_words()}"
         )
         if name in exported.kept_in_float:

@@ -153,12 +153,11 @@ def _model(options: argparse.Namespace, inference_url: str) -> str | None:
 
 def _sources(options: argparse.Namespace, bottle: Bottle) -> Sources:
     """The pictures, and the folder their names are relative to."""
-    from cls.prediction.sources import Sources, sources_of
+    from cls.prediction.sources import Sources, finds_below, sources_of
 
     if options.source is not None:
         sources = sources_of(options.source)
-        into = options.sort_into
-        if into is not None and any(Path(given).resolve() in into.resolve().parents for given in options.source):
+        if options.sort_into is not None and finds_below(options.source, options.sort_into):
             raise UsageError(
                 "--sort-into lies inside --source, where the sorted photos would be found as photos",
                 hint="give a folder elsewhere",
@@ -196,6 +195,8 @@ def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str
         print(f"written: {path}")
     if sorted_folder is not None:
         print(f"sorted: {counted(summary.placed, 'file')} in {sorted_folder}")
+        if summary.removed:
+            print(f"  {counted(summary.removed, 'file')} of the same pictures, by earlier labels, taken away there")
     if summary.blocked:
         shown = ", ".join(summary.blocked[:3])
         print(f"not sorted, since other files have these names there: {len(summary.blocked)} ({shown})")

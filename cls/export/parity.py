@@ -87,6 +87,7 @@ def _measured(
         runtime=converted.runtime.description,
         precision=precision,
         samples=len(reference),
+        part=reference.part,
         batch_sizes=BATCH_SIZES,
         max_probability_difference=float(difference.max()),
         mean_probability_difference=float(difference.mean()),

@@ -12,6 +12,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from cls.export.parity_report import BatchResult, ParityReport, WorstSample
 from cls.files import write_text_atomic
+from cls.package.card import people_in_words
 from cls.training.report_people import picture_url
 from cls.wording import counted
 
@@ -56,14 +57,13 @@ def write_page(
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     formats = [_format(name, report) for name, report in reports.items()]
     formats += [_not_compared(name, reason) for name, reason in (refused or {}).items()]
-    people = max((report.samples for report in reports.values()), default=0)
+    most = max(reports.values(), key=lambda report: report.samples, default=None)
     page = environment.get_template("parity.html").render(
         group=group,
         run=run,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         formats=formats,
-        people=counted(people, "person"),
-        people_seen=people > 0,
+        people="" if most is None else people_in_words(most.samples, most.part),
         elsewhere=elsewhere or {},
     )
     write_text_atomic(path, page)
@@ -128,7 +128,7 @@ def _facts(report: ParityReport) -> list[tuple[str, str]]:
     return [
         ("precision", report.precision),
         ("limits", ", ".join(limits)),
-        ("F1 and mA on", f"{report.truth}, of {counted(report.samples, 'person')}"),
+        ("F1 and mA on", f"{report.truth}, of {people_in_words(report.samples, report.part)}"),
         ("decisions that differ", f"{report.label_flips} of {report.decisions} at any batch size, {beyond}"),
         ("the batch changes", f"{_small(report.batch_difference)} of a probability at most, {neighbours}"),
         ("no numbers", counted(report.not_a_number, "answer")),

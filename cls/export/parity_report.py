@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import ParityError
-from cls.package.meta import ParityMeta
+from cls.package.meta import ParityMeta, PeoplePart
 from cls.settings import ParityLimits
 from cls.wording import counted
 
@@ -132,6 +132,7 @@ class ParityReport:
         runtime: what ran the converted network.
         precision: of its numbers: fp32, fp16 or int8.
         samples: how many people were looked at.
+        part: who they are: of the run's validation or training part, or other photos; None where nobody says.
         batch_sizes: at which batch sizes.
         max_probability_difference: largest.
         mean_probability_difference: mean.
@@ -187,6 +188,7 @@ class ParityReport:
     divergence: Divergence | None = None
     kept_in_float: tuple[str, ...] = ()
     tries: tuple[RefusedTry, ...] = ()
+    part: PeoplePart | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -202,6 +204,7 @@ class ParityReport:
             runtime=self.runtime,
             precision=self.precision,  # type: ignore[arg-type]
             samples=self.samples,
+            part=self.part,
             batch_sizes=self.batch_sizes,
             max_probability_difference=_rounded_up(self.max_probability_difference),
             mean_probability_difference=_rounded_up(self.mean_probability_difference),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import ExportError, FileError, ParityError
+from cls.package.meta import PeoplePart
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
@@ -50,6 +51,7 @@ class Reference:
         probs: what it says of them, float32 (people, labels).
         truth: what people said of them, float64 (people, labels): 1, 0, NaN for unknown.
         samples: the same people in their photos; empty where only the cut-outs are at hand.
+        part: who they are; None where nobody says.
     """
 
     trained: Classifier
@@ -58,6 +60,7 @@ class Reference:
     probs: NDArray[np.float32] = field(repr=False)
     truth: NDArray[np.float64] = field(repr=False)
     samples: tuple[ParitySample, ...] = field(default=(), repr=False)
+    part: PeoplePart | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -88,7 +91,11 @@ def choose_samples(samples: Sequence[ParitySample], *, seed: int = 0) -> list[Pa
 
 
 def reference_of(
-    trained: Classifier, samples: Sequence[ParitySample], truth: NDArray[np.float64] | None = None
+    trained: Classifier,
+    samples: Sequence[ParitySample],
+    truth: NDArray[np.float64] | None = None,
+    *,
+    part: PeoplePart | None = None,
 ) -> Reference:
     """Cuts people out of their photos' bytes and asks the trained network; photos damaged since are left out.
 
@@ -96,6 +103,7 @@ def reference_of(
         trained: the network as trained, PyTorch float32.
         samples: at least one.
         truth: (samples, labels): 1, 0, NaN for unknown; the samples' own labels when not given.
+        part: who they are.
 
     Raises:
         ExportError: none of the photos can be read.
@@ -130,4 +138,5 @@ def reference_of(
         probs=trained.probabilities(crops_rgb),
         truth=truth[readable],
         samples=kept,
+        part=part,
     )

@@ -26,7 +26,7 @@ from cls.export.parity_samples import ParitySample, choose_samples, reference_of
 from cls.export.precision_steps import Packing
 from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
-from cls.package.meta import META_FILE_NAME, ModelMeta, write_meta
+from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, write_meta
 from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier
 from cls.wording import counted
@@ -104,15 +104,16 @@ def export_run(
     if not made:
         raise ExportError(f"nothing can be made: {'; '.join(not_made.values())}", hint="add onnx to --formats")
     folder = bottle.inference_model(run.group)
-    samples = _samples(bottle, run)
-    _log.info("%s: %s, compared with it on %s", run.name, ", ".join(made), counted(len(samples), "person"))
+    samples, part = _people(bottle, run)
+    shown = f"{counted(len(samples), 'person')} of the {part} part"
+    _log.info("%s: %s, compared with it on %s", run.name, ", ".join(made), shown)
     report_file = folder.parent / REPORT_NAME
     with _locked(folder, run.group):
         with atomic_folder(folder) as staged:
             meta = meta_of_run(run, bottle.segments, is_end_to_end=is_end_to_end)
             _log.info("converting the network to ONNX")
             with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
-                reference = reference_of(classifier_of_run(run), samples)
+                reference = reference_of(classifier_of_run(run), samples, part=part)
                 people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
                 packing = Packing(meta, staged, conversions.carried, people)
                 page = refused_report(report_file).with_suffix(".html")
@@ -172,25 +173,32 @@ def _locked(folder: Path, group: str) -> Iterator[None]:
         ) from None
 
 
-def _samples(bottle: Bottle, run: Run) -> list[ParitySample]:
-    """The run's validation people whose photos are still there; its training people where it held none out.
+def _people(bottle: Bottle, run: Run) -> tuple[list[ParitySample], PeoplePart]:
+    """The run's validation people whose photos are still there; its training people where it held nobody out.
 
     Raises:
         ExportError: there are none.
     """
-    held_out = run.validation_samples()
-    samples = [
-        ParitySample(bottle.picture(sample.path), sample.person, sample.labels)
-        for sample in held_out or run.samples("train")
-    ]
-    present = [sample for sample in samples if sample.file.is_file()]
-    if not present:
+    part: PeoplePart = "validation" if run.pictures("valid") else "training"
+    side = "valid" if part == "validation" else "train"
+    samples = [sample for sample in run.samples(side) if bottle.picture(sample.path).is_file()]
+    wanted, there = set(run.pictures(side)), {sample.path for sample in samples}
+    if not samples:
         raise ExportError(
-            f"none of the photos of run {run.name} is left to compare with",
+            f"none of the {counted(len(wanted), 'photo')} of the {part} part of run {run.name} is left to compare with",
             where=bottle.pictures,
             hint="load and segment the group again",
         )
-    return choose_samples(present)
+    if wanted - there:
+        _log.warning(
+            "%d of the %s of the %s part of run %s are gone, or without people: it is proven on the others alone",
+            len(wanted - there),
+            counted(len(wanted), "photo"),
+            part,
+            run.name,
+        )
+    people = [ParitySample(bottle.picture(sample.path), sample.person, sample.labels) for sample in samples]
+    return choose_samples(people), part
 
 
 def classifier_of_run(run: Run) -> Classifier:

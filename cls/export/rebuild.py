@@ -167,7 +167,9 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
         count = len(samples.crops_rgb)
         pictures = tuple(f"carried person {number + 1}" for number in range(count))
         truth = samples.truth.astype(np.float64)
-        reference = Reference(onnx, pictures, samples.crops_rgb, samples.probabilities, truth)
+        parts = {found.part for found in meta.parity.values()}
+        part = parts.pop() if len(parts) == 1 else None
+        reference = Reference(onnx, pictures, samples.crops_rgb, samples.probabilities, truth, part=part)
         shown = counted(count, "person")
         return reference, f"{shown} carried along, compared with what the trained network said of them"
     if photos is None:
@@ -180,7 +182,7 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
     if not files:
         raise ExportError("holds no picture to prove it on", where=photos, hint="give a folder of pictures of people")
     people = choose_samples(_whole_photos(files, photos))
-    reference = reference_of(onnx, people)
+    reference = reference_of(onnx, people, part="photos")
     shown = counted(len(reference), "picture")
     return reference, f"{shown} of {photos}, compared with the carried ONNX ({runtime.description})"
 

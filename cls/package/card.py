@@ -11,11 +11,12 @@ from cls.errors import PackageError
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.carried import people_in
-from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
+from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
 from cls.package.packing import REBUILD_ONNX
 from cls.wording import counted
 
 _DIGEST_SIGNS = 16
+_PARTS = {"validation": " of the validation part", "training": " of the training part", "photos": " in other photos"}
 
 
 @dataclass(frozen=True)
@@ -134,10 +135,11 @@ class Card:
         return lines
 
     def _parity(self) -> list[str]:
-        lines = ["parity         with the trained network, on people of the validation part, rounded up to a millionth"]
+        lines = ["parity         with the trained network; differences are rounded up to a millionth"]
         for name, report in self.meta.parity.items():
             lines.append(
-                f"  {name}: {counted(report.samples, 'person')}, {counted(report.label_flips, 'decision')} changed"
+                f"  {name}: {people_in_words(report.samples, report.part)},"
+                f" {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
                 f" probability at most {report.max_probability_difference:.1e}{_f1(report.f1_change)}"
                 f" ({report.runtime})"
@@ -156,6 +158,11 @@ class Card:
         if self.sha256:
             lines.append(f"  {self.path.name} itself: {self.sha256}")
         return lines
+
+
+def people_in_words(count: int, part: PeoplePart | None) -> str:
+    """`195 people of the validation part`: on whom a parity was measured."""
+    return counted(count, "person") + ("" if part is None else _PARTS[part])
 
 
 def _size(size_bytes: int) -> str:

@@ -77,11 +77,19 @@ class TensorMeta(_Meta):
     shape: tuple[int, ...] = Field(min_length=1, description="-1 stands for the batch")
 
 
+PeoplePart = Literal["validation", "training", "photos"]
+
+
 class ParityMeta(_Meta):
     """How closely one format agrees with the trained network, on real validation cut-outs."""
 
     runtime: str = Field(description="what ran the converted model, with its version")
     samples: int = Field(ge=1)
+    part: PeoplePart | None = Field(
+        default=None,
+        description="who the samples are: of the run's validation part, of its training part where it held nobody out,"
+        " or photos that somebody else proved a rebuilt package on",
+    )
     batch_sizes: tuple[int, ...] = Field(min_length=1)
     max_probability_difference: float = Field(ge=0)
     mean_probability_difference: float = Field(ge=0)

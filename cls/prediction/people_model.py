@@ -148,6 +148,7 @@ def open_model(
         PredictionError: the model or the segmentation model is not there or cannot be used, or the model is of another
             group.
         PackageError: the package is broken.
+        UsageError: the threshold is not a number from 0 to 1.
     """
     settings = load_settings(Path(cfg) if cfg is not None else None)
     classifier = open_classifier(os.fspath(model), Bottle(settings), group=group)

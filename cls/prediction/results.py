@@ -151,11 +151,12 @@ def _is_ours(path: Path) -> bool:
         start = stream.read(4096)
     if not start:
         return True
-    if path.suffix == ".csv":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
         return start.startswith((",".join(_HEAD).encode(), ",".join(_FRAME_HEAD).encode()))
-    if path.suffix == ".jsonl":
+    if suffix == ".jsonl":
         return start.startswith(b'{"picture": ') and b'"person": ' in start
-    if path.suffix == ".html":
+    if suffix == ".html":
         return b": predictions</title>" in start
     import polars
 

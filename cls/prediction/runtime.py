@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.errors import PredictionError
+from cls.errors import PredictionError, UsageError
 from cls.people.person import Person
 from cls.people.preprocess import Preprocessing
 from cls.wording import counted
@@ -95,7 +95,13 @@ class Classifier:
         )
 
     def with_threshold(self, threshold: float) -> Classifier:
-        """The same, with one threshold for all labels."""
+        """The same, with one threshold for all labels.
+
+        Raises:
+            UsageError: it is not a number from 0 to 1.
+        """
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"a threshold is a number from 0 to 1, and not {threshold:g}")
         return replace(self, thresholds=(threshold,) * len(self.labels))
 
     def _probabilities(self, crops_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -20,21 +20,25 @@ _LIST_NAME = ".sorted_by_cls.jsonl"
 
 @dataclass
 class Sorter:
-    """Puts pictures into folders, and takes away what an earlier sorting of its own put there.
+    """Puts pictures into folders, and takes away what an earlier sorting put there of the same pictures.
 
-    Files of others are never touched: one in the way is left, and the picture is counted in `blocked`.
+    Files of others are never touched: one in the way is left, and the picture is counted in `blocked`. What is there of
+    pictures that this sorting does not look at stays, too: it may be all that is left of them.
 
     Attributes:
         folder: holds a folder a label.
         placed: pictures put there, or there already.
-        blocked: places that somebody else's file holds.
+        removed: places that a picture had before and has no more.
+        blocked: places that somebody else's file, or another picture, holds.
     """
 
     folder: Path
     placed: int = 0
+    removed: int = 0
     blocked: list[str] = field(default_factory=list)
-    _old: dict[str, list[int]] = field(default_factory=dict)
-    _new: dict[str, list[int]] = field(default_factory=dict)
+    _old: dict[str, _Placed] = field(default_factory=dict)
+    _new: dict[str, _Placed] = field(default_factory=dict)
+    _origins: dict[str, Path] = field(default_factory=dict)
 
     def start(self) -> None:
         """Reads what was put there before.
@@ -48,28 +52,35 @@ class Sorter:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise FileError(f"cannot be used: {error.strerror}", where=self.folder) from error
+            raise FileError(
+                f"cannot be used: {error.strerror}", where=self.folder, hint="give another folder as --sort-into"
+            ) from error
         for line in lines:
             with suppress(ValueError, TypeError):  # a damaged line: that file counts as somebody else's
-                name, state = json.loads(line)
-                self._old[str(name)] = list(state)
+                place, state, *rest = json.loads(line)
+                origin, is_link = rest or ("", False)
+                self._old[str(place)] = _Placed(list(state), str(origin), bool(is_link))
 
-    def place(self, source: Path, name: str, labels: Sequence[str]) -> None:
+    def place(self, source: Path, name: str, labels: Sequence[str], *, origin: Path | None = None) -> None:
         """Puts a picture into the folders of its labels, or of none.
 
         Args:
             source: the picture's file.
             name: what it is called below each label's folder, `/` between folders.
             labels: of the people in it, each once.
+            origin: the file it is from, where that is another one: a frame's video.
 
         Raises:
             FileError: there is no space, or no permission.
         """
-        for label in labels or (NO_LABEL,):
-            place = f"{safe_name(label)}/{name}"
+        is_own_file = origin is not None  # of a frame
+        origin = origin or source
+        self._origins[name] = origin
+        for folder in map(_folder_of, labels) if labels else (NO_LABEL,):
+            place = f"{folder}/{name}"
             target = self.folder / place
             if target.is_symlink() or target.exists():
-                if place in self._old and not _is_same(source, target) and _state(target) == self._old[place]:
+                if not _is_same(source, target) and self._is_earlier_state(place, origin):
                     target.unlink()
                 elif not _is_same(source, target):
                     self.blocked.append(place)
@@ -78,21 +89,59 @@ class Sorter:
                 if not target.exists():
                     target.parent.mkdir(parents=True, exist_ok=True)
                     _link(source, target)
-                self._new[place] = _state(target)
+                is_link = not is_own_file and target.stat().st_nlink > 1
+                self._new[place] = _Placed(_state(target), str(origin.resolve()), is_link)
             except OSError as error:
                 raise FileError(f"cannot be written: {error.strerror}", where=target) from error
             self.placed += 1
 
     def finish(self) -> None:
-        """Takes away what was put there before and has no place there any more, and keeps the list for the next."""
-        for place, state in self._old.items():
-            target = self.folder / place
-            if place not in self._new and target.is_file() and _state(target) == state:
-                target.unlink()
-                with suppress(OSError):  # not empty
-                    target.parent.rmdir()
-        lines = (json.dumps([name, state], ensure_ascii=False) + "\n" for name, state in self._new.items())
+        """Takes away the places that the pictures had before and have no more, and keeps the list for the next."""
+        kept: dict[str, _Placed] = {}
+        looked_at = {str(origin.resolve()): origin for origin in self._origins.values()}
+        for place, placed in self._old.items():
+            if place in self._new:
+                continue
+            origin = looked_at.get(placed.origin) or self._origins.get(place.partition("/")[2])
+            if origin is None or not self._is_earlier_state(place, origin):
+                kept[place] = placed
+                continue
+            (self.folder / place).unlink()
+            self.removed += 1
+            with suppress(OSError):  # not empty
+                (self.folder / place).parent.rmdir()
+        lines = (
+            json.dumps([place, placed.state, placed.origin, placed.is_link], ensure_ascii=False) + "\n"
+            for place, placed in {**kept, **self._new}.items()
+            if (self.folder / place).exists()
+        )
         write_text_atomic(self.folder / _LIST_NAME, "".join(lines))
+
+    def _is_earlier_state(self, place: str, origin: Path) -> bool:
+        """Whether a place holds what an earlier sorting put there of the very file: nothing is lost with it."""
+        before, target = self._old.get(place), self.folder / place
+        if before is None or not target.is_file() or _state(target) != before.state:
+            return False
+        if _is_same(origin, target):
+            return True  # also in lists of older versions, which do not say where a file is from
+        if before.is_link and target.stat().st_nlink == 1:
+            return False  # another photo has taken the name since, and this is all that is left of the old one
+        return before.origin == str(origin.resolve())
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A file that was put somewhere: its size and time then, where it is from, and whether it is a link to that."""
+
+    state: list[int]
+    origin: str
+    is_link: bool
+
+
+def _folder_of(label: str) -> str:
+    """The folder of a label; `none of them` is that of pictures without one."""
+    name = safe_name(label)
+    return f"{name} (label)" if name == NO_LABEL else name
 
 
 def _state(path: Path) -> list[int]:

@@ -6,6 +6,7 @@ import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from cls.errors import FileError
@@ -60,6 +61,23 @@ def sources_of(given: Sequence[str]) -> Sources:
     )
 
 
+def finds_below(given: Sequence[str], folder: Path) -> bool:
+    """Whether the photos in subfolders of a folder would be found, by a folder that is named or by a pattern."""
+    place = folder.resolve()
+    for text in given:
+        path = Path(text)
+        if path.is_dir() and path.resolve() in (place, *place.parents):
+            return True
+        if not path.exists() and glob.has_magic(text):
+            plain = _plain_part(path)
+            parts = (*plain.resolve().parts, *path.parts[len(plain.parts) :])
+            is_deep = "**" in parts and plain.resolve() in (place, *place.parents)
+            pairs = zip(place.parts, parts, strict=False)
+            if is_deep or (len(parts) > len(place.parts) and all(fnmatch(part, pattern) for part, pattern in pairs)):
+                return True
+    return False
+
+
 def photos_below(source: Path) -> list[Path]:
     """The photos in a folder and the folders below, in order of their names; a single file stands for itself.
 
@@ -93,11 +111,6 @@ def _found(text: str) -> tuple[list[Path], Path]:
     path = Path(text)
     if path.exists() or not glob.has_magic(text):
         return photos_below(path), path if path.is_dir() else path.parent
-    plain = []
-    for part in path.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        plain.append(part)
     # Path.glob refuses absolute patterns.
     matches = (Path(name) for name in glob.glob(text, recursive=True))  # noqa: PTH207
     files = sorted(
@@ -105,4 +118,14 @@ def _found(text: str) -> tuple[list[Path], Path]:
     )
     if not files:
         raise FileError("no photo and no video matches", where=text, hint="give another --source")
-    return files, Path(*plain)
+    return files, _plain_part(path)
+
+
+def _plain_part(pattern: Path) -> Path:
+    """The folder that a pattern's matches lie in or below."""
+    plain = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        plain.append(part)
+    return Path(*plain)

@@ -30,6 +30,7 @@ class SessionSummary:
         written: tables, and the contact sheet.
         placed: pictures sorted into folders.
         blocked: places in those folders that somebody else's file holds.
+        removed: places in those folders that a picture had by an earlier sorting and has no more.
     """
 
     counts: SheetCounts
@@ -37,6 +38,7 @@ class SessionSummary:
     written: tuple[Path, ...]
     placed: int = 0
     blocked: tuple[str, ...] = ()
+    removed: int = 0
 
 
 @dataclass
@@ -64,7 +66,8 @@ class _Sorting:
             for frame in frames_of(video.file, self.every, labels_of.__contains__):
                 _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame.image_rgb, cv2.COLOR_RGB2BGR))
                 part.write_bytes(jpeg.tobytes())
-                self.sorter.place(part, f"{video.name}_{frame.number:06d}.jpg", labels_of[frame.number])
+                name = f"{video.name}_{frame.number:06d}.jpg"
+                self.sorter.place(part, name, labels_of[frame.number], origin=video.file)
                 part.unlink()  # the next one is another file: the sorted ones are links to this
         except FileError:
             if video.file.is_file():
@@ -105,8 +108,9 @@ def write_results(
             skipped=pictures.skipped,
         )
     written = (*outputs.tables.values(), *([outputs.sheet] if outputs.sheet else []))
-    placed, blocked = (sorting.sorter.placed, tuple(sorting.sorter.blocked)) if sorting is not None else (0, ())
-    return SessionSummary(counts, pictures.skipped, written, placed, blocked)
+    sorter = sorting.sorter if sorting is not None else None
+    placed, removed, blocked = (sorter.placed, sorter.removed, tuple(sorter.blocked)) if sorter else (0, 0, ())
+    return SessionSummary(counts, pictures.skipped, written, placed, blocked, removed)
 
 
 def _write_tables(

@@ -115,6 +115,10 @@ class Run:
         samples, _ = collect_samples(self.bottle, dataset, people=settings["people"], subject=settings["subject"])
         return [replace(sample, joined=clusters.get(sample.own_unit, "")) for sample in samples]
 
+    def pictures(self, side: str) -> list[str]:
+        """Names of the pictures of one side of the split, `train` or `valid`, also of those that are gone."""
+        return [str(path) for path, _, _ in read_json(self.folder / SPLIT)[side]]
+
     def validation_samples(self) -> list[Sample]:
         """The samples the run was validated on, from split.json; with mode `all` there are none."""
         return self.samples("valid")

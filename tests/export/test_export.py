@@ -10,6 +10,7 @@ from cls.bottle.segmentation_models import remember_model
 from cls.classification.export import COMMAND
 from cls.command import execute
 from cls.export.meta_of_run import meta_of_run
+from cls.export.package_commands import SHOW
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.meta import read_meta
@@ -79,7 +80,10 @@ def test_again_gives_the_same_bytes(copied: ExportedBottle, capsys: pytest.Captu
     (copied.package / "model.plan").write_text("of an older export")
     assert export(copied.cfg, "--group", GROUP) == 0
     printed = capsys.readouterr().out
-    assert "model_onnx.zip: agrees with the trained network on 12 people at batch 1, 7, 64" in printed
+    assert (
+        "model_onnx.zip: agrees with the trained network on 12 people of the validation part at batch 1, 7, 64"
+        in printed
+    )
     assert "model.plan and model_trt.zip were not made: " in printed
     after = copied.files()
     assert after.pop("notes.txt") == b"mine"
@@ -128,4 +132,25 @@ def test_a_run_on_everything_is_compared_on_its_training_photos(tmp_path: Path) 
     bottle = make_tiny_bottle(tmp_path, 12)
     fabricate_run(bottle, valid=0)
     assert export(bottle.settings.file, "--group", GROUP, "--formats", "onnx") == 0
-    assert read_meta(bottle.inference_model(GROUP) / "meta.json").parity["onnx"].samples == 12
+    proven = read_meta(bottle.inference_model(GROUP) / "meta.json").parity["onnx"]
+    assert (proven.samples, proven.part) == (12, "training")
+
+
+def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
+    copied: ExportedBottle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert read_meta(copied.package / "meta.json").parity["onnx"].part == "validation"
+    held_out = copied.run.pictures("valid")
+    for name in held_out[1:]:
+        copied.bottle.picture(name).unlink()
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 0
+    said = capsys.readouterr()
+    assert "WARNING 11 of the 12 photos of the validation part of run" in said.err
+    assert "agrees with the trained network on 1 person of the validation part" in said.out
+    assert execute(SHOW, [str(copied.package / "model_onnx.zip")]) == 0
+    assert "  onnx: 1 person of the validation part, 0 decisions changed" in capsys.readouterr().out
+    before = copied.files()
+    copied.bottle.picture(held_out[0]).unlink()
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
+    assert "none of the 12 photos of the validation part of run" in capsys.readouterr().err
+    assert copied.files() == before

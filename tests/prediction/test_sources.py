@@ -22,7 +22,7 @@ from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction import session
 from cls.prediction.journal import PredictionJournal, Record, lock_of, open_journal
-from cls.prediction.sources import sources_of
+from cls.prediction.sources import finds_below, sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
@@ -46,6 +46,19 @@ def test_folders_files_and_patterns(tmp_path: Path) -> None:
     for missing in ("nothing", "*.gif"):
         with pytest.raises(FileError):
             names(tmp_path / missing)
+
+
+def test_whether_a_folder_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / "photos"
+    (photos / "day1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for given in (".", "photos", "photos/**/*.jpeg", "**/*.jpg", "ph*/s*/*/*.jpg", str(photos / "**" / "*.jpg")):
+        assert finds_below([given], photos / "sorted"), given
+    assert finds_below(["photos"], photos)
+    assert finds_below(["other/*.jpg", "photos/**/*.jpg"], Path("photos"))
+    for given in ("photos/day1", "photos/*.jpg", "*.jpg", "photos/day*/*.jpg", "photos/1.jpg", "other/**/*.jpg"):
+        assert not finds_below([given], photos / "sorted"), given
+    assert not finds_below(["photos"], tmp_path / "sorted")
 
 
 def test_every() -> None:
