@@ -84,7 +84,9 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
     names = [part.strip() for part in text.split(",") if part.strip()]
     unknown = [name for name in names if name not in (*FORMATS, "all")]
     if unknown or not names:
-        raise UsageError(f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{text}'")
+        raise UsageError(
+            f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{', '.join(unknown) or text}'"
+        )
     named = in_order(name for name in FORMATS if name in names)
     return (FORMATS if "all" in names else named), named
 

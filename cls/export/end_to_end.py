@@ -16,6 +16,8 @@ from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.preprocess import Preprocessing
 
+# What the values of the network itself are called by inside the whole.
+NETWORK_PREFIX = "network/"
 _NORMALISED = "normalised"
 _LARGEST_PX = 16384
 
@@ -153,7 +155,7 @@ def write_end_to_end(source: Path, stage: onnx.ModelProto, path: Path) -> None:
     Raises:
         ExportError: the two do not fit together.
     """
-    network = compose.add_prefix(read_onnx(source), "network/")
+    network = compose.add_prefix(read_onnx(source), NETWORK_PREFIX)
     props = {prop.key: prop.value for prop in network.metadata_props}
     first = onnx.ModelProto()
     first.CopyFrom(stage)
@@ -163,7 +165,7 @@ def write_end_to_end(source: Path, stage: onnx.ModelProto, path: Path) -> None:
         item.version = version if item.domain in ("", "ai.onnx") else item.version
     first.ir_version = network.ir_version
     try:
-        model = compose.merge_models(first, network, io_map=[(_NORMALISED, f"network/{INPUT_NAME}")])
+        model = compose.merge_models(first, network, io_map=[(_NORMALISED, f"{NETWORK_PREFIX}{INPUT_NAME}")])
     except ValueError as error:
         raise ExportError(f"the preprocessing cannot be put into the network: {error}", where=source) from error
     labels = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value

@@ -37,14 +37,21 @@ def _verify(options: argparse.Namespace) -> None:
     from cls.errors import PackageError
     from cls.package.card import zips_of
     from cls.package.plans import this_machine
-    from cls.package.verifying import verify_zip
+    from cls.package.verifying import Verification, verify_zip
     from cls.prediction.trial import try_package
     from cls.settings import load_settings
 
     bottle = Bottle(load_settings(options.cfg))
     host = this_machine()
-    zips = [zip_path for path in options.packages for zip_path in zips_of(path)]
-    bad = []
+    zips: list[Path] = []
+    bad: list[Verification] = []
+    for path in options.packages:
+        try:
+            zips += zips_of(path)
+        except PackageError as error:
+            bad.append(Verification(path, [error.what]))
+            _print_verification(bad[-1])
+    looked_at = len(zips) + len(bad)
     for zip_path in zips:
         found = verify_zip(zip_path, host)
         if not found.problems:
@@ -55,9 +62,9 @@ def _verify(options: argparse.Namespace) -> None:
     if bad:
         count = sum(len(found.problems) for found in bad)
         raise PackageError(
-            f"{counted(count, 'problem')} in {len(bad)} of {counted(len(zips), 'package')}",
+            f"{counted(count, 'problem')} in {len(bad)} of {counted(looked_at, 'package')}",
             where=", ".join(str(found.path) for found in bad),
-            hint="make the package again with `cls export`",
+            hint="`cls export` makes a package again; newer ones than this version of CLS need a newer one",
         )
 
 

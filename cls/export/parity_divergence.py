@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cls.errors import ExportError
+from cls.export.end_to_end import NETWORK_PREFIX
 from cls.export.parity_report import Divergence
 from cls.export.torchscript import first_line
 
@@ -56,8 +57,10 @@ def divergence_from_onnx(
         The first value of a name that both know and that departs; None where none does.
     """
     right, wrong = _run(source, source_images), _run(converted, images)
-    shared = [name for name in right.values if name in wrong.values]
-    differences = {name: _difference(right.values[name], wrong.values[name]) for name in shared}
+    # An end-to-end model has the network's own values under a prefix.
+    twins = {name: one for name in right.values for one in (NETWORK_PREFIX + name, name) if one in wrong.values}
+    shared = list(twins)
+    differences = {name: _difference(right.values[name], wrong.values[twins[name]]) for name in shared}
     if not differences:
         return None
     limit = LIMITS[precision]
@@ -66,18 +69,26 @@ def divergence_from_onnx(
         limit = min(limit, differences[shared[-1]] / 2)
     for name in shared:
         if differences[name] > limit:
-            return _divergence(wrong.nodes[name], right.values[name], differences[name], limit)
+            return _divergence(wrong.nodes[twins[name]], right.values[name], differences[name], limit)
     return None
 
 
-def divergence_from_torch(network: nn.Module, converted: Path, images: NDArray[np.float32]) -> Divergence | None:
-    """Where an ONNX departs from the trained network; images float32 (batch, 3, height, width), normalised.
+def divergence_from_torch(
+    network: nn.Module, normal: NDArray[np.float32], converted: Path, images: NDArray[Any]
+) -> Divergence | None:
+    """Where an ONNX departs from the trained network.
+
+    Args:
+        network: the trained network.
+        normal: some people as it takes them, float32 (batch, 3, height, width).
+        converted: the ONNX in doubt.
+        images: the same people as that one takes them.
 
     Returns:
         The first layer whose output is nowhere in the ONNX, with the node in its place; None where all are.
     """
     graph = _run(converted, images)
-    layers = _layer_outputs(network, images)
+    layers = _layer_outputs(network, normal)
     places = [_place_of(output, graph.values) for _, output in layers]
     for index in range(len(layers)):
         following = places[index : index + _MOST_FOLDED + 1]

@@ -194,12 +194,12 @@ def _divergence(reference: Reference, converted: Classifier, candidate: Candidat
     crops = reference.crops_rgb[:_LOOKED_INTO]
     normal = reference.trained.preprocessing.normalise(crops)
     graph = candidate.files[0]
+    images = crops if converted.is_end_to_end else normal
     if candidate.source is not None and candidate.source.suffix == ".onnx":
-        images = crops if converted.is_end_to_end else normal
         return divergence_from_onnx(candidate.source, normal, graph, images, candidate.precision)
     runtime = reference.trained.runtime
-    if isinstance(runtime, TorchRuntime) and not converted.is_end_to_end:
-        return divergence_from_torch(runtime.network, graph, normal)
+    if isinstance(runtime, TorchRuntime):
+        return divergence_from_torch(runtime.network, normal, graph, images)
     return None
 
 

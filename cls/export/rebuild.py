@@ -12,8 +12,8 @@ import numpy as np
 
 from cls.bottle.layout import Bottle
 from cls.collector.sources.photo_set import PICTURE_SUFFIXES
-from cls.errors import ExportError, FileError, PackageError, UsageError
-from cls.export.formats import FILES, Format, hint_for, why_not
+from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
+from cls.export.formats import FILES, Format, why_not
 from cls.export.packed import packed_model
 from cls.export.parity_gate import Candidate, prove
 from cls.export.parity_report import ParityReport
@@ -88,11 +88,13 @@ def rebuild_package(
         ExportError: this machine cannot make the format, or there is nobody to prove it on.
         ParityError: what was made decides otherwise.
         UsageError: the format cannot be made of an ONNX alone.
+        FileError: another file is where the package would go.
     """
     source = _source_of(zip_path)
     name = format_name or _own_format(source.meta)
     _refuse_impossible(name, source.meta)
     output = output or zip_path.with_name(f"{FILES[name].archive.removesuffix('.zip')}_rebuilt.zip")
+    _refuse_replacing(output, zip_path, source.meta, name)
     reference, proof = _reference(source, zip_path, photos)
     report_file = output.with_name(f"{output.stem}_parity_report.json")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,31 @@ def _source_of(zip_path: Path) -> _Source:
         return _Source(meta, package.read(name), samples, content)
 
 
+def _refuse_replacing(output: Path, zip_path: Path, meta: ModelMeta, name: Format) -> None:
+    """Nothing is replaced but the same rebuilt package of before."""
+    if output.suffix != ".zip":
+        raise UsageError(f"--output {output}: a package is a zip", hint="give a name that ends in .zip")
+    if not output.exists():
+        return
+    hint = "give another --output"
+    if output.resolve() == zip_path.resolve():
+        raise UsageError(f"--output {output} is the package it is to be made of", hint=hint)
+    try:
+        with open_package(output) as package:
+            there = package.meta()
+    except (ClsError, OSError):
+        raise FileError("is there and is no package, so it is not replaced", where=output, hint=hint) from None
+    own = (meta.group, meta.training.run, meta.is_end_to_end, name)
+    other = (there.group, there.training.run, there.is_end_to_end, there.package.format if there.package else "")
+    if own != other:
+        raise FileError(
+            f"is there and is another package ({other[3] or 'older'}, of run {other[1]} of group '{other[0]}'"
+            f"{', --end-to-end' if other[2] else ''}), so it is not replaced",
+            where=output,
+            hint=hint,
+        )
+
+
 def _own_format(meta: ModelMeta) -> Format:
     for name in REBUILDABLE:
         if meta.package is not None and meta.package.format == name:
@@ -154,7 +181,8 @@ def _refuse_impossible(name: Format, meta: ModelMeta) -> None:
         raise UsageError(f"{name} is not made of a network with its preprocessing inside", hint="use `cls export`")
     reason = why_not(name)
     if reason is not None:
-        raise ExportError(f"{FILES[name].model} cannot be made on this machine: {reason}", hint=hint_for(name))
+        other = f"name another one with --format: {', '.join(one for one in REBUILDABLE if why_not(one) is None)}"
+        raise ExportError(f"{FILES[name].model} cannot be made on this machine: {reason}", hint=other)
 
 
 def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Reference, str]:

@@ -34,6 +34,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     Raises:
         FileError: the folder cannot be written.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FileError("is a file, where a folder is to be written", where=folder, hint="move it somewhere else")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _settle(folder)

@@ -77,7 +77,7 @@ def _http_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
         base = parts.netloc + found["prefix"]
         return ServedAddress(parts.scheme, base, unquote(found["model"]), found["version"] or "")
     if group is None or "/v2" in parts.path:
-        raise PredictionError("names no model", where=url, hint=f"{_HTTP_HINT}, or --group")
+        raise PredictionError("names no model", where=url, hint=f"{_HTTP_HINT}, or the group")
     base = parts.netloc + parts.path.rstrip("/")
     return ServedAddress(parts.scheme, base, model_name_of_group(group), is_of_group=True)
 
@@ -93,7 +93,7 @@ def _grpc_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
     if not names and group is not None:
         return ServedAddress(parts.scheme, parts.netloc, model_name_of_group(group), is_of_group=True)
     if not names:
-        raise PredictionError("names no model", where=url, hint=f"{GRPC_HINT}, or --group")
+        raise PredictionError("names no model", where=url, hint=f"{GRPC_HINT}, or the group")
     if len(names) > 2 or (len(names) == 2 and not names[1].isdigit()):
         raise PredictionError("is not the address of a served model", where=url, hint=f"{GRPC_HINT}[/VERSION]")
     return ServedAddress(parts.scheme, parts.netloc, names[0], names[1] if len(names) == 2 else "")

@@ -62,6 +62,12 @@ class HttpRuntime(ServedRuntime):
         try:
             return getattr(self._client, method)(*arguments, headers=self._headers, **options)
         except InferenceServerException as error:
+            if "decoding the response" in error.message():
+                raise PredictionError(
+                    "answers something that is not the Open Inference Protocol",
+                    where=self.url,
+                    hint="give the address of an inference server: port 8100 of `cls storage serve`, 8000 of Triton",
+                ) from error
             raise PredictionError(
                 f"the inference server refuses: {error.message()}",
                 where=self.url,

@@ -12,7 +12,7 @@ import yaml
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError, ClsError
+from cls.errors import BottleError, ClsError, FileError
 from cls.files import read_json
 from cls.people.preprocess import Preprocessing
 from cls.training.run_folder import ARGS, FINISHED, SPLIT, run_folders
@@ -104,7 +104,7 @@ class Run:
         from cls.dataset.samples import collect_samples
         from cls.dataset.split_file import joined_in
 
-        split = read_json(self.folder / SPLIT)
+        split = _json_of(self.folder / SPLIT)
         rows = tuple(
             LabelledRow(path, tuple(float("nan") if value is None else float(value) for value in labels), picset)
             for path, picset, labels in split[side]
@@ -117,7 +117,7 @@ class Run:
 
     def pictures(self, side: str) -> list[str]:
         """Names of the pictures of one side of the split, `train` or `valid`, also of those that are gone."""
-        return [str(path) for path, _, _ in read_json(self.folder / SPLIT)[side]]
+        return [str(path) for path, _, _ in _json_of(self.folder / SPLIT)[side]]
 
     def validation_samples(self) -> list[Sample]:
         """The samples the run was validated on, from split.json; with mode `all` there are none."""
@@ -172,7 +172,7 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
     Raises:
         BottleError: its files cannot be read.
     """
-    metrics = read_json(folder / FINISHED)
+    metrics = _json_of(folder / FINISHED)
     try:
         args = yaml.safe_load((folder / ARGS).read_text(encoding="utf-8"))
         labels = tuple(metrics["labels"])
@@ -193,6 +193,27 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BottleError(
-            f"is not a readable run: {error!r}", where=folder, hint="train again, or remove the folder"
+            f"is not a readable run: {_in_words(error)}", where=folder, hint="train again, or remove the folder"
         ) from error
     return run
+
+
+def _json_of(path: Path) -> Any:
+    """A JSON file of a run.
+
+    Raises:
+        BottleError: it is missing or damaged.
+    """
+    try:
+        return read_json(path)
+    except FileError as error:
+        raise BottleError(error.what, where=error.where, hint="train again, or remove the run's folder") from error
+
+
+def _in_words(error: Exception) -> str:
+    """What is wrong with a run's files, on one line."""
+    if isinstance(error, OSError):
+        return f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror}"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing in its args.yaml or metrics.json"
+    return " ".join(str(error).split())

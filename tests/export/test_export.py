@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,35 @@ def test_refusals_are_one_line_and_change_nothing(
     assert words in error[-1]
     assert error[-1].startswith("error: ")
     assert exported.files() == before
+
+
+def test_a_file_in_the_place_of_the_folder_stays(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(copied.package)
+    copied.package.write_text("mine")
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
+    assert "is a file, where a folder is to be written; move it somewhere else" in capsys.readouterr().err
+    assert copied.package.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("args.yaml", "{a: [", "is not a readable run: while parsing a flow "),
+        ("args.yaml", None, "is not a readable run: args.yaml: No such file or directory; train again"),
+        ("args.yaml", "settings: {}", "is not a readable run: 'group' is missing in its args.yaml"),
+        ("metrics.json", "{", "is not JSON: Expecting property name enclosed in double quotes; train again"),
+        ("split.json", "{", "is not JSON: Expecting property name enclosed in double quotes; train again"),
+    ],
+)
+def test_a_damaged_run_is_one_line_that_says_what_to_do(
+    copied: ExportedBottle, capsys: pytest.CaptureFixture[str], name: str, content: str | None, words: str
+) -> None:
+    file = copied.run.folder / name
+    file.unlink() if content is None else file.write_text(content)
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in line
+    assert "object at 0x" not in line
 
 
 def test_a_group_of_any_name(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     assert f"model_openvino.zip and what belongs to it were removed: {reason}" in printed
 
 
+def test_the_first_layer_that_departs_is_named_end_to_end_too(
+    copied: ExportedBottle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLS_PARITY_LIMITS", STRICT)
+    assert export(copied.cfg, "--formats", "onnx,onnx_fp16", "--end-to-end") == 1
+    assert "the first layer that departs is network/" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def test_a_format_asked_for_by_name_that_cannot_be_converted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

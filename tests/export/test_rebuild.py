@@ -16,7 +16,7 @@ import onnx
 import pytest
 
 from cls.command import execute
-from cls.errors import ClsError, ExportError, PackageError, ParityError, UsageError
+from cls.errors import ClsError, ExportError, FileError, PackageError, ParityError, UsageError
 from cls.export.package_commands import REBUILD, SHOW, VERIFY
 from cls.export.packed import people_to_carry
 from cls.export.parity_samples import Reference
@@ -142,6 +142,24 @@ def test_an_onnx_that_decides_otherwise_is_not_packaged(carrying: ExportedBottle
     assert names == {zip_path.name, other.name, f"{stem}.html", f"{stem}.json"}
 
 
+def test_nothing_is_replaced_but_the_same_rebuilt_package(carrying: ExportedBottle, zip_path: Path) -> None:
+    before = zip_path.read_bytes()
+    with pytest.raises(UsageError, match="is the package it is to be made of"):
+        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=zip_path)
+    with pytest.raises(UsageError, match="a package is a zip"):
+        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=zip_path.with_name("model"))
+    mine = zip_path.with_name("mine.zip")
+    mine.write_bytes(b"hi")
+    with pytest.raises(FileError, match="is there and is no package, so it is not replaced"):
+        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=mine)
+    other = Path(shutil.copy(zip_path, zip_path.with_name("other.zip")))
+    with pytest.raises(FileError, match=r"is another package \(onnx, of run v__"):
+        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=other)
+    assert (zip_path.read_bytes(), other.read_bytes(), mine.read_bytes()) == (before, before, b"hi")
+    first = rebuild_package(zip_path, carrying.bottle, format_name="onnx_fp16").path
+    assert rebuild_package(zip_path, carrying.bottle, format_name="onnx_fp16").path == first
+
+
 def test_a_tampered_package_is_not_rebuilt(carrying: ExportedBottle, zip_path: Path) -> None:
     bad = changed(zip_path, "model.onnx", lambda content: content + b"\0")
     with pytest.raises(PackageError, match=r"model\.onnx is not the file that meta\.json was written for"):
@@ -209,6 +227,12 @@ def test_verify_lists_every_package_and_fails_for_one(
     assert "PROBLEM: lacks config.pbtxt at its root" in printed.out
     assert "PROBLEM: meta.json is not JSON" in printed.out
     assert "cut.zip: 3 problems in 1 of 2 packages" in printed.err
+    (zip_path.parent / "empty").mkdir()
+    paths = [str(zip_path.parent / name) for name in ("empty", "cut.zip", "none.zip")]
+    assert execute(VERIFY, [*paths, "--cfg", str(carrying.cfg)]) == 1
+    printed = capsys.readouterr()
+    assert "empty: 1 problem\n  PROBLEM: holds no zip" in printed.out
+    assert f"{', '.join(paths)}: 5 problems in 3 of 3 packages" in printed.err
 
 
 def test_the_choice_of_people_is_seeded(carrying: ExportedBottle) -> None:

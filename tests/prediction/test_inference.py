@@ -293,6 +293,11 @@ def test_options_that_do_not_go_together(
     assert words in last_error(capsys)
 
 
+def test_a_table_named_in_capitals_is_written_again(copied: ExportedBottle, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert infer(copied, "--group", GROUP, "--out", tmp_path / "people.CSV") == 0
+
+
 def test_no_photo_can_be_used(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
     for photo in copied.bottle.pictures.iterdir():
         photo.write_bytes(b"no")

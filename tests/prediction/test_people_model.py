@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 import cls
-from cls.errors import FileError, PredictionError
+from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
@@ -171,3 +171,9 @@ def test_the_documents_snippet_runs(
     for snippet in snippets:
         exec(compile(snippet, str(DOCUMENT), "exec"), {})
     assert "whole photo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threshold", [7, -0.1, float("nan")])
+def test_a_threshold_that_is_none(exported: ExportedBottle, threshold: float) -> None:
+    with pytest.raises(UsageError, match="a threshold is a number from 0 to 1, and not "):
+        cls.open_model(exported.package, whole=True, threshold=threshold)

@@ -181,6 +181,8 @@ def test_a_server_that_is_something_else(exported: ExportedBottle, service: Serv
         with pytest.raises(PredictionError) as caught:
             open_classifier(url, exported.bottle)
         assert "\n" not in caught.value.line()
+        expected = "cannot be reached over gRPC" if url.startswith("grpc") else "not the Open Inference Protocol"
+        assert expected in caught.value.what
 
 
 @pytest.mark.parametrize(
