@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cls.people.preprocess import Preprocessing
 
 META_FILE_NAME = "meta.json"
+_HINT = "make the package again with `cls export`"
 SCHEMA_VERSION = 2
 SCHEMA_FILE = Path(__file__).with_name("meta.schema.json")
 INPUT_NAME = "images"
@@ -265,16 +266,16 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
     faults = schema_faults(content)
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise PackageError(
-            f"is not a valid meta.json: {shown}", where=where, hint="make the package again with `cls export`"
-        )
+        raise PackageError(f"is not a valid meta.json: {shown}", where=where, hint=_HINT)
     try:
         return ModelMeta.model_validate(content)
     except ValidationError as error:
-        details = "; ".join(f"{_json_path(fault['loc'])}: {fault['msg']}" for fault in error.errors())
-        raise PackageError(
-            f"is not a valid meta.json: {details}", where=where, hint="make the package again with `cls export`"
-        ) from error
+        # What the whole contradicts is of no place; pydantic puts words of its own before a message.
+        details = "; ".join(
+            (f"{_json_path(fault['loc'])}: " if fault["loc"] else "") + fault["msg"].removeprefix("Value error, ")
+            for fault in error.errors()
+        )
+        raise PackageError(f"is not a valid meta.json: {details}", where=where, hint=_HINT) from error
 
 
 def parse_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> ModelMeta:
@@ -293,11 +294,11 @@ def json_of_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> dict
             text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError as error:
-        raise PackageError(f"meta.json is not UTF-8: {error.reason}", where=where) from error
+        raise PackageError(f"meta.json is not UTF-8: {error.reason}", where=where, hint=_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise PackageError(f"meta.json is not JSON: {error}", where=where) from error
+        raise PackageError(f"meta.json is not JSON: {error}", where=where, hint=_HINT) from error
     if not isinstance(content, dict):
-        raise PackageError(f"meta.json holds a {type(content).__name__}, expected an object", where=where)
+        raise PackageError(f"meta.json holds a {type(content).__name__}, expected an object", where=where, hint=_HINT)
     return content
 
 
@@ -310,9 +311,7 @@ def read_meta(path: Path) -> ModelMeta:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise PackageError(
-            f"cannot be read: {error.strerror}", where=path, hint="make the package again with `cls export`"
-        ) from error
+        raise PackageError(f"cannot be read: {error.strerror}", where=path, hint=_HINT) from error
     return parse_meta_text(content, path)
 
 
