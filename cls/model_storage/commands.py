@@ -149,6 +149,7 @@ def _push(options: argparse.Namespace) -> None:
             where=zip_path,
             hint=f"make it with: cls export --group {_quoted(options.group)}"
             + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
+            + (", if that is a format (`cls export --help` lists them)" if options.format != "onnx" else "")
             + (f"; there is: {there}" if there else ""),
         )
     with open_package(zip_path) as package:

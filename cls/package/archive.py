@@ -196,7 +196,9 @@ def open_zip(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[ZipCo
     try:
         archive = zipfile.ZipFile(zip_path)
     except FileNotFoundError:
-        raise PackageError("there is no such file", where=zip_path, hint=_HINT) from None
+        raise PackageError(
+            "there is no such file", where=zip_path, hint="give a package that `cls export` made"
+        ) from None
     except (*ZIP_ERRORS, ValueError) as error:
         raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
     with archive:
