@@ -196,7 +196,7 @@ def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str
     if sorted_folder is not None:
         print(f"sorted: {counted(summary.placed, 'file')} in {sorted_folder}")
         if summary.removed:
-            print(f"  {counted(summary.removed, 'file')} of the same pictures, by earlier labels, taken away there")
+            print(f"  taken away there: {counted(summary.removed, 'file')} of the same pictures under earlier labels")
     if summary.blocked:
         shown = ", ".join(summary.blocked[:3])
         print(f"not sorted, since other files have these names there: {len(summary.blocked)} ({shown})")

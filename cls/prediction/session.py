@@ -14,7 +14,7 @@ from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.runtime import Classifier
 from cls.prediction.sources import Sources
 from cls.prediction.video import Every
-from cls.prediction.work import Job, jobs_of, pending_chunks, records_of_photos, records_of_video
+from cls.prediction.work import Job, jobs_of, pending_chunks, records_of_photos, records_of_video, still_unreadable
 from cls.prediction.writing import SessionSummary, write_results
 from cls.progress import progress
 from cls.wording import counted
@@ -83,6 +83,7 @@ def _look(
     runner: ChunkRunner | None,
 ) -> None:
     """Fills the journal with what is missing."""
+    journal.add(still_unreadable(pending_chunks(photos, journal), journal))
     chunks = pending_chunks(photos, journal)
     left = sum(len(chunk) for chunk in chunks)
     if left < len(photos):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cls.errors import FileError
 from cls.files import sha256_of_bytes, sha256_of_file
+from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import MAX_CARDS, jpeg_of_crop
 from cls.prediction.journal import Found, PredictionJournal, Record
 from cls.prediction.people_of_photos import PeopleFinder
@@ -54,6 +55,29 @@ def pending_chunks(photos: Sequence[Job], journal: PredictionJournal) -> list[Se
     """
     chunks = [photos[start : start + CHUNK] for start in range(0, len(photos), CHUNK)]
     return [chunk for chunk in chunks if any(job.key not in journal for job in chunk)]
+
+
+def still_unreadable(chunks: Sequence[Sequence[Job]], journal: PredictionJournal) -> list[Record]:
+    """The photos of an earlier run that could not be read and still cannot, where nothing else of their chunk is left.
+
+    Kept in the journal, they cost no second look at the photos beside them.
+    """
+    found: list[Record] = []
+    for chunk in chunks:
+        missing = [job for job in chunk if job.key not in journal]
+        if len(missing) == len(chunk):
+            continue  # never looked at
+        records = []
+        for job in missing:
+            try:
+                read_photo(job.file)
+            except FileError as error:
+                records.append(Record(job.key, skipped=error.what))
+            else:
+                break
+        if len(records) == len(missing):
+            found += records
+    return found
 
 
 def records_of_photos(
