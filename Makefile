@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test`. Both make the environment by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-long test-all check format lock clean-demo
+.PHONY: help environment demo test test-long test-all mutants check format lock clean-demo
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,6 +28,10 @@ test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
 test-all: test test-long ## all tests
+
+mutants: $(READY) ## small changes of ROOM's code that its tests should notice (N=100 SEED=1 JOBS=1 MODULES=)
+	@$(BIN)/python benchmarks/mutants "$(ROOM)" $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(JOBS),--jobs $(JOBS)) $(if $(MODULES),--modules "$(MODULES)")
 
 check: $(READY) ## lint, formatting, types, and the direction of imports
 	$(BIN)/ruff check .
