@@ -232,7 +232,7 @@ def mutants_of(module: str, source: str) -> dict[tuple[int, int], list[Mutant]]:
 
 
 def _silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where nothing is decided: annotations, what is imported for types alone, log lines."""
+    """Where nothing is decided: annotations, imports for types alone, log lines; `frozen` is mypy's to check."""
     places = []
     for node in ast.walk(ast.parse(source)):
         parts: list[ast.AST | None] = []
@@ -244,6 +244,8 @@ def _silent(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
             parts = [node]
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("cast", "TypeVar"):
             parts = [*node.args[:1]]
+        elif isinstance(node, ast.keyword) and node.arg in ("frozen", "repr", "encoding"):
+            parts = [node.value]
         elif isinstance(node, ast.Expr) and _LOGGED.match(ast.unparse(node)):
             parts = [node]
         places += [
