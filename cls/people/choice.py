@@ -41,11 +41,16 @@ def choose_people(
         return candidates
     if people == SINGLE:
         return candidates if len(candidates) == 1 else ()
+    return largest_first(candidates)[:1]
+
+
+def largest_first(people: Sequence[Person]) -> tuple[Person, ...]:
+    """The people of a photo, the largest first, as `choose_people` compares them."""
     # Fractions and pixels do not compare: one measure for the whole photo.
-    is_outlined = all(outline_area(person) > 0 for person in candidates)
-    areas = [outline_area(person) if is_outlined else person.box_area_px for person in candidates]
-    best = max(range(len(candidates)), key=lambda index: (areas[index], candidates[index].conf, -index))
-    return (candidates[best],)
+    is_outlined = all(outline_area(person) > 0 for person in people)
+    areas = [outline_area(person) if is_outlined else person.box_area_px for person in people]
+    order = sorted(range(len(people)), key=lambda index: (-areas[index], -people[index].conf, index))
+    return tuple(people[index] for index in order)
 
 
 def outline_area(person: Person) -> float:

@@ -19,12 +19,14 @@ class Person:
             where a stored person has outlines and no box.
         polygons_xy_rel: outlines of the visible parts, each float64 of shape (points, 2), as fractions of width and
             height.
+        id: stable name of the person, unique in the photo (`cls.people.identity`); empty where nobody has given one.
     """
 
     cls: str
     conf: float
     box_xyxy_px: tuple[float, float, float, float]
     polygons_xy_rel: tuple[NDArray[np.float64], ...] = field(repr=False)
+    id: str = ""
 
     @property
     def box_area_px(self) -> float:

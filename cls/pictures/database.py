@@ -31,7 +31,7 @@ from cls.pictures.merging import merge_rows
 from cls.pictures.patience import ATTEMPTS, TIMEOUT_S, WAIT_INITIAL_S, Patience
 from cls.pictures.records import PictureRecord, Status
 from cls.pictures.schema import ensure_schema
-from cls.pictures.storing import is_storable, row_of, write_batch
+from cls.pictures.storing import Draft, is_storable, row_of, write_batch
 from cls.wording import counted
 
 __all__ = ["PictureRecord", "PicturesDatabase", "Rejection", "Status"]
@@ -144,8 +144,11 @@ class PicturesDatabase:
     def write_people(self, records: Sequence[PictureRecord], *, replace: bool, overrule_status: bool = False) -> int:
         """Writes who was found in pictures, in transactions of 1,000; safe to repeat and to run from several processes.
 
+        Everybody gets an id. With `replace`, who was in the picture before keeps theirs (`cls.people.identity`), and
+        whatever other tools wrote of that person stays.
+
         Args:
-            records: what to write; the last one counts where a path stands twice.
+            records: what to write; the last one counts where a path stands twice. An id that a person has is kept.
             replace: False skips pictures that have a row. True rewrites the newest row of such a picture in place;
                 a status somebody decided (any but `unchecked`) stays as it is.
             overrule_status: with `replace`, writes the records' status also over a decided one, except over `rejected`.
@@ -156,11 +159,11 @@ class PicturesDatabase:
         Raises:
             DatabaseError: a record does not fit the table, or the database cannot be used.
         """
-        rows = list({record.path: row_of(record) for record in records}.values())
+        drafts = list({record.path: Draft(record, row_of(record)) for record in records}.values())
         n_written = 0
-        for start in range(0, len(rows), _BATCH):
-            batch = partial(write_batch, rows=rows[start : start + _BATCH], replace=replace, overrule=overrule_status)
-            n_written += self._write(batch)
+        for start in range(0, len(drafts), _BATCH):
+            part = drafts[start : start + _BATCH]
+            n_written += self._write(partial(write_batch, drafts=part, replace=replace, overrule=overrule_status))
         return n_written
 
     def set_status(self, paths: Iterable[str], status: str) -> int:

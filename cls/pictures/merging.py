@@ -30,7 +30,7 @@ def merge_rows(rows: Iterable[StoredRow]) -> tuple[dict[str, PictureRecord], lis
     reports: list[str] = []
     for row in rows:
         problems: list[str] = []
-        segments = read_segments(row.segments, problems)
+        segments = read_segments(row.segments, problems, row.path)
         status = read_status(row.status, problems)
         if status not in Status.ALL and segments.status is not None:
             status = segments.status

@@ -92,16 +92,6 @@ def insert_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> No
         connection.execute(insert(PictureRow), rows)
 
 
-def newest_rows(connection: Connection, paths: Sequence[str]) -> dict[str, tuple[int, str]]:
-    """Path -> (id, status) of its newest row."""
-    statement = select(PictureRow.path, PictureRow.id, PictureRow.status).order_by(PictureRow.id)
-    newest: dict[str, tuple[int, str]] = {}
-    for chunk in _chunks(paths):
-        for path, number, status in connection.execute(statement.where(_is_one_of(connection, chunk))):
-            newest[path] = (number, status)
-    return newest
-
-
 def statuses(connection: Connection, paths: Sequence[str]) -> list[tuple[str, str]]:
     """(path, status) of every row of some paths."""
     found: list[tuple[str, str]] = []

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.people.identity import identified, is_id, rounded_box, rounded_polygon
 from cls.people.person import Person
 from cls.pictures.records import Status
 
-_POLYGON_DECIMALS = 6
-_BOX_DECIMALS = 2
 _CONF_DECIMALS = 6
 # Outlines may leave the picture a little; values beyond this cannot be fractions (they are pixels, or broken).
 _MAX_FRACTION = 2.0
 _NO_CLASS = "person"
 _NO_BOX = (0.0, 0.0, 0.0, 0.0)
+_KNOWN_KEYS = ("cls", "conf", "bbox", "segments", "id")
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,20 @@ class Segments:
     """What a row's `segments` hold.
 
     Attributes:
-        people: None where the column is NULL.
+        people: None where the column is NULL. Each has an id: the stored one, or the one derived from the row.
         status: a status carried inside the object, if there is one.
         is_readable: False where nothing of a non-empty value could be read.
+        rejected: people marked rejected inside the object; they are not among `people`.
+        further: id of somebody of either -> what else the row says of that person, under keys that are not ours.
+        beside: what stands beside the people: a status, values under other names than numbers that are no objects.
     """
 
     people: tuple[Person, ...] | None
     status: str | None = None
     is_readable: bool = True
+    rejected: tuple[Person, ...] = ()
+    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
 
 def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, Any] | None:
@@ -46,7 +53,7 @@ def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, Any] | No
     Coordinates are rounded: fractions to 6 decimals (a hundredth of a pixel in the largest photo), boxes to 2.
 
     Raises:
-        ValueError: a number is not finite.
+        ValueError: a number is not finite, or an id has other signs than ids have.
     """
     if people is None:
         return None
@@ -58,17 +65,18 @@ def _object_of_person(person: Person) -> dict[str, Any]:
     numbers = [person.conf, *person.box_xyxy_px, *(float(polygon.sum()) for polygon in polygons)]
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError("a person holds a number that is not finite")
-    return {
+    if person.id and not is_id(person.id):
+        raise ValueError(f"{person.id[:80]!r} cannot be a person's id")
+    entry = {
         "cls": str(person.cls),
         "conf": round(float(person.conf), _CONF_DECIMALS),
-        "bbox": [round(float(value), _BOX_DECIMALS) for value in person.box_xyxy_px],
-        "segments": [
-            np.round(polygon, _POLYGON_DECIMALS).ravel().tolist() for polygon in polygons if len(polygon) >= 3
-        ],
+        "bbox": rounded_box(person),
+        "segments": [rounded_polygon(polygon).ravel().tolist() for polygon in polygons if len(polygon) >= 3],
     }
+    return {**entry, "id": person.id} if person.id else entry
 
 
-def read_segments(text: str | None, problems: list[str]) -> Segments:
+def read_segments(text: str | None, problems: list[str], path: str = "") -> Segments:
     """Reads the JSON text of a `segments` column.
 
     Known forms besides the documented one: JSON within a JSON string, a list of people, a status beside or inside the
@@ -77,6 +85,7 @@ def read_segments(text: str | None, problems: list[str]) -> Segments:
     Args:
         text: the column as text; None for NULL.
         problems: what could not be read is added here.
+        path: the row's path, from which ids of people without one are derived.
     """
     if text is None:
         return Segments(None)
@@ -94,23 +103,43 @@ def read_segments(text: str | None, problems: list[str]) -> Segments:
     if not isinstance(value, dict):
         problems.append(f"segments are {_kind(value)}, not an object")
         return Segments(None, is_readable=False)
-    status = None
-    people = []
-    n_objects = 0
-    for key, entry in value.items():
-        if key == "status":
-            status = _status_in(entry)
-            continue
-        n_objects += 1
-        person = _read_person(key, entry, problems)
-        if person is not None:
-            people.append(person)
-    if n_objects == 0 and status is not None:
+    status = _status_in(value.get("status"))
+    entries = {key: entry for key, entry in value.items() if key != "status"}
+    if not entries and status is not None:
         # An object that holds nothing but a status says nothing about people.
-        return Segments(None, status)
+        return Segments(None, status, beside=_beside(value))
+    read: list[tuple[dict[str, Any], Person]] = []
+    for key, entry in entries.items():
+        person = _read_person(key, entry, [] if _is_rejected_person(entry) else problems)
+        if person is not None:
+            read.append((entry, person))
     # Every entry unreadable: not the same as "nobody there". People left out on purpose count as read.
-    is_readable = not n_objects or bool(people) or any(_is_rejected_person(entry) for entry in value.values())
-    return Segments(tuple(people) if is_readable else None, status, is_readable)
+    if entries and not read and not any(map(_is_rejected_person, entries.values())):
+        return Segments(None, status, is_readable=False, beside=_beside(value))
+    return replace(_segments_of(read, problems, path), status=status, beside=_beside(value))
+
+
+def _beside(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: said
+        for key, said in value.items()
+        if key == "status" or not (key.isdigit() or isinstance(said, (dict, list)) or said is None)
+    }
+
+
+def _segments_of(read: Sequence[tuple[dict[str, Any], Person]], problems: list[str], path: str) -> Segments:
+    """People with the entries that they were read from, each with an id."""
+    people: list[Person] = []
+    rejected: list[Person] = []
+    further: dict[str, dict[str, Any]] = {}
+    everybody = identified(path, [person for _, person in read])
+    for (entry, before), person in zip(read, everybody, strict=True):
+        if before.id not in ("", person.id):
+            problems.append(f"two people have the id {before.id!r}: the second one is given another")
+        (rejected if _is_rejected_person(entry) else people).append(person)
+        if others := {key: said for key, said in entry.items() if key not in _KNOWN_KEYS}:
+            further[person.id] = others
+    return Segments(tuple(people), rejected=tuple(rejected), further=further)
 
 
 def _is_rejected_person(entry: Any) -> bool:
@@ -118,12 +147,10 @@ def _is_rejected_person(entry: Any) -> bool:
 
 
 def _read_person(key: str, entry: Any, problems: list[str]) -> Person | None:
-    """One person, or None when there is neither a box nor an outline, or when it is marked rejected."""
+    """One person, without an id where the row has none; None when there is neither a box nor an outline."""
     where = f"person {key[:20]!r}"
     if not isinstance(entry, dict):
         problems.append(f"{where} is {_kind(entry)}, not an object")
-        return None
-    if _is_rejected_person(entry):
         return None
     polygons = _read_polygons(entry.get("segments"), where, problems)
     box = _read_box(entry.get("bbox"), where, problems)
@@ -138,7 +165,11 @@ def _read_person(key: str, entry: Any, problems: list[str]) -> Person | None:
     if conf is None:
         problems.append(f"{where} has no confidence")
         conf = 1.0
-    return Person(name, min(max(conf, 0.0), 1.0), _NO_BOX if box is None else box, tuple(polygons))
+    known = entry.get("id")
+    if known is not None and not is_id(known):
+        problems.append(f"{where} has an id that is not 1 to 64 ASCII letters, digits, '-' and '_'")
+    box = _NO_BOX if box is None else box
+    return Person(name, min(max(conf, 0.0), 1.0), box, tuple(polygons), known if is_id(known) else "")
 
 
 def _read_box(value: Any, where: str, problems: list[str]) -> tuple[float, float, float, float] | None:

@@ -1,20 +1,28 @@
-"""Records -> rows that fit the table, and how a batch of them is written."""
+"""Records -> rows that fit the table, and how a batch of them is written: who is found again keeps the id."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
 from cls.errors import DatabaseError
+from cls.people.identity import identified, same_people
+from cls.people.person import Person
 from cls.pictures import queries
+from cls.pictures.queries import StoredRow
 from cls.pictures.records import PictureRecord, Status
-from cls.pictures.segments import read_status, segments_of_people
+from cls.pictures.segments import Segments, read_segments, read_status, segments_of_people
 from cls.pictures.tables import MODEL_VERSION_MAX_LENGTH, PATH_MAX_LENGTH, STATUS_MAX_LENGTH
 
 
 def row_of(record: PictureRecord) -> dict[str, Any]:
     """A record as the table takes it: column -> value.
+
+    Every person has an id there.
 
     Raises:
         DatabaseError: it does not fit.
@@ -22,8 +30,9 @@ def row_of(record: PictureRecord) -> dict[str, Any]:
     _check_text("picture's name", record.path, PATH_MAX_LENGTH, record.path)
     _check_text("model version", record.model_version, MODEL_VERSION_MAX_LENGTH, record.path)
     _check_text("status", record.status, STATUS_MAX_LENGTH, record.path)
+    people = None if record.people is None else identified(record.path, record.people)
     try:
-        segments = segments_of_people(record.people)
+        segments = segments_of_people(people)
     except ValueError as error:
         raise DatabaseError(
             f"cannot be stored: {error}", where=record.path, hint="the segmentation model answers nonsense: check it"
@@ -62,32 +71,74 @@ def is_storable(text: str) -> bool:
         return False
 
 
-def write_batch(connection: Connection, *, rows: list[dict[str, Any]], replace: bool, overrule: bool) -> int:
+@dataclass(frozen=True)
+class Draft:
+    """What is to be written of a picture.
+
+    Attributes:
+        record: as it was given.
+        row: of `row_of`.
+    """
+
+    record: PictureRecord
+    row: Mapping[str, Any]
+
+
+def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: bool, overrule: bool) -> int:
     """One transaction's rows; see `PicturesDatabase.write_people`."""
     queries.lock_for_writing(connection)
-    paths = [row["path"] for row in rows]
+    paths = [draft.record.path for draft in drafts]
     if not replace:
         known = queries.known_paths(connection, paths)
-        new = [row for row in rows if row["path"] not in known]
+        new = [draft.row for draft in drafts if draft.record.path not in known]
         queries.insert_rows(connection, new)
         return len(new)
-    newest = queries.newest_rows(connection, paths)
+    stored: dict[str, list[StoredRow]] = {}
+    for row in queries.rows_of(connection, paths):
+        stored.setdefault(row.path, []).append(row)
     changed = []
-    for row in rows:
-        if row["path"] in newest:
-            row_id, status = newest[row["path"]]
-            kept = _is_kept(status, overrule=overrule)
+    for draft in drafts:
+        if rows := stored.get(draft.record.path):
+            newest = rows[-1]
             changed.append(
                 {
-                    "row_id": row_id,
-                    "model_version": row["model_version"],
-                    "status": status if kept else row["status"],
-                    "segments": row["segments"],
+                    "row_id": newest.id,
+                    "model_version": draft.row["model_version"],
+                    "status": newest.status if _is_kept(newest.status, overrule=overrule) else draft.row["status"],
+                    "segments": _segments_again(draft, rows),
                 }
             )
     queries.update_rows(connection, changed)
-    queries.insert_rows(connection, [row for row in rows if row["path"] not in newest])
-    return len(rows)
+    queries.insert_rows(connection, [draft.row for draft in drafts if draft.record.path not in stored])
+    return len(drafts)
+
+
+def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> dict[str, Any] | None:
+    """The new `segments` of a picture: who was in it before keeps the id and what other tools wrote of that person.
+
+    Args:
+        draft: the picture with new people.
+        rows: of the picture, oldest first; the last one will hold them.
+    """
+    if draft.record.people is None:
+        return None
+    read = [read_segments(row.segments, [], row.path) for row in rows]
+    known = next((one for one in reversed(read) if one.people is not None), Segments(()))
+    people = _found_again(draft.record, (*(known.people or ()), *known.rejected))
+    entries = zip(draft.row["segments"].items(), people, strict=True)
+    again = {key: {**entry, "id": one.id, **known.further.get(one.id, {})} for (key, entry), one in entries}
+    return {**again, **read[-1].beside}
+
+
+def _found_again(record: PictureRecord, before: Sequence[Person]) -> tuple[Person, ...]:
+    """The people of a record with their ids; those without one get that of whom they are, or a new one."""
+    people = list(record.people or ())
+    given = {person.id for person in people}
+    others = [person for person in before if person.id not in given]
+    places = [place for place, person in enumerate(people) if not person.id]
+    for place, old in same_people(others, [people[place] for place in places]).items():
+        people[places[place]] = dataclasses.replace(people[places[place]], id=others[old].id)
+    return identified(record.path, people, taken=[person.id for person in before])
 
 
 def _is_kept(stored_status: str, *, overrule: bool) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cls.people.identity import box_iou
 from cls.people.person import Person
 from cls.people.polygons import mask_of_polygons
 
@@ -88,15 +89,6 @@ def _is_borderline(person: Person, threshold: float | None) -> bool:
 def _partner(person: Person, others: Sequence[Person]) -> Person | None:
     candidates = [other for other in others if other.cls == person.cls and box_iou(person, other) >= 0.5]
     return max(candidates, key=lambda other: box_iou(person, other), default=None)
-
-
-def box_iou(first: Person, second: Person) -> float:
-    """Intersection over union of two people's boxes."""
-    left, top = np.maximum(first.box_xyxy_px[:2], second.box_xyxy_px[:2])
-    right, bottom = np.minimum(first.box_xyxy_px[2:], second.box_xyxy_px[2:])
-    common = max(right - left, 0.0) * max(bottom - top, 0.0)
-    union = first.box_area_px + second.box_area_px - common
-    return float(common / union) if union > 0 else 0.0
 
 
 def mask_iou(first: Person, second: Person, height_px: int, width_px: int) -> float:
