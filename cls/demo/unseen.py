@@ -17,7 +17,7 @@ class PredictedPhoto:
 
     Attributes:
         name: file name.
-        people: the predictions' entries, one a person; the first is the main person, who is the largest.
+        people: the predictions' entries, one a person; the first is the main person, whose outline is the largest.
     """
 
     name: str
@@ -41,7 +41,10 @@ class Score:
 
 
 def read_predictions(file: Path) -> list[PredictedPhoto]:
-    """Reads predictions.jsonl, photo by photo, in the order of names."""
+    """Reads predictions.jsonl of photos that are not in the pool, photo by photo, in the order of names.
+
+    Of such photos, the table lists the largest person first.
+    """
     people: dict[str, list[dict[str, Any]]] = {}
     try:
         for line in file.read_text().splitlines():
@@ -49,15 +52,7 @@ def read_predictions(file: Path) -> list[PredictedPhoto]:
             people.setdefault(str(person["picture"]), []).append(person)
     except (OSError, ValueError, KeyError) as error:
         raise ClsError(f"the predictions cannot be read: {error!r}", where=file) from error
-    return [
-        PredictedPhoto(name, tuple(sorted(found, key=_box_area_px, reverse=True)))
-        for name, found in sorted(people.items())
-    ]
-
-
-def _box_area_px(person: dict[str, Any]) -> float:
-    left, top, right, bottom = person["box_xyxy_px"]
-    return float((right - left) * (bottom - top))
+    return [PredictedPhoto(name, tuple(found)) for name, found in sorted(people.items())]
 
 
 def read_picsets(tags: Path) -> dict[str, str]:

@@ -95,7 +95,7 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     with MaskJournal(folder) as journal:
         shown = _make_missing(bottle, folder, journal, masks, config, report)
         _remove_outdated(folder, journal, {mask.file for mask in masks}, report)
-        entries = [SheetEntry(mask.file, mask.row, mask.person, mask.index, mask.status) for mask in shown]
+        entries = [SheetEntry(mask.file, mask.row, mask.person, mask.status) for mask in shown]
         report.pages = write_sheets(bottle, folder, journal, dataset, entries)
     return report
 

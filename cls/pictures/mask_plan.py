@@ -52,7 +52,6 @@ class Mask:
         file: name in the gallery's folder.
         row: the labelled picture.
         person: who is cut out.
-        index: which of the picture's chosen people.
         status: the picture's review status.
         key: digest of all that the file depends on.
     """
@@ -60,7 +59,6 @@ class Mask:
     file: str
     row: LabelledRow
     person: Person
-    index: int
     status: str
     key: str
 
@@ -98,7 +96,7 @@ def plan_masks(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, lef
             stem = safe_name(path.stem if stems[path.stem.lower()] == 1 else path.name)
             for index, person in enumerate(chosen):
                 key = _key_of(bottle.picture(row.path), person, config)
-                masks.append(Mask(f"{stem}_{index}.{config.format}", row, person, index, record.status, key))
+                masks.append(Mask(f"{stem}_{index}.{config.format}", row, person, record.status, key))
     return masks
 
 

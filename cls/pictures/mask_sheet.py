@@ -27,14 +27,12 @@ class SheetEntry:
         file: the cut-out's file name, beside the page.
         row: the labelled picture.
         person: who is seen.
-        index: which of the picture's chosen people.
         status: the picture's review status.
     """
 
     file: str
     row: LabelledRow
     person: Person
-    index: int
     status: str
 
 
@@ -70,7 +68,7 @@ def write_sheets(
                     "file": quote(entry.file),
                     "photo": f"{photos}/{quote(entry.row.path)}",
                     "picture": entry.row.path,
-                    "person": entry.index + 1,
+                    "person": entry.person.id,
                     "cls": entry.person.cls,
                     "percent": round(entry.person.conf * 100),
                     "status": entry.status,

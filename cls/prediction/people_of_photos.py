@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
+from cls.people.choice import largest_first
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.prediction.video import Every, frames_of
@@ -44,7 +45,7 @@ class PeopleFinder:
     segmenter_file: Path | None = None
 
     def find(self, files: Sequence[Path], images_rgb: Sequence[NDArray[np.uint8]]) -> list[tuple[Person, ...] | None]:
-        """The people of each photo; None where nobody can say.
+        """The people of each photo; None where nobody can say. Those whom the segmenter finds come largest first.
 
         Args:
             files: the photos' files.
@@ -57,7 +58,7 @@ class PeopleFinder:
         if unknown and self.segmenter is not None:
             answers = self.segmenter.predict([images_rgb[number] for number in unknown])
             for number, people in zip(unknown, answers, strict=True):
-                found[number] = tuple(people)
+                found[number] = largest_first(people)
         return found
 
 

@@ -28,7 +28,8 @@ class PersonResult:
 
     Attributes:
         picture: the photo's name, relative to what was asked for.
-        person: the person's number in the photo, from 0.
+        person: the person's id in the pictures database. Where it does not know the photo, the place among the people
+            found in it, `0` being the largest.
         person_class: e.g. `female`.
         person_conf: confidence that it is a person, 0 to 1.
         box_xyxy_px: left, top, right, bottom.
@@ -39,7 +40,7 @@ class PersonResult:
     """
 
     picture: str
-    person: int
+    person: str
     person_class: str
     person_conf: float
     box_xyxy_px: tuple[float, float, float, float]
@@ -175,7 +176,7 @@ def _write_parquet(jsonl_path: Path, path: Path, labels: Sequence[str], *, has_f
         "picture": text,
         "frame": polars.Int64,
         "time_s": number,
-        "person": polars.Int64,
+        "person": text,
         "class": text,
         "conf": number,
         "box_xyxy_px": polars.List(number),

@@ -28,18 +28,23 @@ class Job:
         file: it.
         name: what it is called in results.
         key: changes when the file does, or who is said to be in it.
+        ids: of the people in it, where the pictures database knows them; None elsewhere.
     """
 
     file: Path
     name: str
     key: str
+    ids: tuple[str, ...] | None = None
 
 
 def jobs_of(sources: Sources, finder: PeopleFinder, every: Every) -> tuple[list[Job], list[Job]]:
     """What there is to do: photos, and videos."""
     segmenter = sha256_of_file(finder.segmenter_file) if finder.segmenter_file is not None else ""
-    others = "whole" if finder.is_whole else f"segmenter {segmenter}"
-    photos = [Job(file, sources.name(file), _key(sources.name(file), file, finder, others)) for file in sources.photos]
+    others = "whole" if finder.is_whole else f"segmenter {segmenter}, the largest first"
+    photos = [
+        Job(file, sources.name(file), _key(sources.name(file), file, finder, others), _ids(file, finder))
+        for file in sources.photos
+    ]
     videos = [
         Job(file, sources.name(file), _key(f"{sources.name(file)} every {every}", file, finder, others))
         for file in sources.videos
@@ -170,6 +175,11 @@ def _next_frames(frames: Iterator[Frame]) -> tuple[list[Frame], str | None]:
     except FileError as error:
         return chunk, error.what
     return chunk, None
+
+
+def _ids(file: Path, finder: PeopleFinder) -> tuple[str, ...] | None:
+    known = finder.known.get(file)
+    return None if known is None else tuple(person.id for person in known)
 
 
 def _key(name: str, file: Path, finder: PeopleFinder, others: str) -> str:

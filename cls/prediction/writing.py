@@ -122,7 +122,7 @@ def _write_tables(
         for job, record in pictures:
             counts.photos += record.frame is None
             counts.frames += record.frame is not None
-            results = _results_of(job.name, record, classifier)
+            results = _results_of(job, record, classifier)
             for result in results:
                 table.write(result)
                 counts.add(result)
@@ -134,11 +134,12 @@ def _write_tables(
     return counts, shown[:MAX_CARDS]
 
 
-def _results_of(name: str, record: Record, classifier: Classifier) -> list[PersonResult]:
+def _results_of(job: Job, record: Record, classifier: Classifier) -> list[PersonResult]:
+    """The people of a picture. The journal has them in the order of the job's ids: its key changes with them."""
     return [
         PersonResult(
-            picture=name,
-            person=number,
+            picture=job.name,
+            person=str(number) if job.ids is None else job.ids[number],
             person_class=found.person_class,
             person_conf=found.conf,
             box_xyxy_px=found.box_xyxy_px,

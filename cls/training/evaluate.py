@@ -186,11 +186,11 @@ def _write_predictions(
     labels: NDArray[np.float64],
     probs: NDArray[np.float64],
 ) -> None:
-    """One line a validation sample: picture, person, picset, then truth and probability of each label."""
+    """One line a validation sample: picture, person's id, picset, then truth and probability of each label."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["picture", "person", "picset", *(f"{what} {name}" for name in names for what in ("is", "prob"))])
     for sample, truth, prob in zip(samples, labels, probs, strict=True):
         pairs = [value for pair in zip(truth, prob, strict=True) for value in (f"{pair[0]:g}", f"{pair[1]:.6f}")]
-        writer.writerow([sample.path, sample.number, sample.picset, *pairs])
+        writer.writerow([sample.path, sample.person.id, sample.picset, *pairs])
     write_text_atomic(path, text.getvalue())

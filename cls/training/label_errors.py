@@ -116,6 +116,6 @@ def write_label_errors(
         sample = samples[error.sample]
         writer.writerow(
             [sample.path, names[error.label], "yes" if error.is_given else "no", f"{error.prob:.4f}",
-             sample.number, sample.picset]
+             sample.person.id, sample.picset]
         )  # fmt: skip
     write_text_atomic(path, text.getvalue())

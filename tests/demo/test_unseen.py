@@ -15,10 +15,11 @@ def write_case(folder: Path) -> tuple[Path, Path]:
     tags.write_text("file,tags,picset\na.jpg,red top;bag,1\nb.jpg,blue top,2\nc.jpg,hat,3\nd.jpg,red top,4\n")
     small, large = [0, 0, 10, 10], [0, 0, 50, 90]
     people = [
-        {"picture": "a.jpg", "box_xyxy_px": small, "labels": ["blue top"]},
-        {"picture": "a.jpg", "box_xyxy_px": large, "labels": ["red top"]},
-        {"picture": "b.jpg", "box_xyxy_px": large, "labels": ["blue top"]},
-        {"picture": "c.jpg", "box_xyxy_px": large, "labels": ["red top"]},
+        # Arms spread wide give a large box, not a large outline: the table lists the largest outline first.
+        {"picture": "a.jpg", "person": "0", "box_xyxy_px": small, "labels": ["red top"]},
+        {"picture": "a.jpg", "person": "1", "box_xyxy_px": large, "labels": ["blue top"]},
+        {"picture": "b.jpg", "person": "0", "box_xyxy_px": large, "labels": ["blue top"]},
+        {"picture": "c.jpg", "person": "0", "box_xyxy_px": large, "labels": ["red top"]},
     ]
     predictions = folder / "predictions.jsonl"
     predictions.write_text("".join(json.dumps(person) + "\n" for person in people))

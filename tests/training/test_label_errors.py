@@ -96,15 +96,15 @@ def test_three_positives_are_too_few() -> None:
 
 
 def test_the_list_for_annotators(tmp_path: Path) -> None:
-    person = Person("female", 0.9, (0, 0, 10, 10), ())
-    samples = [Sample("a, b.jpeg", "set-1", person, (1.0, 0.0)), Sample("«ц».jpeg", "", person, (0.0, 0.0), 1)]
+    one, other = (Person("female", 0.9, (0, 0, 10, 10), (), name) for name in ("pa1", "pb2"))
+    samples = [Sample("a, b.jpeg", "set-1", one, (1.0, 0.0)), Sample("«ц».jpeg", "", other, (0.0, 0.0), 1)]
     errors = [LabelError(1, 1, False, 0.98765, 0.01235), LabelError(0, 0, True, 0.1, 0.1)]
     write_label_errors(tmp_path / "label_errors.csv", errors, samples, ("cap", "wide; hat"))
     with (tmp_path / "label_errors.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert rows == [
-        {"picture": "«ц».jpeg", "label": "wide; hat", "given": "no", "probability": "0.9877", "person": "1",
+        {"picture": "«ц».jpeg", "label": "wide; hat", "given": "no", "probability": "0.9877", "person": "pb2",
          "picset": ""},
-        {"picture": "a, b.jpeg", "label": "cap", "given": "yes", "probability": "0.1000", "person": "0",
+        {"picture": "a, b.jpeg", "label": "cap", "given": "yes", "probability": "0.1000", "person": "pa1",
          "picset": "set-1"},
     ]  # fmt: skip
