@@ -26,6 +26,7 @@ VERBS: dict[tuple[str, ...], str] = {
     ("export",): "cls.classification.export:COMMAND",
     ("package", "show"): "cls.export.package_commands:SHOW",
     ("package", "verify"): "cls.export.package_commands:VERIFY",
+    ("package", "vectors"): "cls.export.package_commands:VECTORS",
     ("package", "rebuild"): "cls.export.package_commands:REBUILD",
     ("infer",): "cls.classification.inference:COMMAND",
     ("segment-meta",): "cls.classification.segment_meta_builder:COMMAND",

@@ -68,7 +68,8 @@ class CutoutFormat:
         that cuts out differently does not find the older cache.
         """
         values = asdict(self.preprocessing)
-        values = {key: value for key, value in values.items() if key not in ("mean_rgb", "std_rgb")}
+        unused = ("mean_rgb", "std_rgb", *(("version",) if self.preprocessing.version == 1 else ()))
+        values = {key: value for key, value in values.items() if key not in unused}
         digest = hashlib.sha256(json.dumps([_LAYOUT, values, self.scale, self.storage], sort_keys=True).encode())
         outline = np.array([(0.3, 0.1), (0.7, 0.2), (0.6, 0.9), (0.35, 0.8)])
         for height_px, width_px in ((90, 60), (1200, 900)):
@@ -79,11 +80,11 @@ class CutoutFormat:
     def make(self, image_rgb: NDArray[np.uint8], person: Person) -> NDArray[np.uint8]:
         """One person's record, uint8 (record_bytes,)."""
         preprocessing = self.preprocessing
-        cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel)
+        cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel, version=preprocessing.version)
         height_px, width_px, _ = self.wide_shape
         source_height_px, source_width_px = cutout.mask.shape
-        inner = inner_size(source_height_px, source_width_px, height_px, width_px)
-        resized = resize_cutout(cutout, *inner)
+        inner = inner_size(source_height_px, source_width_px, height_px, width_px, version=preprocessing.version)
+        resized = resize_cutout(cutout, *inner, version=preprocessing.version)
         image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
         wide = np.concatenate([image, mask], axis=2)

@@ -97,7 +97,7 @@ def _why_not_kept(folder: Path, before: ModelMeta | None, meta: ModelMeta, name:
 def _facts(meta: ModelMeta) -> dict[str, Any]:
     """What does not depend on the formats made."""
     facts = {**meta.to_dict(), "steps": meta.all_steps}  # older packages do not name them, and mean the same
-    del facts["parity"], facts["package"], facts["digests"]["files"]
+    del facts["parity"], facts["package"], facts["digests"]["files"], facts["schema_version"]
     return facts
 
 

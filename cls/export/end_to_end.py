@@ -40,6 +40,7 @@ class InputStage(nn.Module):
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
         self._height_px, self._width_px = preprocessing.height_px, preprocessing.width_px
+        self._version = preprocessing.version
         for name, value in (("mean", preprocessing.mean_rgb), ("std", preprocessing.std_rgb)):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32).view(1, 3, 1, 1))
         self.register_buffer("fill", torch.tensor(preprocessing.fill_rgb, dtype=torch.float32).view(1, 3, 1, 1))
@@ -52,9 +53,7 @@ class InputStage(nn.Module):
         edge = torch.ones_like(pixels[0, 0])
         rows, columns = edge[:, 0].cumsum(0), edge[0].cumsum(0)
         height, width = rows[-1:].double(), columns[-1:].double()
-        scale = torch.minimum(self._height_px / height, self._width_px / width)
-        inner_height = (height * scale).round().clamp(1, self._height_px)
-        inner_width = (width * scale).round().clamp(1, self._width_px)
+        inner_height, inner_width = self._inner_size(height, width)
         is_shrunk = ((inner_height <= height) & (inner_width <= width)).float()
         from_rows, is_row = _resampling(rows, height, inner_height, self._height_px, is_shrunk)
         from_columns, is_column = _resampling(columns, width, inner_width, self._width_px, is_shrunk)
@@ -63,6 +62,17 @@ class InputStage(nn.Module):
         # Halves go up, as in OpenCV's whole-number arithmetic.
         levels = (resized + 0.5).floor().clamp(0, 255) + self.fill * (1 - is_inside)
         return (levels / 255 - self.mean) / self.std
+
+    def _inner_size(self, height: torch.Tensor, width: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`inner_size` of float64 (1,) sizes: whole numbers, which they hold exactly."""
+        if self._version == 1:
+            scale = torch.minimum(self._height_px / height, self._width_px / width)
+            inner_height = (height * scale).round().clamp(1, self._height_px)
+            return inner_height, (width * scale).round().clamp(1, self._width_px)
+        # Of the side that fills the frame, this is the frame's; the other way round it is more, and cut off.
+        inner_height = ((2 * height * self._width_px + width) / (2 * width)).floor().clamp(1, self._height_px)
+        inner_width = ((2 * width * self._height_px + height) / (2 * height)).floor().clamp(1, self._width_px)
+        return inner_height, inner_width
 
 
 def _resampling(

@@ -41,7 +41,11 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
     answered = OUTPUT_NAME
     if is_end_to_end:
         taken, answered = {"datatype": "UINT8", "shape": [-1, -1, -1, 3]}, END_TO_END_OUTPUT_NAME
-    steps = steps_of(is_end_to_end=is_end_to_end, is_background_kept=run.preprocessing.is_background_kept)
+    steps = steps_of(
+        is_end_to_end=is_end_to_end,
+        is_background_kept=run.preprocessing.is_background_kept,
+        version=run.preprocessing.version,
+    )
     return parse_meta(
         {
             "schema_version": SCHEMA_VERSION,

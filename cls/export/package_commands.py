@@ -1,9 +1,10 @@
-"""`cls package show|verify|rebuild`: what is in a package, whether it is in order, and made anew for this machine."""
+"""`cls package show|verify|vectors|rebuild`: what is in a package, whether it is in order, and making it anew."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,8 +124,61 @@ def _rebuild(options: argparse.Namespace) -> None:
         print(push_lines(bottle, made.meta.group, which))
 
 
+def _add_vectors_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("package", type=Path, metavar="ZIP", help="a package that `cls export` made")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="also write the vectors' files into this folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _vectors(options: argparse.Namespace) -> None:
+    from cls.bottle.layout import Bottle
+    from cls.errors import PackageError
+    from cls.package.archive import open_package
+    from cls.package.packing import VECTORS_FOLDER
+    from cls.package.vectors import read_vectors
+    from cls.prediction.conformance import check_vectors
+    from cls.prediction.opening import open_classifier
+    from cls.settings import load_settings
+
+    with open_package(options.package) as package:
+        vectors = read_vectors(package, package.meta())
+        if options.write is not None:
+            others = [name for name in package.names if not name.startswith(VECTORS_FOLDER)]
+            package.extract(options.write, leave_out=others)
+    classifier = open_classifier(str(options.package), Bottle(load_settings(options.cfg)))
+    results = check_vectors(classifier, vectors)
+    if options.json:
+        said = {
+            "made_by": vectors.runtime,
+            "checked_by": classifier.runtime.description,
+            "max_probability_difference": vectors.max_probability_difference,
+            "cases": [asdict(result) for result in results],
+        }
+        print(json.dumps(said, ensure_ascii=False, indent=2))
+    else:
+        print(f"made by {vectors.runtime}, checked by {classifier.runtime.description}; largest differences:")
+        print(f"{'case':<18} {'levels':>6} {'input':>9} {'probability':>11}")
+        for result in results:
+            verdict = "met" if result.is_met else "NOT MET"
+            numbers = f"{result.levels:>6} {result.tensor:>9.2g} {result.probability:>11.2g}"
+            print(f"{result.name:<18} {numbers}  {verdict}")
+    missed = [result.name for result in results if not result.is_met]
+    if missed:
+        raise PackageError(
+            f"{len(missed)} of {counted(len(results), 'conformance vector')} not met: {', '.join(missed)}",
+            where=options.package,
+            hint="export again where the package is used, or update the runtime",
+        )
+
+
 SHOW = Command("package show", "what a package is: labels, preprocessing, parity, digests", _add_show_arguments, _show)
 VERIFY = Command("package verify", "whether a package is in order: lists every problem", _add_verify_arguments, _verify)
+VECTORS = Command(
+    "package vectors",
+    "check a package against the conformance vectors it carries, and show the differences",
+    _add_vectors_arguments,
+    _vectors,
+)
 REBUILD = Command(
     "package rebuild",
     "make a package anew on the machine that serves it, and prove it",

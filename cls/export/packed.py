@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from cls.bottle.layout import Bottle
 from cls.export.formats import FILES, Format
 from cls.export.parity_samples import Reference
 from cls.export.tensorrt import gpu_in_use
@@ -13,11 +15,20 @@ from cls.package.carried import CarriedSamples
 from cls.package.meta import PlanMeta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel
 from cls.package.plans import HEADER_BYTES, version_in_plan
+from cls.package.vectors import vectors_as_files
+from cls.prediction.conformance import make_vectors
+from cls.prediction.opening import open_classifier
 from cls.prediction.tensorrt_runtime import tensorrt_module
 
 
 def packed_model(
-    name: Format, folder: Path, onnx: Path, samples: bytes | None = None, *, is_rebuilt: bool = False
+    name: Format,
+    folder: Path,
+    onnx: Path,
+    samples: bytes | None = None,
+    *,
+    is_rebuilt: bool = False,
+    vectors: Mapping[str, bytes] | None = None,
 ) -> PackedModel:
     """The files of one format.
 
@@ -31,6 +42,7 @@ def packed_model(
         onnx: what a plan is made from on the machine that serves it: the float32 ONNX, or an 8-bit one.
         samples: `rebuild/samples.npz`, where people are carried along.
         is_rebuilt: whether `cls package rebuild` makes it.
+        vectors: of `vectors_of_zip`, once the model is proven.
     """
     files = FILES[name]
     contents: dict[str, Path | bytes] = {
@@ -41,7 +53,21 @@ def packed_model(
         contents[REBUILD_ONNX] = onnx
     if samples is not None and (is_plan or is_rebuilt or name == "onnx"):
         contents[REBUILD_SAMPLES] = samples
+    contents |= vectors or {}
     return PackedModel(name, files.platform, contents, plan_of_this_gpu(folder / files.model) if is_plan else None)
+
+
+def vectors_of_zip(name: Format, archive: Path, bottle: Bottle) -> dict[str, bytes]:
+    """What the model in a zip answers to drawn photos: the files of `vectors/`.
+
+    Args:
+        name: the format.
+        archive: the zip, still without vectors.
+        bottle: the data folder, whose limits say how far a model's answers may vary from machine to machine.
+    """
+    limit = bottle.settings.parity_limits[FILES[name].precision].batch
+    vectors = make_vectors(open_classifier(str(archive), bottle), 1.0 if limit is None else limit)
+    return vectors_as_files(vectors)
 
 
 def plan_of_this_gpu(plan: Path) -> PlanMeta:

@@ -34,7 +34,10 @@ def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -
     if changed:
         faults.append(f"the thresholds are not those of the run: {_some(changed)}")
     ours, theirs = trained.preprocessing.to_dict(), converted.preprocessing.to_dict()
-    changed = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if ours[key] != theirs[key]]
+    keys = {**ours, **theirs}
+    changed = [
+        f"{key} {theirs.get(key)} instead of {ours.get(key)}" for key in keys if ours.get(key) != theirs.get(key)
+    ]
     if changed:
         faults.append(f"the preprocessing is not that of the run: {_some(changed)}")
     return faults

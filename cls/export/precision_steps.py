@@ -57,12 +57,17 @@ class Packing:
     carried: Callable[[Format], Path]
     people: bytes | None
 
-    def write(self, name: Format, parity: Mapping[Format, ParityMeta] | None = None) -> Path:
+    def write(
+        self,
+        name: Format,
+        parity: Mapping[Format, ParityMeta] | None = None,
+        vectors: Mapping[str, bytes] | None = None,
+    ) -> Path:
         """Writes a format's zip; its meta.json speaks of this format alone, so that its bytes depend on it alone."""
         files = FILES[name]
         digests = {inner: self._digest(file) for inner, file in zip(files.inner, files.files, strict=True)}
         archive = self.folder / files.archive
-        packed = packed_model(name, self.folder, self.carried(name), self.people)
+        packed = packed_model(name, self.folder, self.carried(name), self.people, vectors=vectors)
         write_package(archive, self._meta(digests, parity or {}), packed)
         return archive
 

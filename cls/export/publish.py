@@ -19,7 +19,7 @@ from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, in_orde
 from cls.export.making import make_all
 from cls.export.meta_of_run import meta_of_run
 from cls.export.onnx import write_onnx
-from cls.export.packed import people_to_carry
+from cls.export.packed import people_to_carry, vectors_of_zip
 from cls.export.parity_gate import REPORT_NAME, keep_reports, refused_report
 from cls.export.parity_report import ParityReport
 from cls.export.parity_samples import ParitySample, choose_samples, reference_of
@@ -124,7 +124,8 @@ def export_run(
                 reports = {name: report for name in making.passed if (report := making.verdicts[name].report)}
                 parity = {name: report.to_meta() for name, report in reports.items()}
                 for name in making.passed:
-                    packing.write(name, {name: parity[name]})
+                    vectors = vectors_of_zip(name, staged / FILES[name].archive, bottle)
+                    packing.write(name, {name: parity[name]}, vectors)
             earlier = keep_earlier(folder, staged, meta, making.passed, making.refused)
             parity |= earlier.parity
             meta = packing.folder_meta({name: parity[name] for name in in_order(parity)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from cls.bottle.layout import Bottle
 from cls.collector.sources.photo_set import PICTURE_SUFFIXES
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
 from cls.export.formats import FILES, Format, why_not
-from cls.export.packed import packed_model
+from cls.export.packed import packed_model, vectors_of_zip
 from cls.export.parity_gate import Candidate, prove
 from cls.export.parity_report import ParityReport
 from cls.export.parity_samples import ParitySample, Reference, choose_samples, reference_of
@@ -114,6 +114,7 @@ def rebuild_package(
         content["parity"] = {**content["parity"], name: report.to_meta().model_dump(mode="json")}
         inner = zip(FILES[name].inner, files, strict=True)
         content["digests"]["files"] = {entry: sha256_of_file(file) for entry, file in inner}
+        packed = replace(packed, files={**packed.files, **vectors_of_zip(name, archive, bottle)})
         meta = write_package(output, parse_meta(content, zip_path), packed)
     return Rebuilt(output, meta, report, proof, report_file)
 

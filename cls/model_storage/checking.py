@@ -18,7 +18,7 @@ from cls.model_storage.sessions import batch_of_zeros, open_session
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, PlanMeta, parse_meta, read_meta
 from cls.package.onnx_file import external_weights, read_onnx
-from cls.package.packing import REBUILD_SAMPLES
+from cls.package.packing import REBUILD_SAMPLES, VECTORS_FOLDER
 from cls.package.plans import HEADER_BYTES, PlanHost, refuse_foreign_plan
 from cls.package.triton_config import (
     CONFIG_FILE_NAME,
@@ -74,8 +74,10 @@ def check_upload(
         with open_package(zip_path) as package:
             is_ours = is_meta_strict or "schema_version" in package.meta_json
             meta = parse_meta(package.meta_json) if is_ours else None
-            # People's cut-outs are for whoever makes the package anew, from its zip: nothing that serves needs them.
-            package.extract(folder, leave_out=(REBUILD_SAMPLES,))
+            # People's cut-outs are for whoever makes the package anew, from its zip, and vectors for whoever writes a
+            # client: nothing that serves needs them.
+            vectors = [name for name in package.names if name.startswith(VECTORS_FOLDER)]
+            package.extract(folder, leave_out=(REBUILD_SAMPLES, *vectors))
             group = None if meta is None else meta.group
             checked = CheckedUpload(folder, package.meta_json, package.config_text, package.model_name, group)
     except PackageError as error:

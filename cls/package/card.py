@@ -12,7 +12,7 @@ from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.carried import people_in
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
-from cls.package.packing import REBUILD_ONNX
+from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER
 from cls.wording import counted
 
 _DIGEST_SIGNS = 16
@@ -68,8 +68,13 @@ class Card:
     def _contents(self) -> list[str]:
         package = self.meta.package
         lines = [f"format         {package.format}"] if package else []
-        sizes = ", ".join(f"{name} ({_size(size)})" for name, size in sorted(self.files.items()))
+        shown = {name: size for name, size in self.files.items() if not name.startswith(VECTORS_FOLDER)}
+        sizes = ", ".join(f"{name} ({_size(size)})" for name, size in sorted(shown.items()))
         lines.append(f"files          {sizes}")
+        vectors = [size for name, size in self.files.items() if name not in shown]
+        if vectors:
+            files = f"{counted(len(vectors), 'file')} ({_size(sum(vectors))})"
+            lines.append(f"vectors        {files}: what a client of your own must get; cls package vectors")
         if package and package.plan:
             plan = package.plan
             lines.append(
@@ -153,6 +158,7 @@ class Card:
         parts = {"dataset": said.dataset, "split": said.split, "weights": said.weights}
         parts |= {name: digests[0] for name, digests in said.segmentation_models.items() if digests}
         parts |= self.meta.package.files if self.meta.package else said.files
+        parts = {name: digest for name, digest in parts.items() if not name.startswith(VECTORS_FOLDER)}
         lines = ["digests        SHA-256"]
         lines += [f"  {name}: {digest[:_DIGEST_SIGNS]}…" for name, digest in parts.items()]
         if self.sha256:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 META_FILE_NAME = "meta.json"
 _HINT = "make the package again with `cls export`"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SCHEMA_FILE = Path(__file__).with_name("meta.schema.json")
 INPUT_NAME = "images"
 OUTPUT_NAME = "logits"
@@ -35,6 +35,8 @@ _SHA256 = r"^[0-9a-f]{64}$"
 Sha256 = Annotated[str, Field(pattern=_SHA256)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Level = Annotated[int, Field(ge=0, le=255)]
+Deviation = Annotated[float, Field(gt=0)]
+MAX_INPUT_PX = 16384
 
 
 class _Meta(BaseModel):
@@ -46,18 +48,32 @@ class _Meta(BaseModel):
 class PreprocessingMeta(_Meta):
     """From a photo's pixels and a person's outline to the network's input, as `Preprocessing.to_dict` writes it."""
 
-    resize: Literal["letterbox"] = Field(description="proportions are kept, borders are filled, the picture is centred")
-    interpolation: str = Field(description="how pixels are resampled")
+    version: Literal[1, 2] = Field(
+        default=1,
+        description="2: `steps.rules` says each step to the pixel. 1, and packages that name none: the frame and the"
+        " letterbox are calculated in floating point (halves of the size rounded to even numbers), and the mask also"
+        " holds the pixels that the outline touches, as OpenCV's fillPoly draws it",
+    )
+    resize: Literal["letterbox", "letterbox-2"] = Field(
+        description="proportions are kept, borders are filled, the picture is centred, an odd pixel of border at the"
+        " right or bottom. letterbox-2 in version 2, a name that readers of version 1 alone refuse"
+    )
+    interpolation: str = Field(description="how pixels are resampled; see the step letterbox")
     colour_order: Literal["RGB"] = Field(description="order of the channels")
-    layout: Literal["NCHW"] = Field(description="order of the input's axes")
+    layout: Literal["NCHW"] = Field(description="order of the input's axes: batch, channels, rows, columns")
     scale: Literal["1/255"] = Field(description="factor from uint8 levels, before mean and standard deviation")
     background: str = Field(description="what becomes of the pixels around the person, and when")
-    height_px: int = Field(ge=1)
-    width_px: int = Field(ge=1)
+    height_px: int = Field(ge=1, le=MAX_INPUT_PX, description="rows of the input, borders included")
+    width_px: int = Field(ge=1, le=MAX_INPUT_PX, description="columns of the input, borders included")
     mean_rgb: tuple[float, float, float] = Field(description="subtracted after scaling")
-    std_rgb: tuple[float, float, float] = Field(description="divided by after subtracting the mean")
+    std_rgb: tuple[Deviation, Deviation, Deviation] = Field(description="divided by after subtracting the mean")
     fill_rgb: tuple[Level, Level, Level] = Field(description="colour around the person and in the borders")
-    margin_rel: float = Field(ge=0, description="surroundings kept around a person, fraction of the longer side")
+    margin_rel: float = Field(
+        ge=0,
+        le=100,
+        description="surroundings kept on each side of a person, fraction of the longer side of the box around the"
+        " outlines' points",
+    )
     is_background_kept: bool = Field(description="true: the photo's own background stays around the person")
 
 
@@ -152,7 +168,10 @@ class TrainingMeta(_Meta):
 class ModelMeta(_Meta):
     """meta.json: whoever gets only the package can use the model correctly."""
 
-    schema_version: Literal[1, 2] = Field(default=1, description="2 knows `package`; whatever keeps 1 keeps 2")
+    schema_version: Literal[1, 2, 3] = Field(
+        default=1,
+        description="2 knows `package`, 3 knows `preprocessing.version`; whatever keeps an earlier one keeps the next",
+    )
     group: str = Field(min_length=1)
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, description="in output order")
     thresholds: dict[str, Probability] = Field(description="a label is chosen at or above this probability")
@@ -190,6 +209,9 @@ class ModelMeta(_Meta):
                 f"output '{self.outputs[0].name}' has width {self.outputs[0].shape[-1]} "
                 f"for {counted(len(self.labels), 'label')}"
             )
+        version, resize = self.preprocessing.version, self.preprocessing.resize
+        if (version == 1) != (resize == "letterbox"):
+            raise ValueError(f"preprocessing.resize '{resize}' is not that of preprocessing version {version}")
         size = (self.preprocessing.height_px, self.preprocessing.width_px)
         expected = (-1, -1, 3) if self.is_end_to_end else (3, *size)
         if tuple(self.inputs[0].shape[1:]) != expected:
@@ -224,7 +246,9 @@ class ModelMeta(_Meta):
     def all_steps(self) -> StepsMeta:
         """`steps`; in packages that do not name them, what their input means."""
         return self.steps or steps_of(
-            is_end_to_end=self.is_end_to_end, is_background_kept=self.preprocessing.is_background_kept
+            is_end_to_end=self.is_end_to_end,
+            is_background_kept=self.preprocessing.is_background_kept,
+            version=self.preprocessing.version,
         )
 
     def preprocessing_object(self) -> Preprocessing:

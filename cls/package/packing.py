@@ -13,6 +13,7 @@ from cls.package.triton_config import CONFIG_FILE_NAME, Platform, build_config, 
 
 REBUILD_ONNX = "rebuild/model.onnx"
 REBUILD_SAMPLES = "rebuild/samples.npz"
+VECTORS_FOLDER = "vectors/"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,42 @@ _MEANINGS: dict[Step, str] = {
     "thresholds": "a label is chosen at or above its probability in `thresholds`",
 }
 
+# Of preprocessing version 2. Whole numbers wherever a rounding decides, so that every language gets the same.
+_RULES: dict[Step, str] = {
+    "decode": "uint8 RGB, upright (EXIF orientation applied), transparent parts on white. Decoders of"
+    " JPEG may differ by a level or two.",
+    "cut_out": "Units are 1/256 pixel; (0, 0) is the top left corner of the top left pixel, so the"
+    " centre of the pixel in column c and row r is (256 c + 128, 256 r + 128). An outline's points are given"
+    " as fractions of the photo; in units they are X = floor(x * width * 256 + 0.5), Y = floor(y * height *"
+    " 256 + 0.5), in double precision, limited to +-2^28. Outlines of fewer than three points are left out;"
+    " without any, the outline is the corners of the person's box, given in pixels: X = floor(x * 256 + 0.5)."
+    " Over the points of all outlines, L, R are the smallest and largest X and T, B those of Y; M ="
+    " floor(margin_rel * max(R - L, B - T) + 0.5). The cut-out is the photo's columns x0 to x1 - 1 and rows y0"
+    " to y1 - 1: x0 = floor((L - M) / 256), within 0 and width - 1; x1 = ceil((R + M) / 256), within x0 + 1"
+    " and width; y0 and y1 likewise. The mask is 255 where the pixel's centre lies inside an outline (even-odd"
+    " rule) or exactly on an edge or corner of it, else 0; with several outlines, where it lies in any of"
+    " them. Edges run from each point to the next, and from the last to the first.",
+    "letterbox": "A cut-out of w x h pixels (width x height) becomes one of iw x ih: if height_px * w <="
+    " width_px * h, ih = height_px and iw = max(1, floor((2 * w * height_px + h) / (2 * h))); else iw ="
+    " width_px and ih = max(1, floor((2 * h * width_px + w) / (2 * w))). Picture and mask are resampled alike."
+    " Where iw <= w and ih <= h: the mean of the area that an output pixel covers, i * w / iw to (i + 1) * w /"
+    " iw along a row, a source pixel that is covered in part counting by its covered share (OpenCV's"
+    " INTER_AREA; Pillow's BOX is another). Else: linear interpolation between centres, at (i + 0.5) * w / iw"
+    " - 0.5, limited to 0 and w - 1 (INTER_LINEAR without antialiasing). Along columns likewise. Rounded to"
+    " the nearest level, halves upwards; where a picture shrinks, another library may differ by one level. The"
+    " result lies at left = floor((width_px - iw) / 2), top = floor((height_px - ih) / 2), so an odd pixel of"
+    " border is at the right or the bottom; the border is fill_rgb.",
+    "fill_background": "Each channel is floor((level * mask + fill_rgb * (255 - mask)) / 255 + 0.5), with the"
+    " mask as resampled by the letterbox; where the letterbox is inside the model, with the mask of the"
+    " cut-out.",
+    "scale": "level / 255, float32.",
+    "normalise": "(value - mean_rgb) / std_rgb for each channel, float32.",
+    "channels_first": "Axes (batch, channel, row, column), channels red, green, blue, rows from the top.",
+    "network": "The model file.",
+    "activation": "1 / (1 + exp(-logit)).",
+    "thresholds": "A label is chosen where its probability >= its threshold.",
+}
+
 
 class StepsMeta(BaseModel):
     """Every step once, in the order they are done in; the numbers that a step needs stand where it says."""
@@ -44,15 +80,30 @@ class StepsMeta(BaseModel):
     )
     inside: tuple[Step, ...] = Field(description="what the model does itself; the caller must not do it as well")
     after: tuple[Step, ...] = Field(description="what the caller does with the model's outputs")
+    rules: dict[Step, str] | None = Field(
+        default=None,
+        description="each step to the pixel, where `preprocessing.version` is 2; packages of version 1 have none, and"
+        " leave open which pixels along an outline are the person's. "
+        + " ".join(f"{name}: {rule}" for name, rule in _RULES.items()),
+    )
 
 
-def steps_of(*, is_end_to_end: bool, is_background_kept: bool) -> StepsMeta:
+def steps_of(*, is_end_to_end: bool, is_background_kept: bool, version: int = 1) -> StepsMeta:
     """The steps of a model.
 
     Args:
         is_end_to_end: it takes uint8 cut-outs of any size and answers probabilities.
         is_background_kept: the photo's own background stays around the person.
+        version: of the preprocessing; from 2 on, the rules of each step are given.
     """
+    said = _steps_of(is_end_to_end=is_end_to_end, is_background_kept=is_background_kept)
+    if version == 1:
+        return said
+    named = (*said.before, *said.inside, *said.after)
+    return said.model_copy(update={"rules": {step: rule for step, rule in _RULES.items() if step in named}})
+
+
+def _steps_of(*, is_end_to_end: bool, is_background_kept: bool) -> StepsMeta:
     fill: tuple[Step, ...] = () if is_background_kept else ("fill_background",)
     if is_end_to_end:
         return StepsMeta(

@@ -15,6 +15,7 @@ from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
 from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
 from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, digest_of_config, parse_config
+from cls.package.vectors import VECTORS_FILE, read_vectors
 from cls.wording import counted
 
 
@@ -72,6 +73,7 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None) -> Verification:
             if found.meta is not None:
                 _check_digests(found, found.meta, digests, contents)
                 _check_models(found, found.meta, digests, contents, host)
+                _check_vectors(found, found.meta, contents)
             if config is not None and config.model_file_name not in contents.names:
                 found.problems.append(f"config.pbtxt is for {config.model_file_name}, which is not there")
     except PackageError as error:
@@ -211,6 +213,18 @@ def _check_models(
             found.problems.append(f"{REBUILD_SAMPLES} {error.what}")
         else:
             found.warnings.append(f"holds cut-outs of {counted(len(samples.crops_rgb), 'person')} ({REBUILD_SAMPLES})")
+
+
+def _check_vectors(found: Verification, meta: ModelMeta, contents: ZipContents) -> None:
+    """That the vectors can be read and are this model's; whether it meets them takes running it."""
+    if VECTORS_FILE not in contents.names:
+        return
+    try:
+        vectors = read_vectors(contents, meta)
+    except PackageError as error:
+        found.problems.append(f"conformance vectors: {error.what}")
+    else:
+        found.checked.append(f"{counted(len(vectors.cases), 'conformance vector')} can be read")
 
 
 def _check_onnx(found: Verification, meta: ModelMeta, name: str, contents: ZipContents) -> None:

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 _SUBPIXEL_BITS = 4
 # OpenCV's fixed-point coordinates hold a little more than this.
 _MAX_COORDINATE_PX = 100_000.0
+# Outlines in whole numbers: what lies inside is then exact, on every machine and in every language.
+UNITS_PER_PX = 256
+_CENTRE = UNITS_PER_PX // 2
+# Products of two coordinates and a pixel's units fit into 64 bits.
+_MAX_UNITS = UNITS_PER_PX << 20
 
 
 def mask_of_polygons(
@@ -51,6 +56,78 @@ def draw_polygons(polygons_xy_px: Sequence[NDArray[np.float64]], height_px: int,
         fixed = np.round(points * (1 << _SUBPIXEL_BITS)).astype(np.int32)
         cv2.fillPoly(mask, [fixed.reshape(-1, 1, 2)], color=(255,), lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
     return mask
+
+
+def in_units(polygon_xy_px: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rounds coordinates in pixels to whole units of 1/256 pixel, halves upwards; those beyond 2^20 pixels are cut off.
+
+    Args:
+        polygon_xy_px: (points, 2).
+
+    Returns:
+        int64 (points, 2).
+    """
+    units = np.clip(polygon_xy_px * UNITS_PER_PX, -_MAX_UNITS, _MAX_UNITS)
+    return np.floor(units + 0.5).astype(np.int64)
+
+
+def fill_outlines(outlines_xy: Sequence[NDArray[np.int64]], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """The pixels whose centre lies inside an outline (even-odd rule) or exactly on it.
+
+    Args:
+        outlines_xy: outlines in units (`in_units`), each int64 (points, 2), closed from the last point to the first;
+            (0, 0) is the upper left corner of the upper left pixel, whose centre is (128, 128). Outlines add up.
+        height_px: height of the mask.
+        width_px: width of the mask.
+
+    Returns:
+        uint8 of shape (height_px, width_px), 255 inside, 0 outside.
+    """
+    mask = np.zeros((height_px, width_px), np.uint8)
+    for outline in outlines_xy:
+        mask |= _filled(outline, height_px, width_px)
+    return mask
+
+
+def _filled(points: NDArray[np.int64], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """One outline, row by row: where edges cross the line through the pixels' centres, the inside begins or ends."""
+    ends = np.roll(points, -1, axis=0)
+    is_upward = (ends[:, 1] < points[:, 1])[:, None]
+    top_x, top_y = np.where(is_upward, ends, points).T
+    bottom_x, bottom_y = np.where(is_upward, points, ends).T
+    # An edge crosses the rows from its upper end to before its lower one, so that each corner counts once.
+    first = np.clip(_first_centre(top_y), 0, height_px)
+    counts = np.clip(_first_centre(bottom_y), 0, height_px) - first
+    edge = np.repeat(np.arange(len(counts)), counts)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    # The first column whose centre is at the crossing or right of it, in whole numbers.
+    divisor = (bottom_y - top_y)[edge] * UNITS_PER_PX
+    dividend = (row * UNITS_PER_PX + _CENTRE - top_y[edge]) * (bottom_x - top_x)[edge]
+    dividend += (top_x[edge] - _CENTRE) * (bottom_y - top_y)[edge]
+    column = -(-dividend // divisor)
+    # Each row has an even number of crossings: runs of outside and inside take turns over the whole picture.
+    places = np.sort(row * width_px + np.clip(column, 0, width_px))
+    runs = np.diff(places, prepend=0, append=height_px * width_px)
+    levels = np.zeros(len(runs), np.uint8)
+    levels[1::2] = 255
+    mask = np.repeat(levels, runs).reshape(height_px, width_px)
+    # What lies exactly on the outline: crossings at a centre, corners at a centre, edges along a row.
+    is_on = (column * divisor == dividend) & (column >= 0) & (column < width_px)
+    mask[row[is_on], column[is_on]] = 255
+    corner_column, corner_row = ((points[((points - _CENTRE) % UNITS_PER_PX == 0).all(axis=1)]) // UNITS_PER_PX).T
+    is_there = (corner_column >= 0) & (corner_column < width_px) & (corner_row >= 0) & (corner_row < height_px)
+    mask[corner_row[is_there], corner_column[is_there]] = 255
+    is_along = (top_y == bottom_y) & ((top_y - _CENTRE) % UNITS_PER_PX == 0)
+    is_along &= (top_y >= 0) & (top_y < height_px * UNITS_PER_PX)
+    for y, one, other in zip(top_y[is_along], top_x[is_along], bottom_x[is_along], strict=True):
+        left, right = _first_centre(min(one, other)), (max(one, other) - _CENTRE) // UNITS_PER_PX
+        mask[y // UNITS_PER_PX, max(left, 0) : max(right + 1, 0)] = 255
+    return mask
+
+
+def _first_centre(units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first pixel whose centre is at a coordinate or beyond it."""
+    return (units + (UNITS_PER_PX - 1 - _CENTRE)) // UNITS_PER_PX
 
 
 def polygons_of_mask(

@@ -11,13 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PackageError
-from cls.people.cutout import Cutout, cut_out, on_flat_background, resize_cutout
+from cls.people.cutout import PREPROCESSING_VERSION, Cutout, cut_out, on_flat_background, resize_cutout
 from cls.people.person import Person
+
+# By version. A new name, so that a CLS that knows version 1 alone refuses what it would do otherwise.
+_RESIZE = {1: "letterbox", 2: "letterbox-2"}
+_INTERPOLATION = {
+    1: "area when shrinking, linear when enlarging",
+    2: "mean of the covered area when shrinking, linear between pixel centres when enlarging",
+}
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """How a person in a photo becomes a network's input.
+
+    Version 2 is exact in whole numbers where version 1 counts in floating point: the frame, the size within the
+    letterbox, and the mask, which holds the pixels whose centre is inside the outline or on it. `cls.package.steps`
+    says it step by step.
 
     Attributes:
         height_px: height of the input.
@@ -27,6 +38,7 @@ class Preprocessing:
         fill_rgb: colour put around the person and into the letterbox's borders.
         margin_rel: surroundings kept around the person, fraction of the longer side.
         is_background_kept: the photo's own background stays (no mask is applied).
+        version: of the rules, 1 or 2.
     """
 
     height_px: int = 256
@@ -36,10 +48,11 @@ class Preprocessing:
     fill_rgb: tuple[int, int, int] = (124, 116, 104)
     margin_rel: float = 0.05
     is_background_kept: bool = False
+    version: int = PREPROCESSING_VERSION
 
     def cut(self, image_rgb: NDArray[np.uint8], person: Person) -> NDArray[np.uint8]:
         """Photo and person -> uint8 (height_px, width_px, 3): cut out, background replaced, letterboxed."""
-        return self.fit(cut_out(image_rgb, person, margin_rel=self.margin_rel))
+        return self.fit(cut_out(image_rgb, person, margin_rel=self.margin_rel, version=self.version))
 
     def fit(self, cutout: Cutout) -> NDArray[np.uint8]:
         """Cut-out -> uint8 (height_px, width_px, 3): letterboxed, background replaced.
@@ -47,10 +60,10 @@ class Preprocessing:
         Resized first, picture and mask alike, and blended after: the cost is that of the output's pixels.
         """
         height_px, width_px = cutout.mask.shape
-        inner_height_px, inner_width_px = inner_size(height_px, width_px, self.height_px, self.width_px)
-        resized = resize_cutout(cutout, inner_height_px, inner_width_px)
-        inner = resized.image_rgb if self.is_background_kept else on_flat_background(resized, self.fill_rgb)
-        return in_frame(inner, self.height_px, self.width_px, self.fill_rgb)
+        inner = inner_size(height_px, width_px, self.height_px, self.width_px, version=self.version)
+        resized = resize_cutout(cutout, *inner, version=self.version)
+        person_rgb = resized.image_rgb if self.is_background_kept else on_flat_background(resized, self.fill_rgb)
+        return in_frame(person_rgb, self.height_px, self.width_px, self.fill_rgb)
 
     def normalise(self, images_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (batch, height, width, 3) RGB -> float32 (batch, 3, height, width), normalised."""
@@ -66,8 +79,8 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for args.yaml and meta.json; `from_dict` reads them back."""
         return {
-            "resize": "letterbox",
-            "interpolation": "area when shrinking, linear when enlarging",
+            "resize": _RESIZE[self.version],
+            "interpolation": _INTERPOLATION[self.version],
             "colour_order": "RGB",
             "layout": "NCHW",
             "scale": "1/255",
@@ -82,7 +95,12 @@ class Preprocessing:
         Raises:
             PackageError: a value is missing or describes a preprocessing this version does not know.
         """
-        for key, known in (("resize", "letterbox"), ("colour_order", "RGB"), ("layout", "NCHW"), ("scale", "1/255")):
+        version = values.get("version", 1)
+        if type(version) is not int or version not in _RESIZE:
+            raise PackageError(f"preprocessing version {version!r} is not known (known: 1, 2)", hint="update CLS")
+        for key, known in (
+            ("resize", _RESIZE[version]), ("colour_order", "RGB"), ("layout", "NCHW"), ("scale", "1/255"),
+        ):  # fmt: skip
             if values.get(key, known) != known:
                 raise PackageError(f"preprocessing {key} '{values[key]}' is not known (known: {known})")
         try:
@@ -94,6 +112,7 @@ class Preprocessing:
                 fill_rgb=tuple(int(v) for v in _triple(values["fill_rgb"])),  # type: ignore[arg-type]
                 margin_rel=float(values["margin_rel"]),
                 is_background_kept=bool(values["is_background_kept"]),
+                version=version,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise PackageError(f"preprocessing cannot be read: {error!r}") from error
@@ -112,34 +131,27 @@ def _triple(values: Any) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def letterbox(
-    image_rgb: NDArray[np.uint8], height_px: int, width_px: int, fill_rgb: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """Resizes a picture into a frame, keeping its proportions, centred, with borders of a flat colour.
+def inner_size(
+    source_height_px: int, source_width_px: int, height_px: int, width_px: int, *, version: int = PREPROCESSING_VERSION
+) -> tuple[int, int]:
+    """(height, width) of a picture resized to fit a frame, its proportions kept; at least 1x1.
 
-    Args:
-        image_rgb: uint8 (height, width, 3), at least 1x1.
-        height_px: height of the frame.
-        width_px: width of the frame.
-        fill_rgb: colour of the borders.
-
-    Returns:
-        uint8 (height_px, width_px, 3).
+    The side that fills the frame is the frame's, the other is rounded, halves upwards. Version 1 calculates in floating
+    point and rounds halves to even numbers.
     """
-    source_height_px, source_width_px = image_rgb.shape[:2]
-    inner_height_px, inner_width_px = inner_size(source_height_px, source_width_px, height_px, width_px)
-    is_shrunk = inner_height_px <= source_height_px and inner_width_px <= source_width_px
-    interpolation = cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR
-    inner = cv2.resize(image_rgb, (inner_width_px, inner_height_px), interpolation=interpolation)
-    return in_frame(np.asarray(inner, np.uint8), height_px, width_px, fill_rgb)
+    if version == 1:
+        scale = min(height_px / source_height_px, width_px / source_width_px)
+        inner_height_px = min(max(round(source_height_px * scale), 1), height_px)
+        inner_width_px = min(max(round(source_width_px * scale), 1), width_px)
+        return inner_height_px, inner_width_px
+    if height_px * source_width_px <= width_px * source_height_px:
+        return height_px, max(_rounded_ratio(source_width_px * height_px, source_height_px), 1)
+    return max(_rounded_ratio(source_height_px * width_px, source_width_px), 1), width_px
 
 
-def inner_size(source_height_px: int, source_width_px: int, height_px: int, width_px: int) -> tuple[int, int]:
-    """(height, width) of a picture resized to fit a frame, its proportions kept; at least 1x1."""
-    scale = min(height_px / source_height_px, width_px / source_width_px)
-    inner_height_px = min(max(round(source_height_px * scale), 1), height_px)
-    inner_width_px = min(max(round(source_width_px * scale), 1), width_px)
-    return inner_height_px, inner_width_px
+def _rounded_ratio(dividend: int, divisor: int) -> int:
+    """The whole number nearest to a ratio of positive ones, halves upwards."""
+    return (2 * dividend + divisor) // (2 * divisor)
 
 
 def in_frame(

@@ -10,9 +10,12 @@ import numpy as np
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError
 from cls.package.archive import open_package
+from cls.package.vectors import has_vectors, read_vectors
 from cls.package.verifying import Verification
+from cls.prediction.conformance import check_vectors
 from cls.prediction.opening import open_classifier
 from cls.prediction.tensorrt_runtime import why_no_tensorrt
+from cls.wording import counted
 
 _BATCHES = (1, 3)
 
@@ -26,6 +29,7 @@ def try_package(found: Verification, bottle: Bottle) -> None:
     """
     with open_package(found.path) as package:
         model_name = package.model_name
+        vectors = read_vectors(package, package.meta()) if has_vectors(package) else None
     reason = why_not_run(model_name)
     if reason is not None:
         found.not_checked.append(f"{model_name} was not run: {reason}")
@@ -35,10 +39,16 @@ def try_package(found: Verification, bottle: Bottle) -> None:
         size = classifier.preprocessing
         for batch in _BATCHES:
             classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)
+        results = [] if vectors is None else check_vectors(classifier, vectors)
     except ClsError as error:
         found.problems.append(f"{model_name} cannot be run: {error.what}")
     else:
         batches = " and ".join(str(batch) for batch in _BATCHES)
+        missed = [result.name for result in results if not result.is_met]
+        if missed:
+            found.problems.append(f"conformance vectors are not met: {', '.join(missed)}; see cls package vectors")
+        elif results:
+            found.checked.append(f"{counted(len(results), 'conformance vector')} met, from photo to probabilities")
         found.checked.append(f"{model_name} answers at batch {batches} in {classifier.runtime.description}")
 
 

@@ -103,8 +103,8 @@ def test_packages_of_version_1_still_open(version: int | None) -> None:
 
 
 def test_a_later_version_asks_for_an_update() -> None:
-    with pytest.raises(PackageError, match="schema version 3, and this version of CLS knows up to 2; update CLS"):
-        parse_meta(meta_dict(schema_version=3, labels="of another kind by then"))
+    with pytest.raises(PackageError, match="schema version 4, and this version of CLS knows up to 3; update CLS"):
+        parse_meta(meta_dict(schema_version=4, labels="of another kind by then"))
 
 
 def test_missing_file_says_what_next(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_everything_is_listed_at_once(tmp_path: Path) -> None:
             lambda text: text.replace(b'"red hair": 0.5', b'"grey": 0.5'),
             "not given for exactly the labels",
         ),
-        ("meta.json", lambda text: text.replace(b'"schema_version": 2', b'"schema_version": 9'), "knows up to 2"),
+        ("meta.json", lambda text: text.replace(b'"schema_version": 3', b'"schema_version": 9'), "knows up to 3"),
         ("model.onnx", lambda text: None, "model.onnx is missing"),
         ("model.onnx", lambda text: text[: len(text) // 2], "model.onnx is not an ONNX model"),
     ],

@@ -14,7 +14,7 @@ from cls.people.choice import choose_people, outline_area
 from cls.people.cutout import Cutout, cut_out, on_flat_background
 from cls.people.person import Person
 from cls.people.polygons import mask_of_polygons, polygons_of_mask
-from cls.people.preprocess import Preprocessing, inner_size, letterbox
+from cls.people.preprocess import Preprocessing, inner_size
 
 sizes = st.integers(1, 400)
 seeds = st.integers(0, 2**32 - 1)
@@ -116,13 +116,18 @@ def test_without_an_outline_the_box_is_the_mask() -> None:
     assert cutout.mask[0].max() == 0
 
 
+def _letterboxed(picture: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    kept = Preprocessing(height, width, fill_rgb=(1, 2, 3), is_background_kept=True)
+    return kept.fit(Cutout(picture, np.zeros(picture.shape[:2], np.uint8)))
+
+
 @given(sizes, sizes, sizes, sizes)
 @example(1, 400, 400, 1)
 @example(7, 7, 7, 7)
 @settings(max_examples=150, deadline=None)
 def test_letterbox_keeps_proportions_and_the_frame(height: int, width: int, frame_h: int, frame_w: int) -> None:
     picture = np.full((height, width, 3), 200, np.uint8)
-    framed = letterbox(picture, frame_h, frame_w, (1, 2, 3))
+    framed = _letterboxed(picture, frame_h, frame_w)
     assert framed.shape == (frame_h, frame_w, 3)
     inner_h, inner_w = inner_size(height, width, frame_h, frame_w)
     inside = (framed == 200).all(axis=2)
@@ -137,7 +142,7 @@ def test_letterbox_keeps_proportions_and_the_frame(height: int, width: int, fram
 
 def test_letterbox_of_a_fitting_picture_changes_nothing() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    assert np.array_equal(letterbox(picture, 64, 48, (0, 0, 0)), picture)
+    assert np.array_equal(_letterboxed(picture, 64, 48), picture)
 
 
 @given(seeds, st.tuples(*[st.integers(0, 255)] * 3))
