@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.dataset.parts import PART_SIDES
+from cls.wording import counted
 
 # Pictures of sets come from foreign files: a set with thousands of wrong rows must not fill the terminal.
 _PROBLEMS_SHOWN = 3
@@ -22,6 +24,7 @@ class SetPicture:
         labels: one value a label: 1.0 present, 0.0 absent, NaN unknown.
         identity: who it shows, or the tracklet it is of; empty when the set does not say.
         row: file and row its labels come from, for messages.
+        odd_values: what stands in its row in the place of 0 or 1, once a label; these labels are unknown.
     """
 
     file: Path
@@ -29,6 +32,7 @@ class SetPicture:
     labels: tuple[float, ...]
     identity: str
     row: str
+    odd_values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,26 @@ def some_pictures(whole: AttributeSet, limit: int) -> AttributeSet:
 def value_of(raw: float) -> float:
     """A label value as the sets write it: 1 present, 0 absent; any other (RAP's 2: uncertain) is unknown."""
     return float(raw) if raw in (0, 1) else float("nan")
+
+
+def odd_values_of(values: Sequence[float]) -> tuple[float, ...]:
+    """The values of a row that are neither 0 nor 1."""
+    return tuple(float(value) for value in values if value not in (0, 1))
+
+
+def odd_cells(pictures: Iterable[SetPicture]) -> dict[str, int]:
+    """How many cells of the labels hold something else than 0 and 1, by what they hold: `{"-1": 37}`."""
+    counts = Counter(f"{value:g}" for picture in pictures for value in picture.odd_values)
+    return dict(sorted(counts.items()))
+
+
+def odd_cells_line(cells: Mapping[str, int]) -> str:
+    """`37 label values are -1, 2 are 5: neither 0 nor 1, so unknown, and left out of training and measures`."""
+    values = list(cells.items())
+    (value, count), others = values[0], values[1:]
+    first = f"{counted(count, 'label value')} {'is' if count == 1 else 'are'} {value}"
+    more = "".join(f", {count} {'is' if count == 1 else 'are'} {value}" for value, count in others)
+    return f"{first}{more}: neither 0 nor 1, so unknown, and left out of training and measures"
 
 
 def first_file(root: Path, candidates: Sequence[str]) -> Path | None:

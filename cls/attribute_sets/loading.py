@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cls.attribute_sets.attribute_set import AttributeSet, SetPicture
+from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, odd_cells, odd_cells_line
 from cls.attribute_sets.identity_parts import identity_parts
 from cls.attribute_sets.pool import WHOLE_PICTURE, Placed, name_in_pool, place
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset_if_changed
@@ -42,6 +42,7 @@ class LoadedSet:
         kept: pictures that were there.
         people: how many people or tracklets the set names; 0 when it names none.
         left_out: pictures that cannot be used and rows that cannot be read, with row and reason.
+        odd_cells: what the labels of its pictures hold besides 0 and 1 -> how many cells; these are unknown.
         report_file: all of this as a file.
     """
 
@@ -51,6 +52,7 @@ class LoadedSet:
     kept: int
     people: int
     left_out: tuple[str, ...]
+    odd_cells: Mapping[str, int]
     report_file: Path
 
     @property
@@ -96,9 +98,12 @@ def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedS
             kept=sum(not one.is_new for one in usable),
             people=len({one.picture.identity for one in usable} - {""}),
             left_out=left_out,
+            odd_cells=odd_cells(one.picture for one in usable),
             report_file=bottle.ledger / "load" / f"{safe_name(group)}.json",
         )
         _write_report(loaded, attribute_set)
+    if loaded.odd_cells:
+        _log.warning("%s", odd_cells_line(loaded.odd_cells))
     return loaded
 
 
@@ -181,6 +186,7 @@ def _write_report(loaded: LoadedSet, attribute_set: AttributeSet) -> None:
         "people": loaded.people,
         "parts": loaded.part_sizes,
         "left_out": list(loaded.left_out),
+        "label_values_taken_for_unknown": dict(loaded.odd_cells),
     }
     write_json_atomic(loaded.report_file, content)
 

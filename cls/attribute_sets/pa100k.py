@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, value_of
+from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
 from cls.attribute_sets.pool_names import pool_name
 from cls.dataset.parts import TEST
@@ -53,7 +53,8 @@ def read_pa100k(root: Path) -> AttributeSet:
                 problems.append(f"{row}: '{file_name}' {why}")
                 continue
             official[name] = side
-            pictures.append(SetPicture(folder / file_name, name, tuple(map(value_of, values)), "", row))
+            labels_of_it = tuple(map(value_of, values))
+            pictures.append(SetPicture(folder / file_name, name, labels_of_it, "", row, odd_values_of(values)))
     return AttributeSet("pa100k", labels, tuple(pictures), official, tuple(problems))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, value_of
+from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
 from cls.attribute_sets.partitions import partition_of, sides_of_partition
 from cls.attribute_sets.peta_archives import archives_of, read_peta_archives
@@ -63,8 +63,9 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
     for number, values in enumerate(matrix.tolist(), 1):
         name = f"{number:05d}.png"
         identity = f"person {values[_PERSON_COLUMN]:.0f}" if n_ids > _PERSON_COLUMN else ""
-        labels = tuple(value_of(values[n_ids + column]) for column in selected)
-        pictures.append(SetPicture(folder / name, name, labels, identity, f"{annotation.name}: data row {number}"))
+        raw = [values[n_ids + column] for column in selected]
+        labels, row = tuple(map(value_of, raw)), f"{annotation.name}: data row {number}"
+        pictures.append(SetPicture(folder / name, name, labels, identity, row, odd_values_of(raw)))
     official = {picture.name: sides[index] for index, picture in enumerate(pictures) if index in sides}
     return AttributeSet("peta", tuple(attributes[column] for column in selected), tuple(pictures), official)
 

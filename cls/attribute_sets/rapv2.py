@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, value_of
+from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
 from cls.attribute_sets.pa100k import label_rows
 from cls.attribute_sets.partitions import partition_of, sides_of_partition
@@ -67,8 +67,9 @@ def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
             problems.append(f"{row}: '{file_name}' {why}")
             continue
         seen.add(name)
-        labels = tuple(value_of(values[column]) for column in selected)
-        pictures.append(SetPicture(folder / file_name, name, labels, identity, row))
+        raw = [values[column] for column in selected]
+        labels = tuple(map(value_of, raw))
+        pictures.append(SetPicture(folder / file_name, name, labels, identity, row, odd_values_of(raw)))
         if number in sides:
             official[name] = sides[number]
     return AttributeSet(

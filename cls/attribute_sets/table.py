@@ -20,12 +20,14 @@ from cls.dataset.samples import collect_samples
 from cls.dataset.split import TRAIN, VALID
 from cls.errors import AttributeSetError, UsageError
 from cls.files import read_json, write_text_atomic
+from cls.package.validation_scores import mean_of
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.input_size import size_for
 from cls.training.metrics import Metrics
 from cls.training.run import Run, find_runs
 from cls.training.run_folder import LEDGER, SPLIT
+from cls.wording import percent
 
 TABLE = "attribute_table.txt"
 _COLUMNS = ("mA", "Acc", "Prec", "Rec", "F1")
@@ -153,6 +155,11 @@ def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> 
         lines += ["", f"{result.parts} parts ({counts}): {_leak(result.run, loaded)}"]
         settings = result.run.args["settings"]
         name = f"{settings['arch']} {result.run.preprocessing.height_px}x{result.run.preprocessing.width_px}"
+        mean = mean_of(result.tested.at_half.to_dict(), "ma")
+        if mean.is_partial:
+            lines.append(
+                f"  mA of ours is the {mean.over}: the others have no positives or no negatives in the test part"
+            )
         lines.append(_line(f"{name}, threshold 0.5", _values(result.tested.at_half)))
         lines.append(_line(f"{name}, thresholds of validation", _values(result.tested.as_served)))
         for row in PUBLISHED:
@@ -181,5 +188,5 @@ def _values(metrics: Metrics) -> tuple[float | None, ...]:
 
 def _line(name: str, values: Sequence[float | None]) -> str:
     return f"  {name:{_WIDTH - 2}}" + "".join(
-        f"{'-' if value is None else format(value, '.2f'):>7}" for value in values
+        f"{'-' if value is None else percent(value / 100, 2).removesuffix('%'):>7}" for value in values
     )

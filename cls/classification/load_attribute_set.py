@@ -38,7 +38,7 @@ def load(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
         UsageError: options hold values they cannot take.
         AttributeSetError: the set cannot be read.
     """
-    from cls.attribute_sets.attribute_set import some_pictures
+    from cls.attribute_sets.attribute_set import odd_cells_line, some_pictures
     from cls.attribute_sets.layouts import read_set
     from cls.attribute_sets.loading import load_set
     from cls.errors import UsageError
@@ -55,6 +55,8 @@ def load(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
         + (f"{loaded.people:,} people" if loaded.people else "the set does not name people")
         + f"; {loaded.new:,} new, {loaded.kept:,} kept, {len(loaded.left_out):,} left out"
     )
+    if loaded.odd_cells:
+        print(odd_cells_line(loaded.odd_cells))
     for name, sizes in sorted(loaded.part_sizes.items(), reverse=True):
         print(f"parts '{name}': " + ", ".join(f"{side} {count:,}" for side, count in sizes.items()))
     print(f"report: {loaded.report_file}")

@@ -9,15 +9,24 @@ from typing import Any
 from cls.bottle.dataset_file import read_dataset
 from cls.demo.unseen import Score, read_predictions, read_truth, score_predictions
 from cls.demo.walk import Walk
+from cls.errors import ClsError
 from cls.files import read_json
 from cls.package.model_name import model_name_of_group
-from cls.wording import counted
+from cls.package.validation_scores import NOT_MEASURED, MeanScore, ValidationScores, validation_scores
+from cls.wording import counted, interval, mean_over, score
 
 
-def validation_metrics(walk: Walk) -> dict[str, Any]:
-    """The macro means of the run's validation metrics: f1, ap, base_rate, ..."""
-    macro: dict[str, Any] = read_json(walk.run / "metrics.json")["validation"]["macro"]
-    return macro
+def validation_of(walk: Walk) -> tuple[ValidationScores, float | None]:
+    """The run's scores on validation, and the mean average precision of guessing.
+
+    Raises:
+        ClsError: the run has not been validated.
+    """
+    metrics: dict[str, Any] = read_json(walk.run / "metrics.json")
+    scores = validation_scores(metrics)
+    if scores is None:
+        raise ClsError("the run has not been validated", where=walk.run)
+    return scores, metrics["validation"]["macro"].get("base_rate")
 
 
 def unseen_truth(walk: Walk) -> dict[str, set[str]] | None:
@@ -40,27 +49,39 @@ def unseen_score(walk: Walk) -> Score | None:
 def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
     """Value and name of what counts, in the order of reading."""
     dataset = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group)
-    macro = validation_metrics(walk)
+    scores, base_rate = validation_of(walk)
     picsets = len({row.picset for row in dataset.rows})
     unseen = unseen_score(walk)
     spent_s = sum(result.seconds for result in walk.results)
     return [
         (f"{len(dataset.rows):,}", f"photos in {picsets:,} picsets"),
         (str(len(dataset.labels)), "labels"),
-        (_two(macro["f1"]), "F1, mean over labels, on validation picsets"),
-        (_two(macro["ap"]), f"mean average precision (base rate {_two(macro['base_rate'])})"),
-        *(
-            []
-            if unseen is None
-            else [(_two(unseen.f1), f"F1 of the served model, {counted(unseen.photos, 'photo')} of new people")]
+        (score(scores.f1.value), _cross_validated(scores)),
+        *([] if unseen is None else [(score(unseen.f1), _of_new_people(unseen))]),
+        (
+            score(scores.ap.value),
+            f"mean average precision{_inside(scores.ap)}: {scores.ap.over} (guessing: {score(base_rate)})",
         ),
         (walk.version, "served version"),
         (f"{spent_s:.0f} s", "for all stages"),
     ]
 
 
-def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _cross_validated(scores: ValidationScores) -> str:
+    if scores.f1.value is None:
+        return f"cross-validated F1: {NOT_MEASURED}"
+    return f"cross-validated F1{_inside(scores.f1)}: {scores.f1.over}, {scores.measured_on()} of validation"
+
+
+def _of_new_people(unseen: Score) -> str:
+    return (
+        f"F1 of the served model: {mean_over(unseen.labels, unseen.all_labels)},"
+        f" {counted(unseen.photos, 'photo')} of new people"
+    )
+
+
+def _inside(mean: MeanScore) -> str:
+    return f" ({interval(mean.bounds)})" if mean.bounds else ""
 
 
 def products(walk: Walk) -> list[tuple[str, Path]]:
@@ -86,15 +107,16 @@ def summary_lines(walk: Walk, page: Path) -> list[str]:
     lines = [f"{walk.plan.group} {walk.version} is published. " + "What was made:"]
     width = max(len(what) for what, _ in products(walk))
     lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(walk)]
-    macro = validation_metrics(walk)
+    scores, base_rate = validation_of(walk)
     lines.append(
-        f"On validation picsets, never seen in training: F1 {_two(macro['f1'])}, mean average precision "
-        f"{_two(macro['ap'])} (base rate {_two(macro['base_rate'])})."
+        f"On validation picsets, never seen in training: {scores.headline()};"
+        f" mean average precision {scores.ap.text()}, {scores.ap.over} (guessing: {score(base_rate)})."
     )
     unseen = unseen_score(walk)
     if unseen is not None:
         lines.append(
-            f"The served model on {counted(unseen.photos, 'photo')} of people made afterwards: F1 {_two(unseen.f1)}."
+            f"The served model on {counted(unseen.photos, 'photo')} of people made afterwards: F1 {score(unseen.f1)},"
+            f" {mean_over(unseen.labels, unseen.all_labels)}; {unseen.right} with every label right."
         )
     seconds = sum(result.seconds for result in walk.results if not result.was_done)
     lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")

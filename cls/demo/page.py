@@ -19,6 +19,7 @@ from cls.demo.walk import Walk
 from cls.errors import FileError
 from cls.files import write_text_atomic
 from cls.people.photos import read_photo
+from cls.wording import score
 
 _THUMBNAIL_HEIGHT_PX = 300
 _CARD_ASPECT = 4 / 3
@@ -65,9 +66,9 @@ def write_page(walk: Walk) -> Path:
 
 
 def _photos_note(walk: Walk) -> str:
-    score = unseen_score(walk)
-    who = "that were not loaded" if score is None else "of people whom neither training nor validation has seen"
-    verdict = "" if score is None else f" Of {score.photos} such photos, {score.right} got exactly the right labels."
+    found = unseen_score(walk)
+    who = "that were not loaded" if found is None else "of people whom neither training nor validation has seen"
+    verdict = "" if found is None else f" Of {found.photos} such photos, {found.right} got exactly the right labels."
     return (
         f"Photos {who}: the people were cut out by the segmentation model, and the largest one's labels are shown. "
         f"A label is given where its probability passes its own threshold, chosen on validation photos.{verdict}"
@@ -112,7 +113,7 @@ def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> di
         "is_right": true_labels == set(main["labels"]),
         "nothing": f"none of {walk.plan.group}",
         "bars": [
-            {"label": label, "percent": round(100 * prob, 1), "text": f"{prob:.2f}"}
+            {"label": label, "percent": round(100 * prob, 1), "text": score(prob, 2)}
             for label, prob in sorted(main["probs"].items(), key=lambda pair: -pair[1])[:3]
         ],
     }

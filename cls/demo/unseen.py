@@ -33,11 +33,15 @@ class Score:
             having no label.
         right: photos with every label right.
         photos: how many there were.
+        labels: how many labels occur.
+        all_labels: how many labels the group has.
     """
 
     f1: float
     right: int
     photos: int
+    labels: int
+    all_labels: int
 
 
 def read_predictions(file: Path) -> list[PredictedPhoto]:
@@ -83,4 +87,5 @@ def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]
         if actual:
             scores.append(2 * len(actual & claimed) / (len(actual) + len(claimed)))
     right = sum(truth[name] == said.get(name, set()) for name in truth)
-    return Score(sum(scores) / len(scores) if scores else 0.0, right, len(truth))
+    f1 = sum(scores) / len(scores) if scores else 0.0
+    return Score(f1, right, len(truth), len(scores), len(labels))

@@ -22,7 +22,7 @@ _SAID_ELSEWHERE = {
     "code_version", "finished",
 }  # fmt: skip
 # How the training went; that is in the run's own report.
-_OF_THE_RUN = {"history", "seconds", "waiting_share"}
+_OF_THE_RUN = {"history", "seconds", "run_seconds", "waiting_share"}
 
 
 def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> ModelMeta:

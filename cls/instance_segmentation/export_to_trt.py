@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from cls.command import Command, main
-from cls.wording import counted
+from cls.wording import counted, score
 
 _PHOTOS = 24
 
@@ -51,8 +51,8 @@ def run(options: argparse.Namespace) -> None:
         print(
             f"agrees with the checkpoint on {counted(made.agreement.photos, 'photo')}:"
             f" {counted(made.agreement.pairs, 'person')},"
-            f" boxes within {made.agreement.box_px:.3f} px, mask IoU {made.agreement.mask_iou_mean:.4f}"
-            f" (lowest {made.agreement.mask_iou_min:.4f})"
+            f" boxes within {made.agreement.box_px:.3f} px, mask IoU {score(made.agreement.mask_iou_mean, 4)}"
+            f" (lowest {score(made.agreement.mask_iou_min, 4)})"
         )
     print(f"TensorRT: {made.engine}" if made.engine else f"TensorRT: no engine was made: {made.no_engine}")
     print(f"next: python cls/classification/segment_builder.py --model_path {made.onnx}")

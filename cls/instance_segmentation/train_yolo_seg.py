@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from cls.command import Command, main
+from cls.wording import score
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,8 @@ def run(options: argparse.Namespace) -> None:
     )
     trained = train_model(training, is_fresh=options.fresh)
     print(
-        "masks on the validation part: " + ", ".join(f"{name} {value:.3f}" for name, value in trained.metrics.items())
+        "masks on the validation part: "
+        + ", ".join(f"{name} {score(value)}" for name, value in trained.metrics.items())
     )
     print(f"curves and pictures: {trained.folder}")
     print(f"best model: {trained.best}")

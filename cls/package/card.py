@@ -13,7 +13,8 @@ from cls.package.archive import open_package
 from cls.package.carried import people_in
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
 from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER
-from cls.wording import counted
+from cls.package.validation_scores import NOT_MEASURED, number_of, validation_scores
+from cls.wording import counted, difference, score
 
 _DIGEST_SIGNS = 16
 _PARTS = {"validation": " of the validation part", "training": " of the training part", "photos": " in other photos"}
@@ -126,17 +127,32 @@ class Card:
         ]
 
     def _labels(self) -> list[str]:
-        scores = _part(self.meta.metrics, "validation", "labels")
+        own = _part(self.meta.metrics, "validation", "labels")
+        crossed = _part(self.meta.metrics, "validation", "cross_fitted", "labels")
         width = max(len(label) for label in self.meta.labels)
-        lines = ["labels         in output order: threshold, F1 and positives on the validation part"]
+        lines = [
+            *self._scores(),
+            "labels         in output order: threshold; cross-validated F1; F1 with the thresholds chosen on these",
+            "               people; how many people of the validation part have it",
+        ]
         for label in self.meta.labels:
-            score = scores.get(label)
-            known = isinstance(score, Mapping) and isinstance(score.get("f1"), (int, float))
-            f1 = f"{score['f1']:.3f} of {score.get('positives', '?')}" if known and score else "unknown"
-            lines.append(f"  {label:<{width}}  {self.meta.thresholds[label]:.4f}  {f1}")
-        macro = _part(self.meta.metrics, "validation", "macro")
-        if isinstance(macro.get("f1"), (int, float)):
-            lines.append(f"  macro F1 {macro['f1']:.3f}" + (f", mA {macro['ma']:.3f}" if "ma" in macro else ""))
+            of_people = _part(own, label).get("positives", "?")
+            scores = (score(number_of(_part(values, label).get("f1"))) for values in (crossed, own))
+            lines.append(f"  {label:<{width}}  {self.meta.thresholds[label]:.4f}  {'  '.join(scores)}  of {of_people}")
+        return lines
+
+    def _scores(self) -> list[str]:
+        """Means over labels on the validation part, the cross-validated ones first."""
+        found = validation_scores(self.meta.metrics)
+        if found is None:
+            is_said = "validation" in self.meta.metrics
+            return [f"validation     {'none: trained on everybody' if is_said else NOT_MEASURED}"]
+        lines = [f"validation     {found.headline()}"]
+        if found.ma.value is not None:
+            lines.append(f"               cross-validated mA {found.ma.text()}, {found.ma.over}")
+        for name, mean in (("mAP", found.ap), ("F1 with the thresholds chosen on these people", found.f1_in_sample)):
+            if mean.value is not None:
+                lines.append(f"               {name} {mean.text()}, {mean.over}")
         return lines
 
     def _parity(self) -> list[str]:
@@ -176,7 +192,7 @@ def _size(size_bytes: int) -> str:
 
 
 def _f1(change: float | None) -> str:
-    return "" if change is None else f", F1 {change:+.4f}" if change else ", F1 unchanged"
+    return "" if change is None else f", F1 {difference(change, 4)}" if change else ", F1 unchanged"
 
 
 def card_of(path: Path) -> Card:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cls.files import write_text_atomic
 from cls.prediction.results import PersonResult
 from cls.prediction.runtime import Classifier
-from cls.wording import counted
+from cls.wording import counted, score
 
 SHEET_NAME = "contact_sheet.html"
 MAX_CARDS = 500
@@ -146,7 +146,7 @@ def _card(
             {
                 "name": label,
                 "percent": round(100 * result.probs[label], 1),
-                "prob": f"{result.probs[label]:.2f}",
+                "prob": score(result.probs[label], 2),
                 "threshold": round(100 * thresholds[label], 1),
                 "is_chosen": label in result.labels,
             }

@@ -14,7 +14,8 @@ from torch import nn
 from cls.dataset.backgrounds import Backgrounds, blend, place
 from cls.dataset.cutouts import Cutouts
 from cls.people.preprocess import Preprocessing
-from cls.training.bootstrap import LEVEL, RESAMPLES, draw_units, interval_of
+from cls.training.bootstrap import RESAMPLES, draw_units, interval_of
+from cls.training.exact_interval import clopper_pearson
 from cls.training.logits import logits_of, probabilities_of
 
 
@@ -52,7 +53,9 @@ class Flips:
         labels: `share` of each label.
         probability: mean absolute change of a probability.
         interval: 95 percent interval of `share`, over resampled units. Where nothing changed it goes up to the share of
-            units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0.
+            units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0. Where
+            all changed, likewise.
+        people_interval: that of `people`.
     """
 
     share: float
@@ -60,6 +63,7 @@ class Flips:
     labels: dict[str, float]
     probability: float
     interval: tuple[float, float] | None = None
+    people_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +169,7 @@ def _flips(
         labels=dict(zip(names, is_flipped.mean(axis=(0, 1)).tolist(), strict=True)),
         probability=float(np.abs(probs[:, 1:] - probs[:, :1]).mean()),
         interval=_interval(is_flipped.mean(axis=(1, 2)), units, seed),
+        people_interval=_interval(is_flipped.any(axis=(1, 2)).astype(np.float64), units, seed),
     )
 
 
@@ -174,8 +179,8 @@ def _interval(shares: NDArray[np.float64], units: Sequence[str], seed: int) -> t
     count = int(unit_of.max()) + 1
     if count < 2:
         return None
-    if not shares.any():
-        return 0.0, float(1 - ((1 - LEVEL) / 2) ** (1 / count))
+    if shares.min() == shares.max() and shares[0] in (0, 1):
+        return clopper_pearson(count * int(shares[0]), count)
     times = draw_units(count, RESAMPLES, seed=seed).astype(np.float64)
     sums, people = np.bincount(unit_of, shares), np.bincount(unit_of)
     return interval_of((times @ sums) / (times @ people))

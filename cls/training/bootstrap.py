@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.training.attribute_metrics import SetCounts
+from cls.training.exact_interval import LEVEL, Bounds, LabelCounts, interval_of_mean, widened
 
-Interval = tuple[float, float] | None
+Interval = Bounds | None
 
-LEVEL = 0.95
 # A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.
 LEAST_UNITS = 3
 RESAMPLES = 1000
@@ -21,13 +21,17 @@ RESAMPLES = 1000
 _MOST_MULTIPLICATIONS = 10_000_000_000
 _FEWEST_RANKED = 200
 _MOST_STEPS = 400
+# Resampled measures this close together are one number.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True)
 class Intervals:
     """Where measures would lie on other validation people of the same kind: percentiles over resampled units.
 
-    A measure is (low, high), None where fewer than half of the resamples define it.
+    A measure is (low, high), None where fewer than half of the resamples define it. A label's is nowhere narrower than
+    the exact binomial interval of as many people: where all 20 are right, every resample is, and 1 to 1 would be said
+    of what may be 0.83.
 
     Attributes:
         level: share of resamples inside, 0.95.
@@ -121,19 +125,61 @@ def bootstrap(
     drawn = resampled(probs, decisions, labels, unit_of, times)
     once = resampled(probs, decisions, labels, unit_of, np.ones((1, len(known_units)), np.float32))
     is_thin = thin_labels(labels, units)
+    counts = [LabelCounts.of(decisions[:, index], labels[:, index]) for index in range(len(names))]
+    kept = [count for count, is_left_out in zip(counts, is_thin, strict=True) if not is_left_out]
+    means = {key: _number(mean_of_defined(values[:, ~is_thin])[0]) for key, values in once.items()}
     return Intervals(
         level=LEVEL,
         resamples=resamples,
         units=len(known_units),
-        macro={key: interval_of(mean_of_defined(values[:, ~is_thin])) for key, values in drawn.items()},
-        instance={key: interval_of(values) for key, values in _of_people(decisions, labels, unit_of, times).items()},
+        macro={
+            key: _of_mean(interval_of(mean_of_defined(values[:, ~is_thin])), means[key], key, kept)
+            for key, values in drawn.items()
+        },
+        instance=_instance(decisions, labels, unit_of, times),
         labels={
-            name: {key: None if is_thin[index] else interval_of(values[:, index]) for key, values in drawn.items()}
+            name: {
+                key: None
+                if is_thin[index]
+                else widened(interval_of(values[:, index]), counts[index].interval(key, float(once[key][0, index])))
+                for key, values in drawn.items()
+            }
             for index, name in enumerate(names)
         },
-        means={key: _number(mean_of_defined(values[:, ~is_thin])[0]) for key, values in once.items()},
+        means=means,
         left_out=tuple(name for name, is_left_out in zip(names, is_thin, strict=True) if is_left_out),
     )
+
+
+def _of_mean(found: Interval, value: float | None, key: str, kept: Sequence[LabelCounts]) -> Interval:
+    """The interval of a mean over labels; where resampling changes nothing, the exact one.
+
+    As many labels with as many people each as the one with the fewest has, all right, put the mean no lower than as
+    many people of one label do (arithmetic and geometric mean): the exact interval of all of them is taken.
+    """
+    if found is None or value is None:
+        return found
+    if len(kept) == 1:
+        return widened(found, kept[0].interval(key, value))
+    is_the_same = found[1] - found[0] < _SAME
+    fewest = min(counts.people(key) for counts in kept)
+    return widened(found, interval_of_mean(value, len(kept) * fewest)) if is_the_same and fewest else found
+
+
+def _instance(
+    decisions: NDArray[np.bool_], labels: NDArray[np.float64], unit_of: NDArray[np.int64], times: NDArray[np.float32]
+) -> dict[str, Interval]:
+    """Intervals of the instance-based measures; where resampling changes nothing, as of a share of the people."""
+    drawn = _of_people(decisions, labels, unit_of, times)
+    once = _of_people(decisions, labels, unit_of, np.ones((1, times.shape[1]), np.float32))
+    people = int((SetCounts.of(decisions, labels).union > 0).sum())
+    found = {key: interval_of(values) for key, values in drawn.items()}
+    return {
+        key: bounds
+        if bounds is None or bounds[1] - bounds[0] >= _SAME
+        else widened(bounds, interval_of_mean(float(once[key][0]), people))
+        for key, bounds in found.items()
+    }
 
 
 def _sums(values: NDArray[Any], unit_of: NDArray[np.int64], times: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -254,7 +300,9 @@ class _Ranking(NamedTuple):
         precision = found / np.maximum(said, 1)
         ap = _share(np.einsum("rs,rs->r", newly_found, precision).astype(np.float64), positives)
         beaten = np.einsum("rs,rs->r", newly_found, times @ self.beaten).astype(np.float64)
-        return ap, _share(beaten, positives * (times @ self.negatives).astype(np.float64))
+        # The quotients above are good to seven digits: a perfect ranking is to give 1.
+        ap, auroc = np.round(ap, 6), np.round(_share(beaten, positives * (times @ self.negatives)), 6)
+        return ap, auroc
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:

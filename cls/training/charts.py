@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -66,8 +66,17 @@ class Chart:
                 f'<text class="tick" x="{middle:.1f}" y="{self.height - 4}" text-anchor="middle">{text}</text>'
             )
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], css: str, *, is_dotted: bool = False) -> None:
-        """A line through points; it breaks where a value is not a number. `is_dotted` marks every point."""
+    def line(
+        self, xs: Sequence[float], ys: Sequence[float], css: str, *, tip: Callable[[float], str] | None = None
+    ) -> None:
+        """A line through points; it breaks where a value is not a number.
+
+        Args:
+            xs: of each point.
+            ys: of each point.
+            css: the line's class.
+            tip: what a value reads as; where given, every point is marked and shows it under the pointer.
+        """
         runs: list[list[str]] = [[]]
         for x, y in zip(xs, ys, strict=True):
             if math.isfinite(y):
@@ -77,10 +86,10 @@ class Chart:
         path = "".join("M" + "L".join(run) for run in runs if len(run) > 1)
         if path:
             self._parts.append(f'<path class="line {css}" d="{path}"/>')
-        if is_dotted:
+        if tip is not None:
             for x, y in zip(xs, ys, strict=True):
                 if math.isfinite(y):
-                    self.dot(x, y, css, f"{x:g}: {y:.3f}")
+                    self.dot(x, y, css, f"{x:g}: {tip(y)}")
 
     def steps(self, xs: Sequence[float], ys: Sequence[float], css: str) -> None:
         """A staircase: each value holds up to the next `x`."""

@@ -103,6 +103,8 @@ def cross_fit(
     decided, probable = (measure(values, labels, names, half) for values in (said, crossed.probs))
     drawn = bootstrap(said, labels, units, names, half, seed=seed)
     intervals = {} if drawn is None else {key: drawn.macro[key] for key in _OF_DECISIONS}
+    of_labels = {} if drawn is None else drawn.labels
+    label_intervals = {name: {key: found[key] for key in _OF_DECISIONS} for name, found in of_labels.items()}
     micro = {key: decided.micro[key] for key in ("precision", "recall", "f1")}
     micro |= {key: probable.micro[key] for key in _OF_PROBABILITIES}
     per_label = {
@@ -114,7 +116,9 @@ def cross_fit(
     kept = [name for name, is_left_out in zip(names, is_thin, strict=True) if not is_left_out]
     left_out = tuple(name for name in names if name not in kept)
     macro = {key: _mean([per_label[name][key] for name in kept]) for key in (*_OF_DECISIONS, *_OF_PROBABILITIES)}
-    return CrossFitted(crossed.folds, macro, micro, decided.instance, per_label, decided.exact, intervals, left_out)
+    return CrossFitted(
+        crossed.folds, macro, micro, decided.instance, per_label, decided.exact, intervals, left_out, label_intervals
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cls.training.calibration_error import reliability
 from cls.training.charts import Chart, nice_ticks, whole_ticks
 from cls.training.metrics import precision_recall_steps
+from cls.wording import score
 
 _WIDE, _HIGH = 440, 240
 _SMALL_WIDE, _SMALL_HIGH = 210, 150
@@ -19,6 +20,7 @@ _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _HALVES = (0.0, 0.5, 1.0)
 _BINS = 10
 _MOST_POINTS = 400
+_MOST_DOTS = 40
 
 
 @dataclass(frozen=True)
@@ -47,24 +49,26 @@ def loss_figure(history: Sequence[dict[str, float]]) -> Figure:
     values = [epoch[key] for epoch in history for _, _, key in drawn if math.isfinite(epoch.get(key, math.nan))]
     chart = _epochs(history, (0.0, 1.06 * max([*values, 1e-9])), "loss by epoch")
     for css, _, key in drawn:
-        _draw(chart, history, key, css)
+        _draw(chart, history, key, css, "{:.3f}".format)
     return Figure("Loss", chart.svg(), tuple((css, text) for css, text, _ in drawn))
 
 
-def scores_figure(history: Sequence[dict[str, float]], base_rate: float | None) -> Figure | None:
+def scores_figure(history: Sequence[dict[str, float]], base_rate: float | None, over: str = "") -> Figure | None:
     """What validation says, epoch by epoch; None where nobody in validation has a label.
 
     Args:
         history: one entry an epoch, as in metrics.json.
         base_rate: the mean average precision of guessing, drawn as a line.
+        over: over which labels the means are, where that is not all of them.
     """
-    lines = [("c1", "mean AP", "valid_map"), ("c0", "mean AUROC", "valid_auroc")]
+    which = f", {over}" if over else ""
+    lines = [("c1", f"mean AP{which}", "valid_map"), ("c0", f"mean AUROC{which}", "valid_auroc")]
     drawn = [line for line in lines if any(line[2] in epoch for epoch in history)]
     if not drawn:
         return None
     chart = _epochs(history, (0.0, 1.0), "validation by epoch")
     for css, _, key in drawn:
-        _draw(chart, history, key, css)
+        _draw(chart, history, key, css, score)
     legend = [(css, text) for css, text, _ in drawn]
     if base_rate is not None:
         chart.rule(y=base_rate)
@@ -81,9 +85,10 @@ def _epochs(history: Sequence[dict[str, float]], y: tuple[float, float], label: 
     return chart
 
 
-def _draw(chart: Chart, history: Sequence[dict[str, float]], key: str, css: str) -> None:
+def _draw(chart: Chart, history: Sequence[dict[str, float]], key: str, css: str, tip: Callable[[float], str]) -> None:
     epochs = [epoch["epoch"] + 1 for epoch in history]
-    chart.line(epochs, [epoch.get(key, math.nan) for epoch in history], css, is_dotted=len(history) <= 40)
+    values = [epoch.get(key, math.nan) for epoch in history]
+    chart.line(epochs, values, css, tip=tip if len(history) <= _MOST_DOTS else None)
 
 
 def precision_recall_svg(scores: NDArray[np.float64], truth: NDArray[np.bool_], threshold: float) -> str | None:
@@ -105,7 +110,7 @@ def precision_recall_svg(scores: NDArray[np.float64], truth: NDArray[np.bool_], 
     chosen = np.flatnonzero(steps >= threshold)
     if chosen.size:
         at = chosen[-1]
-        text = f"threshold {threshold:.2f}: precision {precision[at]:.2f}, recall {recall[at]:.2f}"
+        text = f"threshold {threshold:.2f}: precision {score(precision[at], 2)}, recall {score(recall[at], 2)}"
         chart.dot(float(recall[at]), float(precision[at]), "c1", text)
     return chart.svg()
 
@@ -161,5 +166,5 @@ def reliability_figure(probs: NDArray[np.float64], labels: NDArray[np.float64]) 
     for given, found, count in points:
         width = 0.5 / _BINS * math.sqrt(count / len(scores))
         chart.bar((max(given - width, 0), min(given + width, 1)), (0, found), "c0", f"{count} decisions")
-    chart.line([given for given, _, _ in points], [found for _, found, _ in points], "c0", is_dotted=True)
+    chart.line([given for given, _, _ in points], [found for _, found, _ in points], "c0", tip=score)
     return Figure("Reliability", chart.svg(), (("c0", "share that is true"), ("faint", "perfect")))

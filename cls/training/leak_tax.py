@@ -27,10 +27,11 @@ from cls.dataset.samples import Sample
 from cls.dataset.split import TRAIN, VALID, Split
 from cls.errors import FileError
 from cls.files import read_json, write_json_atomic
-from cls.training.bootstrap import LEVEL, Interval
+from cls.training.bootstrap import Interval
 from cls.training.calibration import shift_of_loss
 from cls.training.cross_fit import crossed_decisions
 from cls.training.evaluate import Evaluation, evaluate
+from cls.training.exact_interval import LEVEL
 from cls.training.fitting import base_rates, fit_material
 from cls.training.leak_difference import MEASURES, Predictions, difference
 from cls.training.losses import loss_for

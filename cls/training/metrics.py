@@ -76,6 +76,7 @@ class CrossFitted:
         exact: share of samples with every known label right.
         intervals: of these means: precision, recall, f1, ma; as `Intervals.macro`.
         left_out: labels whose positives stand in fewer than three units: what is chosen on others says nothing of them.
+        label_intervals: of each label's f1, ma, precision, recall; None of those left out.
     """
 
     folds: int
@@ -86,6 +87,7 @@ class CrossFitted:
     exact: float | None
     intervals: dict[str, Interval]
     left_out: tuple[str, ...] = ()
+    label_intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

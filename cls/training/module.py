@@ -24,6 +24,7 @@ from cls.training.freezing import FrozenStages
 from cls.training.metrics import measure
 from cls.training.optimizer import optimizer_for, schedule_for
 from cls.training.pooling import head_name
+from cls.wording import mean_over, score
 
 _log = logging.getLogger("cls.training")
 
@@ -72,6 +73,7 @@ class ClassifierModule(lightning.LightningModule):
         self._std = torch.tensor(preprocessing.std_rgb).view(1, 3, 1, 1)
         self._train_losses: list[float] = []
         self._valid: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._over = ""
         self._epoch_started_s = 0.0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -150,7 +152,10 @@ class ClassifierModule(lightning.LightningModule):
         )
         values = {"valid_loss": float(loss)}
         half = [0.5] * len(self._label_names)
-        macro = measure(probabilities(all_logits), all_labels.astype(np.float64), self._label_names, half).macro
+        found = measure(probabilities(all_logits), all_labels.astype(np.float64), self._label_names, half)
+        macro = found.macro
+        known, of = sum(label.ap is not None for label in found.labels.values()), len(self._label_names)
+        self._over = "" if known == of else f" ({mean_over(known, of)})"
         values |= {
             name: value
             for name, key in (("valid_map", "ap"), ("valid_f1", "f1"), ("valid_auroc", "auroc"))
@@ -174,8 +179,12 @@ class ClassifierModule(lightning.LightningModule):
     def _log_epoch(self) -> None:
         epoch = self.history[-1]
         validation = "".join(
-            f", {text} {epoch[key]:.3f}"
-            for key, text in (("valid_loss", "validation loss"), ("valid_map", "mAP"), ("valid_f1", "F1 at 0.5"))
+            f", {text} {said(epoch[key])}"
+            for key, text, said in (
+                ("valid_loss", "validation loss", "{:.3f}".format),
+                ("valid_map", f"mAP{self._over}", score),
+                ("valid_f1", f"F1 at 0.5{self._over}", score),
+            )
             if key in epoch
         )
         _log.info(

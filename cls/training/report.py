@@ -13,13 +13,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cls.dataset.samples import Ledger, Sample, labels_of
 from cls.files import write_text_atomic
+from cls.package.validation_scores import mean_of
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.evaluate import Evaluation
 from cls.training.figures import loss_figure, reliability_figure, scores_figure
 from cls.training.grids import Pair
 from cls.training.label_errors import LabelError, judged_labels
-from cls.training.report_labels import confusions, given_together, label_cards, label_rows, number, predicted_of
+from cls.training.report_labels import confusions, given_together, label_cards, label_rows, predicted_of
 from cls.training.report_people import before_and_after, mistaken_and_sure, suspects
 from cls.training.report_robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
 from cls.training.report_scores import cards, measured_text, overall
@@ -75,7 +76,8 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
     metrics, config = matter.metrics, matter.config
     validation = metrics["validation"]
     base_rate = None if validation is None else validation["macro"]["base_rate"]
-    scores = scores_figure(metrics["history"], base_rate)
+    ap = None if validation is None else mean_of(validation, "ap")
+    scores = scores_figure(metrics["history"], base_rate, ap.over if ap is not None and ap.is_partial else "")
     values: dict[str, Any] = {
         "group": config.group,
         "run": folder.name,
@@ -107,7 +109,7 @@ def _notes(metrics: dict[str, Any]) -> list[str]:
 def _unvalidated(matter: ReportMatter) -> dict[str, Any]:
     trained = np.nansum(labels_of(matter.train), axis=0).astype(int).tolist()
     pairs = zip(matter.names, trained, matter.evaluation.thresholds, strict=True)
-    return {"rows": [{"name": name, "train": count, "threshold": number(value)} for name, count, value in pairs]}
+    return {"rows": [{"name": name, "train": count, "threshold": f"{value:.3f}"} for name, count, value in pairs]}
 
 
 def _validated(matter: ReportMatter, validation: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +123,7 @@ def _validated(matter: ReportMatter, validation: dict[str, Any]) -> dict[str, An
         "rows": label_rows(names, trained, validation),
         "has_ma": "ma" in validation["macro"],
         "has_ece": "ece" in validation["macro"],
+        "is_crossed": bool(validation.get("cross_fitted")),
         "measured": measured_text(validation, len(evaluation.samples), units),
         "overall": overall(validation),
         "unseen": [name for name in names if not validation["labels"][name]["positives"]],

@@ -10,10 +10,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from cls.package.validation_scores import validation_scores
 from cls.training.figures import precision_recall_svg, scores_svg
+from cls.wording import interval, score
 
 _NOBODY, _UNKNOWN = "none", "not known"
-_MEASURES = ("precision", "recall", "f1")
+_CROSSED = ("f1", "precision", "recall", "ma", "ece")
+_PERFECT = score(1)
 
 
 @dataclass(frozen=True)
@@ -41,35 +44,71 @@ class Matrix:
 def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: dict[str, Any]) -> list[dict[str, Any]]:
     """The table of labels, with the means as its last row.
 
+    Precision, recall, F1, mA and calibration error are cross-validated where the run has measured that.
+
     Args:
         names: label names.
         trained: (samples, labels) of training.
         validation: as in metrics.json.
     """
     counts = np.nansum(trained, axis=0).astype(int).tolist()
-    intervals = validation.get("intervals") or {}
+    crossed, intervals = validation.get("cross_fitted") or {}, validation.get("intervals") or {}
     rows = [
-        _row(name, validation["labels"][name], (intervals.get("labels") or {}).get(name) or {}, trained=count)
+        _row(
+            name,
+            validation["labels"][name],
+            (crossed.get("labels") or {}).get(name) or {},
+            _label_intervals(name, crossed, intervals),
+        )
+        | {"train": count, "positives": validation["labels"][name]["positives"]}
         for name, count in zip(names, counts, strict=True)
     ]
     # Where labels are left out of them, the intervals are not of these means: `measured_text` says what they are of.
-    of_means = {} if intervals.get("left_out") else intervals.get("macro") or {}
-    return [*rows, _row("mean", validation["macro"], of_means, trained=None)]
+    of_means = {} if intervals.get("left_out") else dict(intervals.get("macro") or {})
+    of_means |= crossed.get("intervals") or {}
+    mean = _row(means_title(validation), validation["macro"], crossed.get("macro") or {}, of_means)
+    return [*rows, {**mean, "is_mean": True, "train": "", "positives": "", "threshold": ""}]
 
 
-def _row(name: str, values: dict[str, Any], intervals: dict[str, Any], *, trained: int | None) -> dict[str, Any]:
-    keys = ("base_rate", "ap", "auroc", "threshold", "ma", "ece", *_MEASURES)
+def means_title(validation: dict[str, Any]) -> str:
+    """Over how many labels the means are: `mean over 8 labels (cross-validated: 7 of 8)`.
+
+    Args:
+        validation: as in metrics.json.
+    """
+    found = validation_scores({"validation": validation})
+    if found is None or found.ap.value is None:
+        return "mean"
+    if found.f1.value is None or found.f1.labels == found.ap.labels:
+        return found.ap.over
+    return f"{found.ap.over} (cross-validated: {found.f1.labels} of {found.f1.of})"
+
+
+def _label_intervals(name: str, crossed: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
+    found = (intervals.get("labels") or {}).get(name) or {}
+    return {**found, **((crossed.get("label_intervals") or {}).get(name) or {})} if crossed else found
+
+
+def _row(name: str, values: dict[str, Any], crossed: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
+    """A row: cross-validated measures in the place of those of thresholds chosen on the same people."""
+    shown = {**values, **{key: crossed[key] for key in _CROSSED if key in crossed}}
+    people = values.get("positives")
     return {
         "name": name,
-        "is_mean": trained is None,
-        "train": "" if trained is None else trained,
-        "positives": "" if trained is None else values["positives"],
-        "ap_percent": percent(values.get("ap")),
-        "base_percent": percent(values.get("base_rate")),
-        **{key: number(values.get(key)) for key in keys},
-        **{f"{key}_interval": interval(intervals.get(key)) for key in ("ap", "f1", "ma")},
-        **({"threshold": ""} if trained is None else {}),
+        "is_mean": False,
+        "ap_percent": percent_width(values.get("ap")),
+        "base_percent": percent_width(values.get("base_rate")),
+        **{key: score(shown.get(key)) for key in ("base_rate", "ap", "auroc", *_CROSSED)},
+        "threshold": "" if values.get("threshold") is None else f"{values['threshold']:.3f}",
+        "f1_in_sample": score(values.get("f1")),
+        **{f"{key}_interval": _with_people(shown.get(key), intervals.get(key), people) for key in ("ap", "f1", "ma")},
     }
+
+
+def _with_people(value: float | None, bounds: Sequence[float] | None, people: int | None) -> str:
+    """`0.71–0.90`; of a perfect label, whose interval says how few people it has, `0.83–1.00, n = 20`."""
+    text = interval(bounds, 2)
+    return f"{text}, n = {people}" if text and people is not None and score(value) == _PERFECT else text
 
 
 def label_cards(
@@ -91,7 +130,7 @@ def label_cards(
         if curve is not None:
             # Our own SVG, in which every text is escaped.
             drawn = {"curve": Markup(curve), "scores": Markup(scores_svg(scores, truth, thresholds[index]))}  # noqa: S704
-            cards.append({"name": name, "threshold": number(thresholds[index]), **drawn})
+            cards.append({"name": name, "threshold": f"{thresholds[index]:.3f}", **drawn})
     return cards
 
 
@@ -188,16 +227,6 @@ def _matrix(
     return Matrix(tuple(columns), made)
 
 
-def number(value: float | None) -> str:
-    """Three digits, or a dash for what is not defined."""
-    return "–" if value is None else f"{value:.3f}"
-
-
-def percent(value: float | None) -> str:
+def percent_width(value: float | None) -> str:
     """A width in a bar."""
     return "0" if value is None else f"{100 * value:.1f}"
-
-
-def interval(bounds: Sequence[float] | None) -> str:
-    """`0.71–0.90`, or nothing where there is none."""
-    return "" if bounds is None else f"{bounds[0]:.2f}–{bounds[1]:.2f}"

@@ -14,6 +14,7 @@ from cls.dataset.samples import Sample
 from cls.training.evaluate import Evaluation
 from cls.training.grids import Pair, caption
 from cls.training.label_errors import LabelError
+from cls.wording import score
 
 _PEOPLE_SHOWN = 14
 _ERRORS_SHOWN = 28
@@ -48,11 +49,11 @@ def _one_a_unit(indices: Sequence[int], samples: Sequence[Sample]) -> list[int]:
 def _person(evaluation: Evaluation, names: Sequence[str], index: int, margins: NDArray[np.float64]) -> dict[str, Any]:
     truth, probs = evaluation.labels[index], evaluation.probs[index]
     wrong = [
-        f"{'missed' if truth[label] > 0.5 else 'said'} {names[label]} ({probs[label]:.2f})"
+        f"{'missed' if truth[label] > 0.5 else 'said'} {names[label]} ({score(probs[label], 2)})"
         for label in np.argsort(margins)
         if margins[label] < 0
     ]
-    sure = [f"{names[label]} ({probs[label]:.2f})" for label in range(len(names)) if truth[label] > 0.5]
+    sure = [f"{names[label]} ({score(probs[label], 2)})" for label in range(len(names)) if truth[label] > 0.5]
     return {
         "image": picture_url(evaluation.cutouts.exact(index)),
         "truth": caption(truth.tolist(), names),
@@ -72,7 +73,8 @@ def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[Labe
             "image": picture_url(evaluation.cutouts.exact(index)),
             "truth": caption(evaluation.labels[index].tolist(), names),
             "doubts": [
-                f"{'not' if error.is_given else 'rather'} {names[error.label]} ({error.prob:.2f})" for error in found
+                f"{'not' if error.is_given else 'rather'} {names[error.label]} ({score(error.prob, 2)})"
+                for error in found
             ],
             "path": evaluation.samples[index].path,
         }

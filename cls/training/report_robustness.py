@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cls.training.report_labels import number
-from cls.training.summary import flips_interval, left_out_text, told_from_chance
-from cls.wording import counted
+from cls.training.summary import changed_people, difference_interval, flips_interval, left_out_text, told_from_chance
+from cls.wording import counted, difference, percent, percent_interval, score
 
 _RELIABILITY = (
     "Of the decisions that were given a probability, the share that is true: on the diagonal, a probability means what"
@@ -20,9 +19,9 @@ _LEAK_TAX = (
     " both sides. What the random one shows beyond the other is not there for people never seen."
 )
 _ERRORS = {
-    "ece_before": "calibration error before",
-    "ece_after": "calibration error after",
-    "ece_cross_fitted": "after, on people it was not chosen on",
+    "ece_cross_fitted": "calibration error, cross-validated",
+    "ece_after": "on the people the temperature was chosen on",
+    "ece_before": "before calibration",
 }
 
 
@@ -62,7 +61,7 @@ def calibration_of_run(metrics: dict[str, Any]) -> Calibration:
 
 
 def _errors(found: dict[str, Any], keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((_ERRORS[key], number(found[key])) for key in keys if found.get(key) is not None)
+    return tuple((_ERRORS[key], score(found[key])) for key in keys if found.get(key) is not None)
 
 
 def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table | None:
@@ -79,7 +78,8 @@ def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table |
     backgrounds = counted(found["backgrounds"], "other background")
     people = counted(found["people"], "person")
     text = (
-        f"{people} of validation, each before {backgrounds} ({found['origin']}). As served, the person is cut out by"
+        f"Answers change for {changed_people(found)}."
+        f" {people} of validation, each before {backgrounds} ({found['origin']}). As served, the person is cut out by"
         " its mask and only the mask's edge tells of the place; with the background left in, the classifier sees all."
     )
     if ways[0].get("interval"):
@@ -88,11 +88,16 @@ def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table |
             " could hide."
         )
     rows = [
-        ("all labels", *(f"{way['share']:.1%}{flips_interval(way)}" for way in ways)),
-        ("people with any change", *(f"{way['people']:.1%}" for way in ways)),
-        *((name, *(f"{way['labels'][name]:.1%}" for way in ways)) for name in names),
+        ("people with a changed answer", *(_people(way) for way in ways)),
+        ("answers, all labels", *(f"{percent(way['share'])}{flips_interval(way)}" for way in ways)),
+        *((f"answers, {name}", *(percent(way["labels"][name]) for way in ways)) for name in names),
     ]
     return Table(text, ("as served", "background left in"), tuple((name, values) for name, *values in rows))
+
+
+def _people(way: dict[str, Any]) -> str:
+    bounds = way.get("people_interval")
+    return percent(way["people"]) + (f" ({percent_interval(bounds)})" if bounds else "")
 
 
 def leak_tax_of_run(metrics: dict[str, Any]) -> Table | None:
@@ -105,16 +110,18 @@ def leak_tax_of_run(metrics: dict[str, Any]) -> Table | None:
     if not found:
         return None
     share = found["validation_people_whose_picset_is_in_training"]
-    sides = [found[key] for key in ("by_picset", "random_split", "difference")]
-    rows = tuple((name, *(number(side[name]) for side in sides)) for name in found["by_picset"])
-    text = f"{_LEAK_TAX} There, {share:.0%} of validation are people of picsets that were trained on."
+    rows: tuple[tuple[str, ...], ...] = tuple(
+        (name, score(value), score(found["random_split"][name]), difference(found["difference"][name]))
+        for name, value in found["by_picset"].items()
+    )
+    text = f"{_LEAK_TAX} There, {percent(share, 0)} of validation are people of picsets that were trained on."
     columns = ("", "by picset", "random split", "difference")
     if "intervals" not in found:
         return Table(text, columns, rows)
     bounds = [found["intervals"].get(row[0]) for row in rows]
     told = set(told_from_chance(found))
     rows = tuple(
-        (*row, f"{low_high[0]:+.3f} to {low_high[1]:+.3f}" if low_high else "–", "yes" if row[0] in told else "no")
+        (*row, difference_interval(low_high) if low_high else "-", "yes" if row[0] in told else "no")
         for row, low_high in zip(rows, bounds, strict=True)
     )
     return Table(

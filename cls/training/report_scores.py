@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cls.training.report_labels import interval, number
-from cls.training.summary import flips_interval, left_out_text
-from cls.wording import counted
+from cls.package.validation_scores import MeanScore, mean_of, validation_scores
+from cls.training.summary import changed_people, flips_interval, left_out_text
+from cls.wording import counted, interval, percent, score
 
 
 def cards(metrics: dict[str, Any]) -> list[tuple[str, str]]:
@@ -20,7 +20,7 @@ def cards(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         *made,
         _people_card(metrics["samples"]),
-        (_duration(metrics["seconds"]), f"training; {metrics['waiting_share']:.1%} of it waiting for data"),
+        (_duration(metrics["seconds"]), f"training; {percent(metrics['waiting_share'])} of it waiting for data"),
     ]
 
 
@@ -32,28 +32,31 @@ def _people_card(samples: dict[str, int]) -> tuple[str, str]:
 
 
 def _score_cards(metrics: dict[str, Any], validation: dict[str, Any]) -> list[tuple[str, str]]:
-    macro = validation["macro"]
-    intervals = validation.get("intervals") or {}
-    # An interval that is not of the mean that is shown stands in the text below, with the mean it is of.
-    bounds = {} if intervals.get("left_out") else intervals.get("macro") or {}
+    found, macro = validation_scores(metrics), validation["macro"]
+    if found is None:
+        return []
+    f1 = found.f1 if found.f1.value is not None else found.f1_in_sample
+    name = "cross-validated F1" if found.f1.value is not None else "F1, thresholds chosen on these people"
+    guessing = f"; guessing: {score(macro['base_rate'])}"
     made = [
-        (number(macro["ap"]), f"mean average precision{_range(bounds, 'ap')}; guessing: {number(macro['base_rate'])}"),
-        (number(macro["f1"]), f"mean F1{_range(bounds, 'f1')}"),
-        (number(macro["auroc"]), f"mean AUROC{_range(bounds, 'auroc')}"),
+        (score(f1.value), _said(name, f1)),
+        (score(found.ap.value), _said("mean average precision", found.ap) + guessing),
+        (score(macro["auroc"]), _said("AUROC", mean_of(validation, "auroc"))),
     ]
-    if macro.get("ma") is not None:
-        made.append((number(macro["ma"]), f"mean accuracy mA{_range(bounds, 'ma')}"))
-    sensitivity = (metrics.get("background_sensitivity") or {}).get("as_served")
-    if sensitivity:
-        made.append(
-            (f"{sensitivity['share']:.1%}", f"of answers change with the background{flips_interval(sensitivity)}")
+    if found.ma.value is not None:
+        made.append((score(found.ma.value), _said("cross-validated mean accuracy mA", found.ma)))
+    background = metrics.get("background_sensitivity") or {}
+    if sensitivity := background.get("as_served"):
+        text = (
+            f"of people get another answer before another background: {changed_people(background)};"
+            f" {percent(sensitivity['share'])}{flips_interval(sensitivity)} of answers"
         )
+        made.append((percent(sensitivity.get("people")), text))
     return made
 
 
-def _range(bounds: dict[str, Any], key: str) -> str:
-    text = interval(bounds.get(key))
-    return f", {text}" if text else ""
+def _said(name: str, mean: MeanScore) -> str:
+    return f"{name}{f', {interval(mean.bounds, 2)}' if mean.bounds else ''}; {mean.over}"
 
 
 def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
@@ -65,59 +68,61 @@ def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
         units: picsets, or what else stays together in a split.
     """
     text = [f"Measured on {counted(people, 'person')} of {counted(units, 'picset')} that training never saw."]
-    intervals = validation.get("intervals")
-    if intervals:
+    if crossed := validation.get("cross_fitted"):
+        text.append(
+            "F1, precision, recall, mA and calibration error are cross-validated: each of"
+            f" {counted(crossed['folds'], 'fold')} of picsets is decided on with thresholds and a temperature chosen on"
+            f" the others{left_out_text(crossed, len(validation['labels'])).replace(', over', ', and means are over')}."
+            " The last column has the F1 of this run's thresholds, which were chosen on these people: it is a little"
+            " too good."
+        )
+    else:
+        text.append(
+            "Thresholds were chosen on the same people, so precision, recall and F1 are a little too good; average"
+            " precision and AUROC are not."
+        )
+    if intervals := validation.get("intervals"):
         text.append(
             f"Small numbers are {intervals['level']:.0%} confidence intervals: {intervals['resamples']:,} times as many"
-            f" picsets were drawn anew from the {intervals['units']:,}."
+            f" picsets were drawn anew from the {intervals['units']:,}. Of a label, none is narrower than the exact"
+            " binomial interval of its people in validation (Clopper and Pearson)."
         )
         if left_out := left_out_text(intervals, len(validation["labels"])):
-            ap, f1, ma = (number(intervals["means"][key]) for key in ("ap", "f1", "ma"))
+            ap = score(intervals["means"]["ap"])
             text.append(
-                f"Intervals of means are{left_out.removeprefix(',')}; the means over these are"
-                f" {ap} (average precision), {f1} (F1) and {ma} (mA)."
+                f"Intervals of means are{left_out.removeprefix(',')}; the mean average precision of these is {ap}."
             )
-    text.append(
-        "Thresholds were chosen on the same people, so precision, recall and F1 are slightly flattering; average"
-        " precision and AUROC are not."
-    )
     return " ".join(text)
 
 
 def overall(validation: dict[str, Any]) -> list[tuple[str, str]]:
-    """Measures over all labels: key, value. Those that a run does not have are left out."""
-    made: list[tuple[str, str]] = []
-    micro, instance, cross = validation.get("micro"), validation.get("instance"), validation.get("cross_fitted")
-    if micro:
-        made.append(("all decisions together", _three(micro)))
-    if instance:
-        bounds = ((validation.get("intervals") or {}).get("instance") or {}).get("f1")
-        accuracy = f"accuracy {number(instance.get('accuracy'))}, " if "accuracy" in instance else ""
-        text = interval(bounds)
-        made.append(("mean over people", f"{accuracy}{_three(instance)}{f' ({text})' if text else ''}"))
-    if validation.get("exact") is not None:
-        made.append(("every label of a person right", f"{validation['exact']:.1%} of people"))
-    if cross:
-        macro = cross["macro"]
-        text = (
-            f"mean F1 {number(macro.get('f1'))}{_bracketed(cross, 'f1')}, mA {number(macro.get('ma'))}"
-            f"{left_out_text(cross, len(cross['labels']))}: what to expect of people never seen"
-            f" ({cross['folds']} folds of validation, each decided on by what was chosen on the others)"
-        )
-        made.append(("with thresholds chosen on others", text))
+    """Measures over all labels: key, value; cross-validated ones first. Those that a run does not have are left out."""
+    cross = validation.get("cross_fitted")
+    made = _over_all(cross, "cross-validated, ") if cross else []
+    if cross and (f1 := mean_of(validation, "f1")).value is not None:
+        text = f"F1 {score(f1.value)}, mA {score(validation['macro'].get('ma'))}; {f1.over}"
+        made.append(("thresholds chosen on these people", text))
+    elif not cross:
+        made += _over_all(validation, "thresholds chosen on these people, ")
     return made
 
 
-def _bracketed(cross: dict[str, Any], key: str) -> str:
-    text = interval((cross.get("intervals") or {}).get(key))
-    return f" ({text})" if text else ""
+def _over_all(values: dict[str, Any], how: str) -> list[tuple[str, str]]:
+    made: list[tuple[str, str]] = []
+    micro, instance = values.get("micro"), values.get("instance")
+    if micro:
+        made.append((f"{how}all decisions together", _three(micro)))
+    if instance:
+        accuracy = f"accuracy {score(instance.get('accuracy'))}, " if "accuracy" in instance else ""
+        made.append((f"{how}mean over people", f"{accuracy}{_three(instance)}"))
+    if values.get("exact") is not None:
+        made.append((f"{how}every label of a person right", f"{percent(values['exact'])} of people"))
+    return made
 
 
 def _three(values: dict[str, Any]) -> str:
-    return (
-        f"precision {number(values.get('precision'))}, recall {number(values.get('recall'))}, "
-        f"F1 {number(values.get('f1'))}"
-    )
+    names = {"precision": "precision", "recall": "recall", "f1": "F1"}
+    return ", ".join(f"{name} {score(values.get(key))}" for key, name in names.items())
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,18 @@ import yaml
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
-from cls.errors import TrainingError
-from cls.files import write_json_atomic, write_text_atomic
+from cls.errors import FileError, TrainingError
+from cls.files import read_json, write_json_atomic, write_text_atomic
 
 FINISHED = "metrics.json"
 ARGS = "args.yaml"
 SPLIT = "split.json"
 LEDGER = "ledger.json"
 LOCK = ".lock"
+# Of metrics.json: how long the whole run took, from reading the dataset to the last file, all its parts together.
+WHOLE_SECONDS = "run_seconds"
 _COUNTER = ".runs.json"
+_TIME = ".time.json"
 _NAME = re.compile(r"v__(\d+)_")
 
 
@@ -39,6 +44,54 @@ class RunFolder:
     def release(self) -> None:
         """Lets go of the folder."""
         self._lock.release()
+
+
+class RunTime:
+    """How long a run has taken so far, those of its parts included that were cut off.
+
+    A part that ended by an error or Ctrl-C has written its time down. One that was killed counts up to the last file it
+    wrote. The time in between, when nothing ran, does not count.
+
+    Args:
+        folder: the run folder.
+        started_s: when this part began, before it had a folder; `time.time()`.
+    """
+
+    def __init__(self, folder: Path, started_s: float) -> None:
+        self._file, self._started_s = folder / _TIME, started_s
+        self._earlier_s = self._of_earlier_parts(folder)
+        self._note(is_running=True)
+
+    @property
+    def seconds(self) -> float:
+        """All parts, this one up to now."""
+        return self._earlier_s + max(time.time() - self._started_s, 0.0)
+
+    def __enter__(self) -> RunTime:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Writes down that this part is over; a disk that is full has more to say than the time."""
+        with suppress(FileError):
+            self._note(is_running=False)
+
+    def _note(self, *, is_running: bool) -> None:
+        seconds = self._earlier_s if is_running else self.seconds
+        write_json_atomic(self._file, {"seconds": seconds, "since": self._started_s if is_running else None})
+
+    def _of_earlier_parts(self, folder: Path) -> float:
+        if not self._file.exists():
+            return 0.0
+        try:
+            content = read_json(self._file)
+            seconds, since = float(content["seconds"]), content["since"]
+            if since is None:
+                return seconds
+            last_s = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+            return seconds + min(max(last_s - float(since), 0.0), max(self._started_s - float(since), 0.0))
+        except (FileError, OSError, KeyError, TypeError, ValueError):
+            # Its time is not worth a run.
+            return 0.0
 
 
 def run_number(folder: Path) -> int | None:
@@ -91,8 +144,6 @@ def _next_number(bottle: Bottle, group: str) -> int:
     counter = bottle.models(group) / _COUNTER
     counted = 0
     if counter.exists():
-        from cls.files import read_json
-
         content = read_json(counter)
         counted = int(content["next"]) if isinstance(content, dict) and "next" in content else 0
     return max([counted, *(number + 1 for number in used)])
@@ -103,9 +154,6 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
 
     The same identity means the same result: going on with it is the same training, minus what is done.
     """
-    from cls.errors import FileError
-    from cls.files import read_json
-
     for path in reversed(run_folders(bottle, group)):
         if (path / FINISHED).exists():
             continue

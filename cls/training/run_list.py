@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError
 from cls.files import read_json, text_of_safe_name
-from cls.training.run_folder import ARGS, FINISHED, LOCK, run_folders, run_number
+from cls.package.validation_scores import ValidationScores, validation_scores
+from cls.training.run_folder import ARGS, FINISHED, LOCK, WHOLE_SECONDS, run_folders, run_number
 
 FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
 
@@ -71,6 +72,11 @@ class RunEntry:
         return None
 
     @property
+    def scores(self) -> ValidationScores | None:
+        """Its scores on validation, cross-validated ones first; None where nothing was validated."""
+        return validation_scores(self.metrics)
+
+    @property
     def size(self) -> str:
         """Height and width of the input, `256x192`; empty where they are not known."""
         for source in (_at(self.args, "preprocessing"), _at(self.args, "settings")):
@@ -97,13 +103,27 @@ class RunEntry:
             "size": self.size or None,
             "epochs": self.setting("epochs"),
             "people": _at(self.metrics, "samples"),
+            "cross_validated": None if self.scores is None else _crossed_dict(self.scores),
             **macro,
             "intervals": {key: self.interval(key) for key in ("ap", "f1", "ma")},
             "left_out_of_intervals": list(self.left_out),
+            "run_seconds": self.measure(WHOLE_SECONDS),
             "seconds": self.measure("seconds"),
             "dataset_sha256": self.metrics.get("dataset_sha256"),
             "split_sha256": self.metrics.get("split_sha256"),
         }
+
+
+def _crossed_dict(scores: ValidationScores) -> dict[str, Any]:
+    return {
+        "f1": scores.f1.value,
+        "ma": scores.ma.value,
+        "interval": scores.f1.bounds,
+        "mean_over_labels": scores.f1.labels,
+        "labels": scores.f1.of,
+        "people": scores.people,
+        "picsets": scores.picsets,
+    }
 
 
 def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:

@@ -6,32 +6,42 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
+from cls.package.validation_scores import MeanScore, ValidationScores, mean_of
 from cls.training.comparable import kind_of_validation, trained_on_others, why_not_comparable
+from cls.training.run_folder import WHOLE_SECONDS
 from cls.training.run_list import DAMAGED, FINISHED_STATE, RunEntry
 from cls.training.summary import left_out_text
+from cls.wording import difference, interval, score
 
 WIDTH = 120
 _UNKNOWN = "-"
-_HEAD = ("run", "state", "date", "arch", "size", "epochs", "people", "mAP", "F1", "mA", "time")
+_KEY = "  CV: cross-validated, thresholds chosen on other picsets; scores are means over all labels, or over (some/all)"
+_HEAD = ("run", "state", "date", "arch", "size", "epochs", "people", "CV F1", "mAP", "CV mA", "time")
 _RIGHT = {"epochs", "people", "time"}
 _ARCH_COLUMN, _RUN_COLUMN = _HEAD.index("arch"), _HEAD.index("run")
-_SHORTEST_ARCH, _SHORTEST_RUN = 6, 24
+_SHORTEST_ARCH, _SHORTEST_RUN = 6, 18
+# Of a run of an earlier version, whose whole time is not known.
+_AT_LEAST = "≥"
 _MEASURES = (
+    ("cross-validated F1", ("validation", "cross_fitted", "macro", "f1"), "f1"),
+    ("cross-validated mA", ("validation", "cross_fitted", "macro", "ma"), "ma"),
     ("mAP", ("validation", "macro", "ap"), "ap"),
-    ("mean F1", ("validation", "macro", "f1"), "f1"),
-    ("mA", ("validation", "macro", "ma"), "ma"),
     ("mean AUROC", ("validation", "macro", "auroc"), "auroc"),
-    ("mean precision", ("validation", "macro", "precision"), "precision"),
-    ("mean recall", ("validation", "macro", "recall"), "recall"),
     ("mAP of those not left out", ("validation", "intervals", "means", "ap"), "ap"),
-    ("F1 of those not left out", ("validation", "intervals", "means", "f1"), "f1"),
-    ("F1, thresholds chosen on others", ("validation", "cross_fitted", "macro", "f1"), ""),
-    ("F1 over people", ("validation", "instance", "f1"), ""),
-    ("every label right", ("validation", "exact"), ""),
-    ("calibration error", ("validation", "micro", "ece"), ""),
-    ("flips with the background", ("background_sensitivity", "as_served", "share"), ""),
-    ("seconds", ("seconds",), ""),
+    ("cross-validated F1 over people", ("validation", "cross_fitted", "instance", "f1"), ""),
+    ("cross-validated: every label right", ("validation", "cross_fitted", "exact"), ""),
+    ("cross-validated calibration error", ("validation", "cross_fitted", "micro", "ece"), ""),
+    ("people whose answers change with the background", ("background_sensitivity", "as_served", "people"), ""),
+    ("answers that change with the background", ("background_sensitivity", "as_served", "share"), ""),
+    ("in-sample F1 (thresholds chosen on these people)", ("validation", "macro", "f1"), "f1"),
+    ("in-sample mA", ("validation", "macro", "ma"), "ma"),
+    ("in-sample precision", ("validation", "macro", "precision"), "precision"),
+    ("in-sample recall", ("validation", "macro", "recall"), "recall"),
+    ("in-sample F1 over people", ("validation", "instance", "f1"), ""),
+    ("seconds, whole run", (WHOLE_SECONDS,), ""),
+    ("seconds, fit alone", ("seconds",), ""),
 )
+_MEANS = {("validation", "macro"), ("validation", "cross_fitted", "macro")}
 
 
 def run_table(entries: Sequence[RunEntry]) -> str:
@@ -60,27 +70,49 @@ def _row(entry: RunEntry) -> tuple[str, ...]:
         entry.size or _UNKNOWN,
         _text(entry.setting("epochs")),
         people,
-        *(_with_interval(entry, key) for key in ("ap", "f1", "ma")),
-        _duration(entry.measure("seconds")),
+        *_scores(entry.scores),
+        _time(entry),
     )
 
 
-def _with_interval(entry: RunEntry, key: str) -> str:
-    value, bounds = entry.measure("validation", "macro", key), entry.interval(key)
-    if value is None:
-        return _UNKNOWN
+def _scores(found: ValidationScores | None) -> tuple[str, str, str]:
+    """Cross-validated F1, mAP, cross-validated mA; a mean without some labels says over how many of them it is."""
+    if found is None:
+        return (_UNKNOWN,) * 3
     # Room for the interval of one measure alone: the others' stand in the report and in --json.
-    return f"{value:.3f} {_range(bounds)}" if bounds is not None and key == "ap" else f"{value:.3f}"
+    f1 = f" {_range(found.f1.bounds)}" if found.f1.bounds is not None and not found.f1.is_partial else ""
+    return (
+        f"{score(found.f1.value)}{f1}{_part_of(found.f1)}",
+        f"{score(found.ap.value)}{_part_of(found.ap)}",
+        score(found.ma.value),
+    )
+
+
+def _part_of(mean: MeanScore) -> str:
+    return f" ({mean.labels}/{mean.of})" if mean.is_partial else ""
 
 
 def _range(bounds: tuple[float, float]) -> str:
-    return "–".join(f"{bound:.2f}".removeprefix("0") for bound in bounds)
+    return "–".join(score(bound, 2).removeprefix("0") for bound in bounds)
+
+
+def _time(entry: RunEntry) -> str:
+    """Of the whole run; of a run of an earlier version, at least that of its fit."""
+    whole, fit = entry.measure(WHOLE_SECONDS), entry.measure("seconds")
+    if whole is not None:
+        return _duration(whole)
+    return _UNKNOWN if fit is None else f"{_AT_LEAST}{_duration(fit)}"
 
 
 def _warnings(entries: Sequence[RunEntry]) -> list[str]:
     measured = [entry for entry in entries if entry.measure("validation", "macro", "ap") is not None]
     kinds = {kind_of_validation(entry) for entry in measured}
-    warnings = [f"  {entry.name}: {_left_out(entry)}" for entry in measured if entry.left_out]
+    warnings = [_KEY] if measured else []
+    if any(_time(entry).startswith(_AT_LEAST) for entry in entries):
+        warnings.append(f"  {_AT_LEAST}: the fit alone; an earlier version did not keep the time of the whole run")
+    warnings += [f"  {entry.name}: {_left_out(entry)}" for entry in measured if entry.left_out]
+    warnings += [f"  {entry.name}: mAP is the {found.ap.over}" for entry in measured
+                 if (found := entry.scores) is not None and found.ap.is_partial]  # fmt: skip
     if len(kinds) < 2:
         return warnings
     text = f"  {len(measured)} runs were validated on {len(kinds)} different sets of people or labels"
@@ -91,7 +123,7 @@ def _left_out(entry: RunEntry) -> str:
     """Which labels its intervals and cross-fitted means are without."""
     labels = entry.metrics.get("labels")
     text = left_out_text({"left_out": entry.left_out}, len(labels) if isinstance(labels, list) else 0)
-    return f"intervals and means with thresholds chosen on others are{text.removeprefix(',')}"
+    return f"intervals and cross-validated means are{text.removeprefix(',')}"
 
 
 def comparison(first: RunEntry, second: RunEntry) -> str:
@@ -167,6 +199,9 @@ def _comparable(first: RunEntry, second: RunEntry) -> list[str]:
 
 def _bounds(entry: RunEntry, path: tuple[str, ...], key: str) -> tuple[float, float] | None:
     """The interval of what stands at the path."""
+    if "cross_fitted" in path:
+        mean = _mean_at(entry, path)
+        return None if mean is None else mean.bounds
     return entry.interval_of_kept(key) if "intervals" in path else entry.interval(key)
 
 
@@ -176,17 +211,33 @@ def _difference(
     one, other = first.measure(*path), second.measure(*path)
     if one is None and other is None:
         return None
-    digits = 1 if path == ("seconds",) else 3
-    change = "" if one is None or other is None else f"{other - one:+.{digits}f}"
+    if path[-1] in ("seconds", WHOLE_SECONDS):
+        change = "" if one is None or other is None else f"{other - one:+.1f}"
+        return title, *(_UNKNOWN if value is None else f"{value:.1f}" for value in (one, other)), change, ""
+    change = "" if one is None or other is None else difference(other - one)
     bounds = (_bounds(first, path, key), _bounds(second, path, key)) if key else (None, None)
-    cells = [_measure_text(value, bound, digits) for value, bound in zip((one, other), bounds, strict=True)]
+    cells = [
+        _measure_text(value, bound, _mean_at(entry, path))
+        for value, bound, entry in zip((one, other), bounds, (first, second), strict=True)
+    ]
     return title, *cells, change, _verdict(*bounds)
 
 
-def _measure_text(value: float | None, bounds: tuple[float, float] | None, digits: int) -> str:
+def _measure_text(value: float | None, bounds: tuple[float, float] | None, mean: MeanScore | None) -> str:
     if value is None:
         return _UNKNOWN
-    return f"{value:.{digits}f}" + (f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else "")
+    part = "" if mean is None else _part_of(mean)
+    return score(value) + (f" ({interval(bounds)})" if bounds else "") + part
+
+
+def _mean_at(entry: RunEntry, path: tuple[str, ...]) -> MeanScore | None:
+    """What is known of a mean over labels that stands at the path."""
+    found, (*place, key) = entry.scores, path
+    if found is None or tuple(place) not in _MEANS:
+        return None
+    if "cross_fitted" in place:
+        return found.f1 if key == "f1" else found.ma
+    return mean_of(entry.metrics["validation"], key)
 
 
 def _verdict(one: tuple[float, float] | None, other: tuple[float, float] | None) -> str:

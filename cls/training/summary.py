@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from cls.package.validation_scores import mean_of, validation_scores
 from cls.training.bootstrap import LEAST_UNITS
-from cls.wording import counted
+from cls.wording import counted, difference, interval, percent, percent_interval, score
 
 _MOST_NAMED = 5
+_MEANS = ("ap", "auroc", "precision", "recall", "f1")
 
 
 def summary_of(metrics: dict[str, Any]) -> str:
-    """A table of labels, one line of means (positives and thresholds have none), and how far to trust them.
+    """The cross-validated scores, a table of labels, one line of means, and how far to trust them.
 
     Args:
         metrics: what metrics.json says.
@@ -20,22 +22,49 @@ def summary_of(metrics: dict[str, Any]) -> str:
     validation = metrics["validation"]
     if validation is None:
         return f"trained on all {metrics['samples']['train']} people; thresholds from {metrics['thresholds_from']}"
-    width = max(len("mean"), *(len(name) for name in metrics["labels"]))
-    lines = [f"{'':{width}}  positives  base rate     AP  AUROC  threshold  precision  recall     F1"]
-    for name in metrics["labels"]:
-        label = validation["labels"][name]
-        lines.append(
-            f"{name:{width}}  {label['positives']:9d}  {_number(label['base_rate'], 9)}  {_number(label['ap'], 5)}"
-            f"  {_number(label['auroc'], 5)}  {_number(label['threshold'], 9)}  {_number(label['precision'], 9)}"
-            f"  {_number(label['recall'], 6)}  {_number(label['f1'], 5)}"
-        )
-    macro = validation["macro"]
-    lines.append(
-        f"{'mean':{width}}  {'':9}  {_number(macro['base_rate'], 9)}  {_number(macro['ap'], 5)}"
-        f"  {_number(macro['auroc'], 5)}  {'':9}  {_number(macro['precision'], 9)}"
-        f"  {_number(macro['recall'], 6)}  {_number(macro['f1'], 5)}"
+    return "\n".join([_cross_validated(metrics), *_table(metrics["labels"], validation), *_trust(metrics)])
+
+
+def _cross_validated(metrics: dict[str, Any]) -> str:
+    """What to expect of new people; runs of earlier versions have not measured it."""
+    found = validation_scores(metrics)
+    if found is None or found.f1.value is None:
+        return "cross-validated F1 not measured"
+    crossed = metrics["validation"]["cross_fitted"]
+    instance = crossed.get("instance") or {}
+    return (
+        f"{found.headline()}{_why_left_out(crossed)}; mA {score(found.ma.value)};"
+        f" label sets: accuracy {score(instance.get('accuracy'))}, F1 {score(instance.get('f1'))}"
     )
-    return "\n".join([*lines, *_trust(metrics)])
+
+
+def _table(names: Sequence[str], validation: dict[str, Any]) -> list[str]:
+    """A line a label and one of means; the last four columns are those of thresholds chosen on the same people."""
+    crossed = (validation.get("cross_fitted") or {}).get("labels") or {}
+    crossed_mean = ((validation.get("cross_fitted") or {}).get("macro") or {}).get("f1")
+    means = {key: mean_of(validation, key) for key in _MEANS}
+    title = means["ap"].over if means["ap"].value is not None else "mean"
+    width = max(len(title), *(len(name) for name in names))
+    lines = [f"{'':{width}}  positives  base rate  CV F1     AP  AUROC  threshold  precision  recall     F1"]
+    for name in names:
+        label = validation["labels"][name]
+        cells = {**label, "cv": (crossed.get(name) or {}).get("f1")}
+        lines.append(f"{name:{width}}  {label['positives']:9d}  {_row(cells)}")
+    lines.append(f"{title:{width}}  {'':9}  {_row({**validation['macro'], 'cv': crossed_mean, 'threshold': ''})}")
+    others = [f"{key} {mean.over}" for key, mean in means.items() if mean.labels not in (0, means["ap"].labels)]
+    lines.append(
+        "CV: cross-validated; threshold, precision, recall and F1: thresholds chosen on these people"
+        + "".join(f"; {text}" for text in others)
+    )
+    return lines
+
+
+def _row(values: dict[str, Any]) -> str:
+    widths = {"base_rate": 9, "cv": 5, "ap": 5, "auroc": 5, "threshold": 9, "precision": 9, "recall": 6, "f1": 5}
+    texts = {key: score(values.get(key)) for key in widths if key != "threshold"}
+    threshold = values.get("threshold")
+    texts["threshold"] = f"{threshold:.3f}" if isinstance(threshold, float) else ""
+    return "  ".join(f"{texts[key]:>{width}}" for key, width in widths.items())
 
 
 def _trust(metrics: dict[str, Any]) -> Iterator[str]:
@@ -48,37 +77,53 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
         )
     if (intervals := validation.get("intervals")) is not None:
         ranges = [
-            f"{name} {low_high[0]:.3f} to {low_high[1]:.3f}"
-            for name, key in (("mAP", "ap"), ("F1", "f1"))
+            f"{name} {interval(low_high)}"
+            for name, key in (("mAP", "ap"), ("F1 with thresholds chosen on these people", "f1"))
             if (low_high := intervals["macro"][key]) is not None
         ]
         yield (
             f"{intervals['level']:.0%} intervals over {intervals['units']} picsets: {', '.join(ranges) or '-'}"
             f"{left_out_text(intervals, len(metrics['labels']))}"
         )
-    if (crossed := validation.get("cross_fitted")) is not None:
-        macro, instance = crossed["macro"], crossed["instance"]
-        low_high = crossed["intervals"].get("f1")
-        yield (
-            f"to expect of new people (thresholds chosen on others): F1 {_number(macro['f1'])}"
-            + (f" ({low_high[0]:.3f} to {low_high[1]:.3f})" if low_high is not None else "")
-            + f", mA {_number(macro['ma'])}{left_out_text(crossed, len(metrics['labels']))}; label sets:"
-            f" accuracy {_number(instance['accuracy'])}, F1 {_number(instance['f1'])}"
-        )
     if (calibration := metrics.get("calibration")) is not None and calibration["ece_before"] is not None:
         yield (
-            f"calibration error {_number(calibration['ece_before'])}, calibrated on others"
-            f" {_number(calibration['ece_cross_fitted'])} (temperature {calibration['temperature']:.2f})"
+            f"calibration error {score(calibration['ece_cross_fitted'])} cross-validated,"
+            f" {score(calibration['ece_before'])} before calibration (temperature {calibration['temperature']:.2f})"
         )
     if (background := metrics.get("background_sensitivity")) is not None:
-        served = background["as_served"]
-        yield (
-            f"before {background['backgrounds']} other backgrounds {served['share']:.1%}{flips_interval(served)} of"
-            f" decisions change, with the background left in {background['background_left_in']['share']:.1%}"
-            + (f" ({counted(background['people'], 'person')} of validation)" if "people" in background else "")
-        )
+        yield background_line(background)
     if (tax := metrics.get("leak_tax")) is not None:
         yield leak_tax_line(tax)
+
+
+def background_line(background: dict[str, Any]) -> str:
+    """How many people's answers change with the background, and how many answers.
+
+    Args:
+        background: as in metrics.json; runs of earlier versions have no intervals.
+    """
+    served, left_in = background["as_served"], background["background_left_in"]
+    return (
+        f"before {background['backgrounds']} other backgrounds answers change for {changed_people(background)},"
+        f" {percent(served['share'])}{flips_interval(served)} of all answers;"
+        f" with the background left in for {percent(left_in.get('people'))} of people, {percent(left_in['share'])}"
+        " of all answers"
+    )
+
+
+def changed_people(background: dict[str, Any]) -> str:
+    """`6 of 64 people (9.4%, 3.1–18.8%)`: those with a changed answer before any other background.
+
+    Args:
+        background: as in metrics.json.
+    """
+    served, people = background["as_served"], background.get("people")
+    share = percent(served.get("people"))
+    bounds = served.get("people_interval")
+    inside = share + (f", {percent_interval(bounds)}" if bounds else "")
+    if people is None or served.get("people") is None:
+        return f"{inside} of people"
+    return f"{round(served['people'] * people)} of {counted(people, 'person')} ({inside})"
 
 
 def leak_tax_line(tax: dict[str, Any]) -> str:
@@ -91,9 +136,8 @@ def leak_tax_line(tax: dict[str, Any]) -> str:
     measures = []
     for name, value in tax["random_split"].items():
         more, bounds = tax["difference"][name], intervals.get(name)
-        change = "-" if more is None else f"{more:+.3f}"
-        change += f", {bounds[0]:+.3f} to {bounds[1]:+.3f}" if bounds else ""
-        measures.append(f"{name} {_number(value)} ({change})")
+        change = difference(more) + (f", {difference_interval(bounds)}" if bounds else "")
+        measures.append(f"{name} {score(value)} ({change})")
     line = f"leak tax: on a random split it would look like {', '.join(measures)}"
     if "intervals" not in tax:
         return line
@@ -103,10 +147,15 @@ def leak_tax_line(tax: dict[str, Any]) -> str:
     return f"{line}{left_out}; over {counted(tax['units'], 'picset')} {verdict}"
 
 
+def difference_interval(bounds: Sequence[float]) -> str:
+    """`+0.020 to +0.180`."""
+    return f"{difference(bounds[0])} to {difference(bounds[1])}"
+
+
 def flips_interval(flips: dict[str, Any]) -> str:
-    """The interval of a share of decisions that change, in brackets; nothing where a run has not measured it."""
+    """The interval of a share of answers that change, in brackets; nothing where a run has not measured it."""
     bounds = flips.get("interval")
-    return f" ({bounds[0]:.1%} to {bounds[1]:.1%})" if bounds else ""
+    return f" ({percent_interval(bounds)})" if bounds else ""
 
 
 def told_from_chance(tax: dict[str, Any]) -> list[str]:
@@ -124,14 +173,12 @@ def left_out_text(values: dict[str, Any], labels: int) -> str:
     names = values.get("left_out") or ()
     if not names:
         return ""
-    listed = ", ".join(names[:_MOST_NAMED]) + (
-        f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    )
-    return (
-        f", over {labels - len(names)} of {counted(labels, 'label')} (positives in fewer than {LEAST_UNITS} picsets:"
-        f" {listed})"
-    )
+    return f", over {labels - len(names)} of {counted(labels, 'label')}{_why_left_out(values)}"
 
 
-def _number(value: float | None, width: int = 0) -> str:
-    return f"{'-' if value is None else format(value, '.3f'):>{width}}"
+def _why_left_out(values: dict[str, Any]) -> str:
+    names = values.get("left_out") or ()
+    if not names:
+        return ""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return f" (positives in fewer than {LEAST_UNITS} picsets: {', '.join(names[:_MOST_NAMED])}{more})"

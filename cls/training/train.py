@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +42,9 @@ from cls.training.run_folder import (
     FINISHED,
     LEDGER,
     SPLIT,
+    WHOLE_SECONDS,
     RunFolder,
+    RunTime,
     new_run_folder,
     started_at,
     unfinished_run,
@@ -77,6 +80,7 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
         DatabaseError: the pictures database cannot be reached or used.
         KeyboardInterrupt: the user stopped it.
     """
+    started_s = time.time()
     prepare_process()
     check_machine(config)
     crew = Crew(config)
@@ -84,13 +88,15 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     check_crew(config, *(len(material.part(side)[0]) for side in (TRAIN, VALID)))
     folder = _claim_folder(bottle, material, resume)
     try:
-        _log.info("run folder %s", folder.path)
-        crew.tell((folder.path.name, material.identity))
-        metrics, evaluation = _fit_in(bottle, material, folder)
-        if convert is not None:
-            network = evaluation.network
-            metrics["conversions"] = convert(network, material.preprocessing, material.dataset.labels, folder.path)
-        write_json_atomic(folder.path / FINISHED, metrics)
+        with RunTime(folder.path, started_s) as clock:
+            _log.info("run folder %s", folder.path)
+            crew.tell((folder.path.name, material.identity))
+            metrics, evaluation = _fit_in(bottle, material, folder)
+            if convert is not None:
+                network = evaluation.network
+                metrics["conversions"] = convert(network, material.preprocessing, material.dataset.labels, folder.path)
+            metrics[WHOLE_SECONDS] = round(clock.seconds, 2)
+            write_json_atomic(folder.path / FINISHED, metrics)
     finally:
         folder.release()
     return open_run(bottle, folder.path)

@@ -20,7 +20,7 @@ from cls.people.photos import read_photo
 from cls.segmentation.agreement import Agreement, compare_people
 from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
-from cls.wording import counted
+from cls.wording import counted, score
 
 _LOGGER = logging.getLogger("cls.yolo")
 _CONFIDENCE = 0.4
@@ -148,7 +148,7 @@ def _check(agreement: Agreement, source: Path) -> None:
             f"the ONNX model disagrees with the checkpoint on {counted(agreement.photos, 'photo')}:"
             f" {counted(agreement.pairs, 'person')} found by both, {agreement.only_first} and"
             f" {agreement.only_second} found by one alone, boxes off by up to {agreement.box_px:.2f} px, lowest mask"
-            f" IoU {agreement.mask_iou_min:.3f}",
+            f" IoU {score(agreement.mask_iou_min)}",
             where=source,
             hint="nothing was written",
         )

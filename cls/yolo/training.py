@@ -15,6 +15,7 @@ from cls.errors import UsageError, YoloError
 from cls.files import atomic_path
 from cls.machine import cores, keep_memory
 from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
+from cls.wording import score
 from cls.yolo.portable import make_portable
 from cls.yolo.yolo_files import ExistingDataset, read_data_file
 
@@ -196,7 +197,7 @@ def _follow(model: Any, *, is_gpu: bool) -> None:
     def log_epoch(trainer: Any) -> None:
         metrics = {key: value for key, value in trainer.metrics.items() if key.endswith("(M)")}
         text = ", ".join(
-            f"{key.removeprefix('metrics/').removesuffix('(M)')} {value:.3f}" for key, value in metrics.items()
+            f"{key.removeprefix('metrics/').removesuffix('(M)')} {score(value)}" for key, value in metrics.items()
         )
         # The best checkpoint's final validation is reported as the last epoch again, or as one more.
         if trainer.epoch not in seen and trainer.epoch < trainer.epochs:
