@@ -14,7 +14,6 @@ first and removed last, so whatever is found there after a crash is taken back a
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import secrets
@@ -27,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cls.errors import StorageError
+from cls.errors import PackageError, StorageError
 from cls.files import read_json, remove_parts, write_json_atomic, write_text_atomic
 from cls.model_storage.names import SemanticVersion, model_folder_name, readable_version
 from cls.model_storage.refusal import RefusedError
@@ -176,10 +175,10 @@ class ModelRepository:
         meta: Mapping[str, Any] = {}
         upload: Mapping[str, Any] = {}
         # Folders put there by hand may hold anything: what cannot be read has no version, and stays as it is.
-        with suppress(StorageError, OSError, ValueError):
+        with suppress(PackageError, OSError):
             meta = json_of_meta_text((folder / META_FILE_NAME).read_bytes())
-        with suppress(OSError, ValueError):
-            upload = json.loads((folder / UPLOAD_FILE_NAME).read_text(encoding="utf-8"))
+        with suppress(PackageError, OSError):
+            upload = json_of_meta_text((folder / UPLOAD_FILE_NAME).read_bytes())
         # An older tool's `group` may be anything, as in `check_upload`.
         group = str(meta["group"]) if {"group", "schema_version"} <= meta.keys() else None
         semantic = readable_version(meta.get("model_version"))

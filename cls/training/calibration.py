@@ -206,6 +206,4 @@ def shift_of_loss(loss: nn.Module) -> tuple[float, ...]:
         loss: a `MultiLabelLoss`.
     """
     weights = dict(loss.named_buffers())
-    positive = weights["positive_weights"].double()
-    negative = weights.get("negative_weights", torch.ones_like(positive)).double()
-    return tuple((positive / negative).log().tolist())
+    return tuple((weights["positive_weights"].double() / weights["negative_weights"].double()).log().tolist())

@@ -130,7 +130,7 @@ def positive_weights(base_rates: Sequence[float], loss: str) -> Tensor:
     Returns:
         float32 (labels,), from 1 to 10.
     """
-    rates = torch.as_tensor(list(base_rates), dtype=torch.float32).clamp(1e-4, 1 - 1e-4)
+    rates = torch.as_tensor(list(base_rates), dtype=torch.float32)
     if loss == "bce":
         return torch.ones_like(rates)
     return ((1 - rates) / rates).sqrt().clamp(1.0, _LARGEST_POSITIVE_WEIGHT)
