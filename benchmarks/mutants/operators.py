@@ -202,10 +202,10 @@ class Mutant:
 
     def apply(self, source: str) -> str | None:
         """The module's changed source, or None where the change is not Python."""
-        changed = mutate_code(source, operators()[self.operator], self.occurrence)
         try:
+            changed = mutate_code(source, operators()[self.operator], self.occurrence)
             return None if changed is None or ast.dump(ast.parse(changed)) == ast.dump(ast.parse(source)) else changed
-        except SyntaxError:
+        except (SyntaxError, AttributeError):  # Cosmic Ray does not know `except (*A, B)`
             return None
 
 
