@@ -223,9 +223,10 @@ def mutants_of(module: str, source: str) -> dict[tuple[int, int], list[Mutant]]:
     counts: dict[str, int] = defaultdict(int)
     made = operators()
     for node in ast_nodes(parso.parse(source)):
+        is_sign = node.type == "operator" and node.parent.type in ("parameters", "lambdef")  # `*` and `/`
         for name, operator in made.items():
             for start, _ in operator.mutation_positions(node):
-                if not any(first <= start < last for first, last in silent):
+                if not is_sign and not any(first <= start < last for first, last in silent):
                     found[start].append(Mutant(module, name, counts[name], *start))
                 counts[name] += 1
     return dict(found)

@@ -6,6 +6,7 @@ import ast
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 _MEMORY_BYTES = 12 << 30  # a mutant that allocates without end ends itself
+_AT_IMPORT = "import"
 STOPPED = threading.Event()  # set when the run is interrupted: whoever waits for a child ends it and stops
 
 
@@ -26,7 +28,7 @@ class Reached:
     """Tests of a room by the lines that they reach.
 
     Attributes:
-        tests: By module and line (as text), the tests that run it.
+        tests: By module and line (as text), the tests that run it; under `import`, those whose file names the module.
         seconds: How long each test took.
         libraries: Modules of other projects that the tests import.
         failing: Tests that fail without any change: they are left out.
@@ -46,7 +48,7 @@ class Reached:
         wanted = _statement(source, line)
         names = {name for number in wanted or () for name in lines.get(str(number), ())}
         if wanted is None:
-            names = {name for tests in lines.values() for name in tests} or set(self.seconds)
+            names = {name for tests in lines.values() for name in tests}
         return sorted(names & set(self.seconds), key=lambda name: (name != first, self.seconds[name], name))
 
 
@@ -141,6 +143,15 @@ class _Measuring:
         seconds = {name: value for name, value in self.seconds.items() if name not in self.failing}
         found = Reached(tests, seconds, _libraries(), sorted(self.failing))
         (self.copy / ".measured" / "reached.json").write_text(json.dumps(asdict(found)))
+
+    def _importing(self, module: str) -> list[str]:
+        """Tests of the files that name a module: of constants and types no test may reach a line of a function."""
+        dotted = module.removesuffix(".py").replace("/", ".")
+        parent, _, own = dotted.rpartition(".")
+        pattern = re.compile(rf"{re.escape(dotted)}\b|from {re.escape(parent)} import .*\b{own}\b")
+        files = {name.split("::", 1)[0] for name in self.seconds}
+        naming = {file for file in files if pattern.search((self.copy / file).read_text())}
+        return sorted(name for name in self.seconds if name.split("::", 1)[0] in naming)
 
 
 def _libraries() -> list[str]:

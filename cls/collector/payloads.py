@@ -143,7 +143,7 @@ def parse(kind: type[Payload], value: Any, *, where: object) -> Payload:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
         raise CollectorError(
             f"answered something that is not the collector's interface: {place}: {first['msg']}",
