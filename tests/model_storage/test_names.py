@@ -76,3 +76,41 @@ def test_groups_and_their_models_are_both_understood(tmp_path: Path) -> None:
     assert model_folder_name("hair~20color", tmp_path) == "hair~20color"
     (tmp_path / "hair color").mkdir()
     assert model_folder_name("hair color", tmp_path) == "hair color"
+
+
+def test_folders_that_are_there_keep_their_names(tmp_path: Path) -> None:
+    for name in (".hidden", "a b", "ш" * 100):
+        (tmp_path / name).mkdir()
+    (tmp_path / "x y").touch()
+    assert model_folder_name("a b", tmp_path) == "a b"
+    assert model_folder_name("ш" * 100, tmp_path) == "ш" * 100, "200 bytes"
+    assert model_folder_name(".hidden", tmp_path) == "~2Ehidden", "hidden folders are no models"
+    assert model_folder_name("x y", tmp_path) == "x~20y", "a file is no model"
+    assert len(model_folder_name("ш" * 128, tmp_path)) == 198, "256 bytes: no file system has such a folder"
+    assert model_folder_name("x", tmp_path) == "x"
+
+
+def test_refused_names_say_what_to_write(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match=r"model name 'a/b' cannot name a folder; write it as 'a~2Fb'"):
+        model_folder_name("a/b", tmp_path)
+    with pytest.raises(RefusedError, match="give the group's name"):
+        model_folder_name("", tmp_path)
+    with pytest.raises(RefusedError) as caught:
+        model_folder_name("/" + "a" * 90, tmp_path)
+    assert f"model name '/{'a' * 79}' cannot" in caught.value.line()
+
+
+def test_versions_as_values() -> None:
+    one, same, other = SemanticVersion("1.0.0+a"), SemanticVersion("1.0.0+b"), SemanticVersion("1.0.1")
+    assert len({one, same, other}) == 2
+    assert one <= same
+    assert one < other
+    assert one != "1.0.0+a"
+    assert (str(one), repr(one), one.text) == ("1.0.0+a", "SemanticVersion('1.0.0+a')", "1.0.0+a")
+    assert readable_version("1.0.0") == SemanticVersion("1.0.0")
+    assert readable_version(None) is readable_version(1) is readable_version("1") is None
+    with pytest.raises(RefusedError, match=f"version '{'1' * 80}'... has 101 signs; .* of at most 100") as caught:
+        SemanticVersion("1" * 101)
+    assert caught.value.status == 422
+    with pytest.raises(RefusedError, match=f"version '{'x' * 80}' is not a semantic version; .* such as 0.0.1"):
+        SemanticVersion("x" * 90)
