@@ -137,7 +137,7 @@ class _Measuring:
         tests = {}
         for module in self.modules:
             lines = data.contexts_by_lineno(str(self.copy / module))
-            tests[module] = {
+            tests[module] = {_AT_IMPORT: self._importing(module)} | {
                 str(line): sorted(name.strip("|") for name in names if name) for line, names in lines.items()
             }
         seconds = {name: value for name, value in self.seconds.items() if name not in self.failing}

@@ -108,7 +108,7 @@ def without_doubles(candidates: Candidates) -> Candidates:
     apart = boxes + (candidates.class_numbers * (boxes.max() - boxes.min() + 1))[:, None]
     corner_and_size = np.concatenate([apart[:, :2], apart[:, 2:] - apart[:, :2]], axis=1)
     kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), candidates.scores.tolist(), 0.0, _DOUBLE_BOX_IOU)
-    return candidates[np.sort(np.asarray(kept, np.int64).reshape(-1))[:_MAX_PEOPLE]]
+    return candidates[np.sort(np.asarray(kept, np.int64).ravel())[:_MAX_PEOPLE]]
 
 
 def objects_of(candidates: Candidates, prototypes: NDArray[np.float32], letterbox: Letterbox) -> list[Found]:
