@@ -177,8 +177,7 @@ def _run(drawn: list[tuple[Mutant, str]], copies: list[Path], reached: Reached, 
         except KeyboardInterrupt:
             STOPPED.set()
             pool.shutdown(cancel_futures=True)
-            print("\ninterrupted; the same command goes on from here", file=sys.stderr)
-            raise SystemExit(130) from None
+            raise
     return results
 
 
@@ -245,4 +244,8 @@ def _write_summary(options: argparse.Namespace, modules: list[str], results: lis
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command resumes", file=sys.stderr)
+        sys.exit(130)
