@@ -99,7 +99,7 @@ def test_a_given_id_is_kept_and_the_first_of_two_has_it() -> None:
     one, two = _person((0.1, 0.2, 0.3, 0.9), id="pa"), _person((0.5, 0.2, 0.7, 0.9), id="pa")
     derived = identified("a", [replace(two, id="")])[0].id
     assert [person.id for person in identified("a", [one, two])] == ["pa", derived]
-    assert [person.id for person in identified("a", [replace(one, id=derived), replace(two, id="")])][0] == derived
+    assert identified("a", [replace(one, id=derived), replace(two, id="")])[0].id == derived
     assert len({person.id for person in identified("a", [replace(two, id=""), replace(one, id=derived)])}) == 2
 
 
@@ -209,8 +209,9 @@ def test_without_an_outline_boxes_are_compared() -> None:
 
 @pytest.mark.parametrize(
     ("second", "iou"),
-    [((0.0, 0.0, 0.2, 0.4), 1.0), ((0.1, 0.0, 0.3, 0.4), 1 / 3), ((0.0, 0.1, 0.2, 0.5), 0.6), ((0.2, 0.0, 0.4, 0.4), 0.0),
-     ((0.0, 0.4, 0.2, 0.8), 0.0), ((0.3, 0.5, 0.4, 0.8), 0.0), ((0.05, 0.1, 0.15, 0.3), 0.25)],
+    [((0.0, 0.0, 0.2, 0.4), 1.0), ((0.1, 0.0, 0.3, 0.4), 1 / 3), ((0.0, 0.1, 0.2, 0.5), 0.6),
+     ((0.2, 0.0, 0.4, 0.4), 0.0), ((0.0, 0.4, 0.2, 0.8), 0.0), ((0.3, 0.5, 0.4, 0.8), 0.0),
+     ((0.05, 0.1, 0.15, 0.3), 0.25)],
 )  # fmt: skip
 def test_overlap_of_boxes(second: Rect, iou: float) -> None:
     first = _boxed((0.0, 0.0, 0.2, 0.4))

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,34 @@ def test_a_run_that_segmented_nothing_keeps_the_last_counts(tmp_path: Path) -> N
 def test_settings_that_cannot_be_used() -> None:
     with pytest.raises(UsageError):
         BuildConfig(batch=0)
+
+
+def test_people_keep_their_ids_when_photos_are_segmented_again(
+    pictures: Path, database_url: str, onnx_model: Path
+) -> None:
+    build(pictures, database_url, onnx_model)
+    before = rows(database_url)
+    names = {name: [person.id for person in record.people or ()] for name, record in before.items()}
+    everybody = [name for found in names.values() for name in found]
+    assert len(set(everybody)) == len(everybody) > 24
+    assert all(everybody)
+    # The same model finds the same people; the first of each photo was deleted meanwhile, the others stored backwards.
+    with PicturesDatabase.open(database_url) as database:
+        fewer = [replace(record, people=(record.people or ())[:0:-1]) for record in before.values()]
+        database.write_people(fewer, replace=True)
+        assert {name: [person.id for person in record.people or ()] for name, record in database.records().items()} == {
+            name: found[:0:-1] for name, found in names.items()
+        }
+    build(pictures, database_url, onnx_model, BuildConfig(is_all=True, batch=7))
+    again = {name: [person.id for person in record.people or ()] for name, record in rows(database_url).items()}
+    assert {name: found[1:] for name, found in again.items()} == {name: found[1:] for name, found in names.items()}
+    assert {name: len(found) for name, found in again.items()} == {name: len(found) for name, found in names.items()}
+    assert len({name for found in again.values() for name in found}) == len(everybody)
+    # At a smaller size, its outlines are others.
+    with PicturesDatabase.open(database_url) as database:
+        smaller = load_segmenter(onnx_model, people_classes=PEOPLE, image_size_px=128)
+        config = BuildConfig(is_all=True)
+        build_segments(pictures, list_pictures(pictures), database, lambda: smaller, "smaller", config)
+    found = {person.id for record in rows(database_url).values() for person in record.people or ()}
+    kept = found & {name for names in again.values() for name in names}
+    assert len(kept) >= 0.9 * min(len(found), len(everybody))
