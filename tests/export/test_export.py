@@ -66,12 +66,14 @@ def test_the_files_of_the_segmentation_model_are_named(copied: ExportedBottle, t
 
 def test_the_zip_is_complete_and_consistent(exported: ExportedBottle) -> None:
     with open_package(exported.package / "model_onnx.zip") as package:
-        assert sorted(package.names) == ["config.pbtxt", "meta.json", "model.onnx"]
+        vectors = {name for name in package.names if name.startswith("vectors/")}
+        assert sorted({*package.names} - vectors) == ["config.pbtxt", "meta.json", "model.onnx"]
+        assert len(vectors) == 22
         meta = package.meta()
         assert meta == package.config.meta()
         assert meta.model_copy(update={"package": None}) == read_meta(exported.package / "meta.json")
         assert meta.package is not None
-        assert set(meta.package.files) == {"config.pbtxt", "model.onnx"}
+        assert set(meta.package.files) == {"config.pbtxt", "model.onnx"} | vectors
         assert package.read("model.onnx") == (exported.package / "model.onnx").read_bytes()
 
 

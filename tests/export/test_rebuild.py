@@ -86,7 +86,7 @@ def test_openvino_and_from_that_again(
     assert again.meta.parity["openvino"].samples == 6
     assert set(again.meta.parity) == {"onnx", "openvino"}
     with open_package(made) as package:
-        assert set(package.names) == {
+        assert {name for name in package.names if not name.startswith("vectors/")} == {
             *("model.xml", "model.bin", "meta.json", "config.pbtxt"),
             *(REBUILD_ONNX, REBUILD_SAMPLES),
         }
