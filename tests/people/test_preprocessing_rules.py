@@ -286,6 +286,8 @@ def test_blending_in_numbers() -> None:
         ((128, 7), (64, 48), (64, 4)),
         ((5, 96), (64, 48), (3, 48)),
         ((200, 3), (100, 48), (100, 2)),
+        ((50, 100), (24, 96), (24, 48)),
+        ((100, 50), (96, 24), (48, 24)),
     ],
 )
 def test_the_size_within_the_letterbox(source: tuple[int, int], frame: tuple[int, int], inner: tuple[int, int]) -> None:
