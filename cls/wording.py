@@ -31,7 +31,7 @@ def score(value: float | None, digits: int = 3) -> str:
         value: 0 to 1.
         digits: after the point.
     """
-    return NOT_DEFINED if value is None else str(_inwards(value, digits))
+    return NOT_DEFINED if value is None or value != value else str(_inwards(value, digits))
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -41,7 +41,7 @@ def percent(value: float | None, digits: int = 1) -> str:
         value: 0 to 1.
         digits: after the point of the percentage.
     """
-    return NOT_DEFINED if value is None else f"{_inwards(value, digits + 2) * 100:.{digits}f}%"
+    return NOT_DEFINED if value is None or value != value else f"{_inwards(value, digits + 2) * 100:.{digits}f}%"
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 3) -> str:
@@ -75,5 +75,5 @@ def _inwards(value: float, digits: int) -> Decimal:
     if value >= 1 - _FLOAT_NOISE or value <= _FLOAT_NOISE:
         return Decimal(round(value)).quantize(unit)
     exact = Decimal(repr(float(value)))
-    way = ROUND_FLOOR if exact >= 1 - 10 * unit else ROUND_CEILING if exact < unit else ROUND_HALF_EVEN
+    way = ROUND_CEILING if exact < unit else ROUND_FLOOR if exact >= 1 - 10 * unit else ROUND_HALF_EVEN
     return exact.quantize(unit, way)

@@ -51,7 +51,7 @@ def _score_cards(metrics: dict[str, Any], validation: dict[str, Any]) -> list[tu
             f"of people get another answer before another background: {changed_people(background)};"
             f" {percent(sensitivity['share'])}{flips_interval(sensitivity)} of answers"
         )
-        made.append((percent(sensitivity.get("people")), text))
+        made.append((percent(sensitivity["people"]), text))
     return made
 
 
@@ -89,9 +89,7 @@ def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
         )
         if left_out := left_out_text(intervals, len(validation["labels"])):
             ap = score(intervals["means"]["ap"])
-            text.append(
-                f"Intervals of means are{left_out.removeprefix(',')}; the mean average precision of these is {ap}."
-            )
+            text.append(f"Intervals of means are{left_out.removeprefix(',')}; their mean average precision is {ap}.")
     return " ".join(text)
 
 

@@ -103,6 +103,11 @@ def background_line(background: dict[str, Any]) -> str:
         background: as in metrics.json; runs of earlier versions have no intervals.
     """
     served, left_in = background["as_served"], background["background_left_in"]
+    if served.get("people") is None:
+        return (
+            f"before {background['backgrounds']} other backgrounds {percent(served['share'])}{flips_interval(served)}"
+            f" of answers change, with the background left in {percent(left_in['share'])}"
+        )
     return (
         f"before {background['backgrounds']} other backgrounds answers change for {changed_people(background)},"
         f" {percent(served['share'])}{flips_interval(served)} of all answers;"
@@ -118,12 +123,11 @@ def changed_people(background: dict[str, Any]) -> str:
         background: as in metrics.json.
     """
     served, people = background["as_served"], background.get("people")
-    share = percent(served.get("people"))
     bounds = served.get("people_interval")
-    inside = share + (f", {percent_interval(bounds)}" if bounds else "")
-    if people is None or served.get("people") is None:
-        return f"{inside} of people"
-    return f"{round(served['people'] * people)} of {counted(people, 'person')} ({inside})"
+    share = percent(served["people"]) + (f", {percent_interval(bounds)}" if bounds else "")
+    if people is None:
+        return f"{share} of people"
+    return f"{round(served['people'] * people)} of {counted(people, 'person')} ({share})"
 
 
 def leak_tax_line(tax: dict[str, Any]) -> str:

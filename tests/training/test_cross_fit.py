@@ -39,7 +39,13 @@ def test_the_same_where_all_is_clear() -> None:
     assert (found.macro["f1"], found.macro["ma"], found.exact) == (1.0, 1.0, 1.0)
     assert set(found.labels) == set(NAMES)
     assert found.folds == 5
-    assert found.intervals == dict.fromkeys(("precision", "recall", "f1", "ma"), (1.0, 1.0))
+    # Every resample is right of everybody: 10 and 14 people have the labels, and two labels of 10 show 0.83 at most.
+    assert labels.sum(axis=0).tolist() == [10, 14]
+    keys = ("precision", "recall", "f1", "ma")
+    assert found.intervals == dict.fromkeys(keys, (pytest.approx(0.025 ** (1 / 20)), 1.0))
+    for name, people in zip(NAMES, (10, 14), strict=True):
+        assert found.label_intervals[name]["recall"] == (pytest.approx(0.025 ** (1 / people)), 1.0)
+        assert found.label_intervals[name]["f1"] == (pytest.approx(0.025 ** (1 / people)), 1.0)
 
 
 def test_units_stay_together_in_any_order() -> None:

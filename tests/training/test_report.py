@@ -31,7 +31,7 @@ from cls.training.label_errors import probable_label_errors
 from cls.training.leak_tax import LeakTax
 from cls.training.metrics import measure
 from cls.training.report import ReportMatter, write_report
-from cls.training.report_labels import confusions, given_together, interval, label_rows, predicted_of
+from cls.training.report_labels import confusions, given_together, label_rows, predicted_of
 from cls.training.report_robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
 from cls.training.report_scores import cards, measured_text, overall
 from cls.training.run import newest_run
@@ -231,13 +231,31 @@ def test_rows_of_an_older_run_have_no_intervals() -> None:
     label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1"), 0.5)
     validation = {"labels": {"cap": {**label, "positives": 3, "f1": None}}, "macro": {**label, "f1": None}}
     rows = label_rows(("cap",), np.ones((4, 1), np.float32), validation)
-    assert [row["name"] for row in rows] == ["cap", "mean"]
-    assert (rows[0]["train"], rows[0]["f1"], rows[0]["ap_interval"], rows[0]["ma"]) == (4, "–", "", "–")
+    assert [row["name"] for row in rows] == ["cap", "mean over 1 label"]
+    assert (rows[0]["train"], rows[0]["f1"], rows[0]["ap_interval"], rows[0]["ma"]) == (4, "-", "", "-")
     assert rows[1]["threshold"] == ""
     validation |= {"intervals": {"macro": {"ap": [0.25, 0.75]}, "labels": {"cap": {"ap": [0.1, 0.9], "f1": None}}}}
     rows = label_rows(("cap",), np.ones((4, 1), np.float32), validation)
     assert (rows[0]["ap_interval"], rows[0]["f1_interval"], rows[1]["ap_interval"]) == ("0.10–0.90", "", "0.25–0.75")
-    assert interval(None) == ""
+
+
+def test_cross_validated_scores_stand_in_the_place_of_flattering_ones() -> None:
+    label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1", "ma"), 1.0)
+    honest = {"precision": 1.0, "recall": 0.9965, "f1": 0.9965, "ma": 0.7, "ece": 0.0002}
+    bounds = {"f1": [0.83156, 1.0], "ma": None}
+    validation = {
+        "labels": {"cap": {**label, "positives": 20}, "bag": {**label, "positives": 0, "ap": None, "f1": None}},
+        "macro": label,
+        "intervals": {"labels": {"cap": {"ap": [0.83156, 1.0]}}, "macro": {"ap": [0.9, 1.0]}, "left_out": ["bag"]},
+        "cross_fitted": {"labels": {"cap": honest, "bag": {"f1": None}}, "macro": honest, "left_out": ["bag"],
+                         "label_intervals": {"cap": bounds, "bag": {"f1": None}}, "intervals": {"f1": [0.8, 0.9965]}},
+    }  # fmt: skip
+    cap, bag, mean = label_rows(("cap", "bag"), np.ones((4, 2), np.float32), validation)
+    assert (cap["f1"], cap["f1_interval"], cap["f1_in_sample"], cap["ece"]) == ("0.996", "0.83–1.00", "1.000", "0.001")
+    assert (cap["ap"], cap["ap_interval"]) == ("1.000", "0.83–1.00, n = 20")
+    assert (bag["ap"], bag["f1"]) == ("-", "-")
+    assert (mean["name"], mean["f1"], mean["f1_interval"]) == ("mean over 1 of 2 labels", "0.996", "0.80–0.99")
+    assert mean["ap_interval"] == "", "an interval of another mean"
 
 
 def test_one_is_not_called_many() -> None:
@@ -247,18 +265,22 @@ def test_one_is_not_called_many() -> None:
 
 def test_sections_of_what_was_measured() -> None:
     flips = {"share": 0.01, "people": 0.2, "labels": {"cap": 0.0123}, "probability": 0.02}
-    sensitivity = {"people": 1, "backgrounds": 4, "origin": "other photos", "as_served": flips,
+    sensitivity = {"people": 10, "backgrounds": 4, "origin": "other photos", "as_served": flips,
                    "background_left_in": {**flips, "share": 0.5}}  # fmt: skip
     table = backgrounds_of_run({"background_sensitivity": sensitivity}, ("cap",))
     assert table is not None
-    assert table.text.startswith("1 person of validation, each before 4 other backgrounds (other photos).")
-    assert table.rows[0] == ("all labels", ["1.0%", "50.0%"])
-    assert table.rows[2] == ("cap", ["1.2%", "1.2%"])
+    assert table.text.startswith(
+        "Answers change for 2 of 10 people (20.0%). 10 people of validation, each before 4 other backgrounds (other"
+    )
+    assert table.rows[0] == ("people with a changed answer", ["20.0%", "20.0%"])
+    assert table.rows[1] == ("answers, all labels", ["1.0%", "50.0%"])
+    assert table.rows[2] == ("answers, cap", ["1.2%", "1.2%"])
     assert backgrounds_of_run({}, ("cap",)) is None
-    sensitivity["as_served"] = {**flips, "interval": [0.0, 0.06]}
+    sensitivity["as_served"] = {**flips, "interval": [0.0, 0.06], "people_interval": [0.05, 0.5]}
     with_interval = backgrounds_of_run({"background_sensitivity": sensitivity}, ("cap",))
     assert with_interval is not None
-    assert with_interval.rows[0] == ("all labels", ["1.0% (0.0% to 6.0%)", "50.0%"])
+    assert with_interval.rows[0] == ("people with a changed answer", ["20.0% (5.0–50.0%)", "20.0%"])
+    assert with_interval.rows[1] == ("answers, all labels", ["1.0% (0.0–6.0%)", "50.0%"])
     assert "95% intervals over resampled picsets" in with_interval.text
     bounds = {"mAP": (0.02, 0.18), "F1": (-0.01, 0.3), "mA": None}
     tax = LeakTax(
@@ -267,9 +289,9 @@ def test_sections_of_what_was_measured() -> None:
     leak = leak_tax_of_run({"leak_tax": tax.to_dict()})
     assert leak is not None
     assert leak.rows == (
-        ("mAP", "0.800", "0.900", "0.100", "+0.020 to +0.180", "yes"),
-        ("F1", "0.700", "0.850", "0.150", "-0.010 to +0.300", "no"),
-        ("mA", "–", "0.500", "–", "–", "no"),
+        ("mAP", "0.800", "0.900", "+0.100", "+0.020 to +0.180", "yes"),
+        ("F1", "0.700", "0.850", "+0.150", "-0.010 to +0.300", "no"),
+        ("mA", "-", "0.500", "-", "-", "no"),
     )
     assert leak.columns[4:] == ("95% interval", "more than chance")
     assert "93% of validation" in leak.text
@@ -282,13 +304,13 @@ def test_sections_of_what_was_measured() -> None:
     older = {key: value for key, value in tax.to_dict().items() if key not in ("intervals", "labels", "left_out")}
     of_older = leak_tax_of_run({"leak_tax": older})
     assert of_older is not None
-    assert of_older.rows[0] == ("mAP", "0.800", "0.900", "0.100")
+    assert of_older.rows[0] == ("mAP", "0.800", "0.900", "+0.100")
     assert leak_tax_of_run({}) is None
     found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
     assert calibration_of_run({"calibration": found}).rows == (
         ("temperature", "1.300, from validation"),
         ("what the loss added to logits", "0.00 to 1.20, taken out again"),
-        ("calibration error before", "0.090"),
+        ("before calibration", "0.090"),
     )
     nothing = {**found, "temperature": 1.0, "logit_shift": [0.0], "source": "nothing is changed: too few"}
     assert calibration_of_run({"calibration": nothing}).rows[0] == ("calibration", "nothing is changed: too few")
@@ -365,14 +387,19 @@ def test_means_that_labels_are_left_out_of_say_so() -> None:
         "macro": {"ap": [0.6, 0.8], "f1": [0.5, 0.7]}, "means": {"ap": 0.7, "f1": 0.6, "ma": None},
     }  # fmt: skip
     macro = {"ap": 0.4, "f1": 0.3, "auroc": 0.9, "base_rate": 0.2, "ma": 0.8}
-    cross = {"macro": {"f1": 0.55, "ma": 0.8}, "intervals": {"f1": [0.5, 0.6]}, "labels": {"cap": {}, "bag": {}},
-             "folds": 5, "left_out": ["cap"]}  # fmt: skip
+    cross = {"macro": {"f1": 0.55, "ma": 0.8}, "intervals": {"f1": [0.5, 0.6]},
+             "labels": {"cap": {}, "bag": {"f1": 0.55}}, "folds": 5, "left_out": ["cap"]}  # fmt: skip
     label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1", "positives"), 0.5)
     validation = {"macro": macro, "intervals": intervals, "labels": {"cap": label, "bag": label}, "cross_fitted": cross}
     said = "over 1 of 2 labels (positives in fewer than 3 picsets: cap)"
-    assert f"Intervals of means are {said}; the means over these are 0.700" in measured_text(validation, 60, 30)
-    ((_, crossed),) = overall(validation)
-    assert crossed.startswith(f"mean F1 0.550 (0.50–0.60), mA 0.800, {said}: what to expect")
+    text = measured_text(validation, 60, 30)
+    assert f"Intervals of means are {said}; their mean average precision is 0.700" in text
+    assert f"chosen on the others, and means are {said}." in text
+    assert overall(validation) == [("thresholds chosen on these people", "F1 0.300, mA 0.800; mean over 2 labels")]
     metrics = {"validation": validation, "samples": {"train": 5, "valid": 5}, "seconds": 3.0, "waiting_share": 0.01}
-    assert "0.60" not in str(cards(metrics)), "an interval of another mean"
+    first, second, *_ = cards(metrics)
+    assert first == ("0.550", "cross-validated F1, 0.50–0.60; mean over 1 of 2 labels")
+    assert second == ("0.400", "mean average precision; mean over 2 labels; guessing: 0.200"), (
+        "no interval of another mean"
+    )
     assert label_rows(("cap", "bag"), np.ones((4, 2), np.float32), validation)[-1]["ap_interval"] == ""

@@ -47,15 +47,17 @@ def make_run(
     args = {"settings": values, "started": "2026-11-22T10:00:00+00:00"}
     (folder / "args.yaml").write_text(yaml.safe_dump(args, allow_unicode=True), encoding="utf-8")
     macro = {"ap": ap, "f1": ap - 0.05, "auroc": 0.9, "ma": 0.85, "precision": None, "recall": 0.7}
+    scores = {"f1": ap - 0.1, "ma": 0.825}
     found = {
-        "labels": {label: {"ap": ap} for label in LABELS},
+        "labels": {label: {"ap": ap, "f1": ap - 0.05} for label in LABELS},
         "macro": macro,
         "exact": 0.5,
+        "cross_fitted": {"macro": scores, "labels": dict.fromkeys(LABELS, scores), "intervals": {"f1": interval}},
         "intervals": None if interval is None else {"macro": {"ap": list(interval), "f1": None}},
     }
     metrics = {
         "labels": list(LABELS), "validation": found, "samples": {"train": 960, "valid": 240}, "seconds": 64.2,
-        "dataset_sha256": "d", "split_sha256": split, "finished": "2026-11-22T10:05:00+00:00",
+        "run_seconds": 131.4, "dataset_sha256": "d", "split_sha256": split, "finished": "2026-11-22T10:05:00+00:00",
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     (folder / "report.html").write_text("<html></html>", encoding="utf-8")
@@ -78,7 +80,8 @@ def test_runs_of_all_groups_in_order(bottle: Bottle, capsys: pytest.CaptureFixtu
     assert lines[0] == "hat"
     assert "Цвет: верх/?" in lines
     assert all(len(line) <= 120 for line in lines)
-    assert "finished  2026-11-22  lite0  160x112       6  960+240  0.800 .70–.90  0.750  0.850  64 s" in lines[2]
+    assert lines[1].split()[7:] == ["CV", "F1", "mAP", "CV", "mA", "time"]
+    assert "finished  2026-11-22  lite0  160x112       6  960+240  0.700 .70–.90  0.800  0.825  131 s" in lines[2]
     starts = {line.index("finished") for line in lines[2:5]}
     assert len(starts) == 1, "columns are aligned"
     only = say(RUNS, bottle, capsys, "hat")

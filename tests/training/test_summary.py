@@ -8,8 +8,11 @@ def test_the_means_have_no_number_of_positives() -> None:
     scores = {"precision": 0.7, "recall": 0.6, "f1": 0.65}
     macro = {"base_rate": 0.1, "ap": 0.9, "auroc": 0.8, **scores}
     validation = {"labels": {"hat": {**label, **scores}}, "macro": macro, "samples": 48}
-    header, hat, mean = summary_of({"labels": ["hat"], "validation": validation}).splitlines()
+    first, header, hat, mean, key = summary_of({"labels": ["hat"], "validation": validation}).splitlines()
+    assert first == "cross-validated F1 not measured"
+    assert mean.startswith("mean over 1 label  ")
     assert "48" not in mean
+    assert key.endswith("threshold, precision, recall and F1: thresholds chosen on these people")
     assert header.index("base rate") + len("base rate") == hat.index("0.100") + 5 == mean.index("0.100") + 5
 
 
@@ -19,6 +22,7 @@ def test_how_far_to_trust_the_means() -> None:
     validation = {
         "labels": {"hat": {**label, **scores}},
         "macro": {"base_rate": 0.1, "ap": 0.9, "auroc": 0.8, **scores},
+        "samples": 90,
         "intervals": {"level": 0.95, "units": 40, "macro": {"ap": (0.85, 0.94), "f1": [0.6, 0.7]}},
         "cross_fitted": {
             "macro": {"f1": 0.61, "ma": 0.77},
@@ -32,23 +36,40 @@ def test_how_far_to_trust_the_means() -> None:
             "validation": validation,
             "calibration": {"temperature": 1.3, "ece_before": 0.08, "ece_cross_fitted": 0.05},
             "background_sensitivity": {
-                "backgrounds": 8, "people": 14, "as_served": {"share": 0.002, "interval": [0.0, 0.05]},
-                "background_left_in": {"share": 0.2},
+                "backgrounds": 8, "people": 64,
+                "as_served": {
+                    "share": 0.008, "interval": [0.0, 0.05], "people": 0.09375, "people_interval": [0.03, 0.2],
+                },
+                "background_left_in": {"share": 0.2, "people": 0.5},
             },
         }
     )  # fmt: skip
-    assert text.splitlines()[3:] == [
-        "95% intervals over 40 picsets: mAP 0.850 to 0.940, F1 0.600 to 0.700",
+    lines = text.splitlines()
+    assert lines[0] == (
+        "cross-validated F1 0.610 (0.550–0.660), mean over 1 label, 90 people of 40 picsets; mA 0.770;"
+        " label sets: accuracy 0.500, F1 -"
+    )
+    assert lines[5:] == [
+        "95% intervals over 40 picsets: mAP 0.850–0.940, F1 with thresholds chosen on these people 0.600–0.700",
+        "calibration error 0.050 cross-validated, 0.080 before calibration (temperature 1.30)",
         (
-            "to expect of new people (thresholds chosen on others): F1 0.610 (0.550 to 0.660), mA 0.770;"
-            " label sets: accuracy 0.500, F1 -"
-        ),
-        "calibration error 0.080, calibrated on others 0.050 (temperature 1.30)",
-        (
-            "before 8 other backgrounds 0.2% (0.0% to 5.0%) of decisions change,"
-            " with the background left in 20.0% (14 people of validation)"
+            "before 8 other backgrounds answers change for 6 of 64 people (9.4%, 3.0–20.0%), 0.8% (0.0–5.0%) of all"
+            " answers; with the background left in for 50.0% of people, 20.0% of all answers"
         ),
     ]
+
+
+def test_a_mean_over_some_labels_says_over_how_many() -> None:
+    hat = {"positives": 5, "base_rate": 0.1, "ap": 0.9965, "auroc": 0.8, "threshold": 0.5, "precision": 0.7,
+           "recall": 0.6, "f1": 0.65}  # fmt: skip
+    empty = {**hat, "positives": 0, "ap": None, "auroc": None, "precision": 0.0, "recall": None, "f1": None}
+    names = ["hat", *(f"label {number}" for number in range(7))]
+    labels = dict.fromkeys(names, empty) | {"hat": hat}
+    validation = {"labels": labels, "macro": {**hat, "precision": 0.0875}, "samples": 48}
+    lines = summary_of({"labels": names, "validation": validation}).splitlines()
+    assert lines[-2].startswith("mean over 1 of 8 labels  ")
+    assert "0.996" in lines[-2]
+    assert lines[-1].endswith("; precision mean over 8 labels")
 
 
 def test_trained_on_all() -> None:
