@@ -14,6 +14,8 @@ import pytest
 
 from cls.command import Command, execute
 from cls.errors import ClsError, CollectorError, FileError, ParityError
+from cls.settings import REPOSITORY
+from tests.processes import default_signals
 
 
 def verb(run: Callable[[argparse.Namespace], None]) -> Command:
@@ -84,12 +86,13 @@ main(Command("try", "tries", lambda parser: None, run))
 
 
 def test_ctrl_c_says_that_what_is_finished_is_kept() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(body="time.sleep(60)")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with default_signals():
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(body="time.sleep(60)")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     time.sleep(0.1)
@@ -120,3 +123,25 @@ def _quoted(text: str) -> str:
     import shlex
 
     return shlex.quote(text)
+
+
+def test_ctrl_c_reaches_processes_of_tests_that_run_in_the_background() -> None:
+    """As of `make test &` in a script: SIGINT is ignored, and so it would be in all that the tests start."""
+    code = (
+        "import subprocess, sys\n"
+        "from tests.processes import default_signals\n"
+        "ignored = '[signal.getsignal(one) == signal.SIG_IGN for one in (signal.SIGINT, signal.SIGTERM)]'\n"
+        "command = [sys.executable, '-c', f'import signal; print({ignored})']\n"
+        "subprocess.run(command)\n"
+        "with default_signals():\n    subprocess.run(command)\n"
+        "subprocess.run(command)\n"
+    )
+    done = subprocess.run(
+        f"trap '' INT TERM; exec {sys.executable} -c {_quoted(code)}",
+        shell=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["[True, True]", "[False, False]", "[True, True]"]

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 
 from cls.settings import REPOSITORY
+from tests.processes import default_signals
 
 SERVE = "from cls.collector.commands import SERVE; from cls.command import main; main(SERVE)"
 
@@ -47,14 +48,15 @@ def stats(url: str) -> dict[str, Any]:
 
 @contextmanager
 def _process(arguments: list[str], variables: Mapping[str, str]) -> Iterator[str]:
-    process = subprocess.Popen(
-        arguments,
-        cwd=REPOSITORY,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
+    with default_signals():
+        process = subprocess.Popen(
+            arguments,
+            cwd=REPOSITORY,
+            env=environment(**variables),
+            stdout=subprocess.PIPE,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
     try:
         assert process.stdout is not None
         line = process.stdout.readline().strip()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import default_signals
 from tests.segmentation.samples import SCRIPT, exported_model, run_builder, sample_photos
 
 PHOTOS = 48
@@ -62,7 +63,8 @@ def test_stopped_in_the_middle_and_run_again(
 ) -> None:
     bottle, cfg = bottle_with(photos, tmp_path), configuration()
     command = [sys.executable, str(SCRIPT), "--cfg", str(cfg), "--model_path", str(onnx_model), "--batch", "8"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with default_signals():
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline_s = time.monotonic() + 60
     while len(rows(bottle)) < 40 and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.01)

@@ -18,6 +18,7 @@ from cls.settings import REPOSITORY
 from cls.training.run import Run, find_runs, newest_run
 from cls.training.run_folder import run_folders
 from tests.bottles import GROUP, make_tiny_bottle
+from tests.processes import default_signals
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
 DEADLINE_S = 500
@@ -27,9 +28,9 @@ EPOCHS = 5
 def start(bottle: Bottle, epochs: int) -> subprocess.Popen[str]:
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mnv3", "--size", "64x48"]
     words += ["--weights", "none", "--batch", "4", "--ema", "0.9", "--epochs", str(epochs)]
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
-    )
+    command = [sys.executable, str(SCRIPT), *words]
+    with default_signals():
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
 
 
 def wait_for(is_there: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from cls.settings import REPOSITORY
 from tests.manual.commands import Block, blocks_of
+from tests.processes import default_signals
 
 GUIDE = REPOSITORY / "docs" / "getting-started.md"
 
@@ -79,15 +80,16 @@ class Shell:
     def start(self, block: Block) -> None:
         for port in block.ports:
             assert not listens(port), f"port {port} is taken: the guide's services need it"
-        self._services.append(
-            subprocess.Popen(
-                ["bash", "-c", f"exec {block.text}"],
-                cwd=self._folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
+        with default_signals():
+            self._services.append(
+                subprocess.Popen(
+                    ["bash", "-c", f"exec {block.text}"],
+                    cwd=self._folder,
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
             )
-        )
         deadline_s = time.monotonic() + 60
         while not all(listens(port) for port in block.ports):
             assert self._services[-1].poll() is None, f"ended: {block.text}"

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 from cls.settings import REPOSITORY
+from tests.processes import default_signals
 
 SERVE = "from cls.model_storage.commands import SERVE; from cls.command import main; main(SERVE)"
 PUSH = "from cls.model_storage.commands import PUSH; from cls.command import main; main(PUSH)"
@@ -87,7 +88,7 @@ def running_storage(root: Path, *options: str, **variables: str) -> Iterator[Ser
     """`cls storage serve` over a root for the length of a `with` block."""
     root.parent.mkdir(parents=True, exist_ok=True)
     log = root.with_name(f"{root.name}.log")
-    with log.open("a") as stderr:
+    with log.open("a") as stderr, default_signals():
         process = subprocess.Popen(
             start_arguments(root, *options),
             cwd=REPOSITORY,

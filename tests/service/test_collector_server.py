@@ -20,6 +20,7 @@ import pytest
 from cls.settings import REPOSITORY
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, write_photo
 from tests.collector.servers import SERVE, environment, serving
+from tests.processes import default_signals
 
 ALL_MODES = ["PREPARING", "CHECKING", "VALIDATED"]
 FILEPATH_A = f"d/9/e/{PICSET_A}/p/a.jpeg"
@@ -294,14 +295,15 @@ def test_with_a_password_it_listens_elsewhere(photos: Path) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_one_line_and_stops_when_told(photos: Path, stop: signal.Signals) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(photos), "--port", "0"],
-        cwd=REPOSITORY,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with default_signals():
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(photos), "--port", "0"],
+            cwd=REPOSITORY,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("collector: 4 photos, 2 groups (accessories, hair_color) at http://127.0.0.1:")

@@ -24,6 +24,7 @@ import httpx
 from filelock import FileLock
 
 from cls.settings import REPOSITORY
+from tests.processes import default_signals
 
 WHEEL = "nvidia-pytriton==0.7.0"
 CACHE = REPOSITORY / ".cache" / "triton"
@@ -111,7 +112,7 @@ def running_triton(repository: Path, log: Path) -> Iterator[tuple[str, str]]:
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": ":".join(libraries),
     }
-    with log.open("w") as stream:
+    with log.open("w") as stream, default_signals():
         process = subprocess.Popen(
             [
                 str(files / "bin" / "tritonserver"),
