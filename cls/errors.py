@@ -15,6 +15,7 @@
     ├── ExportError          a conversion cannot be made
     │   └── ParityError      a conversion was made and disagrees with its source
     ├── PackageError         a model package (zip, meta.json, config.pbtxt) is broken
+    │   └── SignatureError   a package is not signed by a trusted key, or was changed since it was signed
     ├── PredictionError      a model cannot be run on the given photos
     └── StorageError         the model storage cannot be reached, or refuses
 
@@ -101,6 +102,10 @@ class ParityError(ExportError):
 
 class PackageError(ClsError):
     """A model package (zip, meta.json, config.pbtxt) is broken or incomplete."""
+
+
+class SignatureError(PackageError):
+    """A package is not signed by a trusted key, or was changed since it was signed."""
 
 
 class PredictionError(ClsError):

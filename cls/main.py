@@ -28,6 +28,8 @@ VERBS: dict[tuple[str, ...], str] = {
     ("package", "verify"): "cls.export.package_commands:VERIFY",
     ("package", "vectors"): "cls.export.package_commands:VECTORS",
     ("package", "rebuild"): "cls.export.package_commands:REBUILD",
+    ("package", "sign"): "cls.export.package_commands:SIGN",
+    ("package", "keygen"): "cls.export.package_commands:KEYGEN",
     ("infer",): "cls.classification.inference:COMMAND",
     ("segment-meta",): "cls.classification.segment_meta_builder:COMMAND",
     ("post-meta",): "cls.classification.post_ret_meta:COMMAND",
@@ -45,7 +47,7 @@ _GROUPS = {
     "sample": "the sample photo set",
     "collector": "the own small collector service",
     "attribute-set": "public attribute sets: PA-100K, PETA, RAPv2",
-    "package": "model packages: what is in them, whether they are in order, made anew for this machine",
+    "package": "model packages: what is in them, whether they are in order, made anew for this machine, signed",
     "storage": "the model storage service",
     "yolo": "training data and training of the person segmenter",
 }

@@ -29,10 +29,17 @@ _FOLDER_KEYS = (
     "masks_dir",
 )
 _URL_KEYS = ("collector_url", "collector_static_url", "model_storage_url", "inference_url")
-_OPTIONAL_TEXT_KEYS = ("pictures_info_db_url", "collector_static_url", "collector_login", "inference_url")
+_TRUST_KEY = "package_trust"
+_OPTIONAL_TEXT_KEYS = (
+    "pictures_info_db_url",
+    "collector_static_url",
+    "collector_login",
+    "inference_url",
+    _TRUST_KEY,
+)
 _SIZE_KEY = "cache_limit_gb"
 _LIMITS_KEY = "parity_limits"
-_SECRET_KEYS = ("collector_password", "model_storage_token")
+_SECRET_KEYS = ("collector_password", "model_storage_token", "signing_passphrase")
 
 
 @dataclass(frozen=True)
@@ -83,11 +90,13 @@ class Settings:
     collector_login: str = ""
     model_storage_url: str = "http://127.0.0.1:8300"
     inference_url: str = ""
+    package_trust: Path | None = None
     cache_limit_gb: float = 50.0
     parity_limits: Mapping[str, ParityLimits] = field(default_factory=lambda: dict(PARITY_LIMITS))
     people_classes: Mapping[str, str] = field(default_factory=lambda: {"girl": "female", "man": "male"})
     collector_password: str = field(default="", repr=False)
     model_storage_token: str = field(default="", repr=False)
+    signing_passphrase: str = field(default="", repr=False)
 
     @property
     def static_url(self) -> str:
@@ -145,6 +154,8 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     data_path = (base / Path(checked.pop("data_path")).expanduser()).resolve()
     if "pictures_info_db_url" in checked:
         checked["pictures_info_db_url"] = _with_absolute_file(checked["pictures_info_db_url"], base)
+    trusted = checked.pop(_TRUST_KEY, "")
+    checked[_TRUST_KEY] = (base / Path(trusted).expanduser()).resolve() if trusted else None
     values = {**checked, **secrets}
     return Settings(file=path, data_path=data_path, **values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.command import Command, main
@@ -14,6 +15,7 @@ from cls.wording import counted
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
     from cls.export.publish import Exported
+    from cls.package.keys import SigningKey
 
 _log = logging.getLogger("cls.export")
 
@@ -42,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="put the cut-outs of N people into model_onnx.zip and model_trt.zip, so that `cls package rebuild` proves"
         " a model where it is served; whoever gets the zip sees them (default: 0)",
     )
+    parser.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign the packages with this private key (`cls package keygen`)"
+    )
     parser.add_argument("--require", choices=FORMATS, help="fail where this format cannot be made")
 
 
@@ -55,8 +60,10 @@ def run(options: argparse.Namespace) -> None:
     asked, named = _formats(options.formats)
     from cls.bottle.layout import Bottle
     from cls.export.publish import export_run
+    from cls.package.keys import read_signing_key
     from cls.training.run import newest_run
 
+    signer = read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None
     bottle = Bottle(settings)
     chosen = newest_run(bottle, options.group, options.run)
     required = in_order((*named, *([options.require] if options.require else ())))
@@ -67,8 +74,9 @@ def run(options: argparse.Namespace) -> None:
         required=required,
         carry_samples=options.carry_samples,
         is_end_to_end=options.end_to_end,
+        signer=signer,
     )
-    _print(exported, bottle)
+    _print(exported, bottle, signer)
     failed = [name for name in required if name in exported.refused]
     for name, error in exported.refused.items():
         if name not in failed[:1]:
@@ -91,7 +99,20 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
     return (FORMATS if "all" in names else named), named
 
 
-def _print(exported: Exported, bottle: Bottle) -> None:
+def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:
+    """The packages of before that a key did not sign."""
+    from cls.package.archive import open_zip
+
+    found = []
+    for name in exported.stayed:
+        with open_zip(exported.folder / FILES[name].archive) as contents:
+            signature = contents.signature()
+        if signature is None or signer.fingerprint not in signature.key_ids:
+            found.append(FILES[name].archive)
+    return found
+
+
+def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> None:
     from cls.export.next_step import push_lines
     from cls.package.card import people_in_words
     from cls.package.carried import people_in
@@ -111,8 +132,13 @@ def _print(exported: Exported, bottle: Bottle) -> None:
         people = people_in(exported.folder / FILES[name].archive)
         if people:
             print(f"    holds cut-outs of {counted(people, 'person')}: whoever gets it sees them")
+    if signer is not None:
+        print(f"  signed by {signer.fingerprint}")
     if exported.stayed:
         print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.stayed)}")
+        others = [] if signer is None else _not_signed_by(signer, exported)
+        if others:
+            print(f"    not signed by it: {', '.join(others)} (`cls package sign` does that)")
     for name, reason in exported.removed.items():
         print(f"  {FILES[name].archive} and what belongs to it were removed: {reason}")
     for file, of_run in exported.of_other_runs.items():

@@ -42,6 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a package (.zip, its folder, model.onnx), a run's folder or one of its models,"
         " or a served model (http://HOST:PORT/v2/models/NAME, grpc://HOST:PORT/NAME)",
     )
+    model.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        metavar="KEYS",
+        help="use the model only if its zip is signed by one of these public keys: a file with a key a line, or a"
+        " folder of *.pub; may be given several times (default: package_trust of the configuration)",
+    )
     model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
     model.add_argument(
         "--conf_thresh",
@@ -84,6 +92,7 @@ def run(options: argparse.Namespace) -> None:
     settings = load_settings(options.cfg)
     model = _model(options, settings.inference_url)
     from cls.bottle.layout import Bottle
+    from cls.package.keys import trusted_keys
     from cls.prediction.opening import open_classifier, open_exported
     from cls.prediction.outputs import outputs_of, parse_formats
     from cls.prediction.people_of_photos import people_finder
@@ -93,13 +102,13 @@ def run(options: argparse.Namespace) -> None:
     formats = parse_formats(options.format) if options.format else ()
     every = parse_every(options.every)
     bottle = Bottle(settings)
+    trust = trusted_keys(options.trust, settings)
     sources = _sources(options, bottle)
     if model is None:
-        classifier = open_exported(bottle, options.group)
+        classifier = open_exported(bottle, options.group, trust)
     else:
-        classifier = open_classifier(
-            model, bottle, group=options.group, is_group_of_photos=options.source is None and not options.served
-        )
+        is_of_photos = options.source is None and not options.served
+        classifier = open_classifier(model, bottle, group=options.group, is_group_of_photos=is_of_photos, trust=trust)
     thresholds_text = "of the model, one a label"
     if options.conf_thresh is not None:
         classifier = classifier.with_threshold(options.conf_thresh)
@@ -117,7 +126,7 @@ def run(options: argparse.Namespace) -> None:
         from cls.prediction.cluster import cluster_runner
 
         address = None if options.cluster == _LOCAL_CLUSTER else options.cluster
-        runner = cluster_runner(address, settings, classifier, finder)
+        runner = cluster_runner(address, settings, classifier, finder, trust)
         if sources.videos:
             logging.getLogger("cls").info("the cluster looks at the photos, this process at the videos")
     summary = predict_to_files(

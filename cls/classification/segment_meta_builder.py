@@ -26,11 +26,13 @@ def run(options: argparse.Namespace) -> None:
 
     settings = load_settings(options.cfg)
     from cls.bottle.layout import Bottle
+    from cls.package.keys import trusted_keys
     from cls.prediction.meta_builder import build_ret_meta
     from cls.prediction.opening import open_exported
 
     bottle = Bottle(settings)
-    classifiers = [open_exported(bottle, group) for group in dict.fromkeys(options.groups)]
+    trust = trusted_keys(None, settings)
+    classifiers = [open_exported(bottle, group, trust) for group in dict.fromkeys(options.groups)]
     summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
     photos = f"{counted(summary.pictures, 'photo')} of {counted(summary.picsets, 'picset')}"
     print(f"{counted(summary.people, 'person')} in {photos}")

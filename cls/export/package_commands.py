@@ -1,4 +1,4 @@
-"""`cls package show|verify|vectors|rebuild`: what is in a package, whether it is in order, and making it anew."""
+"""`cls package …`: what is in a package, whether it is in order, made anew for this machine, and signed."""
 
 from __future__ import annotations
 
@@ -31,18 +31,33 @@ def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "packages", type=Path, nargs="+", metavar="ZIP|FOLDER", help="packages, or folders with packages"
     )
+    _add_trust_argument(parser)
+
+
+def _add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        metavar="KEYS",
+        help="refuse a package that none of these public keys signed: a file with a key a line, or a folder of *.pub;"
+        " may be given several times (default: package_trust of the configuration)",
+    )
 
 
 def _verify(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.errors import PackageError
     from cls.package.card import zips_of
+    from cls.package.keys import trusted_keys
     from cls.package.plans import this_machine
     from cls.package.verifying import Verification, verify_zip
     from cls.prediction.trial import try_package
     from cls.settings import load_settings
 
-    bottle = Bottle(load_settings(options.cfg))
+    settings = load_settings(options.cfg)
+    bottle = Bottle(settings)
+    trust = trusted_keys(options.trust, settings)
     host = this_machine()
     zips: list[Path] = []
     bad: list[Verification] = []
@@ -54,9 +69,9 @@ def _verify(options: argparse.Namespace) -> None:
             _print_verification(bad[-1])
     looked_at = len(zips) + len(bad)
     for zip_path in zips:
-        found = verify_zip(zip_path, host)
+        found = verify_zip(zip_path, host, trust)
         if not found.problems:
-            try_package(found, bottle)
+            try_package(found, bottle, trust)
         _print_verification(found)
         if found.problems:
             bad.append(found)
@@ -73,6 +88,7 @@ def _print_verification(found: Verification) -> None:
     print(f"{found.path}: {'in order' if not found.problems else counted(len(found.problems), 'problem')}")
     for word, lines in (
         ("PROBLEM", found.problems),
+        ("signature", [found.signature] if found.signature else []),
         ("warning", found.warnings),
         ("ok", found.checked),
         ("not checked", found.not_checked),
@@ -97,17 +113,27 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="pictures of people, one in each, to prove it on where the package carries none",
     )
+    _add_trust_argument(parser)
+    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign what is made with this private key")
 
 
 def _rebuild(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.export.next_step import push_lines
     from cls.export.rebuild import rebuild_package
+    from cls.package.keys import read_signing_key, trusted_keys
     from cls.settings import load_settings
 
-    bottle = Bottle(load_settings(options.cfg))
+    settings = load_settings(options.cfg)
+    bottle = Bottle(settings)
     made = rebuild_package(
-        options.package, bottle, format_name=options.format, output=options.output, photos=options.photos
+        options.package,
+        bottle,
+        format_name=options.format,
+        output=options.output,
+        photos=options.photos,
+        trust=trusted_keys(options.trust, settings),
+        signer=read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None,
     )
     report = made.report
     print(f"{options.package} -> {made.path}")
@@ -128,24 +154,28 @@ def _add_vectors_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", type=Path, metavar="ZIP", help="a package that `cls export` made")
     parser.add_argument("--write", type=Path, metavar="DIR", help="also write the vectors' files into this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_trust_argument(parser)
 
 
 def _vectors(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.errors import PackageError
     from cls.package.archive import open_package
+    from cls.package.keys import trusted_keys
     from cls.package.packing import VECTORS_FOLDER
     from cls.package.vectors import read_vectors
     from cls.prediction.conformance import check_vectors
     from cls.prediction.opening import open_classifier
     from cls.settings import load_settings
 
-    with open_package(options.package) as package:
+    settings = load_settings(options.cfg)
+    trust = trusted_keys(options.trust, settings)
+    with open_package(options.package, trust=trust) as package:
         vectors = read_vectors(package, package.meta())
         if options.write is not None:
             others = [name for name in package.names if not name.startswith(VECTORS_FOLDER)]
             package.extract(options.write, leave_out=others)
-    classifier = open_classifier(str(options.package), Bottle(load_settings(options.cfg)))
+    classifier = open_classifier(str(options.package), Bottle(settings), trust=trust)
     results = check_vectors(classifier, vectors)
     if options.json:
         said = {
@@ -171,6 +201,49 @@ def _vectors(options: argparse.Namespace) -> None:
         )
 
 
+def _add_sign_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "packages", type=Path, nargs="+", metavar="ZIP|FOLDER", help="packages, or folders with packages"
+    )
+    parser.add_argument("--key", type=Path, required=True, metavar="KEY", help="the private key")
+
+
+def _sign(options: argparse.Namespace) -> None:
+    from cls.package.card import zips_of
+    from cls.package.keys import read_signing_key
+    from cls.package.signing import sign_package
+    from cls.package.verifying import signed_by
+    from cls.settings import load_settings
+
+    signer = read_signing_key(options.key, passphrase=load_settings(options.cfg).signing_passphrase)
+    for zip_path in [zip_path for path in options.packages for zip_path in zips_of(path)]:
+        print(f"{zip_path}: {signed_by(sign_package(zip_path, signer))}")
+
+
+def _add_keygen_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("key", type=Path, metavar="FILE", help="the private key to write; the public key is FILE.pub")
+
+
+def _keygen(options: argparse.Namespace) -> None:
+    from cls.bottle.layout import Bottle
+    from cls.errors import UsageError
+    from cls.package.keys import PASSPHRASE_VARIABLE, PUBLIC_SUFFIX, make_key
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    path: Path = options.key
+    if path.resolve().is_relative_to(Bottle(settings).root.resolve()):
+        raise UsageError(
+            f"{path} is in the data folder, which is passed on with all that is in it",
+            hint="give a place of your own, e.g. ~/.ssh/packages.key",
+        )
+    made = make_key(path, passphrase=settings.signing_passphrase)
+    encryption = "encrypted" if settings.signing_passphrase else f"not encrypted: {PASSPHRASE_VARIABLE} is not set"
+    print(f"private key: {path} ({encryption}); it signs: keep it to yourself")
+    print(f"public key:  {path}{PUBLIC_SUFFIX}; it checks: give it to those who use your packages, for --trust")
+    print(f"fingerprint: {made.fingerprint}")
+
+
 SHOW = Command("package show", "what a package is: labels, preprocessing, parity, digests", _add_show_arguments, _show)
 VERIFY = Command("package verify", "whether a package is in order: lists every problem", _add_verify_arguments, _verify)
 VECTORS = Command(
@@ -185,3 +258,5 @@ REBUILD = Command(
     _add_rebuild_arguments,
     _rebuild,
 )
+SIGN = Command("package sign", "sign packages that are there, beside earlier signatures", _add_sign_arguments, _sign)
+KEYGEN = Command("package keygen", "make a key pair that packages are signed with", _add_keygen_arguments, _keygen)

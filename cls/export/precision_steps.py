@@ -17,6 +17,7 @@ from cls.export.parity_gate import Candidate
 from cls.export.parity_report import RefusedTry
 from cls.export.parity_samples import Reference
 from cls.files import sha256_of_file
+from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta, ParityMeta
 from cls.package.packing import write_package
 from cls.prediction.opening import open_classifier
@@ -50,12 +51,14 @@ class Packing:
         folder: holds the model files under the names of `FILES`.
         carried: the ONNX that a plan's zip carries.
         people: `rebuild/samples.npz`, where people are carried along.
+        signer: signs the zips that are kept; None: they are not signed.
     """
 
     meta: ModelMeta
     folder: Path
     carried: Callable[[Format], Path]
     people: bytes | None
+    signer: SigningKey | None = None
 
     def write(
         self,
@@ -68,7 +71,8 @@ class Packing:
         digests = {inner: self._digest(file) for inner, file in zip(files.inner, files.files, strict=True)}
         archive = self.folder / files.archive
         packed = packed_model(name, self.folder, self.carried(name), self.people, vectors=vectors)
-        write_package(archive, self._meta(digests, parity or {}), packed)
+        # Without parity it is a try, which nobody gets.
+        write_package(archive, self._meta(digests, parity or {}), packed, self.signer if parity else None)
         return archive
 
     def candidate(self, name: Format, source: Path | None, steps: Steps) -> Candidate:

@@ -26,6 +26,7 @@ from cls.export.parity_samples import ParitySample, choose_samples, reference_of
 from cls.export.precision_steps import Packing
 from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
+from cls.package.keys import SigningKey
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, write_meta
 from cls.prediction.local import TorchRuntime
 from cls.prediction.runtime import Classifier
@@ -74,6 +75,7 @@ def export_run(
     required: Sequence[Format] = (),
     carry_samples: int = 0,
     is_end_to_end: bool = False,
+    signer: SigningKey | None = None,
 ) -> Exported:
     """Converts a run, proves the conversions and puts those that pass into the group's package.
 
@@ -87,6 +89,7 @@ def export_run(
         required: formats that must not be left out.
         carry_samples: how many people's cut-outs go into the zips that can be rebuilt elsewhere; personal data.
         is_end_to_end: put preprocessing and activation inside: uint8 RGB cut-outs in, probabilities out.
+        signer: signs the packages made now; None: they are not signed.
 
     Raises:
         ExportError: no conversion succeeds, a required format cannot be made here, or another export of the group runs.
@@ -115,7 +118,7 @@ def export_run(
             with Conversions(bottle, run, staged, is_end_to_end=is_end_to_end, first=write_onnx) as conversions:
                 reference = reference_of(classifier_of_run(run), samples, part=part)
                 people = samples_as_bytes(people_to_carry(reference, carry_samples)) if carry_samples else None
-                packing = Packing(meta, staged, conversions.carried, people)
+                packing = Packing(meta, staged, conversions.carried, people, signer)
                 page = refused_report(report_file).with_suffix(".html")
                 making = make_all(conversions, made, reference, bottle, packing, page)
                 if not making.passed:

@@ -21,6 +21,7 @@ from cls.export.parity_samples import ParitySample, Reference, choose_samples, r
 from cls.files import sha256_of_file, write_bytes_atomic
 from cls.package.archive import open_package
 from cls.package.carried import CarriedSamples, read_samples
+from cls.package.keys import SigningKey, TrustedKeys
 from cls.package.meta import ModelMeta, parse_meta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, write_package
 from cls.package.verifying import verify_zip
@@ -73,6 +74,8 @@ def rebuild_package(
     format_name: Format | None = None,
     output: Path | None = None,
     photos: Path | None = None,
+    trust: TrustedKeys | None = None,
+    signer: SigningKey | None = None,
 ) -> Rebuilt:
     """Makes a package anew and proves it: its decisions are those of the trained network, or nothing is written.
 
@@ -82,15 +85,18 @@ def rebuild_package(
         format_name: what to make; the package's own format, and a plan of an ONNX package, when not given.
         output: the zip to write; `<name>_rebuilt.zip` beside the old one when not given.
         photos: pictures of people to prove it on, instead of those carried along: each is taken as one person.
+        trust: keys of which one must have signed the package; None: signatures are not checked.
+        signer: signs what is made; None: it is not signed.
 
     Raises:
         PackageError: the package is not in order, or carries no ONNX.
+        SignatureError: a signature is asked for, and there is no good one.
         ExportError: this machine cannot make the format, or there is nobody to prove it on.
         ParityError: what was made decides otherwise.
         UsageError: the format cannot be made of an ONNX alone.
         FileError: another file is where the package would go.
     """
-    source = _source_of(zip_path)
+    source = _source_of(zip_path, trust)
     name = format_name or _own_format(source.meta)
     _refuse_impossible(name, source.meta)
     output = output or zip_path.with_name(f"{FILES[name].archive.removesuffix('.zip')}_rebuilt.zip")
@@ -115,14 +121,14 @@ def rebuild_package(
         inner = zip(FILES[name].inner, files, strict=True)
         content["digests"]["files"] = {entry: sha256_of_file(file) for entry, file in inner}
         packed = replace(packed, files={**packed.files, **vectors_of_zip(name, archive, bottle)})
-        meta = write_package(output, parse_meta(content, zip_path), packed)
+        meta = write_package(output, parse_meta(content, zip_path), packed, signer)
     return Rebuilt(output, meta, report, proof, report_file)
 
 
-def _source_of(zip_path: Path) -> _Source:
+def _source_of(zip_path: Path, trust: TrustedKeys | None) -> _Source:
     """What a package carries, after it was checked: a tampered ONNX must not be served."""
-    verify_zip(zip_path).raise_if_bad()
-    with open_package(zip_path) as package:
+    verify_zip(zip_path, trust=trust).raise_if_bad()
+    with open_package(zip_path, trust=trust) as package:
         meta = package.meta()
         own = meta.package.format if meta.package else "onnx" if package.model_name == "model.onnx" else ""
         name = REBUILD_ONNX if REBUILD_ONNX in package.names else "model.onnx" if own == "onnx" else None

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import stat
 import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cls.errors import PackageError
+from cls.errors import PackageError, SignatureError
 from cls.files import ZIP_ERRORS, atomic_path
+from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, json_of_meta_text, parse_meta
+from cls.package.signature import (
+    CHANGED_HINT,
+    MAX_SIGNATURE_BYTES,
+    SIGNATURE_FILE_NAME,
+    PackageSignature,
+    SignedFile,
+    layout_faults,
+    not_signed,
+    parse_signature,
+)
 from cls.package.triton_config import CONFIG_FILE_NAME, MODEL_FILE_NAMES, TritonConfig, parse_config
 from cls.wording import counted
 
@@ -96,36 +108,67 @@ class ZipContents:
     Attributes:
         path: the zip.
         names: every file inside.
+        signers: fingerprints of the trusted keys that signed it; empty where nobody asked.
     """
 
     path: Path
     names: tuple[str, ...]
     _archive: zipfile.ZipFile = field(repr=False)
     _limits: ReadLimits = field(repr=False)
+    signers: tuple[str, ...] = ()
+    # What trusted keys signed: the bytes that are read are held against it, whatever was in the file a moment before.
+    _signed: Mapping[str, SignedFile] | None = field(default=None, repr=False)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file inside, checked against the zip's own checksum.
+        """The bytes of a file inside, checked against the zip's own checksum and, if signatures are, against those.
 
         Raises:
             PackageError: it is not there, or damaged.
+            SignatureError: it was changed since it was signed.
         """
         return b"".join(self.stream(name))
 
     def read_text_bytes(self, name: str) -> bytes:
         """The same of meta.json or config.pbtxt, which must not be bigger than `ReadLimits.text_bytes`."""
-        return b"".join(_stream(self._archive, self.path, name, self._limits.text_bytes))
+        return b"".join(self._checked(name, self._limits.text_bytes))
 
     def stream(self, name: str) -> Iterator[bytes]:
-        """The bytes of a file inside, in chunks; see `read`."""
-        return _stream(self._archive, self.path, name, self._limits.total_bytes)
+        """The bytes of a file inside, in chunks; see `read`. Whether it was changed is known after the last one."""
+        return self._checked(name, self._limits.total_bytes)
+
+    def signature(self) -> PackageSignature | None:
+        """What `signature.json` says, whoever signed it; None in a package without one.
+
+        Raises:
+            SignatureError: it is damaged.
+        """
+        if SIGNATURE_FILE_NAME not in self.names:
+            return None
+        content = b"".join(_stream(self._archive, self.path, SIGNATURE_FILE_NAME, MAX_SIGNATURE_BYTES))
+        return parse_signature(content, self.path)
+
+    def _checked(self, name: str, limit_bytes: int) -> Iterator[bytes]:
+        chunks = _stream(self._archive, self.path, name, limit_bytes)
+        if self._signed is None or name == SIGNATURE_FILE_NAME:
+            yield from chunks
+            return
+        digest, size_bytes = hashlib.sha256(), 0
+        for chunk in chunks:
+            digest.update(chunk)
+            size_bytes += len(chunk)
+            yield chunk
+        signed = self._signed.get(name)
+        if signed != SignedFile(sha256=digest.hexdigest(), size_bytes=size_bytes):
+            raise SignatureError("was changed since it was signed", where=f"{self.path}!{name}", hint=CHANGED_HINT)
 
     def start(self, size_bytes: int, name: str) -> bytes:
-        """The first bytes of a file inside, without the rest being unpacked.
+        """The first bytes of a file inside, without the rest being unpacked where no signature is checked.
 
         Raises:
             PackageError: it is not there, or damaged.
+            SignatureError: it was changed since it was signed.
         """
-        return next(self.stream(name), b"")[:size_bytes]
+        return (next(self.stream(name), b"") if self._signed is None else self.read(name))[:size_bytes]
 
     def size_bytes(self, name: str) -> int:
         """How big a file inside is, as the zip's directory says."""
@@ -150,7 +193,7 @@ class ZipContents:
                     target.write(chunk)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Package(ZipContents):
     """A package zip that passed the checks of `open_package`.
 
@@ -176,21 +219,29 @@ class Package(ZipContents):
 
 
 @contextmanager
-def open_zip(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[ZipContents]:
+def open_zip(
+    zip_path: Path, limits: ReadLimits | None = None, *, trust: TrustedKeys | None = None
+) -> Iterator[ZipContents]:
     """Opens a zip that somebody else made and checks its entries before anything is unpacked.
 
     Refused: absolute paths, `..`, backslashes, links, encrypted or repeated entries, more or bigger files than the
     limits allow.
 
+    With `trust`, also a zip that none of the keys signed, one with other files than were signed, and one that another
+    program could read otherwise: anything before, between or behind its entries and its directory, headers that
+    contradict each other. Every file read from it afterwards is held against what was signed.
+
     Args:
         zip_path: the zip.
         limits: how much it may unpack to.
+        trust: keys of which one must have signed it; None: signatures are not checked.
 
     Yields:
         The zip, readable until the block ends.
 
     Raises:
         PackageError: it is no zip, or one of these.
+        SignatureError: a signature is asked for, and there is no good one.
     """
     limits = limits or ReadLimits()
     try:
@@ -202,11 +253,14 @@ def open_zip(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[ZipCo
     except (*ZIP_ERRORS, ValueError) as error:
         raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
     with archive:
-        yield ZipContents(zip_path, _checked_names(archive, zip_path, limits), archive, limits)
+        contents = ZipContents(zip_path, _checked_names(archive, zip_path, limits), archive, limits)
+        yield contents if trust is None else _signed_contents(contents, archive, trust)
 
 
 @contextmanager
-def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[Package]:
+def open_package(
+    zip_path: Path, limits: ReadLimits | None = None, *, trust: TrustedKeys | None = None
+) -> Iterator[Package]:
     """Opens a package zip and checks it before anything is unpacked.
 
     Refused: what `open_zip` refuses, a root without a model (`MODEL_NAMES`), without meta.json or without
@@ -215,14 +269,16 @@ def open_package(zip_path: Path, limits: ReadLimits | None = None) -> Iterator[P
     Args:
         zip_path: the zip.
         limits: how much it may unpack to.
+        trust: see `open_zip`.
 
     Yields:
         The package, readable until the block ends.
 
     Raises:
         PackageError: the file is not a package; says what is wrong with it.
+        SignatureError: a signature is asked for, and there is no good one.
     """
-    with open_zip(zip_path, limits) as contents:
+    with open_zip(zip_path, limits, trust=trust) as contents:
         models = [name for name in MODEL_NAMES if name in contents.names]
         missing = missing_at_root(contents.names)
         if missing:
@@ -264,6 +320,22 @@ def config_text_of(contents: ZipContents) -> str:
     except UnicodeDecodeError as error:
         where = f"{contents.path}!{CONFIG_FILE_NAME}"
         raise PackageError(f"is not UTF-8: {error.reason}", where=where, hint=_HINT) from error
+
+
+def _signed_contents(contents: ZipContents, archive: zipfile.ZipFile, trust: TrustedKeys) -> ZipContents:
+    """The same zip, after its signature was checked; what is read from it is held against the signature."""
+    signature = contents.signature()
+    if signature is None:
+        raise not_signed(contents.path)
+    signers = signature.signers(trust, contents.path)
+    signed = signature.manifest.files
+    faults = [f"lacks {name}" for name in signed if name not in contents.names]
+    there = [info.filename for info in archive.infolist() if info.filename != SIGNATURE_FILE_NAME]
+    faults += [f"holds {name}, which was not signed" for name in there if name not in signed]
+    faults += [] if faults else layout_faults(archive, contents.path)
+    if faults:
+        raise SignatureError("; ".join(faults), where=contents.path, hint=CHANGED_HINT)
+    return replace(contents, signers=signers, _signed=signed)
 
 
 def _checked_names(archive: zipfile.ZipFile, zip_path: Path, limits: ReadLimits) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from cls.package.archive import open_package
 from cls.package.carried import people_in
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
 from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER
+from cls.package.signature import PackageSignature
 from cls.package.validation_scores import NOT_MEASURED, number_of, validation_scores
+from cls.package.verifying import signed_by
 from cls.wording import counted, difference, score
 
 _DIGEST_SIGNS = 16
@@ -30,6 +32,7 @@ class Card:
         files: name -> bytes, of the zip's files or of the folder's.
         sha256: of the zip; empty for a folder.
         people: how many people's cut-outs are inside.
+        signature: of the zip; None where there is none.
     """
 
     path: Path
@@ -37,6 +40,7 @@ class Card:
     files: Mapping[str, int]
     sha256: str = ""
     people: int = 0
+    signature: PackageSignature | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: the card's own, and all of meta.json under `meta`."""
@@ -46,6 +50,7 @@ class Card:
             "files": dict(self.files),
             "carries_onnx": REBUILD_ONNX in self.files,
             "carried_people": self.people,
+            "signed_by": list(self.signature.key_ids) if self.signature else [],
             "meta": self.meta.to_dict(),
         }
 
@@ -58,6 +63,7 @@ class Card:
             + (f", version {meta.model_version}" if meta.model_version else ", not published yet"),
             f"run            {meta.training.run} ({meta.training.arch}), {meta.created_at}, CLS {meta.code_version}",
             *self._contents(),
+            *self._signature(),
             *self._preprocessing(),
             *self._tensors(),
             *self._labels(),
@@ -91,6 +97,12 @@ class Card:
         if self.people:
             lines.append(f"people         holds cut-outs of {counted(self.people, 'person')}: personal data")
         return lines
+
+    def _signature(self) -> list[str]:
+        if not self.sha256:
+            return []  # a folder: its zips are signed
+        checked = ", which `cls package verify --trust KEYS` checks" if self.signature else ""
+        return [f"signature      {signed_by(self.signature)}{checked}"]
 
     def _preprocessing(self) -> list[str]:
         meta = self.meta
@@ -211,7 +223,8 @@ def card_of(path: Path) -> Card:
     with open_package(path) as package:
         meta = package.meta()
         files = {name: package.size_bytes(name) for name in package.names}
-    return Card(path, meta, files, sha256_of_file(path), people_in(path))
+        signature = package.signature()
+    return Card(path, meta, files, sha256_of_file(path), people_in(path), signature)
 
 
 def zips_of(path: Path) -> list[Path]:

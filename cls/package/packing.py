@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cls.files import sha256_of_bytes, sha256_of_file
 from cls.package.archive import pack_files
+from cls.package.keys import SigningKey
 from cls.package.meta import META_FILE_NAME, SCHEMA_VERSION, ModelMeta, PackageMeta, PlanMeta, TensorMeta, parse_meta
+from cls.package.signature import SIGNATURE_FILE_NAME, sign
 from cls.package.triton_config import CONFIG_FILE_NAME, Platform, build_config, digest_of_config
 
 REBUILD_ONNX = "rebuild/model.onnx"
@@ -33,7 +35,7 @@ class PackedModel:
     plan: PlanMeta | None = None
 
 
-def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel) -> ModelMeta:
+def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel, signer: SigningKey | None = None) -> ModelMeta:
     """Writes a package: the same bytes for the same content.
 
     Args:
@@ -41,6 +43,7 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel) -> ModelM
         meta: what is said of the model; `package` is filled in here, and `steps` where it lacks them; tensors
             get the names that the platform knows.
         model: its files.
+        signer: signs the zip's files; None: the package is not signed.
 
     Returns:
         The zip's own meta.json.
@@ -62,14 +65,14 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel) -> ModelM
     digests[CONFIG_FILE_NAME] = digest_of_config(build_config(plain, model.platform))
     contents = PackageMeta(format=model.format, files=dict(sorted(digests.items())), plan=model.plan)
     own = parse_meta({**plain.to_dict(), "package": contents.model_dump(mode="json")}, zip_path)
-    pack_files(
-        zip_path,
-        {
-            **model.files,
-            META_FILE_NAME: own.to_json().encode(),
-            CONFIG_FILE_NAME: build_config(own, model.platform).encode(),
-        },
-    )
+    entries = {
+        **model.files,
+        META_FILE_NAME: own.to_json().encode(),
+        CONFIG_FILE_NAME: build_config(own, model.platform).encode(),
+    }
+    if signer is not None:
+        entries[SIGNATURE_FILE_NAME] = sign(entries, signer)
+    pack_files(zip_path, entries)
     return own
 
 

@@ -6,14 +6,16 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cls.errors import PackageError
+from cls.errors import PackageError, SignatureError
 from cls.files import sha256_of_file
 from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip
 from cls.package.carried import read_samples
+from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, json_of_meta_text, parse_meta
 from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
 from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
+from cls.package.signature import CHANGED_HINT, SIGNATURE_FILE_NAME, PackageSignature
 from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, digest_of_config, parse_config
 from cls.package.vectors import VECTORS_FILE, read_vectors
 from cls.wording import counted
@@ -30,6 +32,8 @@ class Verification:
         checked: what was looked at and found in order.
         not_checked: what could not be looked at here, and why.
         meta: meta.json, where it could be read.
+        signature: who signed it, in words; empty where that could not be read.
+        is_trusted: False where keys were given and the signature is not good, or is missing.
     """
 
     path: Path
@@ -38,6 +42,8 @@ class Verification:
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     meta: ModelMeta | None = None
+    signature: str = ""
+    is_trusted: bool = True
 
     def take(self, what: str, problems: list[str]) -> None:
         """Enters the outcome of one check."""
@@ -50,24 +56,33 @@ class Verification:
 
         Raises:
             PackageError: names all of them.
+            SignatureError: keys were given, and the signature is not good or is missing.
         """
+        if not self.is_trusted:
+            raise SignatureError("; ".join(self.problems), where=self.path, hint=CHANGED_HINT)
         if self.problems:
             raise PackageError("; ".join(self.problems), where=self.path, hint="make the package again: `cls export`")
 
 
-def verify_zip(zip_path: Path, host: PlanHost | None = None) -> Verification:
+def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys | None = None) -> Verification:
     """Looks at everything in a package that can be looked at without running it.
 
     Args:
         zip_path: the zip.
         host: what a plan is to run on; None: nothing is said of that.
+        trust: keys of which one must have signed it: without a good signature, nothing else is looked at. None: a
+            signature is held against the files, and nobody is asked whose it is.
     """
     found = Verification(zip_path)
     try:
-        with open_zip(zip_path) as contents:
+        with open_zip(zip_path, trust=trust) as contents:
+            digests = _digests(found, contents)
+            _check_signature(found, contents, digests)
+            if trust is not None and found.problems:
+                found.is_trusted = False
+                return found
             missing = missing_at_root(contents.names)
             found.take("the files a package needs", [f"lacks {name} at its root" for name in missing])
-            digests = _digests(found, contents)
             found.meta = _meta(found, contents) if META_FILE_NAME in digests else None
             config = _config(found, contents, found.meta) if CONFIG_FILE_NAME in digests else None
             if found.meta is not None:
@@ -76,6 +91,9 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None) -> Verification:
                 _check_vectors(found, found.meta, contents)
             if config is not None and config.model_file_name not in contents.names:
                 found.problems.append(f"config.pbtxt is for {config.model_file_name}, which is not there")
+    except SignatureError as error:
+        found.is_trusted = trust is None
+        found.problems.append(error.what)
     except PackageError as error:
         found.problems.append(error.what)
     return found
@@ -120,6 +138,33 @@ def _digests(found: Verification, contents: ZipContents) -> dict[str, str]:
             digests[name] = digest.hexdigest()
     found.take("every file unpacks", faults)
     return digests
+
+
+def _check_signature(found: Verification, contents: ZipContents, digests: dict[str, str]) -> None:
+    """Whether the files are those that were signed; whose the signature is, `open_zip` has asked."""
+    signature = contents.signature()
+    if signature is None:
+        found.signature = "not signed"
+        return
+    if contents.signers:
+        found.signature = f"signed by {' and '.join(contents.signers)}, which is trusted"
+    else:
+        found.signature = f"{signed_by(signature)}: not checked, since no --trust is given"
+    signed = signature.manifest.files
+    names = [name for name in contents.names if name != SIGNATURE_FILE_NAME]
+    faults = [f"{name} is there, and was not signed" for name in names if name not in signed]
+    faults += [f"{name} was signed, and is missing" for name in signed if name not in names]
+    faults += [
+        f"{name} was changed since it was signed"
+        for name, digest in digests.items()
+        if name in signed and signed[name].sha256 != digest
+    ]
+    found.take("every file is as it was signed", faults)
+
+
+def signed_by(signature: PackageSignature | None) -> str:
+    """Who is said to have signed a package, in words."""
+    return "not signed" if signature is None else f"signed by {' and '.join(signature.key_ids)}"
 
 
 def _meta(found: Verification, contents: ZipContents) -> ModelMeta | None:
@@ -191,7 +236,7 @@ def _check_digests(found: Verification, meta: ModelMeta, digests: dict[str, str]
                 f" meta.json says {digest[:12]}…"
             )
     if meta.package is not None:
-        known = {*named, META_FILE_NAME, CONFIG_FILE_NAME}
+        known = {*named, META_FILE_NAME, CONFIG_FILE_NAME, SIGNATURE_FILE_NAME}
         faults += [f"{name} is there, and meta.json does not know it" for name in contents.names if name not in known]
     found.take(f"digests of {counted(len(named), 'file')}", faults)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cls.errors import ClsError, PredictionError
 from cls.machine import cores
+from cls.package.keys import TrustedKeys
 from cls.people.person import Person
 from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import Record
@@ -44,16 +45,22 @@ class _Equipment:
         settings: of the data folder.
         segmenter: the segmentation model's file, if any.
         is_whole: every photo is one person.
+        trust: keys of which one must have signed the model; None: signatures are not checked.
     """
 
     model: str
     settings: str
     segmenter: str | None
     is_whole: bool
+    trust: TrustedKeys | None = None
 
 
 def cluster_runner(
-    address: str | None, settings: Settings, classifier: Classifier, finder: PeopleFinder
+    address: str | None,
+    settings: Settings,
+    classifier: Classifier,
+    finder: PeopleFinder,
+    trust: TrustedKeys | None = None,
 ) -> Callable[[Sequence[Sequence[Job]]], Iterator[list[Record]]]:
     """What `predict_to_files` hands photos to.
 
@@ -65,6 +72,7 @@ def cluster_runner(
         settings: of the data folder.
         classifier: opened from a file or a URL that all workers know under the same name.
         finder: says who is in a photo.
+        trust: as the classifier was opened with: each worker checks the model's signature by itself.
 
     Raises:
         PredictionError: Dask is not installed.
@@ -76,6 +84,7 @@ def cluster_runner(
         str(settings.file.absolute()),
         str(finder.segmenter_file.absolute()) if finder.segmenter_file is not None else None,
         finder.is_whole,
+        trust,
     )
 
     def run(chunks: Sequence[Sequence[Job]]) -> Iterator[list[Record]]:
@@ -164,7 +173,7 @@ def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
 
     use_cores(_dask().get_worker().state.nthreads)
     settings = load_settings(Path(equipment.settings))
-    classifier = open_classifier(equipment.model, Bottle(settings))
+    classifier = open_classifier(equipment.model, Bottle(settings), trust=equipment.trust)
     if equipment.segmenter is None:
         return classifier, None
     from cls.segmentation.segmenter import load_segmenter

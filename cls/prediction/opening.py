@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cls.bottle.layout import Bottle
-from cls.errors import PackageError, PredictionError
+from cls.errors import PackageError, PredictionError, SignatureError
 from cls.package.archive import MODEL_NAMES, open_package
+from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
 from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
 from cls.package.verifying import refuse_foreign_files, verify_zip
@@ -23,6 +24,9 @@ _KINDS = (
 )
 _TOGETHER = "keep the package together"
 _MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
+# By the suffix of a model file in a package's folder: what its zip is called after.
+_ZIP_KINDS = {".onnx": "onnx", ".plan": "trt", ".pt": "torchscript", ".xml": "openvino"}
+_SIGNED_HINT = "give the package's zip, or leave out --trust (`package_trust` in the configuration)"
 
 
 def open_classifier(
@@ -32,8 +36,12 @@ def open_classifier(
     group: str | None = None,
     is_group_of_photos: bool = False,
     is_verified: bool = False,
+    trust: TrustedKeys | None = None,
 ) -> Classifier:
     """Opens a classifier. Of a package, every file is held against meta.json first: nothing decides by others' labels.
+
+    With `trust`, nothing is opened but what one of the keys signed: a package's zip, or the zip in a package's folder;
+    the signature is checked before anything else of the package is read, on the very bytes that are then run.
 
     Args:
         model: a package's zip, its unpacked folder or a model file in it (ONNX, TorchScript, OpenVINO's .xml, TensorRT
@@ -44,27 +52,33 @@ def open_classifier(
         is_group_of_photos: the group says which photos the model is for, so one of another group is used, with a
             warning; unless it was found by the group's name.
         is_verified: the caller looks at the package by itself.
+        trust: keys of which one must have signed it; None: signatures are not checked.
 
     Raises:
+        SignatureError: no such key signed it, it was changed since, or it is nothing that can be signed.
         PredictionError: it is none of these, cannot be loaded, cannot be reached, or is of another group.
         PackageError: the package is broken or contradicts itself, or its plan was built for another GPU or TensorRT.
         BottleError: the run is not finished.
     """
-    is_served = model.startswith(SERVED_SCHEMES)
-    classifier = (
-        _of_server(model, group, bottle) if is_served else _of_path(Path(model), bottle, is_verified=is_verified)
-    )
+    if model.startswith(SERVED_SCHEMES):
+        if trust is not None:
+            raise SignatureError("what a server answers is not signed", where=model, hint=_SIGNED_HINT)
+        classifier = _of_server(model, group, bottle)
+    else:
+        classifier = _of_path(Path(model), bottle, trust, is_verified=is_verified)
     check_group(classifier, group, is_of_photos=is_group_of_photos)
     return classifier
 
 
-def _of_path(path: Path, bottle: Bottle, *, is_verified: bool) -> Classifier:
+def _of_path(path: Path, bottle: Bottle, trust: TrustedKeys | None, *, is_verified: bool) -> Classifier:
     if path.is_dir():
-        return _of_folder(path, bottle)
+        return _of_folder(path, bottle, trust)
     if not path.is_file():
         raise PredictionError("there is no such model", where=path, hint=f"give {_KINDS}")
     if path.suffix == ".zip":
-        return _of_zip(path, is_verified=is_verified)
+        return _of_zip(path, trust, is_verified=is_verified)
+    if trust is not None:
+        raise SignatureError("is not a package's zip, and nothing else is signed", where=path, hint=_SIGNED_HINT)
     if (path.parent / META_FILE_NAME).is_file() and path.suffix in _MODEL_SUFFIXES:
         return _of_package_file(path)
     if _is_run(path.parent.parent):
@@ -74,10 +88,16 @@ def _of_path(path: Path, bottle: Bottle, *, is_verified: bool) -> Classifier:
     raise PredictionError("is not a model that can be opened", where=path, hint=f"give {_KINDS}")
 
 
-def open_exported(bottle: Bottle, group: str) -> Classifier:
+def open_exported(bottle: Bottle, group: str, trust: TrustedKeys | None = None) -> Classifier:
     """The classifier that `cls export` made of a group.
 
+    Args:
+        bottle: the data folder.
+        group: the group.
+        trust: see `open_classifier`.
+
     Raises:
+        SignatureError: a signature is asked for, and its zip has no good one.
         PredictionError: there is none, or another group's lies there.
         PackageError: it is broken.
     """
@@ -86,7 +106,7 @@ def open_exported(bottle: Bottle, group: str) -> Classifier:
         raise PredictionError(
             f"group '{group}' has no exported model", where=folder, hint=f'run `cls export --group "{group}"` first'
         )
-    classifier = _of_folder(folder, bottle)
+    classifier = _of_folder(folder, bottle, trust)
     check_group(classifier, group)
     return classifier
 
@@ -149,8 +169,10 @@ def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
     return classifier
 
 
-def _of_folder(folder: Path, bottle: Bottle) -> Classifier:
+def _of_folder(folder: Path, bottle: Bottle, trust: TrustedKeys | None) -> Classifier:
     if _is_run(folder):
+        if trust is not None:
+            raise SignatureError("is a training run, which is not signed", where=folder, hint=_SIGNED_HINT)
         return _of_run(folder, None, bottle)
     named = [folder / name for name in MODEL_NAMES]
     # A package of other precisions alone holds model_fp16.onnx and the like.
@@ -158,7 +180,14 @@ def _of_folder(folder: Path, bottle: Bottle) -> Classifier:
     models = [path for path in (*named, *others) if path.is_file()]
     if not models or not (folder / META_FILE_NAME).is_file():
         raise PredictionError("holds neither a package nor a finished run", where=folder, hint=f"give {_KINDS}")
-    return _of_package_file(models[0])
+    if trust is None:
+        return _of_package_file(models[0])
+    # Files of a folder are not signed, and its meta.json speaks of several zips: the zip has all that is needed.
+    zip_path = folder / f"model_{_ZIP_KINDS[models[0].suffix]}{models[0].stem.removeprefix('model')}.zip"
+    if not zip_path.is_file():
+        hint = "give the signed zip that the files came in"
+        raise SignatureError(f"holds no {zip_path.name}, and its files are not signed", where=folder, hint=hint)
+    return _of_zip(zip_path, trust, is_verified=False)
 
 
 def _of_package_file(path: Path) -> Classifier:
@@ -167,10 +196,10 @@ def _of_package_file(path: Path) -> Classifier:
     return classifier_of_meta(meta, runtime_of_file(path, meta), path)
 
 
-def _of_zip(path: Path, *, is_verified: bool) -> Classifier:
+def _of_zip(path: Path, trust: TrustedKeys | None, *, is_verified: bool) -> Classifier:
     if not is_verified:
-        verify_zip(path).raise_if_bad()
-    with open_package(path) as package:
+        verify_zip(path, trust=trust).raise_if_bad()
+    with open_package(path, trust=trust) as package:
         meta = package.meta()
         name = Path(package.model_name)
         content = package.read(package.model_name)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
+from cls.package.keys import trusted_keys
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
 from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
@@ -132,6 +133,7 @@ def open_model(
     whole: bool = False,
     threshold: float | None = None,
     group: str | None = None,
+    trust: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     cfg: str | os.PathLike[str] | None = None,
 ) -> PeopleModel:
     """Opens a model.
@@ -142,16 +144,21 @@ def open_model(
         whole: every photo is one person, whole; no segmentation model is needed.
         threshold: one for all labels, instead of each label's own.
         group: what the model must be of; also names the model on a server when the URL does not.
+        trust: use the model only if its zip is signed by one of these public keys: files with a key a line, folders of
+            `*.pub`; by default `package_trust` of the configuration.
         cfg: configuration file; the project's by default.
 
     Raises:
+        SignatureError: no trusted key signed it, or it was changed since.
         PredictionError: the model or the segmentation model is not there or cannot be used, or the model is of another
             group.
         PackageError: the package is broken.
         UsageError: the threshold is not a number from 0 to 1.
     """
     settings = load_settings(Path(cfg) if cfg is not None else None)
-    classifier = open_classifier(os.fspath(model), Bottle(settings), group=group)
+    paths = [trust] if isinstance(trust, str | os.PathLike) else trust
+    keys = trusted_keys([Path(path) for path in paths], settings)
+    classifier = open_classifier(os.fspath(model), Bottle(settings), group=group, trust=keys)
     if threshold is not None:
         classifier = classifier.with_threshold(threshold)
     if whole:

@@ -10,6 +10,7 @@ import numpy as np
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError
 from cls.package.archive import open_package
+from cls.package.keys import TrustedKeys
 from cls.package.vectors import has_vectors, read_vectors
 from cls.package.verifying import Verification
 from cls.prediction.conformance import check_vectors
@@ -20,14 +21,15 @@ from cls.wording import counted
 _BATCHES = (1, 3)
 
 
-def try_package(found: Verification, bottle: Bottle) -> None:
+def try_package(found: Verification, bottle: Bottle, trust: TrustedKeys | None = None) -> None:
     """Opens a package and runs grey pictures through it; enters whether it runs, which says nothing of how well.
 
     Args:
         found: of `verify_zip`, without problems.
         bottle: the data folder.
+        trust: keys of which one must have signed it; None: signatures are not checked.
     """
-    with open_package(found.path) as package:
+    with open_package(found.path, trust=trust) as package:
         model_name = package.model_name
         vectors = read_vectors(package, package.meta()) if has_vectors(package) else None
     reason = why_not_run(model_name)
@@ -35,7 +37,7 @@ def try_package(found: Verification, bottle: Bottle) -> None:
         found.not_checked.append(f"{model_name} was not run: {reason}")
         return
     try:
-        classifier = open_classifier(str(found.path), bottle, is_verified=True)
+        classifier = open_classifier(str(found.path), bottle, is_verified=True, trust=trust)
         size = classifier.preprocessing
         for batch in _BATCHES:
             classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import httpx
 import pytest
 
 from cls.bottle.model_versions import known_models
+from cls.files import sha256_of_file
+from cls.package.keys import make_key
+from cls.package.signature import parse_signature
+from cls.package.signing import sign_package
 from tests.model_storage.packages import of_group
 from tests.model_storage.services import Service, push
-from tests.package.zips import onnx_zip
+from tests.package.zips import changed, onnx_zip
 
 
 @pytest.fixture
@@ -76,6 +81,30 @@ def test_people_in_a_package_are_named_and_not_kept(service: Service, configurat
     version = service.root / "model_repository" / "hat" / "1"
     assert {path.name for path in version.iterdir()} == {"model.onnx", "meta.json", "config.pbtxt", "upload.json"}
     assert not [path for path in service.root.rglob("*") if path.suffix in (".npz", ".zip")]
+
+
+def test_a_signature_travels_into_the_repository(service: Service, configuration: Path, tmp_path: Path) -> None:
+    folder = configuration.parent / "data" / "inference_models" / "top_color" / "inference_model"
+    folder.mkdir(parents=True)
+    package = onnx_zip(folder, group="top_color", people=2)
+    sign_package(package, make_key(tmp_path / "team.key"))
+    with zipfile.ZipFile(package) as archive:
+        signature = archive.read("signature.json")
+    done = push(configuration, "--group", "top_color", "--version", "0.0.1")
+    assert done.returncode == 0, done.stderr
+    version = service.root / "model_repository" / "top_color" / "1"
+    assert (version / "signature.json").read_bytes() == signature
+    # The model is as it was signed; meta.json and config.pbtxt have the version in them now.
+    signed = parse_signature(signature, "x").manifest.files
+    assert sha256_of_file(version / "model.onnx") == signed["model.onnx"].sha256
+    assert sha256_of_file(version / "meta.json") != signed["meta.json"].sha256
+    # A package that is not as it was signed is not published, whoever signed it.
+    path = changed(package, "meta.json", lambda text: text.replace(b"0.1.0", b"0.1.1"))
+    path = changed(path, "config.pbtxt", lambda text: text.replace(b"0.1.0", b"0.1.1"))
+    response = service.upload(path, "top_color", "0.0.2")
+    assert response.status_code == 422
+    assert "meta.json was changed since it was signed" in response.text
+    assert "config.pbtxt was changed since it was signed" in response.text
 
 
 def test_a_version_is_removed_with_its_folder(service: Service, packages: dict[int, Path]) -> None:
