@@ -1,0 +1,617 @@
+"""Each bound of a package at its edge: what is just allowed, and what is one beyond."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from cls.errors import PackageError
+from cls.package import plans
+from cls.package.archive import (
+    ReadLimits,
+    _fault_of_entry,
+    config_text_of,
+    missing_at_root,
+    open_package,
+    open_zip,
+    pack_files,
+)
+from cls.package.carried import CarriedSamples, people_in, read_samples, samples_as_bytes
+from cls.package.meta import PlanMeta
+from cls.package.onnx_file import external_faults, external_weights, onnx_faults, read_onnx
+from cls.package.packing import PackedModel, write_package
+from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine, plan_faults, plan_warnings, version_in_plan
+from cls.package.triton_config import build_config
+from cls.package.verifying import verify_zip
+from tests.package.metas import make_meta, meta_dict
+from tests.package.zips import PLAN, changed, onnx_bytes, onnx_zip, plan_bytes, plan_zip, some_samples
+
+MIB = 1 << 20
+
+
+def entry(name: str = "a", **changes: Any) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    for key, value in changes.items():
+        setattr(info, key, value)
+    return info
+
+
+# Reading a zip.
+
+
+def test_what_a_foreign_zip_may_unpack_to() -> None:
+    assert ReadLimits() == ReadLimits(files=1000, total_bytes=8 * 1024**3, text_bytes=16 * 1024**2, ratio=200)
+
+
+def test_the_number_of_files(tmp_path: Path) -> None:
+    path = pack_files(tmp_path / "a.zip", dict.fromkeys("abc", b"x"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("folder/", b"")  # no file
+    with open_zip(path, ReadLimits(files=3)) as contents:
+        assert contents.names == ("a", "b", "c")
+    with pytest.raises(PackageError, match="holds 3 files, at most 2 are taken"), open_zip(path, ReadLimits(files=2)):
+        pass
+
+
+def test_the_bytes_of_all_files(tmp_path: Path) -> None:
+    path = pack_files(tmp_path / "a.zip", {"a": b"x" * 60, "b": b"y" * 40})
+    with open_zip(path, ReadLimits(total_bytes=100)) as contents:
+        assert contents.read("a") == b"x" * 60
+        assert contents.size_bytes("b") == 40
+    with (
+        pytest.raises(PackageError, match="unpacks to 100 bytes, at most 99 are taken"),
+        open_zip(path, ReadLimits(total_bytes=99)),
+    ):
+        pass
+
+
+def test_the_bytes_of_a_text(tmp_path: Path) -> None:
+    path = pack_files(tmp_path / "a.zip", {"meta.json": b"x" * 100})
+    with open_zip(path, ReadLimits(text_bytes=100)) as contents:
+        assert contents.read_text_bytes("meta.json") == b"x" * 100
+    with open_zip(path, ReadLimits(text_bytes=99)) as contents:
+        with pytest.raises(PackageError, match="unpacks to more than 99 bytes"):
+            contents.read_text_bytes("meta.json")
+        assert len(contents.read("meta.json")) == 100
+
+
+@pytest.mark.parametrize(
+    ("size", "packed", "is_bomb"),
+    [
+        (MIB, 1, False),  # small files may shrink as they like
+        (MIB + 1, 1, True),
+        (MIB + 1, 0, True),
+        (2000 * MIB, 10 * MIB, False),
+        (2000 * MIB + 1, 10 * MIB, True),
+        (200 * 6000, 6000, False),
+        (200 * 6000 + 1, 6000, True),
+    ],
+)
+def test_how_much_a_file_may_shrink(size: int, packed: int, is_bomb: bool) -> None:
+    fault = _fault_of_entry(entry(file_size=size, compress_size=packed), ReadLimits())
+    assert fault == ("unpacks to more than 200 times its packed size" if is_bomb else None)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_safe"),
+    [
+        ("a", True),
+        ("a/b/c.txt", True),
+        ("..a", True),
+        ("a..", True),
+        (".../a", True),
+        ("a/b:c", True),
+        ("", False),
+        (".", False),
+        ("/", False),
+        ("/a", False),
+        ("..", False),
+        ("a/..", False),
+        ("a\\b", False),
+        ("C:/a", False),
+        ("C:", False),
+        ("a\0b", False),
+    ],
+)
+def test_names(name: str, is_safe: bool) -> None:
+    fault = _fault_of_entry(entry("x", orig_filename=name), ReadLimits())
+    assert fault == (None if is_safe else "leaves the package's folder")
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_file"),
+    [
+        (0, True),
+        (stat.S_IFREG, True),
+        (stat.S_IFDIR, True),
+        (stat.S_IFLNK, False),
+        (stat.S_IFSOCK, False),
+        (stat.S_IFBLK, False),
+        (stat.S_IFCHR, False),
+        (stat.S_IFIFO, False),
+    ],
+)
+def test_kinds_of_entries(kind: int, is_file: bool) -> None:
+    fault = _fault_of_entry(entry(external_attr=(kind | 0o644) << 16), ReadLimits())
+    assert fault == (None if is_file else "is a link or a device")
+
+
+@pytest.mark.parametrize(("flags", "is_encrypted"), [(0, False), (0x8, False), (0x800, False), (1, True), (0x9, True)])
+def test_encrypted_entries(flags: int, is_encrypted: bool) -> None:
+    fault = _fault_of_entry(entry(flag_bits=flags), ReadLimits())
+    assert fault == ("is encrypted" if is_encrypted else None)
+
+
+def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
+    path = pack_files(tmp_path / "a.zip", {"meta.json": b"1", "META.json": b"2"})
+    with pytest.raises(PackageError, match="stands there twice"), open_zip(path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["meta.json", "config.pbtxt", "model.onnx"], []),
+        (["meta.json", "config.pbtxt", "model.plan"], []),
+        (["meta.json", "config.pbtxt", "model.pt"], []),
+        (["meta.json", "config.pbtxt", "model.xml"], []),
+        (["meta.json", "config.pbtxt", "model.bin"], ["model.onnx, model.plan, model.pt or model.xml"]),
+        (["model.onnx", "config.pbtxt"], ["meta.json"]),
+        (["model.onnx", "meta.json"], ["config.pbtxt"]),
+        ([], ["model.onnx, model.plan, model.pt or model.xml", "meta.json", "config.pbtxt"]),
+    ],
+)
+def test_what_a_package_needs(names: list[str], missing: list[str]) -> None:
+    assert missing_at_root(names) == missing
+
+
+@pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB + 1])
+def test_files_of_every_size_are_read_whole(tmp_path: Path, size: int) -> None:
+    content = np.random.default_rng(0).bytes(size)
+    (tmp_path / "file").write_bytes(content)
+    path = pack_files(tmp_path / "a.zip", {"a": tmp_path / "file", "b": content})
+    with open_zip(path) as contents:
+        assert contents.read("a") == contents.read("b") == content
+        assert max((len(chunk) for chunk in contents.stream("a")), default=0) <= MIB
+        assert contents.start(5, "a") == content[:5]
+        with pytest.raises(PackageError, match="holds no c") as caught:
+            contents.read("c")
+        assert caught.value.where == str(path)
+        contents.extract(tmp_path / "out", leave_out=["b"])
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == {"a": content}
+
+
+def test_how_files_are_packed(tmp_path: Path) -> None:
+    path = pack_files(tmp_path / "a.zip", {"b": b"x" * 1000, "a": b""})
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["a", "b"]
+        for info in archive.infolist():
+            assert info.date_time == (1980, 1, 1, 0, 0, 0)
+            assert info.compress_type == zipfile.ZIP_DEFLATED
+            assert info.create_system == 3
+            assert info.external_attr >> 16 == stat.S_IFREG | 0o644
+        assert archive.getinfo("b").compress_size < 100
+
+
+def test_errors_of_a_zip_name_the_file_in_it(tmp_path: Path) -> None:
+    path = pack_files(tmp_path / "a.zip", {"config.pbtxt": b"\xff"})
+    with open_zip(path) as contents, pytest.raises(PackageError, match="is not UTF-8") as caught:
+        config_text_of(contents)
+    assert caught.value.where == f"{path}!config.pbtxt"
+    broken = changed(onnx_zip(tmp_path), "meta.json", lambda _: b"{")
+    with pytest.raises(PackageError, match="is not JSON") as caught, open_package(broken):
+        pass
+    assert caught.value.where == f"{broken}!meta.json"
+    broken = changed(onnx_zip(tmp_path), "config.pbtxt", lambda _: b"nonsense {")
+    with pytest.raises(PackageError) as caught, open_package(broken):
+        pass
+    assert caught.value.where == f"{broken}!config.pbtxt"
+
+
+# People carried along.
+
+
+def edited(samples: CarriedSamples, **changes: Any) -> bytes:
+    return samples_as_bytes(replace(samples, **changes))
+
+
+def test_samples_are_read_back_as_they_were() -> None:
+    samples = some_samples(3)
+    truth = samples.truth.copy()
+    truth[0, 0] = np.nan  # nobody knows
+    again = read_samples(edited(samples, truth=truth), make_meta(), "x")
+    assert np.array_equal(again.crops_rgb, samples.crops_rgb)
+    assert np.array_equal(again.probabilities, samples.probabilities)
+    assert np.array_equal(again.truth, truth, equal_nan=True)
+    assert again.labels == samples.labels
+    assert (again.crops_rgb.dtype, again.probabilities.dtype, again.truth.dtype) == (np.uint8, np.float32, np.float32)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda samples: {"crops_rgb": samples.crops_rgb.astype(np.int16)},
+        lambda samples: {"crops_rgb": samples.crops_rgb[:, 1:]},
+        lambda samples: {"crops_rgb": samples.crops_rgb[:, :, 1:]},
+        lambda samples: {"crops_rgb": samples.crops_rgb[..., :1]},
+        lambda samples: {"crops_rgb": samples.crops_rgb.transpose(0, 2, 1, 3)},
+        lambda samples: {"crops_rgb": samples.crops_rgb[1:]},
+        lambda samples: {"probabilities": samples.probabilities[1:]},
+        lambda samples: {"probabilities": samples.probabilities[:, 1:]},
+        lambda samples: {"truth": samples.truth[1:]},
+        lambda samples: {"truth": samples.truth[:, 1:]},
+        lambda samples: {"probabilities": np.full_like(samples.probabilities, np.nan)},
+        lambda samples: {"probabilities": np.full_like(samples.probabilities, np.inf)},
+        lambda samples: {
+            "crops_rgb": samples.crops_rgb[:0],
+            "probabilities": samples.probabilities[:0],
+            "truth": samples.truth[:0],
+        },
+    ],
+)
+def test_samples_that_are_not_people_with_answers(change: Callable[[CarriedSamples], dict[str, Any]]) -> None:
+    samples = some_samples(3)
+    with pytest.raises(PackageError, match="does not hold people of 64x48 pixels with a probability for each label"):
+        read_samples(edited(samples, **change(samples)), make_meta(), "x")
+
+
+def test_one_person_is_enough(tmp_path: Path) -> None:
+    assert len(read_samples(samples_as_bytes(some_samples(1)), make_meta(), "x").crops_rgb) == 1
+    assert people_in(plan_zip(tmp_path, people=1)) == 1
+    assert people_in(plan_zip(tmp_path)) == 0
+    assert people_in(onnx_zip(tmp_path)) == 0
+
+
+def test_labels_of_another_model_are_named_four_at_most() -> None:
+    labels = ("a", "b", "c", "d", "e")
+    with pytest.raises(PackageError) as caught:
+        read_samples(samples_as_bytes(some_samples(2, labels)), make_meta(), "x")
+    assert caught.value.what.endswith("its labels are a, b, c, d")
+    swapped = ("blonde hair", "black hair", "red hair")
+    with pytest.raises(PackageError, match="holds samples of another model"):
+        read_samples(samples_as_bytes(some_samples(2, swapped)), make_meta(), "x")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x93NUMPY"])
+def test_what_is_no_samples(content: bytes) -> None:
+    with pytest.raises(PackageError, match="does not hold samples"):
+        read_samples(content, make_meta(), "x")
+
+
+# Plans.
+
+
+def test_the_shortest_plan() -> None:
+    header = plan_bytes("1.2.3.4", b"")
+    assert len(header) == plans.HEADER_BYTES == 28
+    assert version_in_plan(header, "x") == "1.2.3.4"
+    with pytest.raises(PackageError, match="is not a TensorRT plan"):
+        version_in_plan(header[:-1], "x")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_known"),
+    [
+        (PlanHost(), False),
+        (PlanHost((Gpu("", "8.9"),)), True),
+        (PlanHost((), "10.13.3"), True),
+        (PlanHost((Gpu("", "8.9"),), "10.13.3"), True),
+    ],
+)
+def test_whether_anything_is_known_of_a_machine(host: PlanHost, is_known: bool) -> None:
+    assert host.is_known is is_known
+    assert host.place == "this machine"
+
+
+def test_every_fault_of_a_plan_is_named() -> None:
+    host = PlanHost((Gpu("", "9.0"), Gpu("NVIDIA A100", "8.0")), "10.3.0", "the server")
+    assert plan_faults(PLAN, None, host) == [
+        "the plan was built by TensorRT 10.13.3, and the server has TensorRT 10.3.0",
+        (
+            "the plan was built for a NVIDIA L4 (compute capability 8.9),"
+            " and the server has NVIDIA A100 (8.0), a GPU (9.0)"
+        ),
+    ]
+    assert plan_faults(PLAN, None, replace(host, gpus=(*host.gpus, Gpu("x", "8.9")), tensorrt_version="")) == []
+    assert plan_faults(None, "10.13.3.9", replace(host, tensorrt_version="10.13.3")) == []
+    assert len(plan_faults(None, "10.13.3.9", host)) == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "gpus", "is_warned"),
+    [
+        (PLAN, (Gpu("NVIDIA L4", "8.9"),), False),
+        (PLAN, (Gpu("RTX 4090", "8.9"),), True),
+        (PLAN, (Gpu("NVIDIA L4", "8.9"), Gpu("RTX 4090", "8.9")), False),
+        (PLAN, (Gpu("RTX 4090", "9.0"),), False),
+        (PLAN, (Gpu("", "8.9"),), False),
+        (PLAN, (Gpu("", "8.9"), Gpu("RTX 4090", "8.9")), False),
+        (PLAN, (), False),
+        (None, (Gpu("RTX 4090", "8.9"),), False),
+    ],
+)
+def test_what_is_warned_of(plan: PlanMeta | None, gpus: tuple[Gpu, ...], is_warned: bool) -> None:
+    warnings = plan_warnings(plan, PlanHost(gpus))
+    assert len(warnings) == is_warned
+    if is_warned:
+        assert warnings == ["the plan was timed on a NVIDIA L4; on a RTX 4090 it may be slower, or not load"]
+
+
+def test_nvidia_smi_is_asked_for_twenty_seconds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(command: list[str], **options: Any) -> Any:
+        asked.append({"command": command, **options})
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(plans.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(plans.subprocess, "run", run)
+    assert gpus_of_this_machine() == ()
+    (options,) = asked
+    assert options["command"] == ["/usr/bin/nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
+    assert options["timeout"] == 20
+
+
+# What an ONNX says of itself.
+
+
+def network(**changes: Any) -> onnx.ModelProto:
+    """The network that `make_meta` describes, with other inputs or outputs."""
+    shapes = {"images": ["batch", 3, 64, 48], "logits": ["batch", 3], **changes.pop("shapes", {})}
+    kinds = {"images": TensorProto.FLOAT, "logits": TensorProto.FLOAT, **changes.pop("kinds", {})}
+    extra = changes.pop("extra_inputs", [])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["images"], ["logits"])],
+        "graph",
+        [*(helper.make_tensor_value_info("images", kinds["images"], shapes["images"]) for _ in [0]), *extra],
+        [helper.make_tensor_value_info("logits", kinds["logits"], shapes["logits"])],
+        **changes,
+    )
+    return helper.make_model(graph)
+
+
+def said(model: onnx.ModelProto, **properties: str) -> onnx.ModelProto:
+    helper.set_model_props(model, properties)
+    return model
+
+
+def test_a_network_as_described() -> None:
+    assert onnx_faults(network(), make_meta(), "m") == []
+    assert onnx_faults(network(shapes={"images": ["a", "b", "c", "d"]}), make_meta(), "m") == []
+    weights = helper.make_tensor("weights", TensorProto.FLOAT, [1], [0.0])
+    listed = helper.make_tensor_value_info("weights", TensorProto.FLOAT, [1])
+    # Older ONNX files list their weights among the inputs.
+    assert onnx_faults(network(initializer=[weights], extra_inputs=[listed]), make_meta(), "m") == []
+    assert onnx_faults(network(extra_inputs=[listed]), make_meta(), "m") == ["m takes 2 inputs, and meta.json names 1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        (
+            {"shapes": {"images": ["batch", 3, 64, 47]}},
+            "meta.json says the input 'images' is FP32 [-1, 3, 64, 48], and in m it is FP32 [-1, 3, 64, 47]",
+        ),
+        (
+            {"shapes": {"images": ["batch", 3, 64]}},
+            "meta.json says the input 'images' is FP32 [-1, 3, 64, 48], and in m it is FP32 [-1, 3, 64]",
+        ),
+        (
+            {"kinds": {"images": TensorProto.FLOAT16}},
+            "meta.json says the input 'images' is FP32 [-1, 3, 64, 48], and in m it is FP16 [-1, 3, 64, 48]",
+        ),
+        (
+            {"kinds": {"images": TensorProto.UINT8}},
+            "meta.json says the input 'images' is FP32 [-1, 3, 64, 48], and in m it is UINT8 [-1, 3, 64, 48]",
+        ),
+        (
+            {"kinds": {"logits": TensorProto.DOUBLE}},
+            "meta.json says the output 'logits' is FP32 [-1, 3], and in m it is ONNX type 11 [-1, 3]",
+        ),
+        (
+            {"shapes": {"logits": [4, 3]}},
+            None,
+        ),
+    ],
+)
+def test_tensors(changes: dict[str, Any], fault: str | None) -> None:
+    assert onnx_faults(network(**changes), make_meta(), "m") == ([] if fault is None else [fault])
+
+
+def test_names_of_tensors() -> None:
+    outputs = [{"name": "scores", "datatype": "FP32", "shape": [-1, 3]}]
+    assert onnx_faults(network(), make_meta(outputs=outputs), "m") == [
+        "meta.json names the output 'scores', and m has logits"
+    ]
+
+
+def test_labels_are_named_four_at_most() -> None:
+    five = tuple("abcde")
+    for count, shown in ((4, "a, b, c, d"), (5, "a, b, c, d and 1 more")):
+        meta = make_meta(five[:count])
+        faults = onnx_faults(said(network(shapes={"logits": ["batch", count]}), labels='["x"]'), meta, "m")
+        assert faults == [
+            (
+                "meta.json is of another model: it describes group 'hair_color' with the labels"
+                f" {shown}, and m was made for x"
+            )
+        ]
+
+
+def test_what_a_network_says_of_its_run_and_weights() -> None:
+    weights, run = "c" * 64, "v__0_train_eff_4_0.001"
+    for properties in ({}, {"run": run}, {"weights": weights}, {"run": run, "weights": weights}, {"labels": "{"}):
+        assert onnx_faults(said(network(), **properties), make_meta(), "m") == []
+    for properties, shown in (
+        ({"run": "v__1"}, "run v__1 (weights ?)"),
+        ({"weights": "e" * 64}, f"run ? (weights {'e' * 12})"),
+        ({"run": run, "weights": "e" * 64}, f"run {run} (weights {'e' * 12})"),
+    ):
+        assert onnx_faults(said(network(), **properties), make_meta(), "m") == [
+            f"meta.json is of another model: it describes run {run} (weights {'c' * 12}), and m was made from {shown}"
+        ]
+
+
+def test_thresholds_and_preprocessing_of_a_network() -> None:
+    import json
+
+    labels = json.dumps(list(make_meta().labels))
+    thresholds = {"black hair": 0.5, "blonde hair": 0.5, "red hair": 0.25}
+    assert onnx_faults(said(network(), labels=labels, thresholds=json.dumps(thresholds)), make_meta(), "m") == [
+        "meta.json has other thresholds than m: red hair 0.5 instead of 0.25"
+    ]
+    # Without labels nobody knows whose the thresholds are.
+    assert onnx_faults(said(network(), thresholds=json.dumps(thresholds)), make_meta(), "m") == []
+    same = json.dumps(meta_dict()["preprocessing"])
+    assert onnx_faults(said(network(), preprocessing=same), make_meta(), "m") == []
+    other = json.dumps({**meta_dict()["preprocessing"], "margin_rel": 0.1, "height_px": 65})
+    assert onnx_faults(said(network(), preprocessing=other), make_meta(), "m") == [
+        "meta.json has another preprocessing than m: height_px 64 instead of 65; margin_rel 0.05 instead of 0.1"
+    ]
+
+
+def outside(location: str, **entries: str) -> TensorProto:
+    tensor = TensorProto(name=location, data_type=TensorProto.FLOAT, dims=[9])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        item = tensor.external_data.add()
+        item.key, item.value = key, value
+    return tensor
+
+
+def test_weights_outside_wherever_they_are_named() -> None:
+    model = network(initializer=[outside("a", offset="4", length="36"), outside("a", length="8"), outside("b")])
+    model.graph.sparse_initializer.add().values.CopyFrom(outside("sparse", length="1"))
+    model.graph.sparse_initializer.add().indices.CopyFrom(outside("indices", offset="2", length="junk"))
+    node = model.graph.node[0]
+    node.attribute.add(name="one").t.CopyFrom(outside("attribute", length="3"))
+    node.attribute.add(name="many").tensors.append(outside("attributes", length="4"))
+    inner = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "inner", [], [], [outside("inner")])
+    node.attribute.add(name="graph").g.CopyFrom(inner)
+    inner = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "inner", [], [], [outside("inners")])
+    node.attribute.add(name="graphs").graphs.append(inner)
+    function = helper.make_node("Constant", [], ["c"], value=outside("function", length="5"))
+    model.functions.add(name="f").node.append(function)
+    assert external_weights(model) == {
+        "a": 40,
+        "b": 0,
+        "sparse": 1,
+        "indices": 2,
+        "attribute": 3,
+        "attributes": 4,
+        "inner": 0,
+        "inners": 0,
+        "function": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({}, "m keeps weights in the file 'a', which is not there"),
+        ({"a": 39}, "m keeps weights in the file 'a', which is cut short: it has 39 bytes, and 40 are needed"),
+        ({"a": 40}, "m keeps weights in the file 'a': servers take one file"),
+        ({"a": 41}, "m keeps weights in the file 'a': servers take one file"),
+    ],
+)
+def test_sizes_of_weights_outside(sizes: dict[str, int], words: str) -> None:
+    model = network(initializer=[outside("a", offset="4", length="36")])
+    assert external_faults(model, "m", sizes) == [words]
+
+
+def test_weights_outside_of_a_carried_onnx_are_looked_for_beside_it(tmp_path: Path) -> None:
+    model = onnx.load_model_from_string(onnx_bytes(tmp_path))
+    model.graph.initializer.append(outside("rest.bin", length="4"))
+    files: dict[str, Path | bytes] = {
+        "model.plan": plan_bytes(),
+        "rebuild/model.onnx": model.SerializeToString(),
+        "rest.bin": bytes(4),
+    }
+    for name, words in (("rest.bin", "which is not there"), ("rebuild/rest.bin", "servers take one file")):
+        entries = {**files, name: files["rest.bin"]}
+        if name != "rest.bin":
+            del entries["rest.bin"]
+        write_package(tmp_path / "a.zip", make_meta(), PackedModel("trt", "tensorrt_plan", entries, PLAN))
+        assert words in "\n".join(verify_zip(tmp_path / "a.zip").problems)
+
+
+def test_a_file_that_is_no_network() -> None:
+    with pytest.raises(PackageError, match="it has no graph"):
+        read_onnx(b"", "m")
+    with pytest.raises(PackageError, match="is not an ONNX model: ") as caught:
+        read_onnx(b"\xff" * 1000, "m")
+    assert len(caught.value.what) <= len("is not an ONNX model: ") + 300
+
+
+# The whole package.
+
+
+def test_what_each_check_says_where_all_is_well(tmp_path: Path) -> None:
+    assert verify_zip(onnx_zip(tmp_path)).checked == [
+        "every file unpacks",
+        "the files a package needs",
+        "meta.json: schema version 2, 3 labels for 3 outputs, a threshold for each",
+        "config.pbtxt agrees with meta.json",
+        "digests of 1 file",
+        "model.onnx: one file; inputs, outputs and the metadata inside agree with meta.json",
+    ]
+    found = verify_zip(plan_zip(tmp_path, people=2), PlanHost((Gpu("NVIDIA L4", "8.9"),), "10.13.3"))
+    assert found.checked[-3:] == [
+        "digests of 3 files",
+        "rebuild/model.onnx: one file; inputs, outputs and the metadata inside agree with meta.json",
+        "model.plan: a plan, for what meta.json says",
+    ]
+    assert found.warnings == ["holds cut-outs of 2 people (rebuild/samples.npz)"]
+
+
+def test_openvino_needs_its_weights(tmp_path: Path) -> None:
+    files: dict[str, Path | bytes] = {"model.xml": b"<net/>", "model.bin": b""}
+    write_package(tmp_path / "a.zip", make_meta(), PackedModel("openvino", "openvino", files))
+    assert verify_zip(tmp_path / "a.zip").problems == []
+    path = changed(tmp_path / "a.zip", "model.bin", lambda _: None)
+    assert verify_zip(path).problems == [
+        "model.bin is missing",
+        "model.xml is there, and its weights model.bin are not",
+    ]
+
+
+def test_config_that_leaves_the_tensors_to_the_model(tmp_path: Path) -> None:
+    """An older tool's config.pbtxt may name no inputs and outputs: Triton reads them from the model."""
+    meta = make_meta()
+    text = 'platform: "onnxruntime_onnx"\nmax_batch_size: 8\n'
+    entries: dict[str, Path | bytes] = {
+        "model.onnx": onnx_bytes(tmp_path, 1, meta),
+        "meta.json": meta.to_json().encode(),
+        "config.pbtxt": text.encode(),
+    }
+    assert verify_zip(pack_files(tmp_path / "a.zip", entries)).problems == []
+    wrong = build_config(meta).replace('name: "logits"', 'name: "scores"')
+    entries["config.pbtxt"] = wrong.encode()
+    problems = verify_zip(pack_files(tmp_path / "a.zip", entries)).problems
+    assert problems == ["config.pbtxt declares the outputs scores FP32 [-1, 3], and meta.json logits FP32 [-1, 3]"]
+
+
+def test_digests_of_a_package_of_schema_version_1(tmp_path: Path) -> None:
+    content = onnx_bytes(tmp_path)
+    digests = {**meta_dict()["digests"], "files": {"model.onnx": "e" * 64, "model.plan": "f" * 64}}
+    meta = make_meta(digests=digests)
+    entries: dict[str, Path | bytes] = {
+        "model.onnx": content,
+        "meta.json": meta.to_json().encode(),
+        "config.pbtxt": build_config(meta).encode(),
+        "more.txt": b"what version 1 names nowhere",
+    }
+    problems = verify_zip(pack_files(tmp_path / "a.zip", entries)).problems
+    assert len(problems) == 1
+    assert problems[0].startswith("model.onnx is not the file that meta.json was written for: its SHA-256 is ")
+    assert f"and meta.json says {'e' * 12}…" in problems[0]
