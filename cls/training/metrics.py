@@ -221,7 +221,7 @@ def precision_recall_steps(
     Returns:
         precision, recall, thresholds; one entry a distinct score.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)
     sorted_scores = scores[order]
     is_last_of_equals = np.append(np.diff(sorted_scores) != 0, True)
     found = np.cumsum(truth[order])[is_last_of_equals]

@@ -131,8 +131,9 @@ def test_a_model_beside_its_own_meta_json(tmp_path: Path) -> None:
     refuse_foreign_files(tmp_path / "model.onnx", make_meta())
     for meta in (own, make_meta(digests={**meta_dict()["digests"], "files": {"model.onnx": "e" * 64}})):
         (tmp_path / "model.onnx").write_bytes(onnx_bytes(tmp_path, 2))
-        with pytest.raises(PackageError, match=r"model\.onnx is not the file that the meta\.json beside it"):
+        with pytest.raises(PackageError, match=r"model\.onnx is not the file that the meta\.json beside it") as caught:
             refuse_foreign_files(tmp_path / "model.onnx", meta)
+        assert caught.value.line().startswith(f"{tmp_path / 'model.onnx'}: ")
     other = make_meta(("a", "b", "c"))
     with pytest.raises(PackageError, match=r"meta\.json is of another model"):
         refuse_foreign_files(tmp_path / "model.onnx", other)
