@@ -12,7 +12,7 @@ from cls.demo.walk import Walk
 from cls.errors import ClsError
 from cls.files import read_json
 from cls.package.model_name import model_name_of_group
-from cls.package.validation_scores import NOT_MEASURED, MeanScore, ValidationScores, validation_scores
+from cls.package.validation_scores import MeanScore, ValidationScores, validation_scores
 from cls.wording import counted, interval, mean_over, score
 
 
@@ -54,8 +54,7 @@ def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
     unseen = unseen_score(walk)
     spent_s = sum(result.seconds for result in walk.results)
     return [
-        (f"{len(dataset.rows):,}", f"photos in {picsets:,} picsets"),
-        (str(len(dataset.labels)), "labels"),
+        (f"{len(dataset.rows):,}", f"photos in {counted(picsets, 'picset')}, {counted(len(dataset.labels), 'label')}"),
         (score(scores.f1.value), _cross_validated(scores)),
         *([] if unseen is None else [(score(unseen.f1), _of_new_people(unseen))]),
         (
@@ -69,7 +68,7 @@ def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
 
 def _cross_validated(scores: ValidationScores) -> str:
     if scores.f1.value is None:
-        return f"cross-validated F1: {NOT_MEASURED}"
+        return scores.headline()
     return f"cross-validated F1{_inside(scores.f1)}: {scores.f1.over}, {scores.measured_on()} of validation"
 
 

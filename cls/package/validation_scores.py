@@ -10,6 +10,7 @@ from typing import Any
 from cls.wording import counted, interval, mean_over, score
 
 NOT_MEASURED = "not measured"
+_TOO_FEW = ": every label's positives stand in too few picsets"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class ValidationScores:
         f1_in_sample: with the thresholds that were chosen on these people.
         people: measured on how many; None where it is not known.
         picsets: of how many picsets.
+        why_not: why there is no cross-validated score, where that is known.
     """
 
     f1: MeanScore
@@ -64,6 +66,7 @@ class ValidationScores:
     f1_in_sample: MeanScore
     people: int | None
     picsets: int | None
+    why_not: str = ""
 
     def measured_on(self) -> str:
         """`60 people of 12 picsets`; empty where it is not known."""
@@ -76,7 +79,7 @@ class ValidationScores:
     def headline(self) -> str:
         """`cross-validated F1 0.812 (0.731–0.894), mean over 7 of 8 labels, 60 people of 12 picsets`."""
         if self.f1.value is None:
-            return f"cross-validated F1 {NOT_MEASURED}"
+            return f"cross-validated F1 {NOT_MEASURED}{self.why_not}"
         parts = (f"cross-validated F1 {self.f1.text()}", self.f1.over, self.measured_on())
         return ", ".join(part for part in parts if part)
 
@@ -109,6 +112,7 @@ def validation_scores(metrics: Mapping[str, Any]) -> ValidationScores | None:
             None,
         ),
         picsets=units if isinstance(units, int) else None,
+        why_not=_TOO_FEW if crossed else "",
     )
 
 

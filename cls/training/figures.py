@@ -61,8 +61,8 @@ def scores_figure(history: Sequence[dict[str, float]], base_rate: float | None, 
         base_rate: the mean average precision of guessing, drawn as a line.
         over: over which labels the means are, where that is not all of them.
     """
-    which = f", {over}" if over else ""
-    lines = [("c1", f"mean AP{which}", "valid_map"), ("c0", f"mean AUROC{which}", "valid_auroc")]
+    names = [f"{name}, {over}" if over else f"mean {name}" for name in ("AP", "AUROC")]
+    lines = [("c1", names[0], "valid_map"), ("c0", names[1], "valid_auroc")]
     drawn = [line for line in lines if any(line[2] in epoch for epoch in history)]
     if not drawn:
         return None

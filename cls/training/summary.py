@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cls.package.validation_scores import mean_of, validation_scores
+from cls.package.validation_scores import NOT_MEASURED, mean_of, validation_scores
 from cls.training.bootstrap import LEAST_UNITS
 from cls.wording import counted, difference, interval, percent, percent_interval, score
 
@@ -28,8 +28,10 @@ def summary_of(metrics: dict[str, Any]) -> str:
 def _cross_validated(metrics: dict[str, Any]) -> str:
     """What to expect of new people; runs of earlier versions have not measured it."""
     found = validation_scores(metrics)
-    if found is None or found.f1.value is None:
-        return "cross-validated F1 not measured"
+    if found is None:
+        return f"cross-validated F1 {NOT_MEASURED}"
+    if found.f1.value is None:
+        return found.headline()
     crossed = metrics["validation"]["cross_fitted"]
     instance = crossed.get("instance") or {}
     return (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.attribute_sets.attribute_set import SetPicture
+from cls.attribute_sets.attribute_set import SetPicture, odd_cells_line
 from cls.attribute_sets.identity_parts import identity_parts
 from cls.attribute_sets.layouts import read_set
 from cls.attribute_sets.loading import load_set
@@ -17,10 +17,11 @@ from cls.bottle.layout import Bottle
 from cls.dataset.parts import part_names, sides_of, split_by_parts
 from cls.dataset.samples import collect_samples
 from cls.errors import AttributeSetError, TrainingError
+from cls.files import read_json
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
 from cls.pictures.database import PicturesDatabase, Status
-from tests.attribute_sets.published import write_pa100k, write_peta, write_rapv2
+from tests.attribute_sets.published import labels_of_picture, write_pa100k, write_peta, write_rapv2
 from tests.bottles import make_empty_bottle
 
 GROUP = "peta: all 35"
@@ -182,6 +183,43 @@ def test_uncertain_labels_stay_unknown(bottle: Bottle, tmp_path: Path) -> None:
     first = read_dataset(bottle.dataset_file("rap")).rows[0]
     assert first.labels[0] == first.labels[2] == 1.0
     assert np.isnan(first.labels[1])
+
+
+@pytest.mark.parametrize("layout", ["pa100k", "peta", "rapv2"])
+def test_label_values_that_are_neither_0_nor_1_are_counted_and_told(
+    bottle: Bottle, tmp_path: Path, caplog: pytest.LogCaptureFixture, layout: str
+) -> None:
+    if layout == "pa100k":
+        rows = np.array([[labels_of_picture(number, 4)] for number in range(1, 17)], np.int16)[:, 0]
+        rows[:3, 1], rows[4, 0] = -1, 7
+        root, expected = write_pa100k(tmp_path / "set", train_label=rows), {"-1": 3, "7": 1}
+    elif layout == "peta":
+        data = np.zeros((36, 10), np.int16)
+        data[:, 0], data[:, 1], data[::2, 4:] = range(1, 37), np.arange(36) // 3 + 1, 1
+        data[5, 4], data[6, 9] = -1, -1  # the second one's column is not evaluated
+        root, expected = write_peta(tmp_path / "set", data=data), {"-1": 1}
+    else:
+        root, expected = write_rapv2(tmp_path / "set"), {"2": 1}
+    with caplog.at_level("WARNING", "cls.attribute_sets"):
+        loaded = load_set(bottle, read_set(layout, root), layout)
+    assert loaded.odd_cells == expected
+    assert read_json(loaded.report_file)["label_values_taken_for_unknown"] == expected
+    (told,) = (record.getMessage() for record in caplog.records if "neither 0 nor 1" in record.getMessage())
+    assert "so unknown, and left out of training and measures" in told
+    assert all(f"{count} " in told and value in told for value, count in expected.items())
+    known = np.array([row.labels for row in loaded.dataset.rows])
+    assert int(np.isnan(known).sum()) == sum(expected.values())
+
+
+def test_a_set_of_zeros_and_ones_has_nothing_to_tell(
+    bottle: Bottle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_set(bottle, read_set("pa100k", write_pa100k(tmp_path / "set")), "pa").odd_cells == {}
+    assert "neither 0 nor 1" not in caplog.text
+    assert odd_cells_line({"-1": 1}) == (
+        "1 label value is -1: neither 0 nor 1, so unknown, and left out of training and measures"
+    )
+    assert odd_cells_line({"-1": 37, "5": 2}).startswith("37 label values are -1, 2 are 5: neither 0 nor 1")
 
 
 @settings(max_examples=60, deadline=None)

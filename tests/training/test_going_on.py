@@ -88,4 +88,7 @@ def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
     assert again.folder == cut_off.folder
     assert again.metrics["seconds"] >= 1000
     assert again.metrics["waiting_share"] == pytest.approx(0.25)
+    # The whole run is longer than its first part by what was done now, evaluation and reports included.
+    first = cut_off.metrics["run_seconds"]
+    assert cut_off.metrics["seconds"] < first < again.metrics["run_seconds"] < 1000
     assert str(again.args["started"]) == "2026-01-02T03:04:05+00:00"

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pytest
+
 from cls.bottle.layout import Bottle
-from cls.training.run_folder import FINISHED, new_run_folder, run_folders, unfinished_run
+from cls.files import write_json_atomic
+from cls.training.run_folder import FINISHED, RunTime, new_run_folder, run_folders, unfinished_run
 from tests.bottles import make_empty_bottle
 
 GROUP = "a/b: ü"
@@ -49,3 +54,40 @@ def test_only_a_cut_off_run_of_the_same_identity_is_gone_on_with(tmp_path: Path)
     found.release()
     (held.path / FINISHED).write_text("{}")
     assert unfinished_run(bottle, GROUP, "same") is None
+
+
+def write_time(folder: Path, seconds: float, since: float | None) -> None:
+    write_json_atomic(folder / ".time.json", {"seconds": seconds, "since": since})
+
+
+def test_a_run_takes_as_long_as_all_its_parts(tmp_path: Path) -> None:
+    now_s = time.time()
+    with RunTime(tmp_path, now_s - 60) as clock:
+        assert clock.seconds == pytest.approx(60, abs=5)
+    with RunTime(tmp_path, time.time()) as clock:
+        assert clock.seconds == pytest.approx(60, abs=5), "the time in between does not count"
+
+
+def test_a_part_that_was_killed_counts_up_to_its_last_file(tmp_path: Path) -> None:
+    now_s = time.time()
+    write_time(tmp_path, 100.0, now_s - 5000)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (now_s - 4970, now_s - 4970))
+    assert RunTime(tmp_path, now_s).seconds == pytest.approx(130, abs=5)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"seconds": "long", "since": null}', '{"seconds": 5}'])
+def test_a_damaged_time_costs_no_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".time.json").write_text(content)
+    assert RunTime(tmp_path, time.time()).seconds == pytest.approx(0, abs=5)
+
+
+def test_a_clock_that_was_set_back_makes_no_time_up(tmp_path: Path) -> None:
+    now_s = time.time()
+    write_time(tmp_path, 100.0, now_s + 5000)
+    assert RunTime(tmp_path, now_s).seconds == pytest.approx(100, abs=5)
+    write_time(tmp_path, 100.0, now_s - 10)
+    os.utime(tmp_path / ".time.json", (now_s + 5000, now_s + 5000))
+    assert RunTime(tmp_path, now_s).seconds == pytest.approx(110, abs=5)

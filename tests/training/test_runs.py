@@ -331,3 +331,54 @@ def test_a_run_without_a_report(bottle: Bottle, capsys: pytest.CaptureFixture[st
     new_run_folder(bottle, "hat", "train_eff_4_0.001", "identity").release()
     assert execute(REPORT, ["v__0_train_eff_4_0.001", "--cfg", str(bottle.settings.file)]) == 1
     assert "the run has no report: it is unfinished; see `cls runs`" in capsys.readouterr().err
+
+
+def test_the_time_is_that_of_the_whole_run(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(bottle, "v__0_train_lite0_16_0.001")
+    older = make_run(bottle, "v__1_train_lite0_16_0.001")
+    rewrite(older, lambda metrics: metrics.pop("run_seconds"))
+    lines = say(RUNS, bottle, capsys).splitlines()
+    assert [line.rsplit(maxsplit=2)[-2:] for line in lines if " finished " in line] == [["131", "s"], ["≥64", "s"]]
+    assert "≥: the fit alone; an earlier version did not keep the time of the whole run" in "\n".join(lines)
+    compared = say(RUNS, bottle, capsys, "--compare", "0", "1")
+    assert ["seconds,", "whole", "run", "131.4", "-"] in [line.split() for line in compared.splitlines()]
+    first, second = json.loads(say(RUNS, bottle, capsys, "--json"))
+    assert (first["run_seconds"], second["run_seconds"], second["seconds"]) == (131.4, None, 64.2)
+
+
+def test_a_mean_over_some_labels_says_over_how_many(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    def thin(metrics: dict[str, Any]) -> None:
+        found = metrics["validation"]
+        found["labels"]["beanie"]["ap"] = None
+        found["cross_fitted"] |= {"left_out": ["beanie"]}
+
+    rewrite(make_run(bottle, "v__0_train_lite0_16_0.001", ap=0.9965), thin)
+    listed = say(RUNS, bottle, capsys)
+    (line,) = (line for line in listed.splitlines() if " finished " in line)
+    assert line.split("960+240")[1].split() == ["0.897", "(1/2)", "0.996", "(1/2)", "0.825", "131", "s"]
+    assert "v__0_train_lite0_16_0.001: mAP is the mean over 1 of 2 labels" in listed
+    assert all(len(line) <= 120 for line in listed.splitlines())
+    crossed = json.loads(say(RUNS, bottle, capsys, "--json"))[0]["cross_validated"]
+    assert (crossed["mean_over_labels"], crossed["labels"], crossed["people"]) == (1, 2, 240)
+
+
+def test_cross_validated_scores_are_compared_first(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(bottle, "v__0_train_lite0_16_0.001", ap=0.6, interval=(0.45, 0.55))
+    older = make_run(bottle, "v__1_train_lite0_16_0.001", ap=0.8)
+    shown = say(RUNS, bottle, capsys, "--compare", "0", "1")
+    names = [line.split("  ")[0] for line in shown.splitlines()]
+    in_sample = "in-sample F1 (thresholds chosen on these people)"
+    assert names.index("cross-validated F1") < names.index("mAP") < names.index(in_sample)
+    (line,) = (line for line in shown.splitlines() if line.startswith("cross-validated F1 "))
+    assert line.split()[2:] == [
+        "0.500",
+        "(0.450–0.550)",
+        "0.700",
+        "(0.700–0.900)",
+        "+0.200",
+        "intervals",
+        "lie",
+        "apart",
+    ]
+    rewrite(older, lambda metrics: metrics["validation"].pop("cross_fitted"))
+    assert "0.500 (0.450–0.550)" in say(RUNS, bottle, capsys, "--compare", "0", "1")
