@@ -19,8 +19,9 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.files import read_json, write_json_atomic
+from cls.people.cutout import Cutout
 from cls.people.photos import read_photo
-from cls.people.preprocess import letterbox
+from cls.people.preprocess import Preprocessing
 
 GROUP = "top_color"
 SQUARE_PX = 224  # of the peers' ready pictures
@@ -104,7 +105,10 @@ def square(bottle: Bottle, sample: Sample | None, path: str, kind: str) -> NDArr
         margin = 0.05 * max(right - left, bottom - top)
         rows = slice(max(round(top - margin), 0), round(bottom + margin))
         photo = photo[rows, max(round(left - margin), 0) : round(right + margin)]
-    return letterbox(photo, SQUARE_PX, SQUARE_PX, FILL_RGB)
+    everything = np.full(photo.shape[:2], 255, np.uint8)
+    return Preprocessing(SQUARE_PX, SQUARE_PX, fill_rgb=FILL_RGB, is_background_kept=True).fit(
+        Cutout(photo, everything)
+    )
 
 
 def write_squares(work: Path, run: Any, test: TestSet, kind: str) -> Path:

@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -48,11 +49,11 @@ from cls.dataset.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import Sample
 from cls.dataset.storage import STORAGES
 from cls.files import read_json
-from cls.people.cutout import cut_out
+from cls.people.cutout import Cutout, cut_out
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.people.polygons import draw_polygons
-from cls.people.preprocess import Preprocessing, letterbox
+from cls.people.preprocess import Preprocessing
 from cls.segmentation.offline import quiet_ultralytics
 from cls.settings import Settings
 from cls.training.config import parse_size
@@ -137,21 +138,26 @@ def whole_photos(folder: Path, samples: list[Sample], preprocessing: Preprocessi
             left, top, right, bottom = (int(v) for v in sample.person.box_xyxy_px)
             inside = mask[top : bottom + 1, left : right + 1] > 0
             person = np.where(inside[..., None], image[top : bottom + 1, left : right + 1], preprocessing.fill_rgb)
-            framed = letterbox(
-                person.astype(np.uint8), preprocessing.height_px, preprocessing.width_px, preprocessing.fill_rgb
-            )
+            framed = letterboxed(person.astype(np.uint8), preprocessing)
             return np.ascontiguousarray(augment(image=framed)["image"].transpose(2, 0, 1))
 
     loader = DataLoader(Photos(), batch_size=BATCH, shuffle=True, num_workers=0)
     return lambda: iter(loader)
 
 
+def letterboxed(image_rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """A whole picture in the frame of a preprocessing."""
+    everything = np.full(image_rgb.shape[:2], 255, np.uint8)
+    return replace(preprocessing, is_background_kept=True).fit(Cutout(image_rgb, everything))
+
+
 def write_crops(folder: Path, samples: list[Sample], preprocessing: Preprocessing, crops: Path) -> None:
     """People as JPEGs at 1.25 times the input size, in the folder layout of classification datasets."""
     height_px, width_px, _ = CutoutFormat(preprocessing).wide_shape
+    wide = replace(preprocessing, height_px=height_px, width_px=width_px)
     for number, sample in enumerate(samples):
         cutout = cut_out(read_photo(folder / "images" / sample.path), sample.person)
-        image = letterbox(cutout.image_rgb, height_px, width_px, preprocessing.fill_rgb)
+        image = letterboxed(cutout.image_rgb, wide)
         path = crops / ("a", "b")[number % 2] / sample.path
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 95])

@@ -560,7 +560,7 @@ def test_what_each_check_says_where_all_is_well(tmp_path: Path) -> None:
     assert verify_zip(onnx_zip(tmp_path)).checked == [
         "every file unpacks",
         "the files a package needs",
-        "meta.json: schema version 2, 3 labels for 3 outputs, a threshold for each",
+        "meta.json: schema version 3, 3 labels for 3 outputs, a threshold for each",
         "config.pbtxt agrees with meta.json",
         "digests of 1 file",
         "model.onnx: one file; inputs, outputs and the metadata inside agree with meta.json",

@@ -75,20 +75,21 @@ def test_scores_of_labels() -> None:
     metrics = {"validation": {"labels": scores, "macro": {"f1": 0.8765, "ma": 0.7654}}}
     thresholds = {"black hair": 0.25, "blonde hair": 0.5, "red hair": 0.123456}
     text = card(metrics=metrics, thresholds=thresholds).text()
-    assert row(text, "black hair ") == "0.2500  0.912 of 12"
-    assert row(text, "blonde hair ") == "0.5000  unknown"
-    assert row(text, "red hair ") == "0.1235  unknown"
+    assert row(text, "black hair ") == "0.2500  -  0.912  of 12"
+    assert row(text, "blonde hair ") == "0.5000  -  -  of ?"
+    assert row(text, "red hair ") == "0.1235  -  -  of ?"
     assert "\n  black hair   0.2500" in text, "thresholds stand below each other"
     assert "\n  blonde hair  0.5000" in text
-    assert row(text, "macro F1") == "0.876, mA 0.765"
-    without = {"validation": {"labels": {"black hair": {"f1": 1}}, "macro": {"f1": 1}}}
-    text = card(metrics=without).text()
-    assert row(text, "black hair ") == "0.5000  1.000 of ?"
-    assert row(text, "macro F1") == "1.000"
+    assert row(text, "validation ") == "cross-validated F1 not measured"
+    assert "chosen on these people 0.876, mean over 1 of 3 labels" in text
+    crossed = {"macro": {"f1": 0.9996}, "labels": {"black hair": {"f1": 0.9996}}, "left_out": ["red hair"]}
+    text = card(metrics={"validation": {**metrics["validation"], "cross_fitted": crossed, "samples": 40}}).text()
+    assert row(text, "validation ") == "cross-validated F1 0.999, mean over 1 of 3 labels, 40 people"
+    assert row(text, "black hair ") == "0.5000  0.999  0.912  of 12"
     for odd in ({}, {"validation": 3}, {"validation": {"labels": []}}, {"validation": {"macro": {"f1": "x"}}}):
         text = card(metrics=odd).text()
-        assert "macro F1" not in text
-        assert row(text, "black hair ") == "0.5000  unknown"
+        assert "F1 0" not in text
+        assert row(text, "black hair ") == "0.5000  -  -  of ?"
 
 
 def test_parity() -> None:
@@ -196,7 +197,7 @@ def test_a_plan_travels_with_what_rebuilds_it(tmp_path: Path) -> None:
         tmp_path / "a.zip", make_meta(), PackedModel("trt", "tensorrt_plan", {"model.plan": plan_bytes()}, PLAN)
     )
     assert own.package is not None
-    assert (own.package.format, own.package.plan, own.schema_version) == ("trt", PLAN, 2)
+    assert (own.package.format, own.package.plan, own.schema_version) == ("trt", PLAN, 3)
     assert list(own.package.files) == ["config.pbtxt", "model.plan"]
     assert (own.inputs[0].name, own.outputs[0].name) == ("images", "logits")
     assert onnx_bytes(tmp_path)[:1] == b"\x08"

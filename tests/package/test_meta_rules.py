@@ -52,7 +52,7 @@ def is_taken(content: dict[str, Any]) -> bool:
 
 
 def test_names() -> None:
-    assert (room.META_FILE_NAME, room.SCHEMA_VERSION, room.SCHEMA_FILE.name) == ("meta.json", 2, "meta.schema.json")
+    assert (room.META_FILE_NAME, room.SCHEMA_VERSION, room.SCHEMA_FILE.name) == ("meta.json", 3, "meta.schema.json")
     assert (room.INPUT_NAME, room.OUTPUT_NAME, room.END_TO_END_OUTPUT_NAME) == ("images", "logits", "probabilities")
 
 
@@ -160,7 +160,7 @@ def test_where_faults_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "words"), [(3, "of schema version 3, .* up to 2; update CLS"), ("3", "valid"), (0, "valid")]
+    ("version", "words"), [(4, "of schema version 4, .* up to 3; update CLS"), ("3", "valid"), (0, "valid")]
 )
 def test_versions(version: object, words: str) -> None:
     with pytest.raises(PackageError, match=words):
@@ -203,7 +203,7 @@ def test_files(tmp_path: Path) -> None:
 def test_the_published_schema_says_which_it_is() -> None:
     schema = published_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert schema["title"] == "meta.json of a CLS model package, version 2"
+    assert schema["title"] == "meta.json of a CLS model package, version 3"
 
 
 @pytest.mark.parametrize("is_end_to_end", [False, True])

@@ -32,9 +32,9 @@ def test_one_check() -> None:
 
 def test_what_is_checked(tmp_path: Path) -> None:
     assert verify_zip(onnx_zip(tmp_path, people=2)).checked == [
-        "the files a package needs",
         "every file unpacks",
-        "meta.json: schema version 2, 3 labels for 3 outputs, a threshold for each",
+        "the files a package needs",
+        "meta.json: schema version 3, 3 labels for 3 outputs, a threshold for each",
         "config.pbtxt agrees with meta.json",
         "digests of 2 files",
         "model.onnx: one file; inputs, outputs and the metadata inside agree with meta.json",

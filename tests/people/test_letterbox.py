@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.people.cutout import Cutout, resize_cutout
-from cls.people.preprocess import Preprocessing, in_frame, inner_size, letterbox
+from cls.people.preprocess import Preprocessing, in_frame, inner_size
 
 FILL = (1, 2, 3)
 
@@ -60,7 +60,7 @@ def test_the_size_inside_a_frame(source: tuple[int, int], frame: tuple[int, int]
 
 @settings(max_examples=60, deadline=None)
 @given(*[st.integers(1, 60)] * 4)
-def test_letterbox_is_resize_and_border(height: int, width: int, frame_h: int, frame_w: int) -> None:
+def test_the_first_version_is_resize_and_border(height: int, width: int, frame_h: int, frame_w: int) -> None:
     """Averaged over areas only where both sides shrink, or stay."""
     picture = numbered(height, width)
     scale = min(frame_h / height, frame_w / width)
@@ -72,14 +72,16 @@ def test_letterbox_is_resize_and_border(height: int, width: int, frame_h: int, f
     expected = np.full((frame_h, frame_w, 3), FILL, np.uint8)
     top, left = (frame_h - inner_h) // 2, (frame_w - inner_w) // 2
     expected[top : top + inner_h, left : left + inner_w] = inner
-    np.testing.assert_array_equal(letterbox(picture, frame_h, frame_w, FILL), expected)
+    first = Preprocessing(frame_h, frame_w, fill_rgb=FILL, is_background_kept=True, version=1)
+    found = first.fit(Cutout(picture, np.full((height, width), 255, np.uint8)))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("size", [(5, 5), (10, 7), (8, 8), (12, 9), (7, 12), (12, 5)])
-def test_picture_and_mask_are_resized_alike(size: tuple[int, int]) -> None:
+def test_the_first_version_resizes_picture_and_mask_alike(size: tuple[int, int]) -> None:
     image, mask = numbered(10, 7), numbered(10, 7)[..., 0]
     interpolation = cv2.INTER_AREA if size[0] <= 10 and size[1] <= 7 else cv2.INTER_LINEAR
-    found = resize_cutout(Cutout(image, mask), *size)
+    found = resize_cutout(Cutout(image, mask), *size, version=1)
     np.testing.assert_array_equal(found.image_rgb, cv2.resize(image, size[::-1], interpolation=interpolation))
     np.testing.assert_array_equal(found.mask, cv2.resize(mask, size[::-1], interpolation=interpolation))
 
