@@ -146,9 +146,5 @@ def _difference(found: tuple[Step, ...], expected: tuple[Step, ...]) -> str:
     """What is missing or too much; the order, where it is only that."""
     lacks = tuple(step for step in expected if step not in found)
     extra = tuple(step for step in found if step not in expected)
-    faults = [f"{verb} {_listed(steps)}" for verb, steps in (("lacks", lacks), ("has also", extra)) if steps]
-    return " and ".join(faults) or f"is in another order than {_listed(expected)}"
-
-
-def _listed(steps: tuple[Step, ...]) -> str:
-    return ", ".join(steps) or "nothing"
+    faults = [f"{verb} {', '.join(steps)}" for verb, steps in (("lacks", lacks), ("has also", extra)) if steps]
+    return " and ".join(faults) or f"is in another order than {', '.join(expected)}"

@@ -12,7 +12,7 @@ from cls.errors import PackageError
 from cls.files import sha256_of_file
 from cls.package.card import Card, card_of, people_in_words, zips_of
 from cls.package.meta import ModelMeta, write_meta
-from cls.package.packing import PackedModel, write_package
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
 from tests.package.metas import make_meta, meta_dict
 from tests.package.zips import PLAN, onnx_bytes, onnx_zip, plan_bytes, plan_zip
 
@@ -190,6 +190,10 @@ def test_the_zips_of_a_path(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert zips_of(tmp_path) == [tmp_path / "a.zip", tmp_path / "b.zip"]
     assert zips_of(tmp_path / "x.zip") == [tmp_path / "x.zip"]
+
+
+def test_names_inside_a_package() -> None:
+    assert (REBUILD_ONNX, REBUILD_SAMPLES) == ("rebuild/model.onnx", "rebuild/samples.npz")
 
 
 def test_a_plan_travels_with_what_rebuilds_it(tmp_path: Path) -> None:

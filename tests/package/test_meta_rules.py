@@ -133,6 +133,16 @@ def test_further_tensors_and_any_first_axis_are_taken() -> None:
     assert (len(meta.inputs), len(meta.outputs), meta.is_end_to_end) == (2, 2, False)
 
 
+def test_the_first_tensors_are_those_of_the_labels() -> None:
+    more = {"name": "m", "datatype": "FP32", "shape": [-1, 9]}
+    outputs = [{"name": "o", "datatype": "FP32", "shape": [-1, 2]}, more]
+    with pytest.raises(PackageError, match="output 'o' has width 2 for 3 labels"):
+        make_meta(outputs=outputs)
+    inputs = [{"name": "i", "datatype": "FP32", "shape": [-1, 9]}, more]
+    with pytest.raises(PackageError, match=r"input 'i' has shape \[-1, 9\]"):
+        make_meta(inputs=inputs)
+
+
 def test_thresholds_in_output_order() -> None:
     thresholds = {"red hair": 0.25, "black hair": 0.75, "blonde hair": 0.5}
     assert make_meta(thresholds=thresholds).threshold_values == (0.75, 0.5, 0.25)
