@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.training.thresholds import choose_thresholds
+from cls.training.thresholds import _logit, choose_thresholds
 
 
 def good_range(scores: list[float], truth: list[bool]) -> tuple[float, float] | None:
@@ -123,3 +123,20 @@ def test_the_common_choice_pulls_up_to_a_quarter_from_the_edge() -> None:
     found = choose_thresholds(np.stack([common, rare], axis=1), labels)[1]
     # With one positive any threshold is as good as another, down to 0: 0 to 0.5, and a quarter of it from the edge.
     assert found == pytest.approx(0.5 - 0.125, abs=1e-6)
+
+
+def test_the_common_choice_pulls_down_to_a_quarter_from_the_edge() -> None:
+    common = np.array([0.03] * 300 + [0.01] * 300)
+    rare = np.full(600, 0.5)
+    rare[:2] = 0.9
+    labels = np.stack([np.repeat([1.0, 0.0], 300), np.repeat([1.0, 0.0], [2, 598])], axis=1)
+    found = choose_thresholds(np.stack([common, rare], axis=1), labels)
+    assert found[1] == pytest.approx(0.5 + 0.1, abs=1e-6)
+
+
+def test_logits_of_what_is_nearly_sure() -> None:
+    assert _logit(0.25) == pytest.approx(-math.log(3))
+    assert _logit(0.0) == _logit(1e-4) == pytest.approx(math.log(1e-4 / 0.9999))
+    assert _logit(1.0) == _logit(0.9999) == pytest.approx(-_logit(0.0))
+    assert _logit(2e-4) > _logit(0.0)
+    assert _logit(0.9998) < _logit(1.0)
