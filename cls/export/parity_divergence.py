@@ -57,8 +57,9 @@ def divergence_from_onnx(
         The first value of a name that both know and that departs; None where none does.
     """
     right, wrong = _run(source, source_images), _run(converted, images)
-    # An end-to-end model has the network's own values under a prefix.
-    twins = {name: one for name in right.values for one in (NETWORK_PREFIX + name, name) if one in wrong.values}
+    # An end-to-end model has the network's own values under a prefix; those of its input stage may be called alike.
+    prefix = NETWORK_PREFIX if any(name.startswith(NETWORK_PREFIX) for name in wrong.values) else ""
+    twins = {name: prefix + name for name in right.values if prefix + name in wrong.values}
     shared = list(twins)
     differences = {name: _difference(right.values[name], wrong.values[twins[name]]) for name in shared}
     if not differences:

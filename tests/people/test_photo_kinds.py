@@ -303,3 +303,11 @@ def test_a_png_whose_checksum_is_wrong_or_that_has_no_end() -> None:
     whole = _saved(_slope(40, 40), "PNG")
     with pytest.raises(FileError, match="cut off"):
         check_photo(whole[:-12])
+
+
+def test_where_it_is_from_is_given_by_name() -> None:
+    for read in (decode_photo, check_photo):
+        with pytest.raises(TypeError):
+            read(_saved(_slope(8, 8), "PNG"), "a.png")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        decode_photo_reduced(_saved(_slope(8, 8), "PNG"), 8, "a.png")  # type: ignore[misc]

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cls.errors import PackageError
+from cls.errors import PackageError, UsageError
+from cls.people.choice import choose_people, outline_area
 from cls.people.cutout import Cutout, cut_out, on_flat_background, resize_cutout
 from cls.people.person import Person
 from cls.people.polygons import draw_polygons, fill_outlines, in_units, mask_of_polygons, polygons_of_mask
@@ -409,3 +410,51 @@ def test_the_first_version_is_what_it_was(version: int) -> None:
     top, left = (96 - size[1]) // 2, (80 - size[0]) // 2
     expected[top : top + size[1], left : left + size[0]] = inner
     assert np.array_equal(made, expected) is (version == 1)
+
+
+def test_the_margin_and_the_version_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        cut_out(_PHOTO, Person("", 1.0, (4.0, 6.0, 9.0, 12.0), ()), 0.2)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("box", "area"),
+    [
+        ((0.25, 0.5, 0.75, 0.75), 0.125),
+        ((2.0, 3.0, 7.0, 5.0), 10.0),
+        ((7.0, 3.0, 2.0, 5.0), 0.0),
+        ((2.0, 5.0, 7.0, 3.0), 0.0),
+        ((7.0, 5.0, 2.0, 3.0), 0.0),
+        ((2.0, 3.0, 2.0, 5.0), 0.0),
+    ],
+)
+def test_the_area_of_a_box(box: tuple[float, float, float, float], area: float) -> None:
+    assert Person("", 1.0, box, ()).box_area_px == area
+
+
+def test_the_area_inside_outlines() -> None:
+    triangle, line = np.array([(0.1, 0.1), (0.5, 0.1), (0.1, 0.3)]), np.array([(0.0, 0.0), (0.9, 0.9)])
+    assert outline_area(Person("", 1.0, (0, 0, 0, 0), (triangle, line, triangle[::-1] + 0.3))) == pytest.approx(0.08)
+    assert outline_area(Person("", 1.0, (0, 0, 9, 9), ())) == 0
+
+
+def test_who_is_chosen_of_equals() -> None:
+    def person(conf: float, box_px: float, outline: float) -> Person:
+        points = np.array([(0, 0), (outline, 0), (outline, 1)])
+        return Person("female", conf, (0.0, 0.0, box_px, box_px), (points,) if outline else ())
+
+    first, second = person(0.5, 10, 0.2), person(0.5, 20, 0.2)
+    assert choose_people([first, second])[0] is first
+    assert choose_people([second, first])[0] is second
+    surer = person(0.6, 5, 0.2)
+    assert choose_people([first, surer, second])[0] is surer
+    larger = person(0.1, 1, 0.3)
+    assert choose_people([surer, larger])[0] is larger
+    # Where one has no outline, boxes decide, also over a larger outline and more confidence.
+    assert choose_people([larger, person(0.01, 2, 0)])[0].box_xyxy_px == (0, 0, 2, 2)
+    assert choose_people([surer], "single") == (surer,)
+    assert choose_people([surer], "single", subject="male") == ()
+    assert choose_people([], "all") == ()
+    with pytest.raises(UsageError) as caught:
+        choose_people([], "nobody")
+    assert caught.value.hint == "use one of largest, single, all"
