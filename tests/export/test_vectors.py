@@ -21,7 +21,9 @@ from cls.command import execute
 from cls.errors import PackageError
 from cls.export.package_commands import VECTORS, VERIFY
 from cls.export.publish import export_run
+from cls.model_storage.checking import check_upload
 from cls.package.archive import open_package, pack_files
+from cls.package.card import card_of
 from cls.package.meta import parse_meta
 from cls.package.packing import PackedModel, write_package
 from cls.package.vectors import VECTORS_FILE, read_vectors
@@ -317,3 +319,18 @@ def test_vectors_of_a_model_with_its_preprocessing_inside(copied: ExportedBottle
         assert case.tensor.dtype == np.uint8
     client = _client_module().Client(str(_zip(copied)))
     assert client.missed_vectors() == 0
+
+
+def test_a_model_storage_does_not_keep_vectors(exported: ExportedBottle, tmp_path: Path) -> None:
+    copy = tmp_path / "package.zip"
+    copy.write_bytes(_zip(exported).read_bytes())
+    checked = check_upload(copy, "0" * 64, is_meta_strict=True)
+    names = {path.name for path in checked.folder.rglob("*")}
+    assert {"model.onnx", "meta.json", "config.pbtxt"} <= names
+    assert not [name for name in names if "vectors" in name or name.endswith((".npy", ".png"))]
+
+
+def test_the_card_counts_vectors(exported: ExportedBottle) -> None:
+    text = card_of(_zip(exported)).text()
+    assert "vectors        22 files" in text
+    assert "vectors/" not in text
