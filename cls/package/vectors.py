@@ -58,6 +58,12 @@ class CaseSaid(_Said):
 class VectorsSaid(_Said):
     """The content of vectors.json."""
 
+    about: str = (
+        "Drawn photos and outlines, and what a client must make of them by steps.rules of meta.json. For each case:"
+        " frame_xyxy_px, the cut-out's left, top, right, bottom in the upright photo; <name>.crop.png, within"
+        " max_level_difference; <name>.tensor.npy, the model's input; probabilities, the model's answer to it, within"
+        " max_probability_difference."
+    )
     runtime: str
     max_probability_difference: Annotated[float, Field(ge=0, le=1)]
     cases: Annotated[tuple[CaseSaid, ...], Field(min_length=1, max_length=MAX_CASES)]
