@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from cls.bottle.layout import Bottle
+from cls.errors import PredictionError
 from cls.export.formats import FILES, Format
 from cls.export.parity_samples import Reference
 from cls.export.tensorrt import gpu_in_use
@@ -19,6 +21,8 @@ from cls.package.vectors import vectors_as_files
 from cls.prediction.conformance import make_vectors
 from cls.prediction.opening import open_classifier
 from cls.prediction.tensorrt_runtime import tensorrt_module
+
+_log = logging.getLogger("cls.export")
 
 
 def packed_model(
@@ -58,7 +62,7 @@ def packed_model(
 
 
 def vectors_of_zip(name: Format, archive: Path, bottle: Bottle) -> dict[str, bytes]:
-    """What the model in a zip answers to drawn photos: the files of `vectors/`.
+    """What the model in a zip answers to drawn photos: the files of `vectors/`; none where it has no answer to them.
 
     Args:
         name: the format.
@@ -66,7 +70,13 @@ def vectors_of_zip(name: Format, archive: Path, bottle: Bottle) -> dict[str, byt
         bottle: the data folder, whose limits say how far a model's answers may vary from machine to machine.
     """
     limit = bottle.settings.parity_limits[FILES[name].precision].batch
-    vectors = make_vectors(open_classifier(str(archive), bottle), 1.0 if limit is None else limit)
+    classifier = open_classifier(str(archive), bottle)
+    try:
+        vectors = make_vectors(classifier, 1.0 if limit is None else limit)
+    except PredictionError as error:
+        # It is proven on people; one drawn photo that overflows half precision is no reason to lose every format.
+        _log.warning("%s carries no conformance vectors: %s", archive.name, error.what)
+        return {}
     return vectors_as_files(vectors)
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from cls.command import execute
 from cls.errors import PackageError
 from cls.export.package_commands import VECTORS, VERIFY
+from cls.export.packed import vectors_of_zip
 from cls.export.publish import export_run
 from cls.model_storage.checking import check_upload
 from cls.package.archive import open_package, pack_files
@@ -334,3 +335,16 @@ def test_the_card_counts_vectors(exported: ExportedBottle) -> None:
     text = card_of(_zip(exported)).text()
     assert "vectors        22 files" in text
     assert "vectors/" not in text
+
+
+def test_a_model_without_an_answer_to_a_drawn_photo_carries_no_vectors(
+    exported: ExportedBottle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Nothing(_MeanRuntime):
+        def logits(self, images: Any) -> Any:
+            return super().logits(images) * np.float32("nan")
+
+    silent = replace(_mean_classifier(Preprocessing(16, 12)), runtime=Nothing())
+    monkeypatch.setattr("cls.export.packed.open_classifier", lambda path, bottle: silent)
+    assert vectors_of_zip("onnx", _zip(exported), exported.bottle) == {}
+    assert "model_onnx.zip carries no conformance vectors" in caplog.text
