@@ -311,3 +311,26 @@ def test_where_it_is_from_is_given_by_name() -> None:
             read(_saved(_slope(8, 8), "PNG"), "a.png")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         decode_photo_reduced(_saved(_slope(8, 8), "PNG"), 8, "a.png")  # type: ignore[misc]
+
+
+def test_a_picture_with_a_second_one_behind_it_is_a_jpeg() -> None:
+    """Cameras write MPO: a JPEG with another view after its end."""
+    content = _saved(Image.fromarray(_slope()), "MPO", save_all=True, append_images=[Image.fromarray(_slope(48, 64))])
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "MPO"
+    image_rgb, size = decode_photo_reduced(content, 160)
+    assert (image_rgb.shape, size) == ((120, 160, 3), (480, 640))
+    check_photo(content)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_every_kind_of_file_is_read(kind: str) -> None:
+    content = _saved(_slope(40, 60), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert np.abs(decode_photo(content).astype(int) - _slope(40, 60)).max() <= (30 if kind == "JPEG" else 0)
+    check_photo(content)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PPM", "ICO"])
+def test_no_other_kind_is_read(kind: str) -> None:
+    with pytest.raises(FileError, match=r"is not a picture \(JPEG, PNG, WebP, BMP or TIFF\)"):
+        check_photo(_saved(_slope(32, 32), kind))
