@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import timm
 import torch
 import yaml
@@ -19,6 +20,7 @@ from cls.people.preprocess import Preprocessing
 from cls.settings import load_settings
 from cls.training.run import Run, open_run
 from tests.bottles import GROUP, make_tiny_bottle
+from tests.made_once import made_once
 
 ARCH = "test_resnet"
 
@@ -88,3 +90,8 @@ def export_tiny_bottle(folder: Path) -> ExportedBottle:
     bottle = make_tiny_bottle(folder / "made")
     run = fabricate_run(bottle)
     return ExportedBottle(bottle, run, export_run(bottle, run))
+
+
+def exported_once(factory: pytest.TempPathFactory) -> ExportedBottle:
+    """A copy, the caller's own, of a bottle that is made once in a run of the tests."""
+    return made_once(factory, "exported_bottle", export_tiny_bottle).copy_to(factory.mktemp("exported") / "copy")

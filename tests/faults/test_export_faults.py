@@ -22,12 +22,12 @@ from cls.export.parity_gate import REPORT_NAME
 from cls.package.meta import read_meta
 from cls.settings import REPOSITORY
 from tests.bottles import GROUP
-from tests.export.runs import ExportedBottle, export_tiny_bottle, fabricate_run
+from tests.export.runs import ExportedBottle, exported_once, fabricate_run
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
-    return export_tiny_bottle(tmp_path_factory.mktemp("exported"))
+    return exported_once(tmp_path_factory)
 
 
 @pytest.fixture

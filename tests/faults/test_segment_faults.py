@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.made_once import made_once
 from tests.processes import default_signals
 from tests.segmentation.samples import SCRIPT, exported_model, run_builder, sample_photos
 
@@ -23,7 +24,7 @@ COPIES = 8
 
 @pytest.fixture(scope="module")
 def onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported_model(tmp_path_factory.mktemp("onnx"))
+    return made_once(tmp_path_factory, "person_model", exported_model)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.runs import ExportedBottle, export_tiny_bottle
+from tests.export.runs import ExportedBottle, exported_once
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """A bottle with an exported run; look, do not touch."""
-    return export_tiny_bottle(tmp_path_factory.mktemp("exported"))
+    return exported_once(tmp_path_factory)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
     file = bottle.dataset_file(GROUP)
     rows = (LabelledRow(row.path, (float(row.picset == "picset-000"),), row.picset) for row in read_dataset(file).rows)
     write_dataset(file, GroupDataset(GROUP, ("hat",), tuple(rows)))
-    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mnv3", "--size", "64x48"]
+    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "test_resnet", "--size", "64x48"]
     done = subprocess.run(
         [sys.executable, "cls/classification/train.py", *words, "--weights", "none", "--epochs", "1", "--batch", "4"],
         capture_output=True,
