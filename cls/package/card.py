@@ -149,7 +149,7 @@ class Card:
         ]
         for label in self.meta.labels:
             of_people = _part(own, label).get("positives", "?")
-            scores = (score(number_of(_part(values, label).get("f1"))) for values in (crossed, own))
+            scores = (f"{score(number_of(_part(values, label).get('f1'))):>5}" for values in (crossed, own))
             lines.append(f"  {label:<{width}}  {self.meta.thresholds[label]:.4f}  {'  '.join(scores)}  of {of_people}")
         return lines
 

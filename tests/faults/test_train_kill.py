@@ -61,9 +61,7 @@ def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
     assert "going on" in errors
-    assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mnv3_4_0.001"], (
-        "nothing doubled"
-    )
+    assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mnv3_4_0.001"], "nothing doubled"
     assert not list(bottle.root.rglob("*.part"))
     run = newest_run(bottle, GROUP)
     assert [epoch["epoch"] for epoch in run.metrics["history"]] == list(range(EPOCHS)), "nothing lost"

@@ -73,7 +73,7 @@ def test_the_card_says_the_honest_scores_first(tmp_path: Path) -> None:
         "               F1 with the thresholds chosen on these people 0.750, mean over 2 of 3 labels",
     ]
     assert "  black hair   0.5000  0.996  1.000  of 20" in lines
-    assert "  red hair     0.5000  -  -  of ?" in lines
+    assert "  red hair     0.5000      -      -  of ?" in lines
     write_meta(tmp_path / "meta.json", make_meta(metrics=metrics(cross_fitted=None)))
     assert "validation     cross-validated F1 not measured" in card_of(tmp_path).text()
     write_meta(tmp_path / "meta.json", make_meta(metrics={}))
