@@ -51,20 +51,39 @@ class ParityLimits:
         probability: largest difference of a probability.
         f1: largest change of F1, the mean over labels, in either direction.
         batch: largest difference that the batch size, or the other people in the batch, may make to a probability.
+        label_f1: largest change of one label's F1, or what two decisions are worth where that is more.
+        label_ece: largest change of one label's expected calibration error, or two by the number of people likewise.
+        logit_shift: largest mean difference of one label's logits, in either direction.
+        logit_error: largest root mean square difference of one label's logits, in their standard deviations.
+        own_size: of an end-to-end model: largest root mean square difference of a label's logits, likewise, that it
+            may make whether the model or `Preprocessing.fit` resizes cut-outs.
     """
 
     flip_distance: float | None = None
     probability: float | None = None
     f1: float | None = None
     batch: float | None = None
+    label_f1: float | None = None
+    label_ece: float | None = None
+    logit_shift: float | None = None
+    logit_error: float | None = None
+    own_size: float | None = None
 
 
 # By a conversion's precision.
 PARITY_LIMITS: Mapping[str, ParityLimits] = {
-    "fp32": ParityLimits(flip_distance=1e-3, probability=1e-3, f1=None, batch=1e-3),
-    "fp16": ParityLimits(flip_distance=None, probability=0.05, f1=0.002, batch=0.01),
-    "int8": ParityLimits(flip_distance=None, probability=None, f1=0.005, batch=0.05),
-}
+    "fp32": ParityLimits(
+        flip_distance=0.001, probability=0.001, batch=0.001, logit_shift=0.01, logit_error=0.01, own_size=0.05
+    ),
+    "fp16": ParityLimits(
+        flip_distance=0.02, probability=0.05, f1=0.002, batch=0.01,
+        label_f1=0.01, label_ece=0.01, logit_shift=0.05, logit_error=0.03, own_size=0.05,
+    ),
+    "int8": ParityLimits(
+        flip_distance=0.2, f1=0.005, batch=0.05,
+        label_f1=0.02, label_ece=0.025, logit_shift=0.25, logit_error=0.15, own_size=0.15,
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from cls.people.preprocess import Preprocessing
 
 # What the values of the network itself are called by inside the whole.
 NETWORK_PREFIX = "network/"
-_NORMALISED = "normalised"
+# The value between the preprocessing and the network.
+NORMALISED = "normalised"
 _LARGEST_PX = 16384
 
 
@@ -141,7 +142,7 @@ def input_stage(preprocessing: Preprocessing) -> onnx.ModelProto:
             InputStage(preprocessing),
             (torch.zeros(2, 300, 200, 3, dtype=torch.uint8),),
             input_names=[INPUT_NAME],
-            output_names=[_NORMALISED],
+            output_names=[NORMALISED],
             dynamo=True,
             dynamic_shapes=({0: batch, **sides},),
             external_data=False,
@@ -175,7 +176,7 @@ def write_end_to_end(source: Path, stage: onnx.ModelProto, path: Path) -> None:
         item.version = version if item.domain in ("", "ai.onnx") else item.version
     first.ir_version = network.ir_version
     try:
-        model = compose.merge_models(first, network, io_map=[(_NORMALISED, f"{NETWORK_PREFIX}{INPUT_NAME}")])
+        model = compose.merge_models(first, network, io_map=[(NORMALISED, f"{NETWORK_PREFIX}{INPUT_NAME}")])
     except ValueError as error:
         raise ExportError(f"the preprocessing cannot be put into the network: {error}", where=source) from error
     labels = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cls
 from cls.bottle.segmentation_models import digests_of_models
+from cls.export.parity_labels import CALIBRATION_MEASURES
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.package.steps import steps_of
 from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
+    from cls.export.parity_report import ParityReport
     from cls.training.run import Run
 
 # Keys of metrics.json that have a place of their own in meta.json.
@@ -73,6 +76,38 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
         },
         where=run.folder,
     )
+
+
+def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's metrics with the calibration errors of one format's own answers in the place of the trained network's.
+
+    Where the format was asked about other people than those that were validated on, they are left out instead: what is
+    there would be the trained network's.
+
+    Args:
+        report: how the format compares.
+        metrics: as meta.json has them.
+    """
+    validation = metrics.get("validation")
+    if not isinstance(validation, Mapping):
+        return dict(metrics)
+    is_same = report.part == "validation" and report.samples == validation.get("samples")
+    own = report.calibration if is_same else {}
+    changed = dict(validation)
+    for part in ("macro", "micro"):
+        changed[part] = _calibrated(validation.get(part), own.get(part))
+    labels = validation.get("labels")
+    if isinstance(labels, Mapping):
+        of_labels = own.get("labels", {})
+        changed["labels"] = {label: _calibrated(values, of_labels.get(label)) for label, values in labels.items()}
+    return {**metrics, "validation": changed}
+
+
+def _calibrated(values: Any, own: Mapping[str, float | None] | None) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    kept = {key: value for key, value in values.items() if key not in CALIBRATION_MEASURES}
+    return kept | {key: value for key, value in (own or {}).items() if key in values}
 
 
 def _code_version(run: Run) -> str:

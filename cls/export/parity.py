@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 
 from cls.export.diagnosis import diagnose
 from cls.export.parity_answers import BATCH_SIZES, Answers, answers_of
-from cls.export.parity_limits import TIE_DISTANCE, answer_faults, limit_faults, meta_faults
+from cls.export.parity_labels import calibration_error, calibration_of, label_results, largest_change
+from cls.export.parity_limits import (
+    TIE_DISTANCE,
+    answer_faults,
+    label_faults,
+    limit_faults,
+    meta_faults,
+    size_faults,
+)
 from cls.export.parity_report import BatchResult, ParityReport, WorstSample
 from cls.export.parity_samples import ParitySample, Reference, reference_of
+from cls.export.parity_sizes import size_results
 from cls.prediction.runtime import Classifier
 from cls.settings import PARITY_LIMITS, ParityLimits
-from cls.training.metrics import measure
+from cls.training.metrics import Metrics, measure
 
 _WORST_SHOWN = 12
 
@@ -56,6 +65,9 @@ def compare_with(
     limits = PARITY_LIMITS[precision] if limits is None else limits
     answers = answers_of(converted, reference)
     report = _measured(reference, converted, answers, precision, limits)
+    if converted.is_end_to_end:
+        sizes = size_results(converted, reference)
+        report = replace(report, sizes=sizes, faults=(*report.faults, *size_faults(sizes, limits)))
     causes = diagnose(reference, converted, answers, is_suspect=bool(report.faults), limits=limits)
     if causes and not report.faults:
         report = replace(report, faults=("the answers are explained better by a mistake than by rounding",))
@@ -72,15 +84,23 @@ def _measured(
     flips = (answers.probs >= answers.thresholds) != (reference.probs >= thresholds)[None]
     distance = np.abs(reference.probs - thresholds)
     truth, truth_name = _truth(reference, thresholds)
+    before = _decided(reference, reference.probs, thresholds, truth)
+    after = [_decided(reference, np.nan_to_num(probs), answers.thresholds, truth) for probs in answers.probs]
     batches = tuple(
-        _at_batch(reference, answers, index, difference[index], np.where(flips[index], distance, np.float32(-1)), truth)
-        for index in range(len(BATCH_SIZES))
+        _at_batch(index, difference[index], np.where(flips[index], distance, np.float32(-1)), decided)
+        for index, decided in enumerate(after)
     )
-    f1, ma = _f1_and_ma(reference, reference.probs, thresholds, truth)
-    f1_change = _largest_change([result.f1 for result in batches], f1)
+    labels = label_results(reference, answers, flips, distance, [before, *after])
+    f1, ma = before.macro["f1"], before.macro["ma"]
+    f1_change = largest_change([result.f1 for result in batches], f1)
+    ece = calibration_error(reference.probs, reference.truth)
+    eces = [calibration_error(probs, reference.truth) for probs in answers.probs]
+    ece_change = largest_change(eces, ece)
+    farthest = int(np.argmax([abs((after_all or 0) - (ece or 0)) for after_all in eces]))
     faults = meta_faults(reference, converted, answers)
     faults += answer_faults(reference, answers, limits)
     faults += limit_faults(batches, flips, distance, f1_change, limits, truth_name)
+    faults += label_faults(labels, limits, truth_name)
     tie = TIE_DISTANCE if limits.flip_distance is None else limits.flip_distance
     worst = _worst_samples(reference, answers, difference, flips & (distance > tie)[None])
     return ParityReport(
@@ -103,7 +123,11 @@ def _measured(
         f1=f1,
         ma=ma,
         f1_change=f1_change,
-        ma_change=_largest_change([result.ma for result in batches], ma),
+        ma_change=largest_change([result.ma for result in batches], ma),
+        ece=ece,
+        ece_change=ece_change,
+        calibration=calibration_of(reference, answers.probs[farthest]),
+        labels=labels,
         by_batch=batches,
         worst=worst[0],
         worst_samples=worst,
@@ -120,15 +144,9 @@ def _truth(reference: Reference, thresholds: NDArray[np.float32]) -> tuple[NDArr
 
 
 def _at_batch(
-    reference: Reference,
-    answers: Answers,
-    index: int,
-    difference: NDArray[np.float32],
-    flip_distance: NDArray[np.float32],
-    truth: NDArray[np.float64],
+    index: int, difference: NDArray[np.float32], flip_distance: NDArray[np.float32], decided: Metrics
 ) -> BatchResult:
     """One batch size. flip_distance: (people, labels), -1 where the decision is the same."""
-    f1, ma = _f1_and_ma(reference, np.nan_to_num(answers.probs[index]), answers.thresholds, truth)
     return BatchResult(
         batch=BATCH_SIZES[index],
         max_probability_difference=float(difference.max()),
@@ -136,23 +154,18 @@ def _at_batch(
         p999_probability_difference=float(np.percentile(difference, 99.9)),
         label_flips=int((flip_distance >= 0).sum()),
         farthest_flip=max(float(flip_distance.max()), 0.0),
-        f1=f1,
-        ma=ma,
+        f1=decided.macro["f1"],
+        ma=decided.macro["ma"],
     )
 
 
-def _f1_and_ma(
+def _decided(
     reference: Reference, probs: NDArray[np.float32], thresholds: NDArray[np.float32], truth: NDArray[np.float64]
-) -> tuple[float | None, float | None]:
+) -> Metrics:
+    """Measures of the decisions alone."""
     # In float32 as the decisions are made: a probability at its threshold stays there.
     decisions = (probs >= thresholds).astype(np.float64)
-    macro = measure(decisions, truth, reference.trained.labels, [0.5] * len(thresholds)).macro
-    return macro["f1"], macro["ma"]
-
-
-def _largest_change(found: Sequence[float | None], before: float | None) -> float | None:
-    changes = [value - before for value in found if value is not None and before is not None]
-    return max(changes, key=abs) if changes else None
+    return measure(decisions, truth, reference.trained.labels, [0.5] * len(thresholds))
 
 
 def _worst_samples(

@@ -16,6 +16,8 @@ from cls.export.parity_divergence import divergence_from_onnx, divergence_from_t
 from cls.export.parity_page import Elsewhere, write_page
 from cls.export.parity_report import Divergence, ParityReport, RefusedTry
 from cls.export.parity_samples import Reference
+from cls.export.parity_sizes import level_faults
+from cls.export.parity_weights import weight_faults
 from cls.files import write_json_atomic
 from cls.package.meta import ParityMeta
 from cls.prediction.local import TorchRuntime
@@ -175,7 +177,14 @@ def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits
     converted = open_classifier(str(candidate.archive), bottle, is_verified=True)
     report = compare_with(reference, converted, precision=candidate.precision, limits=limits)
     report = replace(report, kept_in_float=candidate.kept_in_float, tries=candidate.tries)
-    if not report.faults or candidate.files[0].suffix != ".onnx":
+    if candidate.files[0].suffix != ".onnx":
+        return report
+    if candidate.source is not None and candidate.source.suffix == ".onnx":
+        faults = weight_faults(candidate.source, candidate.files[0])
+        if converted.is_end_to_end:
+            faults += level_faults(candidate.files[0], reference)
+        report = replace(report, faults=(*report.faults, *faults))
+    if not report.faults:
         return report
     try:
         divergence = _divergence(reference, converted, candidate)

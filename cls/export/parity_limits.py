@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.export.parity_answers import Answers
+from cls.export.parity_labels import LabelResult
 from cls.export.parity_report import BatchResult
 from cls.export.parity_samples import Reference
+from cls.export.parity_sizes import SizeResult
 from cls.prediction.runtime import Classifier
 from cls.settings import ParityLimits
 from cls.wording import counted
 
 # A decision this near its threshold is a tie: rounding makes it, not the conversion.
 TIE_DISTANCE = 1e-3
+# Of a rare label one decision is a large part of F1: rounding may change so many, whatever they are worth.
+_DECISIONS_ALLOWED = 2
 
 
 def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[str]:
@@ -103,6 +107,71 @@ def limit_faults(
             f" {int(flips.any(axis=0).sum())} of {flips[0].size} decisions differ)"
         )
     return faults
+
+
+def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, truth: str) -> list[str]:
+    """Where the conversion is beyond a limit for one label; each line names the labels.
+
+    Args:
+        labels: the results by label.
+        limits: of the precision.
+        truth: what F1 is measured on.
+    """
+    faults = []
+    limit = limits.label_f1
+    changes = {} if limit is None else {one.label: _f1_beyond(one, limit) for one in labels}
+    if any(changes.values()):
+        what = f"F1 of single labels on the {truth} changes"
+        faults.append(_of_labels(what, changes, f"{limit:g}, or what {_DECISIONS_ALLOWED} decisions are worth"))
+    limit = limits.label_ece
+    changes = {} if limit is None else {one.label: _ece_beyond(one, limit) for one in labels}
+    if any(changes.values()):
+        faults.append(_of_labels("the calibration error changes", changes, f"{limit:g}"))
+    limit = limits.logit_shift
+    changes = {} if limit is None else {one.label: _beyond(one.logit_shift, limit, "+") for one in labels}
+    if any(changes.values()):
+        faults.append(_of_labels("logits are shifted on average", changes, f"{limit:g}"))
+    limit = limits.logit_error
+    changes = {} if limit is None else {one.label: _beyond(one.logit_error, limit) for one in labels}
+    if any(changes.values()):
+        faults.append(_of_labels("logits differ, in their standard deviations", changes, f"{limit:g}"))
+    return faults
+
+
+def _f1_beyond(one: LabelResult, limit: float) -> str:
+    """The change of a label's F1 in words where it is beyond the limit; empty where it is not."""
+    allowed = max(limit, _DECISIONS_ALLOWED * one.f1_of_one_decision)
+    if one.f1_change is None or abs(one.f1_change) <= allowed:
+        return ""
+    return f"{one.f1_change:+.4f} ({counted(one.label_flips, 'decision')})"
+
+
+def _ece_beyond(one: LabelResult, limit: float) -> str:
+    """Likewise, of its calibration error: one person moves it by about one by the number of people."""
+    if one.ece_change is None or abs(one.ece_change) <= max(limit, _DECISIONS_ALLOWED / one.known):
+        return ""
+    return f"{one.ece_change:+.4f}"
+
+
+def _beyond(value: float, limit: float, sign: str = "") -> str:
+    return f"{value:{sign}.3g}" if abs(value) > limit else ""
+
+
+def _of_labels(what: str, changes: Mapping[str, str], limit: str) -> str:
+    beyond = [f"'{label}' by {change}" for label, change in changes.items() if change]
+    return f"{what}: {_some(beyond)} (limit {limit})"
+
+
+def size_faults(sizes: Sequence[SizeResult], limits: ParityLimits) -> list[str]:
+    """Where an end-to-end model answers otherwise about cut-outs that it resizes by itself."""
+    if limits.own_size is None:
+        return []
+    return [
+        f"on cut-outs {one.kind} resizing inside the model changes logits by"
+        f" {_shown(one.resize_error, limits.own_size)} of their standard deviation (limit {limits.own_size:g})"
+        for one in sizes
+        if one.resize_error > limits.own_size
+    ]
 
 
 def _constant_labels(reference: Reference, answers: Answers) -> list[str]:

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import ParityError
-from cls.package.meta import ParityMeta, PeoplePart
+from cls.export.parity_labels import LabelResult
+from cls.export.parity_sizes import SizeResult
+from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
 from cls.settings import ParityLimits
 from cls.wording import counted
 
@@ -149,6 +151,11 @@ class ParityReport:
         ma: likewise, mA.
         f1_change: the conversion's F1 less that, at the batch size where it departs most; None where not defined.
         ma_change: likewise, mA.
+        ece: expected calibration error of the trained network, all decisions together; None where no label is known.
+        ece_change: the conversion's less that, at the batch size where it departs most.
+        calibration: all calibration errors of the conversion's answers, at that batch size; see `calibration_of`.
+        labels: the comparison for each label.
+        sizes: of an end-to-end model: the comparison on cut-outs of other sizes than the network's input.
         by_batch: the comparison at each batch size.
         worst: where it differs most.
         worst_samples: the same and the next ones, of other people.
@@ -189,6 +196,11 @@ class ParityReport:
     kept_in_float: tuple[str, ...] = ()
     tries: tuple[RefusedTry, ...] = ()
     part: PeoplePart | None = None
+    ece: float | None = None
+    ece_change: float | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[LabelResult, ...] = ()
+    sizes: tuple[SizeResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -215,6 +227,9 @@ class ParityReport:
             f1_change=None if self.f1_change is None else round(self.f1_change, 6),
             ma_change=None if self.ma_change is None else round(self.ma_change, 6),
             kept_in_float=self.kept_in_float,
+            ece=_sum(self.ece, self.ece_change),
+            labels={one.label: _label_meta(one) for one in self.labels},
+            sizes={one.kind: round(one.resize_error, 4) for one in self.sizes},
         )
 
     def in_words(self) -> str:
@@ -245,6 +260,20 @@ class ParityReport:
         """
         if self.faults:
             raise ParityError(self.sentence(), where=where, hint=f"nothing of it was packaged; the report is {page}")
+
+
+def _label_meta(one: LabelResult) -> LabelParityMeta:
+    return LabelParityMeta(
+        f1_change=None if one.f1_change is None else round(one.f1_change, 6),
+        ece=_sum(one.ece, one.ece_change),
+        logit_shift=round(one.logit_shift, 4),
+        logit_error=round(one.logit_error, 4),
+    )
+
+
+def _sum(before: float | None, change: float | None) -> float | None:
+    """What a measure is after a change, to a millionth."""
+    return None if before is None or change is None else round(before + change, 6)
 
 
 def _rounded_up(value: float) -> float:

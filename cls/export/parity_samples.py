@@ -6,7 +6,9 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from cls.people.preprocess import Preprocessing
 from cls.prediction.runtime import Classifier
 from cls.progress import track
 from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.export.parity_sizes import SizedCutouts
 
 _log = logging.getLogger("cls.export")
 
@@ -64,6 +69,13 @@ class Reference:
 
     def __len__(self) -> int:
         return len(self.pictures)
+
+    @cached_property
+    def sized(self) -> list[SizedCutouts]:
+        """Cut-outs of other sizes than the network's input, for end-to-end models; made once for all of them."""
+        from cls.export.parity_sizes import sized_cutouts
+
+        return sized_cutouts(self)
 
     def crops_of(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
         """The people as another preprocessing cuts them out of their photos' bytes.

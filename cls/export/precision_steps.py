@@ -11,10 +11,11 @@ from cls.bottle.layout import Bottle
 from cls.errors import ParityError, PredictionError
 from cls.export.convert import Conversions
 from cls.export.formats import FILES, Format
+from cls.export.meta_of_run import with_calibration_of
 from cls.export.packed import packed_model
 from cls.export.parity import compare_with
 from cls.export.parity_gate import Candidate
-from cls.export.parity_report import RefusedTry
+from cls.export.parity_report import ParityReport, RefusedTry
 from cls.export.parity_samples import Reference
 from cls.files import sha256_of_file
 from cls.package.keys import SigningKey
@@ -61,18 +62,24 @@ class Packing:
     signer: SigningKey | None = None
 
     def write(
-        self,
-        name: Format,
-        parity: Mapping[Format, ParityMeta] | None = None,
-        vectors: Mapping[str, bytes] | None = None,
+        self, name: Format, report: ParityReport | None = None, vectors: Mapping[str, bytes] | None = None
     ) -> Path:
-        """Writes a format's zip; its meta.json speaks of this format alone, so that its bytes depend on it alone."""
+        """Writes a format's zip; its meta.json speaks of this format alone, so that its bytes depend on it alone.
+
+        Args:
+            name: the format.
+            report: how it compares, once it is proven; the calibration error in `metrics` is this format's, then.
+            vectors: its conformance vectors.
+        """
         files = FILES[name]
         digests = {inner: self._digest(file) for inner, file in zip(files.inner, files.files, strict=True)}
         archive = self.folder / files.archive
         packed = packed_model(name, self.folder, self.carried(name), self.people, vectors=vectors)
-        # Without parity it is a try, which nobody gets.
-        write_package(archive, self._meta(digests, parity or {}), packed, self.signer if parity else None)
+        meta = self._meta(digests, {} if report is None else {name: report.to_meta()})
+        if report is not None:
+            meta = meta.model_copy(update={"metrics": with_calibration_of(report, meta.metrics)})
+        # Without a report it is a try, which nobody gets.
+        write_package(archive, meta, packed, None if report is None else self.signer)
         return archive
 
     def candidate(self, name: Format, source: Path | None, steps: Steps) -> Candidate:

@@ -128,7 +128,7 @@ def export_run(
                 parity = {name: report.to_meta() for name, report in reports.items()}
                 for name in making.passed:
                     vectors = vectors_of_zip(name, staged / FILES[name].archive, bottle)
-                    packing.write(name, {name: parity[name]}, vectors)
+                    packing.write(name, making.verdicts[name].report, vectors)
             earlier = keep_earlier(folder, staged, meta, making.passed, making.refused)
             parity |= earlier.parity
             meta = packing.folder_meta({name: parity[name] for name in in_order(parity)})

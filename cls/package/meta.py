@@ -97,6 +97,19 @@ class TensorMeta(_Meta):
 PeoplePart = Literal["validation", "training", "photos"]
 
 
+class LabelParityMeta(_Meta):
+    """How closely one format agrees with the trained network on one label, at the batch size where it departs most."""
+
+    f1_change: float | None = Field(default=None, description="of F1")
+    ece: float | None = Field(
+        default=None, ge=0, le=1, description="expected calibration error of this format's own answers"
+    )
+    logit_shift: float | None = Field(default=None, description="mean difference of the logits")
+    logit_error: float | None = Field(
+        default=None, ge=0, description="root mean square difference of the logits, in their standard deviations"
+    )
+
+
 class ParityMeta(_Meta):
     """How closely one format agrees with the trained network, on real validation cut-outs."""
 
@@ -120,6 +133,18 @@ class ParityMeta(_Meta):
     p999_probability_difference: float | None = Field(default=None, ge=0, description="99.9th percentile")
     f1_change: float | None = Field(default=None, description="of F1, mean over labels, on the same people")
     ma_change: float | None = Field(default=None, description="of mean accuracy mA, likewise")
+    ece: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="expected calibration error of this format's own answers, all decisions together",
+    )
+    labels: dict[str, LabelParityMeta] = Field(default_factory=dict, description="by label")
+    sizes: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="of an end-to-end model: by kind of cut-outs, the root mean square difference of the logits, in their"
+        " standard deviations, that it makes whether the model or the caller resizes them",
+    )
     kept_in_float: tuple[str, ...] = Field(
         default=(), description="layers of an fp16 or int8 model that stay in float32, because they decide too much"
     )
