@@ -20,7 +20,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _JPEG_FORMATS = ("JPEG", "MPO")
 _END_OF_JPEG = b"\xff\xd9"
 _END_OF_PNG = b"IEND\xae\x42\x60\x82"
-_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa")
 # What OpenCV makes of these is not what is displayed.
 _PILLOW_MODES = (*_TRANSPARENT_MODES, "LAB")
 # Numbers without a known white: 32 bits a pixel, whole or with a fraction.
