@@ -2,6 +2,7 @@
 
     ROOT/model_repository/<model>/config.pbtxt       what is served: the served version's config with its number in it
     ROOT/model_repository/<model>/<N>/               model.onnx | model.plan, meta.json, config.pbtxt as uploaded,
+                                                     signature.json of a signed package,
                                                      upload.json (digest of the zip, time)
     ROOT/.incoming/<random>/                         uploads on their way in; undo.json while one is being published
     ROOT/other/                                      other files, reached by scp

@@ -117,7 +117,8 @@ def make_key(path: Path, *, passphrase: str = "") -> SigningKey:
             raise FileError("is there already, and a key is never overwritten", where=file, hint="give another name")
     _write_new(path, pem, 0o600)
     try:
-        _write_new(public_path, f"{key.public_line} {path.name}\n".encode(), 0o644)
+        comment = b" ".join(os.fsencode(path.name).split())
+        _write_new(public_path, key.public_line.encode() + b" " + comment + b"\n", 0o644)
     except FileError:
         path.unlink()
         raise
@@ -221,7 +222,7 @@ def _keys_of_lines(path: Path) -> dict[str, bytes]:
         words = line.split()
         if not words or words[0].startswith(b"#"):
             continue
-        if b"PRIVATE KEY" in line:
+        if b"PRIVATE KEY-----" in line:
             raise FileError("is a private key, and public ones are trusted", where=path, hint=_PUBLIC_HINT)
         public_key = _public_key(words)
         if public_key is None:

@@ -33,7 +33,7 @@ class Verification:
         not_checked: what could not be looked at here, and why.
         meta: meta.json, where it could be read.
         signature: who signed it, in words; empty where that could not be read.
-        is_trusted: False where keys were given and the signature is not good, or is missing.
+        distrust: why nothing of it was looked at: keys were given, and the signature is not good, or is missing.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Verification:
     not_checked: list[str] = field(default_factory=list)
     meta: ModelMeta | None = None
     signature: str = ""
-    is_trusted: bool = True
+    distrust: SignatureError | None = None
 
     def take(self, what: str, problems: list[str]) -> None:
         """Enters the outcome of one check."""
@@ -58,8 +58,8 @@ class Verification:
             PackageError: names all of them.
             SignatureError: keys were given, and the signature is not good or is missing.
         """
-        if not self.is_trusted:
-            raise SignatureError("; ".join(self.problems), where=self.path, hint=CHANGED_HINT)
+        if self.distrust is not None:
+            raise self.distrust
         if self.problems:
             raise PackageError("; ".join(self.problems), where=self.path, hint="make the package again: `cls export`")
 
@@ -79,7 +79,7 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys 
             digests = _digests(found, contents)
             _check_signature(found, contents, digests)
             if trust is not None and found.problems:
-                found.is_trusted = False
+                found.distrust = SignatureError("; ".join(found.problems), where=zip_path, hint=CHANGED_HINT)
                 return found
             missing = missing_at_root(contents.names)
             found.take("the files a package needs", [f"lacks {name} at its root" for name in missing])
@@ -92,7 +92,7 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys 
             if config is not None and config.model_file_name not in contents.names:
                 found.problems.append(f"config.pbtxt is for {config.model_file_name}, which is not there")
     except SignatureError as error:
-        found.is_trusted = trust is None
+        found.distrust = None if trust is None else error
         found.problems.append(error.what)
     except PackageError as error:
         found.problems.append(error.what)

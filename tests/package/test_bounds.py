@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,13 +28,27 @@ from cls.package.archive import (
     open_zip,
     pack_files,
 )
+from cls.package.card import card_of
 from cls.package.carried import CarriedSamples, people_in, read_samples, samples_as_bytes
-from cls.package.meta import PlanMeta
+from cls.package.folder import _exchange
+from cls.package.keys import MAX_KEY_FILE_BYTES, MAX_TRUSTED_KEYS
+from cls.package.meta import (
+    END_TO_END_OUTPUT_NAME,
+    INPUT_NAME,
+    META_FILE_NAME,
+    OUTPUT_NAME,
+    PlanMeta,
+    parse_meta,
+    read_meta,
+    write_meta,
+)
+from cls.package.model_name import is_model_name
 from cls.package.onnx_file import external_faults, external_weights, onnx_faults, read_onnx
-from cls.package.packing import PackedModel, write_package
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
 from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine, plan_faults, plan_warnings, version_in_plan
-from cls.package.triton_config import build_config
-from cls.package.verifying import verify_zip
+from cls.package.signature import MAX_SIGNATURE_BYTES, MAX_SIGNATURES, MAX_SIGNED_BYTES, SIGNATURE_FILE_NAME
+from cls.package.triton_config import CONFIG_FILE_NAME, MODEL_FILE_NAMES, Platform, build_config
+from cls.package.verifying import refuse_foreign_files, verify_zip
 from tests.package.metas import make_meta, meta_dict
 from tests.package.zips import PLAN, changed, onnx_bytes, onnx_zip, plan_bytes, plan_zip, some_samples
 
@@ -152,8 +168,9 @@ def test_encrypted_entries(flags: int, is_encrypted: bool) -> None:
     assert fault == ("is encrypted" if is_encrypted else None)
 
 
-def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
-    path = pack_files(tmp_path / "a.zip", {"meta.json": b"1", "META.json": b"2"})
+@pytest.mark.parametrize("names", [("meta.json", "META.json"), ("Meta.json", "mETA.json"), ("a/ß", "a/SS")])
+def test_names_that_differ_in_case_alone(tmp_path: Path, names: tuple[str, str]) -> None:
+    path = pack_files(tmp_path / "a.zip", dict.fromkeys(names, b"1"))
     with pytest.raises(PackageError, match="stands there twice"), open_zip(path):
         pass
 
@@ -546,10 +563,12 @@ def test_weights_outside_of_a_carried_onnx_are_looked_for_beside_it(tmp_path: Pa
 
 
 def test_a_file_that_is_no_network() -> None:
-    with pytest.raises(PackageError, match="it has no graph"):
+    with pytest.raises(PackageError) as caught:
         read_onnx(b"", "m")
+    assert (caught.value.what, caught.value.where) == ("is not an ONNX model: it has no graph", "m")
     with pytest.raises(PackageError, match="is not an ONNX model: ") as caught:
         read_onnx(b"\xff" * 1000, "m")
+    assert caught.value.where == "m"
     assert len(caught.value.what) <= len("is not an ONNX model: ") + 300
 
 
@@ -615,3 +634,159 @@ def test_digests_of_a_package_of_schema_version_1(tmp_path: Path) -> None:
     assert len(problems) == 1
     assert problems[0].startswith("model.onnx is not the file that meta.json was written for: its SHA-256 is ")
     assert f"and meta.json says {'e' * 12}…" in problems[0]
+
+
+# A model file beside a meta.json.
+
+
+def unpacked(zip_path: Path, folder: Path) -> Path:
+    with open_package(zip_path) as package:
+        package.extract(folder)
+    return folder
+
+
+def test_a_file_beside_its_meta_json_and_beside_another_s(tmp_path: Path) -> None:
+    folder = unpacked(onnx_zip(tmp_path), tmp_path / "out")
+    model, meta = folder / "model.onnx", read_meta(folder / "meta.json")
+    refuse_foreign_files(model, meta)
+    # What meta.json does not name is judged by what the ONNX says of itself.
+    model.rename(folder / "model_fp16.onnx")
+    refuse_foreign_files(folder / "model_fp16.onnx", meta)
+    model.write_bytes(onnx_bytes(tmp_path, 2))
+    with pytest.raises(PackageError, match=r"model\.onnx is not the file that the meta\.json beside it") as caught:
+        refuse_foreign_files(model, meta)
+    assert caught.value.where == str(model)
+    other = make_meta(("fedora", "cap", "beret"), group="hat")
+    model.write_bytes(onnx_bytes(tmp_path, 3, other))
+    with pytest.raises(PackageError, match=r"is of another model: it describes group 'hair_color'") as caught:
+        refuse_foreign_files(model, make_meta())
+    assert "model.onnx" in caught.value.what
+    # Of the run's own folder, `digests.files` says it.
+    named = make_meta(digests={**meta_dict()["digests"], "files": {"model.onnx": "e" * 64}})
+    with pytest.raises(PackageError, match="is not the file"):
+        refuse_foreign_files(model, named)
+
+
+def test_weights_beside_openvino_s_xml(tmp_path: Path) -> None:
+    files: dict[str, Path | bytes] = {"model.xml": b"<net/>", "model.bin": b"weights"}
+    write_package(tmp_path / "a.zip", make_meta(), PackedModel("openvino", "openvino", files))
+    folder = unpacked(tmp_path / "a.zip", tmp_path / "out")
+    meta = read_meta(folder / "meta.json")
+    refuse_foreign_files(folder / "model.xml", meta)
+    (folder / "model.bin").write_bytes(b"others")
+    with pytest.raises(PackageError, match=r"^[^;]*model\.bin is not the file that[^;]*; keep the package together"):
+        refuse_foreign_files(folder / "model.xml", meta)
+    (folder / "model.bin").unlink()
+    refuse_foreign_files(folder / "model.xml", meta)  # that it lacks is said by who opens it
+
+
+# Names that servers, other programs and older packages know.
+
+
+def test_names_that_others_rely_on() -> None:
+    assert (INPUT_NAME, OUTPUT_NAME, END_TO_END_OUTPUT_NAME) == ("images", "logits", "probabilities")
+    assert (META_FILE_NAME, CONFIG_FILE_NAME, SIGNATURE_FILE_NAME) == ("meta.json", "config.pbtxt", "signature.json")
+    assert (REBUILD_ONNX, REBUILD_SAMPLES) == ("rebuild/model.onnx", "rebuild/samples.npz")
+    assert MODEL_FILE_NAMES == {
+        "onnxruntime_onnx": "model.onnx",
+        "tensorrt_plan": "model.plan",
+        "pytorch_libtorch": "model.pt",
+        "openvino": "model.xml",
+    }
+
+
+def test_how_much_of_keys_and_signatures_is_read() -> None:
+    assert (MAX_SIGNATURE_BYTES, MAX_SIGNATURES) == (1 << 20, 16)
+    assert (MAX_KEY_FILE_BYTES, MAX_TRUSTED_KEYS) == (64 << 10, 256)
+    # Beyond 2^31 - 1 bytes the zip's headers are others; compression may add a little to what does not shrink.
+    assert MAX_SIGNED_BYTES == (1 << 31) - (4 << 20)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_name"),
+    [("a" * 200, True), ("a" * 201, False), ("con", False), ("con.x", False), ("console", True), ("", False)],
+)
+def test_the_length_of_a_model_s_name(name: str, is_name: bool) -> None:
+    assert is_model_name(name) is is_name
+
+
+@pytest.mark.parametrize(
+    ("is_end_to_end", "platform", "dims"),
+    [
+        (False, "onnxruntime_onnx", [3, 64, 48]),
+        (True, "onnxruntime_onnx", [64, 48, 3]),
+        (False, "openvino", [1, 3, 64, 48]),
+        (True, "openvino", [1, 64, 48, 3]),
+    ],
+)
+def test_the_picture_that_a_server_warms_up_with(is_end_to_end: bool, platform: Platform, dims: list[int]) -> None:
+    from google.protobuf import text_format
+    from tritonclient.grpc import model_config_pb2
+
+    changes = {
+        "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
+        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}],
+    }
+    text = build_config(make_meta(**(changes if is_end_to_end else {})), platform)
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    (warmup,) = config.model_warmup
+    assert warmup.batch_size == 1
+    assert list(warmup.inputs["images"].dims) == dims
+    assert warmup.inputs["images"].zero_data
+
+
+def test_labels_that_repeat() -> None:
+    labels = ["black hair", "black hair", "red hair"]
+    with pytest.raises(PackageError, match="labels repeat"):
+        parse_meta({**meta_dict(), "labels": labels, "thresholds": dict.fromkeys(labels, 0.5)})
+
+
+def test_the_card_of_a_package(tmp_path: Path) -> None:
+    metrics = {
+        "validation": {
+            "labels": {"black hair": {"f1": 0.9, "positives": 7}, "blonde hair": {"f1": 0.8}, "red hair": {"p": 1}},
+            "macro": {"f1": 0.85, "ma": 0.75},
+        }
+    }
+    path = onnx_zip(tmp_path, metrics=metrics)
+    lines = card_of(path).text().splitlines()
+    assert "  black hair   0.5000  0.900 of 7" in lines
+    assert "  blonde hair  0.5000  0.800 of ?" in lines
+    assert "  red hair     0.5000  unknown" in lines
+    assert "  macro F1 0.850, mA 0.750" in lines
+    assert f"  dataset: {'a' * 16}…" in lines
+    assert f"  split: {'b' * 16}…" in lines
+    assert f"  weights: {'c' * 16}…" in lines
+    assert f"  best: {'d' * 16}…" in lines
+    assert any(line.startswith("  model.onnx: ") for line in lines)
+    assert f"  model_onnx.zip itself: {hashlib.sha256(path.read_bytes()).hexdigest()}" in lines
+    only_f1 = onnx_zip(tmp_path, metrics={"validation": {"macro": {"f1": 0.5}}})
+    assert "  macro F1 0.500" in card_of(only_f1).text().splitlines()
+
+
+def test_the_card_of_a_folder(tmp_path: Path) -> None:
+    write_meta(tmp_path / "meta.json", make_meta())
+    (tmp_path / "model.onnx").write_bytes(b"12345")
+    (tmp_path / ".hidden").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    card = card_of(tmp_path)
+    assert dict(card.files) == {"meta.json": (tmp_path / "meta.json").stat().st_size, "model.onnx": 5}
+    lines = card.text().splitlines()
+    assert lines[:3] == [
+        str(tmp_path),
+        "group          hair_color, not published yet",
+        "run            v__0_train_eff_4_0.001 (efficientnet_b0), 2026-01-02T03:04:05Z, CLS 0.1.0",
+    ]
+    assert not any(line.startswith("signature") for line in lines)  # its zips are signed
+    assert card.to_dict()["signed_by"] == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges two folders in one step")
+def test_two_folders_change_places_in_one_step(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("")
+    assert _exchange(tmp_path / "a", tmp_path / "b")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["a"]
+    assert not _exchange(tmp_path / "a", tmp_path / "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import pickle
 import shutil
 import stat
@@ -78,6 +79,13 @@ def test_openssh_says_the_same_fingerprint_of_the_same_file(tmp_path: Path) -> N
         ["ssh-keygen", "-l", "-f", str(tmp_path / "team.key.pub")], capture_output=True, text=True, check=True
     )
     assert done.stdout.split()[:3] == ["256", made.fingerprint, "team.key"]
+
+
+@pytest.mark.parametrize("name", [b"two\nlines.key", b"\xff.key", "Schlüssel der Gruppe.key".encode(), b"PRIVATE KEY"])
+def test_any_name_of_a_key_file(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    made = make_key(path)
+    assert [fingerprint for fingerprint, _ in read_trusted_keys([tmp_path]).keys] == [made.fingerprint]
 
 
 @pytest.mark.parametrize("there", ["team.key", "team.key.pub"])
@@ -237,6 +245,14 @@ def test_a_private_key_is_not_to_be_trusted(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="is a private key") as caught:
         read_trusted_keys([tmp_path / "team.key"])
     assert (tmp_path / "team.key").read_text().splitlines()[1] not in caught.value.line()
+
+
+def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    lines = public_lines(20)
+    for number in (*range(1, 20, 2), *range(0, 20, 2)):
+        (tmp_path / f"{number:02d}.pub").write_text(lines[number])
+    found = [fingerprint for fingerprint, _ in read_trusted_keys([tmp_path]).keys]
+    assert found == [fingerprint_of(some_key(number)) for number in range(20)]
 
 
 def test_no_keys_are_no_trust(tmp_path: Path) -> None:

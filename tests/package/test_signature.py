@@ -28,11 +28,15 @@ from cls.package.signature import (
     MAX_SIGNATURE_BYTES,
     MAX_SIGNATURES,
     SIGNATURE_FILE_NAME,
+    KeySignature,
+    Manifest,
+    PackageSignature,
+    SignedFile,
     parse_signature,
     sign,
 )
 from cls.package.signing import sign_package
-from cls.package.triton_config import build_config, digest_of_config
+from cls.package.triton_config import build_config, digest_of_config, with_meta
 from cls.package.verifying import verify_zip
 from tests.package.metas import make_meta
 from tests.package.zips import onnx_bytes, plan_zip
@@ -94,7 +98,7 @@ def refusal(path: Path, trust: TrustedKeys) -> SignatureError:
             package.read(name)
     found = verify_zip(path, trust=trust)
     assert found.problems
-    assert not found.is_trusted
+    assert found.distrust is not None
     assert found.meta is None
     with pytest.raises(SignatureError) as caught:
         found.raise_if_bad()
@@ -105,7 +109,7 @@ def test_a_signed_package_is_in_order_for_everybody(signed: Path, team: Team) ->
     for trust, words in ((team.trust, "which is trusted"), (None, "not checked")):
         found = verify_zip(signed, trust=trust)
         assert found.problems == []
-        assert found.is_trusted
+        assert found.distrust is None
         assert team.key.fingerprint in found.signature
         assert words in found.signature
         found.raise_if_bad()
@@ -136,6 +140,27 @@ def test_the_signature_is_that_of_the_documentation(signed: Path, team: Team) ->
     }
 
 
+def test_what_is_signed_byte_by_byte(team: Team) -> None:
+    manifest = Manifest(
+        files={
+            "é": SignedFile(sha256="b" * 64, size_bytes=2),
+            "a/b": SignedFile(sha256="a" * 64, size_bytes=10),
+        }
+    )
+    text = (
+        f'{{"files":{{"a/b":{{"sha256":"{"a" * 64}","size_bytes":10}},"é":{{"sha256":"{"b" * 64}","size_bytes":2}}}},'
+        '"type":"cls-model-package"}'
+    )
+    assert manifest.message() == text.encode()
+    signature = base64.b64encode(team.key.sign(text.encode())).decode()
+    written = PackageSignature(
+        manifest=manifest, signatures=[KeySignature(key_id=team.key.fingerprint, signature=signature)]
+    )
+    assert written.signers(team.trust, "x") == written.key_ids == (team.key.fingerprint,)
+    assert parse_signature(written.to_bytes(), "x") == written
+    assert list(json.loads(written.to_bytes())) == ["version", "algorithm", "manifest", "signatures"]
+
+
 def test_the_same_package_signed_by_the_same_key_has_the_same_bytes(tmp_path: Path, signed: Path, team: Team) -> None:
     assert make_signed(tmp_path / "again", team.key).read_bytes() == signed.read_bytes()
     unsigned = make_signed(tmp_path / "unsigned", None)
@@ -150,7 +175,9 @@ def test_unsigned_and_signed_by_others(tmp_path: Path, signed: Path, team: Team,
     assert refusal(unsigned, team.trust).what == "is not signed"
     assert verify_zip(unsigned).signature == "not signed"
     assert verify_zip(unsigned).problems == []
+    assert "cls package sign" in (refusal(unsigned, team.trust).hint or "")
     assert "which is not trusted" in refusal(signed, other.trust).what
+    assert "add the public key to --trust" in (refusal(signed, other.trust).hint or "")
     assert team.key.fingerprint in refusal(signed, other.trust).what
 
 
@@ -227,21 +254,27 @@ def test_one_byte_of_the_zip_itself(data: st.DataObject, signed: Path, team: Tea
     assert read == entries_of(signed)
 
 
-FIELDS = sorted(make_meta().to_dict())
+def unchanged(text: str) -> str:
+    return text
 
 
-def forged(signed: Path, folder: Path, edit: Callable[[dict[str, Any]], None]) -> Path:
+def forged(
+    signed: Path,
+    folder: Path,
+    edit: Callable[[dict[str, Any]], None],
+    edit_config: Callable[[str], str] = unchanged,
+) -> Path:
     """meta.json changed as somebody does who knows the format: its copy in config.pbtxt and all digests with it."""
     entries = entries_of(signed)
     content = json.loads(entries["meta.json"])
     edit(content)
-    plain = parse_meta({**content, "package": None})
-    content["package"]["files"]["config.pbtxt"] = digest_of_config(build_config(plain))
+    config = edit_config(build_config(parse_meta({**content, "package": None})))
+    content["package"]["files"]["config.pbtxt"] = digest_of_config(config)
     content["package"]["files"]["model.onnx"] = hashlib.sha256(entries["model.onnx"]).hexdigest()
     meta = parse_meta(content)
     own = json.loads(entries[SIGNATURE_FILE_NAME])
     entries["meta.json"] = meta.to_json().encode()
-    entries["config.pbtxt"] = build_config(meta).encode()
+    entries["config.pbtxt"] = with_meta(config, meta.to_json()).encode()
     for name in ("meta.json", "config.pbtxt"):
         own["manifest"]["files"][name] = {
             "sha256": hashlib.sha256(entries[name]).hexdigest(),
@@ -287,6 +320,54 @@ def test_a_forged_meta_json_passes_everything_but_the_signature(
     path = forged(signed, tmp_path, EDITS[field])
     assert verify_zip(path).problems == []  # why packages are signed
     assert "is not of these files" in refusal(path, team.trust).what
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("max_batch_size: 64", "max_batch_size: 8"),
+        ("count: 1", "count: 9"),
+        ("preferred_batch_size: 16", "preferred_batch_size: 24"),
+    ],
+)
+def test_a_forged_config(signed: Path, team: Team, tmp_path: Path, old: str, new: str) -> None:
+    path = forged(signed, tmp_path, lambda meta: None, lambda text: text.replace(old, new))
+    assert entries_of(path)["config.pbtxt"] != entries_of(signed)["config.pbtxt"]
+    assert verify_zip(path).problems == []
+    assert "is not of these files" in refusal(path, team.trust).what
+
+
+def leaves_of(content: Any) -> list[tuple[Any, Any]]:
+    """Every value that is no list and no object: what holds it, and under which key."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content)
+    found: list[tuple[Any, Any]] = []
+    for key, value in list(pairs):
+        found += leaves_of(value) if isinstance(value, dict | list) else [(content, key)]
+    return found
+
+
+def other_value(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, str):
+        return value[:-1] + ("1" if value.endswith("0") else "0")
+    return value + 1 if isinstance(value, int) else value / 2 + 0.001
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_of_meta_json(data: st.DataObject, signed: Path, team: Team, tmp_path: Path) -> None:
+    def edit(meta: dict[str, Any]) -> None:
+        # The digests of the files follow from the rest.
+        leaves = [leaf for leaf in leaves_of(meta) if leaf[0] is not meta["package"]["files"]]
+        holder, key = data.draw(st.sampled_from(leaves))
+        holder[key] = other_value(holder[key])
+
+    try:
+        path = forged(signed, tmp_path, edit)
+    except PackageError:
+        return  # not even a meta.json
+    refusal(path, team.trust)
 
 
 def test_a_forged_meta_json_with_the_signature_left_as_it_was(signed: Path, team: Team, tmp_path: Path) -> None:

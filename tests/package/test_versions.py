@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,3 +40,21 @@ def test_the_next_version_is_above_all(taken: list[str]) -> None:
 )
 def test_next_versions(taken: list[str], expected: str) -> None:
     assert next_version(taken) == expected
+
+
+def test_the_order_of_semver_org() -> None:
+    ordered = [
+        *("1.0.0-1", "1.0.0-2", "1.0.0-11", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta"),
+        *("1.0.0-beta.2", "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.1.0", "2.0.0"),
+    ]
+    keys = [version_key(text) for text in ordered]
+    assert None not in keys
+    assert all(one < other for one, other in itertools.pairwise(keys))  # type: ignore[operator]
+    assert version_key("1.0.0+x") == version_key("1.0.0+y.2") == version_key("1.0.0")
+
+
+def test_the_longest_version() -> None:
+    longest = "1.0.0-" + "a" * 94
+    assert len(longest) == 100
+    assert version_key(longest) is not None
+    assert version_key(longest + "a") is None
