@@ -12,6 +12,7 @@
     ├── SampleError          a sample photo set cannot be made
     ├── AttributeSetError    a public attribute set is not in its published layout
     ├── TrainingError        a training cannot start or go on
+    │   └── NetworkError     a backbone cannot be trained here
     ├── ExportError          a conversion cannot be made
     │   └── ParityError      a conversion was made and disagrees with its source
     ├── PackageError         a model package (zip, meta.json, config.pbtxt) is broken
@@ -90,6 +91,10 @@ class AttributeSetError(ClsError):
 
 class TrainingError(ClsError):
     """A training cannot start or cannot go on."""
+
+
+class NetworkError(TrainingError):
+    """A backbone cannot be trained on this machine with these settings, whatever the data."""
 
 
 class ExportError(ClsError):

@@ -20,6 +20,7 @@ from cls.training.checkpoint import load_network
 from cls.training.logits import logits_of, probabilities_of
 from cls.training.metrics import Metrics, measure
 from cls.training.run import BEST_CKPT, Run
+from cls.training.trial_step import CHANNELS_LAST, FORMATS
 
 TEST_METRICS = "test_metrics.json"
 _HALF = 0.5
@@ -68,8 +69,11 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
     labels = labels_of(samples).astype(np.float64)
     size = run.preprocessing.height_px, run.preprocessing.width_px
     fitted = load_network(run.folder / "checkpoints" / BEST_CKPT, run.arch, len(run.labels), *size)
+    # Runs of versions without a trial step were trained in channels_last.
+    memory_format = FORMATS[run.args.get("memory_format", CHANNELS_LAST)]
 
     def measured(network: nn.Module, thresholds: Sequence[float]) -> Metrics:
+        network.to(memory_format=memory_format)
         logits = logits_of(network, run.preprocessing, (cutouts.exact(index) for index in range(len(cutouts))))
         return measure(probabilities_of(logits), labels, run.labels, thresholds)
 

@@ -190,7 +190,7 @@ def write_weights(network: nn.Module, path: Path, calibration: Calibration) -> N
         FileError: it cannot be written.
     """
     content = io.BytesIO()
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    state = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     folded = {"temperature": calibration.temperature, "logit_shift": list(calibration.logit_shift)}
     torch.save({"state_dict": state, "calibration": folded}, content)
     write_bytes_atomic(path, content.getvalue())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -77,6 +78,7 @@ def evaluate(
     loss_shift: Sequence[float] = (),
     trial: BackgroundTrial | None = None,
     seed: int = 0,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Evaluation:
     """Calibrates and measures the best checkpoint of a run folder, and writes model.ckpt and predictions.csv.
 
@@ -94,6 +96,7 @@ def evaluate(
         loss_shift: of each label, the logarithm of what the loss let a positive count against a negative.
         trial: other backgrounds for people of validation; none: not measured.
         seed: of everything drawn: resamples, folds, people before backgrounds.
+        memory_format: to compute in; the network that is returned is contiguous.
 
     Raises:
         BottleError: the checkpoint cannot be read.
@@ -102,6 +105,7 @@ def evaluate(
     checkpoints = folder / "checkpoints"
     height_px, width_px = preprocessing.height_px, preprocessing.width_px
     network = load_network(checkpoints / BEST_CKPT, timm_arch, len(names), height_px, width_px)
+    network.to(memory_format=memory_format)
     shift = tuple(loss_shift) or (0.0,) * len(names)
     logits, labels = np.empty((0, len(names))), np.empty((0, len(names)))
     if samples:
@@ -116,6 +120,7 @@ def evaluate(
     probs = calibration.probs(logits)
     if not samples:
         thresholds, origin = _thresholds_of_earlier(names, earlier)
+        network.to(memory_format=torch.contiguous_format)
         return Evaluation(network, thresholds, origin, None, samples, cutouts, labels, probs, calibration, None)
     thresholds = tuple(choose_thresholds(probs, labels).tolist())
     _write_predictions(folder / "predictions.csv", names, samples, labels, probs)
@@ -131,6 +136,7 @@ def evaluate(
         background = measure_backgrounds(
             network, preprocessing, names, thresholds, cutouts, trial, seed=seed, units=units
         )
+    network.to(memory_format=torch.contiguous_format)
     return Evaluation(
         network, thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, background, logits
     )

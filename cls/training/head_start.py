@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cls.dataset.cutouts import Cutouts
 from cls.errors import TrainingError
-from cls.training.network import head_of
+from cls.training.network import head_of, memory_format_of
 
 _log = logging.getLogger("cls.training")
 
@@ -77,11 +77,12 @@ def _features(network: nn.Module, cutouts: Cutouts, device: str) -> Tensor:
     """What the head sees, float32 (samples, features)."""
     was_training = network.training
     network.eval().to(device)
+    memory_format = memory_format_of(network)
     preprocessing = cutouts.format.preprocessing
     parts = []
     for start in range(0, len(cutouts), _BATCH):
         images = np.stack([cutouts.exact(index) for index in range(start, min(start + _BATCH, len(cutouts)))])
-        batch = torch.from_numpy(preprocessing.normalise(images)).to(device, memory_format=torch.channels_last)
+        batch = torch.from_numpy(preprocessing.normalise(images)).to(device, memory_format=memory_format)
         with torch.no_grad():
             maps = network.forward_features(batch)  # type: ignore[operator]
             parts.append(network.forward_head(maps, pre_logits=True).float().cpu())  # type: ignore[operator]

@@ -36,6 +36,7 @@ from cls.training.fitting import base_rates, fit_material
 from cls.training.leak_difference import MEASURES, Predictions, difference
 from cls.training.losses import loss_for
 from cls.training.material import Material, start_network
+from cls.training.network import memory_format_of
 
 _log = logging.getLogger("cls.training")
 
@@ -130,8 +131,9 @@ def _compare(bottle: Bottle, material: Material, folder: Path, evaluation: Evalu
     fit_material(mixed, folder)
     valid, cutouts = mixed.part(VALID)
     other = evaluate(
-        folder, mixed.timm_arch, mixed.preprocessing, names, valid, cutouts, earlier=(), loss_shift=shift, seed=seed
-    )
+        folder, mixed.timm_arch, mixed.preprocessing, names, valid, cutouts, earlier=(), loss_shift=shift, seed=seed,
+        memory_format=memory_format_of(mixed.network),
+    )  # fmt: skip
     own_units = [sample.unit for sample, side in zip(material.samples, sides, strict=True) if side == VALID]
     train, _ = material.part(TRAIN)
     found = difference(
@@ -158,6 +160,7 @@ def _mixed(bottle: Bottle, material: Material, sides: Sequence[str]) -> tuple[Ma
     samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(material.samples)]
     split = Split({sample.unit: side for sample, side in zip(samples, sides, strict=True)})
     network = start_network(config, material.timm_arch, material.source, samples, material.dataset, material.auxiliary)
+    network.to(memory_format=memory_format_of(material.network))
     mixed = replace(material, config=config, samples=samples, split=split, network=network)
     train, cutouts = mixed.part(TRAIN)
     mixed = replace(mixed, backgrounds=background_sources(bottle, cutouts, mixed.preprocessing))

@@ -12,6 +12,7 @@ from torch import nn
 
 from cls.people.preprocess import Preprocessing
 from cls.training.device import torch_device
+from cls.training.network import memory_format_of
 
 _BATCH = 32
 
@@ -26,7 +27,7 @@ def logits_of(
     """Logits of pictures of people, in float32 proper on a GPU too.
 
     Args:
-        network: evaluation mode, on the CPU; is there again afterwards.
+        network: evaluation mode, on the CPU, in the memory format to compute in; is there again afterwards.
         preprocessing: mean and deviation.
         pictures: each uint8 (height, width, 3), the network's input before normalisation.
         device: where it is computed; None: where a training is.
@@ -37,18 +38,18 @@ def logits_of(
     parts = []
     left = iter(pictures)
     where = torch.device(device or torch_device())
-    # Channels last is half as fast again on a CPU.
-    network.to(where).to(memory_format=torch.channels_last)
+    memory_format = memory_format_of(network)
+    network.to(where)
     try:
         # A GPU's convolutions would else round to ten bits, and thresholds be chosen on what nobody will see again.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             while images := list(islice(left, _BATCH)):
                 normal = torch.from_numpy(preprocessing.normalise(np.stack(images)))
                 with torch.inference_mode():
-                    logits = network(normal.to(where, memory_format=torch.channels_last))
+                    logits = network(normal.to(where, memory_format=memory_format))
                 parts.append(logits.cpu().numpy().astype(np.float64))
     finally:
-        network.to("cpu").to(memory_format=torch.contiguous_format)
+        network.to("cpu")
     return np.concatenate(parts) if parts else np.empty((0, 0))
 
 

@@ -29,12 +29,20 @@ from cls.training.checks import check_trainable
 from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.device import accelerator
 from cls.training.input_size import size_for
-from cls.training.network import build_network, check_size, mean_and_std, parameter_count, start_head_at
+from cls.training.network import (
+    build_network,
+    check_size,
+    mean_and_std,
+    memory_format_of,
+    parameter_count,
+    start_head_at,
+)
 from cls.training.pooling import pool_by_stripes
 from cls.training.pretrained import carry_head, find_run_weights
 from cls.training.seen_people import NOBODY, SeenPeople, seen_by
 from cls.training.sides import joined_samples, sides_for
 from cls.training.speed import cores
+from cls.training.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
 from cls.training.weights import WeightsSource, find_weights, load_weights
 from cls.wording import counted
 
@@ -84,6 +92,11 @@ class Material:
         indices = [i for i, sample in enumerate(self.samples) if self.split.sides.get(sample.unit) == side]
         return [self.samples[i] for i in indices], self.cutouts.take(indices)
 
+    @property
+    def memory_format(self) -> str:
+        """The memory format that the trial step chose: `channels_last` or `contiguous`."""
+        return CHANNELS_LAST if memory_format_of(self.network) == torch.channels_last else CONTIGUOUS
+
     @cached_property
     def identity(self) -> str:
         """Digest of everything that decides the result: a run of the same identity can be gone on with.
@@ -101,6 +114,8 @@ class Material:
             cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.to_dict(), labels,
             sorted(self.split.sides.items()), people, self.preprocessing.to_dict(), accelerator(),
         ]  # fmt: skip
+        if self.memory_format != CHANNELS_LAST:
+            values.append(self.memory_format)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -136,8 +151,12 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         else find_run_weights(bottle, config.pretrained, config.group, timm_arch)
     )
     auxiliary = auxiliary_labels(bottle, config.group, config.auxiliary, samples)
-    network = start_network(config, timm_arch, source, samples, dataset, auxiliary)
-    cutouts, broken = load_cutouts(bottle, samples, CutoutFormat(preprocessing, storage=config.cache), workers=cores())
+    trial = Trial(config, timm_arch, len(dataset.labels) + len(auxiliary), source.is_pretrained)
+    with start_trial(trial) as running:  # in a process beside this one, while pictures are cut out
+        network = start_network(config, timm_arch, source, samples, dataset, auxiliary)
+        format_ = CutoutFormat(preprocessing, storage=config.cache)
+        cutouts, broken = load_cutouts(bottle, samples, format_, workers=cores())
+        network.to(memory_format=FORMATS[running.memory_format()])
     samples = drop_broken(samples, broken, ledger)
     if broken:
         check_trainable(samples, ledger, dataset, where=file)
@@ -187,7 +206,7 @@ def start_network(
     labels = np.concatenate([labels_of(samples), auxiliary.of(samples)], axis=1)
     start_head_at(network, np.nan_to_num(np.nanmean(labels, axis=0)))
     carry_head(network, source, (*dataset.labels, *auxiliary.names))
-    return network.to(memory_format=torch.channels_last)
+    return network
 
 
 def _say_weights(source: WeightsSource) -> None:

@@ -22,8 +22,8 @@ from cls.training.config import TrainConfig
 from cls.training.distributed import gathered
 from cls.training.freezing import FrozenStages
 from cls.training.metrics import measure
+from cls.training.network import head_names, memory_format_of
 from cls.training.optimizer import optimizer_for, schedule_for
-from cls.training.pooling import head_name
 from cls.wording import mean_over, score
 
 _log = logging.getLogger("cls.training")
@@ -60,6 +60,7 @@ class ClassifierModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        self._memory_format = memory_format_of(network)
         self._bad_batches = bad_batches
         self._frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
         self.history: list[dict[str, float]] = []
@@ -78,7 +79,8 @@ class ClassifierModule(lightning.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images of a `Batch` -> logits (batch, labels)."""
-        logits: Tensor = self.network(normalised(images, self._mean, self._std))
+        normal = normalised(images, self._mean, self._std).contiguous(memory_format=self._memory_format)
+        logits: Tensor = self.network(normal)
         return logits
 
     def on_train_epoch_start(self) -> None:
@@ -196,7 +198,9 @@ class ClassifierModule(lightning.LightningModule):
         """A state of this module as the finished network has it: without the outputs learnt alongside."""
         if not self._has_auxiliary:
             return state
-        return without_auxiliary(state, f"network.{head_name(self.network)}", len(self._label_names))
+        for name in head_names(self.network):
+            state = without_auxiliary(state, f"network.{name}", len(self._label_names))
+        return state
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the history, so that a resumed run has all of it."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.errors import TrainingError
+from cls.errors import NetworkError
 
 # Vision transformers and Swin are built for one size of input; timm resamples what depends on it when told which.
 _BUILT_FOR_ONE_SIZE = ("swin", "vit_", "deit", "beit", "eva", "cait", "xcit", "volo", "maxvit", "maxxvit", "coatnet")
@@ -34,7 +34,7 @@ def build_network(
         A module: float32 (batch, 3, height_px, width_px), normalised -> logits float32 (batch, label_count).
 
     Raises:
-        TrainingError: the backbone cannot be built for this size.
+        NetworkError: the backbone cannot be built for this size.
     """
     logging.getLogger("timm").setLevel(logging.ERROR)
     options: dict[str, Any] = {"num_classes": label_count, "drop_rate": dropout}
@@ -42,29 +42,54 @@ def build_network(
         options["img_size"] = (height_px, width_px)
     try:
         network: nn.Module = timm.create_model(timm_arch, pretrained=False, **options)
-    except (TypeError, ValueError, AssertionError, RuntimeError, IndexError) as error:
-        reason = str(error) or type(error).__name__
-        raise TrainingError(
-            f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {reason}",
+    except Exception as error:  # each of timm's networks has its own kinds
+        raise NetworkError(
+            f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {_first_line(error)}",
             hint="choose another --size or --arch",
         ) from error
+    _share_head(network)
     return network
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _classifiers(network: nn.Module) -> list[nn.Module]:
+    """The network's classifier, or each of several (a distilled backbone has a second one, for its teacher)."""
+    get = getattr(network, "get_classifier", None)
+    found = None if get is None else get()
+    several = found if isinstance(found, (tuple, list)) else (found,)
+    return [part for part in several if isinstance(part, nn.Module)]
+
+
+def _share_head(network: nn.Module) -> None:
+    """Makes one head of those of a distilled backbone (LeViT, DeiT, PiT), whose answer is the mean of two heads.
+
+    Without a teacher both learn the same. As one module they are one linear layer, which is calibrated, started and
+    exported like any other.
+    """
+    first, *others = _classifiers(network) or [None]
+    shapes = [[(name, p.shape) for name, p in part.named_parameters()] for part in (first, *others) if part is not None]
+    if first is None or any(shape != shapes[0] for shape in shapes):
+        return
+    for other in others:
+        network.set_submodule(next(name for name, module in network.named_modules() if module is other), first)
 
 
 def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int) -> None:
     """Tries one blank input: some backbones shrink a small one to nothing, which only running them shows.
 
     Raises:
-        TrainingError: the backbone cannot take inputs of this size.
+        NetworkError: the backbone cannot take inputs of this size.
     """
     was_training = network.training
     try:
         with torch.inference_mode():
             network.eval()(torch.zeros(1, 3, height_px, width_px))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise TrainingError(
-            f"backbone {timm_arch} cannot take inputs of {height_px}x{width_px}: {reason}",
+    except Exception as error:  # each of timm's networks has its own kinds
+        raise NetworkError(
+            f"backbone {timm_arch} cannot take inputs of {height_px}x{width_px}: {_first_line(error)}",
             hint="choose another --size or --arch",
         ) from error
     finally:
@@ -91,13 +116,27 @@ def head_of(network: nn.Module) -> nn.Linear:
     """The last linear layer: features -> logits.
 
     Raises:
-        TrainingError: the network has none (a backbone of another kind).
+        NetworkError: the network has none (a backbone of another kind).
     """
-    classifier = network.get_classifier()  # type: ignore[operator]
-    heads = [module for module in classifier.modules() if isinstance(module, nn.Linear)]
+    heads = [module for part in _classifiers(network) for module in part.modules() if isinstance(module, nn.Linear)]
     if not heads:
-        raise TrainingError(f"backbone {type(network).__name__} has no linear classifier", hint="choose another --arch")
+        raise NetworkError(f"backbone {type(network).__name__} has no linear classifier", hint="choose another --arch")
     return heads[-1]
+
+
+def head_names(network: nn.Module) -> list[str]:
+    """The head's names among the network's modules; several where one head stands in the place of several."""
+    head = head_of(network)
+    return [str(name) for name, module in network.named_modules(remove_duplicate=False) if module is head]
+
+
+def memory_format_of(network: nn.Module) -> torch.memory_format:
+    """The memory format of the network's convolutions; contiguous where it has none."""
+    kernels = [weight for weight in network.parameters() if weight.ndim == 4]
+    is_last = any(
+        weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous() for weight in kernels
+    )
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def start_head_at(network: nn.Module, base_rates: Sequence[float] | NDArray[np.float64]) -> None:

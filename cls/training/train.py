@@ -36,6 +36,7 @@ from cls.training.label_errors import LABEL_ERRORS, probable_label_errors, write
 from cls.training.leak_tax import measure_leak_tax
 from cls.training.losses import loss_for
 from cls.training.material import Material, prepare
+from cls.training.network import memory_format_of
 from cls.training.report import ReportMatter, write_report
 from cls.training.run import MODEL_CKPT, Run, find_runs, open_run
 from cls.training.run_folder import (
@@ -162,6 +163,7 @@ def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict
         folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
         earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
         trial=_background_trial(material) if valid_samples else None, seed=config.seed,
+        memory_format=memory_format_of(material.network),
     )  # fmt: skip
     metrics = _metrics(material, folder.path, result, evaluation)
     if config.leak_tax:
@@ -195,6 +197,7 @@ def _write_beginning(material: Material, folder: Path) -> None:
         {
             "settings": config.to_dict(),
             "timm_arch": material.timm_arch,
+            "memory_format": material.memory_format,
             "weights": material.source.to_dict(),
             "preprocessing": material.preprocessing.to_dict(),
             "labels": list(material.dataset.labels),

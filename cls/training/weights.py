@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from cls.errors import TrainingError
 from cls.files import sha256_of_file
-from cls.training.network import head_of
+from cls.training.network import head_names
 
 _log = logging.getLogger("cls.training")
 
@@ -163,11 +163,8 @@ def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> N
         state = dict(zip(network.state_dict(), state.values(), strict=True))
     else:
         state = _as_timm_state(network, state)
-    head = head_of(network)
-    head_names = {
-        f"{name}.{part}" for name, module in network.named_modules() if module is head for part in ("weight", "bias")
-    }
-    wanted = {name: value for name, value in network.state_dict().items() if name not in head_names}
+    own = {f"{name}.{part}" for name in head_names(network) for part in ("weight", "bias")}
+    wanted = {name: value for name, value in network.state_dict().items() if name not in own}
     missing = [name for name in wanted if name not in state]
     differing = [
         f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
