@@ -28,7 +28,7 @@ from cls.package.archive import (
     open_zip,
     pack_files,
 )
-from cls.package.card import card_of
+from cls.package.card import card_of, people_in_words
 from cls.package.carried import CarriedSamples, people_in, read_samples, samples_as_bytes
 from cls.package.folder import _exchange
 from cls.package.keys import MAX_KEY_FILE_BYTES, MAX_TRUSTED_KEYS
@@ -38,8 +38,10 @@ from cls.package.meta import (
     META_FILE_NAME,
     OUTPUT_NAME,
     PlanMeta,
+    json_of_meta_text,
     parse_meta,
     read_meta,
+    schema_faults,
     write_meta,
 )
 from cls.package.model_name import is_model_name
@@ -47,7 +49,15 @@ from cls.package.onnx_file import external_faults, external_weights, onnx_faults
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
 from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine, plan_faults, plan_warnings, version_in_plan
 from cls.package.signature import MAX_SIGNATURE_BYTES, MAX_SIGNATURES, MAX_SIGNED_BYTES, SIGNATURE_FILE_NAME
-from cls.package.triton_config import CONFIG_FILE_NAME, MODEL_FILE_NAMES, Platform, build_config
+from cls.package.steps import steps_fault, steps_of
+from cls.package.triton_config import (
+    CONFIG_FILE_NAME,
+    MODEL_FILE_NAMES,
+    Platform,
+    build_config,
+    parse_config,
+    parse_config_json,
+)
 from cls.package.verifying import refuse_foreign_files, verify_zip
 from tests.package.metas import make_meta, meta_dict
 from tests.package.zips import PLAN, changed, onnx_bytes, onnx_zip, plan_bytes, plan_zip, some_samples
@@ -790,3 +800,113 @@ def test_two_folders_change_places_in_one_step(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b"]
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["a"]
     assert not _exchange(tmp_path / "a", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ('platform: "onnxruntime_onnx"', "model.onnx"),
+        ('backend: "onnxruntime"', "model.onnx"),
+        ('platform: "tensorrt_plan"', "model.plan"),
+        ('backend: "tensorrt"', "model.plan"),
+        ('platform: "pytorch_libtorch"', "model.pt"),
+        ('backend: "pytorch"', "model.pt"),
+        ('backend: "openvino"', "model.xml"),
+        ("", "model.onnx"),
+    ],
+)
+def test_which_file_a_server_opens(text: str, model: str) -> None:
+    assert parse_config(text).model_file_name == model
+
+
+def test_a_server_s_answer_with_what_later_versions_say() -> None:
+    config = parse_config_json({"name": "hat", "max_batch_size": 4, "a_later_field": {"x": 1}}, "x")
+    assert (config.name, config.max_batch_size) == ("hat", 4)
+
+
+@pytest.mark.parametrize(
+    ("edit", "place"),
+    [
+        (lambda meta: meta["digests"].update(dataset="a" * 64 + "\n"), "$.digests.dataset: "),
+        (
+            lambda meta: meta["digests"]["files"].update({"model.onnx": "a" * 64 + "\n"}),
+            "$.digests.files['model.onnx']: ",
+        ),
+        (
+            lambda meta: meta["digests"]["segmentation_models"].update(best=["d" * 64, "d" * 64 + "\n"]),
+            "$.digests.segmentation_models.best[1]: ",
+        ),
+    ],
+)
+def test_digests_with_a_line_s_end(edit: Callable[[dict[str, Any]], None], place: str) -> None:
+    """A pattern's `$` stands before it too for the schema's validator, and not for ours."""
+    content = meta_dict()
+    edit(content)
+    with pytest.raises(PackageError) as caught:
+        parse_meta(content, "x")
+    assert caught.value.what.startswith(f"is not a valid meta.json: {place}")
+
+
+def test_the_width_of_the_first_output_counts() -> None:
+    outputs = [
+        {"name": "logits", "datatype": "FP32", "shape": [-1, 7, 4]},
+        {"name": "more", "datatype": "FP32", "shape": [-1, 3]},
+    ]
+    with pytest.raises(PackageError, match="output 'logits' has width 4 for 3 labels"):
+        parse_meta(meta_dict(outputs=outputs))
+    outputs[0]["shape"] = [-1, 3]
+    outputs[1]["shape"] = [-1, 9]
+    parse_meta(meta_dict(outputs=outputs))
+
+
+def test_how_requests_are_put_together() -> None:
+    text = build_config(make_meta(("schwarz", "weiß")))
+    config = parse_config(text)
+    assert config.max_batch_size == 64
+    sizes = [line.split(":")[1].strip() for line in text.splitlines() if "preferred_batch_size" in line]
+    assert sizes == ["8", "16", "32", "64"]
+    assert "max_queue_delay_microseconds: 500" in text
+    assert "weiß" in text  # for people to read
+
+
+def test_what_is_no_configuration_and_no_meta_json_is_named_by_its_place() -> None:
+    for read, what in (
+        (lambda: parse_config_json([], "x"), "is not a Triton model configuration: list"),
+        (lambda: json_of_meta_text("[]", "x"), "meta.json holds a list, expected an object"),
+    ):
+        with pytest.raises(PackageError) as caught:
+            read()
+        assert (caught.value.what, caught.value.where) == (what, "x")
+
+
+def test_faults_of_the_schema_are_in_the_order_of_their_places() -> None:
+    content = {**meta_dict(), "training": 3, "group": 3, "activation": 3, "labels": 3}
+    places = [fault.split(":")[0] for fault in schema_faults(content)]
+    assert places == sorted(places)
+    assert list(dict.fromkeys(places)) == ["$.activation", "$.group", "$.labels", "$.training"]
+
+
+@pytest.mark.parametrize(("is_kept", "word"), [(False, "filled"), (True, "kept")])
+def test_steps_that_contradict_the_background(is_kept: bool, word: str) -> None:
+    other = steps_of(is_end_to_end=False, is_background_kept=not is_kept)
+    fault = steps_fault(other, is_end_to_end=False, is_background_kept=is_kept, output="logits")
+    assert fault is not None
+    assert fault.endswith(f"fill_background (the input is of floats, the background is {word})")
+
+
+def test_whom_a_parity_was_measured_on() -> None:
+    assert people_in_words(2, None) == "2 people"
+    assert people_in_words(1, "validation") == "1 person of the validation part"
+    assert people_in_words(2, "training") == "2 people of the training part"
+    assert people_in_words(2, "photos") == "2 people in other photos"
+
+
+def test_the_card_of_a_plan(tmp_path: Path) -> None:
+    lines = card_of(plan_zip(tmp_path, people=2)).text().splitlines()
+    assert "format         trt" in lines
+    assert "GPU            needs compute capability 8.9 and TensorRT 10.13.3 (built on NVIDIA L4)" in lines
+    assert "rebuild        the ONNX is carried along: cls package rebuild" in lines
+    assert "people         holds cut-outs of 2 people: personal data" in lines
+    lines = card_of(plan_zip(tmp_path, plan=None)).text().splitlines()
+    assert any(line.startswith("GPU            needs the kind of GPU") for line in lines)
+    assert not any(line.startswith("people") for line in lines)
