@@ -85,8 +85,9 @@ def test_one_service_at_a_time(repository: ModelRepository) -> None:
 
 def test_a_root_that_cannot_be_locked(repository: ModelRepository) -> None:
     (repository.root / ".lock").mkdir()
-    with pytest.raises(StorageError, match="cannot be locked"):
+    with pytest.raises(StorageError, match="the storage root cannot be locked: ") as caught:
         repository.lock()
+    assert caught.value.line().startswith(f"{repository.root}: ")
 
 
 def test_models_are_folders_that_are_not_hidden(repository: ModelRepository) -> None:
@@ -133,10 +134,11 @@ def test_what_a_version_says_of_itself(repository: ModelRepository) -> None:
     put_by_hand(repository, "hair", 6, meta__json="{", upload__json='{"sha256": "cd"}')
     put_by_hand(repository, "hair", 7, meta__json="[]", upload__json="[]")
     put_by_hand(repository, "hair", 8, meta__json="[" * 100_000, upload__json="[" * 100_000)
+    put_by_hand(repository, "hair", 9, meta__json='{"group": "x", "schema_version": 1}')
     found = repository.versions("hair")
-    assert [version.semantic for version in found] == [SemanticVersion("0.0.3"), *[None] * 7]
-    assert [version.sha256 for version in found] == ["ab", "", "", "", "", "cd", "", ""]
-    assert [version.group for version in found] == ["hair_color", *[None] * 7]
+    assert [version.semantic for version in found] == [SemanticVersion("0.0.3"), *[None] * 8]
+    assert [version.sha256 for version in found] == ["ab", "", "", "", "", "cd", "", "", ""]
+    assert [version.group for version in found] == ["hair_color", *[None] * 7, "x"]
     assert UPLOAD_FILE_NAME == "upload.json"
 
 
@@ -166,6 +168,7 @@ def test_the_config_of_a_version(repository: ModelRepository) -> None:
     with pytest.raises(RefusedError, match=r"has no config\.pbtxt, so version folder 4 cannot be selected") as caught:
         repository.config_serving("hair", 4)
     assert caught.value.status == 409
+    assert caught.value.line().endswith("; upload it as a package")
     repository.write_config("hair", CONFIG)
     first, second = (parse_config(repository.config_serving("hair", number)) for number in (3, 4))
     assert (first.name, first.version_numbers, first.max_batch_size) == ("hair", (3,), 3)
@@ -187,7 +190,7 @@ def test_writing_and_removing_the_config(repository: ModelRepository) -> None:
     assert list((repository.models_folder / "hair").iterdir()) == []
 
 
-def test_stages(repository: ModelRepository) -> None:
+def test_stages(repository: ModelRepository, caplog: pytest.LogCaptureFixture) -> None:
     first, second = repository.new_stage(), repository.new_stage()
     assert first != second
     assert first.parent == repository.root / ".incoming"
@@ -197,6 +200,7 @@ def test_stages(repository: ModelRepository) -> None:
     repository.drop_stage(first)
     assert list(first.parent.iterdir()) == [second]
     repository.drop_stage(first)
+    assert not caplog.records, "what is gone already is nothing to speak of"
     usage = os.statvfs(repository.root)
     assert repository.free_bytes() == pytest.approx(usage.f_bavail * usage.f_frsize, rel=0.05)
 

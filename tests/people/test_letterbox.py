@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.people.cutout import Cutout, resize_cutout
+from cls.people.cutout import Cutout, cut_out, resize_cutout
+from cls.people.person import Person
 from cls.people.preprocess import Preprocessing, in_frame, inner_size
 
 FILL = (1, 2, 3)
@@ -98,3 +99,31 @@ def test_fit_resizes_blends_and_frames() -> None:
         expected = np.full((7, 6, 3), fill, np.uint8)
         expected[:, 1:4] = inner
         np.testing.assert_array_equal(found, expected)
+
+
+def test_defaults_and_what_is_written_of_them() -> None:
+    """Those of ImageNet's networks, for people: upright, with a little of what is around them."""
+    expected = {
+        "resize": "letterbox",
+        "colour_order": "RGB",
+        "layout": "NCHW",
+        "scale": "1/255",
+        "height_px": 256,
+        "width_px": 192,
+        "mean_rgb": [0.485, 0.456, 0.406],
+        "std_rgb": [0.229, 0.224, 0.225],
+        "fill_rgb": [124, 116, 104],
+        "margin_rel": 0.05,
+        "is_background_kept": False,
+    }
+    written = Preprocessing().to_dict()
+    assert {key: written[key] for key in expected} == expected
+    assert Preprocessing(is_background_kept=True).to_dict()["background"] == "kept"
+
+
+def test_how_much_is_kept_around_a_person() -> None:
+    """A tenth of the longer side, 20, is 2 pixels on each side; by default a twentieth is 1."""
+    photo = np.zeros((100, 100, 3), np.uint8)
+    person = Person("female", 0.9, (30, 40, 40, 60), ())
+    assert cut_out(photo, person, margin_rel=0.1).mask.shape == (24, 14)
+    assert cut_out(photo, person).mask.shape == (22, 12)
