@@ -79,11 +79,12 @@ def test_groups_and_their_models_are_both_understood(tmp_path: Path) -> None:
 
 
 def test_folders_that_are_there_keep_their_names(tmp_path: Path) -> None:
-    for name in (".hidden", "a b", "ш" * 100):
+    for name in (".hidden", "a b", "ш" * 100, "a" * 255):
         (tmp_path / name).mkdir()
     (tmp_path / "x y").touch()
     assert model_folder_name("a b", tmp_path) == "a b"
     assert model_folder_name("ш" * 100, tmp_path) == "ш" * 100, "200 bytes"
+    assert model_folder_name("a" * 255, tmp_path) == "a" * 255
     assert model_folder_name(".hidden", tmp_path) == "~2Ehidden", "hidden folders are no models"
     assert model_folder_name("x y", tmp_path) == "x~20y", "a file is no model"
     assert len(model_folder_name("ш" * 128, tmp_path)) == 198, "256 bytes: no file system has such a folder"

@@ -63,6 +63,11 @@ def test_the_folders_of_a_root(repository: ModelRepository, tmp_path: Path) -> N
     assert ModelRepository(root).models() == ["hair"], "a root that is there is kept"
 
 
+def test_a_root_behind_a_link(repository: ModelRepository, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(repository.root)
+    assert ModelRepository(tmp_path / "link").root == repository.root
+
+
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "root").touch()
     with pytest.raises(StorageError, match="the storage root cannot be used") as caught:

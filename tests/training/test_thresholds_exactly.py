@@ -93,6 +93,12 @@ def test_one_positive_may_be_lost_or_bought() -> None:
     assert one_label([0.9, 0.8, 0.7, 0.6], [0.2] * 100) == 0.45
 
 
+def test_exactly_as_much_less_is_as_good() -> None:
+    """Of two positives half may be lost: with four wrong ones F1 is 4 / 8, so that 0.1 to 0.9 is good."""
+    assert one_label([0.9, 0.9], [0.5] * 4 + [0.1] * 100) == 0.5
+    assert one_label([0.9, 0.9], [0.5] * 5 + [0.1] * 100) == 0.7
+
+
 def test_thresholds_stay_from_a_hundredth_to_99() -> None:
     assert one_label([0.004] * 50, [0.001] * 50) == 0.01
     assert one_label([0.9999] * 50, [0.997] * 50) == 0.99
