@@ -156,6 +156,7 @@ def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger(7, {"x": NOT_SEGMENTED, "y": NOT_SEGMENTED, "z": NOBODY})
     with caplog.at_level(logging.INFO):
         log_ledger(ledger, samples, ("a", "b"))
+    assert {record.name for record in caplog.records} == {"cls.dataset"}
     first, *rest = logged(caplog)
     assert first == (logging.INFO, "3 people in 4 of 7 pictures: a 2, b 0, none of them 1")
     assert rest[:2] == [

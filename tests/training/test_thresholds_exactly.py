@@ -97,6 +97,8 @@ def test_exactly_as_much_less_is_as_good() -> None:
     """Of two positives half may be lost: with four wrong ones F1 is 4 / 8, so that 0.1 to 0.9 is good."""
     assert one_label([0.9, 0.9], [0.5] * 4 + [0.1] * 100) == 0.5
     assert one_label([0.9, 0.9], [0.5] * 5 + [0.1] * 100) == 0.7
+    # Of three a third: 2 / 6 at 0.9 and 6 / 9 at 0.5.
+    assert one_label([0.9, 0.5, 0.5], [0.9, 0.9, 0.5] + [0.1] * 100) == 0.5
 
 
 def test_thresholds_stay_from_a_hundredth_to_99() -> None:
