@@ -183,3 +183,10 @@ def test_a_leak_names_three(names: str, words: str) -> None:
         check_split(samples, others, where="x/split.json")
     assert caught.value.line().startswith("x/split.json: the split leaks: picset:a")
     check_split(samples, [sample(20, "z", (1.0,))])
+
+
+def test_many_equal_units_keep_their_order() -> None:
+    """More than sorts without stability leave alone."""
+    sizes = np.tile([2.0, 1.0], 50)
+    expected = [*range(0, 100, 2), *range(1, 100, 2)]
+    assert _largest_first(sizes, np.ones(100, bool)) == expected

@@ -75,9 +75,9 @@ def test_scores_of_labels() -> None:
     metrics = {"validation": {"labels": scores, "macro": {"f1": 0.8765, "ma": 0.7654}}}
     thresholds = {"black hair": 0.25, "blonde hair": 0.5, "red hair": 0.123456}
     text = card(metrics=metrics, thresholds=thresholds).text()
-    assert row(text, "black hair ") == "0.2500  -  0.912  of 12"
-    assert row(text, "blonde hair ") == "0.5000  -  -  of ?"
-    assert row(text, "red hair ") == "0.1235  -  -  of ?"
+    assert row(text, "black hair ").split() == ["0.2500", "-", "0.912", "of", "12"]
+    assert row(text, "blonde hair ").split() == ["0.5000", "-", "-", "of", "?"]
+    assert row(text, "red hair ").split() == ["0.1235", "-", "-", "of", "?"]
     assert "\n  black hair   0.2500" in text, "thresholds stand below each other"
     assert "\n  blonde hair  0.5000" in text
     assert row(text, "validation ") == "cross-validated F1 not measured"
@@ -85,11 +85,11 @@ def test_scores_of_labels() -> None:
     crossed = {"macro": {"f1": 0.9996}, "labels": {"black hair": {"f1": 0.9996}}, "left_out": ["red hair"]}
     text = card(metrics={"validation": {**metrics["validation"], "cross_fitted": crossed, "samples": 40}}).text()
     assert row(text, "validation ") == "cross-validated F1 0.999, mean over 1 of 3 labels, 40 people"
-    assert row(text, "black hair ") == "0.5000  0.999  0.912  of 12"
+    assert row(text, "black hair ").split() == ["0.5000", "0.999", "0.912", "of", "12"]
     for odd in ({}, {"validation": 3}, {"validation": {"labels": []}}, {"validation": {"macro": {"f1": "x"}}}):
         text = card(metrics=odd).text()
         assert "F1 0" not in text
-        assert row(text, "black hair ") == "0.5000  -  -  of ?"
+        assert row(text, "black hair ").split() == ["0.5000", "-", "-", "of", "?"]
 
 
 def test_parity() -> None:
