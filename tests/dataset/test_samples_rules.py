@@ -152,13 +152,15 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
 
 
 def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    samples = [Sample(str(n), "", PERSON, labels) for n, labels in enumerate([(1.0, 0.0), (1.0, NAN), (0.0, 0.0)])]
+    samples = [
+        Sample(str(n), "", PERSON, labels) for n, labels in enumerate([(1.0, 0.0), (1.0, NAN), *[(0.0, 0.0)] * 2])
+    ]
     ledger = Ledger(7, {"x": NOT_SEGMENTED, "y": NOT_SEGMENTED, "z": NOBODY})
     with caplog.at_level(logging.INFO):
         log_ledger(ledger, samples, ("a", "b"))
     assert {record.name for record in caplog.records} == {"cls.dataset"}
     first, *rest = logged(caplog)
-    assert first == (logging.INFO, "3 people in 4 of 7 pictures: a 2, b 0, none of them 1")
+    assert first == (logging.INFO, "4 people in 4 of 7 pictures: a 2, b 0, none of them 2")
     assert rest[:2] == [
         (logging.WARNING, f"2 pictures left out: {NOT_SEGMENTED}"),
         (logging.WARNING, f"1 picture left out: {NOBODY}"),
