@@ -192,6 +192,14 @@ def test_picsets_do_not_matter_and_stratification_does() -> None:
         split_alone(people[:1], valid_people=1, seed=0)
 
 
+def test_people_are_dealt_as_units_of_their_own() -> None:
+    people = [sample(f"{n}.jpeg", "s", (float(n % 3 == 0), float(n % 7 == 0))) for n in range(42)]
+    joined = [replace(one, joined=f"person:{one.path}:{one.number}") for one in people]
+    split = split_samples(joined, valid_share=1 / 3, seed=5)
+    expected = [split.sides[one.unit] for one in joined]
+    assert split_alone(people, valid_people=expected.count(VALID), seed=5) == expected
+
+
 def test_columns_of_people() -> None:
     people = [sample("a", labels=(1.0, 0.0)), sample("b", labels=(0.0, 0.0)), sample("c", labels=(NAN, 0.0))]
     assert _columns(people).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
