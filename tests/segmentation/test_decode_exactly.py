@@ -181,6 +181,7 @@ CASES: list[tuple[Letterbox, tuple[float, float, float, float]]] = [
     (Letterbox(96, 128, 96, 128), (10.0, 20.0, 70.0, 80.0)),  # no scaling
     (Letterbox(192, 256, 96, 128), (30.0, 40.0, 200.0, 150.0)),  # halved
     (Letterbox(50, 40, 96, 128), (3.0, 7.0, 31.0, 44.0)),  # enlarged, borders left and right
+    (Letterbox(24, 32, 96, 128), (1.0, 2.0, 31.0, 23.0)),  # a pixel of the photo is one of the prototypes
     (Letterbox(300, 100, 96, 128), (11.5, 33.5, 80.5, 250.5)),
     (Letterbox(40, 128, 96, 128), (64.0, 5.0, 120.0, 37.0)),  # borders above and below
     (Letterbox(1500, 2000, 96, 128), (100.0, 200.0, 1700.0, 1000.0)),  # larger than 640
