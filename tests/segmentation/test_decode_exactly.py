@@ -102,6 +102,7 @@ def test_the_part_of_a_mask_that_is_in_the_box() -> None:
     assert kept(9, 5, 17, 7) == [(1, 1), (1, 2)], "pixels that the box touches"
     assert kept(-20, -20, 7, 3) == [(0, 0)], "a box that begins outside"
     assert kept(-20, -20, -1, 16) == []
+    assert kept(-60, -20, -20, 16) == kept(0, -60, 64, -20) == [], "a box beside the input"
     assert kept(56, 12, 200, 200) == [(3, 7)]
     assert _cropped(~mask, np.array([0, 0, 64, 16.0]), box).sum() == 0
     assert mask.all(), "the mask itself stays whole"
