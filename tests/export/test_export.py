@@ -15,6 +15,7 @@ from cls.export.package_commands import SHOW
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.meta import read_meta
+from cls.package.validation_scores import validation_scores
 from cls.training.run import open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run
@@ -186,3 +187,17 @@ def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
     assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
     assert "none of the 12 photos of the validation part of run" in capsys.readouterr().err
     assert copied.files() == before
+
+
+def test_the_package_says_the_cross_validated_f1(copied: ExportedBottle) -> None:
+    labels = dict.fromkeys(copied.run.labels, {"f1": 0.5, "ap": 0.6})
+    crossed = {"macro": {"f1": 0.4, "ma": 0.7}, "labels": labels, "intervals": {"f1": [0.3, 0.5]}, "left_out": []}
+    validation = {"labels": labels, "macro": {"f1": 0.5}, "samples": 12, "cross_fitted": crossed}
+    said = copied.run.folder / "metrics.json"
+    content = {**json.loads(said.read_text()), "validation": validation, "run_seconds": 31.5, "seconds": 12.5}
+    said.write_text(json.dumps(content))
+    meta = meta_of_run(open_run(copied.bottle, copied.run.folder), copied.bottle.segments)
+    found = validation_scores(meta.metrics)
+    assert found is not None
+    assert found.headline() == "cross-validated F1 0.400 (0.300–0.500), mean over 3 labels, 12 people"
+    assert not {"run_seconds", "seconds"} & meta.metrics.keys(), "how long it took is not the package's"
