@@ -190,7 +190,7 @@ def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
 
 
 def test_the_package_says_the_cross_validated_f1(copied: ExportedBottle) -> None:
-    labels = dict.fromkeys(copied.run.labels, {"f1": 0.5, "ap": 0.6})
+    labels = {name: {"f1": 0.5, "ap": 0.6} for name in copied.run.labels}
     crossed = {"macro": {"f1": 0.4, "ma": 0.7}, "labels": labels, "intervals": {"f1": [0.3, 0.5]}, "left_out": []}
     validation = {"labels": labels, "macro": {"f1": 0.5}, "samples": 12, "cross_fitted": crossed}
     said = copied.run.folder / "metrics.json"
