@@ -15,7 +15,7 @@ from cls.dataset.backgrounds import Backgrounds, blend, place
 from cls.dataset.cutouts import Cutouts
 from cls.people.preprocess import Preprocessing
 from cls.training.bootstrap import RESAMPLES, draw_units, interval_of
-from cls.training.exact_interval import clopper_pearson
+from cls.training.exact_interval import clopper_pearson, interval_of_mean, widened
 from cls.training.logits import logits_of, probabilities_of
 
 
@@ -55,7 +55,7 @@ class Flips:
         interval: 95 percent interval of `share`, over resampled units. Where nothing changed it goes up to the share of
             units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0. Where
             all changed, likewise.
-        people_interval: that of `people`.
+        people_interval: that of `people`; nowhere narrower than the exact binomial interval of as many people.
     """
 
     share: float
@@ -163,13 +163,14 @@ def _flips(
     """Of probabilities (people, 1 + backgrounds, labels), the first of each person being on the flat colour."""
     decisions = probs >= np.asarray(thresholds)
     is_flipped = decisions[:, 1:] != decisions[:, :1]
+    changed = is_flipped.any(axis=(1, 2)).astype(np.float64)
     return Flips(
         share=float(is_flipped.mean()),
-        people=float(is_flipped.any(axis=(1, 2)).mean()),
+        people=float(changed.mean()),
         labels=dict(zip(names, is_flipped.mean(axis=(0, 1)).tolist(), strict=True)),
         probability=float(np.abs(probs[:, 1:] - probs[:, :1]).mean()),
         interval=_interval(is_flipped.mean(axis=(1, 2)), units, seed),
-        people_interval=_interval(is_flipped.any(axis=(1, 2)).astype(np.float64), units, seed),
+        people_interval=widened(_interval(changed, units, seed), interval_of_mean(float(changed.mean()), len(changed))),
     )
 
 

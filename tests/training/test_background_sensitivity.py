@@ -144,3 +144,18 @@ def test_nothing_seen_to_change_is_not_nothing_that_changes() -> None:
     alike = _flips(some, names, half, [str(number // 3) for number in range(14)], 0)
     assert alike.interval is not None
     assert alike.interval[1] - alike.interval[0] > found.interval[1] - found.interval[0], "three of one picset"
+
+
+def test_people_with_a_changed_answer_are_counted_whatever_share_of_answers_changes() -> None:
+    """Six of 64 people, each with one changed answer of 8 backgrounds times 8 labels."""
+    probs = np.full((64, 9, 8), 0.9)
+    for person in range(6):
+        probs[person, 1 + person, person] = 0.1
+    found = _flips(probs, tuple("abcdefgh"), (0.5,) * 8, [str(number) for number in range(64)], 0)
+    assert found.people == 6 / 64
+    assert found.share == 6 / (64 * 64)
+    assert found.people_interval is not None
+    assert found.interval is not None
+    assert found.people_interval[0] <= 0.0352, "the exact interval of 6 of 64 is 0.0352 to 0.1930"
+    assert found.people_interval[1] >= 0.1929
+    assert found.interval[1] < 0.004
