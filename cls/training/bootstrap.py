@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.training.attribute_metrics import SetCounts
-from cls.training.exact_interval import LEVEL, Bounds, LabelCounts, interval_of_mean, widened
+from cls.training.exact_interval import (
+    LEVEL,
+    Bounds,
+    LabelCounts,
+    interval_of_mean,
+    interval_of_means,
+    is_one_number,
+    widened,
+)
 
 Interval = Bounds | None
 
@@ -21,8 +29,6 @@ RESAMPLES = 1000
 _MOST_MULTIPLICATIONS = 10_000_000_000
 _FEWEST_RANKED = 200
 _MOST_STEPS = 400
-# Resampled measures this close together are one number.
-_SAME = 1e-6
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def bootstrap(
         resamples=resamples,
         units=len(known_units),
         macro={
-            key: _of_mean(interval_of(mean_of_defined(values[:, ~is_thin])), means[key], key, kept)
+            key: interval_of_means(interval_of(mean_of_defined(values[:, ~is_thin])), means[key], key, kept)
             for key, values in drawn.items()
         },
         instance=_instance(decisions, labels, unit_of, times),
@@ -151,21 +157,6 @@ def bootstrap(
     )
 
 
-def _of_mean(found: Interval, value: float | None, key: str, kept: Sequence[LabelCounts]) -> Interval:
-    """The interval of a mean over labels; where resampling changes nothing, the exact one.
-
-    As many labels with as many people each as the one with the fewest has, all right, put the mean no lower than as
-    many people of one label do (arithmetic and geometric mean): the exact interval of all of them is taken.
-    """
-    if found is None or value is None:
-        return found
-    if len(kept) == 1:
-        return widened(found, kept[0].interval(key, value))
-    is_the_same = found[1] - found[0] < _SAME
-    fewest = min(counts.people(key) for counts in kept)
-    return widened(found, interval_of_mean(value, len(kept) * fewest)) if is_the_same and fewest else found
-
-
 def _instance(
     decisions: NDArray[np.bool_], labels: NDArray[np.float64], unit_of: NDArray[np.int64], times: NDArray[np.float32]
 ) -> dict[str, Interval]:
@@ -175,9 +166,7 @@ def _instance(
     people = int((SetCounts.of(decisions, labels).union > 0).sum())
     found = {key: interval_of(values) for key, values in drawn.items()}
     return {
-        key: bounds
-        if bounds is None or bounds[1] - bounds[0] >= _SAME
-        else widened(bounds, interval_of_mean(float(once[key][0]), people))
+        key: widened(bounds, interval_of_mean(float(once[key][0]), people)) if is_one_number(bounds) else bounds
         for key, bounds in found.items()
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ _NO_PERSON = 1e-3
 # Of more people than these resampling knows enough, unless all of them are right or all wrong.
 _MOST_COUNTED = 1000
 _HALVINGS = 50
+# Resampled measures this close together are one number.
+_SAME = 1e-6
 
 
 def clopper_pearson(successes: int, trials: int) -> Bounds:
@@ -107,6 +110,33 @@ def widened(found: Bounds | None, exact: Bounds | None) -> Bounds | None:
     if found is None or exact is None:
         return found
     return min(found[0], exact[0]), max(found[1], exact[1])
+
+
+def is_one_number(found: Bounds | None) -> bool:
+    """Whether resampling changes nothing of a measure."""
+    return found is not None and found[1] - found[0] < _SAME
+
+
+def interval_of_means(
+    found: Bounds | None, value: float | None, measure: str, labels: Sequence[LabelCounts]
+) -> Bounds | None:
+    """The interval of a mean over labels: that of its resamples or, where they change nothing, the exact one.
+
+    As many labels with as many people each as the one with the fewest has, all right, put the mean no lower than as
+    many people of one label do (arithmetic and geometric mean): the exact interval of all of them is taken.
+
+    Args:
+        found: of its resamples.
+        value: the mean.
+        measure: f1, precision, recall, ma, ap or auroc.
+        labels: those it is over.
+    """
+    if found is None or value is None:
+        return found
+    if len(labels) == 1:
+        return widened(found, labels[0].interval(measure, value))
+    fewest = min(counts.people(measure) for counts in labels)
+    return widened(found, interval_of_mean(value, len(labels) * fewest)) if fewest and is_one_number(found) else found
 
 
 def _share_interval(successes: int, trials: int) -> Bounds | None:
