@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,14 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
 from cls.classification.inference import COMMAND
 from cls.command import execute
+from cls.people.choice import outline_area
+from cls.people.photos import read_photo
 from cls.pictures.database import PicturesDatabase
+from cls.segmentation.segmenter import load_segmenter
+from cls.settings import load_settings
 from cls.training.run import Run
 from tests.bottles import GROUP, LABELS, draw_photo, make_empty_bottle, segments_of_mask, train_tiny_run, write_rows
+from tests.segmentation.samples import MODEL, sample_photos
 
 _TOPS_RGB = ((200, 40, 45), (40, 70, 190), (235, 232, 225))
 _PHOTOS = 16
@@ -101,8 +109,84 @@ def test_a_runs_table_joins_with_an_inferences_on_picture_and_person(crowded: Bo
         person = next(one for one in people[picture] if one.id == name)
         assert line["box_xyxy_px"] == pytest.approx(person.box_xyxy_px, abs=0.01)
     # Nobody asked for the rows to be written: they are as the older tool left them.
-    import sqlite3
-
     with sqlite3.connect(crowded.root / "pictures.sqlite") as connection:
         stored = [json.loads(text) for (text,) in connection.execute("SELECT segments FROM pictures")]
     assert all("id" not in entry for row in stored for entry in row.values())
+
+
+@pytest.fixture
+def own(crowded: Bottle, tmp_path: Path) -> Bottle:
+    """The same bottle with a run in it, the test's own."""
+    if not list(crowded.models(GROUP).glob("v__*")):
+        train_tiny_run(crowded)
+    shutil.copytree(crowded.root.parent, tmp_path / "copy")
+    return Bottle(load_settings(tmp_path / "copy" / "configuration.yaml", environment={}))
+
+
+def _run_of(bottle: Bottle) -> Path:
+    return min(bottle.models(GROUP).glob("v__*"))
+
+
+def test_photos_segmented_again_still_join_with_an_earlier_runs_table(own: Bottle) -> None:
+    validated = {(row["picture"], row["person"]): row for row in _rows(_run_of(own) / "predictions.csv")}
+    before = {
+        (line["picture"], line["person"]): line for line in _infer(own, "--group", GROUP, "--model", _run_of(own))
+    }
+    with PicturesDatabase.open(own.database_url) as database:
+        # Another model: other boxes, the people in another order, one of the first photo's not found.
+        again = [
+            replace(
+                record,
+                model_version="other",
+                people=tuple(
+                    replace(one, id="", conf=0.8, box_xyxy_px=tuple(v + 1 for v in one.box_xyxy_px))  # type: ignore[arg-type]
+                    for one in (record.people or ())[(name == "0000.jpeg") :][::-1]
+                ),
+            )
+            for name, record in database.records().items()
+        ]
+        database.write_people(again, replace=True)
+    after = {(line["picture"], line["person"]): line for line in _infer(own, "--group", GROUP, "--model", _run_of(own))}
+    assert after.keys() < before.keys()
+    assert len(after) == len(before) - 1
+    for key, line in after.items():
+        assert line["box_xyxy_px"] == pytest.approx([v + 1 for v in before[key]["box_xyxy_px"]], abs=0.011)
+    assert validated.keys() <= before.keys()
+
+
+def test_an_inference_that_is_done_takes_new_ids_without_looking_again(
+    own: Bottle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _infer(own, "--group", GROUP, "--model", _run_of(own))
+    with sqlite3.connect(own.root / "pictures.sqlite") as connection:
+        rows = connection.execute("SELECT id, segments FROM pictures").fetchall()
+        for number, content in rows:
+            named = {key: {**entry, "id": f"mine-{number}-{key}"} for key, entry in json.loads(content).items()}
+            connection.execute("UPDATE pictures SET segments = ? WHERE id = ?", (json.dumps(named), number))
+    connection.close()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("looked at again")
+
+    monkeypatch.setattr("cls.prediction.work.predict_chunk", never)
+    second = _infer(own, "--group", GROUP, "--model", _run_of(own))
+    assert [{**line, "person": ""} for line in second] == [{**line, "person": ""} for line in first]
+    assert [line["person"] for line in second[:6]] == [f"mine-{photo}-{key}" for photo in (1, 2) for key in range(3)]
+
+
+def test_people_whom_no_database_knows_are_numbered_from_the_largest_outline(own: Bottle, tmp_path: Path) -> None:
+    photos = tmp_path / "elsewhere"
+    shutil.copytree(own.pictures, photos)
+    model = ("--model", _run_of(own))
+    whole = _infer(own, "--source", photos, *model, "--whole")
+    assert [line["person"] for line in whole] == ["0"] * _PHOTOS
+    sample_photos(tmp_path / "sample", 4)
+    found = _infer(own, "--source", tmp_path / "sample" / "images", *model, "--segmenter", MODEL)
+    segmenter = load_segmenter(MODEL, people_classes=own.settings.people_classes)
+    files = sorted((tmp_path / "sample" / "images").iterdir())
+    expected = []
+    for file, people in zip(files, segmenter.predict([read_photo(file) for file in files]), strict=True):
+        for number, person in enumerate(sorted(people, key=outline_area, reverse=True)):
+            expected.append((file.name, str(number), pytest.approx(person.box_xyxy_px, abs=0.1)))
+    assert len(expected) > len(files)
+    assert [(line["picture"], line["person"], tuple(line["box_xyxy_px"])) for line in found] == expected
