@@ -300,7 +300,7 @@ def test_a_failure_in_one_line(message: str, state: str | None, line: str, hint:
     assert "pass88" not in error.value.line()
 
 
-def test_what_is_tried_again() -> None:
+def test_what_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     def failure(state: str | None = None, error: type[Exception] = _FailureError, **values: Any) -> OperationalError:
         origin = error("x") if error is not _FailureError else _FailureError("x", state)
         return OperationalError("SELECT", {}, origin, **values)
@@ -311,7 +311,12 @@ def test_what_is_tried_again() -> None:
     assert judge(ValueError("x")) is False
     assert [judge(failure(state)) for state in ("40P01", "40001", "57P01", "57P02", "57P03")] == [True] * 5
     assert [judge(failure(state)) for state in ("42501", "23505", None)] == [False] * 3
-    assert judge(failure(error=psycopg.OperationalError)) is True
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="cls"):
+        assert judge(failure("42501")) is False
+        assert caplog.messages == []
+        assert judge(failure(error=psycopg.OperationalError)) is True
+        assert caplog.messages == ["the pictures database did not answer (x): trying again"]
     assert judge(failure("42501", connection_invalidated=True)) is True
 
 
