@@ -4,10 +4,11 @@ A family is a module of `timm.models`; its member is the one with the fewest par
 from random weights (`cls.training.train.train`), exported to ONNX with the parity gate, and asked by the run's folder,
 by the zip (ONNX Runtime) and by a model storage's embedded engine over HTTP: do the three decide the same?
 
-    python benchmarks/architectures.py WORK [--families NAME ...] [--minutes M] [--again] [--page]
+    python benchmarks/architectures.py WORK [--families NAME ...] [--minutes M] [--again] [--trials] [--page]
 
 Results are kept in `benchmarks/results/architectures.json` after every family: it can be interrupted and goes on.
-`--again` tries those again that did not get through. Last, `docs/architectures.md` is written; `--page`: only that.
+`--trials` runs the trial steps alone, which takes seconds a family. `--again` tries those again that did not get
+through. Last, `docs/architectures.md` is written; `--page`: only that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import shutil
 import signal
 import sys
+import textwrap
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -39,10 +41,12 @@ RESULTS, PAGE = ROOT / "benchmarks" / "results" / "architectures.json", ROOT / "
 GROUP = "top_color"
 PHOTOS, PEOPLE = 48, 40
 MOST_MILLIONS = 40.0
-TIMEOUT_S = 600
+TIMEOUT_S = 240
 MODEST_PX = 128
 # Words in the names of members that are not the smallest; passed over where there are others.
 _LARGE = {"base", "large", "huge", "giant", "gigantic", "enormous", "xlarge", "1b", "2b", "3b", "570m"}
+_MANY = 12
+_SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "xxs", "_050", "_002", "lite0", "small", "_b0", "_s0", "18")
 INTRO = """# Architectures
 
 `cls train --arch` takes any backbone that timm knows. One small member of each of timm's families was trained for one
@@ -69,6 +73,8 @@ def smallest(names: list[str]) -> tuple[str, float]:
     import torch
 
     small = [name for name in names if not _LARGE & set(name.split("_"))] or names
+    if len(small) > _MANY:  # building hundreds takes minutes
+        small = [name for name in small if any(hint in name for hint in _SMALL)][:_MANY] or small[:_MANY]
     counts = {}
     for name in small:
         try:
@@ -113,6 +119,28 @@ def try_family(bottle: Bottle, names: list[str], urls: tuple[str, str], version:
     return {**row, "seconds": round(time.monotonic() - started_s)}
 
 
+def try_steps(names: list[str]) -> dict[str, Any]:
+    """The trial steps of one family's member alone, as the product's child process runs them."""
+    from cls.training.config import TrainConfig
+    from cls.training.trial_child import tried
+    from cls.training.trial_step import FORMATS
+
+    name, millions = smallest(names)
+    row: dict[str, Any] = {"model": name, "parameters_m": millions, "members": len(names)}
+    if millions > MOST_MILLIONS:
+        return {**row, "note": f"smallest is {millions:.0f} M parameters: not tried"}
+    for size in inputs_of(name):
+        config = TrainConfig(GROUP, batch=2, arch=name, height_px=size[0], width_px=size[1], weights="none")
+        told = {"config": config.to_dict(), "timm_arch": name, "outputs": 4, "is_pretrained": False, "batch": 2}
+        row |= {"input": f"{size[0]}x{size[1]}"}
+        for memory_format in FORMATS:
+            found = tried(told, memory_format)
+            if found is None:
+                return {**row, "memory_format": memory_format, "note": ""}
+            row["note"] = found[0]
+    return row
+
+
 def _go_through(
     row: dict[str, Any], bottle: Bottle, name: str, size: tuple[int, int], urls: tuple[str, str], version: str
 ) -> None:
@@ -132,7 +160,7 @@ def _go_through(
     row |= {"train": True, "memory_format": run.args["memory_format"]}
     exported = export_run(bottle, run, ("onnx",), required=("onnx",))
     row["onnx"] = True
-    people = run.validation_samples()
+    people = [*run.validation_samples(), *run.samples("train")][:PEOPLE]
     row["people"] = len(people)
     crops = np.stack(
         [run.preprocessing.cut(read_photo(bottle.picture(sample.path)), sample.person) for sample in people]
@@ -185,43 +213,53 @@ def in_a_process(answer_file: Path, work: Any) -> dict[str, Any]:
     return {"note": f"ended with status {os.waitstatus_to_exitcode(status)}"}
 
 
-def page(rows: dict[str, dict[str, Any]], names: list[str]) -> str:
+def page(results: dict[str, Any]) -> str:
     """The page of documentation."""
+    rows, trials, names = results["rows"], results["trials"], results["families"]
     lines = [
         INTRO,
-        "| family | model | M parameters | input | memory format | trained | ONNX | zip = run = server |",
-        "|" + "---|" * 8,
+        "| family | model | M parameters | input | memory format | trial steps | trained | ONNX | zip = run = server |",
+        "|" + "---|" * 9,
     ]
     notes = []
-    for family in sorted(rows):
-        row = rows[family]
-        marks = ["yes" if row.get(key) else "no" for key in ("train", "onnx", "same")]
-        if row.get("note"):
-            notes.append(f"- `{family}`, {row.get('model', '')}: {row['note']}")
-        if "input" not in row:
-            marks = ["-"] * 3
-        count = row.get("parameters_m")
+    for family in names:
+        row = rows.get(family, {})
+        trial = {key: value for key, value in trials.get(family, {}).items() if not (row and key == "note")}
+        known = {**trial, **row}
+        if not known:
+            continue
+        if known.get("note"):
+            notes.append(f"- `{family}`, {known.get('model', '-')}: {known['note']}")
+        has_trial = bool(known.get("memory_format"))
+        steps = "passed" if has_trial else "failed" if "input" in known else "-"
+        marks = [("yes" if row.get(key) else "no") if "input" in row else "-" for key in ("train", "onnx", "same")]
+        count = known.get("parameters_m")
         cells = [
-            family, row.get("model", "-"), f"{count:.1f}" if isinstance(count, float) else "-", row.get("input", "-"),
-            row.get("memory_format", "-"), *marks,
+            family, known.get("model", "-"), f"{count:.1f}" if isinstance(count, float) else "-",
+            known.get("input", "-"), known.get("memory_format", "-"), steps, *marks,
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    passed = sum(bool(row.get("same")) for row in rows.values())
-    missing = [name for name in names if name not in rows]
-    lines += ["", f"{passed} of {len(rows)} families get all the way through; {len(names)} families in timm."]
+    passed = [row for row in rows.values() if row.get("same")]
+    whole = [name for name in names if "input" not in rows.get(name, {}) and "input" in trials.get(name, {})]
+    missing = [name for name in names if name not in rows and name not in trials]
+    lines += ["", f"{len(passed)} of timm's {len(names)} families were tried all the way and get through."]
     if notes:
         lines += ["", "## What does not get through", "", *notes]
+    if whole:
+        lines += ["", "## Trial steps only", "", _listed(whole)]
     if missing:
-        lines += ["", "## Not tried", "", ", ".join(f"`{name}`" for name in missing) + "."]
+        lines += ["", "## Not tried", "", _listed(missing)]
     return "\n".join(lines) + "\n"
+
+
+def _listed(names: list[str]) -> str:
+    return textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", 120, break_on_hyphens=False)
 
 
 def read_results() -> dict[str, Any]:
     """What is known so far."""
-    if not RESULTS.exists():
-        return {"families": [], "rows": {}}
-    found: dict[str, Any] = read_json(RESULTS)
-    return found
+    found: dict[str, Any] = {"families": [], "rows": {}, "trials": {}}
+    return found | (read_json(RESULTS) if RESULTS.exists() else {})
 
 
 def main() -> None:
@@ -230,12 +268,29 @@ def main() -> None:
     parser.add_argument("--families", nargs="*", default=[])
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--trials", action="store_true")
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
     results = read_results()
-    if not options.page:
+    if options.trials:
+        measure_trials(options, results)
+    elif not options.page:
         measure(options, results)
-    write_text_atomic(PAGE, page(results["rows"], results["families"]))
+    write_text_atomic(PAGE, page(results))
+
+
+def measure_trials(options: argparse.Namespace, results: dict[str, Any]) -> None:
+    """Runs the trial steps of every family that has none, and keeps each result as it comes."""
+    import cls.training.trial_child  # noqa: F401 - once, for all processes forked from here
+
+    known = families()
+    results["families"] = list(known)
+    for family, names in known.items():
+        if family not in results["trials"]:
+            found = in_a_process(options.work / "trial.json", lambda n=names: try_steps(n))
+            results["trials"][family] = found
+            write_json_atomic(RESULTS, results, indent=1)
+            print(family, json.dumps(found, ensure_ascii=False), flush=True)
 
 
 def measure(options: argparse.Namespace, results: dict[str, Any]) -> None:

@@ -140,11 +140,11 @@ class RunningTrial:
                 hint=outcome.hint or _HINT,
             )
         why = f"; {CHANNELS_LAST}: {outcome.not_channels_last}" if outcome.not_channels_last else ""
+        kept = "kept" if _keep_verdict(self._trial, outcome) else "not kept"
         _log.info(
-            "memory format: %s (trial step passed in %.1f s, kept for torch %s%s)",
-            outcome.memory_format, time.monotonic() - self._started_s, version, why,
+            "memory format: %s (trial step passed in %.1f s, %s for torch %s%s)",
+            outcome.memory_format, time.monotonic() - self._started_s, kept, version, why,
         )  # fmt: skip
-        _keep_verdict(self._trial, outcome)
         return outcome.memory_format
 
     def stop(self) -> None:
@@ -224,7 +224,8 @@ def _read_verdict(trial: Trial) -> str | None:
     return found if isinstance(found, str) and found in FORMATS else None
 
 
-def _keep_verdict(trial: Trial, outcome: _Outcome) -> None:
+def _keep_verdict(trial: Trial, outcome: _Outcome) -> bool:
+    """Whether it could be written."""
     content = {
         "conditions": trial.conditions,
         "memory_format": outcome.memory_format,
@@ -234,3 +235,5 @@ def _keep_verdict(trial: Trial, outcome: _Outcome) -> None:
         write_json_atomic(trial.file, content)
     except FileError as error:
         _log.debug("the trial's verdict is not kept: %s", error.line())
+        return False
+    return True
