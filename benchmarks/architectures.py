@@ -105,7 +105,7 @@ def try_family(bottle: Bottle, names: list[str], urls: tuple[str, str], version:
     name, millions = smallest(names)
     row: dict[str, Any] = {"model": name, "parameters_m": millions, "members": len(names)}
     if millions > MOST_MILLIONS:
-        return {**row, "note": f"smallest is {millions:.0f} M parameters: not tried"}
+        return {**row, "note": f"no small member: {millions:.0f} M parameters, not tried"}
     for size in inputs_of(name):
         row |= {"input": f"{size[0]}x{size[1]}", "note": ""}
         try:
@@ -128,7 +128,7 @@ def try_steps(names: list[str]) -> dict[str, Any]:
     name, millions = smallest(names)
     row: dict[str, Any] = {"model": name, "parameters_m": millions, "members": len(names)}
     if millions > MOST_MILLIONS:
-        return {**row, "note": f"smallest is {millions:.0f} M parameters: not tried"}
+        return {**row, "note": f"no small member: {millions:.0f} M parameters, not tried"}
     for size in inputs_of(name):
         config = TrainConfig(GROUP, batch=2, arch=name, height_px=size[0], width_px=size[1], weights="none")
         told = {"config": config.to_dict(), "timm_arch": name, "outputs": 4, "is_pretrained": False, "batch": 2}

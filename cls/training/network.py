@@ -69,12 +69,12 @@ def _share_head(network: nn.Module) -> None:
     Without a teacher both learn the same. As one module they are one linear layer, which is calibrated, started and
     exported like any other.
     """
-    first, *others = _classifiers(network) or [None]
-    shapes = [[(name, p.shape) for name, p in part.named_parameters()] for part in (first, *others) if part is not None]
-    if first is None or any(shape != shapes[0] for shape in shapes):
+    heads = _classifiers(network)
+    shapes = [[(name, p.shape) for name, p in head.named_parameters()] for head in heads]
+    if any(shape != shapes[0] for shape in shapes):
         return
-    for other in others:
-        network.set_submodule(next(name for name, module in network.named_modules() if module is other), first)
+    for other in heads[1:]:
+        network.set_submodule(next(name for name, module in network.named_modules() if module is other), heads[0])
 
 
 def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int) -> None:
