@@ -73,7 +73,7 @@ class ParityLimits:
 # By a conversion's precision.
 PARITY_LIMITS: Mapping[str, ParityLimits] = {
     "fp32": ParityLimits(
-        flip_distance=0.001, probability=0.001, batch=0.001, logit_shift=0.01, logit_error=0.01, own_size=0.05
+        flip_distance=0.001, probability=0.001, batch=0.001, logit_shift=0.01, logit_error=0.01, own_size=0.04
     ),
     "fp16": ParityLimits(
         flip_distance=0.02, probability=0.05, f1=0.002, batch=0.01,
@@ -81,7 +81,7 @@ PARITY_LIMITS: Mapping[str, ParityLimits] = {
     ),
     "int8": ParityLimits(
         flip_distance=0.2, f1=0.005, batch=0.05,
-        label_f1=0.02, label_ece=0.025, logit_shift=0.25, logit_error=0.15, own_size=0.15,
+        label_f1=0.02, label_ece=0.025, logit_shift=0.25, logit_error=0.2, own_size=0.1,
     ),
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cls.errors import PredictionError
 from cls.export.parity_answers import BATCH_SIZES, Answers, raw_answers
+from cls.export.parity_labels import logits_of_probs
 from cls.export.parity_samples import Reference
 from cls.people.preprocess import Preprocessing
 from cls.prediction.local import TorchRuntime
@@ -28,6 +29,8 @@ _PEOPLE, _PEOPLE_UNSUSPECTED = 24, 8
 _SHARE_LEFT, _MOST_LEFT = 0.2, 0.03
 # Answers that correlate less than this with the right ones are not answers of the same network.
 _UNRELATED = 0.3
+# Larger logits are not looked at for a factor or a shift: their probabilities are all but 0 or 1.
+_MOST_LOGIT = 8.0
 _CHANNELS = "RGB"
 
 Mistake = tuple[str, Callable[[], NDArray[np.float32]]]
@@ -71,7 +74,9 @@ def _mistakes_in_order(reference: Reference, answers: Answers, *, is_suspect: bo
             scored.append((left, text))
     if scored:
         return [min(scored)[1]]
-    return _unrelated(expected, found) if is_suspect else []
+    if not is_suspect:
+        return []
+    return _change_of_logits(reference.trained.labels, expected, found) or _unrelated(expected, found)
 
 
 def _mistakes(reference: Reference, people: NDArray[np.int64]) -> Iterator[Mistake]:
@@ -188,6 +193,29 @@ def _in_training_mode(reference: Reference, crops: NDArray[np.uint8]) -> NDArray
         if isinstance(module, _BatchNorm):
             module.train()
     return sigmoid(spoilt.logits(reference.trained.preprocessing.normalise(crops)))
+
+
+def _change_of_logits(labels: tuple[str, ...], expected: NDArray[np.float32], found: NDArray[np.float32]) -> list[str]:
+    """Whether something is added to the logits of one label, or all logits are multiplied by one number."""
+    right, wrong = logits_of_probs(expected), logits_of_probs(found)
+    # Where both are far from the ends, at which logits are cut off.
+    is_usable = np.isfinite(found) & (np.abs(right) < _MOST_LOGIT) & (np.abs(wrong) < _MOST_LOGIT)
+    if not is_usable.any(axis=0).all():
+        return []
+    shifts = [float(np.median((wrong - right)[is_usable[:, index], index])) for index in range(len(labels))]
+    index = int(np.argmax(np.abs(shifts)))
+    factor = float((right * wrong)[is_usable].sum() / np.square(right[is_usable]).sum())
+    shifted = right + shifts[index] * (np.arange(len(labels)) == index)
+    before = _distance(expected, found)
+    scored = []
+    for text, logits in (
+        (f"the bias of one label is another: {shifts[index]:+.2f} for '{labels[index]}'", shifted),
+        (f"the logits are multiplied by {factor:.2f}", right * factor),
+    ):
+        left = _distance(sigmoid(logits.astype(np.float32)), found)
+        if left <= min(_SHARE_LEFT * before, _MOST_LEFT):
+            scored.append((left, text))
+    return [min(scored)[1]] if scored else []
 
 
 def _unrelated(expected: NDArray[np.float32], found: NDArray[np.float32]) -> list[str]:

@@ -10,7 +10,9 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from cls.export.parity_labels import LabelResult
 from cls.export.parity_report import BatchResult, ParityReport, WorstSample
+from cls.export.parity_sizes import SizeResult
 from cls.files import write_text_atomic
 from cls.package.card import people_in_words
 from cls.training.report_people import picture_url
@@ -79,6 +81,8 @@ def _format(name: str, report: ParityReport) -> dict[str, Any]:
         "batches": report.batch_sizes,
         "summary": _summary(report),
         "rows": _rows(report),
+        "labels": [_label(one) for one in report.labels],
+        "sizes": [_size(one) for one in report.sizes],
         "facts": _facts(report),
         "worst": [_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
     }
@@ -90,7 +94,9 @@ def _has_something_to_see(report: ParityReport) -> bool:
 
 
 def _not_compared(name: str, reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys(("causes", "batches", "summary", "rows", "facts", "worst"), ())
+    empty: dict[str, Any] = dict.fromkeys(
+        ("causes", "batches", "summary", "rows", "labels", "sizes", "facts", "worst"), ()
+    )
     return {"name": name, "runtime": "", "faults": (reason,), "divergence": "", **empty}
 
 
@@ -119,6 +125,32 @@ def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
         (f"mA ({_number(report.ma)} before)", lambda found: _changed(found.ma, report.ma)),
     )
     return [(name, [text(result) for result in report.by_batch]) for name, text in measures]
+
+
+def _label(one: LabelResult) -> dict[str, str]:
+    """A label in one row: the worst over the batch sizes."""
+    return {
+        "label": one.label,
+        "positives": f"{one.positives} of {one.known}" if one.known else "-",
+        "F1": _after(one.f1, one.f1_change),
+        "calibration error": _after(one.ece, one.ece_change),
+        "mean difference of logits": f"{one.logit_shift:+.3f}",
+        "difference in standard deviations": f"{one.logit_error:.3f}",
+        "decisions that differ": str(one.label_flips),
+        "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
+    }
+
+
+def _size(one: SizeResult) -> dict[str, str]:
+    """Cut-outs of one kind of sizes in one row."""
+    return {
+        "cut-outs": one.kind,
+        "people": str(one.samples),
+        "resizing changes logits, in standard deviations": f"{one.resize_error:.4f}",
+        "largest difference": _small(one.max_probability_difference),
+        "decisions that differ": str(one.label_flips),
+        "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
+    }
 
 
 def _facts(report: ParityReport) -> list[tuple[str, str]]:
@@ -182,6 +214,11 @@ def _changed(value: float | None, before: float | None) -> str:
     if value is None or before is None:
         return "-"
     return f"{value:.4f}" if value == before else f"{value:.4f} ({value - before:+.4f})"
+
+
+def _after(before: float | None, change: float | None) -> str:
+    """What a measure is after a change, with the change."""
+    return "-" if before is None or change is None else _changed(before + change, before)
 
 
 def _small(value: float) -> str:

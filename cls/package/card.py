@@ -174,7 +174,7 @@ class Card:
                 f"  {name}: {people_in_words(report.samples, report.part)},"
                 f" {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
-                f" probability at most {report.max_probability_difference:.1e}{_f1(report.f1_change)}"
+                f" probability at most {report.max_probability_difference:.1e}{_f1(report.f1_change)}{_ece(report.ece)}"
                 f" ({report.runtime})"
             )
             if report.kept_in_float:
@@ -205,6 +205,10 @@ def _size(size_bytes: int) -> str:
 
 def _f1(change: float | None) -> str:
     return "" if change is None else f", F1 {difference(change, 4)}" if change else ", F1 unchanged"
+
+
+def _ece(error: float | None) -> str:
+    return "" if error is None else f", calibration error {error:.4f}"
 
 
 def card_of(path: Path) -> Card:

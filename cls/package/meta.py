@@ -142,8 +142,8 @@ class ParityMeta(_Meta):
     labels: dict[str, LabelParityMeta] = Field(default_factory=dict, description="by label")
     sizes: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
-        description="of an end-to-end model: by kind of cut-outs, the root mean square difference of the logits, in their"
-        " standard deviations, that it makes whether the model or the caller resizes them",
+        description="of an end-to-end model: by kind of cut-outs, the root mean square difference of the logits, in"
+        " their standard deviations, that it makes whether the model or the caller resizes them",
     )
     kept_in_float: tuple[str, ...] = Field(
         default=(), description="layers of an fp16 or int8 model that stay in float32, because they decide too much"

@@ -30,6 +30,7 @@ from cls.training.metrics import LabelMetrics
 from tests.export.tables import NAMES, PIXEL, Table, classifier, reference
 
 NONE = ParityLimits()
+TWO = " (limit 0.03, or what 2 decisions are worth)"
 PROBS = np.array([[0.9, 0.2], [0.6, 0.52], [0.1, 0.8]])
 TRUTH = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 
@@ -225,7 +226,7 @@ def test_logits_are_cut_off_where_probabilities_do_not_tell_them_apart() -> None
 
 def test_logit_differences_are_in_standard_deviations() -> None:
     logits = np.array([[-2.0, 0.1], [2.0, -0.1]])
-    found = logits + [[0.5, 0.1], [-0.1, 0.1]]
+    found = logits + np.array([[0.5, 0.1], [-0.1, 0.1]])
     shift, error = logit_differences(*(np.float32(1 / (1 + np.exp(-values))) for values in (logits, found)))
     np.testing.assert_allclose(shift, [0.2, 0.1], atol=1e-5)
     # The second label tells people apart by less than half a logit: half a logit is its unit.
@@ -386,11 +387,14 @@ def label(name: str = "hat", **values: float | None) -> LabelResult:
     [
         (
             {"label_f1": 0.03},
-            [{"f1_change": 0.03}, {"f1_change": -0.03}, {"f1_change": None}]
-            + [{"f1_change": -0.08, "f1_of_one_decision": 0.04}],
+            [
+                {"f1_change": 0.03},
+                {"f1_change": -0.03},
+                {"f1_change": None},
+                {"f1_change": -0.08, "f1_of_one_decision": 0.04},
+            ],
             [{"f1_change": -0.0301}, {"f1_change": -0.0301, "f1_of_one_decision": 0.015}],
-            "F1 of single labels on the labels changes: 'cap' by -0.0301 (3 decisions)"
-            " (limit 0.03, or what 2 decisions are worth)",
+            "F1 of single labels on the labels changes: 'cap' by -0.0301 (3 decisions)" + TWO,
         ),
         (
             {"label_ece": 0.02},
