@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cls.errors import ParityError, PredictionError
+from cls.export import end_to_end
 from cls.export.calibration_images import CalibrationImages
 from cls.export.end_to_end import NETWORK_PREFIX, NORMALISED, EndToEnd
 from cls.export.onnx_fp16 import write_onnx_fp16
@@ -35,7 +36,7 @@ from cls.export.parity_sizes import (
     size_results,
 )
 from cls.export.parity_weights import weight_faults
-from cls.export.publish import classifier_of_run
+from cls.export.publish import classifier_of_run, export_run
 from cls.people.cutout import Cutout, cut_out, on_flat_background
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing, inner_size, letterbox
@@ -464,3 +465,20 @@ def test_an_end_to_end_model_that_resizes_otherwise(
     assert any("resizing inside the model changes logits by" in fault for fault in report.faults), [
         one.resize_error for one in report.sizes
     ]
+
+
+def test_an_export_whose_letterbox_is_another_is_refused(
+    copied: ExportedBottle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = end_to_end._resampling
+
+    def never_by_area(*given: object) -> tuple[torch.Tensor, torch.Tensor]:
+        *others, is_shrunk = given
+        assert isinstance(is_shrunk, torch.Tensor)
+        return right(*others, torch.zeros_like(is_shrunk))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(end_to_end, "_resampling", never_by_area)
+    with pytest.raises(ParityError) as refused:
+        export_run(copied.bottle, copied.run, ["onnx"], is_end_to_end=True)
+    assert f"cut-outs {LARGER} are resized otherwise inside the model: pixels differ by up to" in refused.value.what
+    assert f"on cut-outs {LARGER} resizing inside the model changes logits by" in refused.value.what

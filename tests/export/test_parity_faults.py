@@ -162,6 +162,23 @@ def test_missing_normalisation(gate: Gate) -> None:
     assert "looks like: the normalisation is missing (levels of 0 to 1 go in)" in line
 
 
+def test_a_channel_at_zero_in_three_layers(gate: Gate) -> None:
+    """8 bits may change the answers more than this does."""
+    source = gate.folder / "source.onnx"
+    source.write_bytes(gate.model.SerializeToString())
+
+    def plant(model: onnx.ModelProto) -> None:
+        layers = [tensor for tensor in model.graph.initializer if tensor.name.endswith(".weight") and tensor.dims]
+        for tensor in layers[1:4]:
+            weights = numpy_helper.to_array(tensor).copy()
+            weights[2] = 0
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
+
+    line = gate.refusal(plant, precision="int8", source=source)
+    assert "the weights of 3 layers are not those of the trained network: " in line
+    assert line.count("(channel 2)") == 3
+
+
 def test_two_labels_swapped(gate: Gate) -> None:
     def plant(model: onnx.ModelProto) -> None:
         for tensor in model.graph.initializer:
