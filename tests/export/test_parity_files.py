@@ -154,7 +154,7 @@ def test_the_numbers_of_the_page(tmp_path: Path, report: ParityReport) -> None:
     assert rows(page, "mA (0.8750 before)") == ["0.8750", "0.7500 (-0.1250)", "0.8750"]
     assert "<dd>labels, of 3 people of the validation part</dd>" in page
     assert "1 of 6 at any batch size, 1 of them further than 0.001 from their thresholds" in page
-    assert "<dd>0.2000 of a probability at most, the neighbours in it 0.2000</dd>" in page
+    assert "<dd>0.2000 of a probability at most, the neighbours in it 0</dd>" in page
     assert "<dd>0 answers</dd>" in page
     assert "flip_distance none" in page
     assert ">agrees</b>" in page
