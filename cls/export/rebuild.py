@@ -14,6 +14,7 @@ from cls.bottle.layout import Bottle
 from cls.collector.sources.photo_set import PICTURE_SUFFIXES
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
 from cls.export.formats import FILES, Format, why_not
+from cls.export.meta_of_run import with_calibration_of
 from cls.export.packed import packed_model, vectors_of_zip
 from cls.export.parity_gate import Candidate, prove
 from cls.export.parity_report import ParityReport
@@ -118,6 +119,7 @@ def rebuild_package(
         report = prove(reference, [candidate], bottle, report_file, limits)[name]
         content = source.meta.to_dict()
         content["parity"] = {**content["parity"], name: report.to_meta().model_dump(mode="json")}
+        content["metrics"] = with_calibration_of(report, content["metrics"])
         inner = zip(FILES[name].inner, files, strict=True)
         content["digests"]["files"] = {entry: sha256_of_file(file) for entry, file in inner}
         packed = replace(packed, files={**packed.files, **vectors_of_zip(name, archive, bottle)})
