@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from cls.errors import ParityError
+from cls.export.calibration_images import CalibrationImages
+from cls.export.onnx_fp16 import write_onnx_fp16
 from cls.export.parity import compare_with
 from cls.export.parity_gate import Candidate, prove
 from cls.export.parity_samples import ParitySample, Reference, reference_of
@@ -177,6 +179,14 @@ def test_a_channel_at_zero_in_three_layers(gate: Gate) -> None:
     line = gate.refusal(plant, precision="int8", source=source)
     assert "the weights of 3 layers are not those of the trained network: " in line
     assert line.count("(channel 2)") == 3
+
+
+def test_weights_rounded_to_half_precision_are_those_of_the_network(gate: Gate) -> None:
+    source, half = gate.folder / "source.onnx", gate.folder / "half.onnx"
+    source.write_bytes(gate.model.SerializeToString())
+    normal = gate.reference.trained.preprocessing.normalise(gate.reference.crops_rgb)
+    write_onnx_fp16(source, CalibrationImages(normal), half)
+    gate.prove(half, precision="int8", source=source)
 
 
 def test_two_labels_swapped(gate: Gate) -> None:

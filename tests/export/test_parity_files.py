@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -22,7 +23,7 @@ from cls.export.parity_gate import Verdict, keep_reports, refused_report
 from cls.export.parity_labels import LabelResult
 from cls.export.parity_page import Elsewhere, write_page
 from cls.export.parity_report import Divergence, ParityReport, RefusedTry, WorstSample
-from cls.export.parity_samples import MAX_SAMPLES, ParitySample, choose_samples
+from cls.export.parity_samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
 from cls.export.parity_sizes import SizeResult
 from cls.package.meta import ParityMeta
 from cls.people.person import Person
@@ -264,6 +265,30 @@ def test_the_people_of_a_comparison() -> None:
         bare.crops_of(replace(PIXEL, margin_rel=0.2))
 
 
+def photo(folder: Path, name: str, level: int) -> ParitySample:
+    file = folder / name
+    if level >= 0:
+        cv2.imwrite(str(file), np.full((1, 1, 3), level, np.uint8))
+    return ParitySample(file, Person("f", 0.9, (0.0, 0.0, 1.0, 1.0), ()), (1.0, 0.0))
+
+
+def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trained = classifier(Table(PROBS))
+    people = [photo(tmp_path, "a.png", -1), photo(tmp_path, "b.png", 1), photo(tmp_path, "c.png", 2)]
+    found = reference_of(trained, people, part="photos")
+    assert (found.pictures, found.samples, found.part) == (("b.png", "c.png"), tuple(people[1:]), "photos")
+    np.testing.assert_allclose(found.probs, PROBS[1:], atol=1e-6)
+    assert found.truth.tolist() == [[1.0, 0.0]] * 2
+    assert "1 of 3 people left out, first: " in caplog.text
+    said = reference_of(trained, people, np.array([[0.0, 1.0], [1.0, 1.0], [np.nan, 0.0]]))
+    np.testing.assert_array_equal(said.truth, [[1.0, 1.0], [np.nan, 0.0]])
+    assert np.isnan(reference_of(trained, [replace(people[1], labels=())]).truth).all()
+    with pytest.raises(ExportError, match="not even the run's only photo can be read"):
+        reference_of(trained, people[:1])
+    with pytest.raises(ExportError, match="none of the run's 2 photos can be read"):
+        reference_of(trained, [people[0], people[0]])
+
+
 IMAGES = np.random.default_rng(2).normal(size=(4, 3, 32, 24)).astype(np.float32)
 
 
@@ -294,9 +319,10 @@ def test_the_first_value_that_departs_from_the_onnx(tmp_path: Path) -> None:
     assert half.node == "conv_second"
     assert half.limit == pytest.approx(2.5e-5, rel=0.05)
     scaled(source, other, "second", float("inf"))
-    infinite = divergence_from_onnx(source, IMAGES, other, IMAGES, "int8")
-    assert infinite is not None
-    assert (infinite.node, infinite.difference, infinite.limit) == ("conv_second", None, 0.3)
+    for precision, limit in (("fp16", 0.02), ("int8", 0.3)):
+        infinite = divergence_from_onnx(source, IMAGES, other, IMAGES, precision)
+        assert infinite is not None
+        assert (infinite.node, infinite.difference, infinite.limit) == ("conv_second", None, limit)
     renamed = onnx.compose.add_prefix(onnx.load(source), "x_")
     onnx.save(renamed, other)
     assert divergence_from_onnx(source, IMAGES, other, IMAGES, "fp32") is None
