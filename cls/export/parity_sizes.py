@@ -236,7 +236,7 @@ def level_faults(graph: Path, reference: Reference) -> list[str]:
     deviation = np.array(preprocessing.std_rgb, np.float32)[:, None, None] * 255
     faults = []
     for sized in reference.sized:
-        largest, total = 0.0, 0.0
+        largest = total = 0.0
         for numbers in _of_one_size(sized.crops_rgb):
             images = np.stack([sized.crops_rgb[number] for number in numbers])
             seen = session.run([NORMALISED], {model.graph.input[0].name: images})[0]

@@ -55,6 +55,9 @@ def test_a_sample_in_words() -> None:
     assert not replace(sample, expected=0.59).is_flip
     assert replace(sample, expected=0.6).is_flip
     assert replace(sample, found=None).is_flip
+    # Two people may look different in the same sample: the numbers are compared.
+    seen, other = (replace(sample, crop_rgb=np.full((2, 2, 3), level, np.uint8)) for level in (1, 2))
+    assert seen == other == sample
     assert ", no number from the conversion" in replace(sample, found=None).text()
 
 
