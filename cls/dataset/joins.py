@@ -99,15 +99,14 @@ def connected(links: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _duplicate_links(bottle: Bottle, samples: Sequence[Sample], workers: int) -> list[tuple[str, str]]:
-    """Pairs of different units that have near duplicates."""
-    units = {sample.path: sample.own_unit for sample in samples}
-    found = signatures_of(bottle, units, workers=workers)
-    paths = [path for path in units if found[path] is not None]
-    if not paths:
+    """Pairs of different units that have near duplicates: enough of them to connect all that belong together."""
+    found = signatures_of(bottle, samples, workers=workers)
+    signed = [(sample, one) for sample, one in zip(samples, found, strict=True) if one is not None]
+    if not signed:
         return []
-    pairs = near_pairs(np.stack([signature for path in paths if (signature := found[path]) is not None]))
-    links = {tuple(sorted((units[paths[left]], units[paths[right]]))) for left, right in pairs.tolist()}
-    return sorted((left, right) for left, right in links if left != right)
+    names, units = np.unique([sample.own_unit for sample, _ in signed], return_inverse=True)
+    pairs = near_pairs(np.stack([signature for _, signature in signed]), units.reshape(-1))
+    return sorted((str(names[low]), str(names[high])) for low, high in np.sort(units[pairs], axis=1).tolist())
 
 
 def _meta_links(bottle: Bottle, group: str, picsets: Sequence[str], keys: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -14,6 +14,8 @@ from cls.errors import TrainingError
 
 TRAIN, VALID = "train", "valid"
 _SIDES = (TRAIN, VALID)
+# Which rule finds near duplicates: 1 compared whole pictures, 2 compares people. Splits say by which they were made.
+JOIN_RULE = 2
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from typing import Any
 
 from cls.bottle.dataset_file import change_splits
 from cls.dataset.samples import Sample
-from cls.dataset.split import TRAIN, VALID, Split, split_samples
+from cls.dataset.split import JOIN_RULE, TRAIN, VALID, Split, split_samples
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
 
 _SEEN_EARLIER = "seen_earlier"
+_JOIN_RULE = "join_rule"
 
 
 def write_split(
@@ -28,8 +29,9 @@ def write_split(
 ) -> None:
     """Writes who is on which side: a list `[picture, picset, labels]` for each side (null: unknown label).
 
-    `joined` holds what belongs together: name of a cluster -> its picsets and pictures. `seen_earlier` lists pictures,
-    with their picset, that the first weights were trained on and this training is not.
+    `joined` holds what belongs together: name of a cluster -> its picsets and pictures; `join_rule` says by which rule
+    near duplicates were found (1 in files without it). `seen_earlier` lists pictures, with their picset, that the first
+    weights were trained on and this training is not.
 
     Args:
         path: the file.
@@ -52,6 +54,7 @@ def write_split(
         "by": by,
         "seed": seed,
         "valid_share": valid_share,
+        _JOIN_RULE: JOIN_RULE,
         "joined": {cluster: sorted(members) for cluster, members in sorted(joined.items())},
         TRAIN: list(rows[TRAIN].values()),
         VALID: list(rows[VALID].values()),

@@ -15,8 +15,11 @@ from cls.errors import TrainingError
 from cls.training.config import TrainConfig
 from cls.training.seen_people import SeenPeople
 from cls.training.speed import cores
+from cls.wording import counted
 
 _log = logging.getLogger("cls.training")
+
+_MOST_NAMED = 10
 
 
 def sides_for(
@@ -69,11 +72,21 @@ def sides_for(
     if known:
         _say_seen(seen, known, valid, wanted=config.valid * len(samples))
     if split.moved:
-        _log.warning(
-            "%d picsets and pictures leave validation for training, as they belong together with some trained on "
-            "earlier (e.g. %s)", len(split.moved), split.moved[0],
-        )  # fmt: skip
+        _log.warning("%s", _moved_line(split.moved))
     return split
+
+
+def _moved_line(moved: tuple[str, ...]) -> str:
+    """Who changed sides, and what that means for earlier runs."""
+    picsets, pictures = ([name for name in moved if name.startswith(kind)] for kind in ("picset:", "picture:"))
+    shown = (picsets or pictures)[:_MOST_NAMED]
+    others = len(picsets or pictures) - len(shown)
+    return (
+        f"{counted(len(picsets), 'picset')} and {counted(len(pictures), 'picture')} of validation are now in training, "
+        f"as they belong together with others that were trained on: {', '.join(shown)}"
+        + (f" and {others} more" if others else "")
+        + ". Earlier runs were validated on them"
+    )
 
 
 def _say_seen(seen: SeenPeople, known: list[Sample], valid: list[Sample], *, wanted: float) -> None:

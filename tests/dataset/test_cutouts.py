@@ -181,8 +181,7 @@ def test_what_was_made_of_a_removed_picture_leaves_the_cache(tiny: Bottle, what:
 
 
 def test_a_training_that_joins_nothing_forgets_removed_pictures_too(tiny: Bottle) -> None:
-    names = [sample.path for sample in samples_of(tiny)]
-    signatures_of(tiny, names, workers=2)
+    signatures_of(tiny, samples_of(tiny), workers=2)
     load_cutouts(tiny, samples_of(tiny), FORMAT, workers=2)
     tiny.picture("0002.jpeg").unlink()
     load_cutouts(tiny, samples_of(tiny)[:1], FORMAT, workers=2)

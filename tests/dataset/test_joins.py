@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -84,46 +86,115 @@ def test_the_same_model_or_shoot_belongs_together(tiny: Bottle) -> None:
 
 
 def test_signatures_are_remembered_and_made_anew_for_changed_pictures(tiny: Bottle) -> None:
-    names = [f"{number:04d}.jpeg" for number in range(4)]
-    before = signatures_of(tiny, names, workers=1)
-    file = tiny.cache / "picture_signatures.json"
+    samples = samples_of(tiny)[:4]
+    before = signatures_of(tiny, samples, workers=1)
+    file = tiny.cache / "person_signatures.npz"
     written_ns = file.stat().st_mtime_ns
-    again = signatures_of(tiny, names, workers=1)
+    again = signatures_of(tiny, samples, workers=1)
     assert file.stat().st_mtime_ns == written_ns
-    assert all(np.array_equal(before[name], again[name]) for name in names)  # type: ignore[arg-type]
+    assert all(np.array_equal(*pair) for pair in zip(before, again, strict=True))
     copy_picture(tiny, "0009.jpeg", "0000.jpeg")
-    changed = signatures_of(tiny, names, workers=1)
-    assert not np.array_equal(changed["0000.jpeg"], before["0000.jpeg"])  # type: ignore[arg-type]
-    assert np.array_equal(changed["0001.jpeg"], before["0001.jpeg"])  # type: ignore[arg-type]
+    changed = signatures_of(tiny, samples, workers=1)
+    assert not np.array_equal(changed[0], before[0])  # type: ignore[arg-type]
+    assert np.array_equal(changed[1], before[1])  # type: ignore[arg-type]
+
+
+def test_another_outline_is_another_signature_and_replaces_the_one_before(tiny: Bottle) -> None:
+    """Two people of one picture have one each; of a picture that is segmented again nothing older is kept."""
+    first, second = samples_of(tiny)[:2]
+    other = replace(first, person=replace(first.person, polygons_xy_rel=(first.person.polygons_xy_rel[0] * 0.9,)))
+    both = signatures_of(tiny, [first, other, second], workers=1)
+    assert not np.array_equal(both[0], both[1])  # type: ignore[arg-type]
+    assert remembered(tiny) == ["0000.jpeg", "0000.jpeg", "0001.jpeg"]
+    (alone,) = signatures_of(tiny, [other], workers=1)
+    assert np.array_equal(alone, both[1])  # type: ignore[arg-type]
+    assert remembered(tiny) == ["0000.jpeg", "0001.jpeg"]
+
+
+def test_a_person_without_an_outline_is_compared_by_the_box(tiny: Bottle) -> None:
+    sample = samples_of(tiny)[0]
+    boxed = replace(sample, person=replace(sample.person, polygons_xy_rel=()))
+    left, top, right, bottom = sample.person.box_xyxy_px
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)]) / (120, 160)
+    outlined = replace(sample, person=replace(sample.person, polygons_xy_rel=(corners,)))
+    first, second = signatures_of(tiny, [boxed, outlined], workers=1)
+    assert np.array_equal(first, second)  # type: ignore[arg-type]
 
 
 def test_a_deleted_picture_is_forgotten_as_soon_as_anybody_looks(tiny: Bottle) -> None:
     """Whether or not a new picture is there to be signed: what is removed is removed."""
-    file = tiny.cache / "picture_signatures.json"
-    names = ["0000.jpeg", "0001.jpeg", "0002.jpeg"]
-    before = signatures_of(tiny, names, workers=1)
+    samples = samples_of(tiny)
+    before = signatures_of(tiny, samples[:3], workers=1)
     tiny.picture("0000.jpeg").unlink()
     tiny.picture("0002.jpeg").unlink()
-    after = signatures_of(tiny, ["0000.jpeg", "0001.jpeg"], workers=1)
-    assert np.array_equal(after["0000.jpeg"], before["0000.jpeg"]), "a run that has it already goes on"  # type: ignore[arg-type]
-    assert set(json.loads(file.read_text())) == {"0001.jpeg"}, "asked for or not"
-    assert signatures_of(tiny, ["0003.jpeg", "gone.jpeg"], workers=1)["gone.jpeg"] is None
+    after = signatures_of(tiny, samples[:2], workers=1)
+    assert np.array_equal(after[0], before[0]), "a run that has it already goes on"  # type: ignore[arg-type]
+    assert remembered(tiny) == ["0001.jpeg"], "asked for or not"
+    gone = replace(samples[4], path="gone.jpeg")
+    assert signatures_of(tiny, [samples[3], gone], workers=1)[1] is None
     tiny.picture("0003.jpeg").unlink()
     forget_signatures(tiny)
-    assert set(json.loads(file.read_text())) == {"0001.jpeg"}
+    assert remembered(tiny) == ["0001.jpeg"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"0000.jpeg": ["1 2", "zz"]}', '{"0000.jpeg": ["1 2", "aa"]}'])
-def test_a_damaged_memory_is_made_anew(tiny: Bottle, content: str) -> None:
-    (tiny.cache).mkdir(parents=True)
-    (tiny.cache / "picture_signatures.json").write_text(content)
-    assert signatures_of(tiny, ["0000.jpeg"], workers=1)["0000.jpeg"] is not None
+def test_nothing_is_made_where_nothing_is_to_be_forgotten(tiny: Bottle) -> None:
+    forget_signatures(tiny)
+    assert not (tiny.cache / "person_signatures.npz").exists()
+
+
+@pytest.mark.parametrize("damage", ["text", "cut off", "pickled", "names", "too few"])
+def test_a_damaged_memory_is_made_anew(tiny: Bottle, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    samples = samples_of(tiny)[:2]
+    before = signatures_of(tiny, samples, workers=1)
+    file = tiny.cache / "person_signatures.npz"
+    with np.load(file) as arrays:
+        content = dict(arrays)
+    if damage == "text":
+        file.write_text("{")
+    elif damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-200])
+    elif damage == "pickled":
+        np.savez(file, **{**content, "people": np.array([{"a": 1}], dtype=object)})
+    elif damage == "names":
+        np.savez(file, **{**content, "people": np.frombuffer(b"[[1]]", np.uint8)})
+    else:
+        np.savez(file, **{**content, "signatures": content["signatures"][:1]})
+    again = signatures_of(tiny, samples, workers=1)
+    assert all(np.array_equal(*pair) for pair in zip(before, again, strict=True))
+    assert "cannot be read" in caplog.text
+    assert remembered(tiny) == ["0000.jpeg", "0001.jpeg"]
+
+
+def test_what_other_versions_remembered_is_made_anew(tiny: Bottle, caplog: pytest.LogCaptureFixture) -> None:
+    """Signatures of whole pictures, which earlier versions kept, are removed; those of another version not used."""
+    older = tiny.cache / "picture_signatures.json"
+    older.parent.mkdir(parents=True)
+    older.write_text('{"0000.jpeg": ["1 2", ""]}')
+    samples = samples_of(tiny)[:2]
+    before = signatures_of(tiny, samples, workers=1)
+    assert not older.exists()
+    file = tiny.cache / "person_signatures.npz"
+    with np.load(file) as arrays:
+        content = dict(arrays)
+    np.savez(file, **{**content, "version": np.array(1), "signatures": content["signatures"] * 0})
+    with caplog.at_level(logging.INFO):
+        again = signatures_of(tiny, samples, workers=1)
+    assert "another version" in caplog.text
+    assert all(np.array_equal(*pair) for pair in zip(before, again, strict=True))
+
+
+def remembered(bottle: Bottle) -> list[str]:
+    """The pictures whose people's signatures are remembered, one entry a person."""
+    with np.load(bottle.cache / "person_signatures.npz") as content:
+        return sorted(name for name, *_ in json.loads(content["people"].tobytes()))
 
 
 def test_a_picture_that_was_only_touched_gives_the_same(tiny: Bottle) -> None:
-    before = signatures_of(tiny, ["0000.jpeg"], workers=1)["0000.jpeg"]
+    samples = samples_of(tiny)[:1]
+    (before,) = signatures_of(tiny, samples, workers=1)
     os.utime(tiny.picture("0000.jpeg"), (1, 1))
-    assert np.array_equal(signatures_of(tiny, ["0000.jpeg"], workers=1)["0000.jpeg"], before)  # type: ignore[arg-type]
+    (after,) = signatures_of(tiny, samples, workers=1)
+    assert np.array_equal(before, after)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("abcdefgh")), max_size=12))
