@@ -9,9 +9,11 @@ many people of random pixels. Times are processor time of one thread.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.dataset.near_duplicates import SIDE_PX, VIEW_BYTES, VIEWS, near_pairs
+from cls.dataset.near_duplicates import near_pairs
+from cls.dataset.person_signature import SIDE_PX, VIEW_BYTES, VIEWS
 from cls.dataset.picture_signatures import signatures_in
 from cls.people.choice import choose_people
 from cls.people.person import Person
@@ -157,6 +160,21 @@ def people_of(folder: Path) -> dict[str, Person]:
     return {name: choose_people(people)[0] for name, people in sorted(found.items())}
 
 
+def identities(folder: Path, names: Sequence[str]) -> list[str]:
+    """Who is in each photo: its picset where `tags.csv` says it, as in sample sets; otherwise nobody is there twice."""
+    with (folder / "tags.csv").open(encoding="utf-8") as file:
+        picsets = {row["file"]: row.get("picset") or row["file"] for row in csv.DictReader(file)}
+    return [picsets.get(name, name) for name in names]
+
+
+def wrong_pairs(first: Sequence[int], who: Sequence[str]) -> int:
+    """How many pairs of different people are joined."""
+    members: dict[int, Counter[str]] = defaultdict(Counter)
+    for cluster, name in zip(first, who, strict=True):
+        members[cluster][name] += 1
+    return sum((count.total() ** 2 - sum(one**2 for one in count.values())) // 2 for count in members.values())
+
+
 def signed(photos: Sequence[Photo], segmenter: PersonSegmenter | None) -> list[Image | None]:
     """Signatures; of whom the model finds, where there is one."""
     signatures: list[Image | None] = []
@@ -228,6 +246,7 @@ def main(folder: Path, model: Path | None, originals: int, seed: int, image_size
     photos = {name: Photo((folder / "images" / name).read_bytes(), person) for name, person in people.items()}
     rng = random.Random(seed)
     chosen = rng.sample(sorted(photos), originals)
+    who = identities(folder, list(photos))
     started_s = time.process_time()
     pool = signed(list(photos.values()), segmenter)
     signed_s = time.process_time() - started_s
@@ -237,7 +256,7 @@ def main(folder: Path, model: Path | None, originals: int, seed: int, image_size
     what = "a signature" if model is None else "a segmentation and a signature"
     print(
         f"{len(pool)} photos: {1000 * signed_s / len(pool):.2f} ms {what}, {1000 * paired_s / len(pool):.2f} ms each "
-        f"for all pairs; {len(pool) - len(set(firsts))} joins among them"
+        f"for all pairs; {wrong_pairs(firsts, who)} pairs of different people joined"
     )
     names = list(photos)
     for number, (kind, (make, quality)) in enumerate(COPIES.items()):
@@ -248,10 +267,14 @@ def main(folder: Path, model: Path | None, originals: int, seed: int, image_size
             copies.append(Photo(saved(copy, quality), carried(photos[name].person, place, image.shape, copy.shape)))
         together = clusters([*pool, *signed(copies, segmenter)])
         found = sum(together[len(pool) + row] == together[names.index(name)] for row, name in enumerate(chosen))
-        wrong = len(set(firsts)) - len(set(together[: len(pool)]))
-        print(f"{kind}: {found} of {len(copies)} found ({found / len(copies):.3f}), {wrong} wrong joins")
+        wrong = wrong_pairs(together, [*who, *identities(folder, chosen)])
+        print(f"{kind}: {found} of {len(copies)} found ({found / len(copies):.3f}), {wrong} wrong pairs")
     for seen in range(3):
-        others = rng.sample(sorted(photos), _PEOPLE + 1)
+        shuffled = rng.sample(sorted(photos), len(photos))
+        others = list(
+            {person: name for name, person in zip(shuffled, identities(folder, shuffled), strict=True)}.values()
+        )
+        others = others[: _PEOPLE + 1]
         some, scene = [photos[name] for name in others[1:]], empty_scene(photos[others[0]])
         flat = np.full_like(scene, rng.randrange(30, 230))
         for kind, backdrop, is_moving in (
@@ -261,7 +284,7 @@ def main(folder: Path, model: Path | None, originals: int, seed: int, image_size
         ):
             made = before_backdrop(some, backdrop, np.random.default_rng([seed, seen]), is_moving=is_moving)
             together = clusters(signed(made, segmenter))
-            joined = sum(together.count(one) * (together.count(one) - 1) // 2 for one in set(together))
+            joined = wrong_pairs(together, others[1:])
             print(f"{_PEOPLE} people before {kind}: {joined} of {_PEOPLE * (_PEOPLE - 1) // 2} pairs joined")
 
 

@@ -11,45 +11,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.people.choice import outline_area
-from cls.people.person import Person
-from cls.people.polygons import draw_polygons
+from cls.dataset.person_signature import ABOVE, FRAME, PERSON, PHOTO, SIDE_PX, SIZE, VIEWS, Image, unpacked
 
-Image = NDArray[np.uint8]
-# Signatures of another version are not compared with these: raise it with everything that changes one.
-VERSION = 2
-SIDE_PX = 32
-_PIXELS = SIDE_PX * SIDE_PX
-VIEW_BYTES = _PIXELS + _PIXELS // 8
-# What a signature holds: the person's upper body, and the whole photo.
-PERSON, PHOTO = VIEWS = 0, 1
 # How similar low frequencies have to be for pixels to be compared, and how the fine structure of the person has to
 # correlate in copies of one photo; by view.
 LEAST_SIMILARITY = (0.5, 0.8)
 LEAST_CORRELATION = (0.84, 0.8)
 # So many others are compared with one by their pixels, the most similar first.
 _MOST_CANDIDATES = 3
-# In square roots of the outline's area: the frame's side, and how far it begins above the top of the outline.
-_FRAME, _ABOVE = 1.2, 0.08
-# Rows above the one where this share of the outline is reached are a raised hand or a flaw.
-_TOP_SHARE = 0.02
 # Another outline of the same person gives another frame: its scale, and how far it is shifted down, in frames.
 _OTHER_FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), (1.0, -0.2), (1.0, 0.2))
-# A line of the photo is a border where this share of it has the grey value of the edge, but for so many levels.
-_BORDER_SHARE, _BORDER_SPREAD = 0.6, 10
-# Borders within borders: a caption's bar in a padded photo.
-_BORDERS = 2
 _FREQUENCIES = 10
-# A person whose grey values spread less than this is a shadow or a blank.
-_LEAST_SPREAD = 4.0
-_LEAST_AREA_PX = 16
 _LEAST_SHARED_PX = 40
 _DETAIL_PX = 3.0
-# Of the surroundings, this share has to be the same but for so many of their standard deviations, within grey levels.
-_LEAST_SURROUNDINGS, _SAME_SPREADS, _SAME_LEVELS = 0.55, 0.35, (6, 16)
-_STEPS = 25
+# Which share of the surroundings has to be the same, but for so many standard deviations, within grey levels: after the
+# first steps of laying people over each other, which tell most pairs apart, and at the end.
+_PASSES = ((8, 0.4), (25, 0.55))
+_SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
 _BLOCK = 1024
-_SIZE = (SIDE_PX, SIDE_PX)
 _WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
@@ -71,86 +50,6 @@ class Candidate(NamedTuple):
     is_mirrored: bool
     frame: int
     view: int
-
-
-def person_signature(image_rgb: Image, person: Person) -> Image | None:
-    """What is compared of a person: two small grey pictures, each with the outline.
-
-    The first shows the upper body, as captions cover feet and crops cut them off. Its frame hangs on the top of the
-    outline and is as large as the root of the outline's area demands, which changes less than the box. The second is
-    the whole photo.
-
-    Args:
-        image_rgb: uint8 (height, width, 3); a small version will do, see `enough_px`.
-        person: whom to look at.
-
-    Returns:
-        uint8 (2, VIEW_BYTES): grey values row by row, then a bit a pixel that is set inside the outline. None for
-        people without an outline, of a few pixels, or without any structure: they are like any other.
-    """
-    height_px, width_px = image_rgb.shape[:2]
-    scale = np.array([width_px, height_px], np.float64)
-    outlines = [polygon * scale for polygon in person.polygons_xy_rel if len(polygon) >= 3]
-    grey = np.asarray(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-    mask = draw_polygons(outlines, height_px, width_px)
-    moments = cv2.moments(mask, binaryImage=True)
-    area_px = moments["m00"]
-    if area_px < _LEAST_AREA_PX:
-        return None
-    rows = np.cumsum(cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1))
-    unit_px = float(np.sqrt(area_px))
-    side = round(_FRAME * unit_px)
-    left = round(moments["m10"] / area_px + 0.5 - side / 2)
-    top = round(int(np.searchsorted(rows, _TOP_SHARE * rows[-1])) - _ABOVE * unit_px)
-    content = _content(grey)
-    views = (
-        (_framed(grey, (left, top, side), cv2.BORDER_REPLICATE), _framed(mask, (left, top, side), cv2.BORDER_CONSTANT)),
-        (_small(grey[content]), _small(mask[content])),
-    )
-    pixels, is_inside = views[PERSON][0], views[PERSON][1] > 127
-    if not is_inside.any() or float(pixels[is_inside].std()) < _LEAST_SPREAD:
-        return None
-    return np.stack([np.concatenate([pixels.reshape(-1), np.packbits(inside > 127)]) for pixels, inside in views])
-
-
-def enough_px(person: Person) -> int:
-    """The longer side of the smallest version of a photo that has all that a person's signature looks at."""
-    return int(np.clip(1.5 * SIDE_PX / (_FRAME * np.sqrt(max(outline_area(person), 1e-6))), 128, 8192))
-
-
-def _content(grey: Image) -> tuple[slice, slice]:
-    """Rows and columns of a photo without borders of one grey value, such as padding, or bars with a caption."""
-    rows, columns = [0, grey.shape[0]], [0, grey.shape[1]]
-    for _ in range(_BORDERS):
-        for edges, is_turned in ((rows, False), (columns, True)):
-            for end in (0, 1):
-                inner = grey[rows[0] : rows[1], columns[0] : columns[1]]
-                lines = inner.T if is_turned else inner
-                width_px = _border_px(lines[::-1] if end else lines)
-                edges[end] += -width_px if end else width_px
-    is_wide = rows[1] - rows[0] >= grey.shape[0] / 4 and columns[1] - columns[0] >= grey.shape[1] / 4
-    return (slice(*rows), slice(*columns)) if is_wide else (slice(None), slice(None))
-
-
-def _border_px(lines: Image) -> int:
-    """How many of the first lines have, for the most part, the grey value of the very first one; 0 where all have."""
-    distance = np.abs(lines.astype(np.int16) - np.int16(np.median(lines[0])))
-    is_border = (distance <= _BORDER_SPREAD).mean(axis=1) >= _BORDER_SHARE
-    return int(np.argmin(is_border))
-
-
-def _framed(image: Image, frame: tuple[int, int, int], border: int) -> Image:
-    """A square of a picture (left, top, side), which may stick out of it, in small."""
-    left, top, side = frame
-    height_px, width_px = image.shape
-    inner = image[max(top, 0) : top + side, max(left, 0) : left + side]
-    beyond = (max(-top, 0), max(top + side - height_px, 0), max(-left, 0), max(left + side - width_px, 0))
-    return _small(np.asarray(cv2.copyMakeBorder(inner, *beyond, border, value=(0,)), np.uint8))
-
-
-def _small(image: Image) -> Image:
-    interpolation = cv2.INTER_AREA if min(image.shape) >= SIDE_PX else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, _SIZE, interpolation=interpolation), np.uint8)
 
 
 def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -183,13 +82,6 @@ def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = 
             roots[second] = first
             pairs.append((one.left, one.right))
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
-
-
-def unpacked(views: NDArray[np.uint8]) -> tuple[Image, Image]:
-    """Grey values, and 255 inside of the outline: both uint8 (people, SIDE_PX, SIDE_PX)."""
-    shape = (len(views), SIDE_PX, SIDE_PX)
-    bits = np.unpackbits(views[:, _PIXELS:], axis=1)
-    return views[:, :_PIXELS].reshape(shape), (bits * np.uint8(255)).reshape(shape)
 
 
 def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int) -> list[Candidate]:
@@ -232,7 +124,7 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
 def _frame_warp(frame: int) -> NDArray[np.float32]:
     """Where a pixel of another frame is in the frame: float32 (2, 3)."""
     scale, down = _OTHER_FRAMES[frame]
-    middle, top = (SIDE_PX - 1) / 2, SIDE_PX * _ABOVE / _FRAME
+    middle, top = (SIDE_PX - 1) / 2, SIDE_PX * ABOVE / FRAME
     return np.array([[scale, 0, middle * (1 - scale)], [0, scale, top * (1 - scale) + down * SIDE_PX]], np.float32)
 
 
@@ -240,7 +132,7 @@ def _warped(images: Image, frame: int) -> Image:
     if not frame:
         return images
     warp = _frame_warp(frame)
-    return np.stack([cv2.warpAffine(one, warp, _SIZE, flags=_WARP, borderMode=cv2.BORDER_REPLICATE) for one in images])
+    return np.stack([cv2.warpAffine(one, warp, SIZE, flags=_WARP, borderMode=cv2.BORDER_REPLICATE) for one in images])
 
 
 def _low_frequencies(grey: Image, inside: Image, view: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -276,56 +168,51 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
     step = -1 if one.is_mirrored else 1
     fixed, fixed_inside = (np.ascontiguousarray(each[one.right][:, ::step]) for each in (grey, inside))
     moved, moved_inside = grey[one.left], inside[one.left]
-    everywhere = np.full(_SIZE, 255, np.uint8)
+    everywhere = np.full(SIZE, 255, np.uint8)
     is_person = one.view == PERSON
-    try:
-        _, found = cv2.findTransformECCWithMask(
-            fixed,
-            moved,
-            fixed_inside if is_person else everywhere,
-            moved_inside if is_person else everywhere,
-            _frame_warp(one.frame),
-            cv2.MOTION_AFFINE,
-            (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, 1e-3),
-            3,
+    masks = (fixed_inside, moved_inside) if is_person else (everywhere, everywhere)
+    warp = _frame_warp(one.frame)
+    for steps, least_share in _PASSES:
+        criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-3)
+        try:
+            _, found = cv2.findTransformECCWithMask(
+                fixed, moved, masks[0], masks[1], warp, cv2.MOTION_AFFINE, criteria, 3
+            )
+        except cv2.error:  # nothing in common, or no convergence
+            return -1.0
+        warp = np.asarray(found, np.float32)
+        other, other_inside, is_there = (
+            np.asarray(cv2.warpAffine(each, warp, SIZE, flags=_WARP), np.uint8)
+            for each in (moved, moved_inside, everywhere)
         )
-    except cv2.error:  # nothing in common, or no convergence
-        return -1.0
-    warp = np.asarray(found, np.float32)
-    moved, moved_inside, is_there = (
-        np.asarray(cv2.warpAffine(each, warp, _SIZE, flags=_WARP), np.uint8)
-        for each in (moved, moved_inside, everywhere)
-    )
-    if is_person:
-        is_compared = (fixed_inside > 127) & (moved_inside > 127)
-    else:
-        is_compared = (fixed_inside > 127) | (moved_inside > 127)
-    is_compared &= is_there > 250
-    if is_compared.sum() < _LEAST_SHARED_PX:
-        return -1.0
-    is_around = (is_there > 250) & (np.maximum(fixed_inside, moved_inside) < 128)
-    if _are_other_surroundings(fixed, moved, is_compared, is_around):
-        return -1.0
-    first, second = (_details(each, is_compared) for each in (fixed, moved))
+        if is_person:
+            is_compared = (fixed_inside > 127) & (other_inside > 127)
+        else:
+            is_compared = (fixed_inside > 127) | (other_inside > 127)
+        is_compared &= is_there > 250
+        is_around = (is_there > 250) & (np.maximum(fixed_inside, other_inside) < 128)
+        if is_compared.sum() < _LEAST_SHARED_PX or _same_share(fixed, other, is_compared, is_around) < least_share:
+            return -1.0
+    first, second = (_details(each, is_compared) for each in (fixed, other))
     return float(first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-6)
 
 
-def _are_other_surroundings(
-    first: Image, second: Image, is_compared: NDArray[np.bool_], is_around: NDArray[np.bool_]
-) -> bool:
-    """Whether most of what is around people differs, once one picture is as bright and contrasted as the other.
+def _same_share(first: Image, second: Image, is_compared: NDArray[np.bool_], is_around: NDArray[np.bool_]) -> float:
+    """Which share of the surroundings is the same, once one picture is as bright and contrasted as the other.
 
     A part may differ: padding, a caption. Copies of one photo have the rest in common; people who look alike have not.
     """
     if is_around.sum() < _LEAST_SHARED_PX:
-        return False
-    here, there = first[is_around].astype(np.float64), second[is_around].astype(np.float64)
-    same_levels = np.clip(_SAME_SPREADS * here.std(), *_SAME_LEVELS)
+        return 1.0
+    here, there = first[is_around].astype(np.float32), second[is_around].astype(np.float32)
+    same_levels = float(np.clip(_SAME_SPREADS * here.std(), *_SAME_LEVELS))
     shares = []
     for fitted in (is_compared, is_compared | is_around):
-        slope, offset = np.polyfit(second[fitted].astype(np.float64), first[fitted].astype(np.float64), 1)
+        target, given = first[fitted].astype(np.float32), second[fitted].astype(np.float32)
+        slope = float(((given - given.mean()) * target).mean()) / max(float(given.var()), 1e-6)
+        offset = float(target.mean()) - slope * float(given.mean())
         shares.append(float((np.abs(here - (slope * there + offset)) <= same_levels).mean()))
-    return max(shares) < _LEAST_SURROUNDINGS
+    return max(shares)
 
 
 def _details(grey: Image, is_compared: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.near_duplicates import VERSION, VIEW_BYTES, VIEWS, enough_px, person_signature
+from cls.dataset.person_signature import VERSION, VIEW_BYTES, VIEWS, enough_px, person_signature
 from cls.dataset.picture_memory import stamp_of
 from cls.dataset.samples import Sample
 from cls.errors import FileError

@@ -10,19 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from cls.dataset import near_duplicates
-from cls.dataset.near_duplicates import (
-    PERSON,
-    PHOTO,
-    SIDE_PX,
-    VIEW_BYTES,
-    Candidate,
-    candidates,
-    correlation,
-    enough_px,
-    near_pairs,
-    person_signature,
-    unpacked,
-)
+from cls.dataset import person_signature as signature_module
+from cls.dataset.near_duplicates import Candidate, candidates, correlation, near_pairs
+from cls.dataset.person_signature import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
 from cls.people.person import Person
 from cls.people.photos import decode_photo
 from cls.people.polygons import draw_polygons
@@ -259,19 +249,19 @@ def test_a_frame_beyond_the_photo_repeats_its_edge() -> None:
 def test_borders_are_no_part_of_the_photo(photos: list[Image], gray: int) -> None:
     grey = cv2.cvtColor(photos[0], cv2.COLOR_RGB2GRAY)
     framed = cv2.copyMakeBorder(grey, 9, 20, 30, 4, cv2.BORDER_CONSTANT, value=(gray,))
-    assert near_duplicates._content(np.asarray(framed, np.uint8)) == (slice(9, 489), slice(30, 390))
+    assert signature_module._content(np.asarray(framed, np.uint8)) == (slice(9, 489), slice(30, 390))
     twice = cv2.copyMakeBorder(framed, 5, 0, 0, 7, cv2.BORDER_CONSTANT, value=(255 - gray if gray != 90 else 0,))
-    assert near_duplicates._content(np.asarray(twice, np.uint8)) == (slice(14, 494), slice(30, 390))
+    assert signature_module._content(np.asarray(twice, np.uint8)) == (slice(14, 494), slice(30, 390))
 
 
 def test_what_is_nearly_all_border_is_a_photo() -> None:
     flat = np.full((80, 60), 7, np.uint8)
-    assert near_duplicates._content(flat) == (slice(0, 80), slice(0, 60))
+    assert signature_module._content(flat) == (slice(0, 80), slice(0, 60))
     strip = textured(np.random.default_rng(0), 19, 60, 4)[..., 0]
     flat[30:49] = strip
-    assert near_duplicates._content(flat) == (slice(None), slice(None))
+    assert signature_module._content(flat) == (slice(None), slice(None))
     flat[49] = strip[0]
-    assert near_duplicates._content(flat) == (slice(30, 50), slice(0, 60))
+    assert signature_module._content(flat) == (slice(30, 50), slice(0, 60))
 
 
 def test_small_people_are_looked_at_in_a_large_photo() -> None:
@@ -331,15 +321,23 @@ def test_surroundings_may_differ_in_brightness_and_by_a_part() -> None:
     first = textured(rng, 32, 32, 8)[..., 0] // 2
     is_person = np.zeros((32, 32), np.bool_)
     is_person[8:, 10:22] = True
-    check = near_duplicates._are_other_surroundings
+    share = near_duplicates._same_share
     brighter = np.asarray(first * 1.5 + 20, np.uint8)
-    assert not check(first, brighter, is_person, ~is_person)
+    assert share(first, brighter, is_person, ~is_person) == 1
     other = np.where(is_person, first, textured(rng, 32, 32, 8)[..., 0])
-    assert check(first, other, is_person, ~is_person)
-    assert not check(first, other, is_person, np.zeros_like(is_person)), "nothing is around"
+    assert share(first, other, is_person, ~is_person) < 0.4
+    assert share(first, other, is_person, np.zeros_like(is_person)) == 1, "nothing is around"
     partly = first.copy()
     partly[:, 23:] = 255
-    assert not check(first, partly, is_person, ~is_person)
+    assert share(first, partly, is_person, ~is_person) == pytest.approx(1 - 288 / (1024 - 288), abs=0.02)
+    # Before a flat wall six levels are the same, before a lively one sixteen, whatever they spread.
+    for low, high, levels in ((100, 102, 6), (0, 256, 16)):
+        wall = rng.integers(low, high, (32, 32)).astype(np.float64)
+        noise = np.where(is_person, 0, rng.choice([levels - 2, levels + 3], (32, 32)) * rng.choice([-1, 1], (32, 32)))
+        person = rng.integers(0, 256, (32, 32)).astype(np.float64)
+        first, second = (np.where(is_person, person, wall + one) + 30 for one in (0, noise))
+        found = share(first.astype(np.int16), second.astype(np.int16), is_person, ~is_person)  # type: ignore[arg-type]
+        assert found == pytest.approx(float((np.abs(noise) < levels)[~is_person].mean()), abs=0.06)
 
 
 def test_details_are_of_the_compared_pixels_alone() -> None:

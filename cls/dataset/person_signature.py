@@ -1,0 +1,120 @@
+"""What is compared of a person to find copies of one photo: small grey pictures that hang on the outline. Arrays."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.people.choice import outline_area
+from cls.people.person import Person
+from cls.people.polygons import draw_polygons
+
+Image = NDArray[np.uint8]
+
+# Signatures of another version are not compared with these: raise it with everything that changes one.
+VERSION = 2
+SIDE_PX = 32
+SIZE = (SIDE_PX, SIDE_PX)
+_PIXELS = SIDE_PX * SIDE_PX
+VIEW_BYTES = _PIXELS + _PIXELS // 8
+# What a signature holds: the person's upper body, and the whole photo.
+PERSON, PHOTO = VIEWS = 0, 1
+# In square roots of the outline's area: the frame's side, and how far it begins above the top of the outline.
+FRAME, ABOVE = 1.2, 0.08
+# Rows above the one where this share of the outline is reached are a raised hand or a flaw.
+_TOP_SHARE = 0.02
+# A line of the photo is a border where this share of it has the grey value of the edge, but for so many levels.
+_BORDER_SHARE, _BORDER_SPREAD = 0.6, 10
+# Borders within borders: a caption's bar in a padded photo.
+_BORDERS = 2
+# A person whose grey values spread less than this is a shadow or a blank.
+_LEAST_SPREAD = 4.0
+_LEAST_AREA_PX = 16
+
+
+def person_signature(image_rgb: Image, person: Person) -> Image | None:
+    """What is compared of a person: two small grey pictures, each with the outline.
+
+    The first shows the upper body, as captions cover feet and crops cut them off. Its frame hangs on the top of the
+    outline and is as large as the root of the outline's area demands, which changes less than the box. The second is
+    the whole photo.
+
+    Args:
+        image_rgb: uint8 (height, width, 3); a small version will do, see `enough_px`.
+        person: whom to look at.
+
+    Returns:
+        uint8 (2, VIEW_BYTES): grey values row by row, then a bit a pixel that is set inside the outline. None for
+        people without an outline, of a few pixels, or without any structure: they are like any other.
+    """
+    height_px, width_px = image_rgb.shape[:2]
+    scale = np.array([width_px, height_px], np.float64)
+    outlines = [polygon * scale for polygon in person.polygons_xy_rel if len(polygon) >= 3]
+    grey = np.asarray(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    mask = draw_polygons(outlines, height_px, width_px)
+    moments = cv2.moments(mask, binaryImage=True)
+    area_px = moments["m00"]
+    if area_px < _LEAST_AREA_PX:
+        return None
+    rows = np.cumsum(cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1))
+    unit_px = float(np.sqrt(area_px))
+    side = round(FRAME * unit_px)
+    left = round(moments["m10"] / area_px + 0.5 - side / 2)
+    top = round(int(np.searchsorted(rows, _TOP_SHARE * rows[-1])) - ABOVE * unit_px)
+    content = _content(grey)
+    views = (
+        (_framed(grey, (left, top, side), cv2.BORDER_REPLICATE), _framed(mask, (left, top, side), cv2.BORDER_CONSTANT)),
+        (_small(grey[content]), _small(mask[content])),
+    )
+    pixels, is_inside = views[PERSON][0], views[PERSON][1] > 127
+    if not is_inside.any() or float(pixels[is_inside].std()) < _LEAST_SPREAD:
+        return None
+    return np.stack([np.concatenate([pixels.reshape(-1), np.packbits(inside > 127)]) for pixels, inside in views])
+
+
+def enough_px(person: Person) -> int:
+    """The longer side of the smallest version of a photo that has all that a person's signature looks at."""
+    return int(np.clip(1.5 * SIDE_PX / (FRAME * np.sqrt(max(outline_area(person), 1e-6))), 128, 8192))
+
+
+def _content(grey: Image) -> tuple[slice, slice]:
+    """Rows and columns of a photo without borders of one grey value, such as padding, or bars with a caption."""
+    rows, columns = [0, grey.shape[0]], [0, grey.shape[1]]
+    for _ in range(_BORDERS):
+        for edges, is_turned in ((rows, False), (columns, True)):
+            for end in (0, 1):
+                inner = grey[rows[0] : rows[1], columns[0] : columns[1]]
+                lines = inner.T if is_turned else inner
+                width_px = _border_px(lines[::-1] if end else lines)
+                edges[end] += -width_px if end else width_px
+    is_wide = rows[1] - rows[0] >= grey.shape[0] / 4 and columns[1] - columns[0] >= grey.shape[1] / 4
+    return (slice(*rows), slice(*columns)) if is_wide else (slice(None), slice(None))
+
+
+def _border_px(lines: Image) -> int:
+    """How many of the first lines have, for the most part, the grey value of the very first one; 0 where all have."""
+    distance = np.abs(lines.astype(np.int16) - np.int16(np.median(lines[0])))
+    is_border = (distance <= _BORDER_SPREAD).mean(axis=1) >= _BORDER_SHARE
+    return int(np.argmin(is_border))
+
+
+def _framed(image: Image, frame: tuple[int, int, int], border: int) -> Image:
+    """A square of a picture (left, top, side), which may stick out of it, in small."""
+    left, top, side = frame
+    height_px, width_px = image.shape
+    inner = image[max(top, 0) : top + side, max(left, 0) : left + side]
+    beyond = (max(-top, 0), max(top + side - height_px, 0), max(-left, 0), max(left + side - width_px, 0))
+    return _small(np.asarray(cv2.copyMakeBorder(inner, *beyond, border, value=(0,)), np.uint8))
+
+
+def _small(image: Image) -> Image:
+    interpolation = cv2.INTER_AREA if min(image.shape) >= SIDE_PX else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, SIZE, interpolation=interpolation), np.uint8)
+
+
+def unpacked(views: NDArray[np.uint8]) -> tuple[Image, Image]:
+    """Grey values, and 255 inside of the outline: both uint8 (people, SIDE_PX, SIDE_PX)."""
+    shape = (len(views), SIDE_PX, SIDE_PX)
+    bits = np.unpackbits(views[:, _PIXELS:], axis=1)
+    return views[:, :_PIXELS].reshape(shape), (bits * np.uint8(255)).reshape(shape)
