@@ -26,7 +26,7 @@ _LEAST_SHARED_PX = 40
 _DETAIL_PX = 3.0
 # Which share of the surroundings has to be the same, but for so many standard deviations, within grey levels: after the
 # first steps of laying people over each other, which tell most pairs apart, and at the end.
-_PASSES = ((8, 0.4), (25, 0.55))
+_PASSES = ((4, 0.4), (25, 0.55))
 _SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
 _BLOCK = 1024
 _WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

@@ -94,8 +94,10 @@ def _content(grey: Image) -> tuple[slice, slice]:
 
 def _border_px(lines: Image) -> int:
     """How many of the first lines have, for the most part, the grey value of the very first one; 0 where all have."""
-    distance = np.abs(lines.astype(np.int16) - np.int16(np.median(lines[0])))
-    is_border = (distance <= _BORDER_SPREAD).mean(axis=1) >= _BORDER_SHARE
+    value = np.int16(np.median(lines[0]))
+    if (np.abs(lines[0].astype(np.int16) - value) <= _BORDER_SPREAD).mean() < _BORDER_SHARE:
+        return 0
+    is_border = (np.abs(lines.astype(np.int16) - value) <= _BORDER_SPREAD).mean(axis=1) >= _BORDER_SHARE
     return int(np.argmin(is_border))
 
 
