@@ -14,6 +14,7 @@ from cls.export.parity_labels import calibration_error, calibration_of, label_re
 from cls.export.parity_limits import (
     TIE_DISTANCE,
     answer_faults,
+    f1_faults,
     label_faults,
     limit_faults,
     meta_faults,
@@ -99,7 +100,8 @@ def _measured(
     farthest = int(np.argmax([abs((after_all or 0) - (ece or 0)) for after_all in eces]))
     faults = meta_faults(reference, converted, answers)
     faults += answer_faults(reference, answers, limits)
-    faults += limit_faults(batches, flips, distance, f1_change, limits, truth_name)
+    faults += limit_faults(batches, flips, distance, limits)
+    faults += f1_faults(labels, f1_change, limits, precision, truth_name)
     faults += label_faults(labels, limits, truth_name)
     tie = TIE_DISTANCE if limits.flip_distance is None else limits.flip_distance
     worst = _worst_samples(reference, answers, difference, flips & (distance > tie)[None])

@@ -24,7 +24,7 @@ from cls.prediction.local import TorchRuntime
 from cls.prediction.opening import open_classifier
 from cls.prediction.runtime import Classifier
 from cls.settings import ParityLimits
-from cls.wording import counted
+from cls.wording import counted, difference
 
 _log = logging.getLogger("cls.export")
 
@@ -221,7 +221,7 @@ def _left_out(verdict: Verdict, page: str) -> Elsewhere:
 
 def _found_earlier(found: ParityMeta) -> str:
     """A format that was proven by an earlier export, whose report is no more."""
-    change = "" if found.f1_change is None else f", F1 {found.f1_change:+.4f}"
+    change = "" if found.f1_change is None else f", F1 {difference(found.f1_change, 4)}"
     return (
         f"made by an earlier export of this run and still there: {counted(found.samples, 'person')}, largest difference"
         f" of a probability at most {found.max_probability_difference:.1e}{change}"

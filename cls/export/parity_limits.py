@@ -14,12 +14,14 @@ from cls.export.parity_samples import Reference
 from cls.export.parity_sizes import SizeResult
 from cls.prediction.runtime import Classifier
 from cls.settings import ParityLimits
-from cls.wording import counted
+from cls.wording import counted, difference
 
 # A decision this near its threshold is a tie: rounding makes it, not the conversion.
 TIE_DISTANCE = 1e-3
 # Of a rare label one decision is a large part of F1: rounding may change so many, whatever they are worth.
 _DECISIONS_ALLOWED = 2
+# Likewise of the mean of F1, by precision: with few people one decision is worth more than the limit.
+_MEAN_DECISIONS_ALLOWED = {"fp32": 0, "fp16": 1, "int8": 2}
 
 
 def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[str]:
@@ -74,19 +76,15 @@ def limit_faults(
     batches: Sequence[BatchResult],
     flips: NDArray[np.bool_],
     distance: NDArray[np.float32],
-    f1_change: float | None,
     limits: ParityLimits,
-    truth: str,
 ) -> list[str]:
-    """Where the conversion is beyond the limits of its precision.
+    """Where the conversion is beyond the limits of decisions and probabilities.
 
     Args:
         batches: the results by batch size.
         flips: decisions that differ, bool (batch sizes, people, labels).
         distance: of the trained probabilities from their thresholds, (people, labels).
-        f1_change: as the report has it.
         limits: of the precision.
-        truth: what F1 is measured on.
     """
     faults = []
     if limits.flip_distance is not None:
@@ -101,12 +99,30 @@ def limit_faults(
         faults.append(
             f"probabilities differ by up to {_shown(largest, limits.probability)} (limit {limits.probability:g})"
         )
-    if limits.f1 is not None and f1_change is not None and abs(f1_change) > limits.f1:
-        faults.append(
-            f"F1 on the {truth} changes by {f1_change:+.4f} (limit {limits.f1:g};"
-            f" {int(flips.any(axis=0).sum())} of {flips[0].size} decisions differ)"
-        )
     return faults
+
+
+def f1_faults(
+    labels: Sequence[LabelResult], f1_change: float | None, limits: ParityLimits, precision: str, truth: str
+) -> list[str]:
+    """Where the mean of F1 over the labels changes by more than its limit and what the allowed decisions are worth.
+
+    Args:
+        labels: the results by label.
+        f1_change: of the mean, as the report has it.
+        limits: of the precision.
+        precision: of the conversion's numbers: fp32, fp16 or int8.
+        truth: what F1 is measured on.
+    """
+    if limits.f1 is None or f1_change is None:
+        return []
+    worth = [one.f1_of_one_decision for one in labels if one.f1 is not None]
+    decisions = _MEAN_DECISIONS_ALLOWED[precision]
+    if abs(f1_change) <= max(limits.f1, decisions * max(worth) / len(worth)):
+        return []
+    allowed = f", or what {counted(decisions, 'decision')} may be worth" if decisions else ""
+    differ = counted(sum(one.label_flips for one in labels), "decision")
+    return [f"F1 on the {truth} changes by {difference(f1_change, 4)} for {differ} (limit {limits.f1:g}{allowed})"]
 
 
 def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, truth: str) -> list[str]:
@@ -143,14 +159,14 @@ def _f1_beyond(one: LabelResult, limit: float) -> str:
     allowed = max(limit, _DECISIONS_ALLOWED * one.f1_of_one_decision)
     if one.f1_change is None or abs(one.f1_change) <= allowed:
         return ""
-    return f"{one.f1_change:+.4f} ({counted(one.label_flips, 'decision')})"
+    return f"{difference(one.f1_change, 4)} ({counted(one.label_flips, 'decision')})"
 
 
 def _ece_beyond(one: LabelResult, limit: float) -> str:
     """Likewise, of its calibration error: one person moves it by about one by the number of people."""
     if one.ece_change is None or abs(one.ece_change) <= max(limit, _DECISIONS_ALLOWED / one.known):
         return ""
-    return f"{one.ece_change:+.4f}"
+    return difference(one.ece_change, 4)
 
 
 def _beyond(value: float, limit: float, sign: str = "") -> str:

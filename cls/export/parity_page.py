@@ -16,7 +16,7 @@ from cls.export.parity_sizes import SizeResult
 from cls.files import write_text_atomic
 from cls.package.card import people_in_words
 from cls.training.report_people import picture_url
-from cls.wording import counted
+from cls.wording import counted, difference, score
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -121,8 +121,8 @@ def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
         ("mean difference", lambda found: _small(found.mean_probability_difference)),
         ("decisions that differ", lambda found: str(found.label_flips)),
         ("farthest from its threshold", lambda found: _small(found.farthest_flip) if found.label_flips else "-"),
-        (f"F1 ({_number(report.f1)} before)", lambda found: _changed(found.f1, report.f1)),
-        (f"mA ({_number(report.ma)} before)", lambda found: _changed(found.ma, report.ma)),
+        (f"F1 ({score(report.f1, 4)} before)", lambda found: _changed(found.f1, report.f1)),
+        (f"mA ({score(report.ma, 4)} before)", lambda found: _changed(found.ma, report.ma)),
     )
     return [(name, [text(result) for result in report.by_batch]) for name, text in measures]
 
@@ -202,18 +202,14 @@ def _told_apart(expected: float, found: float | None, threshold: float) -> tuple
     return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _change(change: float | None) -> str:
-    return "-" if change is None else f"{change:+.4f}" if change else "0"
+    return "0" if change == 0 else difference(change, 4)
 
 
 def _changed(value: float | None, before: float | None) -> str:
     if value is None or before is None:
         return "-"
-    return f"{value:.4f}" if value == before else f"{value:.4f} ({value - before:+.4f})"
+    return score(value, 4) if value == before else f"{score(value, 4)} ({difference(value - before, 4)})"
 
 
 def _after(before: float | None, change: float | None) -> str:

@@ -15,7 +15,7 @@ from cls.export.parity_labels import LabelResult
 from cls.export.parity_sizes import SizeResult
 from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
 from cls.settings import ParityLimits
-from cls.wording import counted
+from cls.wording import counted, difference
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,8 @@ class ParityReport:
 
     def in_words(self) -> str:
         """The numbers that matter most, in one line."""
-        f1 = "" if self.f1_change is None else f", F1 {f'{self.f1_change:+.4f}' if self.f1_change else 'unchanged'}"
+        change = difference(self.f1_change, 4) if self.f1_change else "unchanged"
+        f1 = "" if self.f1_change is None else f", F1 {change}"
         return (
             f"largest difference of a probability {self.max_probability_difference:.1e}, {self.label_flips} of"
             f" {counted(self.decisions, 'decision')} differ{f1}"

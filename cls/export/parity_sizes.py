@@ -190,13 +190,13 @@ def _pair(full_px: int, other_px: int, factor: float, low: float, high: float) -
 
 
 def _tie(full_px: int, other_px: int, factor: float, *, is_up: bool) -> tuple[int, int]:
-    """A side that fills the frame, and another that lies half-way between two pixels inside it; the even one is taken.
+    """A side that fills the frame, and another that lies half-way between two pixels inside it.
 
     Args:
         full_px: of the frame, where the picture fills it.
         other_px: of the frame's other side.
         factor: about how many times as large the sides are.
-        is_up: the even number of pixels is the larger one.
+        is_up: of the two numbers of pixels the even one is the larger.
     """
     for halves in (1, 3, 5):  # the scale in halves, which floating point has exactly
         about = full_px * 2 / halves

@@ -385,7 +385,7 @@ def test_f1_is_held_to_its_limit(reference: Reference) -> None:
     assert report.f1 == 1
     assert report.f1_change is not None
     assert report.f1_change < -0.002
-    assert report.faults[0].startswith(f"F1 on the labels changes by {report.f1_change:+.4f} (limit 0.002; ")
+    assert report.faults[0].startswith(f"F1 on the labels changes by {report.f1_change:+.4f} for ")
     unknown = replace(reference, truth=np.full_like(known.truth, np.nan))
     again = compare_with(unknown, lower, precision="fp16", limits=ParityLimits(f1=0.002))
     assert (again.truth, again.f1_change) == ("decisions of the trained network", report.f1_change)

@@ -22,7 +22,7 @@ from cls.export.parity_labels import (
     logit_differences,
     logits_of_probs,
 )
-from cls.export.parity_limits import answer_faults, label_faults, limit_faults, meta_faults, size_faults
+from cls.export.parity_limits import answer_faults, f1_faults, label_faults, limit_faults, meta_faults, size_faults
 from cls.export.parity_report import BatchResult
 from cls.export.parity_sizes import SizeResult
 from cls.settings import ParityLimits
@@ -349,13 +349,13 @@ def batches(*largest: float) -> list[BatchResult]:
     return [BatchResult(1, value, 0.0, 0.0, 0, 0.0, None, None) for value in largest]
 
 
-def test_limits_of_flips_probabilities_and_f1() -> None:
+def test_limits_of_flips_and_probabilities() -> None:
     flips = np.zeros((3, 3, 2), bool)
     flips[1, 0, 0] = flips[2, 0, 0] = flips[2, 2, 1] = True
     distance = np.array([[0.3, 0.0], [0.0, 0.0], [0.0, 0.1]], np.float32)
 
-    def faults(limits: ParityLimits, f1_change: float | None = 0.0, largest: float = 0.2) -> list[str]:
-        return limit_faults(batches(0.1, largest), flips, distance, f1_change, limits, "labels")
+    def faults(limits: ParityLimits, largest: float = 0.2) -> list[str]:
+        return limit_faults(batches(0.1, largest), flips, distance, limits)
 
     assert faults(NONE) == []
     assert faults(replace(NONE, flip_distance=0.2)) == ["1 of 6 decisions differ further than 0.2 from a threshold"]
@@ -366,12 +366,8 @@ def test_limits_of_flips_probabilities_and_f1() -> None:
     assert faults(replace(NONE, probability=0.2), largest=0.20001) == [
         "probabilities differ by up to 0.20001 (limit 0.2)"
     ]
-    limit = replace(NONE, f1=0.005)
-    for change in (0.006, -0.006):
-        assert faults(limit, change) == [
-            f"F1 on the labels changes by {change:+.4f} (limit 0.005; 2 of 6 decisions differ)"
-        ]
-    assert faults(limit, 0.005) == faults(limit, -0.005) == faults(limit, None) == []
+    # The largest over the batch sizes counts, in whichever it is.
+    assert len(limit_faults(batches(0.2, 0.1), flips, distance, replace(NONE, probability=0.15))) == 1
 
 
 def label(name: str = "hat", **values: float | None) -> LabelResult:
@@ -380,6 +376,35 @@ def label(name: str = "hat", **values: float | None) -> LabelResult:
         "f1_of_one_decision": 0.01, "ece": 0.02, "ece_change": 0.0, "logit_shift": 0.0, "logit_error": 0.0, **values,
     }  # fmt: skip
     return LabelResult(label=name, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed", "words"),
+    [
+        ("fp32", 0.005, ""),
+        ("fp16", 0.01, ", or what 1 decision may be worth"),
+        ("int8", 0.02, ", or what 2 decisions may be worth"),
+    ],
+)
+def test_the_limit_of_the_mean_of_f1(precision: str, allowed: float, words: str) -> None:
+    # A label that nobody has is in no mean; what a decision is worth to one of two labels is half of that to the mean.
+    labels = [
+        label(f1_of_one_decision=0.02, label_flips=1),
+        label("cap", f1_of_one_decision=0.004, label_flips=4),
+        label("bag", f1=None, f1_of_one_decision=0.5, label_flips=2),
+    ]
+    limit = replace(NONE, f1=0.005)
+    for sign in (1, -1):
+        assert f1_faults(labels, sign * (allowed - 1e-6), limit, precision, "labels") == []
+        change = sign * (allowed + 1e-4)
+        assert f1_faults(labels, change, limit, precision, "labels") == [
+            f"F1 on the labels changes by {change:+.4f} for 7 decisions (limit 0.005{words})"
+        ]
+    assert f1_faults(labels, None, limit, precision, "labels") == f1_faults(labels, 1.0, NONE, precision, "x") == []
+    # Where single decisions are worth little, the limit itself holds.
+    many = [replace(one, f1_of_one_decision=1e-4) for one in labels]
+    assert f1_faults(many, 0.005, limit, precision, "labels") == []
+    assert len(f1_faults(many, 0.0051, limit, precision, "labels")) == 1
 
 
 @pytest.mark.parametrize(

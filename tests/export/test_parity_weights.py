@@ -1,0 +1,112 @@
+"""Weights that are not those of the network that a conversion was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from cls.export.calibration_images import CalibrationImages
+from cls.export.end_to_end import NETWORK_PREFIX
+from cls.export.onnx_fp16 import write_onnx_fp16
+from cls.export.onnx_int8 import Quantiser
+from cls.export.parity_weights import weight_faults
+from tests.export.networks import small_network
+
+
+class Converted:
+    """A small network with its half-precision and 8-bit conversions."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = folder / "model.onnx"
+        small_network(self.source)
+        images = CalibrationImages(np.random.default_rng(0).normal(size=(20, 3, 32, 24)).astype(np.float32))
+        self.half, self.eight, self.part = (folder / f"{name}.onnx" for name in ("half", "eight", "part"))
+        write_onnx_fp16(self.source, images, self.half)
+        quantiser = Quantiser(self.source, images, folder)
+        quantiser.write(self.eight)
+        quantiser.write(self.part, kept_share=0.4)
+        symmetric = folder / "symmetric"
+        symmetric.mkdir()
+        self.signed = folder / "signed.onnx"
+        Quantiser(self.source, images, symmetric, is_symmetric=True).write(self.signed)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    return Converted(tmp_path_factory.mktemp("weights"))
+
+
+def damaged(path: Path, name: str, change: Callable[[NDArray[np.generic]], None]) -> Path:
+    model = onnx.load(path)
+    (tensor,) = [one for one in model.graph.initializer if one.name == name]
+    values = numpy_helper.to_array(tensor).copy()
+    change(values)
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    target = path.with_name("damaged.onnx")
+    onnx.save(model, target)
+    return target
+
+
+def test_weights_that_are_rounded_are_those_of_the_network(converted: Converted) -> None:
+    for file in (converted.source, converted.half, converted.eight, converted.part, converted.signed):
+        assert weight_faults(converted.source, file) == []
+
+
+def zero(*channels: int) -> Callable[[NDArray[np.generic]], None]:
+    def change(values: NDArray[np.generic]) -> None:
+        values[list(channels)] = 0
+
+    return change
+
+
+def test_a_channel_at_zero_is_found_in_every_precision(converted: Converted) -> None:
+    line = "the weights of 1 layer are not those of the trained network: second (channel 4)"
+    assert weight_faults(converted.source, damaged(converted.source, "second", zero(4))) == [line]
+    assert weight_faults(converted.source, damaged(converted.half, "second", zero(4))) == [line]
+    assert weight_faults(converted.source, damaged(converted.eight, "second_quantized", zero(4))) == [line]
+    assert weight_faults(converted.source, damaged(converted.signed, "second_quantized", zero(4))) == [line]
+    (line,) = weight_faults(converted.source, damaged(converted.eight, "second_quantized", zero(1, 2, 5)))
+    assert line.endswith(": second (channel 1 and 2 more)")
+
+
+def test_other_damages_of_weights(converted: Converted) -> None:
+    def one_step(values: NDArray[np.generic]) -> None:
+        values[3, 0, 1, 1] = values[3, 0, 1, 1] - 1 if values[3, 0, 1, 1] > 0 else values[3, 0, 1, 1] + 1
+
+    def scaled(values: NDArray[np.generic]) -> None:
+        values[1] *= np.float32(1.1)
+
+    def not_a_number(values: NDArray[np.generic]) -> None:
+        values[0] = np.nan
+
+    for file, name, change in (
+        (converted.eight, "second_quantized", one_step),
+        (converted.eight, "head_scale", scaled),
+        (converted.half, "head", scaled),
+        (converted.source, "head", not_a_number),
+    ):
+        assert len(weight_faults(converted.source, damaged(file, name, change))) == 1
+
+
+def test_the_first_layers_are_named_end_to_end_too(converted: Converted, tmp_path: Path) -> None:
+    model = onnx.load(converted.source)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(1), tensor.name))
+    whole = onnx.compose.add_prefix(model, NETWORK_PREFIX)
+    onnx.save(whole, tmp_path / "whole.onnx")
+    (line,) = weight_faults(converted.source, tmp_path / "whole.onnx")
+    assert line == (
+        "the weights of 3 layers are not those of the trained network: first (channel 0 and 3 more),"
+        " second (channel 0 and 5 more), head (channel 0 and 1 more)"
+    )
+    # Tensors under other names, of other shapes or other types say nothing.
+    for tensor in model.graph.initializer:
+        tensor.name += "_other"
+    onnx.save(model, tmp_path / "other.onnx")
+    assert weight_faults(converted.source, tmp_path / "other.onnx") == []
