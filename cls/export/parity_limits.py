@@ -18,10 +18,12 @@ from cls.wording import counted, difference
 
 # A decision this near its threshold is a tie: rounding makes it, not the conversion.
 TIE_DISTANCE = 1e-3
-# Of a rare label one decision is a large part of F1: rounding may change so many, whatever they are worth.
-_DECISIONS_ALLOWED = 2
-# Likewise of the mean of F1, by precision: with few people one decision is worth more than the limit.
-_MEAN_DECISIONS_ALLOWED = {"fp32": 0, "fp16": 1, "int8": 2}
+# With few people one decision is a large part of F1: rounding may change so many, whatever they are worth, of the mean
+# over the labels and of one label.
+_MEAN_DECISIONS = {"fp32": 0, "fp16": 1, "int8": 2}
+_LABEL_DECISIONS = {"fp32": 0, "fp16": 2, "int8": 3}
+# Likewise of the calibration error: one person moves it by about one by the number of people.
+_PEOPLE_ALLOWED = 2
 
 
 def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[str]:
@@ -117,28 +119,29 @@ def f1_faults(
     if limits.f1 is None or f1_change is None:
         return []
     worth = [one.f1_of_one_decision for one in labels if one.f1 is not None]
-    decisions = _MEAN_DECISIONS_ALLOWED[precision]
+    decisions = _MEAN_DECISIONS[precision]
     if abs(f1_change) <= max(limits.f1, decisions * max(worth) / len(worth)):
         return []
-    allowed = f", or what {counted(decisions, 'decision')} may be worth" if decisions else ""
     differ = counted(sum(one.label_flips for one in labels), "decision")
-    return [f"F1 on the {truth} changes by {difference(f1_change, 4)} for {differ} (limit {limits.f1:g}{allowed})"]
+    limit = _f1_limit(limits.f1, decisions)
+    return [f"F1 on the {truth} changes by {difference(f1_change, 4)} for {differ} (limit {limit})"]
 
 
-def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, truth: str) -> list[str]:
+def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, precision: str, truth: str) -> list[str]:
     """Where the conversion is beyond a limit for one label; each line names the labels.
 
     Args:
         labels: the results by label.
         limits: of the precision.
+        precision: of the conversion's numbers: fp32, fp16 or int8.
         truth: what F1 is measured on.
     """
     faults = []
-    limit = limits.label_f1
-    changes = {} if limit is None else {one.label: _f1_beyond(one, limit) for one in labels}
+    limit, decisions = limits.label_f1, _LABEL_DECISIONS[precision]
+    changes = {} if limit is None else {one.label: _f1_beyond(one, limit, decisions) for one in labels}
     if any(changes.values()):
         what = f"F1 of single labels on the {truth} changes"
-        faults.append(_of_labels(what, changes, f"{limit:g}, or what {_DECISIONS_ALLOWED} decisions are worth"))
+        faults.append(_of_labels(what, changes, _f1_limit(limit or 0, decisions)))
     limit = limits.label_ece
     changes = {} if limit is None else {one.label: _ece_beyond(one, limit) for one in labels}
     if any(changes.values()):
@@ -154,17 +157,21 @@ def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, truth: str
     return faults
 
 
-def _f1_beyond(one: LabelResult, limit: float) -> str:
+def _f1_limit(limit: float, decisions: int) -> str:
+    return f"{limit:g}" + (f", or what {counted(decisions, 'decision')} may be worth" if decisions else "")
+
+
+def _f1_beyond(one: LabelResult, limit: float, decisions: int) -> str:
     """The change of a label's F1 in words where it is beyond the limit; empty where it is not."""
-    allowed = max(limit, _DECISIONS_ALLOWED * one.f1_of_one_decision)
+    allowed = max(limit, decisions * one.f1_of_one_decision)
     if one.f1_change is None or abs(one.f1_change) <= allowed:
         return ""
     return f"{difference(one.f1_change, 4)} ({counted(one.label_flips, 'decision')})"
 
 
 def _ece_beyond(one: LabelResult, limit: float) -> str:
-    """Likewise, of its calibration error: one person moves it by about one by the number of people."""
-    if one.ece_change is None or abs(one.ece_change) <= max(limit, _DECISIONS_ALLOWED / one.known):
+    """Likewise, of its calibration error."""
+    if one.ece_change is None or abs(one.ece_change) <= max(limit, _PEOPLE_ALLOWED / one.known):
         return ""
     return difference(one.ece_change, 4)
 

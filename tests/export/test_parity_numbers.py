@@ -30,7 +30,7 @@ from cls.training.metrics import LabelMetrics
 from tests.export.tables import NAMES, PIXEL, Table, classifier, reference
 
 NONE = ParityLimits()
-TWO = " (limit 0.03, or what 2 decisions are worth)"
+THREE = " (limit 0.03, or what 3 decisions may be worth)"
 PROBS = np.array([[0.9, 0.2], [0.6, 0.52], [0.1, 0.8]])
 TRUTH = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 
@@ -416,10 +416,10 @@ def test_the_limit_of_the_mean_of_f1(precision: str, allowed: float, words: str)
                 {"f1_change": 0.03},
                 {"f1_change": -0.03},
                 {"f1_change": None},
-                {"f1_change": -0.08, "f1_of_one_decision": 0.04},
+                {"f1_change": -0.12, "f1_of_one_decision": 0.04},
             ],
-            [{"f1_change": -0.0301}, {"f1_change": -0.0301, "f1_of_one_decision": 0.015}],
-            "F1 of single labels on the labels changes: 'cap' by -0.0301 (3 decisions)" + TWO,
+            [{"f1_change": -0.0301}, {"f1_change": -0.0301, "f1_of_one_decision": 0.01003}],
+            "F1 of single labels on the labels changes: 'cap' by -0.0301 (3 decisions)" + THREE,
         ),
         (
             {"label_ece": 0.02},
@@ -449,15 +449,24 @@ def test_limits_of_single_labels(
 ) -> None:
     limits = replace(NONE, **limit)
     for values in within:
-        assert label_faults([label("cap", **values)], limits, "labels") == []
+        assert label_faults([label("cap", **values)], limits, "int8", "labels") == []
     for values in beyond:
-        assert label_faults([label(), label("cap", **values)], limits, "labels") == [line]
-        assert label_faults([label("cap", **values)], NONE, "labels") == []
+        assert label_faults([label(), label("cap", **values)], limits, "int8", "labels") == [line]
+        assert label_faults([label("cap", **values)], NONE, "int8", "labels") == []
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", 0.01), ("fp16", 0.04), ("int8", 0.06)])
+def test_what_decisions_are_worth_is_allowed_by_precision(precision: str, allowed: float) -> None:
+    limit = replace(NONE, label_f1=0.01)
+    one = label(f1_of_one_decision=0.02)
+    assert label_faults([replace(one, f1_change=-allowed)], limit, precision, "labels") == []
+    (line,) = label_faults([replace(one, f1_change=-allowed - 1e-4)], limit, precision, "labels")
+    assert ("(limit 0.01)" in line) is (precision == "fp32")
 
 
 def test_the_first_four_labels_are_named() -> None:
     many = [label(f"l{number}", logit_shift=1.0) for number in range(6)]
-    (line,) = label_faults(many, replace(NONE, logit_shift=0.25), "labels")
+    (line,) = label_faults(many, replace(NONE, logit_shift=0.25), "int8", "labels")
     assert line == (
         "logits are shifted on average: 'l0' by +1, 'l1' by +1, 'l2' by +1, 'l3' by +1 and 2 more (limit 0.25)"
     )
