@@ -81,7 +81,7 @@ PARITY_LIMITS: Mapping[str, ParityLimits] = {
     ),
     "int8": ParityLimits(
         flip_distance=0.2, f1=0.005, batch=0.05,
-        label_f1=0.02, label_ece=0.025, logit_shift=0.4, logit_error=0.2, own_size=0.1,
+        label_f1=0.02, label_ece=0.025, logit_shift=0.4, logit_error=0.2, own_size=0.15,
     ),
 }  # fmt: skip
 

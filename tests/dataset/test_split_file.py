@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.dataset.random_split import _columns, _even_out, split_alone
 from cls.dataset.samples import Sample
-from cls.dataset.split import TRAIN, VALID, Split, split_samples
+from cls.dataset.split import JOIN_RULE, TRAIN, VALID, Split, split_samples
 from cls.dataset.split_file import joined_in, read_split, split_with_memory, trained_on, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
@@ -42,6 +42,7 @@ WRITTEN = {
     "by": "picset",
     "seed": 7,
     "valid_share": 0.25,
+    "join_rule": JOIN_RULE,
     "joined": {"joined:p": ["picset:p", "picset:q"]},
     "train": [["a.jpeg", "p", [1.0, None]], ["b.jpeg", "q", [0.0, 1.0]]],
     "valid": [["c.jpeg", "", [0.0, 0.0]]],

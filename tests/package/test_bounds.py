@@ -771,7 +771,7 @@ def test_the_card_of_a_package(tmp_path: Path) -> None:
     assert any(line.startswith("  model.onnx: ") for line in lines)
     assert f"  model_onnx.zip itself: {hashlib.sha256(path.read_bytes()).hexdigest()}" in lines
     only_f1 = onnx_zip(tmp_path, metrics={"validation": {"macro": {"f1": 0.5}}})
-    assert "  macro F1 0.500" in card_of(only_f1).text().splitlines()
+    assert "chosen on these people 0.500" in card_of(only_f1).text()
 
 
 def test_the_card_of_a_folder(tmp_path: Path) -> None:

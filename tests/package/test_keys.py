@@ -6,7 +6,6 @@ import base64
 import hashlib
 import os
 import pickle
-import shutil
 import stat
 import subprocess
 from dataclasses import replace
@@ -32,6 +31,7 @@ from cls.package.keys import (
     trusted_keys,
 )
 from cls.settings import load_settings
+from tests.required_tools import need_program
 
 PASSPHRASE = "correct horse"
 
@@ -72,8 +72,8 @@ def test_a_key_pair_is_written_and_read_back(tmp_path: Path) -> None:
     assert trust.find("SHA256:other") is None
 
 
-@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="OpenSSH's ssh-keygen is not installed")
 def test_openssh_says_the_same_fingerprint_of_the_same_file(tmp_path: Path) -> None:
+    need_program("ssh-keygen", "openssh-client")
     made = make_key(tmp_path / "team.key")
     done = subprocess.run(
         ["ssh-keygen", "-l", "-f", str(tmp_path / "team.key.pub")], capture_output=True, text=True, check=True

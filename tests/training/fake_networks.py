@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.models import register_model
+from timm.models.mobilenetv3 import MobileNetV3, mobilenetv3_small_050
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def known_to_child_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the processes that a test starts know these networks."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.syspath_prepend(folder)
 
 
 class FaultyNetwork(nn.Module):
@@ -56,3 +68,18 @@ def fake_two_answers(num_classes: int = 3, **_: Any) -> nn.Module:
 @register_model
 def fake_nan(num_classes: int = 3, **_: Any) -> nn.Module:
     return FaultyNetwork(num_classes, answer="nan")
+
+
+class Undecided(MobileNetV3):
+    """Does what the values of its input say, which no exporter can follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        return logits if float(x.abs().mean()) > -1 else torch.zeros_like(logits)
+
+
+@register_model
+def undecided_net(pretrained: bool = False, **options: object) -> MobileNetV3:
+    network: MobileNetV3 = mobilenetv3_small_050(pretrained=pretrained, **options)
+    network.__class__ = Undecided
+    return network

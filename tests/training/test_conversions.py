@@ -5,35 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from timm.models import register_model
-from timm.models.mobilenetv3 import MobileNetV3, mobilenetv3_small_050
-from torch import Tensor
 
+import tests.training.fake_networks as fakes
 from cls.command import execute
 from cls.training.run import newest_run
 from tests.bottles import GROUP, make_tiny_bottle
 
 
-class Undecided(MobileNetV3):
-    """Does what the values of its input say, which no exporter can follow."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits = super().forward(x)
-        return logits if float(x.abs().mean()) > -1 else torch.zeros_like(logits)
-
-
-@register_model
-def undecided_net(pretrained: bool = False, **options: object) -> MobileNetV3:
-    network: MobileNetV3 = mobilenetv3_small_050(pretrained=pretrained, **options)
-    network.__class__ = Undecided
-    return network
-
-
-def test_the_run_is_finished_without_what_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_run_is_finished_without_what_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cls.classification.export import COMMAND as EXPORT
     from cls.classification.train import COMMAND as TRAIN
 
+    fakes.known_to_child_processes(tmp_path / "path", monkeypatch)
     bottle = make_tiny_bottle(tmp_path)
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "undecided_net", "--size", "64x48"]
     assert execute(TRAIN, [*words, "--weights", "none", "--epochs", "1", "--batch", "4"]) == 0

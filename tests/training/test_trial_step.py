@@ -24,10 +24,7 @@ Starts = list[list[str]]
 @pytest.fixture
 def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
     """The memory formats of every child process that is started; verdicts are kept in the test's own folder."""
-    (tmp_path / "path").mkdir()
-    code = Path(fakes.__file__).read_text(encoding="utf-8")
-    (tmp_path / "path" / "sitecustomize.py").write_text(code, encoding="utf-8")
-    monkeypatch.syspath_prepend(tmp_path / "path")
+    fakes.known_to_child_processes(tmp_path / "path", monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     started: Starts = []
     start: Callable[..., object] = trial_step._start
