@@ -253,6 +253,11 @@ def test_reports_of_what_passed_and_of_what_did_not(tmp_path: Path, report: Pari
     assert json.loads(file.read_text())["others"]["openvino"]["reason"].endswith("at most 2.0e-06")
 
 
+def test_where_nothing_was_refused_nothing_is_removed(tmp_path: Path, report: ParityReport) -> None:
+    keep_reports(tmp_path / "parity_report.json", reference(PROBS, TRUTH), {"onnx": Verdict(report)})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["parity_report.html", "parity_report.json"]
+
+
 def test_the_people_of_a_comparison() -> None:
     people = [ParitySample(Path(f"{number}.jpeg"), Person("f", 0.9, (0, 0, 1, 1), ())) for number in range(600)]
     assert MAX_SAMPLES == 512
@@ -395,3 +400,43 @@ def test_the_first_layer_that_departs_from_the_trained_network(tmp_path: Path, l
     assert (found.node, found.operator, found.layer, found.limit) == (f"node_{layer}", "Gemm", layer, 1e-4)
     assert found.difference is not None
     assert 0.01 < found.difference < 1
+
+
+def test_a_layer_that_is_folded_into_the_next_is_no_departure(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Hardtanh(-9, 9), nn.Linear(4, 2)).eval()
+    norm = network[1]
+    norm.running_mean.copy_(torch.arange(4.0))
+    norm.running_var.copy_(torch.arange(1.0, 5.0))
+    with torch.no_grad():
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        weight = (network[0].weight * scale[:, None]).numpy()
+        bias = ((network[0].bias - norm.running_mean) * scale + norm.bias).numpy()
+    tensors = {"w": weight, "b": bias, "hw": network[3].weight.detach().numpy(), "hb": network[3].bias.detach().numpy()}
+    path = tmp_path / "folded.onnx"
+
+    def written(**changed: NDArray[np.float32]) -> None:
+        graph = helper.make_graph(
+            [
+                helper.make_node("Gemm", ["images", "w", "b"], ["a"], name="folded", transB=1),
+                helper.make_node("Gemm", ["a", "hw", "hb"], ["logits"], name="head", transB=1),
+            ],
+            "folded",
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 4])],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+            [numpy_helper.from_array(value, name) for name, value in {**tensors, **changed}.items()],
+        )
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+
+    images = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    written()
+    assert divergence_from_torch(network, images, path, images) is None
+    written(w=weight * np.float32(2))
+    found = divergence_from_torch(network, images, path, images)
+    assert found is not None
+    assert (found.node, found.layer) == ("folded", "0")
+    # The last layer's output is compared with nothing behind it.
+    written(hb=tensors["hb"] + np.float32(1))
+    found = divergence_from_torch(network, images, path, images)
+    assert found is not None
+    assert (found.node, found.layer) == ("head", "3")

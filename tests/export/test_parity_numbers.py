@@ -166,6 +166,38 @@ def test_a_decision_that_differs_at_one_batch_size_differs() -> None:
     assert held.faults == ("1 of 6 decisions differ further than 0.05 from a threshold",)
 
 
+def test_a_flip_within_the_limit_counts_no_more_than_its_difference() -> None:
+    other = changed(PROBS, (1, 1, 0.49), (2, 0, 0.2), (0, 0, 0.4))
+    for distance, pictures in ((0.05, ["0.jpeg", "2.jpeg", "1.jpeg"]), (0.01, ["0.jpeg", "1.jpeg", "2.jpeg"])):
+        report = compare_with(
+            reference(PROBS, TRUTH), classifier(Table(other)), limits=replace(NONE, flip_distance=distance)
+        )
+        assert [one.picture for one in report.worst_samples] == pictures
+
+
+def test_every_kind_of_limit_is_looked_at() -> None:
+    other = changed(PROBS, (1, 0, 0.4))
+
+    def faults(**limits: float) -> list[str]:
+        held = replace(NONE, **limits)
+        report = compare_with(reference(PROBS, TRUTH), classifier(Table(other, {7: PROBS})), limits=held)
+        return [fault[:30] for fault in report.faults if not fault.startswith("the answers")]
+
+    assert faults() == []
+    assert faults(flip_distance=0.05) == ["1 of 6 decisions differ furthe"]
+    assert faults(probability=0.1) == ["probabilities differ by up to "]
+    assert faults(f1=0.01) == ["F1 on the labels changes by -0"]
+    assert faults(batch=0.1) == ["a probability depends on the b"]
+    assert faults(label_f1=0.01) == ["F1 of single labels on the lab"]
+    assert faults(logit_shift=0.1) == ["logits are shifted on average:"]
+    assert faults(logit_error=0.1) == ["logits differ, in their standa"]
+    many = np.repeat(PROBS, 20, axis=0)
+    lower = np.repeat(changed(PROBS, (0, 0, 0.6), (1, 0, 0.51)), 20, axis=0)
+    people = reference(many, np.repeat(TRUTH, 20, axis=0))
+    report = compare_with(people, classifier(Table(lower)), limits=replace(NONE, label_ece=0.05))
+    assert report.faults == ("the calibration error changes: 'hat' by +0.1300 (limit 0.05)",)
+
+
 def test_a_probability_at_the_threshold_is_chosen_on_both_sides() -> None:
     probs = np.array([[0.5, 0.2], [0.4, 0.7]])
     report = compare_with(reference(probs), classifier(Table(probs)), limits=NONE)
@@ -277,6 +309,8 @@ def test_calibration_is_of_known_decisions_alone() -> None:
     truth = np.array([[1.0, np.nan], [0.0, 1.0]])
     assert calibration_error(probs, truth) == pytest.approx((0.1 + 0.6 + 1.0) / 3, abs=1e-6)
     assert calibration_error(probs, np.full((2, 2), np.nan)) is None
+    same = np.array([[0.9, 0.9]], np.float32)
+    assert calibration_error(same, np.array([[1.0, 0.0]])) == pytest.approx(0.4, abs=1e-6)
     found = calibration_of(reference(np.array([[0.9, 0.2], [0.6, 0.7]]), truth), probs)
     assert found["labels"]["hat"]["ece"] == pytest.approx(0.35, abs=1e-6)
     assert found["labels"]["cap"]["brier"] == pytest.approx(1.0)

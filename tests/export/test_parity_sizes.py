@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -14,7 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from cls.errors import ParityError, PredictionError
 from cls.export.end_to_end import NORMALISED
 from cls.export.parity import compare_with
+from cls.export.parity_samples import ParitySample, reference_of
 from cls.export.parity_sizes import (
+    AS_CUT_OUT,
     LARGER,
     MOST_PEOPLE,
     SMALLER,
@@ -26,7 +29,8 @@ from cls.export.parity_sizes import (
     odd_sizes,
     size_results,
 )
-from cls.people.cutout import Cutout
+from cls.people.cutout import Cutout, cut_out, on_flat_background
+from cls.people.person import Person
 from cls.people.preprocess import Preprocessing, inner_size
 from tests.export.tables import PIXEL, Table, classifier
 from tests.export.tables import reference as table_reference
@@ -60,12 +64,36 @@ def test_sizes_show_uneven_borders_and_every_rounding(height_px: int, width_px: 
             assert (even[axis] > exact) is (number == 5)
 
 
+def test_sizes_of_some_frames() -> None:
+    assert odd_sizes(160, 160, 2.4) == [(383, 275), (275, 383), (382, 275), (275, 382), (320, 229), (231, 320)]
+    assert odd_sizes(160, 160, 0.45) == [(71, 51), (51, 71), (75, 54), (54, 75), (64, 45), (47, 64)]
+    assert odd_sizes(384, 144, 2.4) == [(922, 247), (665, 346), (921, 248), (666, 346), (768, 209), (551, 288)]
+    assert odd_sizes(64, 48, 0.45) == [(24, 13), (26, 28), (29, 16), (17, 18), (24, 13), (29, 32)]
+    assert odd_sizes(54, 1, 2.4)[2] == (122, 1)
+    assert odd_sizes(1, 1, 0.45) == [(3, 2), (2, 3), (3, 1), (1, 3), (3, 2), (2, 3)]
+
+
+def test_people_are_cut_out_of_their_photos(tmp_path: Path) -> None:
+    picture = np.random.default_rng(4).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    person = Person("f", 0.9, (5.0, 4.0, 25.0, 36.0), ((5, 4), (25, 4), (25, 36), (5, 20)))
+    size = replace(PIXEL, margin_rel=0.1)
+    trained = replace(classifier(Table(np.array([[0.9, 0.2]] * 256))), preprocessing=size)
+    people = reference_of(trained, [ParitySample(tmp_path / "a.png", person, (1.0, 0.0))])
+    assert [one.kind for one in people.sized] == [AS_CUT_OUT, LARGER, SMALLER]
+    cutout = cut_out(picture[:, :, ::-1], person, margin_rel=0.1)
+    np.testing.assert_array_equal(people.sized[0].crops_rgb[0], on_flat_background(cutout, size.fill_rgb))
+
+
 def test_where_only_cut_outs_are_at_hand_they_are_resized() -> None:
     bare = table_reference(np.linspace(0.1, 0.9, 60)[:, None].repeat(2, axis=1))
     assert [one.kind for one in bare.sized] == [LARGER, SMALLER]
     assert MOST_PEOPLE == 48
     assert len(bare.sized[0].people) == 48
     assert (bare.sized[0].people[0], bare.sized[0].people[-1]) == (0, 59)
+    for sized, factor in zip(bare.sized, (2.4, 0.45), strict=True):
+        wanted = odd_sizes(1, 1, factor)
+        assert [crop.shape[:2] for crop in sized.crops_rgb] == wanted * 8
     # 1x1 pixels are resized to more, and say the same of everybody.
     np.testing.assert_allclose(bare.sized[0].probs, bare.probs[bare.sized[0].people], atol=1e-6)
 
@@ -131,12 +159,15 @@ def test_a_model_that_does_not_take_other_sizes_is_refused() -> None:
     class Fixed(BySize):
         def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:  # type: ignore[override]
             if images.shape[1:3] != (1, 1):
-                raise PredictionError("of one size only")
+                raise PredictionError("of one size only", where="there")
             return super().logits(images)
 
     probs = np.array([[0.9, 0.2], [0.6, 0.7]])
-    with pytest.raises(ParityError, match="the conversion on cut-outs larger than the input: of one size only"):
+    with pytest.raises(ParityError) as refused:
         size_results(replace(classifier(Fixed(probs, probs)), is_end_to_end=True), table_reference(probs))
+
+    assert refused.value.what == "the conversion on cut-outs larger than the input: of one size only"
+    assert refused.value.where == "there"
 
 
 def test_cut_outs_of_one_size_go_together_a_few_at_a_time() -> None:
