@@ -144,6 +144,7 @@ def test_the_numbers_of_the_page(tmp_path: Path, report: ParityReport) -> None:
     assert cells(page, "change of F1") == ["-0.1667"]
     assert cells(page, "change of mA") == ["-0.1250"]
     assert cells(page, "F1") == ["0.8500 (-0.0500)", "-"]
+    assert cells(page, "people") == ["5"]
     assert cells(page, "positives") == ["2 of 3", "-"]
     assert cells(page, "calibration error") == ["0.0200", "0.0200"]
     assert cells(page, "mean difference of logits")[0] == "+0.250"
@@ -183,6 +184,13 @@ def test_small_numbers_and_no_difference(tmp_path: Path, report: ParityReport) -
     assert '<div class="person">' in page_of(tmp_path, replace(same, faults=("x",)))
     assert '<div class="person">' not in page_of(tmp_path, replace(same, max_probability_difference=1e-3))
     assert '<div class="person">' in page_of(tmp_path, replace(same, max_probability_difference=1.1e-3))
+
+
+def test_a_measure_that_is_not_defined_at_a_batch_size(tmp_path: Path, report: ParityReport) -> None:
+    first, *others = report.by_batch
+    page = page_of(tmp_path, replace(report, by_batch=(replace(first, f1=None), *others), ma=None))
+    assert rows(page, "F1 (0.8333 before)")[0] == "-"
+    assert rows(page, "mA (- before)") == ["-", "-", "-"]
 
 
 def test_people_on_the_page(tmp_path: Path, report: ParityReport) -> None:
@@ -435,6 +443,11 @@ def test_a_layer_that_is_folded_into_the_next_is_no_departure(tmp_path: Path) ->
     found = divergence_from_torch(network, images, path, images)
     assert found is not None
     assert (found.node, found.layer) == ("folded", "0")
+    # Nothing there has the shape of the layer's output.
+    written(w=weight[:3], b=bias[:3], hw=tensors["hw"][:, :3])
+    found = divergence_from_torch(network, images, path, images)
+    assert found is not None
+    assert (found.node, found.difference) == ("folded", 1.0)
     # The last layer's output is compared with nothing behind it.
     written(hb=tensors["hb"] + np.float32(1))
     found = divergence_from_torch(network, images, path, images)

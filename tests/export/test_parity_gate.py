@@ -16,10 +16,12 @@ from cls.bottle.layout import Bottle
 from cls.errors import FileError, ParityError
 from cls.export import parity_gate
 from cls.export.calibration_images import CalibrationImages
+from cls.export.end_to_end import NETWORK_PREFIX, NORMALISED
 from cls.export.onnx_fp16 import write_onnx_fp16
-from cls.export.parity_gate import Candidate, judge, prove
+from cls.export.parity_gate import REPORT_NAME, Candidate, judge, prove
 from cls.export.parity_report import RefusedTry
 from cls.export.parity_samples import Reference
+from cls.export.parity_sizes import LARGER, SMALLER
 from cls.people.preprocess import Preprocessing
 from cls.prediction.local import OnnxRuntime
 from cls.prediction.runtime import Classifier
@@ -170,11 +172,58 @@ def test_no_overflow_is_named_where_the_right_values_are_small(gate: Gate) -> No
     assert report.divergence is not None
     assert report.divergence.difference is None
     assert not any("overflow" in cause for cause in report.causes)
-    # Nor where a value departs and is a number.
-    gate.change("second", lambda values: values * np.float32(1e7))
+
+
+def test_no_overflow_is_named_where_the_value_is_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(tmp_path, monkeypatch, gain=1e6)
+    gate.change("first", lambda values: values * np.float32(1.5))
     report = gate.judge("fp16", gate.source).report
     assert report is not None
+    assert report.divergence is not None
+    assert report.divergence.difference == pytest.approx(0.5, abs=1e-5)
+    assert report.divergence.largest_value > 65504
     assert not any("overflow" in cause for cause in report.causes)
+
+
+def stretching(file: Path, target: Path) -> None:
+    """An end-to-end model that stretches pictures of any size to the network's."""
+    network = onnx.compose.add_prefix(onnx.load(file), NETWORK_PREFIX)
+    inside, logits = network.graph.input[0].name, network.graph.output[0].name
+    mean, deviation = (np.array(v, np.float32)[:, None, None] * 255 for v in (SIZE.mean_rgb, SIZE.std_rgb))
+    constants = {"mean": mean, "deviation": deviation, "sizes": np.array([32, 24])}
+    stage = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Resize", ["planes", "", "", "sizes"], ["fitted"], mode="linear", axes=[2, 3]),
+        helper.make_node("Sub", ["fitted", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "deviation"], [NORMALISED]),
+        helper.make_node("Identity", [NORMALISED], [inside]),
+    ]
+    graph = helper.make_graph(
+        [*stage, *network.graph.node, helper.make_node("Sigmoid", [logits], ["probabilities"])],
+        "whole",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", "height", "width", 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])],
+        [*network.graph.initializer, *(numpy_helper.from_array(value, name) for name, value in constants.items())],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), target)
+
+
+def test_pixels_inside_an_end_to_end_model_are_looked_at(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    stretching(gate.source, gate.file)
+    monkeypatch.setattr(
+        parity_gate, "open_classifier", lambda *_, **__: replace(gate.opened(gate.file), is_end_to_end=True)
+    )
+    verdict = gate.judge(source=gate.source)
+    report = verdict.report
+    assert report is not None, verdict.error
+    assert report.max_probability_difference < 1e-5
+    starts = [f"cut-outs {kind} are resized otherwise inside the model: " for kind in (LARGER, SMALLER)]
+    assert [fault[: len(start)] for fault, start in zip(report.faults, starts, strict=True)] == starts
+
+
+def test_the_report_has_a_name() -> None:
+    assert REPORT_NAME == "parity_report.json"
 
 
 def test_all_are_judged_before_one_is_refused(gate: Gate) -> None:

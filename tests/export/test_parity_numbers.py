@@ -175,6 +175,14 @@ def test_a_flip_within_the_limit_counts_no_more_than_its_difference() -> None:
         assert [one.picture for one in report.worst_samples] == pictures
 
 
+def test_a_flip_at_the_limit_is_within_it() -> None:
+    probs, other = np.array([[0.75, 0.2], [0.9, 0.2]]), np.array([[0.45, 0.2], [0.52, 0.2]])
+    people = replace(reference(probs), probs=np.float32(probs))
+    report = compare_with(people, classifier(Table(other)), limits=replace(NONE, flip_distance=0.25))
+    assert (report.label_flips, report.label_flips_beyond_limit) == (1, 0)
+    assert [one.picture for one in report.worst_samples] == ["1.jpeg", "0.jpeg"]
+
+
 def test_every_kind_of_limit_is_looked_at() -> None:
     other = changed(PROBS, (1, 0, 0.4))
 

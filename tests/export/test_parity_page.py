@@ -45,6 +45,7 @@ def report_of(worst: WorstSample) -> ParityReport:
     [
         (0.25, 0.5, "0.1265 → 0.2500, threshold 0.5000"),
         (0.126504, 0.5, "0.126500 → 0.126504, threshold 0.500000"),
+        (0.1265, 0.5, "0.1265 → 0.1265, threshold 0.5000"),
         (None, 0.126501, "0.126500 → no number, threshold 0.126501"),
     ],
 )

@@ -235,6 +235,8 @@ def test_pixels_inside_the_model_are_those_of_training(tmp_path: Path) -> None:
     assert faults(off) == []
     off[0, 0, 0, 0] = 1.02
     assert "differ by up to 1.02 levels of 255, 0.17 on average (limits 1 and 0.1)" in faults(off)[0]
+    off[0, 0, 0, 0] = -1.02
+    assert "differ by up to 1.02 levels of 255, 0.17 on average" in faults(off)[0]
     off[0, 0, 0, 0] = 0.62
     assert len(faults(off)) == 1  # 0.103 on average
     off[0, 0, 0, 0] = np.nan

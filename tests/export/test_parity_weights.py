@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from cls.export.calibration_images import CalibrationImages
 from cls.export.end_to_end import NETWORK_PREFIX
@@ -116,3 +116,24 @@ def test_the_first_layers_are_named_end_to_end_too(converted: Converted, tmp_pat
         tensor.name += "_other"
     onnx.save(model, tmp_path / "other.onnx")
     assert weight_faults(converted.source, tmp_path / "other.onnx") == []
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_steps_are_those_of_their_axis(tmp_path: Path, axis: int) -> None:
+    levels = np.array([[1, 20], [-3, 40], [5, -60]], np.int8)
+    scale = np.array([0.1, 0.01, 1.0][: levels.shape[axis]], np.float32)
+    right = levels * (scale[:, None] if axis == 0 else scale)
+    copied = helper.make_node("Identity", ["w"], ["y"])
+    source = helper.make_graph([copied], "x", [], [], [numpy_helper.from_array(np.float32(right), "w")])
+    onnx.save(helper.make_model(source), tmp_path / "source.onnx")
+    tensors = {"w_quantized": levels, "scale": scale, "zero": np.zeros(len(scale), np.int8)}
+
+    def faults() -> list[str]:
+        node = helper.make_node("DequantizeLinear", ["w_quantized", "scale", "zero"], ["w"], axis=axis)
+        values = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+        onnx.save(helper.make_model(helper.make_graph([node], "x", [], [], values)), tmp_path / "eight.onnx")
+        return weight_faults(tmp_path / "source.onnx", tmp_path / "eight.onnx")
+
+    assert faults() == []
+    tensors["w_quantized"] = levels + np.array([[0, 0], [0, 1], [0, 0]], np.int8)
+    assert faults() == ["the weights of 1 layer are not those of the trained network: w (channel 1)"]
