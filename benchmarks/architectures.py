@@ -4,9 +4,12 @@ A family is a module of `timm.models`; its member is the one with the fewest par
 from random weights (`cls.training.train.train`), exported to ONNX with the parity gate, and asked by the run's folder,
 by the zip (ONNX Runtime) and by a model storage's embedded engine over HTTP: do the three decide the same?
 
-    python benchmarks/architectures.py WORK [--families NAME ...] [--minutes M] [--again] [--trials] [--page]
+    python benchmarks/architectures.py WORK [--families NAME ...] [--minutes M] [--workers N] [--again] [--trials]
+    python benchmarks/architectures.py --page
 
-Results are kept in `benchmarks/results/architectures.json` after every family: it can be interrupted and goes on.
+Each family has a process forked from this one, which has imported everything; the trial steps of its training run in
+that process, and in the product's own one where that crashed. Results are kept in
+`benchmarks/results/architectures.json` after every family: it can be interrupted and goes on. The cheapest come first.
 `--trials` runs the trial steps alone, which takes seconds a family. `--again` tries those again that did not get
 through. Last, `docs/architectures.md` is written; `--page`: only that.
 """
@@ -23,14 +26,17 @@ import sys
 import textwrap
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.guide import environment_of, sample_bottle
+from benchmarks.guide import environment_of, open_bottle, sample_bottle
 from cls.bottle.layout import Bottle
 from cls.demo.services import HOST, choose_ports, service
 from cls.errors import ClsError
@@ -50,9 +56,10 @@ _SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "xxs", "_050", "_002
 INTRO = """# Architectures
 
 `cls train --arch` takes any backbone that timm knows. The trial steps of a training were run with one small member of
-each of timm's families. Where *trained* is not `-`, it was also trained for one step on people of the sample set and
-exported, and 40 people were decided on by the run's folder, by the ONNX package and by a server. *Input* is what was
-tried, not what is best. *Memory format* is what the trial step chose ([decision 0025](decisions/0025-trial-step.md)).
+each of timm's families. Where *trained* is not `-`, it was also trained for one step from random weights on people of
+the sample set and exported, and 40 people were decided on by the run's folder, by the ONNX package (*zip*) and by a
+server. `-`: not tried, or not reached. *Input* is what was tried, not what is best.
+*Memory format* is what the trial step chose ([decision 0025](decisions/0025-trial-step.md)).
 `python benchmarks/architectures.py WORK` writes this page.
 """
 
@@ -100,15 +107,25 @@ def inputs_of(name: str) -> list[tuple[int, int]]:
     return [own] if is_fixed or own == (MODEST_PX, MODEST_PX) else [(MODEST_PX, MODEST_PX), own]
 
 
-def try_family(bottle: Bottle, names: list[str], urls: tuple[str, str], version: str) -> dict[str, Any]:
-    """The row of one family."""
+class Row(dict[str, Any]):
+    """What is known of a family; `keep` writes it down, for whoever waits for a process that may crash."""
+
+    def __init__(self, content: dict[str, Any], file: Path) -> None:
+        super().__init__(content)
+        self._file = file
+
+    def keep(self, **more: Any) -> None:
+        """Adds to it, and writes it down."""
+        self.update(more)
+        write_json_atomic(self._file, dict(self))
+
+
+def try_family(row: Row, bottle: Bottle, urls: tuple[str, str], version: str) -> dict[str, Any]:
+    """Fills the row of one family, of which the member is known."""
     started_s = time.monotonic()
-    name, millions = smallest(names)
-    row: dict[str, Any] = {"model": name, "parameters_m": millions, "members": len(names)}
-    if millions > MOST_MILLIONS:
-        return {**row, "note": f"no small member: {millions:.0f} M parameters, not tried"}
+    name = row["model"]
     for size in inputs_of(name):
-        row |= {"input": f"{size[0]}x{size[1]}", "note": ""}
+        row.keep(input=f"{size[0]}x{size[1]}", note="")
         try:
             _go_through(row, bottle, name, size, urls, version)
         except ClsError as error:
@@ -120,16 +137,47 @@ def try_family(bottle: Bottle, names: list[str], urls: tuple[str, str], version:
     return {**row, "seconds": round(time.monotonic() - started_s)}
 
 
+def member_of(names: list[str]) -> dict[str, Any]:
+    """The member of a family that is tried; a note where it is too large."""
+    name, millions = smallest(names)
+    row: dict[str, Any] = {"model": name, "parameters_m": millions, "members": len(names)}
+    if millions > MOST_MILLIONS:
+        return {**row, "note": f"no small member: {millions:.0f} M parameters, not tried"}
+    return row
+
+
+@contextmanager
+def steps_in_this_process(trial: Any) -> Iterator[Any]:
+    """Stands for `cls.training.trial_step.start_trial`, whose process imports torch anew for every family."""
+
+    def memory_format() -> str:
+        from cls.errors import NetworkError
+        from cls.training.trial_child import tried
+        from cls.training.trial_step import FORMATS
+
+        told = {
+            "config": trial.config.to_dict(), "timm_arch": trial.timm_arch, "outputs": trial.outputs,
+            "is_pretrained": trial.is_pretrained, "batch": trial.batch,
+        }  # fmt: skip
+        for name in FORMATS:
+            found = tried(told, name)
+            if found is None:
+                return name
+        raise NetworkError(f"backbone {trial.timm_arch} cannot be trained: {found[0] if found else ''}")
+
+    yield SimpleNamespace(memory_format=memory_format)
+
+
 def try_steps(names: list[str]) -> dict[str, Any]:
     """The trial steps of one family's member alone, as the product's child process runs them."""
     from cls.training.config import TrainConfig
     from cls.training.trial_child import tried
     from cls.training.trial_step import FORMATS
 
-    name, millions = smallest(names)
-    row: dict[str, Any] = {"model": name, "parameters_m": millions, "members": len(names)}
-    if millions > MOST_MILLIONS:
-        return {**row, "note": f"no small member: {millions:.0f} M parameters, not tried"}
+    row = member_of(names)
+    name = row["model"]
+    if "note" in row:
+        return row
     for size in inputs_of(name):
         config = TrainConfig(GROUP, batch=2, arch=name, height_px=size[0], width_px=size[1], weights="none")
         told = {"config": config.to_dict(), "timm_arch": name, "outputs": 4, "is_pretrained": False, "batch": 2}
@@ -143,7 +191,7 @@ def try_steps(names: list[str]) -> dict[str, Any]:
 
 
 def _go_through(
-    row: dict[str, Any], bottle: Bottle, name: str, size: tuple[int, int], urls: tuple[str, str], version: str
+    row: Row, bottle: Bottle, name: str, size: tuple[int, int], urls: tuple[str, str], version: str
 ) -> None:
     import numpy as np
 
@@ -155,12 +203,12 @@ def _go_through(
 
     config = TrainConfig(
         GROUP, epochs=1, batch=8, arch=name, height_px=size[0], width_px=size[1], weights="none", valid=PEOPLE / PHOTOS,
-        backgrounds=0,
+        backgrounds=0, background_people=0,
     )  # fmt: skip
     run = train(bottle, config, resume=False)
-    row |= {"train": True, "memory_format": run.args["memory_format"]}
+    row.keep(train=True, memory_format=run.args["memory_format"])
     exported = export_run(bottle, run, ("onnx",), required=("onnx",))
-    row["onnx"] = True
+    row.keep(onnx=True)
     people = [*run.validation_samples(), *run.samples("train")][:PEOPLE]
     row["people"] = len(people)
     crops = np.stack(
@@ -201,24 +249,44 @@ def _served(package: Path, urls: tuple[str, str], version: str) -> str:
     return f"{inference}/v2/models/{GROUP}"
 
 
-def in_a_process(answer_file: Path, work: Any) -> dict[str, Any]:
-    """A row made in a process forked from this one: a crash ends nothing but itself."""
-    answer_file.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
+class Worker:
+    """A core, a copy of the bottle, and the process that tries one family there: a crash ends nothing but itself."""
+
+    def __init__(self, number: int, work: Path, bottle: Path) -> None:
+        self.file, self.root = work / f"row-{number}.json", work / f"worker-{number}"
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.copytree(bottle, self.root)
+        known = sorted(os.sched_getaffinity(0))
+        self._core = known[number % len(known)]
+        self.pid, self.family, self.is_second = 0, "", False
+
+    def start(
+        self, family: str, row: dict[str, Any], work: Callable[[Row], dict[str, Any]], *, is_second: bool
+    ) -> None:
+        """Forks."""
+        self.family, self.is_second = family, is_second
+        write_json_atomic(self.file, row)
+        self.pid = os.fork()
+        if self.pid:
+            return
+        os.sched_setaffinity(0, {self._core})
         signal.alarm(TIMEOUT_S)
         logging.disable(logging.WARNING)
-        write_json_atomic(answer_file, work())
+        write_json_atomic(self.file, work(Row(row, self.file)))
         os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if answer_file.exists():
-        found: dict[str, Any] = read_json(answer_file)
-        return found
-    if os.WIFSIGNALED(status):
+
+    def row(self, status: int) -> dict[str, Any]:
+        """What its process, which has ended, has found."""
+        self.pid = 0
+        found: dict[str, Any] = read_json(self.file)
+        if status == 0:
+            return found
+        if not os.WIFSIGNALED(status):
+            return {**found, "note": f"ended with status {os.waitstatus_to_exitcode(status)}"}
         number = os.WTERMSIG(status)
-        what = f"not done in {TIMEOUT_S} s" if number == signal.SIGALRM else f"CRASH {signal.Signals(number).name}"
-        return {"note": what}
-    return {"note": f"ended with status {os.waitstatus_to_exitcode(status)}"}
+        if number == signal.SIGALRM:
+            return {**found, "note": f"ran out of time ({TIMEOUT_S} s)", "unfinished": True}
+        return {**found, "note": f"CRASH {signal.Signals(number).name}", "crashed": True}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -240,27 +308,43 @@ def page(results: dict[str, Any]) -> str:
             notes.append(textwrap.fill(f"- `{family}`, {known.get('model', '-')}: {known['note']}", 120))
         has_trial = bool(known.get("memory_format"))
         steps = "passed" if has_trial else "failed" if "input" in known else "-"
-        marks = [("yes" if row.get(key) else "no") if "input" in row else "-" for key in ("train", "onnx", "same")]
         count = known.get("parameters_m")
         cells = [
             family, known.get("model", "-"), f"{count:.1f}" if isinstance(count, float) else "-",
-            known.get("input", "-"), known.get("memory_format", "-"), steps, *marks,
+            known.get("input", "-"), known.get("memory_format", "-"), steps, *_marks(row),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    passed = [row for row in rows.values() if row.get("same")]
-    whole = [name for name in names if "input" not in rows.get(name, {}) and "input" in trials.get(name, {})]
+    tried = [name for name in names if "input" in rows.get(name, {})]
+    late = [name for name in tried if rows[name].get("unfinished")]
+    same = [name for name in tried if rows[name].get("same")]
+    only = [name for name in names if name not in tried and "input" in trials.get(name, {})]
     missing = [name for name in names if name not in rows and name not in trials]
     lines += [
         "",
-        f"Of timm's {len(names)} families {len(rows)} were tried all the way; {len(passed)} of them decide the same.",
+        _summary(len(names), len(tried), len(same), len(late)),
     ]
     if notes:
         lines += ["", "## Notes", "", *notes]
-    if whole:
-        lines += ["", "## Trial steps only", "", _listed(whole)]
+    if only:
+        lines += ["", "## Trial steps only", "", _listed(only)]
     if missing:
         lines += ["", "## Not tried", "", _listed(missing)]
     return "\n".join(lines) + "\n"
+
+
+def _summary(names: int, tried: int, same: int, late: int) -> str:
+    late_words = f", {late} ran out of time" if late else ""
+    return f"Of timm's {names} families {tried} were tried all the way: {same} decide the same{late_words}."
+
+
+def _marks(row: dict[str, Any]) -> list[str]:
+    """`yes`, `no` for what failed, `-` for what was not reached."""
+    marks = []
+    is_failed = "input" in row and not row.get("unfinished")
+    for key in ("train", "onnx", "same"):
+        marks.append("yes" if row.get(key) else "no" if is_failed else "-")
+        is_failed = is_failed and bool(row.get(key))
+    return marks
 
 
 def _listed(names: list[str]) -> str:
@@ -278,6 +362,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, nargs="?")
     parser.add_argument("--families", nargs="*", default=[])
     parser.add_argument("--minutes", type=float, default=1e9)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--trials", action="store_true")
     parser.add_argument("--page", action="store_true")
@@ -296,12 +381,13 @@ def measure_trials(options: argparse.Namespace, results: dict[str, Any]) -> None
 
     known = families()
     results["families"] = list(known)
+    worker = Worker(0, options.work, sample_bottle(options.work, photos=PHOTOS, seed=1, groups=(GROUP,))[0].root)
     for family, names in known.items():
         if family not in results["trials"]:
-            found = in_a_process(options.work / "trial.json", lambda n=names: try_steps(n))
-            results["trials"][family] = found
+            worker.start(family, {}, lambda _, n=names: try_steps(n), is_second=False)  # type: ignore[misc]
+            results["trials"][family] = worker.row(os.waitpid(worker.pid, 0)[1])
             write_json_atomic(RESULTS, results, indent=1)
-            print(family, json.dumps(found, ensure_ascii=False), flush=True)
+            print(family, json.dumps(results["trials"][family], ensure_ascii=False), flush=True)
 
 
 def measure(options: argparse.Namespace, results: dict[str, Any]) -> None:
@@ -309,37 +395,102 @@ def measure(options: argparse.Namespace, results: dict[str, Any]) -> None:
     import timm
     import torch
 
-    # Once, for all processes forked from here.
-    import cls.export.publish
-    import cls.training.train  # noqa: F401
-
-    end_s = time.monotonic() + options.minutes * 60
     known = families()
     results |= {"families": list(known), "torch": torch.__version__, "timm": timm.__version__}
     bottle, _ = sample_bottle(options.work, photos=PHOTOS, seed=1, groups=(GROUP,))
+    _import_everything(options.work)
     ports = choose_ports()
     storage = options.work / "storage"
     shutil.rmtree(storage, ignore_errors=True)
     words = ["storage", "serve", "--root", str(storage), "--port", str(ports.storage), "--ssh-port", str(ports.ssh)]
     urls = (f"http://{HOST}:{ports.storage}", f"http://{HOST}:{ports.inference}")
-    environment = environment_of(bottle.root)
+    workers = [Worker(number, options.work, bottle.root) for number in range(options.workers)]
     with service(
         "model storage", [*words, "--infer-port", str(ports.inference)], (ports.storage, ports.inference),
-        options.work / "storage.log", environment,
+        options.work / "storage.log", environment_of(bottle.root),
     ):  # fmt: skip
-        for number, (family, names) in enumerate(known.items()):
-            row = results["rows"].get(family)
-            is_wanted = row is None or (options.again and not row.get("same"))
-            if (options.families and family not in options.families) or not (is_wanted or options.families):
+        _try_all(_wanted(options, results, known), workers, urls, time.monotonic() + options.minutes * 60, results)
+
+
+def _import_everything(work: Path) -> None:
+    """Once, for all processes forked from here. No thread may have been started by then."""
+    import torch
+
+    import cls.export.publish
+    import cls.prediction.opening
+    import cls.training.train
+    import cls.training.trial_child  # noqa: F401
+
+    torch.set_num_threads(1)
+    torch.onnx.export(
+        torch.nn.Linear(2, 2).eval(), (torch.zeros(1, 2),), str(work / "linear.onnx"), dynamo=True, verbose=False
+    )
+
+
+def _wanted(
+    options: argparse.Namespace, results: dict[str, Any], known: dict[str, list[str]]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The families to try, each with the member to try, the cheapest first."""
+    wanted = []
+    for family, names in known.items():
+        row = results["rows"].get(family)
+        if (
+            family not in options.families
+            if options.families
+            else not (row is None or (options.again and not row.get("same")))
+        ):
+            continue
+        trial = results["trials"].get(family, {})
+        keys = ("model", "parameters_m", "members", "memory_format") + (() if "input" in trial else ("note",))
+        member = {key: trial[key] for key in keys if key in trial} if "model" in trial else member_of(names)
+        side_px = float(trial.get("input", "224x224").split("x")[0])
+        wanted.append(((float(member["parameters_m"]) + 5) * side_px**2, family, member))
+    return [(family, member) for _, family, member in sorted(wanted, key=lambda item: item[:2])]
+
+
+def _try_all(
+    wanted: list[tuple[str, dict[str, Any]]],
+    workers: list[Worker],
+    urls: tuple[str, str],
+    end_s: float,
+    results: dict[str, Any],
+) -> None:
+    """Keeps every worker at work; a family whose process crashes is tried once more, with trial steps of its own."""
+    import cls.training.material
+
+    trial_of_the_product = cls.training.material.start_trial
+    members = dict(wanted)
+    left = [(family, False) for family, member in wanted if "note" not in member]
+    for family, member in wanted:
+        if "note" in member:
+            results["rows"][family] = member
+    while left or any(worker.pid for worker in workers):
+        for worker in workers:
+            if worker.pid or not left or time.monotonic() > end_s:
                 continue
-            if time.monotonic() > end_s:
-                break
-            version = f"1.{number}.{int(time.time()) % 100000}"
-            row = in_a_process(options.work / "row.json", lambda n=names, v=version: try_family(bottle, n, urls, v))
-            results["rows"][family] = row
-            write_json_atomic(RESULTS, results, indent=1)
-            print(family, json.dumps(row, ensure_ascii=False), flush=True)
-            shutil.rmtree(bottle.models(GROUP), ignore_errors=True)
+            family, is_second = left.pop(0)
+            shutil.rmtree(worker.root / "models", ignore_errors=True)
+            version = f"1.{int(time.time()) % 100000}.{workers.index(worker)}"
+            bottle = open_bottle(worker.root)
+            cls.training.material.start_trial = trial_of_the_product if is_second else steps_in_this_process
+            worker.start(
+                family, members[family], lambda row, b=bottle, v=version: try_family(row, b, urls, v),  # type: ignore[misc]
+                is_second=is_second,
+            )  # fmt: skip
+        if not any(worker.pid for worker in workers):
+            break
+        pid, status = os.wait()
+        worker = next((one for one in workers if one.pid == pid), None)
+        if worker is None:
+            continue
+        row = worker.row(status)
+        if row.pop("crashed", False) and not worker.is_second:
+            left.insert(0, (worker.family, True))
+            print(worker.family, json.dumps(row, ensure_ascii=False), "once more", flush=True)
+            continue
+        results["rows"][worker.family] = row
+        write_json_atomic(RESULTS, results, indent=1)
+        print(worker.family, json.dumps(row, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":
