@@ -211,9 +211,9 @@ def stretching(file: Path, target: Path) -> None:
 
 def test_pixels_inside_an_end_to_end_model_are_looked_at(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     stretching(gate.source, gate.file)
-    monkeypatch.setattr(
-        parity_gate, "open_classifier", lambda *_, **__: replace(gate.opened(gate.file), is_end_to_end=True)
-    )
+    runtime = OnnxRuntime(gate.file.read_bytes(), "whole", output_name="probabilities")
+    whole = replace(gate.reference.trained, runtime=runtime, is_end_to_end=True)
+    monkeypatch.setattr(parity_gate, "open_classifier", lambda *_, **__: whole)
     verdict = gate.judge(source=gate.source)
     report = verdict.report
     assert report is not None, verdict.error
