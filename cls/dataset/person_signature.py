@@ -13,7 +13,7 @@ from cls.people.polygons import draw_polygons
 Image = NDArray[np.uint8]
 
 # Signatures of another version are not compared with these: raise it with everything that changes one.
-VERSION = 2
+VERSION = 3
 SIDE_PX = 32
 SIZE = (SIDE_PX, SIDE_PX)
 _PIXELS = SIDE_PX * SIDE_PX
@@ -24,10 +24,16 @@ PERSON, PHOTO = VIEWS = 0, 1
 FRAME, ABOVE = 1.2, 0.08
 # Rows above the one where this share of the outline is reached are a raised hand or a flaw.
 _TOP_SHARE = 0.02
-# A line of the photo is a border where this share of it has the grey value of the edge, but for so many levels.
-_BORDER_SHARE, _BORDER_SPREAD = 0.6, 10
+# A border begins with a line of one grey value, but for so many levels; its other lines have it for the most part.
+_EDGE_SHARE, _BORDER_SHARE, _BORDER_SPREAD = 0.97, 0.6, 6
+# Lines of text may lie between: together at most this share of all lines.
+_TEXT_SHARE = 0.1
+# A border ends within so many lines: then no more of a line than this has its value. A wall behind people ends slowly.
+_END_LINES, _BEHIND_SHARE = 3, 0.4
 # Borders within borders: a caption's bar in a padded photo.
 _BORDERS = 2
+# Where less of the outline is left, the border is a wall that somebody stands in front of, and is kept.
+_LEAST_LEFT = 0.7
 # A person whose grey values spread less than this is a shadow or a blank.
 _LEAST_SPREAD = 4.0
 _LEAST_AREA_PX = 16
@@ -38,7 +44,8 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
 
     The first shows the upper body, as captions cover feet and crops cut them off. Its frame hangs on the top of the
     outline and is as large as the root of the outline's area demands, which changes less than the box. The second is
-    the whole photo.
+    the whole photo. Borders of one grey value, such as bars with a caption, are cut off first, with the part of the
+    outline that a segmentation model found in them.
 
     Args:
         image_rgb: uint8 (height, width, 3); a small version will do, see `enough_px`.
@@ -53,6 +60,9 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
     outlines = [polygon * scale for polygon in person.polygons_xy_rel if len(polygon) >= 3]
     grey = np.asarray(cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY), np.uint8)
     mask = draw_polygons(outlines, height_px, width_px)
+    content = _content(grey)
+    if cv2.countNonZero(mask[content]) >= _LEAST_LEFT * cv2.countNonZero(mask):
+        grey, mask = grey[content], mask[content]
     moments = cv2.moments(mask, binaryImage=True)
     area_px = moments["m00"]
     if area_px < _LEAST_AREA_PX:
@@ -62,10 +72,9 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
     side = round(FRAME * unit_px)
     left = round(moments["m10"] / area_px + 0.5 - side / 2)
     top = round(int(np.searchsorted(rows, _TOP_SHARE * rows[-1])) - ABOVE * unit_px)
-    content = _content(grey)
     views = (
         (_framed(grey, (left, top, side), cv2.BORDER_REPLICATE), _framed(mask, (left, top, side), cv2.BORDER_CONSTANT)),
-        (_small(grey[content]), _small(mask[content])),
+        (_small(grey), _small(mask)),
     )
     pixels, is_inside = views[PERSON][0], views[PERSON][1] > 127
     if not is_inside.any() or float(pixels[is_inside].std()) < _LEAST_SPREAD:
@@ -93,12 +102,16 @@ def _content(grey: Image) -> tuple[slice, slice]:
 
 
 def _border_px(lines: Image) -> int:
-    """How many of the first lines have, for the most part, the grey value of the very first one; 0 where all have."""
+    """How many of the first lines are a border, with lines of text in it or without; 0 where all are, or none is."""
     value = np.int16(np.median(lines[0]))
-    if (np.abs(lines[0].astype(np.int16) - value) <= _BORDER_SPREAD).mean() < _BORDER_SHARE:
+    shares = (np.abs(lines.astype(np.int16) - value) <= _BORDER_SPREAD).mean(axis=1)
+    if shares[0] < _EDGE_SHARE:
         return 0
-    is_border = (np.abs(lines.astype(np.int16) - value) <= _BORDER_SPREAD).mean(axis=1) >= _BORDER_SHARE
-    return int(np.argmin(is_border))
+    borders = np.flatnonzero(shares >= _BORDER_SHARE)
+    gaps = np.flatnonzero(np.diff(borders) > 1 + _TEXT_SHARE * len(lines))
+    width_px = int(borders[gaps[0] if len(gaps) else -1]) + 1
+    behind = shares[width_px : width_px + _END_LINES]
+    return width_px if len(behind) and behind.min() <= _BEHIND_SHARE else 0
 
 
 def _framed(image: Image, frame: tuple[int, int, int], border: int) -> Image:

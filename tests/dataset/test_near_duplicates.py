@@ -254,6 +254,77 @@ def test_borders_are_no_part_of_the_photo(photos: list[Image], gray: int) -> Non
     assert signature_module._content(np.asarray(twice, np.uint8)) == (slice(14, 494), slice(30, 390))
 
 
+def test_a_bar_is_a_border_to_the_end_whatever_is_written_on_it(photos: list[Image]) -> None:
+    above, below = (
+        cv2.cvtColor(saved(make(photos[0])[0]), cv2.COLOR_RGB2GRAY) for make in (captioned_above, captioned_below)
+    )
+    rows, columns = signature_module._content(np.asarray(above, np.uint8))
+    assert (rows.start, rows.stop, columns) == (pytest.approx(58, abs=2), 538, slice(0, 360))
+    rows, columns = signature_module._content(np.asarray(below, np.uint8))
+    assert (rows.start, rows.stop, columns) == (0, pytest.approx(480, abs=2), slice(0, 360))
+
+
+def test_a_wall_behind_somebody_is_no_border() -> None:
+    """A head is narrower than a line's share that makes a border; shoulders come little by little."""
+    wall = np.full((400, 300), 200, np.uint8)
+    cv2.ellipse(wall, (150, 400), (140, 330), 0, 0, 360, (40,), -1)
+    wall[:, 290:] = 90
+    assert signature_module._content(wall)[0] == slice(0, 400)
+
+
+def test_a_border_begins_with_a_line_of_one_grey_value() -> None:
+    """Levels that differ by six are one; 97 percent of the first line are enough, and three lines for the end."""
+    photo = np.tile(np.arange(0, 240, dtype=np.uint8)[:100], (60, 1))
+    border = signature_module._border_px
+    assert border(np.vstack([np.full((7, 100), 150, np.uint8), photo])) == 7
+    uneven = np.full((7, 100), 150, np.uint8)
+    uneven[:, :40] = 156
+    assert border(np.vstack([uneven, photo])) == 7
+    uneven[:, :40] = 157
+    assert border(np.vstack([uneven, photo])) == 0
+    speckled = np.full((7, 100), 150, np.uint8)
+    speckled[0, :3] = 0
+    assert border(np.vstack([speckled, photo])) == 7
+    speckled[0, 3] = 0
+    assert border(np.vstack([speckled, photo])) == 0
+    for lines, expected in ((2, 7), (3, 0)):
+        blurred = np.full((lines, 100), 150, np.uint8)
+        blurred[:, :50] = 0
+        assert border(np.vstack([np.full((7, 100), 150, np.uint8), blurred, photo])) == expected
+
+
+def test_what_an_outline_has_in_a_bar_is_no_part_of_the_person(photos: list[Image]) -> None:
+    """A model takes the letters above a head for hair."""
+    changed, (_, _, _, bar_px) = captioned_above(photos[0])
+    scale = (360, len(changed))
+    own = (FIGURE.polygons_xy_rel[0] * (360, 480) + (0, bar_px)) / scale
+    letters = np.array([(60, 5), (300, 5), (300, 50), (60, 50)]) / scale
+    with_letters = Person("person", 0.9, (0, 0, 1, 1), (own, letters))
+    found = person_signature(saved(changed), with_letters)
+    (expected,) = signatures(photos[:1])
+    assert found is not None
+    (grey, inside), (expected_grey, expected_inside) = (unpacked(one) for one in (found, expected))
+    assert np.abs(grey[PERSON].astype(int) - expected_grey[PERSON]).mean() < 6
+    assert (inside[PERSON] != expected_inside[PERSON]).mean() < 0.03
+    assert near_pairs(np.stack([expected, found])).tolist() == [[0, 1]]
+
+
+def test_a_border_that_holds_much_of_the_outline_is_kept(photos: list[Image]) -> None:
+    """Two equal squares, one in the bar: half of the outline would be gone."""
+    changed, _ = captioned_above(photos[0])
+    for widths, is_cut in (((58, 58), False), ((20, 58), True)):
+        squares = [
+            np.array([(x, y), (x + width, y), (x + width, y + 58), (x, y + 58)]) / (360, len(changed))
+            for width, (x, y) in zip(widths, ((150, 0), (150, 200)), strict=True)
+        ]
+        found = person_signature(changed, Person("person", 0.9, (0, 0, 1, 1), tuple(squares)))
+        assert found is not None
+        grey, _ = unpacked(found)
+        expected = photos[0] if is_cut else changed
+        expected = cv2.resize(cv2.cvtColor(expected, cv2.COLOR_RGB2GRAY), (SIDE_PX, SIDE_PX), interpolation=3)
+        assert np.abs(grey[PHOTO].astype(int) - expected).max() <= 12
+
+
 def test_what_is_nearly_all_border_is_a_photo() -> None:
     flat = np.full((80, 60), 7, np.uint8)
     assert signature_module._content(flat) == (slice(0, 80), slice(0, 60))
