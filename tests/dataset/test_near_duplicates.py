@@ -376,6 +376,43 @@ def test_another_frame_is_seen_as_the_same(photos: list[Image], frame: int) -> N
     assert correlation(*pair, found) > 0.97
 
 
+def test_other_frames_are_scaled_about_the_middle_of_the_top_and_shifted() -> None:
+    """The top of the outline is 8 parts of 120 below the frame's."""
+    warp = near_duplicates._frame_warp
+    top = 32 * 8 / 120
+    np.testing.assert_allclose(warp(0), [[1, 0, 0], [0, 1, 0]])
+    np.testing.assert_allclose(warp(1), [[0.87, 0, 15.5 * 0.13], [0, 0.87, top * 0.13]], rtol=1e-5)
+    np.testing.assert_allclose(warp(2), [[1.15, 0, -15.5 * 0.15], [0, 1.15, -top * 0.15]], rtol=1e-5)
+    np.testing.assert_allclose(warp(3), [[1, 0, 0], [0, 1, -3.2]], rtol=1e-5)
+    np.testing.assert_allclose(warp(6), [[1, 0, 0], [0, 1, 6.4]], rtol=1e-5)
+    assert warp(0).dtype == np.float32
+
+
+def test_low_frequencies_count_the_more_the_higher_they_are() -> None:
+    """Two waves across, of three and four half periods, and one down of two; of norm 1 together."""
+    place = (np.arange(SIDE_PX) + 0.5) * np.pi / SIDE_PX
+    across, other, down = np.cos(3 * place), np.cos(4 * place), np.cos(2 * place)
+    grey = np.asarray(np.round(128 + 40 * across[None] + 20 * other[None] + 30 * down[:, None]), np.uint8)[None]
+    even, odd = near_duplicates._low_frequencies(grey, np.zeros_like(grey), PHOTO)
+    assert (even.shape, odd.shape, even.dtype) == ((1, 50), (1, 50), np.float32)
+    expected = np.zeros((10, 10))
+    expected[0, 3], expected[0, 4], expected[2, 0] = 3 * 40, 4 * 20, 2 * 30
+    expected /= np.linalg.norm(expected)
+    np.testing.assert_allclose(even[0], expected[:, 0::2].ravel(), atol=0.01)
+    np.testing.assert_allclose(odd[0], expected[:, 1::2].ravel(), atol=0.01)
+
+
+def test_low_frequencies_of_a_person_are_of_the_pixels_inside_alone(photos: list[Image]) -> None:
+    grey, inside, _ = views_of(photos[:1], PERSON)
+    elsewhere = np.where(inside > 127, grey, np.uint8(255) - grey)
+    found, same = (near_duplicates._low_frequencies(one, inside, PERSON) for one in (grey, elsewhere))
+    np.testing.assert_array_equal(found, same)
+    brighter = np.asarray(grey // 2 + 100, np.uint8)
+    np.testing.assert_allclose(near_duplicates._low_frequencies(brighter, inside, PERSON), found, atol=0.02)
+    nobody = near_duplicates._low_frequencies(grey, np.zeros_like(inside), PERSON)
+    assert not np.any(nobody), "nothing is like nothing"
+
+
 def test_what_cannot_be_laid_over_each_other_does_not_agree(photos: list[Image]) -> None:
     grey, inside, _ = views_of(photos[:2], PERSON)
     one = Candidate(1.0, 0, 1, False, 0, PERSON)
