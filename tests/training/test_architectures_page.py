@@ -10,3 +10,22 @@ def test_the_page_is_written_from_the_results() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(results)
     assert {*results["rows"], *results["trials"]} <= set(results["families"])
     assert not [row for row in results["rows"].values() if row.get("same") and not row.get("people")]
+
+
+def test_what_failed_is_told_from_what_was_not_reached() -> None:
+    results = {
+        "families": ["done", "late", "refused", "untried", "huge"],
+        "rows": {
+            "done": {"model": "a", "input": "128x128", "train": True, "onnx": True, "same": True, "people": 40},
+            "late": {"model": "b", "input": "128x128", "train": True, "note": "ran out of time", "unfinished": True},
+            "refused": {"model": "c", "input": "128x128", "train": True, "note": "no ONNX"},
+            "huge": {"model": "d", "note": "not tried"},
+        },
+        "trials": {},
+    }
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ")[-3:] for line in page(results).splitlines()}
+    assert rows["done"] == ["yes", "yes", "yes |"]
+    assert rows["late"] == ["yes", "-", "- |"]
+    assert rows["refused"] == ["yes", "no", "- |"]
+    assert rows["huge"] == ["-", "-", "- |"]
+    assert "3 were tried all the way: 1 decide the same, 1 ran out of time." in page(results)
