@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -60,12 +61,15 @@ class Journal:
         self._content: dict[str, Any] = content or {"signature": dict(signature), "steps": {}}
 
     def is_done(self, step: Step, inputs: str) -> bool:
-        """Whether the step was finished with the same command and inputs and its products are still there."""
+        """Whether the step was finished with the same command and inputs and its products are still there.
+
+        The ports of the services do not count: they are others where something else listens on the usual ones.
+        """
         entry = self._content["steps"].get(step.key)
         return (
             bool(step.products)
             and entry is not None
-            and entry["command"] == list(step.command)
+            and _without_ports(entry["command"]) == _without_ports(step.command)
             and entry["inputs"] == inputs
             and all(product.exists() for product in step.products)
         )
@@ -79,6 +83,11 @@ class Journal:
         entry = {"command": list(step.command), "inputs": inputs, "seconds": round(seconds, 1)}
         self._content["steps"][step.key] = entry
         write_json_atomic(self._file, self._content)
+
+
+def _without_ports(command: Sequence[str]) -> list[str]:
+    words = [re.sub(r"(127\.0\.0\.1):\d+", r"\1", word) for word in command]
+    return [word for before, word in zip(["", *words], words, strict=False) if before != "-P"]
 
 
 def _words(signature: Mapping[str, str]) -> str:
