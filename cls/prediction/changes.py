@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cls.prediction.ret_meta import iou
-from cls.prediction.statements import Statement, statements_of, versions_of
+from cls.prediction.statements import Statement, person_of, statements_of, versions_of
 
 Kind = Literal["added", "changed", "removed", "left"]
 KINDS: tuple[Kind, ...] = ("added", "changed", "removed", "left")
@@ -38,6 +38,7 @@ class Change:
         return {
             "change": self.kind,
             "picture": said.picture,
+            "person": said.person or None,
             "gender": said.gender,
             "bbox": said.box_xyxy_rel,
             "group": said.group,
@@ -69,10 +70,27 @@ class PicsetChanges:
         }
 
 
-def changes_between(
-    guid: str, before: Mapping[str, Any], after: Mapping[str, Any], left: Sequence[Statement] = ()
-) -> PicsetChanges:
+@dataclass(frozen=True)
+class Side:
+    """A PICSET at one moment.
+
+    Attributes:
+        content: the PICSET.
+        sent: what of it is ours; these statements know whom they are about.
+    """
+
+    content: Mapping[str, Any]
+    sent: Sequence[Statement] = ()
+
+    def statements(self) -> list[Statement]:
+        """Every statement, with its person where that is known."""
+        return [_named(said, self.sent) for said in statements_of(self.content)]
+
+
+def changes_between(guid: str, before: Side, after: Side, left: Sequence[Statement] = ()) -> PicsetChanges:
     """Compares a PICSET with what it would become.
+
+    Who is who is told by the ids, and by boxes that overlap by half where one is not known.
 
     Args:
         guid: the picset.
@@ -80,18 +98,20 @@ def changes_between(
         after: as it would be sent.
         left: statements of others, to be told of.
     """
-    old, new = _different(list(statements_of(before)), list(statements_of(after)))
+    old, new = _different(before.statements(), after.statements())
     changes: list[Change] = []
-    for said in new:
+    # Whoever has an id finds the old statement first: a box alone must not take it away.
+    for said in sorted(new, key=lambda one: not one.person):
         twin = max(old, key=lambda other: _closeness(other, said), default=None)
         if twin is not None and _closeness(twin, said) >= _SAME_PERSON_IOU:
-            old.remove(twin)
+            old = [other for other in old if other is not twin]
             changes.append(Change("changed", said, twin.category, said.category))
         else:
             changes.append(Change("added", said, None, said.category))
     changes += [Change("removed", said, said.category, None) for said in old]
-    changes += [Change("left", said, said.category, said.category) for said in left]
-    was, becomes = versions_of(before), versions_of(after)
+    known = [*after.sent, *before.sent]
+    changes += [Change("left", _named(said, known), said.category, said.category) for said in left]
+    was, becomes = versions_of(before.content), versions_of(after.content)
     versions = {
         group: (str(was.get(group, "")), str(becomes.get(group, "")))
         for group in {**was, **becomes}
@@ -134,7 +154,7 @@ def table_of(picsets: Sequence[PicsetChanges], limit: int) -> list[str]:
     for guid, change in told:
         said = change.statement
         box = "?" if said.box_xyxy_rel is None else " ".join(f"{side:.2f}" for side in said.box_xyxy_rel)
-        person = f"{said.gender} {box}"
+        person = f"{said.person} {said.gender} {box}".lstrip()
         rows.append((change.kind, guid, said.picture, person, said.group, _text(change.was), _text(change.becomes)))
     if len(rows) == 1:
         return []
@@ -153,7 +173,13 @@ def _text(category: tuple[str, ...] | None) -> str:
 def _closeness(one: Statement, two: Statement) -> float:
     if (one.picture, one.group) != (two.picture, two.group):
         return 0.0
+    if one.person and two.person:
+        return float(one.person == two.person)
     return iou(one.box_xyxy_rel, two.box_xyxy_rel)
+
+
+def _named(said: Statement, known: Sequence[Statement]) -> Statement:
+    return replace(said, person=person_of(said, known))
 
 
 def _different(old: list[Statement], new: list[Statement]) -> tuple[list[Statement], list[Statement]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cls.bottle.layout import Bottle
 from cls.bottle.model_versions import KnownModel, remember_models
@@ -14,7 +15,14 @@ from cls.files import read_json, remove_parts, sha256_of_file, write_json_atomic
 from cls.prediction.people_of_photos import PeopleFinder, default_segmenter, people_finder
 from cls.prediction.predict import PhotoPrediction, predict_photos
 from cls.prediction.prediction_memory import PredictionMemory, key_of_photo, memory_of
-from cls.prediction.ret_meta import META_NAME, RET_META_NAME, PredictedPerson, box_rel, with_predictions
+from cls.prediction.ret_meta import (
+    META_NAME,
+    RET_META_NAME,
+    RET_META_PEOPLE_NAME,
+    PredictedPerson,
+    box_rel,
+    with_predictions,
+)
 from cls.prediction.runtime import Classifier
 from cls.prediction.sent_journal import SentJournal, read_journal
 from cls.prediction.statements import Ours, picture_of_item
@@ -123,7 +131,9 @@ class _Looker:
             if known is None:
                 keys[file] = key
                 continue
-            self._take(name, known)
+            # An id is kept with the row, not with the outlines by which the prediction is found again.
+            ids = [person.id for person in self._finder.known.get(file) or ()] or [""] * len(known)
+            self._take(name, tuple(replace(one, id=id_) for one, id_ in zip(known, ids, strict=True)))
             self._summary.remembered += 1
             ticker.advance()
         skipped: dict[Path, str] = {}
@@ -149,6 +159,7 @@ class _Looker:
                     classifier.group: classifier.chosen(table[number])
                     for classifier, table in zip(self._classifiers, photo.probs, strict=True)
                 },
+                person.id,
             )
             for number, person in enumerate(photo.people)
         )
@@ -206,11 +217,16 @@ def _write(
     runs: Mapping[str, str],
     journal: SentJournal,
 ) -> bool:
-    """Writes a picset's ret_meta.json if it would change; returns whether it did."""
-    path = meta_file.with_name(RET_META_NAME)
-    remove_parts(path.parent, RET_META_NAME)
-    ours = Ours([said for said, _ in journal.of(picset.guid).statements])
-    content = with_predictions(picset.content, people, runs, ours).content
+    """Writes a picset's ret_meta.json if it would change, and whom it speaks of; returns whether the former did."""
+    merged = with_predictions(picset.content, people, runs, Ours(journal.of(picset.guid).said))
+    named = [[*said.to_json(), said.person] for said in merged.added if said.person]
+    beside = {"picset": {"guid": picset.guid}, "items": named}
+    _write_if_changed(meta_file.with_name(RET_META_PEOPLE_NAME), beside)
+    return _write_if_changed(meta_file.with_name(RET_META_NAME), merged.content)
+
+
+def _write_if_changed(path: Path, content: dict[str, Any]) -> bool:
+    remove_parts(path.parent, path.name)
     try:
         if read_json(path) == content:
             return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cls.people.person import Person
@@ -27,6 +27,8 @@ from cls.prediction.statements import (
 
 META_NAME = "meta.json"
 RET_META_NAME = "ret_meta.json"
+# Whom ret_meta.json speaks of; a file of its own, because that one is a PICSET.
+RET_META_PEOPLE_NAME = "ret_meta_people.json"
 _SAME_PERSON_IOU = 0.5
 _NOBODYS = Ours()
 
@@ -39,11 +41,13 @@ class PredictedPerson:
         person_class: e.g. `female`.
         box_xyxy_rel: left, top, right, bottom as fractions of the photo's width and height.
         labels: group -> the labels chosen for it.
+        id: the person's id in the pictures database; empty where it is not known.
     """
 
     person_class: str
     box_xyxy_rel: Box
     labels: Mapping[str, tuple[str, ...]]
+    id: str = ""
 
     def entry(self) -> dict[str, Any]:
         """The person as an entry of `trained`."""
@@ -86,9 +90,9 @@ def with_predictions(
 ) -> Merged:
     """A PICSET with predictions; everything else is kept as it came.
 
-    What we said of these groups before gives way. A person whom an entry is known of (boxes that overlap by half) is
-    added to that entry, so that the groups of models that saw another segmentation meet in one; where somebody else has
-    said something of a group there, nothing is added for it.
+    What we said of these groups before gives way. A person whom an entry is known of (by the id that an entry of ours
+    was sent for, else boxes that overlap by half) is added to that entry, so that the groups of models that saw another
+    segmentation meet in one; where somebody else has said something of a group there, nothing is added for it.
 
     Args:
         content: the PICSET as the collector has it.
@@ -130,7 +134,7 @@ def without_statements(
     for item in result.get("items") or []:
         picture = picture_of_item(item)
         if picture is not None and isinstance(item.get("trained"), list):
-            item["trained"] = _without_ours(picture, item["trained"], set(groups), ours)
+            item["trained"] = [known.entry for known in _without_ours(picture, item["trained"], set(groups), ours)]
     _put_versions(result, versions)
     return result
 
@@ -154,37 +158,63 @@ def _put_versions(result: dict[str, Any], runs: Mapping[str, str]) -> None:
         head["neural_version"] = {**(known if isinstance(known, dict) else {}), **runs}
 
 
-def _without_ours(picture: str, known: Any, groups: set[str], ours: Ours) -> list[Any]:
+@dataclass(frozen=True)
+class _Known:
+    """An entry that stays, and the id of its person where we sent it for one."""
+
+    entry: Any
+    person: str
+
+    @property
+    def box(self) -> Box | None:
+        """The box of an entry that lists what is said of a person; None for any other."""
+        if not isinstance(self.entry, dict) or not isinstance(self.entry.get("groups"), list):
+            return None
+        return box_of(self.entry.get("bbox"))
+
+    def likeness(self, person: PredictedPerson) -> float:
+        """How surely it is about a person: 1 to 2 by the ids, 0 to 1 by the boxes where an id is not known."""
+        overlap = iou(self.box, person.box_xyxy_rel)
+        if not self.person or not person.id:
+            return overlap
+        return 1 + overlap if self.person == person.id else 0.0
+
+
+def _without_ours(picture: str, known: Any, groups: set[str], ours: Ours) -> list[_Known]:
     """The entries of an item without our statements of groups; an entry of which nothing is left goes."""
-    kept: list[Any] = []
+    kept: list[_Known] = []
     for entry in known if isinstance(known, list) else []:
         said = parts_of(entry)
         others = [part for part in said if group_of(part) not in groups or not ours.has(picture, entry, part)]
         if len(others) == len(said):
-            kept.append(entry)
+            kept.append(_Known(entry, ours.person_of(picture, entry)))
         # What somebody added to an entry of ours stays, even when nothing else of it does.
         elif others or not is_bare(entry):
-            kept.append({**entry, "groups": others})
+            kept.append(_Known({**entry, "groups": others}, ours.person_of(picture, entry)))
     return kept
 
 
-def _merged(picture: str, kept: Sequence[Any], people: Sequence[PredictedPerson]) -> tuple[list[Any], list[Statement]]:
+def _merged(
+    picture: str, kept: Sequence[_Known], people: Sequence[PredictedPerson]
+) -> tuple[list[Any], list[Statement]]:
     """The entries that stay, with what is predicted added to those of the same people, and new ones after them."""
     twins = _twins(kept, people)
-    merged = list(kept)
+    merged = [known.entry for known in kept]
     added: list[Statement] = []
-    standing = [one for entry in kept for part in parts_of(entry) if (one := statement_of(picture, entry, part))]
+    standing = [one for entry in merged for part in parts_of(entry) if (one := statement_of(picture, entry, part))]
     for number, person in enumerate(people):
         of_others = [kept[place] for other, place in twins.items() if other != number]
         known = {
             group_of(part)
             for entry in kept
-            if iou(_box(entry), person.box_xyxy_rel) >= _SAME_PERSON_IOU and not any(entry is one for one in of_others)
-            for part in parts_of(entry)
+            if entry.likeness(person) >= _SAME_PERSON_IOU and not any(entry is one for one in of_others)
+            for part in parts_of(entry.entry)
         }
         parts = [part for part in person.entry()["groups"] if part["group"] not in known]
         twin = merged[twins[number]] if number in twins else {**person.entry(), "groups": []}
-        said = [one for part in parts if (one := statement_of(picture, twin, part)) is not None]
+        said = [
+            replace(one, person=person.id) for part in parts if (one := statement_of(picture, twin, part)) is not None
+        ]
         # Word for word what somebody else has said: later nobody could tell which of the two is ours.
         if not said or any(one.is_same(other) for one in said for other in standing):
             continue
@@ -197,24 +227,17 @@ def _merged(picture: str, kept: Sequence[Any], people: Sequence[PredictedPerson]
     return merged, added
 
 
-def _twins(kept: Sequence[Any], people: Sequence[PredictedPerson]) -> dict[int, int]:
-    """Person -> the entry of the same person; of several candidates, those that overlap most find each other first."""
-    overlaps = [
-        (iou(_box(entry), person.box_xyxy_rel), number, place)
+def _twins(kept: Sequence[_Known], people: Sequence[PredictedPerson]) -> dict[int, int]:
+    """Person -> the entry of the same person; of several candidates, the most alike find each other first."""
+    pairs = [
+        (entry.likeness(person), number, place)
         for number, person in enumerate(people)
         for place, entry in enumerate(kept)
     ]
     twins: dict[int, int] = {}
     taken: set[int] = set()
-    for overlap, number, place in sorted(overlaps, key=lambda item: (-item[0], item[1], item[2])):
-        if overlap >= _SAME_PERSON_IOU and number not in twins and place not in taken:
+    for likeness, number, place in sorted(pairs, key=lambda item: (-item[0], item[1], item[2])):
+        if likeness >= _SAME_PERSON_IOU and number not in twins and place not in taken:
             twins[number] = place
             taken.add(place)
     return twins
-
-
-def _box(entry: Any) -> Box | None:
-    """The box of an entry that lists what is said of a person; None for any other."""
-    if not isinstance(entry, dict) or not isinstance(entry.get("groups"), list):
-        return None
-    return box_of(entry.get("bbox"))

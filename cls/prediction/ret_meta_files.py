@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from cls.collector.payloads import picset_of
 from cls.errors import BottleError, FileError, PackageError
 from cls.files import read_json, sha256_of_bytes
 from cls.package.meta import META_FILE_NAME, read_meta
-from cls.prediction.ret_meta import META_NAME, RET_META_NAME, PredictedPerson
+from cls.people.identity import is_id
+from cls.prediction.ret_meta import META_NAME, RET_META_NAME, RET_META_PEOPLE_NAME, PredictedPerson
 from cls.prediction.sent_journal import SentJournal
 from cls.prediction.statements import (
     Statement,
@@ -22,6 +23,7 @@ from cls.prediction.statements import (
     category_of,
     group_of,
     parts_of,
+    person_of,
     picture_of_item,
     statement_of,
     statements_of,
@@ -45,7 +47,7 @@ class Layer:
         """The same for some of the groups."""
         people = {
             picture: tuple(
-                PredictedPerson(person.person_class, person.box_xyxy_rel, labels)
+                PredictedPerson(person.person_class, person.box_xyxy_rel, labels, person.id)
                 for person in found
                 if (labels := {group: said for group, said in person.labels.items() if group in groups})
             )
@@ -139,11 +141,14 @@ def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[st
         for said in (statements_of(meta) if meta else ())
         if said.group in runs and not journal.was_ever_sent(picset.guid, said)
     ]
+    named = _named_beside(file)
     people: dict[str, tuple[PredictedPerson, ...]] = {}
     for item in picset.content.get("items") or []:
         picture = picture_of_item(item)
         if picture is not None:
-            people[picture] = _people_of(picture, item.get("trained"), runs, repeated)
+            found = _people_of(picture, item.get("trained"), runs, repeated)
+            of_picture = [said for said in named if said.picture == picture]
+            people[picture] = tuple(replace(one, id=_id_of(picture, one, of_picture)) for one in found)
     return picset.guid, Layer(runs, people)
 
 
@@ -164,6 +169,24 @@ def _people_of(
         if box is not None:
             people.append(PredictedPerson(entry.get("gender"), box, labels))
     return tuple(people)
+
+
+def _named_beside(file: Path) -> list[Statement]:
+    """The statements of a ret_meta.json with the people they are about; none beside a file of an older version."""
+    try:
+        content = read_json(file.with_name(RET_META_PEOPLE_NAME))
+        rows = content["items"] if isinstance(content, dict) else []
+        return [replace(Statement.from_json(row[:-1]), person=row[-1]) for row in rows if is_id(row[-1])]
+    except (FileError, ValueError, KeyError, TypeError, IndexError):
+        return []  # it tells names alone: without it, people are told by their boxes
+
+
+def _id_of(picture: str, person: PredictedPerson, named: Sequence[Statement]) -> str:
+    """The id of the person of an entry in ret_meta.json."""
+    entry = person.entry()
+    said = (statement_of(picture, entry, part) for part in parts_of(entry))
+    ids = {person_of(one, named) for one in said if one is not None}
+    return ids.pop() if len(ids) == 1 else ""
 
 
 def _meta_beside(file: Path) -> Mapping[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ class Sent:
     digest: str = ""
     statements: tuple[tuple[Statement, str], ...] = ()
     before: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def said(self) -> tuple[Statement, ...]:
+        """The statements alone."""
+        return tuple(said for said, _ in self.statements)
 
     def of(self, group: str, run: str) -> tuple[Statement, ...]:
         """What a run's model said of a group."""
@@ -97,7 +102,7 @@ class SentJournal:
             "guid": guid,
             "state": state,
             "sha256": sent.digest,
-            "statements": [[*said.to_json(), run] for said, run in sent.statements],
+            "statements": [[*said.to_json(), run, said.person] for said, run in sent.statements],
             "before": dict(sent.before),
         }
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +118,11 @@ class SentJournal:
             return
         guid, digest = str(entry["guid"]), str(entry["sha256"])
         rows: Sequence[Sequence[Any]] = entry.get("statements", ())
-        statements = tuple((Statement.from_json(row[:-1]), str(row[-1])) for row in rows)
+        # Lines of older versions name no person.
+        statements = tuple(
+            (replace(Statement.from_json(row[:5]), person=str(row[6]) if len(row) > 6 else ""), str(row[5]))
+            for row in rows
+        )
         self._ever.setdefault(guid, []).extend(said for said, _ in statements)
         before = {str(group): str(run) for group, run in entry.get("before", {}).items()}
         if entry.get("state", _SENT) == _SENT:

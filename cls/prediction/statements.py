@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -27,6 +27,7 @@ class Statement:
         box_xyxy_rel: the person's box as fractions; None where none can be read.
         group: e.g. `hair_color`.
         category: the labels, as they stand there; None where none can be read.
+        person: the person's id in the pictures database; empty where it is not known. No collector is told.
     """
 
     picture: str
@@ -34,12 +35,17 @@ class Statement:
     box_xyxy_rel: Box | None
     group: str
     category: tuple[str, ...] | None
+    person: str = field(default="", compare=False)
 
     def is_same(self, other: Statement) -> bool:
         """Whether two statements say the same of the same person."""
-        if (self.picture, self.group, self.gender) != (other.picture, other.group, other.gender):
+        if self.group != other.group or self.category is None or other.category is None:
             return False
-        if self.category is None or other.category is None or set(self.category) != set(other.category):
+        return set(self.category) == set(other.category) and self.is_of_same_entry(other)
+
+    def is_of_same_entry(self, other: Statement) -> bool:
+        """Whether two statements are of one entry: of the same photo, with the same class and box."""
+        if (self.picture, self.gender) != (other.picture, other.gender):
             return False
         boxes = self.box_xyxy_rel, other.box_xyxy_rel
         if boxes[0] is None or boxes[1] is None:
@@ -47,8 +53,9 @@ class Statement:
         return all(abs(one - two) <= _SAME_BOX_TOLERANCE for one, two in zip(boxes[0], boxes[1], strict=True))
 
     def to_json(self) -> list[Any]:
-        """As a journal keeps it."""
-        return [self.picture, self.gender, self.box_xyxy_rel, self.group, self.category]
+        """As a journal keeps it: without the person, who is named beside it."""
+        box, category = (None if value is None else list(value) for value in (self.box_xyxy_rel, self.category))
+        return [self.picture, self.gender, box, self.group, category]
 
     @classmethod
     def from_json(cls, value: Any) -> Statement:
@@ -153,6 +160,30 @@ class Ours:
         if said.group in self._replaced_groups:
             return True
         return any(said.is_same(known) for known in self._sent.get((picture, said.group), ()))
+
+    def person_of(self, picture: str, entry: Any) -> str:
+        """The id of the person whom an entry of ours is about; empty when that is not certain."""
+        people = {
+            known.person
+            for part in parts_of(entry)
+            if (said := statement_of(picture, entry, part)) is not None
+            for known in self._sent.get((picture, said.group), ())
+            if known.person and known.is_same(said)
+        }
+        return people.pop() if len(people) == 1 else ""
+
+
+def person_of(said: Statement, known: Collection[Statement]) -> str:
+    """The id of the person whom a statement at a collector is about; empty when that is not certain.
+
+    Args:
+        said: as it stands there.
+        known: statements that were sent, with their people. Whoever changed the labels of an entry did not change its
+            person; whoever changed its box or class may have.
+    """
+    near = [one for one in known if one.person and one.is_of_same_entry(said)]
+    people = {one.person for one in near if one.is_same(said)} or {one.person for one in near}
+    return people.pop() if len(people) == 1 else ""
 
 
 def is_bare(entry: Mapping[str, Any]) -> bool:

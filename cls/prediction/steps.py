@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from cls.collector.payloads import Picset
 from cls.files import sha256_of_bytes
-from cls.prediction.changes import PicsetChanges, changes_between
+from cls.prediction.changes import PicsetChanges, Side, changes_between
 from cls.prediction.ret_meta import with_predictions, without_statements
 from cls.prediction.ret_meta_files import PicsetPredictions
 from cls.prediction.sent_journal import Sent, SentJournal
@@ -32,6 +32,7 @@ class Step:
         before: as the collector has it.
         after: as it is to be.
         sent: what will be ours in it then.
+        known: what is ours in it now.
         others: a digest of what others say in it of people.
         left: statements of others about the same groups, which stay.
     """
@@ -40,6 +41,7 @@ class Step:
     before: Mapping[str, Any] = field(repr=False)
     after: Mapping[str, Any] = field(repr=False)
     sent: Sent = field(repr=False)
+    known: Sent = field(repr=False)
     others: str
     left: tuple[Statement, ...] = ()
 
@@ -50,7 +52,8 @@ class Step:
 
     def changes(self) -> PicsetChanges:
         """What differs, person by person."""
-        return changes_between(self.guid, self.before, self.after, self.left)
+        before, after = Side(self.before, self.known.said), Side(self.after, self.sent.said)
+        return changes_between(self.guid, before, after, self.left)
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,11 @@ def _step_to_send(
     before: Mapping[str, Any], known: Sent, predicted: PicsetPredictions, replaced_runs: Collection[str]
 ) -> Step:
     versions = versions_of(before)
-    ours = Ours([said for said, _ in known.statements], versions, replaced_runs)
     after: Mapping[str, Any] = before
     added: list[tuple[Statement, str]] = []
     for layer in predicted.layers:
+        # What the layers before have added tells whose entries they are.
+        ours = Ours([*known.said, *(said for said, _ in added)], versions, replaced_runs)
         merged = with_predictions(after, layer.people, layer.runs, ours)
         after = merged.content
         added += [(said, layer.runs[said.group]) for said in merged.added]
@@ -138,7 +142,7 @@ def _step_to_send(
     left = [said for said in standing if said.group in predicted.runs and not _has(still_ours, said)]
     first = {group: str(versions.get(group, "")) for group in predicted.runs if group not in known.before}
     sent = Sent(predicted.digest, (*kept, *added), {**known.before, **first})
-    return Step(predicted.guid, before, after, sent, _others_digest(before, known), tuple(left))
+    return Step(predicted.guid, before, after, sent, known, _others_digest(before, known), tuple(left))
 
 
 def _step_to_withdraw(guid: str, before: Mapping[str, Any], known: Sent, runs: Mapping[str, str]) -> Step:
@@ -155,13 +159,12 @@ def _step_to_withdraw(guid: str, before: Mapping[str, Any], known: Sent, runs: M
     after = without_statements(before, runs, Ours(gone), versions)
     still = {group: known.before[group] for group in known.before if any(said.group == group for said in staying)}
     left = [said for said in statements_of(after) if said.group in runs and not _has(staying, said)]
-    return Step(guid, before, after, Sent("", rest, still), _others_digest(before, known), tuple(left))
+    return Step(guid, before, after, Sent("", rest, still), known, _others_digest(before, known), tuple(left))
 
 
 def _others_digest(content: Mapping[str, Any], known: Sent) -> str:
     """The same as long as others say the same, whatever becomes of what is ours."""
-    ours = [said for said, _ in known.statements]
-    rest = without_statements(content, {said.group for said in ours}, Ours(ours), {})
+    rest = without_statements(content, {said.group for said in known.said}, Ours(known.said), {})
     trained = [[picture_of_item(item), item.get("trained") or []] for item in rest.get("items") or []]
     return sha256_of_bytes(json.dumps(trained, sort_keys=True, default=str).encode())[:32]
 

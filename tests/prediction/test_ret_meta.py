@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,9 @@ entries = st.lists(
     ),
     max_size=4,
 )
-people = st.lists(st.builds(person, boxes | st.sampled_from([BOX, OTHER_BOX])), max_size=3)
+people = st.lists(
+    st.tuples(st.builds(person, boxes | st.sampled_from([BOX, OTHER_BOX])), st.booleans()), max_size=3
+).map(lambda found: [replace(one, id=f"p{place}" * has_id) for place, (one, has_id) in enumerate(found)])
 
 
 @given(known=entries, found=people)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cls.classification.post_ret_meta import COMMAND as POST
 from cls.classification.segment_meta_builder import COMMAND as BUILD
 from cls.collector.client import CollectorClient
 from cls.command import execute
+from cls.pictures.database import PicturesDatabase
 from cls.prediction.sent_journal import JOURNAL, Sent, SentJournal
 from cls.prediction.statements import Statement
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
@@ -243,6 +245,63 @@ def _preview(at: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[s
     file = tmp_path / "preview.json"
     assert run(POST, at, "--groups", GROUP, "--preview", "--json", str(file)) == 0
     return json.loads(file.read_text()), capsys.readouterr().out
+
+
+def _segment_again(bottle: Bottle) -> dict[str, str]:
+    """Another model outlines everybody a bit to the right; returns picture -> the id of the one person in it."""
+    with PicturesDatabase.open(bottle.database_url) as database:
+        again = [
+            replace(
+                record,
+                model_version="other",
+                people=tuple(
+                    replace(one, id="", box_xyxy_px=tuple(side + 2 for side in one.box_xyxy_px))  # type: ignore[arg-type]
+                    for one in record.people or ()
+                ),
+            )
+            for record in database.records().values()
+        ]
+        database.write_people(again, replace=True)
+        return {name: people[0].id for name, record in database.records().items() if (people := record.people)}
+
+
+def test_photos_segmented_again_between_prediction_and_sending(
+    loaded: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(BUILD, loaded, "--groups", GROUP) == 0
+    ids = _segment_again(loaded.bottle)
+    preview, table = _preview(loaded, tmp_path, capsys)
+    shown = [one for picset in preview["picsets"] for one in picset["people"]]
+    assert [one["change"] for one in shown] == ["added"] * 12
+    assert all(one["person"] == ids[one["picture"]] for one in shown)
+    assert all(one["person"] in table for one in shown)
+    assert run(POST, loaded, "--groups", GROUP) == 0
+
+    # Predicted in the new boxes, they are the same people.
+    assert run(BUILD, loaded, "--groups", GROUP) == 0
+    preview, _ = _preview(loaded, tmp_path, capsys)
+    assert preview["counts"]["added"] == preview["counts"]["removed"] == 0
+    assert preview["counts"]["changed"] == 12
+    for one in (one for picset in preview["picsets"] for one in picset["people"]):
+        assert one["person"] == ids[one["picture"]]
+    assert run(POST, loaded, "--groups", GROUP) == 0
+    for content in ret_metas(loaded, GROUP).values():
+        for item in content["items"]:
+            assert [set(entry) for entry in item["trained"]] == [{"gender", "bbox", "groups"}]
+
+    # What was remembered of a photo is used again, under the id that the row has now.
+    file = next(loaded.bottle.meta(GROUP).glob("*/ret_meta_people.json"))
+    named = file.read_text()
+    file.write_text("[")
+    capsys.readouterr()
+    assert run(BUILD, loaded, "--groups", GROUP) == 0
+    assert "0 ret_meta.json written" in capsys.readouterr().out
+    assert file.read_text() == named
+    # Without the file, as an older version left it, people have no names, and nothing else differs.
+    for one in loaded.bottle.meta(GROUP).glob("*/ret_meta_people.json"):
+        one.unlink()
+    assert run(POST, loaded, "--groups", GROUP) == 0
+    assert "0 picsets sent to" in capsys.readouterr().out
 
 
 def test_files_of_two_groups_about_one_picset_are_sent_together(
