@@ -47,8 +47,25 @@ def build_network(
             f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {_first_line(error)}",
             hint="choose another --size or --arch",
         ) from error
+    _make_head_linear(network)
     _share_head(network)
     return network
+
+
+class _LinearOfPooled(nn.Linear):
+    """A linear layer of pooled features (batch, width, 1, 1)."""
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        return super().forward(pooled.flatten(1))
+
+
+def _make_head_linear(network: nn.Module) -> None:
+    """Makes a linear layer of a classifier that is a 1x1 convolution of pooled features (DLA, DPN, ResNetV2)."""
+    for head in _classifiers(network):
+        if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
+            name = next(name for name, module in network.named_modules() if module is head)
+            linear = _LinearOfPooled(head.in_channels, head.out_channels, bias=head.bias is not None)
+            network.set_submodule(name, linear)
 
 
 def _first_line(error: Exception) -> str:
