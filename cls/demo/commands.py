@@ -19,11 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Runs the demonstration and prints what was made and where."""
+    import signal
+
     from cls.demo.outcome import summary_lines
     from cls.demo.page import write_page
     from cls.demo.plan import plan_demo
     from cls.demo.walk import walk
 
+    # Ends the services and the step that runs, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = plan_demo(
         options.folder, group=options.group, source=options.source, segmenter=options.segmenter, limit=options.limit
     )

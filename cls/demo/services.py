@@ -68,8 +68,15 @@ def service(
         environment: its whole environment.
 
     Raises:
-        ClsError: it ended, or did not listen in time; names the log.
+        ClsError: it ended, or did not listen in time, and names the log; or something else listens there already.
     """
+    taken = [port for port in ports if _is_listening(port)]
+    if taken:
+        # Whoever listens there is not ours: photos and models must not go to a stranger's service.
+        raise ClsError(
+            f"the {name} cannot be started: another program listens on port {taken[0]} of {HOST} by now",
+            hint="run it again: it chooses other ports, and goes on from what is there",
+        )
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own program

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,8 +81,13 @@ def _verify(options: argparse.Namespace) -> None:
         raise PackageError(
             f"{counted(count, 'problem')} in {len(bad)} of {counted(looked_at, 'package')}",
             where=", ".join(str(found.path) for found in bad),
-            hint="`cls export` makes a package again; newer ones than this version of CLS need a newer one",
+            hint=_what_to_do(bad),
         )
+
+
+def _what_to_do(bad: Sequence[Verification]) -> str:
+    hints = [found.distrust.hint for found in bad if found.distrust is not None and found.distrust.hint]
+    return hints[0] if hints else "get it again from whoever made it, or make it again with `cls export`"
 
 
 def _print_verification(found: Verification) -> None:

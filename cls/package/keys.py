@@ -255,7 +255,7 @@ def _read_key_file(path: Path) -> tuple[bytes, int]:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             content = stream.read(MAX_KEY_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise FileError("there is no such key file", where=path, hint=_MAKE_HINT) from None
+        raise FileError("there is no such key file", where=path, hint=f"check the path; {_MAKE_HINT}") from None
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}", where=path, hint="give a key file") from None
     if len(content) > MAX_KEY_FILE_BYTES:

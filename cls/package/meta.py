@@ -177,7 +177,8 @@ class PackageMeta(_Meta):
     format: str = Field(min_length=1, description="name of the format, e.g. onnx, onnx_fp16, openvino, trt")
     files: dict[str, Sha256] = Field(
         min_length=1,
-        description="every file of the zip but meta.json; config.pbtxt without its name, version policy and meta.json",
+        description="every file of the zip but meta.json and signature.json; config.pbtxt without its name, version"
+        " policy and meta.json",
     )
     plan: PlanMeta | None = Field(default=None, description="for a model.plan")
 
@@ -213,7 +214,9 @@ class ModelMeta(_Meta):
     inputs: tuple[TensorMeta, ...] = Field(min_length=1)
     outputs: tuple[TensorMeta, ...] = Field(min_length=1)
     metrics: dict[str, Any] = Field(default_factory=dict, description="on the validation part of the split")
-    parity: dict[str, ParityMeta] = Field(default_factory=dict, description="by format: onnx, trt")
+    parity: dict[str, ParityMeta] = Field(
+        default_factory=dict, description="by format, e.g. onnx, onnx_int8, openvino, trt"
+    )
     digests: DigestsMeta
     package: PackageMeta | None = Field(default=None, description="in a zip: what it holds; since schema version 2")
     training: TrainingMeta

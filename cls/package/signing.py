@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cls.errors import PackageError
+from cls.errors import PackageError, SignatureError
 from cls.files import atomic_path
 from cls.package.archive import open_zip, pack_files
 from cls.package.keys import SigningKey
@@ -30,7 +30,10 @@ def sign_package(zip_path: Path, signer: SigningKey) -> PackageSignature:
         entries: dict[str, Path | bytes] = {
             name: contents.read(name) for name in contents.names if name != SIGNATURE_FILE_NAME
         }
-        signature = sign(entries, signer, contents.signature())
+        try:
+            signature = sign(entries, signer, contents.signature())
+        except SignatureError as error:
+            raise SignatureError(error.what, where=zip_path, hint=error.hint) from error
     with atomic_path(zip_path) as part:
         pack_files(part, {**entries, SIGNATURE_FILE_NAME: signature})
         problems = verify_zip(part).problems

@@ -146,10 +146,6 @@ def _check_signature(found: Verification, contents: ZipContents, digests: dict[s
     if signature is None:
         found.signature = "not signed"
         return
-    if contents.signers:
-        found.signature = f"signed by {' and '.join(contents.signers)}, which is trusted"
-    else:
-        found.signature = f"{signed_by(signature)}: not checked, since no --trust is given"
     signed = signature.manifest.files
     names = [name for name in contents.names if name != SIGNATURE_FILE_NAME]
     faults = [f"{name} is there, and was not signed" for name in names if name not in signed]
@@ -159,7 +155,16 @@ def _check_signature(found: Verification, contents: ZipContents, digests: dict[s
         for name, digest in digests.items()
         if name in signed and signed[name].sha256 != digest
     ]
-    found.take("every file is as it was signed", faults)
+    if faults or any(name in signed and name not in digests for name in names):
+        # With trust, a file that is not the signed one cannot be read at all: that was told of the file.
+        found.signature = f"{signed_by(signature)}: of other files than these"
+        found.problems.extend(faults)
+        return
+    found.checked.append("every file is as it was signed")
+    if contents.signers:
+        found.signature = f"signed by {' and '.join(contents.signers)}, which is trusted"
+    else:
+        found.signature = f"{signed_by(signature)}: not checked, since no --trust is given"
 
 
 def signed_by(signature: PackageSignature | None) -> str:

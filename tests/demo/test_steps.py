@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+import pytest
+
+from cls.demo.services import service
 from cls.demo.steps import Journal, Step
+from cls.errors import ClsError
 
 
 def fetch(port: int, *more: str) -> tuple[str, ...]:
@@ -21,3 +26,16 @@ def test_a_step_is_done_whatever_the_ports_of_the_services(tmp_path: Path) -> No
     assert not again.is_done(Step("scp", "Fetch", fetch(4000, "-q"), products=(tmp_path,)), "inputs")
     assert not again.is_done(done, "others")
     assert not again.is_done(Step("scp", "Fetch", fetch(4000), products=(tmp_path / "gone",)), "inputs")
+
+
+def test_a_service_is_not_looked_for_where_a_stranger_listens(tmp_path: Path) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        with (
+            pytest.raises(ClsError, match=str(port)),
+            service("collector", ["collector", "serve"], [port], tmp_path / "log", {}),
+        ):
+            pytest.fail("the block must not start")
+    assert not (tmp_path / "log").exists()

@@ -98,6 +98,7 @@ def refusal(path: Path, trust: TrustedKeys) -> SignatureError:
             package.read(name)
     found = verify_zip(path, trust=trust)
     assert found.problems
+    assert "every file is as it was signed" not in found.checked
     assert found.distrust is not None
     assert found.meta is None
     with pytest.raises(SignatureError) as caught:
