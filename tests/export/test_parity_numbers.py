@@ -183,6 +183,23 @@ def test_a_flip_at_the_limit_is_within_it() -> None:
     assert [one.picture for one in report.worst_samples] == ["1.jpeg", "0.jpeg"]
 
 
+def test_a_flip_from_below_the_threshold_is_as_far() -> None:
+    other = changed(PROBS, (2, 0, 0.7))
+    report = compare_with(reference(PROBS), classifier(Table(other)), limits=replace(NONE, flip_distance=0.3))
+    assert report.label_flips_beyond_limit == 1
+    assert report.by_batch[0].farthest_flip == pytest.approx(0.4)
+    assert report.labels[0].farthest_flip == pytest.approx(0.4)
+    assert report.faults[0] == "1 of 6 decisions differ further than 0.3 from a threshold"
+
+
+def test_calibration_is_that_of_the_batch_size_with_the_largest_change_either_way() -> None:
+    better = np.where(TRUTH > 0, 0.99, 0.01)
+    report = compared(at_batch={7: better, 64: changed(PROBS, (0, 0, 0.85))})
+    assert report.ece_change is not None
+    assert report.ece_change < 0
+    assert report.calibration["labels"]["hat"]["ece"] == pytest.approx(0.01, abs=1e-6)
+
+
 def test_every_kind_of_limit_is_looked_at() -> None:
     other = changed(PROBS, (1, 0, 0.4))
 
