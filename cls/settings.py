@@ -49,10 +49,10 @@ class ParityLimits:
     Attributes:
         flip_distance: a decision may differ where the trained probability is this near its threshold, no further.
         probability: largest difference of a probability.
-        f1: largest change of F1, the mean over labels, in either direction, or what one decision (fp16) or two (int8)
-            may be worth where that is more.
+        f1: largest change of F1, the mean over labels, in either direction, or what one decision may be worth where
+            that is more (fp16, int8).
         batch: largest difference that the batch size, or the other people in the batch, may make to a probability.
-        label_f1: largest change of one label's F1, or what two decisions (fp16) or three (int8) may be worth likewise.
+        label_f1: largest change of one label's F1, or what two decisions may be worth likewise.
         label_ece: largest change of one label's expected calibration error, or two by the number of people likewise.
         logit_shift: largest mean difference of one label's logits, in either direction.
         logit_error: largest root mean square difference of one label's logits, in their standard deviations.
