@@ -194,6 +194,7 @@ def _go_through(
     row: Row, bottle: Bottle, name: str, size: tuple[int, int], urls: tuple[str, str], version: str
 ) -> None:
     import numpy as np
+    from filelock import FileLock
 
     from cls.export.publish import export_run
     from cls.people.photos import read_photo
@@ -216,11 +217,17 @@ def _go_through(
     )
     package = exported.folder / "model_onnx.zip"
     decided, given = {}, []
-    for way, model in (("zip", str(package)), ("run", str(run.folder)), ("server", _served(package, urls, version))):
-        classifier = open_classifier(model, bottle)
-        probs = classifier.probabilities(crops)
-        given.append(probs.astype(np.float64))
-        decided[way] = [classifier.chosen(row_probs) for row_probs in probs]
+    # Two workers publish under one name: nobody else may until this one has its answers.
+    with FileLock(bottle.root.parent / "server.lock"):
+        for way, model in (
+            ("zip", str(package)),
+            ("run", str(run.folder)),
+            ("server", _served(package, urls, version)),
+        ):
+            classifier = open_classifier(model, bottle)
+            probs = classifier.probabilities(crops)
+            given.append(probs.astype(np.float64))
+            decided[way] = [classifier.chosen(row_probs) for row_probs in probs]
     changed = sum(len(set(answers)) > 1 for answers in zip(*decided.values(), strict=True))
     row["same"] = not changed
     if changed:
