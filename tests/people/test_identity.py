@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cls.people.choice import choose_people, largest_first
-from cls.people.identity import box_iou, identified, is_id, person_iou, same_people
+from cls.people.identity import box_iou, identified, is_id, person_iou, rounded_polygon, same_people
 from cls.people.person import Person
 
 Rect = tuple[float, float, float, float]
@@ -236,3 +236,8 @@ def test_the_largest_is_the_largest_outline_not_the_largest_box() -> None:
     unsure, first = replace(stout, conf=0.5), replace(stout, id="p1")
     assert largest_first([unsure, wide, stout, first]) == (stout, first, unsure, wide)
     assert largest_first([]) == ()
+
+
+def test_an_outline_is_rounded_point_by_point() -> None:
+    rounded = rounded_polygon(np.array([[0.12345678, 0.5], [0.25, 0.75], [1.0, 0.0]]))
+    assert rounded.tolist() == [[0.123457, 0.5], [0.25, 0.75], [1.0, 0.0]]

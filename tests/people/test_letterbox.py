@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cls.errors import PackageError
 from cls.people.cutout import Cutout, cut_out, resize_cutout
 from cls.people.person import Person
 from cls.people.preprocess import Preprocessing, in_frame, inner_size
@@ -131,3 +132,15 @@ def test_how_much_is_kept_around_a_person() -> None:
     person = Person("female", 0.9, (30, 40, 40, 60), ())
     assert cut_out(photo, person, margin_rel=0.1).mask.shape == (24, 14)
     assert cut_out(photo, person).mask.shape == (22, 12)
+
+
+def test_a_cutout_starts_at_the_photos_corner_unless_it_says_otherwise() -> None:
+    cutout = Cutout(numbered(2, 3), np.zeros((2, 3), np.uint8))
+    assert (cutout.left_px, cutout.top_px) == (0, 0)
+
+
+def test_a_preprocessing_of_the_future_is_refused_by_its_number() -> None:
+    with pytest.raises(PackageError) as refused:
+        Preprocessing.from_dict({**Preprocessing().to_dict(), "version": 3})
+    assert "version 3" in refused.value.what
+    assert refused.value.hint == "update CLS"
