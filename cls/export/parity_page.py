@@ -134,8 +134,8 @@ def _label(one: LabelResult) -> dict[str, str]:
         "positives": f"{one.positives} of {one.known}" if one.known else "-",
         "F1": _after(one.f1, one.f1_change),
         "calibration error": _after(one.ece, one.ece_change),
-        "mean difference of logits": f"{one.logit_shift:+.3f}",
-        "difference in standard deviations": f"{one.logit_error:.3f}",
+        "mean difference of logits": _change(one.logit_shift, 3),
+        "difference in standard deviations": _small(one.logit_error, 3),
         "decisions that differ": str(one.label_flips),
         "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
     }
@@ -146,7 +146,7 @@ def _size(one: SizeResult) -> dict[str, str]:
     return {
         "cut-outs": one.kind,
         "people": str(one.samples),
-        "resizing changes logits, in standard deviations": f"{one.resize_error:.4f}",
+        "resizing changes logits, in standard deviations": _small(one.resize_error),
         "largest difference": _small(one.max_probability_difference),
         "decisions that differ": str(one.label_flips),
         "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
@@ -202,14 +202,17 @@ def _told_apart(expected: float, found: float | None, threshold: float) -> tuple
     return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"
 
 
-def _change(change: float | None) -> str:
-    return "0" if change == 0 else difference(change, 4)
+def _change(change: float | None, digits: int = 4) -> str:
+    """A change with its sign; `0` where there is none, or none but the noise of sums of floating-point numbers."""
+    text = difference(change, digits)
+    return "0" if change is not None and not float(text) else text
 
 
 def _changed(value: float | None, before: float | None) -> str:
     if value is None or before is None:
         return "-"
-    return score(value, 4) if value == before else f"{score(value, 4)} ({difference(value - before, 4)})"
+    change = _change(value - before)
+    return score(value, 4) if change == "0" else f"{score(value, 4)} ({change})"
 
 
 def _after(before: float | None, change: float | None) -> str:
@@ -217,12 +220,12 @@ def _after(before: float | None, change: float | None) -> str:
     return "-" if before is None or change is None else _changed(before + change, before)
 
 
-def _small(value: float) -> str:
+def _small(value: float, digits: int = 4) -> str:
     """A difference as people read it: 0.0213, or 2.4 × 10⁻⁷."""
     if value == 0 or value >= 1e-3:
-        return f"{value:.4f}" if value else "0"
-    digits, power = f"{value:.1e}".split("e")
-    return f"{digits}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
+        return f"{value:.{digits}f}" if value else "0"
+    mantissa, power = f"{value:.1e}".split("e")
+    return f"{mantissa}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
 
 
 def _capital(text: str) -> str:

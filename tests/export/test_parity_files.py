@@ -134,6 +134,15 @@ def rows(page: str, title: str) -> list[str]:
     return [part.split("</td>")[0] for part in row.split("<td>")[1:]]
 
 
+def test_small_differences_do_not_read_as_zero_nor_zero_as_one(tmp_path: Path, report: ParityReport) -> None:
+    small = label(ece=0.02, ece_change=2e-7, logit_shift=-4e-6, logit_error=5e-6)
+    none = label(ece=0.1 + 0.2, ece_change=-1e-17, logit_shift=0.0, logit_error=0.0)
+    page = page_of(tmp_path, replace(report, labels=(small, none)))
+    assert cells(page, "calibration error") == ["0.0200 (+0.0000002)", "0.3000"]
+    assert cells(page, "mean difference of logits") == ["-0.000004", "0"]
+    assert cells(page, "difference in standard deviations") == ["5.0\u00a0×\u00a010⁻⁶", "0"]
+
+
 def test_the_numbers_of_the_page(tmp_path: Path, report: ParityReport) -> None:
     sizes = (SizeResult("larger than the input", 5, 0.4, 2, 0.03, 0.0123),)
     page = page_of(tmp_path, replace(report, labels=(label(), label(label_flips=0, f1=None, known=0)), sizes=sizes))
