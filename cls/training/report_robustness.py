@@ -19,7 +19,7 @@ _LEAK_TAX = (
     " both sides. What the random one shows beyond the other is not there for people never seen."
 )
 _ERRORS = {
-    "ece_cross_fitted": "calibration error, cross-validated",
+    "ece_cross_fitted": "calibration error of all decisions together, cross-validated",
     "ece_after": "on the people the temperature was chosen on",
     "ece_before": "before calibration",
 }

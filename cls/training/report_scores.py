@@ -73,8 +73,9 @@ def measured_text(validation: dict[str, Any], people: int, units: int) -> str:
             "F1, precision, recall, mA and calibration error are cross-validated: each of"
             f" {counted(crossed['folds'], 'fold')} of picsets is decided on with thresholds and a temperature chosen on"
             f" the others{left_out_text(crossed, len(validation['labels'])).replace(', over', ', and means are over')}."
-            " The last column has the F1 of this run's thresholds, which were chosen on these people: it is a little"
-            " too good."
+            " In the row of means, the calibration error is the mean over labels; Calibration has that of all decisions"
+            " together. The last column has the F1 of this run's thresholds, which were chosen on these people: it is a"
+            " little too good."
         )
     else:
         text.append(

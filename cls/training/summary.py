@@ -89,7 +89,7 @@ def _trust(metrics: dict[str, Any]) -> Iterator[str]:
         )
     if (calibration := metrics.get("calibration")) is not None and calibration["ece_before"] is not None:
         yield (
-            f"calibration error {score(calibration['ece_cross_fitted'])} cross-validated,"
+            f"calibration error of all decisions together {score(calibration['ece_cross_fitted'])} cross-validated,"
             f" {score(calibration['ece_before'])} before calibration (temperature {calibration['temperature']:.2f})"
         )
     if (background := metrics.get("background_sensitivity")) is not None:
