@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from cls.command import Command, main
 
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.settings import load_settings
     from cls.training.run_list import find_run, list_runs
-    from cls.training.run_table import comparison, comparison_dict, run_table
+    from cls.training.run_table import WIDTH, comparison, comparison_dict, run_table
 
     bottle = Bottle(load_settings(options.cfg))
     group = options.group_by_option or options.group
@@ -40,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps([entry.to_dict() for entry in entries], ensure_ascii=False, indent=2))
     else:
-        print(run_table(entries) or "no runs yet; train one: `cls train --cat GROUP`")
+        width = WIDTH if sys.stdout.isatty() else 0
+        print(run_table(entries, width) or "no runs yet; train one: `cls train --cat GROUP`")
 
 
 COMMAND = Command("runs", "list the training runs of a group, or compare two", add_arguments, run)

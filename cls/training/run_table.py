@@ -30,7 +30,7 @@ _MEASURES = (
     ("mAP of those not left out", ("validation", "intervals", "means", "ap"), "ap"),
     ("cross-validated F1 over people", ("validation", "cross_fitted", "instance", "f1"), ""),
     ("cross-validated: every label right", ("validation", "cross_fitted", "exact"), ""),
-    ("cross-validated calibration error", ("validation", "cross_fitted", "micro", "ece"), ""),
+    ("cross-validated calibration error of all decisions together", ("validation", "cross_fitted", "micro", "ece"), ""),
     ("people whose answers change with the background", ("background_sensitivity", "as_served", "people"), ""),
     ("answers that change with the background", ("background_sensitivity", "as_served", "share"), ""),
     ("in-sample F1 (thresholds chosen on these people)", ("validation", "macro", "f1"), "f1"),
@@ -44,16 +44,22 @@ _MEASURES = (
 _MEANS = {("validation", "macro"), ("validation", "cross_fitted", "macro")}
 
 
-def run_table(entries: Sequence[RunEntry]) -> str:
-    """The runs of each group below its name, at most 120 columns wide where names allow.
+def run_table(entries: Sequence[RunEntry], width: int = 0) -> str:
+    """The runs of each group below its name.
 
     Args:
         entries: by group and number.
+        width: columns; names of backbones and runs are shortened to it. 0: names stay whole, as other commands take
+            them.
     """
     lines: list[str] = []
     for group, runs in groupby(entries, key=lambda entry: entry.group):
         found = list(runs)
-        lines += ["", group, *(f"  {line}" for line in _aligned([_HEAD, *(_row(entry) for entry in found)], WIDTH - 2))]
+        lines += [
+            "",
+            group,
+            *(f"  {line}" for line in _aligned([_HEAD, *(_row(entry) for entry in found)], max(width - 2, 0))),
+        ]
         lines += [f"  {entry.name}: {entry.problem}" for entry in found if entry.state == DAMAGED]
         lines += _warnings(found)
     return "\n".join(lines[1:])

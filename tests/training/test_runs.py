@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,13 @@ def test_runs_of_all_groups_in_order(bottle: Bottle, capsys: pytest.CaptureFixtu
     assert only.count("v__") == 3
 
 
-def test_long_names_fit(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_names_fit_into_a_terminal_and_stay_whole_in_a_pipe(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     arch = "mobilenetv3_large_150d.ra4_e3600_r256_in1k"
-    make_run(bottle, f"v__0_train_{arch}_16_0.001", arch=arch)
+    name = make_run(bottle, f"v__0_train_{arch}_16_0.001", arch=arch).name
+    assert name in say(RUNS, bottle, capsys).splitlines()[2].split()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     lines = say(RUNS, bottle, capsys).splitlines()
     assert all(len(line) <= 120 for line in lines)
     assert "…" in lines[2]
@@ -346,13 +351,16 @@ def test_the_time_is_that_of_the_whole_run(bottle: Bottle, capsys: pytest.Captur
     assert (first["run_seconds"], second["run_seconds"], second["seconds"]) == (131.4, None, 64.2)
 
 
-def test_a_mean_over_some_labels_says_over_how_many(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mean_over_some_labels_says_over_how_many(
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def thin(metrics: dict[str, Any]) -> None:
         found = metrics["validation"]
         found["labels"]["beanie"]["ap"] = None
         found["cross_fitted"] |= {"left_out": ["beanie"]}
 
     rewrite(make_run(bottle, "v__0_train_lite0_16_0.001", ap=0.9965), thin)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     listed = say(RUNS, bottle, capsys)
     (line,) = (line for line in listed.splitlines() if " finished " in line)
     assert line.split("960+240")[1].split() == ["0.897", "(1/2)", "0.996", "(1/2)", "0.825", "131", "s"]
