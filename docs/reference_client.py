@@ -167,7 +167,13 @@ if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     client = Client(sys.argv[1])
-    photo = decode(Path(sys.argv[2]).read_bytes())
-    for person in json.loads(Path(sys.argv[3]).read_text(encoding="utf-8")):
+    file, kind = sys.argv[2], "a photo"
+    try:
+        photo = decode(Path(file).read_bytes())
+        file, kind = sys.argv[3], "JSON"
+        people = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {file}: {getattr(error, 'strerror', None) or f'is not {kind}'}")
+    for person in people:
         probs, chosen = client.decide(photo, person)
         print(json.dumps({"labels": chosen, "probabilities": probs}, ensure_ascii=False))

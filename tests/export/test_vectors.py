@@ -296,6 +296,18 @@ def test_the_client_decides_as_the_package(exported: ExportedBottle, tmp_path: P
     assert list(json.loads(done.stdout)["probabilities"].values()) == pytest.approx(probs.tolist(), abs=0.02)
 
 
+def test_the_client_says_in_one_line_which_file_is_missing(exported: ExportedBottle, tmp_path: Path) -> None:
+    photo, people, broken = tmp_path / "none.jpg", tmp_path / "people.json", tmp_path / "broken.json"
+    people.write_text("[]")
+    broken.write_text("[")
+    real = exported.bottle.picture(exported.run.samples("valid")[0].path)
+    for arguments in ((photo, people), (people, people), (real, broken), (real, tmp_path / "none.json")):
+        command = [sys.executable, "-P", str(CLIENT), str(_zip(exported)), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        (line,) = done.stderr.splitlines()
+        assert (done.returncode, done.stdout, line.startswith("error: ")) == (1, "", True)
+
+
 def test_the_client_refuses_what_it_does_not_know(exported: ExportedBottle, tmp_path: Path) -> None:
     with zipfile.ZipFile(_zip(exported)) as source:
         files: dict[str, Path | bytes] = {name: source.read(name) for name in source.namelist()}
