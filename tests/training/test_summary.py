@@ -51,7 +51,10 @@ def test_how_far_to_trust_the_means() -> None:
     )
     assert lines[5:] == [
         "95% intervals over 40 picsets: mAP 0.850–0.940, F1 with thresholds chosen on these people 0.600–0.700",
-        "calibration error of all decisions together 0.050 cross-validated, 0.080 before calibration (temperature 1.30)",
+        (
+            "calibration error of all decisions together 0.050 cross-validated, 0.080 before calibration"
+            " (temperature 1.30)"
+        ),
         (
             "before 8 other backgrounds answers change for 6 of 64 people (9.4%, 3.0–20.0%), 0.8% (0.0–5.0%) of all"
             " answers; with the background left in for 50.0% of people, 20.0% of all answers"
