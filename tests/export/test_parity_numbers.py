@@ -23,7 +23,8 @@ from cls.export.parity_labels import (
     logits_of_probs,
 )
 from cls.export.parity_limits import answer_faults, f1_faults, label_faults, limit_faults, meta_faults, size_faults
-from cls.export.parity_report import BatchResult
+from cls.export.parity_page import _size
+from cls.export.parity_report import BatchResult, _rounded_up
 from cls.export.parity_sizes import SizeResult
 from cls.settings import ParityLimits
 from cls.training.metrics import LabelMetrics
@@ -538,3 +539,16 @@ def test_limits_of_resizing() -> None:
     assert size_faults(sizes, replace(NONE, own_size=0.05)) == [
         "on cut-outs larger resizing inside the model changes logits by 0.06 of their standard deviation (limit 0.05)"
     ]
+
+
+def test_differences_in_meta_json_are_rounded_up_to_a_millionth() -> None:
+    assert _rounded_up(0.0000105) == 0.000011
+    assert _rounded_up(0.25) == 0.25
+    assert _rounded_up(0.0) == 0.0
+
+
+def test_cut_outs_of_one_kind_of_sizes_are_a_row_of_the_page() -> None:
+    row = _size(SizeResult("larger", 12, 0.001, 0, 0.0, 0.01))
+    assert row["cut-outs"] == "larger"
+    assert row["people"] == "12"
+    assert row["farthest from its threshold"] == "-"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.export.parity_page import write_page
+from cls.export.parity_page import _person, write_page
 from cls.export.parity_report import BatchResult, ParityReport, WorstSample
 from cls.settings import ParityLimits
 
@@ -57,3 +57,8 @@ def test_numbers_have_as_many_digits_as_tell_them_apart(
     page = (tmp_path / "page.html").read_text()
     assert shown in page
     assert 'data-name="decisions that differ">1 of 15<' in page
+
+
+def test_bars_are_drawn_to_a_tenth_of_a_percent() -> None:
+    person = _person(WorstSample("1.jpeg", "hat", 1, 0.12345, None, 1 / 3))
+    assert (person["expected_percent"], person["found_percent"], person["threshold_percent"]) == (12.3, 0.0, 33.3)
