@@ -243,3 +243,13 @@ def test_pixels_inside_the_model_are_those_of_training(tmp_path: Path) -> None:
     assert len(faults(off)) == 1
     stage_graph(tmp_path / "other.onnx", off, name="other")
     assert level_faults(tmp_path / "other.onnx", bare) == []
+
+
+def test_an_answer_that_falls_counts_as_one_that_rises() -> None:
+    probs = np.array([[0.4, 0.2], [0.6, 0.3], [0.1, 0.8]])
+    otherwise = probs.copy()
+    otherwise[0, 0] = 0.55  # below its threshold, and said to be above
+    otherwise[2, 1] = 0.55  # falls by 0.25, further than the other rises
+    larger, _ = size_results(replace(classifier(BySize(probs, otherwise)), is_end_to_end=True), table_reference(probs))
+    assert larger.max_probability_difference == pytest.approx(0.25, abs=1e-6)
+    assert larger.farthest_flip == pytest.approx(0.1, abs=1e-6)

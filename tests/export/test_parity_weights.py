@@ -15,7 +15,7 @@ from cls.export.calibration_images import CalibrationImages
 from cls.export.end_to_end import NETWORK_PREFIX
 from cls.export.onnx_fp16 import write_onnx_fp16
 from cls.export.onnx_int8 import Quantiser
-from cls.export.parity_weights import weight_faults
+from cls.export.parity_weights import _channels_beyond, weight_faults
 from tests.export.networks import small_network
 
 
@@ -137,3 +137,11 @@ def test_steps_are_those_of_their_axis(tmp_path: Path, axis: int) -> None:
     assert faults() == []
     tensors["w_quantized"] = levels + np.array([[0, 0], [0, 1], [0, 0]], np.int8)
     assert faults() == ["the weights of 1 layer are not those of the trained network: w (channel 1)"]
+
+
+def test_a_weight_that_is_too_small_is_as_wrong_as_one_too_large() -> None:
+    right, allowed = np.ones((3, 2)), np.full((3, 2), 0.1)
+    for change in (0.2, -0.2):
+        found = right.copy()
+        found[1, 0] += change
+        assert _channels_beyond(right, found, allowed) == [1]
