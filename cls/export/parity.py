@@ -101,7 +101,7 @@ def _measured(
     faults = meta_faults(reference, converted, answers)
     faults += answer_faults(reference, answers, limits)
     faults += limit_faults(batches, flips, distance, limits)
-    faults += f1_faults(labels, f1_change, limits, precision, truth_name)
+    faults += f1_faults(labels, f1_change, limits, truth_name)
     faults += label_faults(labels, limits, precision, truth_name)
     tie = TIE_DISTANCE if limits.flip_distance is None else limits.flip_distance
     worst = _worst_samples(reference, answers, difference, flips & (distance > tie)[None])
