@@ -24,8 +24,7 @@ _OTHER_FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), 
 _FREQUENCIES = 10
 _LEAST_SHARED_PX = 40
 _DETAIL_PX = 3.0
-# Which share of the surroundings has to be the same, but for so many standard deviations, within grey levels: after the
-# first steps of laying people over each other, which tell most pairs apart, and at the end.
+# (alignment steps, share of the surroundings that must match): a few steps tell most pairs apart, then all of them.
 _PASSES = ((4, 0.4), (25, 0.55))
 _SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
 _BLOCK = 1024
@@ -39,8 +38,8 @@ class Candidate(NamedTuple):
         similarity: of their low frequencies, up to 1.
         left: row of one.
         right: row of the other, below.
-        is_mirrored: whether the other is to be mirrored.
-        frame: which of `_OTHER_FRAMES` the one is to be seen in.
+        is_mirrored: whether the second person is mirrored.
+        frame: index into `_OTHER_FRAMES` of the first person's frame.
         view: in which view they are similar.
     """
 

@@ -24,11 +24,11 @@ PERSON, PHOTO = VIEWS = 0, 1
 FRAME, ABOVE = 1.2, 0.08
 # Rows above the one where this share of the outline is reached are a raised hand or a flaw.
 _TOP_SHARE = 0.02
-# A border begins with a line of one grey value, but for so many levels; its other lines have it for the most part.
+# The outermost line of a border has one grey value (97 percent of it, within 6 levels); 60 percent of its other lines.
 _EDGE_SHARE, _BORDER_SHARE, _BORDER_SPREAD = 0.97, 0.6, 6
 # Lines of text may lie between: together at most this share of all lines.
 _TEXT_SHARE = 0.1
-# A border ends within so many lines: then no more of a line than this has its value. A wall behind people ends slowly.
+# A border ends within 3 lines, after which at most 40 percent of a line has its value; a plain wall ends gradually.
 _END_LINES, _BEHIND_SHARE = 3, 0.4
 # Borders within borders: a caption's bar in a padded photo.
 _BORDERS = 2
