@@ -12,6 +12,7 @@ import io
 import json
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -162,17 +163,19 @@ class Client:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[2] == "--vectors":
-        sys.exit(1 if Client(sys.argv[1]).missed_vectors() else 0)
-    if len(sys.argv) != 4:
+    is_check = len(sys.argv) == 3 and sys.argv[2] == "--vectors"
+    if len(sys.argv) != 4 and not is_check:
         sys.exit(__doc__)
-    client = Client(sys.argv[1])
-    file, kind = sys.argv[2], "a photo"
+    file, kind = sys.argv[1], "a model package"
     try:
+        client = Client(file)
+        if is_check:
+            sys.exit(1 if client.missed_vectors() else 0)
+        file, kind = sys.argv[2], "a photo"
         photo = decode(Path(file).read_bytes())
         file, kind = sys.argv[3], "JSON"
         people = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         sys.exit(f"error: {file}: {getattr(error, 'strerror', None) or f'is not {kind}'}")
     for person in people:
         probs, chosen = client.decide(photo, person)

@@ -256,7 +256,7 @@ def test_the_client_goes_the_packages_way(exported: ExportedBottle, tmp_path: Pa
     assert len(done.stdout.splitlines()) == 7
     imported = {line.split()[1].split(".")[0] for line in CLIENT.read_text().splitlines() if line[:7] == "import "}
     imported |= {line.split()[1] for line in CLIENT.read_text().splitlines() if line[:5] == "from "}
-    assert imported == {"io", "json", "sys", "zipfile", "pathlib", "numpy", "onnxruntime", "PIL"}
+    assert imported == {"io", "json", "sys", "zipfile", "zlib", "pathlib", "numpy", "onnxruntime", "PIL"}
 
 
 def test_the_client_decides_as_the_package(exported: ExportedBottle, tmp_path: Path) -> None:
@@ -296,13 +296,20 @@ def test_the_client_decides_as_the_package(exported: ExportedBottle, tmp_path: P
     assert list(json.loads(done.stdout)["probabilities"].values()) == pytest.approx(probs.tolist(), abs=0.02)
 
 
-def test_the_client_says_in_one_line_which_file_is_missing(exported: ExportedBottle, tmp_path: Path) -> None:
+def test_the_client_says_in_one_line_which_file_is_wrong(exported: ExportedBottle, tmp_path: Path) -> None:
+    packed, zips = _zip(exported).read_bytes(), (tmp_path / "cut.zip", tmp_path / "spoilt.zip", tmp_path / "other.zip")
+    at = packed.index(b"meta.json") + 60
+    zips[0].write_bytes(packed[: len(packed) // 2])
+    zips[1].write_bytes(packed[:at] + bytes(byte ^ 0x5A for byte in packed[at : at + 60]) + packed[at + 60 :])
+    pack_files(zips[2], {"other.json": b"{}"})
     photo, people, broken = tmp_path / "none.jpg", tmp_path / "people.json", tmp_path / "broken.json"
     people.write_text("[]")
     broken.write_text("[")
     real = exported.bottle.picture(exported.run.samples("valid")[0].path)
-    for arguments in ((photo, people), (people, people), (real, broken), (real, tmp_path / "none.json")):
-        command = [sys.executable, "-P", str(CLIENT), str(_zip(exported)), *map(str, arguments)]
+    good = _zip(exported)
+    wrong = [(good, photo, people), (good, people, people), (good, real, broken), (good, real, tmp_path / "none.json")]
+    for arguments in (*wrong, *((package, real, people) for package in zips), (zips[0], "--vectors")):
+        command = [sys.executable, "-P", str(CLIENT), *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         (line,) = done.stderr.splitlines()
         assert (done.returncode, done.stdout, line.startswith("error: ")) == (1, "", True)
