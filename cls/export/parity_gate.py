@@ -177,14 +177,14 @@ def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits
     converted = open_classifier(str(candidate.archive), bottle, is_verified=True)
     report = compare_with(reference, converted, precision=candidate.precision, limits=limits)
     report = replace(report, kept_in_float=candidate.kept_in_float, tries=candidate.tries)
-    if candidate.files[0].suffix != ".onnx":
-        return report
-    if candidate.source is not None and candidate.source.suffix == ".onnx":
+    kind = candidate.files[0].suffix
+    is_onnx = kind == ".onnx"
+    if kind in (".onnx", ".xml") and candidate.source is not None and candidate.source.suffix == ".onnx":
         faults = weight_faults(candidate.source, candidate.files[0])
-        if converted.is_end_to_end:
+        if is_onnx and converted.is_end_to_end:
             faults += level_faults(candidate.files[0], reference)
         report = replace(report, faults=(*report.faults, *faults))
-    if not report.faults:
+    if not is_onnx or not report.faults:
         return report
     try:
         divergence = _divergence(reference, converted, candidate)

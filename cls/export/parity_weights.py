@@ -1,8 +1,9 @@
-"""Whether the weights of a converted ONNX network are those it was made from, to the rounding of its precision."""
+"""Whether the weights of a converted network are those it was made from, to the rounding of its precision."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,9 +12,11 @@ from onnx import numpy_helper
 
 from cls.export.end_to_end import NETWORK_PREFIX
 from cls.export.onnx import read_onnx
+from cls.prediction.openvino_runtime import openvino_core
 from cls.wording import counted
 
 _QUANTISED = "_quantized"
+_DEQUANTISED = "_DequantizeLinear"
 # Rounding to the nearest of 8 bits is off by half a step at most; the rest is that of float32.
 _STEPS = 0.51
 # Half precision: 11 bits, and nothing smaller than this.
@@ -29,7 +32,7 @@ def weight_faults(source: Path, converted: Path) -> list[str]:
 
     Args:
         source: the float32 ONNX it was made from.
-        converted: the conversion, plain or end-to-end, of any precision.
+        converted: the conversion, an ONNX or OpenVINO's graph, plain or end-to-end, of any precision.
 
     Returns:
         One line, or none.
@@ -37,7 +40,7 @@ def weight_faults(source: Path, converted: Path) -> list[str]:
     Raises:
         ExportError: a file is missing or cut short.
     """
-    found = _weights(read_onnx(converted).graph)
+    found = _weights_of_openvino(converted) if converted.suffix == ".xml" else _weights(read_onnx(converted).graph)
     wrong = []
     for tensor in read_onnx(source).graph.initializer:
         right = numpy_helper.to_array(tensor)
@@ -66,6 +69,35 @@ def _weights(graph: onnx.GraphProto) -> dict[str, tuple[NDArray[np.float64], NDA
         scale, zero = (_along(values, tensors[name], _axis(node)) for name in node.input[1:3])
         found[node.input[0].removesuffix(_QUANTISED)] = _as_dequantised(values, scale, zero)
     return found
+
+
+def _weights_of_openvino(graph: Path) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Likewise; OpenVINO keeps the names of the ONNX."""
+    found = {}
+    for node in openvino_core().read_model(str(graph)).get_ordered_ops():
+        name, kind = node.get_friendly_name(), node.get_type_name()
+        if kind == "Constant" and node.get_element_type().is_real():
+            found[name] = _as_stored(node.data)
+        elif kind == "Multiply" and name.endswith(_DEQUANTISED):
+            above_zero = node.input_value(0).get_node()
+            if above_zero.get_type_name() != "Subtract":
+                continue
+            values, zero = _constant(above_zero.input_value(0)), _constant(above_zero.input_value(1))
+            scale = _constant(node.input_value(1))
+            if values is not None and scale is not None and zero is not None:
+                found[name.removesuffix(_DEQUANTISED)] = _as_dequantised(values, scale, zero)
+    return found
+
+
+def _constant(output: Any) -> NDArray[np.float64] | None:
+    """The values of a constant, of another type or shape; None for what depends on the network's input."""
+    node = output.get_node()
+    if node.get_type_name() == "Constant":
+        return np.asarray(node.data, np.float64)
+    if node.get_type_name() not in ("Convert", "Reshape"):
+        return None
+    values = _constant(node.input_value(0))
+    return None if values is None else values.reshape(node.get_output_shape(0))
 
 
 def _as_stored(values: NDArray[np.generic]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

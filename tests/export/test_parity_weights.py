@@ -15,6 +15,7 @@ from cls.export.calibration_images import CalibrationImages
 from cls.export.end_to_end import NETWORK_PREFIX
 from cls.export.onnx_fp16 import write_onnx_fp16
 from cls.export.onnx_int8 import Quantiser
+from cls.export.openvino import write_openvino
 from cls.export.parity_weights import _channels_beyond, weight_faults
 from tests.export.networks import small_network
 
@@ -73,6 +74,21 @@ def test_a_channel_at_zero_is_found_in_every_precision(converted: Converted) -> 
     assert weight_faults(converted.source, damaged(converted.signed, "second_quantized", zero(4))) == [line]
     (line,) = weight_faults(converted.source, damaged(converted.eight, "second_quantized", zero(1, 2, 5)))
     assert line.endswith(": second (channel 1 and 2 more)")
+
+
+def test_weights_of_openvino_are_looked_at_too(converted: Converted, tmp_path: Path) -> None:
+    graph = tmp_path / "model.xml"
+    line = "the weights of 1 layer are not those of the trained network: second (channel 4)"
+    for file, name in (
+        (converted.source, "second"),
+        (converted.eight, "second_quantized"),
+        (converted.part, "second"),
+        (converted.signed, "second_quantized"),
+    ):
+        write_openvino(file, graph)
+        assert weight_faults(converted.source, graph) == []
+        write_openvino(damaged(file, name, zero(4)), graph)
+        assert weight_faults(converted.source, graph) == [line]
 
 
 def test_other_damages_of_weights(converted: Converted) -> None:
