@@ -160,9 +160,9 @@ def drop_broken(samples: Sequence[Sample], broken: Sequence[str], ledger: Ledger
         broken: names of pictures that could not be decoded.
         ledger: the samples' ledger; changed.
     """
-    names = set(broken)
-    ledger.left_out.update(dict.fromkeys(names, BROKEN))
-    return [sample for sample in samples if sample.path not in names]
+    left_out = dict.fromkeys(broken, BROKEN)
+    ledger.left_out.update(left_out)
+    return [sample for sample in samples if sample.path not in left_out]
 
 
 def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[str]) -> None:

@@ -135,8 +135,8 @@ def _deal(counts: NDArray[np.float64], sides: NDArray[np.int_], wanted: NDArray[
     has = counts > 0
     is_open = sides < 0
     left = has[is_open].sum(axis=0)
-    # Big picsets first: small ones then fill the gaps.
-    by_size = [iter(_largest_first(counts[:, column], is_open & has[:, column])) for column in range(counts.shape[1])]
+    # Big picsets first: small ones then fill the gaps. Those of one size are dealt in their own order.
+    by_size = [iter(np.argsort(-counts[:, column], kind="stable")) for column in range(counts.shape[1])]
     for _ in range(int(is_open.sum())):
         # The last column, all samples, is met by every unit: it is used when no label is left to deal.
         label = int(np.argmin(np.where(left[:-1] > 0, left[:-1], np.inf))) if left[:-1].any() else counts.shape[1] - 1
@@ -146,13 +146,6 @@ def _deal(counts: NDArray[np.float64], sides: NDArray[np.int_], wanted: NDArray[
         sides[unit] = side
         wanted[side] -= counts[unit]
         left -= has[unit]
-
-
-def _largest_first(sizes: NDArray[np.float64], is_wanted: NDArray[np.bool_]) -> list[int]:
-    """The wanted units, the largest first, in their own order where sizes are equal."""
-    units = np.flatnonzero(is_wanted)
-    order: list[int] = units[np.argsort(-sizes[units], kind="stable")].tolist()
-    return order
 
 
 def _repair(counts: NDArray[np.float64], sides: NDArray[np.int_], is_new: NDArray[np.bool_]) -> None:

@@ -175,3 +175,10 @@ def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         log_ledger(Ledger(), [], ())
     assert logged(caplog) == [(logging.INFO, "0 people in 0 of 0 pictures: , none of them 0")]
+
+
+def test_every_label_has_a_name() -> None:
+    samples = [Sample("0", "", PERSON, (1.0, 0.0))]
+    for names in (("a",), ("a", "b", "c")):
+        with pytest.raises(ValueError, match="zip"):
+            log_ledger(Ledger(1), samples, names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from cls.dataset.split import (
     VALID,
     Split,
     _counts_by_unit,
-    _largest_first,
+    _deal,
     _may_leave,
     _repair,
     check_split,
@@ -47,9 +49,22 @@ def test_what_is_counted_of_a_unit() -> None:
     assert _counts_by_unit(samples, ["picset:b", "picset:a"]).tolist() == expected
 
 
-def test_largest_first_in_their_own_order_where_equal() -> None:
-    sizes = np.array([2.0, 5.0, 2.0, 9.0, 5.0])
-    assert _largest_first(sizes, np.array([True, True, True, False, True])) == [1, 4, 0, 2]
+def dealt(sizes: list[float]) -> list[int]:
+    """The order in which units of one label are dealt."""
+    order: list[int] = []
+
+    class Noted(np.ndarray):  # type: ignore[type-arg]
+        def __setitem__(self, unit: Any, side: Any) -> None:
+            order.append(int(unit))
+            super().__setitem__(unit, side)
+
+    counts = np.array([[size, 0, size] for size in sizes], np.float64)
+    _deal(counts, np.full(len(sizes), -1).view(Noted), np.outer([0.7, 0.3], counts.sum(axis=0)))
+    return order
+
+
+def test_the_largest_is_dealt_first_and_equal_ones_in_their_own_order() -> None:
+    assert dealt([2.0, 5.0, 2.0, 9.0, 5.0]) == [3, 1, 4, 0, 2]
 
 
 # Columns: two labels, trash, all. Units 0, 1, 2 in training, 3, 4 in validation.
@@ -187,6 +202,10 @@ def test_a_leak_names_three(names: str, words: str) -> None:
 
 def test_many_equal_units_keep_their_order() -> None:
     """More than sorts without stability leave alone."""
-    sizes = np.tile([2.0, 1.0], 50)
-    expected = [*range(0, 100, 2), *range(1, 100, 2)]
-    assert _largest_first(sizes, np.ones(100, bool)) == expected
+    assert dealt([2.0, 1.0] * 50) == [*range(0, 100, 2), *range(1, 100, 2)]
+
+
+def test_what_most_have_is_given_first() -> None:
+    """All three have label 1, two of them label 0: the smallest of all is moved, then the first with label 0."""
+    counts = [[0, 1, 2], [1, 1, 3], [1, 1, 3]]
+    assert repaired(counts, [0, 0, 0]) == [1, 1, 0]

@@ -1,0 +1,254 @@
+"""Candidates, correlations and pairs of near duplicates, compared with a slow implementation of the same rule."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from cls.dataset import near_duplicates
+from cls.dataset.near_duplicates import Candidate, candidates, correlation, near_pairs
+from cls.dataset.person_signature import PERSON, PHOTO
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+SIDE = 32
+LEAST = {PERSON: 0.5, PHOTO: 0.8}
+# Scale and shift down, in frames, of the seven frames; of the photo's view there is the first alone.
+FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), (1.0, -0.2), (1.0, 0.2))
+
+
+def soft(rng: np.random.Generator, cells: int) -> Floats:
+    """Soft spots from 0 to 255 in 32x32 pixels."""
+    spots = rng.uniform(0, 255, (cells, cells)).astype(np.float32)
+    return np.asarray(np.clip(cv2.resize(spots, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), 0, 255), np.float64)
+
+
+def outline(top: int, left: int, right: int) -> Image:
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[top:30, left:right] = 255
+    return mask
+
+
+def in_frame(image: Image, frame: int) -> Image:
+    """A picture in another frame, pixel by pixel."""
+    scale, down = FRAMES[frame]
+    top = SIDE * 0.08 / 1.2  # the top of the outline, about which frames are scaled
+    rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float64)
+    places = (scale * (rows - top) + top + down * SIDE, scale * (columns - 15.5) + 15.5)
+    return np.asarray(
+        np.round(ndimage.map_coordinates(image.astype(np.float64), places, order=1, mode="nearest")), np.uint8
+    )
+
+
+def lowest(grey: Image, inside: Image, view: int) -> Floats:
+    """The 10x10 lowest frequencies, the higher the heavier, of norm 1."""
+    is_counted = np.ones((SIDE, SIDE), bool) if view == PHOTO else inside >= 128
+    pixels = grey.astype(np.float64)
+    pixels = np.where(is_counted, pixels - pixels[is_counted].mean(), 0)
+    found = fft.dctn(pixels, norm="ortho")[:10, :10]
+    rows, columns = np.mgrid[:10, :10]
+    found = found * np.sqrt(rows**2 + columns**2)
+    return np.asarray(found / np.linalg.norm(found), np.float64)
+
+
+def similarities(grey: Image, inside: Image, view: int) -> dict[tuple[int, bool], Floats]:
+    """How similar each two are: by the frame of the first, and by whether the second is mirrored."""
+    found = {}
+    for is_mirrored in (False, True):
+        step = -1 if is_mirrored else 1
+        others = [lowest(one[:, ::step], mask[:, ::step], view).ravel() for one, mask in zip(grey, inside, strict=True)]
+        for frame in range(7 if view == PERSON else 1):
+            pairs = [(in_frame(one, frame), in_frame(mask, frame)) for one, mask in zip(grey, inside, strict=True)]
+            found[frame, is_mirrored] = np.array([lowest(*pair, view).ravel() for pair in pairs]) @ np.array(others).T
+    return found
+
+
+@pytest.fixture(scope="module")
+def crowd() -> tuple[Image, Image]:
+    """Forty people between four others and themselves, some mirrored, some in another frame: similar to any degree."""
+    rng = np.random.default_rng(3)
+    others = [soft(rng, 7) for _ in range(4)]
+    grey, inside = [], []
+    for number in range(40):
+        own = float(rng.uniform(0, 0.75))
+        image = np.asarray(np.round((1 - own) * others[number % 4] + own * soft(rng, 7)), np.uint8)
+        mask = outline(2 + int(rng.integers(0, 3)), 6 + int(rng.integers(0, 4)), 22 + int(rng.integers(0, 4)))
+        frame = int(rng.integers(0, 7)) if number % 3 == 0 else 0
+        step = -1 if number % 5 == 0 else 1
+        grey.append(in_frame(image, frame)[:, ::step])
+        inside.append(np.where(in_frame(mask, frame) > 127, 255, 0).astype(np.uint8)[:, ::step])
+    return np.array(grey), np.array(inside)
+
+
+@pytest.mark.parametrize("view", [PERSON, PHOTO])
+def test_candidates_are_the_three_most_similar_of_each(crowd: tuple[Image, Image], view: int) -> None:
+    """As a slow implementation finds them; the two may differ by 0.01, as one of them warps in whole numbers."""
+    grey, inside = crowd
+    numbers = np.arange(len(grey))
+    numbers[7] = numbers[3]  # these two belong together already, and so are not compared
+    found = candidates(grey, inside, numbers, view)
+    by_pair = {(one.left, one.right): one for one in found}
+    assert len(by_pair) == len(found)
+    assert {one.view for one in found} == {view}
+    ways = similarities(grey, inside, view)
+    kinds = set()
+    for left in range(len(grey)):
+        wanted = {}
+        for right in range(left + 1, len(grey)):
+            if numbers[left] == numbers[right]:
+                assert (left, right) not in by_pair
+                continue
+            wanted[right] = best = max(float(way[left, right]) for way in ways.values())
+            one = by_pair.get((left, right))
+            if one is None:
+                continue
+            assert one.similarity == pytest.approx(best, abs=0.01)
+            assert one.similarity >= LEAST[view]
+            assert ways[one.frame, one.is_mirrored][left, right] > best - 0.01
+            kinds.add((one.frame, one.is_mirrored))
+        kept = sorted((by_pair[left, right].similarity for right in wanted if (left, right) in by_pair), reverse=True)
+        assert len(kept) <= 3
+        for right, best in wanted.items():
+            if (left, right) not in by_pair and best > LEAST[view] + 0.01:
+                assert len(kept) == 3, (left, right, best)
+                assert best < kept[-1] + 0.01
+    assert len(kinds) >= (10 if view == PERSON else 2), "nearly every frame, and both ways round"
+    assert any(LEAST[view] <= one.similarity < LEAST[view] * 1.05 for one in found), "some are just similar enough"
+
+
+def test_of_frames_that_are_alike_the_first_counts() -> None:
+    """Upright stripes are the same when they are shifted down."""
+    stripes = np.repeat(soft(np.random.default_rng(0), 9)[:1], SIDE, axis=0).astype(np.uint8)
+    grey, inside = np.array([stripes] * 2), np.full((2, SIDE, SIDE), 255, np.uint8)
+    (found,) = candidates(grey, inside, np.arange(2), PERSON)
+    assert (found.frame, found.is_mirrored) == (0, False)
+
+
+@pytest.mark.parametrize("view", [PERSON, PHOTO])
+def test_what_is_just_similar_enough_is_a_candidate(
+    crowd: tuple[Image, Image], view: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grey, inside = crowd
+    everyone = np.arange(len(grey))
+    found = candidates(grey, inside, everyone, view)
+    least = min(found)
+    limits = [2.0, 2.0]
+    limits[view] = least.similarity
+    monkeypatch.setattr(near_duplicates, "LEAST_SIMILARITY", tuple(limits))
+    assert least in candidates(grey, inside, everyone, view)
+    limits[view] = float(np.nextafter(np.float32(least.similarity), np.float32(2)))
+    monkeypatch.setattr(near_duplicates, "LEAST_SIMILARITY", tuple(limits))
+    assert candidates(grey, inside, everyone, view) == [one for one in found if one != least]
+
+
+def two_like(grey: Image, inside: Image) -> NDArray[np.uint8]:
+    """Signatures of two people with the same picture in both views."""
+    rows = [np.concatenate([one.ravel(), np.packbits(mask > 127)]) for one, mask in zip(grey, inside, strict=True)]
+    return np.stack([np.array(rows)] * 2, axis=1)
+
+
+def noisy(share: float) -> tuple[Image, Image, NDArray[np.bool_]]:
+    """Two people with the same low frequencies before the same backdrop, and with fine structures partly their own."""
+    rng = np.random.default_rng(7)
+    person = outline(6, 8, 24)
+    soft_part, common, own = soft(rng, 5) / 3 + 80, rng.normal(0, 1, (SIDE, SIDE)), rng.normal(0, 1, (2, SIDE, SIDE))
+    details = np.sqrt(share) * common + np.sqrt(1 - share) * own
+    grey = np.where(person > 127, soft_part + 14 * details, soft_part).round().astype(np.uint8)
+    return grey, np.array([person] * 2), person > 127
+
+
+@pytest.mark.parametrize("view", [PERSON, PHOTO])
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_the_correlation_is_of_what_blurred_pictures_lack(view: int, share: float) -> None:
+    """Of pictures that lie over each other, within what the alignment shifts them."""
+    grey, inside, is_person = noisy(share)
+    weights = ndimage.gaussian_filter(is_person.astype(np.float64), 3, truncate=4)
+    details = []
+    for one in grey:
+        blurred = ndimage.gaussian_filter(one * is_person.astype(np.float64), 3, truncate=4)
+        details.append((one - blurred / np.maximum(weights, 1e-3))[is_person])
+    expected = float(np.corrcoef(details)[0, 1])
+    found = correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, view))
+    assert found == pytest.approx(expected, abs=0.03)
+    mirrored = grey[1][:, ::-1], inside[1][:, ::-1]
+    pair = np.array([grey[0], mirrored[0]]), np.array([inside[0], mirrored[1]])
+    assert correlation(*pair, Candidate(1.0, 0, 1, True, 0, view)) == pytest.approx(found, abs=1e-4)
+    assert correlation(*pair, Candidate(1.0, 0, 1, False, 0, view)) < 0.5
+
+
+def test_what_correlates_just_enough_is_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the view that they are similar in: each has a limit of its own."""
+    grey, inside, _ = noisy(0.9)
+    rows = two_like(grey, inside)
+    assert near_pairs(rows).tolist() == [[0, 1]]
+    for view in (PERSON, PHOTO):
+        (one,) = candidates(grey, inside, np.arange(2), view)
+        enough = correlation(grey, inside, one)
+        for limit, expected in ((enough, [[0, 1]]), (float(np.nextafter(enough, 2)), [])):
+            limits = [2.0, 2.0]
+            limits[view] = limit
+            monkeypatch.setattr(near_duplicates, "LEAST_CORRELATION", tuple(limits))
+            assert near_pairs(rows).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("view", "share", "correlates", "is_pair"),
+    [
+        (PERSON, 0.74, 0.818, False), (PERSON, 0.82, 0.868, True),
+        (PHOTO, 0.68, 0.779, False), (PHOTO, 0.74, 0.815, True),
+    ],
+)  # fmt: skip
+def test_limits_of_the_correlation(view: int, share: float, correlates: float, is_pair: bool) -> None:
+    """0.84 of the person's view, 0.8 of the photo's; in the other view the two have nothing in common."""
+    grey, inside, _ = noisy(share)
+    assert correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, view)) == pytest.approx(correlates, abs=0.01)
+    rows = two_like(grey, inside)
+    rng = np.random.default_rng(1)
+    rows[:, 1 - view] = two_like(np.array([soft(rng, 9), soft(rng, 9)]).astype(np.uint8), inside)[:, 1 - view]
+    assert near_pairs(rows).tolist() == ([[0, 1]] if is_pair else [])
+
+
+def squares(compared_px: int) -> tuple[Image, Image]:
+    """One picture twice; `compared_px` pixels of it are the person."""
+    grey = soft(np.random.default_rng(2), 9).astype(np.uint8)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[12:17, 8 : 8 + compared_px // 5] = 255
+    mask[17, 8 : 8 + compared_px % 5] = 255
+    return np.array([grey] * 2), np.array([mask] * 2)
+
+
+def test_forty_pixels_in_common_are_enough() -> None:
+    one = Candidate(1.0, 0, 1, False, 0, PERSON)
+    assert correlation(*squares(40), one) == pytest.approx(1, abs=1e-3)
+    assert correlation(*squares(39), one) == -1
+
+
+@pytest.mark.parametrize(("share", "is_same"), [(0.5, False), (0.6, True)])
+def test_more_than_half_of_the_surroundings_has_to_be_the_same(share: float, is_same: bool) -> None:
+    """55 percent of them: the rest may be anything."""
+    rng = np.random.default_rng(4)
+    mask = outline(4, 10, 22)
+    first = np.where(mask > 127, soft(rng, 9), soft(rng, 6)).astype(np.uint8)
+    second = first.copy()
+    around = np.argwhere(mask == 0)
+    differs = rng.permutation(len(around))[: round((1 - share) * len(around))]
+    rows, columns = around[differs].T
+    second[rows, columns] = (first[rows, columns].astype(int) + 128) % 256
+    found = correlation(np.array([first, second]), np.array([mask] * 2), Candidate(1.0, 0, 1, False, 0, PERSON))
+    assert found == pytest.approx(1, abs=0.02) if is_same else found == -1
+
+
+def test_only_what_is_inside_of_both_outlines_is_laid_over() -> None:
+    """Beside the person there is a pattern that is shifted by three pixels: it draws nobody's picture with it."""
+    rng = np.random.default_rng(5)
+    wide = soft(rng, 9)
+    person, both = outline(2, 2, 16), outline(2, 2, 30)
+    shifted = wide.copy()
+    shifted[:, 16:] = np.roll(wide, 3, axis=1)[:, 16:]
+    grey = np.array([wide, shifted]).astype(np.uint8)
+    for masks in ((both, person), (person, both)):
+        one = Candidate(1.0, 0, 1, False, 0, PERSON)
+        assert correlation(grey, np.array(masks), one) > 0.99
