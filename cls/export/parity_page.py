@@ -194,9 +194,9 @@ def _person(sample: WorstSample) -> dict[str, Any]:
 
 def _told_apart(expected: float, found: float | None, threshold: float) -> tuple[str, str, str]:
     """Three probabilities with as many digits as tell the different ones of them apart, four at least."""
-    values = (expected, threshold) if found is None else (expected, found, threshold)
+    values = {expected, threshold} if found is None else {expected, found, threshold}
     for digits in range(4, 9):
-        if len({f"{value:.{digits}f}" for value in values}) == len(set(values)):
+        if len({f"{value:.{digits}f}" for value in values}) == len(values):
             break
     shown = "no number" if found is None else f"{found:.{digits}f}"
     return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"

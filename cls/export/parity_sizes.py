@@ -175,9 +175,8 @@ def odd_sizes(height_px: int, width_px: int, factor: float) -> list[tuple[int, i
 
 def _pair(full_px: int, other_px: int, factor: float, low: float, high: float) -> tuple[int, int]:
     """A side that fills the frame, and another whose size inside it has a fraction from low to high."""
-    about = max(round(full_px * factor), 2)
-    best = (about, max(round(_FILLED * other_px * about / full_px), 1))
-    least = float("inf")
+    about = max(round(full_px * factor), 1)
+    best, least = (about, 1), float("inf")
     for full in range(max(about - 8, 1), about + 9):
         scale = full_px / full
         for other in range(1, int(0.95 * other_px / scale) + 1):

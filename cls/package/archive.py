@@ -370,7 +370,7 @@ def _fault_of_entry(info: zipfile.ZipInfo, limits: ReadLimits) -> str | None:
         return "is a link or a device"
     if info.flag_bits & 0x1:
         return "is encrypted"
-    if info.file_size > _CHUNK_BYTES and info.file_size > limits.ratio * max(info.compress_size, 1):
+    if info.file_size > _CHUNK_BYTES and info.file_size > limits.ratio * info.compress_size:
         return f"unpacks to more than {limits.ratio} times its packed size"
     return None
 

@@ -10,6 +10,8 @@ from cls.export.parity_page import _person, write_page
 from cls.export.parity_report import BatchResult, ParityReport, WorstSample
 from cls.settings import ParityLimits
 
+WORST = WorstSample("1.jpeg", "hat", 1, 0.1265, 0.25, 0.5)
+
 
 def report_of(worst: WorstSample) -> ParityReport:
     batches = tuple(BatchResult(batch, 0.01, 0.001, 0.009, 1, 0.002, 0.5, 0.5) for batch in (1, 7, 64))
