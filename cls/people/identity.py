@@ -42,11 +42,11 @@ def identified(path: str, people: Sequence[Person], taken: Collection[str] = ())
         taken: ids that nobody else may get.
     """
     given = [person.id for person in people]
-    is_kept = [bool(known) and known not in given[:place] for place, known in enumerate(given)]
     used = {*taken, *given}
     result = []
-    for person, kept in zip(people, is_kept, strict=True):
-        one = person if kept else replace(person, id=_derived_id(path, person, used))
+    for place, person in enumerate(people):
+        is_kept = person.id and person.id not in given[:place]
+        one = person if is_kept else replace(person, id=_derived_id(path, person, used))
         used.add(one.id)
         result.append(one)
     return tuple(result)

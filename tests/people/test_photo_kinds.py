@@ -335,3 +335,11 @@ def test_every_kind_of_file_is_read(kind: str) -> None:
 def test_no_other_kind_is_read(kind: str) -> None:
     with pytest.raises(FileError, match=r"is not a picture \(JPEG, PNG, WebP, BMP or TIFF\)"):
         check_photo(_saved(_slope(32, 32), kind))
+
+
+def test_a_jpeg_is_checked_in_small_and_others_as_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[object] = []
+    monkeypatch.setattr(photos, "decode_photo", lambda content, where: decoded.append(where))
+    for name, kind in (("a.jpeg", "JPEG"), ("b.png", "PNG"), ("c.webp", "WEBP")):
+        check_photo(_saved(_slope(64, 64), kind), where=name)
+    assert decoded == ["b.png", "c.webp"]
