@@ -252,3 +252,58 @@ def test_only_what_is_inside_of_both_outlines_is_laid_over() -> None:
     for masks in ((both, person), (person, both)):
         one = Candidate(1.0, 0, 1, False, 0, PERSON)
         assert correlation(grey, np.array(masks), one) > 0.99
+
+
+@pytest.mark.parametrize(("spread", "levels"), [(2.0, 6.0), (30.0, 10.5), (60.0, 16.0)])
+def test_levels_that_are_the_same(spread: float, levels: float) -> None:
+    """0.35 of what the surroundings spread, but 6 at least and 16 at most; half of them differ by so much."""
+    person = np.random.default_rng(0).uniform(0, 255, (30, 32))
+    around = np.array([[100 - spread, 100 + spread] * 16] * 2)
+    first = np.vstack([person, around])
+    is_person = np.arange(32)[:, None] + np.zeros((1, 32), int) < 30
+    for change, share in ((levels - 0.2, 1.0), (levels + 0.2, 0.5)):
+        second = first.copy()
+        second[30, 0:16] += change
+        second[31, 0:16] -= change
+        found = near_duplicates._same_share(first, second, is_person, ~is_person)  # type: ignore[arg-type]
+        assert found == share
+
+
+def test_surroundings_may_be_of_another_brightness_than_the_person() -> None:
+    """Fitted to the person or to everything, whichever makes more of them the same."""
+    rng = np.random.default_rng(1)
+    first = rng.uniform(50, 150, (32, 32))
+    is_person = outline(8, 10, 22) > 127
+    person_changed = np.where(is_person, 200 - first, first)
+    assert near_duplicates._same_share(first, person_changed, is_person, ~is_person) < 0.5  # type: ignore[arg-type]
+    little = np.zeros_like(is_person)
+    little[10:13, 10:13] = True
+    changed = np.where(little, 200 - first, first * 1.2 - 10)
+    assert near_duplicates._same_share(first, changed, little, ~little) > 0.95  # type: ignore[arg-type]
+    alone = np.where(is_person, first * 1.2 - 10, first * 1.2 - 10)
+    alone[~is_person] += rng.choice([0.0, 100.0], int((~is_person).sum()))
+    share = near_duplicates._same_share(first, alone, is_person, ~is_person)  # type: ignore[arg-type]
+    assert share == pytest.approx(0.5, abs=0.06), "the person says how bright the picture is"
+
+
+def test_flat_people_do_not_divide_by_nothing() -> None:
+    first = np.random.default_rng(1).uniform(50, 150, (32, 32))
+    is_person = outline(8, 10, 22) > 127
+    flat = np.where(is_person, 90.0, first)
+    with np.errstate(all="raise"):
+        for pair in ((first, flat), (flat, first), (flat, flat)):
+            found = near_duplicates._same_share(*pair, is_person, ~is_person)  # type: ignore[arg-type]
+            assert 0 <= found <= 1
+    assert near_duplicates._same_share(flat, np.full_like(flat, 90.0), is_person, ~is_person) < 0.5  # type: ignore[arg-type]
+
+
+def test_what_the_other_photo_does_not_show_is_not_compared() -> None:
+    """A photo whose upper rows were cut off, and a head with them."""
+    rng = np.random.default_rng(9)
+    spots = rng.uniform(0, 255, (8, 8)).astype(np.float32)
+    wide = np.asarray(cv2.resize(spots, (SIDE, 40), interpolation=cv2.INTER_CUBIC), np.float64) * 0.7 + 40
+    wide = np.clip(wide + rng.normal(0, 9, wide.shape), 0, 255).astype(np.uint8)
+    mask = np.zeros((40, SIDE), np.uint8)
+    mask[1:30, 8:24] = 255
+    grey, inside = (np.array([one[4:36], one[:32]]) for one in (wide, mask))
+    assert correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, PHOTO)) > 0.9
