@@ -307,3 +307,12 @@ def test_what_the_other_photo_does_not_show_is_not_compared() -> None:
     mask[1:30, 8:24] = 255
     grey, inside = (np.array([one[4:36], one[:32]]) for one in (wide, mask))
     assert correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, PHOTO)) > 0.9
+
+
+def test_the_most_similar_are_joined_first() -> None:
+    """Of three copies the two that are the same are a pair, and one of them is a pair with the third."""
+    grey, inside, _ = noisy(0.95)
+    rows = two_like(grey, inside)
+    pairs = near_pairs(rows[[0, 1, 0]]).tolist()
+    assert [0, 2] in pairs
+    assert len(pairs) == 2

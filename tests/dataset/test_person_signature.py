@@ -186,3 +186,37 @@ def test_how_large_a_photo_has_to_be() -> None:
     ):
         corners = np.array([(0.1, 0.1), (0.1 + side, 0.1), (0.1 + side, 0.1 + side), (0.1, 0.1 + side)])
         assert enough_px(Person("person", 0.9, (0, 0, 1, 1), (corners,))) == pytest.approx(expected, abs=1)
+
+
+def test_beyond_the_photo_there_is_its_edge() -> None:
+    """A person who fills the left of a photo: the frame sticks out at the left and above."""
+    grey = lively(100, 100, 100)
+    views, inside = views_of(grey, person_of(box(0, 0, 60, 100), grey))
+    assert views[PERSON].min() >= 100
+    middle = views[PERSON][16]
+    assert abs(int(middle[0]) - int(middle[4])) <= 1
+    assert not inside[PERSON][:, :5].any()
+
+
+def test_two_percent_of_the_outline_are_no_head() -> None:
+    """Of 99 equal rows it is the second that the frame hangs on."""
+    grey = np.tile(np.arange(240, dtype=np.uint8)[:, None], (1, 200))
+    corners = box(60, 60, 158, 158)
+    mask = draw_polygons([np.array(corners, float)], 240, 200)
+    assert (np.count_nonzero(mask.any(axis=1)), int(np.flatnonzero(mask.any(axis=1))[0])) == (99, 60)
+    views, _ = views_of(grey, person_of(corners, grey))
+    expected = round(61 - 0.08 * 99) + round(1.2 * 99) / 32 * (np.arange(32) + 0.5) - 0.5
+    np.testing.assert_allclose(views[PERSON][:, 16], expected, atol=0.6)
+
+
+def test_of_borders_within_borders_two_are_cut() -> None:
+    framed = lively(100, 80, 60)
+    for value, width in ((120, 5), (10, 6), (250, 7)):
+        framed = np.pad(framed, width, constant_values=value)
+    assert module._content(framed) == (slice(13, -13 + len(framed)), slice(13, framed.shape[1] - 13))
+
+
+def test_pictures_as_narrow_as_the_view_are_averaged() -> None:
+    grey = lively(32, 96)
+    views, _ = views_of(grey, person_of(box(10, 2, 80, 30), grey))
+    np.testing.assert_allclose(views[PHOTO], grey.reshape(32, 32, 3).mean(axis=2), atol=0.51)
