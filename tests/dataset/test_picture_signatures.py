@@ -19,6 +19,7 @@ from cls.dataset import picture_signatures
 from cls.dataset.joins import find_joins
 from cls.dataset.picture_signatures import signatures_in, signatures_of
 from cls.dataset.samples import Sample, collect_samples
+from cls.files import atomic_path
 from cls.people.person import Person
 from tests.bottles import GROUP, make_empty_bottle, make_tiny_bottle
 
@@ -108,3 +109,17 @@ def test_what_cannot_be_read_is_logged_as_of_the_dataset(tiny: Bottle, caplog: p
     find_joins(tiny, GROUP, samples[:1], keys=["model"])
     said = [record for record in caplog.records if "read" in record.getMessage()]
     assert [(record.name, record.levelname) for record in said] == [("cls.dataset", "WARNING")] * 2
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tiny: Bottle) -> None:
+    file = tiny.cache / "person_signatures.npz"
+    file.parent.mkdir(parents=True)
+    with atomic_path(file) as part:
+        part.touch()
+    part.write_bytes(b"half")
+    others = tiny.cache / part.name.replace("person_signatures", "something_else")
+    others.touch()
+    signatures_of(tiny, samples_of(tiny)[:1], workers=1)
+    assert file.exists()
+    assert not part.exists()
+    assert others.exists()
