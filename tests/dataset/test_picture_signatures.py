@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from cls.bottle.layout import Bottle
 from cls.collector.picset_files import meta_file
 from cls.dataset import picture_signatures
 from cls.dataset.joins import find_joins
+from cls.dataset.person_signature import enough_px
 from cls.dataset.picture_signatures import signatures_in, signatures_of
 from cls.dataset.samples import Sample, collect_samples
 from cls.files import atomic_path
@@ -123,3 +125,18 @@ def test_what_a_killed_run_left_half_written_is_removed(tiny: Bottle) -> None:
     assert file.exists()
     assert not part.exists()
     assert others.exists()
+
+
+def test_a_photo_is_decoded_as_large_as_its_smallest_person_needs() -> None:
+    """Whoever else is in it: two of 2 and of 30 percent of its height."""
+    cells = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    ok, content = cv2.imencode(".jpg", cv2.resize(cells, (1600, 1200), interpolation=cv2.INTER_CUBIC))
+    assert ok
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+    small, large = (Person("person", 0.9, (0, 0, 9, 9), (0.5 + side * corners / (4, 3),)) for side in (0.08, 1.2))
+    assert enough_px(large) < 200 < enough_px(small)
+    both = signatures_in(content.tobytes(), [large, small])
+    (alone,) = signatures_in(content.tobytes(), [small])
+    assert np.array_equal(both[1], alone)  # type: ignore[arg-type]
+    (coarse,) = signatures_in(content.tobytes(), [large])
+    assert not np.array_equal(both[0], coarse), "it is looked at more finely than alone"  # type: ignore[arg-type]
