@@ -241,3 +241,10 @@ def test_the_largest_is_the_largest_outline_not_the_largest_box() -> None:
 def test_an_outline_is_rounded_point_by_point() -> None:
     rounded = rounded_polygon(np.array([[0.12345678, 0.5], [0.25, 0.75], [1.0, 0.0]]))
     assert rounded.tolist() == [[0.123457, 0.5], [0.25, 0.75], [1.0, 0.0]]
+
+
+def test_boxes_smaller_than_a_pixel_overlap_too() -> None:
+    first, second = (Person("a", 0.9, (0.0, 0.0, side, 0.5), ()) for side in (0.5, 0.25))
+    assert box_iou(first, first) == 1
+    assert box_iou(first, second) == 0.5
+    assert box_iou(first, Person("a", 0.9, (0.0, 0.0, 0.0, 0.0), ())) == 0

@@ -343,3 +343,14 @@ def test_a_jpeg_is_checked_in_small_and_others_as_they_are_read(monkeypatch: pyt
     for name, kind in (("a.jpeg", "JPEG"), ("b.png", "PNG"), ("c.webp", "WEBP")):
         check_photo(_saved(_slope(64, 64), kind), where=name)
     assert decoded == ["b.png", "c.webp"]
+
+
+def test_a_picture_that_is_too_large_is_not_looked_at_any_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checksums are compared of pictures that would be decoded alone."""
+    content = bytearray(_saved(_slope(20, 20), "PNG"))
+    content[content.index(b"IDAT") + 10] ^= 0xFF
+    with pytest.raises(FileError, match="is damaged"):
+        check_photo(bytes(content))
+    monkeypatch.setattr(photos, "MAX_PIXELS", 399)
+    with pytest.raises(FileError, match="too large"):
+        check_photo(bytes(content))
