@@ -15,8 +15,10 @@ from torch import nn
 from cls.errors import ExportError
 from cls.export import parity_gate
 from cls.export.parity_divergence import divergence_from_onnx, divergence_from_torch
+from cls.export.parity_labels import LabelResult
 from cls.export.parity_limits import _shown
 from cls.export.parity_page import _facts, _told_apart
+from cls.export.parity_report import _label_meta
 from cls.export.parity_samples import Reference
 from cls.export.parity_sizes import odd_sizes
 from cls.export.parity_weights import _channels_beyond, weight_faults
@@ -160,3 +162,15 @@ def test_the_values_of_four_people_are_compared(tmp_path: Path, monkeypatch: pyt
     assert (source, graph, precision) == (path, tmp_path / "half.onnx", "fp16")
     for given in (right, images):
         np.testing.assert_array_equal(given, trained.preprocessing.normalise(crops[:4]))
+
+
+def test_labels_in_meta_json_are_rounded() -> None:
+    given: dict[str, object] = {
+        "known": 3, "positives": 2, "label_flips": 1, "farthest_flip": 0.1, "f1": 0.9, "f1_of_one_decision": 0.01,
+        "f1_change": -0.12345678, "ece": 0.0123456789, "ece_change": 0.1, "logit_shift": -0.123456,
+        "logit_error": 0.654321,
+    }  # fmt: skip
+    found = _label_meta(LabelResult(label="hat", **given))  # type: ignore[arg-type]
+    assert (found.f1_change, found.ece, found.logit_shift, found.logit_error) == (-0.123457, 0.112346, -0.1235, 0.6543)
+    unknown = _label_meta(LabelResult(label="hat", **{**given, "f1_change": None, "ece": None}))  # type: ignore[arg-type]
+    assert (unknown.f1_change, unknown.ece) == (None, None)
