@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -16,15 +18,17 @@ from cls.errors import ExportError
 from cls.export import parity_gate
 from cls.export.parity_divergence import divergence_from_onnx, divergence_from_torch
 from cls.export.parity_labels import LabelResult
-from cls.export.parity_limits import _shown
+from cls.export.parity_limits import _shown, label_faults
 from cls.export.parity_page import _facts, _told_apart
 from cls.export.parity_report import _label_meta
-from cls.export.parity_samples import Reference
+from cls.export.parity_samples import ParitySample, Reference
 from cls.export.parity_sizes import odd_sizes
 from cls.export.parity_weights import _channels_beyond, weight_faults
+from cls.people.person import Person
 from cls.people.preprocess import Preprocessing
 from cls.prediction.local import OnnxRuntime
 from cls.prediction.runtime import Classifier
+from cls.settings import ParityLimits
 from tests.export.networks import small_network
 from tests.export.tables import reference
 from tests.export.test_parity_page import WORST, report_of
@@ -174,3 +178,22 @@ def test_labels_in_meta_json_are_rounded() -> None:
     assert (found.f1_change, found.ece, found.logit_shift, found.logit_error) == (-0.123457, 0.112346, -0.1235, 0.6543)
     unknown = _label_meta(LabelResult(label="hat", **{**given, "f1_change": None, "ece": None}))  # type: ignore[arg-type]
     assert (unknown.f1_change, unknown.ece) == (None, None)
+
+
+def test_a_calibration_error_that_falls_counts_as_one_that_rises() -> None:
+    one = LabelResult(
+        label="hat", known=200, positives=50, label_flips=0, farthest_flip=0.0, f1=0.9, f1_change=0.0,
+        f1_of_one_decision=0.01, ece=0.05, ece_change=-0.0201, logit_shift=0.0, logit_error=0.0,
+    )  # fmt: skip
+    (line,) = label_faults([one], ParityLimits(label_ece=0.02), "int8", "labels")
+    assert "'hat' by -0.0201" in line
+
+
+def test_people_are_cut_out_anew_for_another_preprocessing(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 40, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    person = Person("female", 0.9, (5.0, 5.0, 35.0, 55.0), (np.array([(0.2, 0.1), (0.8, 0.1), (0.8, 0.9)]),))
+    samples = (ParitySample(tmp_path / "a.png", person),)
+    people = replace(reference(np.array([[0.9, 0.2]])), samples=samples)
+    other = Preprocessing(32, 24)
+    np.testing.assert_array_equal(people.crops_of(other), [other.cut(image[..., ::-1], person)])
