@@ -1,318 +1,292 @@
 """Which copies of a photo are found, who is joined wrongly, and how long it takes.
 
-`python benchmarks/duplicate_rate.py FOLDER [--model best.pt] [--originals 120] [--seed 2]`: FOLDER holds `images/` and
-COCO masks in `annotations/instances_default.json`, as `cls sample make` writes them. With a model, people are looked
-for anew in every copy; without, the masks are carried over. `--pairs 20000` instead of a folder: all pairs among so
-many people of random pixels. Times are processor time of one thread.
+    OMP_NUM_THREADS=1 python benchmarks/duplicate_rate.py --work FOLDER [--originals 120] [--seed 3]
+
+Street photos come from `--street` with `--model`; 400 sample photos are drawn into FOLDER, and come with the sample
+set's own model. People are looked for anew, by the model, in every photo, every copy, and everybody who is put before a
+backdrop. Who was found is kept in FOLDER, so that a run that was cut off is gone on with; FOLDER must lie outside the
+repository: it holds outlines of people. `--people 1000 10000 100000` then measures the search among so many: signatures
+of these photos, and more that are made of them. Times are processor time of one thread.
+
+Thresholds were chosen on street photos that have masks; originals are drawn from those that have none.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import random
+import resource
+import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.photo_copies import COPIES, KEPT_ASIDE, Image, before_backdrop, empty_scene, flat, saved
+from cls.dataset.joins import connected
 from cls.dataset.near_duplicates import near_pairs
-from cls.dataset.person_signature import SIDE_PX, VIEW_BYTES, VIEWS
+from cls.dataset.person_signature import SIDE_PX, VIEWS, unpacked
 from cls.dataset.picture_signatures import signatures_in
+from cls.demo.plan import SAMPLE_MODEL
 from cls.people.choice import choose_people
 from cls.people.person import Person
 from cls.people.photos import decode_photo
-from cls.people.polygons import draw_polygons
+from cls.sample.make import make_sample
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 
-Image = NDArray[np.uint8]
-# Scale and shift, across and down: where a pixel of the photo is in the copy.
-Place = tuple[float, float, float, float]
-_BACKDROP_PX = (600, 800)
-_HEIGHT_PX = 680
 _PEOPLE = 40
+_TRIALS = 3
+_SAMPLE_SEED = 31
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A file's bytes and the person in it."""
+@dataclass
+class Finder:
+    """The largest person of photos, found by a model once and remembered in a file, a JSON line a photo."""
 
-    content: bytes
-    person: Person
+    file: Path
+    segmenter: PersonSegmenter
 
+    def __post_init__(self) -> None:
+        lines = self.file.read_text(encoding="utf-8").splitlines(keepends=True) if self.file.exists() else []
+        self._known = dict(json.loads(line) for line in lines if line.endswith("\n"))
 
-def saved(image_rgb: Image, quality: int = 85) -> bytes:
-    """The picture as a JPEG."""
-    bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    def person(self, content: bytes) -> Person | None:
+        """Whom the model finds in a photo's bytes."""
+        key = hashlib.sha256(content).hexdigest()
+        if key not in self._known:
+            (people,) = self.segmenter.predict([decode_photo(content)])
+            found = [
+                {"box": one.box_xyxy_px, "polygons": [polygon.tolist() for polygon in one.polygons_xy_rel]}
+                for one in choose_people(people)
+            ]
+            self._known[key] = found
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([key, found]) + "\n")
+        for one in self._known[key]:
+            polygons = tuple(np.array(polygon, np.float64) for polygon in one["polygons"])
+            return Person("person", 1.0, tuple(one["box"]), polygons)
+        return None
 
-
-def mirrored(image: Image, _: np.random.Generator) -> tuple[Image, Place]:
-    return np.ascontiguousarray(image[:, ::-1]), (-1, image.shape[1], 1, 0)
-
-
-def half(image: Image, _: np.random.Generator) -> tuple[Image, Place]:
-    small = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-    return small, (small.shape[1] / image.shape[1], 0, small.shape[0] / image.shape[0], 0)
-
-
-def mirrored_and_half(image: Image, rng: np.random.Generator) -> tuple[Image, Place]:
-    small, place = half(image, rng)
-    return np.ascontiguousarray(small[:, ::-1]), (-place[0], small.shape[1], place[2], 0)
-
-
-def padded(image: Image, rng: np.random.Generator) -> tuple[Image, Place]:
-    height_px, width_px = image.shape[:2]
-    side = max(height_px, width_px)
-    top, left = (side - height_px) // 2, (side - width_px) // 2
-    kind = int(rng.integers(4))
-    square = np.full((side, side, 3), (255, 0, int(rng.integers(30, 220)), 0)[kind], np.uint8)
-    if kind == 3:
-        square = np.asarray(cv2.GaussianBlur(cv2.resize(image, (side, side)), (0, 0), side / 25), np.uint8).copy()
-    square[top : top + height_px, left : left + width_px] = image
-    return square, (1, left, 1, top)
+    def signatures(self, photos: Iterable[bytes]) -> list[Image | None]:
+        """The signature of the person in each photo; None where nobody is found."""
+        people = ((content, self.person(content)) for content in photos)
+        return [None if person is None else signatures_in(content, [person])[0] for content, person in people]
 
 
-def written(bar: Image, rng: np.random.Generator) -> None:
-    """White or black, with a line of text."""
-    color = 255 * int(rng.integers(2))
-    bar[:] = color
-    text = "".join(chr(code) for code in rng.integers(97, 123, 20))
-    scale = bar.shape[0] / 60
-    place = (int(bar.shape[1] * 0.05), int(bar.shape[0] * 0.7))
-    cv2.putText(bar, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (255 - color,) * 3, max(1, round(2 * scale)))
+def clusters(signatures: Sequence[Image | None]) -> list[str]:
+    """For each photo the name of what it is joined with."""
+    rows = [row for row, one in enumerate(signatures) if one is not None]
+    pairs = near_pairs(np.stack([one for one in signatures if one is not None])).tolist()
+    together = connected((str(rows[left]), str(rows[right])) for left, right in pairs)
+    return [together.get(str(row), str(row)) for row in range(len(signatures))]
 
 
-def bar_below(image: Image, rng: np.random.Generator) -> tuple[Image, Place]:
-    height_px = image.shape[0]
-    longer = np.vstack([image, image[: round(height_px * 0.12)]])
-    written(longer[height_px:], rng)
-    return longer, (1, 0, 1, 0)
-
-
-def bar_above(image: Image, rng: np.random.Generator) -> tuple[Image, Place]:
-    bar_px = round(image.shape[0] * 0.12)
-    longer = np.vstack([image[:bar_px], image])
-    written(longer[:bar_px], rng)
-    return longer, (1, 0, 1, bar_px)
-
-
-def captioned(image: Image, rng: np.random.Generator) -> tuple[Image, Place]:
-    image = image.copy()
-    written(image[-round(image.shape[0] * 0.08) :], rng)
-    return image, (1, 0, 1, 0)
-
-
-def cropped(image: Image, _: np.random.Generator) -> tuple[Image, Place]:
-    down, across = (round(size * 0.05) for size in image.shape[:2])
-    return np.ascontiguousarray(image[down:-down, across:-across]), (1, -across, 1, -down)
-
-
-def unchanged(image: Image, _: np.random.Generator) -> tuple[Image, Place]:
-    return image, (1, 0, 1, 0)
-
-
-COPIES: dict[str, tuple[Callable[[Image, np.random.Generator], tuple[Image, Place]], int]] = {
-    "mirrored": (mirrored, 85),
-    "mirrored, half the size": (mirrored_and_half, 60),
-    "padded to a square (white, black, grey, blurred)": (padded, 85),
-    "caption in a bar below, 12 percent": (bar_below, 85),
-    "caption in a bar above, 12 percent": (bar_above, 85),
-    "caption over the lowest 8 percent": (captioned, 85),
-    "cropped by 5 percent on each side": (cropped, 85),
-    "saved at quality 30": (unchanged, 30),
-    "half the size": (half, 85),
-}
-
-
-def carried(person: Person, place: Place, size_px: Sequence[int], new_px: Sequence[int]) -> Person:
-    """The person where a copy has it."""
-    (height_px, width_px), (new_height_px, new_width_px) = size_px[:2], new_px[:2]
-    polygons = tuple(
-        np.clip(
-            (one * (width_px * place[0], height_px * place[2]) + (place[1], place[3])) / (new_width_px, new_height_px),
-            0, 1,
-        )
-        for one in person.polygons_xy_rel
-    )  # fmt: skip
-    points = np.concatenate(polygons) * (new_width_px, new_height_px)
-    return Person(person.cls, person.conf, (*points.min(axis=0), *points.max(axis=0)), polygons)
-
-
-def people_of(folder: Path) -> dict[str, Person]:
-    """File name -> the largest person of its masks."""
-    content = json.loads((folder / "annotations" / "instances_default.json").read_text(encoding="utf-8"))
-    images = {image["id"]: image for image in content["images"]}
-    found: dict[str, list[Person]] = {}
-    for entry in content["annotations"]:
-        image = images[entry["image_id"]]
-        size = (image["width"], image["height"])
-        polygons = tuple(np.array(one, np.float64).reshape(-1, 2) / size for one in entry["segmentation"])
-        left, top, across, down = entry["bbox"]
-        person = Person("person", 1.0, (left, top, left + across, top + down), polygons)
-        found.setdefault(image["file_name"], []).append(person)
-    return {name: choose_people(people)[0] for name, people in sorted(found.items())}
-
-
-def identities(folder: Path, names: Sequence[str]) -> list[str]:
-    """Who is in each photo: its picset where `tags.csv` says it, as in sample sets; otherwise nobody is there twice."""
-    with (folder / "tags.csv").open(encoding="utf-8") as file:
-        picsets = {row["file"]: row.get("picset") or row["file"] for row in csv.DictReader(file)}
-    return [picsets.get(name, name) for name in names]
-
-
-def wrong_pairs(first: Sequence[int], who: Sequence[str]) -> int:
+def wrong_pairs(joined: Sequence[str], who: Sequence[str]) -> int:
     """How many pairs of different people are joined."""
-    members: dict[int, Counter[str]] = defaultdict(Counter)
-    for cluster, name in zip(first, who, strict=True):
+    members: dict[str, Counter[str]] = defaultdict(Counter)
+    for cluster, name in zip(joined, who, strict=True):
         members[cluster][name] += 1
     return sum((count.total() ** 2 - sum(one**2 for one in count.values())) // 2 for count in members.values())
 
 
-def signed(photos: Sequence[Photo], segmenter: PersonSegmenter | None) -> list[Image | None]:
-    """Signatures; of whom the model finds, where there is one."""
-    signatures: list[Image | None] = []
-    for photo in photos:
-        person: Person | None = photo.person
-        if segmenter is not None:
-            (people,) = segmenter.predict([decode_photo(photo.content)])
-            person = choose_people(people)[0] if people else None
-        signatures += [None] if person is None else signatures_in(photo.content, [person])
-    return signatures
+@dataclass
+class PhotoSet:
+    """Photos that copies are looked for among.
+
+    Attributes:
+        name: of the set.
+        photos: file name -> bytes.
+        who: file name -> who is in it; where nobody knows, the file itself.
+        fresh: names that nothing was chosen on.
+        finder: finds people in them.
+    """
+
+    name: str
+    photos: dict[str, bytes]
+    who: dict[str, str]
+    fresh: list[str]
+    finder: Finder
 
 
-def clusters(signatures: Sequence[Image | None]) -> list[int]:
-    """For each photo the first one it is joined with."""
-    first = list(range(len(signatures)))
-    rows = [row for row, one in enumerate(signatures) if one is not None]
-    for pair in near_pairs(np.stack([signatures[row] for row in rows])).tolist():  # type: ignore[misc]
-        left, right = sorted(first[rows[one]] for one in pair)
-        first = [left if one == right else one for one in first]
-    return first
+def measure(photo_set: PhotoSet, originals: int, seed: int) -> tuple[list[Image], list[Image], list[Image]]:
+    """Prints recall by kind of copy, wrong joins and times.
 
-
-def before_backdrop(
-    photos: Sequence[Photo], backdrop: Image, rng: np.random.Generator, *, is_moving: bool
-) -> list[Photo]:
-    """The people of photos, cut out, in the middle of one backdrop; of a scene that is seen a little differently."""
-    made = []
-    width_px, height_px = _BACKDROP_PX
-    for photo in photos:
-        image = decode_photo(photo.content)
-        size = (image.shape[1], image.shape[0])
-        outlines = [one * size for one in photo.person.polygons_xy_rel]
-        mask = draw_polygons(outlines, image.shape[0], image.shape[1])
-        left, top, across, down = cv2.boundingRect(mask)
-        factor = min(_HEIGHT_PX / down, 560 / across)
-        new_px = (max(round(across * factor), 4), max(round(down * factor), 4))
-        inner = (slice(top, top + down), slice(left, left + across))
-        person, alpha = (cv2.resize(one[inner], new_px, interpolation=cv2.INTER_AREA) for one in (image, mask))
-        scene = backdrop.copy()
-        if is_moving:
-            edges = rng.integers(0, 20, 4)
-            part = backdrop[edges[0] : height_px - edges[1], edges[2] : width_px - edges[3]]
-            scene = np.asarray(cv2.resize(part, _BACKDROP_PX), np.uint8)
-            scene = np.asarray(
-                cv2.convertScaleAbs(scene, alpha=rng.uniform(0.9, 1.1), beta=rng.uniform(-10, 10)), np.uint8
-            )
-        x, y = (width_px - new_px[0]) // 2, height_px - new_px[1] - 30
-        place = scene[y : y + new_px[1], x : x + new_px[0]]
-        weight = alpha[..., None] / 255.0
-        place[:] = (place * (1 - weight) + person * weight).astype(np.uint8)
-        polygons = tuple(((one - (left, top)) * factor + (x, y)) / _BACKDROP_PX for one in outlines)
-        made.append(Photo(saved(scene), Person("person", 1.0, (x, y, x + new_px[0], y + new_px[1]), polygons)))
-    return made
-
-
-def empty_scene(photo: Photo) -> Image:
-    """A photo without its person, whose place is filled from around it."""
-    image = decode_photo(photo.content)
-    outlines = [one * (image.shape[1], image.shape[0]) for one in photo.person.polygons_xy_rel]
-    mask = cv2.dilate(draw_polygons(outlines, image.shape[0], image.shape[1]), np.ones((25, 25), np.uint8))
-    return np.asarray(cv2.resize(cv2.inpaint(image, mask, 5, cv2.INPAINT_TELEA), _BACKDROP_PX), np.uint8)
-
-
-def main(folder: Path, model: Path | None, originals: int, seed: int, image_size_px: int | None) -> None:
-    """Print recall by kind of copy, wrong joins, and times."""
-    cv2.setNumThreads(1)
-    segmenter = None if model is None else load_segmenter(model, people_classes={}, image_size_px=image_size_px)
-    people = people_of(folder)
-    photos = {name: Photo((folder / "images" / name).read_bytes(), person) for name, person in people.items()}
-    rng = random.Random(seed)
-    chosen = rng.sample(sorted(photos), originals)
-    who = identities(folder, list(photos))
+    Returns:
+        Signatures: of originals, of one copy of each, of any kind; and of all other photos.
+    """
+    names = list(photo_set.photos)
+    finder, photos = photo_set.finder, photo_set.photos
+    people = {name: person for name in names if (person := finder.person(photos[name])) is not None}
     started_s = time.process_time()
-    pool = signed(list(photos.values()), segmenter)
+    found = {name: signatures_in(photos[name], [person])[0] for name, person in people.items()}
     signed_s = time.process_time() - started_s
+    pool = [found.get(name) for name in names]
     started_s = time.process_time()
-    firsts = clusters(pool)
+    joined = clusters(pool)
     paired_s = time.process_time() - started_s
-    what = "a signature" if model is None else "a segmentation and a signature"
     print(
-        f"{len(pool)} photos: {1000 * signed_s / len(pool):.2f} ms {what}, {1000 * paired_s / len(pool):.2f} ms each "
-        f"for all pairs; {wrong_pairs(firsts, who)} pairs of different people joined"
+        f"{photo_set.name}: {len(names)} photos, {len(people)} people; {1000 * signed_s / len(people):.2f} ms a "
+        f"signature, {1000 * paired_s / len(people):.2f} ms each for all pairs"
     )
-    names = list(photos)
-    for number, (kind, (make, quality)) in enumerate(COPIES.items()):
-        copies = []
-        for row, name in enumerate(chosen):
-            image = decode_photo(photos[name].content)
-            copy, place = make(image, np.random.default_rng([seed, number, row]))
-            copies.append(Photo(saved(copy, quality), carried(photos[name].person, place, image.shape, copy.shape)))
-        together = clusters([*pool, *signed(copies, segmenter)])
-        found = sum(together[len(pool) + row] == together[names.index(name)] for row, name in enumerate(chosen))
-        wrong = wrong_pairs(together, [*who, *identities(folder, chosen)])
-        print(f"{kind}: {found} of {len(copies)} found ({found / len(copies):.3f}), {wrong} wrong pairs")
-    for seen in range(3):
-        shuffled = rng.sample(sorted(photos), len(photos))
-        others = list(
-            {person: name for name, person in zip(shuffled, identities(folder, shuffled), strict=True)}.values()
+    members: dict[str, list[str]] = defaultdict(list)
+    for name, cluster in zip(names, joined, strict=True):
+        members[cluster].append(name)
+    for some in members.values():
+        if len({photo_set.who[name] for name in some}) > 1:
+            print(f"  joined among the photos themselves: {' '.join(some)}")
+    rng = random.Random(seed)
+    chosen = rng.sample([name for name in photo_set.fresh if name in people], originals)
+    # Photos that are joined already are one for what follows.
+    identity = [photo_set.who[members[cluster][0]] for cluster in joined]
+    of_chosen = [identity[names.index(name)] for name in chosen]
+    copies_of: dict[str, list[Image]] = defaultdict(list)
+    for number, (kind, (change, quality)) in enumerate((COPIES | KEPT_ASIDE).items()):
+        copies = [
+            saved(change(decode_photo(photos[name]), np.random.default_rng([seed, number, row])), quality)
+            for row, name in enumerate(chosen)
+        ]
+        signed = finder.signatures(copies)
+        together = clusters([*pool, *signed])
+        hits = sum(together[len(pool) + row] == together[names.index(name)] for row, name in enumerate(chosen))
+        wrong = wrong_pairs(together, identity + of_chosen)
+        aside = "kept aside: " if kind in KEPT_ASIDE else ""
+        nobody = sum(one is None for one in signed)
+        print(
+            f"  {aside}{kind}: {hits} of {originals} found ({hits / originals:.3f}), in {nobody} nobody was found; "
+            f"{wrong} wrong pairs",
+            flush=True,
         )
-        others = others[: _PEOPLE + 1]
-        some, scene = [photos[name] for name in others[1:]], empty_scene(photos[others[0]])
-        flat = np.full_like(scene, rng.randrange(30, 230))
-        for kind, backdrop, is_moving in (
-            ("one flat grey", flat, False),
-            ("one photo", scene, False),
-            ("one scene", scene, True),
-        ):
-            made = before_backdrop(some, backdrop, np.random.default_rng([seed, seen]), is_moving=is_moving)
-            together = clusters(signed(made, segmenter))
-            joined = wrong_pairs(together, others[1:])
-            print(f"{_PEOPLE} people before {kind}: {joined} of {_PEOPLE * (_PEOPLE - 1) // 2} pairs joined")
+        for name, one in zip(chosen, signed, strict=True):
+            copies_of[name] += [] if one is None else [one]
+    _measure_backdrops(photo_set, people, rng, seed)
+    picked = {name: rng.choice(some) for name, some in copies_of.items() if some and found[name] is not None}
+    rest = [one for name, one in zip(names, pool, strict=True) if one is not None and name not in picked]
+    return [one for name in picked if (one := found[name]) is not None], list(picked.values()), rest
 
 
-def main_of_pairs(count: int) -> None:
-    """Print how long all pairs among people of random pixels take, of whom every hundredth is there twice."""
-    cv2.setNumThreads(1)
-    rng = np.random.default_rng(0)
-    smooth = rng.integers(0, 256, (count, len(VIEWS), 10, 10), np.uint8)
-    shown = [[cv2.resize(one, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_CUBIC) for one in each] for each in smooth]
-    grey = np.asarray(shown, np.uint8).reshape(count, len(VIEWS), -1)
-    signatures = np.concatenate([grey, np.full((count, len(VIEWS), VIEW_BYTES - grey.shape[2]), 255, np.uint8)], axis=2)
-    signatures[-(count // 100) :] = signatures[: count // 100]
+def _measure_backdrops(photo_set: PhotoSet, people: dict[str, Person], rng: random.Random, seed: int) -> None:
+    """Prints how many pairs of different people before one backdrop are joined."""
+    photos = photo_set.photos
+    sums: Counter[str] = Counter()
+    compared: Counter[str] = Counter()
+    for trial in range(_TRIALS):
+        shuffled = [name for name in photo_set.fresh if name in people]
+        rng.shuffle(shuffled)
+        others = list({photo_set.who[name]: name for name in shuffled}.values())[: _PEOPLE + 1]
+        scene = empty_scene(photos[others[0]], people[others[0]])
+        some = [(photos[name], people[name]) for name in others[1:]]
+        backdrops = {f"flat {level}": (flat(level), False) for level in (0, 128, 255)}
+        backdrops |= {"one photo": (scene, False), "one scene": (scene, True)}
+        for kind, (backdrop, is_moving) in backdrops.items():
+            made = before_backdrop(some, backdrop, np.random.default_rng([seed, trial]), is_moving=is_moving)
+            signed = photo_set.finder.signatures(made)
+            sums[kind] += wrong_pairs(clusters(signed), others[1:])
+            count = sum(one is not None for one in signed)
+            compared[kind] += count * (count - 1) // 2
+    for kind, joined in sums.items():
+        print(f"  different people before {kind}: {joined} of {compared[kind]} pairs joined", flush=True)
+
+
+def street_photos(folder: Path, work: Path, model: Path) -> PhotoSet:
+    """All photos; nobody is known to be in two."""
+    photos = {path.name: path.read_bytes() for path in sorted((folder / "images").iterdir())}
+    content = json.loads((folder / "annotations" / "instances_default.json").read_text(encoding="utf-8"))
+    annotated = {entry["image_id"] for entry in content["annotations"]}
+    used = {image["file_name"] for image in content["images"] if image["id"] in annotated}
+    finder = Finder(work / "street_people.jsonl", load_segmenter(model, people_classes={}))
+    fresh = [name for name in photos if name not in used]
+    return PhotoSet("street", photos, {name: name for name in photos}, fresh, finder)
+
+
+def sample_photos(folder: Path, work: Path) -> PhotoSet:
+    """Drawn people: one a picset."""
+    make_sample(folder, 400, _SAMPLE_SEED)
+    photos = {path.name: path.read_bytes() for path in sorted((folder / "images").iterdir())}
+    with (folder / "tags.csv").open(encoding="utf-8") as file:
+        who = {row["file"]: row.get("picset") or row["file"] for row in csv.DictReader(file)}
+    finder = Finder(work / "sample_people.jsonl", load_segmenter(SAMPLE_MODEL, people_classes={}))
+    return PhotoSet("sample", photos, {name: who.get(name, name) for name in photos}, list(photos), finder)
+
+
+def made_of(signatures: Sequence[Image], count: int, rng: np.random.Generator) -> list[Image]:
+    """Signatures of people who do not exist: two of given people, turned, scaled, shifted and laid over each other."""
+    return [
+        np.stack([_mixed(*(signatures[one][view] for one in pair), rng) for view in VIEWS])
+        for pair in rng.integers(len(signatures), size=(count, 2)).tolist()
+    ]
+
+
+def _mixed(first: Image, second: Image, rng: np.random.Generator) -> Image:
+    layers = []
+    for grey, inside in zip(*unpacked(np.stack([first, second])), strict=True):
+        warp = cv2.getRotationMatrix2D((SIDE_PX / 2,) * 2, rng.uniform(-15, 15), rng.uniform(0.85, 1.2))
+        warp[:, 2] += rng.uniform(-3, 3, 2)
+        both = np.ascontiguousarray(np.dstack([grey, inside])[:, :: int(rng.choice([-1, 1]))])
+        layers.append(cv2.warpAffine(both, warp, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE))
+    weight = rng.uniform(0.35, 0.65)
+    mixed = weight * layers[0][..., 0] + (1 - weight) * layers[1][..., 0]
+    mixed = (mixed - mixed.mean()) * (layers[0][..., 0].std() / max(float(mixed.std()), 1.0)) + mixed.mean()
+    return np.concatenate([np.clip(mixed, 0, 255).astype(np.uint8).ravel(), np.packbits(layers[0][..., 1] > 127)])
+
+
+def measure_many(originals: Sequence[Image], copies: Sequence[Image], others: Sequence[Image], count: int) -> None:
+    """Prints time, memory and recall of a search among originals, a copy of each, other photos, people made up."""
+    rng = np.random.default_rng(1)
+    real = [*originals, *copies, *others][:count]
+    everybody = np.stack([*real, *made_of(real, count - len(real), rng)])
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started_s = time.process_time()
-    pairs = near_pairs(signatures)
+    pairs = near_pairs(everybody)
     taken_s = time.process_time() - started_s
-    print(f"{count} people: {len(pairs)} pairs in {taken_s:.1f} s, {1000 * taken_s / count:.2f} ms each")
+    more_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1024
+    together = connected((str(left), str(right)) for left, right in pairs.tolist())
+    ends = ((str(row), str(len(originals) + row)) for row in range(len(originals)))
+    found = sum(together.get(left, left) == together.get(right, right) for left, right in ends)
+    print(
+        f"{count} people, {len(real)} real: {1000 * taken_s / count:.2f} ms each, {more_mb:.0f} MB more memory; "
+        f"{found} of {len(originals)} copies found, {len(pairs)} pairs joined",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measures both sets, and the search among many."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    shared = Path(__file__).resolve().parents[2] / "shared"
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--street", type=Path, default=shared / "data" / "street_fashion")
+    parser.add_argument("--model", type=Path, default=shared / "models" / "person_real.pt")
+    parser.add_argument("--originals", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=3)
+    parser.add_argument("--people", type=int, nargs="*", default=[1000, 10_000, 100_000])
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    options.work.mkdir(parents=True, exist_ok=True)
+    originals: list[Image] = []
+    copies: list[Image] = []
+    others: list[Image] = []
+    for photo_set in (
+        street_photos(options.street, options.work, options.model),
+        sample_photos(options.work / "sample", options.work),
+    ):
+        of_set = measure(photo_set, options.originals, options.seed)
+        originals += of_set[0]
+        copies += of_set[1]
+        others += of_set[2]
+    for count in options.people:
+        measure_many(originals, copies, others, count)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--originals", type=int, default=120)
-    parser.add_argument("--seed", type=int, default=2)
-    parser.add_argument("--image_size", type=int)
-    parser.add_argument("--pairs", type=int)
-    options = parser.parse_args()
-    if options.pairs is not None:
-        main_of_pairs(options.pairs)
-    else:
-        main(options.folder, options.model, options.originals, options.seed, options.image_size)
+    main()

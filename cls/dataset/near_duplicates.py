@@ -12,15 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.dataset.person_signature import ABOVE, FRAME, PERSON, PHOTO, SIDE_PX, SIZE, VIEWS, Image, unpacked
+from cls.dataset.similar_rows import Neighbourhoods, Similar
 
 # How similar low frequencies have to be for pixels to be compared, and how the fine structure of the person has to
 # correlate in copies of one photo; by view.
 LEAST_SIMILARITY = (0.5, 0.8)
 LEAST_CORRELATION = (0.84, 0.8)
-# So many others are compared with one by their pixels, the most similar first.
+# So many others are compared with one by their pixels, those who agree most first.
 _MOST_CANDIDATES = 3
 # Another outline of the same person gives another frame: its scale, and how far it is shifted down, in frames.
 _OTHER_FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), (1.0, -0.2), (1.0, 0.2))
+# So many others are looked at for one, the most similar first, and how their medium frequencies have to agree.
+_MOST_SIMILAR = 16
+LEAST_AGREEMENT = 0.6
 _FREQUENCIES = 10
 _LEAST_SHARED_PX = 40
 _DETAIL_PX = 3.0
@@ -29,6 +33,14 @@ _PASSES = ((4, 0.4), (25, 0.55))
 _SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
 _BLOCK = 1024
 _WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+# The first rows of the cosine transform as a matrix, and two blurs to half the size: of 1.5 and of 6 pixels.
+_COSINES = cv2.dct(np.eye(SIDE_PX, dtype=np.float32), flags=cv2.DCT_ROWS).T[:_FREQUENCIES]
+_HALF = np.repeat(np.eye(SIDE_PX // 2, dtype=np.float32), 2, axis=1) / 2
+_BLURS = [
+    _HALF @ (weights / weights.sum(axis=1, keepdims=True))
+    for sigma_px in (1.5, 6.0)
+    for weights in [np.exp(-np.square(np.subtract(*np.mgrid[:SIDE_PX, :SIDE_PX]) / sigma_px) / 2).astype(np.float32)]
+]
 
 
 class Candidate(NamedTuple):
@@ -54,8 +66,8 @@ class Candidate(NamedTuple):
 def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Pairs of people in copies of one photo: enough of them to connect all that belong together.
 
-    Candidates are found by their low frequencies, each with each in blocks of matrix products; then the pixels of the
-    most similar are laid over each other.
+    Candidates are found by their low and medium frequencies, as matrix products; then the pixels of a few are laid over
+    each other.
 
     Args:
         signatures: uint8 (people, 2, VIEW_BYTES), of `person_signature`.
@@ -65,7 +77,6 @@ def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = 
         int64 (pairs, 2), row numbers, the smaller first.
     """
     numbers = np.arange(len(signatures)) if units is None else units
-    views = [unpacked(signatures[:, view]) for view in VIEWS]
     roots = list(range(int(numbers.max(initial=-1)) + 1))
 
     def root(number: int) -> int:
@@ -74,17 +85,22 @@ def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = 
         return number
 
     pairs = []
-    found = [one for view in VIEWS for one in candidates(*views[view], numbers, view)]
+    found = [one for view in VIEWS for one in candidates(*unpacked(signatures[:, view]), numbers, view)]
     for one in sorted(found, key=lambda one: (-one.similarity, one)):
         first, second = root(int(numbers[one.left])), root(int(numbers[one.right]))
-        if first != second and correlation(*views[one.view], one) >= LEAST_CORRELATION[one.view]:
+        if first == second:
+            continue
+        both = unpacked(signatures[[one.left, one.right], one.view])
+        if correlation(*both, one._replace(left=0, right=1)) >= LEAST_CORRELATION[one.view]:
             roots[second] = first
             pairs.append((one.left, one.right))
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
 def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int) -> list[Candidate]:
-    """The most similar of all pairs of people of different numbers, as they are and mirrored.
+    """Pairs of people of different numbers who may be in copies of one photo, as they are or mirrored.
+
+    Low frequencies tell the most similar of all; of these, medium ones tell those whose pixels are worth comparing.
 
     Args:
         grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpacked`.
@@ -92,32 +108,48 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
         numbers: int64 (people,).
         view: which view they are.
     """
+    if not len(grey):
+        return []
     frames = range(len(_OTHER_FRAMES) if view == PERSON else 1)
-    others = _low_frequencies(grey, inside, view)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(grey), _BLOCK)]
+    parts = [(*_low_frequencies(grey[rows], inside[rows], view), _medium_frequencies(grey[rows])) for rows in blocks]
+    even, odd, medium = (np.concatenate(part) for part in zip(*parts, strict=True))
+    everyone = Neighbourhoods((even, odd), numbers)
     found: list[Candidate] = []
-    for start in range(0, len(grey), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        best = np.zeros((len(grey[rows]), len(grey) - start), np.float32)
-        what = np.zeros(best.shape, np.int8)
-        for frame in frames:
-            seen = _low_frequencies(_warped(grey[rows], frame), _warped(inside[rows], frame), view)
-            # Mirroring turns the sign of every second column.
-            symmetric = seen[0] @ others[0][start:].T
-            antisymmetric = seen[1] @ others[1][start:].T
-            similarity = symmetric + np.abs(antisymmetric)
-            is_better = similarity > best
-            np.copyto(best, similarity, where=is_better)
-            np.copyto(what, (2 * frame + (antisymmetric < 0)).astype(np.int8), where=is_better)
-        best[numbers[rows, None] == numbers[None, start:]] = 0
-        left, right = np.nonzero(np.triu(best >= LEAST_SIMILARITY[view], 1))
-        order = np.lexsort((right, -best[left, right], left))
-        left, right = left[order], right[order]
-        is_kept = np.arange(len(left)) - np.searchsorted(left, left) < _MOST_CANDIDATES
-        for row, column in zip(left[is_kept].tolist(), right[is_kept].tolist(), strict=True):
-            frame, is_mirrored = divmod(int(what[row, column]), 2)
-            places = start + row, start + column
-            found.append(Candidate(float(best[row, column]), *places, bool(is_mirrored), frame, view))
+    for rows in blocks:
+        seen = [(_warped(grey[rows], frame), _warped(inside[rows], frame)) for frame in frames]
+        low = [_low_frequencies(*each, view) for each in seen]
+        variants = (np.stack([one for one, _ in low]), np.stack([other for _, other in low]))
+        similar = everyone.most_similar(rows.start, variants, least=LEAST_SIMILARITY[view], most=_MOST_SIMILAR)
+        here = np.stack([_medium_frequencies(one) for one, _ in seen])[similar.variant, similar.left - rows.start]
+        there = medium[similar.right]
+        there = np.where(similar.is_mirrored[:, None, None], there[:, :, ::-1], there)
+        agreement = np.einsum("nij,nij->n", here, there)
+        is_worth = agreement >= LEAST_AGREEMENT
+        found += _first_of_each(Similar(*(one[is_worth] for one in similar)), agreement[is_worth], view)
     return found
+
+
+def _first_of_each(similar: Similar, agreement: NDArray[np.float32], view: int) -> list[Candidate]:
+    """For each person the others who agree most."""
+    order = np.lexsort((similar.right, -agreement, similar.left))
+    left = similar.left[order]
+    order = order[np.arange(len(left)) - np.searchsorted(left, left) < _MOST_CANDIDATES]
+    return [
+        Candidate(similarity, *places, is_mirrored, frame, view)
+        for *places, similarity, frame, is_mirrored in zip(*(one[order].tolist() for one in similar), strict=True)
+    ]
+
+
+def _medium_frequencies(grey: Image) -> NDArray[np.float32]:
+    """What slightly blurred pictures have that much blurred ones lack: float32 (people, 16, 16).
+
+    Of norm 1; of less where there is hardly anything.
+    """
+    pixels = grey.astype(np.float32)
+    bands = [blur @ pixels @ blur.T for blur in _BLURS]
+    medium = np.asarray(bands[0] - bands[1], np.float32)
+    return medium / np.maximum(np.linalg.norm(medium, axis=(1, 2), keepdims=True), 1.0)
 
 
 def _frame_warp(frame: int) -> NDArray[np.float32]:
@@ -139,11 +171,10 @@ def _low_frequencies(grey: Image, inside: Image, view: int) -> tuple[NDArray[np.
 
     In the photo's view everything counts; in the person's, what is outside the outline is as the mean inside.
     """
-    frequencies = np.empty((len(grey), _FREQUENCIES, _FREQUENCIES), np.float32)
-    for number, (pixels, mask) in enumerate(zip(grey, inside, strict=True)):
-        counts = np.ones(pixels.shape, np.float32) if view == PHOTO else (mask > 127).astype(np.float32)
-        mean = float((pixels * counts).sum() / max(float(counts.sum()), 1.0))
-        frequencies[number] = cv2.dct((pixels - mean) * counts)[:_FREQUENCIES, :_FREQUENCIES]
+    pixels = grey.astype(np.float32)
+    counts = np.ones_like(pixels) if view == PHOTO else (inside > 127).astype(np.float32)
+    means = (pixels * counts).sum(axis=(1, 2)) / np.maximum(counts.sum(axis=(1, 2)), 1)
+    frequencies = _COSINES @ ((pixels - means[:, None, None]) * counts) @ _COSINES.T
     # Photos and people have the less of a frequency the higher it is.
     frequencies *= np.hypot(*np.mgrid[:_FREQUENCIES, :_FREQUENCIES]).astype(np.float32)
     frequencies /= np.maximum(np.linalg.norm(frequencies, axis=(1, 2), keepdims=True), 1e-6)
@@ -190,7 +221,10 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
             is_compared = (fixed_inside > 127) | (other_inside > 127)
         is_compared &= is_there > 250
         is_around = (is_there > 250) & (np.maximum(fixed_inside, other_inside) < 128)
-        if is_compared.sum() < _LEAST_SHARED_PX or _same_share(fixed, other, is_compared, is_around) < least_share:
+        if (
+            np.count_nonzero(is_compared) < _LEAST_SHARED_PX
+            or _same_share(fixed, other, is_compared, is_around) < least_share
+        ):
             return -1.0
     first, second = (_details(each, is_compared) for each in (fixed, other))
     return float(first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-6)
@@ -201,16 +235,20 @@ def _same_share(first: Image, second: Image, is_compared: NDArray[np.bool_], is_
 
     A part may differ: padding, a caption. Copies of one photo have the rest in common; people who look alike have not.
     """
-    if is_around.sum() < _LEAST_SHARED_PX:
+    if np.count_nonzero(is_around) < _LEAST_SHARED_PX:
         return 1.0
-    here, there = first[is_around].astype(np.float32), second[is_around].astype(np.float32)
+    target, given = first.astype(np.float32), second.astype(np.float32)
+    here, there = target[is_around], given[is_around]
     same_levels = float(np.clip(_SAME_SPREADS * here.std(), *_SAME_LEVELS))
     shares = []
     for fitted in (is_compared, is_compared | is_around):
-        target, given = first[fitted].astype(np.float32), second[fitted].astype(np.float32)
-        slope = float(((given - given.mean()) * target).mean()) / max(float(given.var()), 1e-6)
-        offset = float(target.mean()) - slope * float(given.mean())
-        shares.append(float((np.abs(here - (slope * there + offset)) <= same_levels).mean()))
+        mine, theirs = target[fitted], given[fitted]
+        mean = theirs.mean()
+        theirs -= mean
+        slope = float(theirs @ mine) / max(float(theirs @ theirs), 1e-6 * len(theirs))
+        offset = float(mine.mean()) - slope * float(mean)
+        is_same = np.abs(here - (slope * there + offset)) <= same_levels
+        shares.append(np.count_nonzero(is_same) / len(here))
     return max(shares)
 
 

@@ -63,15 +63,16 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
     content = _content(grey)
     if cv2.countNonZero(mask[content]) >= _LEAST_LEFT * cv2.countNonZero(mask):
         grey, mask = grey[content], mask[content]
-    moments = cv2.moments(mask, binaryImage=True)
-    area_px = moments["m00"]
+    rows, columns = (
+        cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1).astype(np.int64) // 255 for axis in (1, 0)
+    )
+    area_px = int(columns.sum())
     if area_px < _LEAST_AREA_PX:
         return None
-    rows = np.cumsum(cv2.reduce(mask, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1))
     unit_px = float(np.sqrt(area_px))
     side = round(FRAME * unit_px)
-    left = round(moments["m10"] / area_px + 0.5 - side / 2)
-    top = round(int(np.searchsorted(rows, _TOP_SHARE * rows[-1])) - ABOVE * unit_px)
+    left = round(float(columns @ np.arange(len(columns))) / area_px + 0.5 - side / 2)
+    top = round(int(np.searchsorted(np.cumsum(rows), _TOP_SHARE * area_px)) - ABOVE * unit_px)
     views = (
         (_framed(grey, (left, top, side), cv2.BORDER_REPLICATE), _framed(mask, (left, top, side), cv2.BORDER_CONSTANT)),
         (_small(grey), _small(mask)),
@@ -91,22 +92,28 @@ def _content(grey: Image) -> tuple[slice, slice]:
     """Rows and columns of a photo without borders of one grey value, such as padding, or bars with a caption."""
     rows, columns = [0, grey.shape[0]], [0, grey.shape[1]]
     for _ in range(_BORDERS):
+        before = (*rows, *columns)
         for edges, is_turned in ((rows, False), (columns, True)):
             for end in (0, 1):
                 inner = grey[rows[0] : rows[1], columns[0] : columns[1]]
                 lines = inner.T if is_turned else inner
                 width_px = _border_px(lines[::-1] if end else lines)
                 edges[end] += -width_px if end else width_px
+        if before == (*rows, *columns):
+            break
     is_wide = rows[1] - rows[0] >= grey.shape[0] / 4 and columns[1] - columns[0] >= grey.shape[1] / 4
     return (slice(*rows), slice(*columns)) if is_wide else (slice(None), slice(None))
 
 
 def _border_px(lines: Image) -> int:
     """How many of the first lines are a border, with lines of text in it or without; 0 where all are, or none is."""
-    value = np.int16(np.median(lines[0]))
-    shares = (np.abs(lines.astype(np.int16) - value) <= _BORDER_SPREAD).mean(axis=1)
-    if shares[0] < _EDGE_SHARE:
+    ordered = np.sort(lines[0])
+    value = (int(ordered[(len(ordered) - 1) // 2]) + int(ordered[len(ordered) // 2])) // 2
+    # Most photos have no border: their outermost lines tell it.
+    same = np.searchsorted(ordered, (value - _BORDER_SPREAD, value + _BORDER_SPREAD + 1))
+    if same[1] - same[0] < _EDGE_SHARE * len(ordered):
         return 0
+    shares = (np.abs(lines.astype(np.int16) - value) <= _BORDER_SPREAD).mean(axis=1)
     borders = np.flatnonzero(shares >= _BORDER_SHARE)
     gaps = np.flatnonzero(np.diff(borders) > 1 + _TEXT_SHARE * len(lines))
     width_px = int(borders[gaps[0] if len(gaps) else -1]) + 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cls.dataset import near_duplicates
+from cls.dataset import near_duplicates, similar_rows
 from cls.dataset import person_signature as signature_module
 from cls.dataset.near_duplicates import Candidate, candidates, correlation, near_pairs
 from cls.dataset.person_signature import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
@@ -462,3 +462,47 @@ def test_details_are_of_the_compared_pixels_alone() -> None:
         near_duplicates._details(np.asarray(grey // 2 + 40, np.uint8), is_compared), found / 2, atol=1
     )
     assert np.abs(near_duplicates._details(np.full((32, 32), 9, np.uint8), is_compared)).max() < 1e-3
+
+
+def test_who_agrees_in_low_frequencies_alone_is_no_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One slope of light, with other waves of six pixels laid over it."""
+    place = np.pi * (np.arange(SIDE_PX) + 0.5) / SIDE_PX
+    light, waves = 128 + 60 * np.cos(place), 45 * np.cos(10 * place)
+    grey = np.asarray(np.stack([light[:, None] + waves, np.tile((light + waves)[:, None], (1, SIDE_PX))]), np.uint8)
+    inside, numbers = np.full_like(grey, 255), np.arange(2)
+    for view in (PERSON, PHOTO):
+        assert candidates(grey, inside, numbers, view) == []
+        monkeypatch.setattr(near_duplicates, "LEAST_AGREEMENT", -1)
+        assert [(one.left, one.right) for one in candidates(grey, inside, numbers, view)] == [(0, 1)]
+        monkeypatch.undo()
+
+
+def test_medium_frequencies_know_neither_brightness_nor_single_pixels(photos: list[Image]) -> None:
+    grey, _, _ = views_of(photos[:3], PHOTO)
+    found = near_duplicates._medium_frequencies(grey)
+    assert (found.shape, found.dtype) == ((3, 16, 16), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=(1, 2)), 1, atol=1e-5)
+
+    def agreement(other: Image) -> NDArray[np.float32]:
+        return np.einsum("nij,nij->n", found, near_duplicates._medium_frequencies(other))
+
+    assert agreement(np.asarray(grey // 2 + 70, np.uint8)).min() > 0.99
+    noise = np.random.default_rng(0).normal(0, 12, grey.shape)
+    assert agreement(np.asarray(np.clip(grey + noise, 0, 255), np.uint8)).min() > 0.85
+    slope = np.linspace(-60, 60, 32)
+    assert agreement(np.asarray(np.clip(grey + slope, 0, 255), np.uint8)).min() > 0.8
+    assert abs(agreement(grey[[1, 2, 0]])).max() < 0.6
+    np.testing.assert_allclose(near_duplicates._medium_frequencies(grey[:, :, ::-1]), found[:, :, ::-1], atol=1e-5)
+    assert not near_duplicates._medium_frequencies(np.full((1, 32, 32), 90, np.uint8)).max() > 0.01
+
+
+@pytest.mark.parametrize("copy", ["cropped and mirrored", "captioned below"])
+def test_copies_are_found_among_more_than_are_compared_with_everyone(
+    photos: list[Image], copy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(similar_rows, "COMPARED_WITH_ALL", 10)
+    monkeypatch.setattr(similar_rows, "_SIZE", 2)
+    monkeypatch.setattr(similar_rows, "_VISITED", 3)
+    some = np.stack([copied(image, copy) for image in photos[:6]])
+    pairs = near_pairs(np.concatenate([signatures(photos), some]))
+    assert pairs.tolist() == [[number, number + 12] for number in range(6)]

@@ -205,7 +205,7 @@ def test_joined_picsets_on_both_sides_are_a_leak(tmp_path: Path) -> None:
     write_split(file, split_samples(more, valid_share=0.4, seed=0), more, seed=0, valid_share=0.4)
     content = read_json(file)
     assert content["joined"] == {"joined:a": ["picset:a", "picset:b"]}
-    assert content["join_rule"] == 2
+    assert content["join_rule"] == 3
     read_split(file)
     full, empty = (TRAIN, VALID) if len(content[TRAIN]) == 2 else (VALID, TRAIN)
     content[empty].append(content[full].pop())
