@@ -179,6 +179,7 @@ def _measure_backdrops(photo_set: PhotoSet, people: dict[str, Person], rng: rand
     photos = photo_set.photos
     sums: Counter[str] = Counter()
     compared: Counter[str] = Counter()
+    taken_s: dict[str, float] = defaultdict(float)
     for trial in range(_TRIALS):
         shuffled = [name for name in photo_set.fresh if name in people]
         rng.shuffle(shuffled)
@@ -190,11 +191,14 @@ def _measure_backdrops(photo_set: PhotoSet, people: dict[str, Person], rng: rand
         for kind, (backdrop, is_moving) in backdrops.items():
             made = before_backdrop(some, backdrop, np.random.default_rng([seed, trial]), is_moving=is_moving)
             signed = photo_set.finder.signatures(made)
+            started_s = time.process_time()
             sums[kind] += wrong_pairs(clusters(signed), others[1:])
+            taken_s[kind] += time.process_time() - started_s
             count = sum(one is not None for one in signed)
             compared[kind] += count * (count - 1) // 2
     for kind, joined in sums.items():
-        print(f"  different people before {kind}: {joined} of {compared[kind]} pairs joined", flush=True)
+        each_ms = 1000 * taken_s[kind] / (_TRIALS * _PEOPLE)
+        print(f"  different people before {kind}: {joined} of {compared[kind]} pairs joined; {each_ms:.2f} ms each")
 
 
 def street_photos(folder: Path, work: Path, model: Path) -> PhotoSet:
@@ -243,7 +247,7 @@ def measure_many(originals: Sequence[Image], copies: Sequence[Image], others: Se
     """Prints time, memory and recall of a search among originals, a copy of each, other photos, people made up."""
     rng = np.random.default_rng(1)
     real = [*originals, *copies, *others][:count]
-    everybody = np.stack([*real, *made_of(real, count - len(real), rng)])
+    everybody = np.stack([*real, *made_of(others, count - len(real), rng)])
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started_s = time.process_time()
     pairs = near_pairs(everybody)

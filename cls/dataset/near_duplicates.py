@@ -28,8 +28,8 @@ LEAST_AGREEMENT = 0.6
 _FREQUENCIES = 10
 _LEAST_SHARED_PX = 40
 _DETAIL_PX = 3.0
-# (alignment steps, share of the surroundings that must match): a few steps tell most pairs apart, then all of them.
-_PASSES = ((4, 0.4), (25, 0.55))
+# (alignment steps, share of the surroundings that must match, least correlation): a few steps tell most pairs apart.
+_PASSES = ((4, 0.4, 0.45), (25, 0.55, -1.0))
 _SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
 _BLOCK = 1024
 _WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -121,35 +121,52 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
         low = [_low_frequencies(*each, view) for each in seen]
         variants = (np.stack([one for one, _ in low]), np.stack([other for _, other in low]))
         similar = everyone.most_similar(rows.start, variants, least=LEAST_SIMILARITY[view], most=_MOST_SIMILAR)
-        here = np.stack([_medium_frequencies(one) for one, _ in seen])[similar.variant, similar.left - rows.start]
-        there = medium[similar.right]
-        there = np.where(similar.is_mirrored[:, None, None], there[:, :, ::-1], there)
-        agreement = np.einsum("nij,nij->n", here, there)
-        is_worth = agreement >= LEAST_AGREEMENT
-        found += _first_of_each(Similar(*(one[is_worth] for one in similar)), agreement[is_worth], view)
+        where = (similar.variant, similar.left - rows.start)
+        here = np.stack([_medium_frequencies(one) for one, _ in seen])[where]
+        there, outlines = medium[similar.right], _halved(inside[similar.right])
+        there, outlines = (
+            np.where(similar.is_mirrored[:, None, None], each[:, :, ::-1], each) for each in (there, outlines)
+        )
+        outlines = np.maximum(outlines, np.stack([_halved(other) for _, other in seen])[where])
+        agreement = np.minimum(_correlations(here, there, np.ones_like(here)), _correlations(here, there, outlines))
+        found += _first_of_each(similar, agreement, view)
     return found
 
 
 def _first_of_each(similar: Similar, agreement: NDArray[np.float32], view: int) -> list[Candidate]:
-    """For each person the others who agree most."""
+    """For each person the others who agree most, and enough."""
     order = np.lexsort((similar.right, -agreement, similar.left))
-    left = similar.left[order]
-    order = order[np.arange(len(left)) - np.searchsorted(left, left) < _MOST_CANDIDATES]
+    order = order[agreement[order] >= LEAST_AGREEMENT]
+    rows = similar.left[order]
+    order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < _MOST_CANDIDATES]
     return [
-        Candidate(similarity, *places, is_mirrored, frame, view)
-        for *places, similarity, frame, is_mirrored in zip(*(one[order].tolist() for one in similar), strict=True)
+        Candidate(similarity, left, right, is_mirrored, frame, view)
+        for left, right, similarity, frame, is_mirrored in zip(*(one[order].tolist() for one in similar), strict=True)
     ]
 
 
 def _medium_frequencies(grey: Image) -> NDArray[np.float32]:
-    """What slightly blurred pictures have that much blurred ones lack: float32 (people, 16, 16).
-
-    Of norm 1; of less where there is hardly anything.
-    """
+    """What slightly blurred pictures have that much blurred ones lack: float32 (people, 16, 16)."""
     pixels = grey.astype(np.float32)
-    bands = [blur @ pixels @ blur.T for blur in _BLURS]
-    medium = np.asarray(bands[0] - bands[1], np.float32)
-    return medium / np.maximum(np.linalg.norm(medium, axis=(1, 2), keepdims=True), 1.0)
+    less, more = (blur @ pixels @ blur.T for blur in _BLURS)
+    return np.asarray(less - more, np.float32)
+
+
+def _halved(inside: Image) -> NDArray[np.float32]:
+    """Shares of outlines: float32 (people, 16, 16), 0 to 1."""
+    return np.asarray(_HALF @ (inside.astype(np.float32) / 255) @ _HALF.T, np.float32)
+
+
+def _correlations(
+    first: NDArray[np.float32], second: NDArray[np.float32], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Weighted correlations of pictures, one by one: float32 (pictures,), -1 to 1; 0 where there is hardly anything."""
+    weights = weights / np.maximum(weights.sum(axis=(1, 2), keepdims=True), 1e-6)
+    first, second = (each - (weights * each).sum(axis=(1, 2), keepdims=True) for each in (first, second))
+    products = [
+        np.einsum("nij,nij,nij->n", weights, *both) for both in ((first, second), (first, first), (second, second))
+    ]
+    return np.asarray(products[0] / np.maximum(np.sqrt(products[1] * products[2]), 0.01), np.float32)
 
 
 def _frame_warp(frame: int) -> NDArray[np.float32]:
@@ -201,8 +218,8 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
     everywhere = np.full(SIZE, 255, np.uint8)
     is_person = one.view == PERSON
     masks = (fixed_inside, moved_inside) if is_person else (everywhere, everywhere)
-    warp = _frame_warp(one.frame)
-    for steps, least_share in _PASSES:
+    warp, agreed = _frame_warp(one.frame), -1.0
+    for steps, least_share, least_correlation in _PASSES:
         criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, 1e-3)
         try:
             _, found = cv2.findTransformECCWithMask(
@@ -226,8 +243,11 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
             or _same_share(fixed, other, is_compared, is_around) < least_share
         ):
             return -1.0
-    first, second = (_details(each, is_compared) for each in (fixed, other))
-    return float(first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-6)
+        first, second = (_details(each, is_compared) for each in (fixed, other))
+        agreed = float(first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-6)
+        if agreed < least_correlation:
+            return -1.0
+    return agreed
 
 
 def _same_share(first: Image, second: Image, is_compared: NDArray[np.bool_], is_around: NDArray[np.bool_]) -> float:

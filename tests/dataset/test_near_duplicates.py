@@ -481,10 +481,10 @@ def test_medium_frequencies_know_neither_brightness_nor_single_pixels(photos: li
     grey, _, _ = views_of(photos[:3], PHOTO)
     found = near_duplicates._medium_frequencies(grey)
     assert (found.shape, found.dtype) == ((3, 16, 16), np.float32)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=(1, 2)), 1, atol=1e-5)
 
     def agreement(other: Image) -> NDArray[np.float32]:
-        return np.einsum("nij,nij->n", found, near_duplicates._medium_frequencies(other))
+        medium = near_duplicates._medium_frequencies(other)
+        return near_duplicates._correlations(found, medium, np.ones_like(found))
 
     assert agreement(np.asarray(grey // 2 + 70, np.uint8)).min() > 0.99
     noise = np.random.default_rng(0).normal(0, 12, grey.shape)
@@ -492,8 +492,27 @@ def test_medium_frequencies_know_neither_brightness_nor_single_pixels(photos: li
     slope = np.linspace(-60, 60, 32)
     assert agreement(np.asarray(np.clip(grey + slope, 0, 255), np.uint8)).min() > 0.8
     assert abs(agreement(grey[[1, 2, 0]])).max() < 0.6
-    np.testing.assert_allclose(near_duplicates._medium_frequencies(grey[:, :, ::-1]), found[:, :, ::-1], atol=1e-5)
-    assert not near_duplicates._medium_frequencies(np.full((1, 32, 32), 90, np.uint8)).max() > 0.01
+    assert abs(agreement(np.full((3, 32, 32), 90, np.uint8))).max() < 0.01, "nothing is like nothing"
+    np.testing.assert_allclose(near_duplicates._medium_frequencies(grey[:, :, ::-1]), found[:, :, ::-1], atol=1e-3)
+
+
+def test_correlations_count_pixels_by_their_weight() -> None:
+    rng = np.random.default_rng(6)
+    first, second = rng.normal(size=(2, 4, 16, 16)).astype(np.float32)
+    weights = rng.integers(0, 3, (4, 16, 16)).astype(np.float32)
+    found = near_duplicates._correlations(first, second, weights)
+    repeats = [one.ravel().astype(np.int64) for one in weights]
+    pixels = [[np.repeat(each[row].ravel(), repeats[row]) for each in (first, second)] for row in range(4)]
+    np.testing.assert_allclose(found, [np.corrcoef(*both)[0, 1] for both in pixels], atol=1e-4)
+    assert not near_duplicates._correlations(first, second, np.zeros_like(weights)).any()
+
+
+def test_few_people_before_one_backdrop_are_candidates_as_their_outlines_count_too() -> None:
+    behind = textured(np.random.default_rng(5), 480, 360, 30)
+    grey, inside = unpacked(signatures([photo_of(n, behind) for n in range(16)])[:, PHOTO])
+    few, many = (len(candidates(grey, each, np.arange(16), PHOTO)) for each in (inside, np.full_like(inside, 255)))
+    assert few < 12
+    assert many == 13 * 3 + 2 + 1, "of the backdrop's agreement everyone has enough"
 
 
 @pytest.mark.parametrize("copy", ["cropped and mirrored", "captioned below"])
