@@ -55,6 +55,12 @@ def test_long_names_are_cut_and_stay_apart() -> None:
     assert is_model_name(one)
 
 
+def test_a_long_name_is_cut_once() -> None:
+    """Where a sign of three bytes does not fit any more, shorter ones behind it do not follow."""
+    name = model_name_of_group("a" * 180 + "é" + "b" * 40)
+    assert name.startswith("a" * 180 + "~~")
+
+
 def test_an_empty_text_is_refused() -> None:
     with pytest.raises(PackageError, match="empty"):
         model_name_of_group("")

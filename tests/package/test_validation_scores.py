@@ -54,6 +54,12 @@ def test_what_older_versions_did_not_measure_is_not_measured(crossed: object) ->
     assert mean_of({}, "ap").value is None
 
 
+def test_a_mean_over_all_labels_has_its_interval() -> None:
+    found = validation_scores(metrics(intervals={"units": 12, "macro": {"ap": [0.6, 0.8]}, "left_out": []}))
+    assert found is not None
+    assert found.ap.bounds == (0.6, 0.8)
+
+
 def test_labels_of_too_few_picsets_leave_no_cross_validated_score() -> None:
     crossed = {"macro": {"f1": None}, "labels": {key: {"f1": 0.5} for key in LABELS}, "left_out": list(LABELS)}
     found = validation_scores(metrics(cross_fitted=crossed))
