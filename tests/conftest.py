@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,9 @@ from hypothesis import HealthCheck, settings
 from cls.bottle.layout import Bottle
 from cls.settings import Settings
 from tests.postgres_server import PostgresServer, running_postgres
+
+if TYPE_CHECKING:
+    from tests.export.runs import ExportedBottle
 
 # Libraries that would look for the network say so at once instead of trying for a minute.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -88,3 +92,17 @@ def configuration(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
+    """A bottle with an exported run; look, do not touch."""
+    from tests.export.runs import exported_once
+
+    return exported_once(tmp_path_factory)
+
+
+@pytest.fixture
+def copied(exported: ExportedBottle, tmp_path: Path) -> ExportedBottle:
+    """The same, the test's own."""
+    return exported.copy_to(tmp_path / "copy")
