@@ -106,7 +106,7 @@ def _duplicate_links(bottle: Bottle, samples: Sequence[Sample], workers: int) ->
         return []
     names, units = np.unique([sample.own_unit for sample, _ in signed], return_inverse=True)
     pairs = near_pairs(np.stack([signature for _, signature in signed]), units.reshape(-1))
-    return sorted((str(names[left]), str(names[right])) for left, right in units[pairs].tolist())
+    return [(str(names[left]), str(names[right])) for left, right in units[pairs].tolist()]
 
 
 def _meta_links(bottle: Bottle, group: str, picsets: Sequence[str], keys: Sequence[str]) -> list[tuple[str, str, str]]:

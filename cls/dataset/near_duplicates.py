@@ -71,13 +71,14 @@ def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = 
 
     Args:
         signatures: uint8 (people, 2, VIEW_BYTES), of `person_signature`.
-        units: int64 (people,), from 0; people of one number belong together already and are not compared.
+        units: int64 (people,), from 0 and less than their number; people of one belong together already and are not
+            compared.
 
     Returns:
         int64 (pairs, 2), row numbers, the smaller first.
     """
     numbers = np.arange(len(signatures)) if units is None else units
-    roots = list(range(int(numbers.max(initial=-1)) + 1))
+    roots = list(range(len(numbers)))
 
     def root(number: int) -> int:
         while roots[number] != number:
@@ -265,7 +266,7 @@ def _same_share(first: Image, second: Image, is_compared: NDArray[np.bool_], is_
         mine, theirs = target[fitted], given[fitted]
         mean = theirs.mean()
         theirs -= mean
-        slope = float(theirs @ mine) / max(float(theirs @ theirs), 1e-6 * len(theirs))
+        slope = float(theirs @ mine) / max(float(theirs @ theirs), 1e-6)
         offset = float(mine.mean()) - slope * float(mean)
         is_same = np.abs(here - (slope * there + offset)) <= same_levels
         shares.append(np.count_nonzero(is_same) / len(here))

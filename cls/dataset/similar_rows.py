@@ -58,8 +58,7 @@ class Neighbourhoods:
         """
         self._features, self._numbers = features, numbers
         count = len(numbers)
-        self._centres: Features = (features[0][:1], features[1][:1])
-        self._members = [np.arange(count)]
+        self._centres, self._members = features, [np.arange(count)]
         if count > COMPARED_WITH_ALL:
             self._sort(np.linspace(0, count - 1, min(count // _SIZE, _MOST_NEIGHBOURHOODS)).astype(np.int64))
 

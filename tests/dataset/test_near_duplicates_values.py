@@ -66,6 +66,15 @@ def similarities(grey: Image, inside: Image, view: int) -> dict[tuple[int, bool]
     return found
 
 
+def test_frames_in_which_another_outline_would_show_a_person() -> None:
+    """Scaled about the middle of the outline's upper edge, and shifted down."""
+    top = SIDE * 0.08 / 1.2
+    for frame, (scale, down) in enumerate(FRAMES):
+        expected = [[scale, 0, 15.5 * (1 - scale)], [0, scale, top * (1 - scale) + down * SIDE]]
+        np.testing.assert_allclose(near_duplicates._frame_warp(frame), expected, atol=1e-5)
+    assert len(near_duplicates._OTHER_FRAMES) == len(FRAMES)
+
+
 @pytest.fixture(scope="module")
 def crowd() -> tuple[Image, Image]:
     """Forty people between four others and themselves, some mirrored, some in another frame: similar to any degree."""
