@@ -405,6 +405,17 @@ def test_faults_of_answers() -> None:
     assert answer_faults(reference(flat), answers([flat] * 3), NONE) == []
 
 
+@pytest.mark.parametrize("level", [1e-6, 0.3, 1 - 1e-4])
+def test_rounding_tells_nobody_apart(level: float) -> None:
+    flat = np.full((3, 2), level)
+    odds = min(level, 1 - level)
+    rounded, told_apart = changed(flat, (0, 0, level + 2e-6 * odds)), changed(flat, (0, 0, level + 0.01 * odds))
+    assert answer_faults(reference(rounded), answers([flat] * 3), NONE) == []
+    assert answer_faults(reference(told_apart), answers([flat] * 3), NONE) == [
+        "the conversion gives everyone the same probability of hat"
+    ]
+
+
 def batches(*largest: float) -> list[BatchResult]:
     return [BatchResult(1, value, 0.0, 0.0, 0, 0.0, None, None) for value in largest]
 

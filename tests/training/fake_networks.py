@@ -70,6 +70,13 @@ def fake_nan(num_classes: int = 3, **_: Any) -> nn.Module:
     return FaultyNetwork(num_classes, answer="nan")
 
 
+@register_model
+def fake_asks_for_passive_threads(num_classes: int = 3, **_: Any) -> nn.Module:
+    if os.environ.get("OMP_WAIT_POLICY") != "PASSIVE":
+        raise RuntimeError("threads spin")
+    return FaultyNetwork(num_classes)
+
+
 class Undecided(MobileNetV3):
     """Does what the values of its input say, which no exporter can follow."""
 

@@ -78,6 +78,20 @@ def test_what_gives_no_logits_is_refused(starts: Starts, arch: str, said: str) -
     assert len(starts) == 1, "an error is no crash: one process tells of both formats"
 
 
+def test_threads_wait_passively_whatever_the_training_does(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spinning took five times the processor time of the trial itself."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert verdict(trial_of("fake_asks_for_passive_threads")) == CHANNELS_LAST
+
+
+def test_a_verdict_is_shared_by_trainings_that_differ_in_nothing_it_depends_on(starts: Starts) -> None:
+    assert verdict(trial_of("test_resnet")) == CHANNELS_LAST
+    others = [trial_of("test_resnet", **more) for more in ({"batch": 16}, {"ema": 0.9}, {"seed": 3, "lr": 0.01})]
+    assert [verdict(other) for other in others] == [CHANNELS_LAST] * 3
+    assert len(starts) == 1
+    assert trial_step._read_verdict(trial_of("test_resnet", stripes=2)) is None
+
+
 def test_a_verdict_is_kept_by_version_and_a_damaged_one_is_made_again(
     starts: Starts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
