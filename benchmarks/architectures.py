@@ -58,7 +58,9 @@ INTRO = """# Architectures
 `cls train --arch` takes any backbone that timm knows. The trial steps of a training were run with one small member of
 each of timm's families. Where *trained* is not `-`, it was also trained for one step from random weights on people of
 the sample set and exported, and 40 people were decided on by the run's folder, by the ONNX package (*zip*) and by a
-server. `-`: not tried, or not reached. *Input* is what was tried, not what is best.
+server. `-`: not tried, or not reached. `rounding`: decisions differ only for people whose probability is within 1e-6 of
+the threshold; correct runtimes that add up in another order can decide that either way. *Input* is what was tried, not
+what is best.
 *Memory format* is what the trial step chose ([decision 0025](decisions/0025-trial-step.md)).
 `python benchmarks/architectures.py WORK` writes this page.
 """
