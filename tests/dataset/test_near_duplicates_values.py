@@ -356,3 +356,13 @@ def test_the_most_similar_are_joined_first() -> None:
     pairs = near_pairs(rows[[0, 1, 0]]).tolist()
     assert [0, 2] in pairs
     assert len(pairs) == 2
+
+
+def test_who_just_agrees_is_a_candidate(crowd: tuple[Image, Image], monkeypatch: pytest.MonkeyPatch) -> None:
+    def correlations(first: Floats, *_: Floats) -> NDArray[np.float32]:
+        return np.full(len(first), 0.75, np.float32)
+
+    monkeypatch.setattr(near_duplicates, "_correlations", correlations)
+    for least, is_found in ((0.75, True), (float(np.nextafter(np.float32(0.75), np.float32(1))), False)):
+        monkeypatch.setattr(near_duplicates, "LEAST_AGREEMENT", least)
+        assert bool(candidates(*crowd, np.arange(len(crowd[0])), PERSON)) == is_found

@@ -117,6 +117,16 @@ def test_a_border_has_the_value_of_its_outermost_line() -> None:
     assert module._border_px(photo) == 0
 
 
+@pytest.mark.parametrize("step", [-1, 1])
+def test_the_value_of_a_border_is_the_middle_of_its_outermost_line(step: int) -> None:
+    """Half of it 100 and half 104: of 102, so that lines as far from that as a border may be are part of it."""
+    spread = module._BORDER_SPREAD
+    photo = np.tile(np.linspace(0, 240, 100).astype(np.uint8), (60, 1))
+    edge = np.repeat(np.array([[100, 104]], np.uint8), 50, axis=1)
+    for level, expected in ((102 + step * spread, 4), (102 + step * (spread + 1), 1)):
+        assert module._border_px(np.vstack([edge, np.full((3, 100), level, np.uint8), photo])) == expected
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0.6, 12), (0.59, 0)])
 def test_sixty_percent_of_a_line_make_it_a_part_of_the_border(share: float, expected: int) -> None:
     photo = np.tile(np.linspace(0, 240, 100).astype(np.uint8), (60, 1))

@@ -123,3 +123,20 @@ def test_rows_without_features_are_like_nobody() -> None:
         0, (nothing[None], nothing[None]), least=0.0, most=3
     )
     assert rows_of(found) == []
+
+
+def test_neighbourhoods_are_the_same_whoever_is_mirrored(crowd: Features) -> None:
+    even, odd = crowd
+    signs = np.random.default_rng(5).choice(np.array([-1, 1], np.float32), len(odd))
+    plain, mirrored = (Neighbourhoods((even, part), np.arange(2000)) for part in (odd, odd * signs[:, None]))
+    same = sum(len(np.intersect1d(one, other)) for one, other in zip(plain._members, mirrored._members, strict=True))
+    assert same > 1990
+    # Rows are at home in the middle of their neighbourhood: more like its centre than like the row it began with.
+    homes = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(plain._members)])
+    rows = np.concatenate(plain._members)
+    first = np.linspace(0, 1999, 100).astype(np.int64)
+    likeness = []
+    for centres in (plain._centres, (even[first], odd[first])):
+        parts_of = [(part[rows] * centre[homes]).sum(axis=1) for part, centre in zip(crowd, centres, strict=True)]
+        likeness.append(float((parts_of[0] + np.abs(parts_of[1])).mean()))
+    assert likeness[0] > likeness[1] + 0.04
