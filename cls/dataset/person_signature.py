@@ -64,7 +64,7 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
     if cv2.countNonZero(mask[content]) >= _LEAST_LEFT * cv2.countNonZero(mask):
         grey, mask = grey[content], mask[content]
     rows, columns = (
-        cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).reshape(-1).astype(np.int64) // 255 for axis in (1, 0)
+        cv2.reduce(mask, axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel().astype(np.int64) // 255 for axis in (1, 0)
     )
     area_px = int(columns.sum())
     if area_px < _LEAST_AREA_PX:

@@ -35,6 +35,18 @@ def samples_of(bottle: Bottle) -> list[Sample]:
     return collect_samples(bottle, read_dataset(bottle.dataset_file(GROUP)))[0]
 
 
+@pytest.mark.parametrize("how", ["signed", "forgotten"])
+def test_what_older_versions_kept_is_removed(tiny: Bottle, how: str) -> None:
+    older = tiny.cache / "picture_signatures.json"
+    older.parent.mkdir(parents=True, exist_ok=True)
+    older.write_text("{}")
+    if how == "signed":
+        signatures_of(tiny, samples_of(tiny), workers=1)
+    else:
+        picture_signatures.forget_signatures(tiny)
+    assert not older.exists()
+
+
 @pytest.mark.parametrize(("workers", "at_once"), [(3, 3), (1, 1), (0, 1)])
 def test_pictures_are_decoded_by_so_many_threads(
     tiny: Bottle, workers: int, at_once: int, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,14 @@ def test_a_leak_is_refused() -> None:
         check_split([sample(0, "a", (1.0,))], [sample(0, "b", (0.0,))])
 
 
+@pytest.mark.parametrize(("count", "more"), [(3, ""), (4, " and 1 more"), (5, " and 2 more")])
+def test_three_of_those_on_both_sides_are_named(count: int, more: str) -> None:
+    sides = [[sample(number + side, name, (1.0,)) for number, name in enumerate("abcde"[:count])] for side in (0, 10)]
+    with pytest.raises(TrainingError) as caught:
+        check_split(*sides)
+    assert caught.value.what == f"the split leaks: picset:a, picset:b, picset:c{more} in training and in validation"
+
+
 def test_a_leak_in_the_file_is_refused(tmp_path: Path) -> None:
     samples = random_samples(10, 3, (0.5,))
     file = tmp_path / "split.json"
