@@ -18,7 +18,7 @@ $(READY): requirements.lock pyproject.toml environment.sh
 environment: $(READY) ## make or update the environment in .venv from the lock file
 
 demo: $(READY) ## the whole guide, end to end (SOURCE=, GROUP=, SEGMENTER=, LIMIT= for photos of your own)
-	@$(BIN)/python -m cls.main demo --folder "$(DEMO)" $(if $(SOURCE),--source "$(SOURCE)") \
+	@$(BIN)/python -m cls demo --folder "$(DEMO)" $(if $(SOURCE),--source "$(SOURCE)") \
 		$(if $(GROUP),--group "$(GROUP)") $(if $(SEGMENTER),--segmenter "$(SEGMENTER)") $(if $(LIMIT),--limit "$(LIMIT)")
 
 test: $(READY) ## the tests (long ones left out)

@@ -101,7 +101,7 @@ def inputs_of(name: str) -> list[tuple[int, int]]:
     """Sizes to try: a modest one where any will do, then the model's own."""
     import timm
 
-    from cls.training.network import is_built_for_one_size
+    from cls.training.network.build import is_built_for_one_size
 
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     own = tuple(config.input_size[1:]) if config is not None else (224, 224)
@@ -150,12 +150,12 @@ def member_of(names: list[str]) -> dict[str, Any]:
 
 @contextmanager
 def steps_in_this_process(trial: Any) -> Iterator[Any]:
-    """Stands for `cls.training.trial_step.start_trial`, whose process imports torch anew for every family."""
+    """Stands for `cls.training.network.trial_step.start_trial`, whose process imports torch anew for every family."""
 
     def memory_format() -> str:
         from cls.errors import NetworkError
-        from cls.training.trial_child import tried
-        from cls.training.trial_step import FORMATS
+        from cls.training.network.trial_child import tried
+        from cls.training.network.trial_step import FORMATS
 
         told = {
             "config": trial.config.to_dict(), "timm_arch": trial.timm_arch, "outputs": trial.outputs,
@@ -173,8 +173,8 @@ def steps_in_this_process(trial: Any) -> Iterator[Any]:
 def try_steps(names: list[str]) -> dict[str, Any]:
     """The trial steps of one family's member alone, as the product's child process runs them."""
     from cls.training.config import TrainConfig
-    from cls.training.trial_child import tried
-    from cls.training.trial_step import FORMATS
+    from cls.training.network.trial_child import tried
+    from cls.training.network.trial_step import FORMATS
 
     row = member_of(names)
     name = row["model"]
@@ -200,7 +200,7 @@ def _go_through(
 
     from cls.export.publish import export_run
     from cls.people.photos import read_photo
-    from cls.prediction.opening import open_classifier
+    from cls.runtimes.open import open_classifier
     from cls.training.config import TrainConfig
     from cls.training.train import train
 
@@ -405,7 +405,7 @@ def main() -> None:
 
 def measure_trials(options: argparse.Namespace, results: dict[str, Any]) -> None:
     """Runs the trial steps of every family that has none, and keeps each result as it comes."""
-    import cls.training.trial_child  # noqa: F401 - once, for all processes forked from here
+    import cls.training.network.trial_child  # noqa: F401 - once, for all processes forked from here
 
     known = families()
     results["families"] = list(known)
@@ -445,11 +445,6 @@ def measure(options: argparse.Namespace, results: dict[str, Any]) -> None:
 def _import_everything(work: Path) -> None:
     """Once, for all processes forked from here. No thread may have been started by then."""
     import torch
-
-    import cls.export.publish
-    import cls.prediction.opening
-    import cls.training.train
-    import cls.training.trial_child  # noqa: F401
 
     torch.set_num_threads(1)
     torch.onnx.export(

@@ -29,8 +29,8 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import collect_samples
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
-from cls.prediction.opening import open_classifier
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.open import open_classifier
 from cls.settings import load_settings
 
 TIE = 0.001

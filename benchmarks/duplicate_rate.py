@@ -32,10 +32,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.photo_copies import COPIES, KEPT_ASIDE, Image, before_backdrop, empty_scene, flat, saved
-from cls.dataset.joins import connected
-from cls.dataset.near_duplicates import near_pairs
-from cls.dataset.person_signature import SIDE_PX, VIEWS, unpacked
-from cls.dataset.picture_signatures import signatures_in
+from cls.dataset.split.joins import connected
+from cls.dataset.split.near_duplicates import near_pairs
+from cls.dataset.split.person_signature import SIDE_PX, VIEWS, unpacked
+from cls.dataset.split.picture_signatures import signatures_in
 from cls.demo.plan import SAMPLE_MODEL
 from cls.people.choice import choose_people
 from cls.people.person import Person

@@ -35,14 +35,14 @@ from guide import sample_bottle
 from torch import Tensor, nn
 
 from cls.dataset.samples import labels_of
-from cls.dataset.split import TRAIN
+from cls.dataset.split.assign import TRAIN
 from cls.files import write_json_atomic
 from cls.training.config import config_of_options
-from cls.training.fitting import base_rates, fit_material
-from cls.training.losses import loss_for
+from cls.training.loop.fitting import base_rates, fit_material
+from cls.training.loop.losses import loss_for
+from cls.training.loop.optimizer import optimizer_for, schedule_for
+from cls.training.loop.speed import prepare_process
 from cls.training.material import Material, prepare
-from cls.training.optimizer import optimizer_for, schedule_for
-from cls.training.speed import prepare_process
 
 
 @dataclass(frozen=True)

@@ -197,8 +197,8 @@ def peer_probe(folder: Path, out: Path, size_px: int, started: float) -> None:
     """Features, a regression for each of several ridges, thresholds; keeps the best on the held-out part."""
     from linear_probe import STRENGTHS, FrozenFeatures, LogisticRegression, standardised
 
-    from cls.training.metrics import average_precision
-    from cls.training.thresholds import choose_thresholds
+    from cls.metrics.multilabel import average_precision
+    from cls.metrics.thresholds import choose_thresholds
 
     frozen = FrozenFeatures(size_px, size_px)
     names = sorted(path.name for path in (folder / "train").iterdir() if path.name != NOTHING)

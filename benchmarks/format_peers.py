@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cls.machine import cores
 from cls.people.person import Person
 from cls.people.preprocess import Preprocessing
-from cls.training.run import Run
+from cls.training.runs.run import Run
 
 Images = NDArray[np.float32]
 Crops = NDArray[np.uint8]

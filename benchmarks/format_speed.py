@@ -38,16 +38,16 @@ from numpy.typing import NDArray
 from benchmarks.format_peers import BareParts, bare_session, timm_eager, ultralytics_classifier, ultralytics_photos
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError
-from cls.export.formats import FILES, FORMATS, why_not
+from cls.export.formats.files import FILES, FORMATS, why_not
 from cls.export.publish import Exported, export_run
 from cls.machine import cores
 from cls.people.person import Person
-from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.predict import predict_photos
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.open import open_classifier
 from cls.settings import ParityLimits, load_settings
-from cls.training.run import Run, newest_run
+from cls.training.runs.run import Run, newest_run
 
 BATCHES = (1, 4, 16, 32)
 PEOPLE = 32

@@ -31,14 +31,14 @@ from linear_probe import ARCH
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
+from cls.metrics.multilabel import average_precision
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
-from cls.training.auxiliary import auxiliary_labels, groups_of
 from cls.training.config import parse_size
-from cls.training.metrics import average_precision
-from cls.training.network import build_network, mean_and_std
-from cls.training.pooling import StripePool
-from cls.training.weights import find_weights, load_weights
+from cls.training.loop.auxiliary import auxiliary_labels, groups_of
+from cls.training.network.build import build_network, mean_and_std
+from cls.training.network.pooling import StripePool
+from cls.training.network.weights import find_weights, load_weights
 
 PICTURES = ("cut", "kept", "whole")
 RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)

@@ -22,7 +22,7 @@ from guide import environment_of, sample_bottle
 
 from cls.files import write_json_atomic
 from cls.settings import REPOSITORY
-from cls.training.run import newest_run
+from cls.training.runs.run import newest_run
 
 _TRAIN = "--arch lite0 --size 128x96 --epochs 8 --batch 16 --valid 0.3"
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cls.training.network import build_network
-from cls.training.weights import find_weights, load_weights
+from cls.training.network.build import build_network
+from cls.training.network.weights import find_weights, load_weights
 
 ARCH = "tf_efficientnet_lite0"
 # Strengths of the ridge tried; the caller keeps the one that does best, which is kind to the peer.

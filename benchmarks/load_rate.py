@@ -26,12 +26,12 @@ import httpx
 
 from cls.bottle.layout import Bottle
 from cls.collector.client import CollectorClient
-from cls.collector.load import load_group
-from cls.collector.sources.folders import open_photo_set
-from cls.collector.sources.from_collector import CollectorSource
+from cls.loading.load import load_group
 from cls.settings import REPOSITORY, Settings
+from cls.sources.folders import open_photo_set
+from cls.sources.from_collector import CollectorSource
 
-SERVE = "from cls.collector.commands import SERVE; from cls.command import main; main(SERVE)"
+SERVE = "from cls.cli.collector import SERVE; from cls.cli.command import main; main(SERVE)"
 
 
 @contextlib.contextmanager

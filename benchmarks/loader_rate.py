@@ -45,9 +45,9 @@ from cls.bottle.layout import Bottle
 from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import scenes_of
 from cls.dataset.batches import EpochSampler, TrainBatches
-from cls.dataset.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.cutouts.storage import STORAGES
 from cls.dataset.samples import Sample
-from cls.dataset.storage import STORAGES
 from cls.files import read_json
 from cls.people.cutout import Cutout, cut_out
 from cls.people.person import Person
@@ -57,7 +57,7 @@ from cls.people.preprocess import Preprocessing
 from cls.segmentation.offline import quiet_ultralytics
 from cls.settings import Settings
 from cls.training.config import parse_size
-from cls.training.module import normalised
+from cls.training.loop.module import normalised
 from cls.yolo.coco import parse_coco
 
 BATCH = 32

@@ -193,10 +193,10 @@ def measured(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
 def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     """The run's mean average precision on the photos kept aside."""
     from cls.bottle.dataset_file import read_dataset
-    from cls.dataset.cutouts import CutoutFormat, load_cutouts
+    from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import collect_samples
     from cls.machine import cores
-    from cls.training.run import newest_run
+    from cls.training.runs.run import newest_run
 
     run = newest_run(open_bottle(plan.bottle), group, run_name)
     aside = open_bottle(plan.aside_bottle)
@@ -217,7 +217,7 @@ def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
 
 
 def mean_ap(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[str, Any]:
-    from cls.training.metrics import average_precision
+    from cls.metrics.multilabel import average_precision
 
     aps = [average_precision(column, flags > 0.5) for column, flags in zip(scores.T, truth.T, strict=True)]
     return {"map": float(np.mean([ap for ap in aps if ap is not None])), "base_rate": float(truth.mean()), "ap": aps}
@@ -231,7 +231,7 @@ def probe(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     from linear_probe import STRENGTHS, LogisticRegression, standardised
 
     from cls.dataset.samples import labels_of
-    from cls.training.run import newest_run
+    from cls.training.runs.run import newest_run
 
     bottle = open_bottle(plan.bottle)
     run = newest_run(bottle, group, run_name)

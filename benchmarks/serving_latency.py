@@ -155,7 +155,7 @@ def main() -> None:
         folder = Path(name)
         small = make_package(folder / "small", 0)
         big = make_package(folder / "big", options.megabytes << 20)
-        command = [sys.executable, "-m", "cls.main", "storage", "serve", "--root", str(folder / "storage")]
+        command = [sys.executable, "-m", "cls", "storage", "serve", "--root", str(folder / "storage")]
         command += ["--port", "0", "--ssh-port", "0", "--infer-port", "0", "--quiet"]
         process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
         try:

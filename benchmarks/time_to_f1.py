@@ -64,7 +64,7 @@ AIMS = (0.8, 0.9)
 
 def run_ours(work: Path, bottle: Bottle, options: Sequence[str], name: str) -> tuple[list[dict[str, Any]], Any]:
     """Runs train.py and puts the best weights aside after every epoch; gives what was put aside, and the run."""
-    from cls.training.run import newest_run
+    from cls.training.runs.run import newest_run
 
     folder = work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -101,11 +101,11 @@ def processor_seconds(pid: int) -> float:
 
 def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: str) -> Curve:
     """F1 of the weights put aside, with thresholds chosen on the run's validation part; the last are the final ones."""
-    from cls.dataset.cutouts import CutoutFormat, load_cutouts
+    from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import labels_of
     from cls.machine import cores
-    from cls.training.checkpoint import load_network
-    from cls.training.thresholds import choose_thresholds
+    from cls.metrics.thresholds import choose_thresholds
+    from cls.training.network.checkpoint import load_network
 
     size = run.preprocessing
     valid = run.validation_samples()
@@ -256,7 +256,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work = options.work.absolute()
     if options.peer:
-        from cls.training.speed import prepare_process
+        from cls.training.loop.speed import prepare_process
 
         prepare_process()
         out, folder = options.peer_out, options.folder

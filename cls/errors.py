@@ -20,7 +20,7 @@
     ├── PredictionError      a model cannot be run on the given photos
     └── StorageError         the model storage cannot be reached, or refuses
 
-Each says what happened, where (file, row, URL, version), and what to do next; `cls.command` prints it as one line.
+Each says what happened, where (file, row, URL, version), and what to do next; `cls.cli.command` prints it as one line.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from cls.people.polygons import polygons_of_mask
 from cls.settings import load_settings
 
 if TYPE_CHECKING:
-    from cls.training.run import Run
+    from cls.training.runs.run import Run
 
 GROUP = "top_color"
 LABELS = ("red top", "blue top", "white top")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cls.command import Command, execute
+from cls.cli.command import Command, execute
 from cls.errors import ClsError, CollectorError, FileError, ParityError
 from cls.settings import REPOSITORY
 from tests.processes import default_signals
@@ -77,7 +77,7 @@ def test_the_line_has_what_where_and_next(kind: type[ClsError]) -> None:
 
 PROGRAM = """
 import argparse, sys, time
-from cls.command import Command, main
+from cls.cli.command import Command, main
 def run(options):
     print("started", flush=True)
     {body}

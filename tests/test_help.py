@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from cls.main import VERBS
+from cls.cli.main import VERBS
 from cls.settings import REPOSITORY
 
 HEAVY = {
@@ -75,17 +76,20 @@ def test_script_explains_itself_without_heavy_imports(script: str) -> None:
 
 
 def test_cls_lists_its_verbs_without_heavy_imports() -> None:
-    text, imported = help_of("-m", "cls.main")
+    text, imported = help_of("-m", "cls")
     assert all(words[0] in text for words in VERBS)
     assert not imported & HEAVY
 
 
 @pytest.mark.parametrize("words", sorted(VERBS), ids=" ".join)
 def test_verb_explains_itself(words: tuple[str, ...]) -> None:
-    text, _ = help_of("-m", "cls.main", *words)
+    text, _ = help_of("-m", "cls", *words)
     assert f"usage: cls {' '.join(words)}" in text
 
 
 def test_every_script_is_a_verb_too() -> None:
-    modules = {place.partition(":")[0].replace(".", "/") + ".py" for place in VERBS.values()}
-    assert set(SCRIPTS) <= modules
+    verbs = [
+        getattr(import_module(module), name) for module, _, name in (place.partition(":") for place in VERBS.values())
+    ]
+    for script in SCRIPTS:
+        assert import_module(script.removesuffix(".py").replace("/", ".")).COMMAND in verbs

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cls.dataset.parts import PART_SIDES
+from cls.dataset.split.parts import PART_SIDES
 from cls.wording import counted
 
 # Pictures of sets come from foreign files: a set with thousands of wrong rows must not fill the terminal.

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cls.attribute_sets.attribute_set import SetPicture
-from cls.dataset.parts import TEST
-from cls.dataset.split import TRAIN, VALID
+from cls.dataset.split.assign import TRAIN, VALID
+from cls.dataset.split.parts import TEST
 
 # PETA's: 9,500 training, 1,900 validation, 7,600 test; used where a layout has no published parts.
 _SHARES = {TRAIN: 0.5, VALID: 0.1, TEST: 0.4}

@@ -16,10 +16,10 @@ from cls.attribute_sets.pool import WHOLE_PICTURE, Placed, name_in_pool, place
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset_if_changed
 from cls.bottle.forgotten import read_forgotten
 from cls.bottle.layout import Bottle
-from cls.collector.load import load_lock
-from cls.dataset.parts import PARTS_KEY, parts_content
+from cls.dataset.split.parts import PARTS_KEY, parts_content
 from cls.errors import AttributeSetError
 from cls.files import remove_parts, safe_name, write_json_atomic
+from cls.loading.load import load_lock
 from cls.machine import cores
 from cls.pictures.database import PicturesDatabase
 from cls.progress import progress

@@ -10,17 +10,17 @@ import numpy as np
 from torch import nn
 
 from cls.bottle.dataset_file import GroupDataset, read_dataset
-from cls.dataset.cutouts import CutoutFormat, load_cutouts
-from cls.dataset.parts import TEST, sides_of
+from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, drop_broken, labels_of
+from cls.dataset.split.parts import TEST, sides_of
 from cls.errors import AttributeSetError
 from cls.files import write_json_atomic
 from cls.machine import cores
-from cls.training.checkpoint import load_network
-from cls.training.logits import logits_of, probabilities_of
-from cls.training.metrics import Metrics, measure
-from cls.training.run import BEST_CKPT, Run
-from cls.training.trial_step import CHANNELS_LAST, FORMATS
+from cls.metrics.multilabel import Metrics, measure
+from cls.training.evaluation.logits import logits_of, probabilities_of
+from cls.training.network.checkpoint import load_network
+from cls.training.network.trial_step import CHANNELS_LAST, FORMATS
+from cls.training.runs.run import BEST_CKPT, Run
 
 TEST_METRICS = "test_metrics.json"
 _HALF = 0.5

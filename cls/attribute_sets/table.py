@@ -15,18 +15,18 @@ from cls.attribute_sets.score import ScoreOnTest, score_on_test
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.incomplete import with_incomplete
-from cls.dataset.parts import sides_of, split_by_parts
 from cls.dataset.samples import collect_samples
-from cls.dataset.split import TRAIN, VALID
+from cls.dataset.split.assign import TRAIN, VALID
+from cls.dataset.split.parts import sides_of, split_by_parts
 from cls.errors import AttributeSetError, UsageError
 from cls.files import read_json, write_text_atomic
+from cls.metrics.multilabel import Metrics
 from cls.package.validation_scores import mean_of
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
-from cls.training.input_size import size_for
-from cls.training.metrics import Metrics
-from cls.training.run import Run, find_runs
-from cls.training.run_folder import LEDGER, SPLIT
+from cls.training.network.input_size import size_for
+from cls.training.runs.folder import LEDGER, SPLIT
+from cls.training.runs.run import Run, find_runs
 from cls.wording import percent
 
 TABLE = "attribute_table.txt"

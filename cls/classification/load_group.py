@@ -1,34 +1,7 @@
-"""Loads a labelled group of photos into the bottle: `python cls/classification/load_group.py --group hair_color`."""
+"""`cls load-group`, as the script of the guide."""
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from cls.command import Command, main
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `cls load-group`."""
-    parser.add_argument("--group", required=True, help="the group to load, as annotators typed it")
-    parser.add_argument(
-        "--source", type=Path, metavar="DIR", help="load from a folder of labelled photos instead of the collector"
-    )
-    parser.add_argument("--workers", type=int, default=8, help="pictures fetched at once (default: %(default)s)")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Loads the group and prints what was loaded."""
-    from cls.bottle.layout import Bottle
-    from cls.collector.loading import run_load_group
-    from cls.settings import load_settings
-
-    settings = load_settings(options.cfg)
-    lines = run_load_group(Bottle(settings), options.group, folder=options.source, workers=options.workers)
-    print("\n".join(lines))
-
-
-COMMAND = Command("load-group", "load a labelled group of photos into the bottle", add_arguments, run)
+from cls.cli.command import main
+from cls.cli.load_group import COMMAND
 
 if __name__ == "__main__":
     main(COMMAND)

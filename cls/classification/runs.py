@@ -1,51 +1,7 @@
-"""`cls runs`: the training runs of a group, or of all groups; two of them side by side."""
+"""`cls runs`, as the script of the guide."""
 
-from __future__ import annotations
-
-import argparse
-import sys
-
-from cls.command import Command, main
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `cls runs`."""
-    parser.add_argument("group", nargs="?", metavar="GROUP", help="runs of this group (default: of all groups)")
-    parser.add_argument("--group", dest="group_by_option", metavar="GROUP", help="the same")
-    parser.add_argument(
-        "--compare",
-        nargs=2,
-        metavar="RUN",
-        help="two runs side by side; RUN is a folder's name or path, a number, or newest",
-    )
-    parser.add_argument("--json", action="store_true", help="as JSON, for programs")
-
-
-def run(options: argparse.Namespace) -> None:
-    """Prints a table, or a comparison."""
-    import json
-
-    from cls.bottle.layout import Bottle
-    from cls.settings import load_settings
-    from cls.training.run_list import find_run, list_runs
-    from cls.training.run_table import WIDTH, comparison, comparison_dict, run_table
-
-    bottle = Bottle(load_settings(options.cfg))
-    group = options.group_by_option or options.group
-    if options.compare:
-        first, second = (find_run(bottle, name, group) for name in options.compare)
-        compared = comparison_dict(first, second) if options.json else comparison(first, second)
-        print(json.dumps(compared, ensure_ascii=False, indent=2) if options.json else compared)
-        return
-    entries = list_runs(bottle, group)
-    if options.json:
-        print(json.dumps([entry.to_dict() for entry in entries], ensure_ascii=False, indent=2))
-    else:
-        width = WIDTH if sys.stdout.isatty() else 0
-        print(run_table(entries, width) or "no runs yet; train one: `cls train --cat GROUP`")
-
-
-COMMAND = Command("runs", "list the training runs of a group, or compare two", add_arguments, run)
+from cls.cli.command import main
+from cls.cli.runs import COMMAND
 
 if __name__ == "__main__":
     main(COMMAND)

@@ -1,55 +1,7 @@
-"""`cls segment-meta`: what the groups' exported models say of their picsets, as ret_meta.json beside each meta.json."""
+"""`cls segment-meta`, as the script of the guide."""
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from cls.command import Command, main
-from cls.wording import counted
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `cls segment-meta`."""
-    parser.add_argument("--groups", nargs="+", required=True, metavar="G", help="groups whose models predict")
-    parser.add_argument(
-        "--segmenter",
-        type=Path,
-        metavar="FILE",
-        help="segmentation model for photos that are not in the pictures database (default: person_models/best.pt)",
-    )
-
-
-def run(options: argparse.Namespace) -> None:
-    """Predicts and writes."""
-    from cls.settings import load_settings
-
-    settings = load_settings(options.cfg)
-    from cls.bottle.layout import Bottle
-    from cls.package.keys import trusted_keys
-    from cls.prediction.meta_builder import build_ret_meta
-    from cls.prediction.opening import open_exported
-
-    bottle = Bottle(settings)
-    trust = trusted_keys(None, settings)
-    classifiers = [open_exported(bottle, group, trust) for group in dict.fromkeys(options.groups)]
-    summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
-    photos = f"{counted(summary.pictures, 'photo')} of {counted(summary.picsets, 'picset')}"
-    print(f"{counted(summary.people, 'person')} in {photos}")
-    if summary.remembered:
-        print(f"{summary.remembered} of them were looked at before, by the same models")
-    for group, name in summary.runs.items():
-        print(f"  {group}: {name}")
-    print(f"{summary.written} ret_meta.json written, {summary.picsets - summary.written} unchanged")
-    if summary.skipped:
-        print(f"{len(summary.skipped)} skipped:")
-        for name, reason in list(summary.skipped.items())[:10]:
-            print(f"  {name}: {reason}")
-        if len(summary.skipped) > 10:
-            print(f"  … and {len(summary.skipped) - 10} more")
-
-
-COMMAND = Command("segment-meta", "write predictions beside the picsets' meta.json", add_arguments, run)
+from cls.cli.command import main
+from cls.cli.segment_meta import COMMAND
 
 if __name__ == "__main__":
     main(COMMAND)

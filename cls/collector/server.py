@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from cls.collector.payloads import MODES, GuidsPayload, LoginPayload, PicsetPayload, PicturesQueryPayload
-from cls.collector.sources.photo_set import Photo, PhotoSet
+from cls.collector.photo_set import Photo, PhotoSet
 from cls.collector.state import CollectorState
 from cls.collector.tokens import Tokens
 from cls.errors import FileError

@@ -7,8 +7,8 @@ import socket
 
 import uvicorn
 
+from cls.collector.photo_set import PhotoSet
 from cls.collector.server import create_app
-from cls.collector.sources.photo_set import PhotoSet
 from cls.collector.state import CollectorState
 from cls.collector.tokens import Tokens
 from cls.errors import CollectorError

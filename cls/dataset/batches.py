@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from cls.dataset.augment import Augmentation, Views, draw_views
 from cls.dataset.backgrounds import Backgrounds
 from cls.dataset.compose import compose
-from cls.dataset.cutouts import Cutouts
+from cls.dataset.cutouts.cutouts import Cutouts
 
 _BATCHES_AHEAD = 4
 

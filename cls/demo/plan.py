@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cls.errors import UsageError
-from cls.sample.wardrobe import GROUPS
+from cls.sample.figure.wardrobe import GROUPS
 from cls.settings import REPOSITORY
 from cls.wording import counted
 

@@ -80,7 +80,7 @@ def service(
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-m", "cls.main", *arguments],
+            [sys.executable, "-m", "cls", *arguments],
             cwd=REPOSITORY,
             env=dict(environment),
             stdin=subprocess.DEVNULL,

@@ -115,7 +115,7 @@ def run_step(step: Step, environment: Mapping[str, str]) -> StepResult:
     if words[0] == "python":
         words[0] = sys.executable
     elif words[0] == "cls":
-        words[:1] = [sys.executable, "-m", "cls.main"]
+        words[:1] = [sys.executable, "-m", "cls"]
     started_s = time.monotonic()
     lines: list[str] = []
     process = subprocess.Popen(  # noqa: S603 - the guide's own commands

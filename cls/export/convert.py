@@ -15,12 +15,12 @@ import onnx
 
 from cls.bottle.layout import Bottle
 from cls.errors import ExportError
-from cls.export.calibration_images import CalibrationImages
-from cls.export.formats import FILES, Format
-from cls.export.onnx import add_notes, write_onnx
-from cls.export.onnx_fp16 import write_onnx_fp16
-from cls.export.onnx_int8 import Quantiser
-from cls.training.run import Run
+from cls.export.formats.calibration_images import CalibrationImages
+from cls.export.formats.files import FILES, Format
+from cls.export.formats.onnx import add_notes, write_onnx
+from cls.export.formats.onnx_fp16 import write_onnx_fp16
+from cls.export.formats.onnx_int8 import Quantiser
+from cls.training.runs.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,13 +109,13 @@ class Conversions:
             raise self._failure
         plain, kept = self._plain_of(name, kept_share)
         if FILES[name].platform == "tensorrt_plan":
-            from cls.export.tensorrt import write_plan
+            from cls.export.formats.tensorrt import write_plan
 
             write_plan(plain, self._run.preprocessing, target, self._bottle.cache)
             return kept
         whole = self._finished(plain)
         if FILES[name].platform == "openvino":
-            from cls.export.openvino import write_openvino
+            from cls.export.formats.openvino import write_openvino
 
             write_openvino(whole, target)
         else:
@@ -138,19 +138,19 @@ class Conversions:
     def _finished(self, plain: Path) -> Path:
         if not self._is_end_to_end:
             return plain
-        from cls.export.end_to_end import write_end_to_end
+        from cls.export.formats.end_to_end import write_end_to_end
 
         path = self._work / f"{plain.stem}_end_to_end.onnx"
         write_end_to_end(plain, self._stage, path)
         return path
 
     def _write_torchscript(self, path: Path) -> None:
-        from cls.export.torchscript import write_torchscript
+        from cls.export.formats.torchscript import write_torchscript
 
         if not self._is_end_to_end:
             write_torchscript(self._network, self._run.preprocessing, path)
             return
-        from cls.export.end_to_end import EndToEnd, example_crops
+        from cls.export.formats.end_to_end import EndToEnd, example_crops
 
         whole = EndToEnd(self._network, self._run.preprocessing)
         write_torchscript(whole, self._run.preprocessing, path, examples=example_crops)
@@ -185,6 +185,6 @@ class Conversions:
 
     @cached_property
     def _stage(self) -> onnx.ModelProto:
-        from cls.export.end_to_end import input_stage
+        from cls.export.formats.end_to_end import input_stage
 
         return input_stage(self._run.preprocessing)

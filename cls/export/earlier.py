@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import ClsError
-from cls.export.formats import FILES, FORMATS, Format
+from cls.export.formats.files import FILES, FORMATS, Format
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, ParityMeta, read_meta

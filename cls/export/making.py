@@ -11,9 +11,9 @@ from pathlib import Path
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError
 from cls.export.convert import WORK, Conversions
-from cls.export.formats import FILES, Format
-from cls.export.parity_gate import Verdict, judge
-from cls.export.parity_samples import Reference
+from cls.export.formats.files import FILES, Format
+from cls.export.parity.check import Verdict, judge
+from cls.export.parity.samples import Reference
 from cls.export.precision_steps import Packing, Steps, make_proven
 
 _log = logging.getLogger("cls.export")

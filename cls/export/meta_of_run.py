@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import cls
 from cls.bottle.segmentation_models import digests_of_models
-from cls.export.parity_labels import CALIBRATION_MEASURES
+from cls.export.parity.labels import CALIBRATION_MEASURES
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.package.steps import steps_of
 from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
-    from cls.export.parity_report import ParityReport
-    from cls.training.run import Run
+    from cls.export.parity.report import ParityReport
+    from cls.training.runs.run import Run
 
 # Keys of metrics.json that have a place of their own in meta.json.
 _SAID_ELSEWHERE = {

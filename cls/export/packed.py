@@ -10,17 +10,17 @@ import numpy as np
 
 from cls.bottle.layout import Bottle
 from cls.errors import PredictionError
-from cls.export.formats import FILES, Format
-from cls.export.parity_samples import Reference
-from cls.export.tensorrt import gpu_in_use
+from cls.export.formats.files import FILES, Format
+from cls.export.formats.tensorrt import gpu_in_use
+from cls.export.parity.samples import Reference
 from cls.package.carried import CarriedSamples
 from cls.package.meta import PlanMeta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel
 from cls.package.plans import HEADER_BYTES, version_in_plan
 from cls.package.vectors import vectors_as_files
-from cls.prediction.conformance import make_vectors
-from cls.prediction.opening import open_classifier
-from cls.prediction.tensorrt_runtime import tensorrt_module
+from cls.runtimes.conformance import make_vectors
+from cls.runtimes.open import open_classifier
+from cls.runtimes.tensorrt import tensorrt_module
 
 _log = logging.getLogger("cls.export")
 

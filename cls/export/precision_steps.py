@@ -10,18 +10,18 @@ from pathlib import Path
 from cls.bottle.layout import Bottle
 from cls.errors import ParityError, PredictionError
 from cls.export.convert import Conversions
-from cls.export.formats import FILES, Format
+from cls.export.formats.files import FILES, Format
 from cls.export.meta_of_run import with_calibration_of
 from cls.export.packed import packed_model
-from cls.export.parity import compare_with
-from cls.export.parity_gate import Candidate
-from cls.export.parity_report import ParityReport, RefusedTry
-from cls.export.parity_samples import Reference
+from cls.export.parity.check import Candidate
+from cls.export.parity.compare import compare_with
+from cls.export.parity.report import ParityReport, RefusedTry
+from cls.export.parity.samples import Reference
 from cls.files import sha256_of_file
 from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta, ParityMeta
 from cls.package.packing import write_package
-from cls.prediction.opening import open_classifier
+from cls.runtimes.open import open_classifier
 from cls.wording import counted
 
 _log = logging.getLogger("cls.export")

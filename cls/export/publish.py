@@ -15,25 +15,25 @@ from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError
 from cls.export.convert import Conversions
 from cls.export.earlier import keep_earlier
-from cls.export.formats import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
+from cls.export.formats.files import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
+from cls.export.formats.onnx import write_onnx
 from cls.export.making import make_all
 from cls.export.meta_of_run import meta_of_run
-from cls.export.onnx import write_onnx
 from cls.export.packed import people_to_carry, vectors_of_zip
-from cls.export.parity_gate import REPORT_NAME, keep_reports, refused_report
-from cls.export.parity_report import ParityReport
-from cls.export.parity_samples import ParitySample, choose_samples, reference_of
+from cls.export.parity.check import REPORT_NAME, keep_reports, refused_report
+from cls.export.parity.report import ParityReport
+from cls.export.parity.samples import ParitySample, choose_samples, reference_of
 from cls.export.precision_steps import Packing
 from cls.package.carried import samples_as_bytes
 from cls.package.folder import atomic_folder
 from cls.package.keys import SigningKey
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, write_meta
-from cls.prediction.local import TorchRuntime
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.local import TorchRuntime
 from cls.wording import counted
 
 if TYPE_CHECKING:
-    from cls.training.run import Run
+    from cls.training.runs.run import Run
 
 _log = logging.getLogger("cls.export")
 

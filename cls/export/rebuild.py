@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from cls.bottle.layout import Bottle
-from cls.collector.sources.photo_set import PICTURE_SUFFIXES
+from cls.collector.photo_set import PICTURE_SUFFIXES
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
-from cls.export.formats import FILES, Format, why_not
+from cls.export.formats.files import FILES, Format, why_not
 from cls.export.meta_of_run import with_calibration_of
 from cls.export.packed import packed_model, vectors_of_zip
-from cls.export.parity_gate import Candidate, prove
-from cls.export.parity_report import ParityReport
-from cls.export.parity_samples import ParitySample, Reference, choose_samples, reference_of
+from cls.export.parity.check import Candidate, prove
+from cls.export.parity.report import ParityReport
+from cls.export.parity.samples import ParitySample, Reference, choose_samples, reference_of
 from cls.files import sha256_of_file, write_bytes_atomic
 from cls.package.archive import open_package
 from cls.package.carried import CarriedSamples, read_samples
@@ -27,9 +27,9 @@ from cls.package.meta import ModelMeta, parse_meta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, write_package
 from cls.package.verifying import verify_zip
 from cls.people.photos import read_photo
-from cls.prediction.local import OnnxRuntime
-from cls.prediction.opening import classifier_of_meta
 from cls.prediction.people_of_photos import whole_photo
+from cls.runtimes.local import OnnxRuntime
+from cls.runtimes.open import classifier_of_meta
 from cls.wording import counted
 
 # What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine; the
@@ -245,15 +245,15 @@ def _convert(name: Format, reference: Reference, folder: Path, cache: Path) -> N
     source_path, path = folder / FILES[source or "onnx"].model, folder / FILES[name].model
     preprocessing = reference.trained.preprocessing
     if name == "onnx_fp16":
-        from cls.export.calibration_images import CalibrationImages
-        from cls.export.onnx_fp16 import write_onnx_fp16
+        from cls.export.formats.calibration_images import CalibrationImages
+        from cls.export.formats.onnx_fp16 import write_onnx_fp16
 
         write_onnx_fp16(source_path, CalibrationImages(preprocessing.normalise(reference.crops_rgb)), path)
     elif FILES[name].platform == "openvino":
-        from cls.export.openvino import write_openvino
+        from cls.export.formats.openvino import write_openvino
 
         write_openvino(source_path, path)
     else:
-        from cls.export.tensorrt import write_plan
+        from cls.export.formats.tensorrt import write_plan
 
         write_plan(source_path, preprocessing, path, cache)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from cls.bottle.forgotten import read_forgotten, write_forgotten
 from cls.bottle.layout import Bottle
-from cls.collector.load import load_lock
 from cls.errors import BottleError, UsageError
 from cls.forgetting.names import Names, pictures_of_picsets
 from cls.forgetting.plan import Plan, make_plan
 from cls.forgetting.removal import bottle_alone, remove
+from cls.loading.load import load_lock
 from cls.wording import counted
 
 KEEP, DELETE_PICTURES = "keep", "delete-pictures"

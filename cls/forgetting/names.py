@@ -13,10 +13,10 @@ from urllib.parse import quote
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.bottle.ledger import PictureLedger
-from cls.collector.download import PICTURES_LEDGER
 from cls.collector.payloads import picset_of
-from cls.collector.picset_files import META_FILE
 from cls.files import read_json, safe_name
+from cls.loading.download import PICTURES_LEDGER
+from cls.loading.picset_files import META_FILE
 
 _CUTOUT = re.compile(r"(.+)_\d+\.(?:png|jpg)")
 

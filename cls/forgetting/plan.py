@@ -15,7 +15,7 @@ from cls.forgetting.names import Names, dataset_files
 from cls.forgetting.traces import Rest, dataset_without, rest_of
 from cls.package.packing import REBUILD_SAMPLES
 from cls.pictures.database import PicturesDatabase
-from cls.training.run_folder import SPLIT, run_number
+from cls.training.runs.folder import SPLIT, run_number
 
 # What of a run shows people; the rest of it names them at most.
 _RUN_PICTURES = ("report.html", "train_batches", "bad_batch")

@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from cls.bottle.dataset_file import rewrite_dataset
 from cls.bottle.forgotten import read_forgotten, write_forgotten
 from cls.bottle.layout import Bottle
-from cls.dataset.cache import forget_removed
-from cls.dataset.cache_room import is_used, record_folders
+from cls.dataset.cutouts.cache import forget_removed
+from cls.dataset.cutouts.cache_room import is_used, record_folders
 from cls.errors import BottleError, FileError
 from cls.files import remove_parts, write_bytes_atomic
 from cls.forgetting.plan import Plan, Trace, other_folders
@@ -22,7 +22,7 @@ from cls.machine import cores
 from cls.pictures.database import PicturesDatabase
 from cls.pictures.engine import is_absent, parse_url
 from cls.prediction.journal import alone_in_output, journal_of, lock_of
-from cls.training.run_folder import SPLIT
+from cls.training.runs.folder import SPLIT
 
 _HINT = "wait until it is done, or stop it: it goes on later"
 

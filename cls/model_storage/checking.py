@@ -11,10 +11,10 @@ from typing import Any
 
 from cls.errors import FileError, PackageError
 from cls.files import write_json_atomic, write_text_atomic
+from cls.model_storage.inference.sessions import batch_of_zeros, open_session
 from cls.model_storage.names import SemanticVersion
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import UPLOAD_FILE_NAME
-from cls.model_storage.sessions import batch_of_zeros, open_session
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, PlanMeta, parse_meta, read_meta
 from cls.package.onnx_file import external_weights, read_onnx

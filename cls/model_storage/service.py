@@ -21,14 +21,14 @@ from starlette.types import ASGIApp
 from cls.errors import StorageError, UsageError
 from cls.model_storage.access import AccessGuard, is_loopback
 from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
-from cls.model_storage.embedded import EmbeddedEngine
-from cls.model_storage.engine import EngineError, InferenceEngine
-from cls.model_storage.inference_app import build_inference_app
-from cls.model_storage.inference_grpc import start_grpc
+from cls.model_storage.inference.embedded import EmbeddedEngine
+from cls.model_storage.inference.engine import EngineError, InferenceEngine
+from cls.model_storage.inference.grpc_service import start_grpc
+from cls.model_storage.inference.http_app import build_inference_app
+from cls.model_storage.inference.triton import TritonServer
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage
-from cls.model_storage.triton import TritonServer
 from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine
 
 _HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")

@@ -13,7 +13,7 @@ from typing import Any
 
 from cls.errors import PackageError
 from cls.model_storage.checking import CheckedUpload, check_upload, name_version, refuse_plan
-from cls.model_storage.engine import READY, EngineError, InferenceEngine, ModelState
+from cls.model_storage.inference.engine import READY, EngineError, InferenceEngine, ModelState
 from cls.model_storage.model_groups import refuse_other_group, refuse_stray, remark_on_name
 from cls.model_storage.names import SemanticVersion, readable_version
 from cls.model_storage.refusal import RefusedError

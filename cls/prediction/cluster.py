@@ -20,7 +20,7 @@ from cls.people.person import Person
 from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import Record
 from cls.prediction.people_of_photos import PeopleFinder
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
 from cls.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,8 +167,8 @@ def _look_at(
 def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
     """Model and segmenter, opened once a worker, with the cores the worker was given."""
     from cls.bottle.layout import Bottle
-    from cls.prediction.local import use_cores
-    from cls.prediction.opening import open_classifier
+    from cls.runtimes.local import use_cores
+    from cls.runtimes.open import open_classifier
     from cls.settings import load_settings
 
     use_cores(_dask().get_worker().state.nthreads)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cls.files import write_text_atomic
 from cls.prediction.results import PersonResult
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
 from cls.wording import counted, score
 
 SHEET_NAME = "contact_sheet.html"

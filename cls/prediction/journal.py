@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from cls.errors import FileError, PredictionError
 from cls.files import sha256_of_bytes, sha256_of_file
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
 
 _VERSION = 1
 _LOCK_ATTEMPTS = 50

@@ -22,10 +22,10 @@ from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
 from cls.package.keys import trusted_keys
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
-from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
 from cls.prediction.predict import CHUNK, Shot, predict_chunk
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.open import open_classifier
 from cls.settings import load_settings
 
 if TYPE_CHECKING:

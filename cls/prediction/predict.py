@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from cls.errors import FileError
 from cls.people.person import Person
 from cls.people.photos import read_photo
-from cls.prediction.local import available_cores
 from cls.prediction.people_of_photos import NOT_SEGMENTED, PeopleFinder
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.local import available_cores
 
 CHUNK = 8
 

@@ -15,9 +15,9 @@ from cls.prediction.contact_sheet import MAX_CARDS, jpeg_of_crop
 from cls.prediction.journal import Found, PredictionJournal, Record
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.predict import CHUNK, PhotoPrediction, Read, Shot, predict_chunk, read_ahead
-from cls.prediction.runtime import Classifier
 from cls.prediction.sources import Sources
 from cls.prediction.video import Every, Frame, frames_of
+from cls.runtimes.classifier import Classifier
 
 
 @dataclass(frozen=True)

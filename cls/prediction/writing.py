@@ -14,10 +14,10 @@ from cls.prediction.found_pictures import FoundPictures
 from cls.prediction.journal import Record
 from cls.prediction.outputs import Outputs
 from cls.prediction.results import PersonResult, writing_tables
-from cls.prediction.runtime import Classifier
 from cls.prediction.sorting import Sorter
 from cls.prediction.video import Every, frames_of
 from cls.prediction.work import Job
+from cls.runtimes.classifier import Classifier
 
 
 @dataclass(frozen=True)

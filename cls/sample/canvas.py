@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import cv2
 import numpy as np
 
-from cls.sample import textures
+from cls.sample.scene import textures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cls.sample.curves import Points
-    from cls.sample.textures import Plane
+    from cls.sample.scene.textures import Plane
 
     Colour: TypeAlias = tuple[float, float, float]
     Window: TypeAlias = tuple[int, int, int, int]

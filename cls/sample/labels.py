@@ -7,8 +7,8 @@ import io
 from typing import TYPE_CHECKING
 
 from cls.files import write_json_atomic, write_text_atomic
+from cls.sample.figure.wardrobe import GROUPS
 from cls.sample.tags import given_tags, main_person, true_tags
-from cls.sample.wardrobe import GROUPS
 
 if TYPE_CHECKING:
     from pathlib import Path

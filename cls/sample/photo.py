@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from cls.sample import palette, shadows
-from cls.sample.background import Place, draw_place, view
 from cls.sample.canvas import Canvas
-from cls.sample.figure import frame_of, paint_figure
-from cls.sample.light import Light, draw_light, finish, lit_rgb
+from cls.sample.figure import palette
+from cls.sample.figure.figure import frame_of, paint_figure
 from cls.sample.masks import annotation
 from cls.sample.plan import PHOTO, PLACE, Plan, SampleConfig
+from cls.sample.scene import shadows
+from cls.sample.scene.background import Place, draw_place, view
+from cls.sample.scene.light import Light, draw_light, finish, lit_rgb
 from cls.sample.staging import Actor, stage
 from cls.sample.tags import main_person
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cls.sample.body import Frame
+    from cls.sample.figure.body import Frame
 
 CATEGORIES = {"girl": 1, "man": 2}
 _MARGIN_HEADS = 1.5

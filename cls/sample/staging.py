@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cls.sample.figure import TOTAL_HEADS
-from cls.sample.pose import Pose, Skeleton, draw_pose, skeleton
-from cls.sample.wardrobe import Person, draw_person
+from cls.sample.figure.figure import TOTAL_HEADS
+from cls.sample.figure.pose import Pose, Skeleton, draw_pose, skeleton
+from cls.sample.figure.wardrobe import Person, draw_person
 
 if TYPE_CHECKING:
-    from cls.sample.background import Place
+    from cls.sample.scene.background import Place
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS, draw_person, labels
 from cls.sample.plan import PERSON, WRONG_LABEL
-from cls.sample.wardrobe import GROUPS, MULTI_LABEL_GROUPS, draw_person, labels
 
 if TYPE_CHECKING:
+    from cls.sample.figure.wardrobe import Person
     from cls.sample.plan import Plan, SampleConfig
-    from cls.sample.wardrobe import Person
 
 
 def main_person(config: SampleConfig, picset: int) -> Person:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cls.errors import TrainingError, UsageError
-from cls.training.input_size import pixels_of
+from cls.training.network.input_size import pixels_of
 
 MODES = ("train", "all")
 PEOPLE = ("largest", "single", "all")
@@ -221,8 +221,8 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
 
 def _outside_problems(values: dict[str, Any]) -> list[str]:
     """What only timm and the disk can say: whether there is such a backbone, and such a file."""
-    from cls.training.architectures import timm_name
-    from cls.training.loggers import missing_package
+    from cls.training.loop.loggers import missing_package
+    from cls.training.network.architectures import timm_name
 
     problems = []
     try:

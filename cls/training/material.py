@@ -17,19 +17,19 @@ import cls
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
-from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.incomplete import with_incomplete
-from cls.dataset.parts import PartsUsed, split_by_parts
 from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
-from cls.dataset.split import TRAIN, Split, split_samples
+from cls.dataset.split.assign import TRAIN, Split, split_samples
+from cls.dataset.split.parts import PartsUsed, split_by_parts
 from cls.people.preprocess import Preprocessing
-from cls.training.architectures import timm_name
-from cls.training.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
 from cls.training.checks import check_trainable
 from cls.training.config import BY_PICSET, TrainConfig
-from cls.training.device import accelerator
-from cls.training.input_size import size_for
-from cls.training.network import (
+from cls.training.loop.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
+from cls.training.loop.device import accelerator
+from cls.training.loop.speed import cores
+from cls.training.network.architectures import timm_name
+from cls.training.network.build import (
     build_network,
     check_size,
     mean_and_std,
@@ -37,13 +37,13 @@ from cls.training.network import (
     parameter_count,
     start_head_at,
 )
-from cls.training.pooling import pool_by_stripes
-from cls.training.pretrained import carry_head, find_run_weights
-from cls.training.seen_people import NOBODY, SeenPeople, seen_by
+from cls.training.network.input_size import size_for
+from cls.training.network.pooling import pool_by_stripes
+from cls.training.network.pretrained import carry_head, find_run_weights
+from cls.training.network.seen_people import NOBODY, SeenPeople, seen_by
+from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
+from cls.training.network.weights import WeightsSource, find_weights, load_weights
 from cls.training.sides import joined_samples, sides_for
-from cls.training.speed import cores
-from cls.training.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
-from cls.training.weights import WeightsSource, find_weights, load_weights
 from cls.wording import counted
 
 _log = logging.getLogger("cls.training")

@@ -6,15 +6,15 @@ import logging
 from collections import Counter
 
 from cls.bottle.layout import Bottle
-from cls.dataset.joins import find_joins
-from cls.dataset.parts import NamedSplit
 from cls.dataset.samples import Sample
-from cls.dataset.split import TRAIN, VALID, Split, check_split
-from cls.dataset.split_file import split_with_memory
+from cls.dataset.split.assign import TRAIN, VALID, Split, check_split
+from cls.dataset.split.file import split_with_memory
+from cls.dataset.split.joins import find_joins
+from cls.dataset.split.parts import NamedSplit
 from cls.errors import TrainingError
 from cls.training.config import TrainConfig
-from cls.training.seen_people import SeenPeople
-from cls.training.speed import cores
+from cls.training.loop.speed import cores
+from cls.training.network.seen_people import SeenPeople
 from cls.wording import counted
 
 _log = logging.getLogger("cls.training")

@@ -14,32 +14,32 @@ from torch import nn
 
 from cls.bottle.layout import Bottle
 from cls.code_version import code_version
-from cls.dataset.split import TRAIN, VALID, check_split
-from cls.dataset.split_file import read_split, write_split
+from cls.dataset.split.assign import TRAIN, VALID, check_split
+from cls.dataset.split.file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file, write_json_atomic
+from cls.metrics.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
 from cls.people.preprocess import Preprocessing
 from cls.progress import fall_silent
-from cls.training.background_sensitivity import BackgroundTrial, people_tried
-from cls.training.bad_batch import NotANumberError
-from cls.training.calibration import shift_of_loss
 from cls.training.checks import warn_of_missing_labels
-from cls.training.comparable import validated_on
 from cls.training.config import TrainConfig
-from cls.training.device import check_machine
-from cls.training.distributed import Crew, check_crew
-from cls.training.evaluate import Evaluation, evaluate
-from cls.training.fit import FitResult
-from cls.training.fitting import base_rates, batches_of, fit_material
-from cls.training.grids import write_train_grids
-from cls.training.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
-from cls.training.leak_tax import measure_leak_tax
-from cls.training.losses import loss_for
+from cls.training.evaluation.background_sensitivity import BackgroundTrial, people_tried
+from cls.training.evaluation.calibration import shift_of_loss
+from cls.training.evaluation.evaluate import Evaluation, evaluate
+from cls.training.evaluation.leak_tax import measure_leak_tax
+from cls.training.loop.bad_batch import NotANumberError
+from cls.training.loop.device import check_machine
+from cls.training.loop.distributed import Crew, check_crew
+from cls.training.loop.fit import FitResult
+from cls.training.loop.fitting import base_rates, batches_of, fit_material
+from cls.training.loop.losses import loss_for
+from cls.training.loop.speed import prepare_process
 from cls.training.material import Material, prepare
-from cls.training.network import memory_format_of
-from cls.training.report import ReportMatter, write_report
-from cls.training.run import MODEL_CKPT, Run, find_runs, open_run
-from cls.training.run_folder import (
+from cls.training.network.build import memory_format_of
+from cls.training.report.grids import write_train_grids
+from cls.training.report.page import ReportMatter, write_report
+from cls.training.runs.comparable import validated_on
+from cls.training.runs.folder import (
     FINISHED,
     LEDGER,
     SPLIT,
@@ -51,7 +51,7 @@ from cls.training.run_folder import (
     unfinished_run,
     write_args,
 )
-from cls.training.speed import prepare_process
+from cls.training.runs.run import MODEL_CKPT, Run, find_runs, open_run
 
 _log = logging.getLogger("cls.training")
 

@@ -9,7 +9,7 @@ import pytest
 
 from cls.attribute_sets.pa100k import ANNOTATIONS, PICTURES
 from cls.attribute_sets.published import PUBLISHED
-from cls.main import build_parser
+from cls.cli.main import build_parser
 from cls.settings import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8")
@@ -19,7 +19,7 @@ COMMANDS = re.findall(r"^cls (.+)$", SECTION, re.MULTILINE)
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_can_be_typed(command: str) -> None:
-    from cls.main import VERBS
+    from cls.cli.main import VERBS
 
     assert build_parser(VERBS).parse_args(shlex.split(command))
 

@@ -14,8 +14,8 @@ from cls.attribute_sets.layouts import read_set
 from cls.attribute_sets.loading import load_set
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.parts import part_names, sides_of, split_by_parts
 from cls.dataset.samples import collect_samples
+from cls.dataset.split.parts import part_names, sides_of, split_by_parts
 from cls.errors import AttributeSetError, TrainingError
 from cls.files import read_json
 from cls.people.photos import read_photo

@@ -12,11 +12,11 @@ from cls.attribute_sets.published import PUBLISHED
 from cls.attribute_sets.table import _is_trained_on
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.classification.attribute_set_table import COMMAND as TABLE
-from cls.classification.load_attribute_set import COMMAND as LOAD
-from cls.classification.train import COMMAND as TRAIN
-from cls.command import execute
-from cls.training.run import find_runs
+from cls.cli.attribute_set_load import COMMAND as LOAD
+from cls.cli.attribute_set_table import COMMAND as TABLE
+from cls.cli.command import execute
+from cls.cli.train import COMMAND as TRAIN
+from cls.training.runs.run import find_runs
 from tests.attribute_sets.published import write_pa100k, write_peta, write_peta_archives
 from tests.bottles import make_empty_bottle, train_tiny_run
 

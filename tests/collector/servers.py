@@ -16,7 +16,7 @@ import httpx
 from cls.settings import REPOSITORY
 from tests.processes import default_signals
 
-SERVE = "from cls.collector.commands import SERVE; from cls.command import main; main(SERVE)"
+SERVE = "from cls.cli.collector import SERVE; from cls.cli.command import main; main(SERVE)"
 
 
 def environment(**extra: str) -> dict[str, str]:

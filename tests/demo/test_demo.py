@@ -18,7 +18,7 @@ SHARED = REPOSITORY.parent / "shared"
 def demo(folder: Path, *options: str, timeout_s: int = 900) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("CLS_")}
     return subprocess.run(
-        [sys.executable, "-m", "cls.main", "demo", "--folder", str(folder), *options],
+        [sys.executable, "-m", "cls", "demo", "--folder", str(folder), *options],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,

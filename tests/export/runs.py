@@ -18,7 +18,7 @@ from cls.export.publish import Exported, export_run
 from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
 from cls.settings import load_settings
-from cls.training.run import Run, open_run
+from cls.training.runs.run import Run, open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.made_once import made_once
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.export.parity_samples import Reference
+from cls.export.parity.samples import Reference
 from cls.people.preprocess import Preprocessing
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
 
 # A cut-out is one pixel, and its level says who it is: normalised, it still does.
 PIXEL = Preprocessing(1, 1, mean_rgb=(0.0, 0.0, 0.0), std_rgb=(1 / 255, 1 / 255, 1 / 255))

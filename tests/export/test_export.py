@@ -8,15 +8,15 @@ import pytest
 
 import cls
 from cls.bottle.segmentation_models import remember_model
-from cls.classification.export import COMMAND
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.export import COMMAND
+from cls.cli.package import SHOW
 from cls.export.meta_of_run import meta_of_run
-from cls.export.package_commands import SHOW
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
 from cls.package.meta import read_meta
 from cls.package.validation_scores import validation_scores
-from cls.training.run import open_run
+from cls.training.runs.run import open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run
 

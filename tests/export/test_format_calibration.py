@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cls.export.meta_of_run import with_calibration_of
-from cls.export.parity import compare_with
-from cls.export.parity_labels import calibration_error
-from cls.export.parity_report import ParityReport
-from cls.export.parity_samples import ParitySample, reference_of
+from cls.export.parity.compare import compare_with
+from cls.export.parity.labels import calibration_error
+from cls.export.parity.report import ParityReport
+from cls.export.parity.samples import ParitySample, reference_of
 from cls.export.publish import classifier_of_run
 from cls.package.archive import open_package
 from cls.package.meta import parse_meta, read_meta

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.model_versions import KnownModel, remember_models
-from cls.classification.export import COMMAND
-from cls.command import execute
-from cls.export.formats import FORMATS
-from cls.export.package_commands import VERIFY
+from cls.cli.command import execute
+from cls.cli.export import COMMAND
+from cls.cli.package import VERIFY
+from cls.export.formats.files import FORMATS
 from cls.package.meta import read_meta
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle, fabricate_run

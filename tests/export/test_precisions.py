@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cls.errors import ExportError
-from cls.export.calibration_images import CalibrationImages
-from cls.export.end_to_end import InputStage
-from cls.export.formats import DEFAULT_FORMATS, FILES, FORMATS, in_order, why_not
-from cls.export.onnx import read_onnx
-from cls.export.onnx_fp16 import write_onnx_fp16
-from cls.export.onnx_int8 import Quantiser
-from cls.export.openvino import write_openvino
+from cls.export.formats.calibration_images import CalibrationImages
+from cls.export.formats.end_to_end import InputStage
+from cls.export.formats.files import DEFAULT_FORMATS, FILES, FORMATS, in_order, why_not
+from cls.export.formats.onnx import read_onnx
+from cls.export.formats.onnx_fp16 import write_onnx_fp16
+from cls.export.formats.onnx_int8 import Quantiser
+from cls.export.formats.openvino import write_openvino
 from cls.people.cutout import Cutout
 from cls.people.preprocess import Preprocessing
 from tests.export.networks import answers, small_network

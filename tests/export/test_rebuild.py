@@ -15,11 +15,11 @@ import numpy as np
 import onnx
 import pytest
 
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.package import REBUILD, SHOW, VERIFY
 from cls.errors import ClsError, ExportError, FileError, PackageError, ParityError, UsageError
-from cls.export.package_commands import REBUILD, SHOW, VERIFY
 from cls.export.packed import people_to_carry
-from cls.export.parity_samples import Reference
+from cls.export.parity.samples import Reference
 from cls.export.publish import classifier_of_run, export_run
 from cls.export.rebuild import rebuild_package
 from cls.package.archive import open_package

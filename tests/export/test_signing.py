@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from cls.classification.export import COMMAND as EXPORT
-from cls.classification.export import _not_signed_by
-from cls.command import Command, execute
-from cls.export.package_commands import KEYGEN, REBUILD, SHOW, SIGN, VERIFY
+from cls.cli.command import Command, execute
+from cls.cli.export import COMMAND as EXPORT
+from cls.cli.export import _not_signed_by
+from cls.cli.package import KEYGEN, REBUILD, SHOW, SIGN, VERIFY
 from cls.package.archive import open_zip
 from cls.package.keys import read_signing_key
 from tests.bottles import GROUP

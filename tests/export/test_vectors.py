@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.package import VECTORS, VERIFY
 from cls.errors import PackageError
-from cls.export.package_commands import VECTORS, VERIFY
 from cls.export.packed import vectors_of_zip
 from cls.export.publish import export_run
 from cls.model_storage.checking import check_upload
@@ -31,9 +31,9 @@ from cls.package.vectors import VECTORS_FILE, read_vectors
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
-from cls.prediction.conformance import check_vectors, make_vectors
-from cls.prediction.opening import open_classifier
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.conformance import check_vectors, make_vectors
+from cls.runtimes.open import open_classifier
 from tests.export.runs import ExportedBottle
 
 CLIENT = Path(__file__).parents[2] / "docs" / "reference_client.py"

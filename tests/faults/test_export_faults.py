@@ -15,10 +15,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cls.classification.export import COMMAND
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.export import COMMAND
 from cls.export import publish
-from cls.export.parity_gate import REPORT_NAME
+from cls.export.parity.check import REPORT_NAME
 from cls.package.meta import read_meta
 from cls.settings import REPOSITORY
 from tests.bottles import GROUP

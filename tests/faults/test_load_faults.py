@@ -11,10 +11,10 @@ from PIL import Image
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.collector.client import CollectorClient
-from cls.collector.load import LoadedGroup, load_group
 from cls.collector.retrying import RetryPolicy
-from cls.collector.sources.from_collector import CollectorSource
 from cls.errors import CollectorError
+from cls.loading.load import LoadedGroup, load_group
+from cls.sources.from_collector import CollectorSource
 from tests.collector.servers import flaky_collector, stats
 
 QUICK = RetryPolicy(attempts=5, timeout_s=20, wait_initial_s=0.02, wait_max_s=0.2, request_timeout_s=5)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.dataset_file import read_dataset
-from cls.collector.picture_check import problem_of_picture
+from cls.loading.picture_check import problem_of_picture
 from cls.settings import REPOSITORY
 from tests.collector.servers import environment, flaky_collector, run_script, stats
 
@@ -116,7 +116,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(configuration: Callable
         limited = (
             "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000));"
-            "from cls.classification.load_group import COMMAND; from cls.command import main; main(COMMAND)"
+            "from cls.cli.load_group import COMMAND; from cls.cli.command import main; main(COMMAND)"
         )
         done = subprocess.run(
             [sys.executable, "-c", limited, "--group", "hair_color", "--cfg", str(cfg), "--quiet"],

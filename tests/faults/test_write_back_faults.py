@@ -17,10 +17,10 @@ import pytest
 from cls.bottle.layout import Bottle
 from cls.collector.client import CollectorClient
 from cls.files import write_json_atomic
-from cls.prediction.ret_meta import PredictedPerson, with_predictions
-from cls.prediction.sent_journal import JOURNAL
-from cls.prediction.statements import picture_of_item
 from cls.settings import REPOSITORY, load_settings
+from cls.write_back.ret_meta import PredictedPerson, with_predictions
+from cls.write_back.sent_journal import JOURNAL
+from cls.write_back.statements import picture_of_item
 from tests.bottles import make_tiny_bottle
 from tests.collector.servers import environment, flaky_collector, run_script, stats
 from tests.export.runs import export_run, fabricate_run

@@ -7,11 +7,11 @@ import os
 import torch
 from torch import Tensor, nn
 
-from cls.classification.train import COMMAND
-from cls.command import main
-from cls.training import fitting
+from cls.cli.command import main
+from cls.cli.train import COMMAND
 from cls.training.config import TrainConfig
-from cls.training.losses import MultiLabelLoss, loss_for
+from cls.training.loop import fitting
+from cls.training.loop.losses import MultiLabelLoss, loss_for
 
 
 class BadLoss(nn.Module):

@@ -15,20 +15,22 @@ import polars
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.classification import forget, inference, segment_meta_builder
-from cls.collector.loading import run_load_group
-from cls.command import execute
-from cls.dataset.cache_room import record_folders
-from cls.dataset.shards import open_shards
+from cls.cli import forget
+from cls.cli import infer as inference
+from cls.cli import segment_meta as segment_meta_builder
+from cls.cli.command import execute
+from cls.dataset.cutouts.cache_room import record_folders
+from cls.dataset.cutouts.shards import open_shards
 from cls.export.publish import export_run
+from cls.loading.pictures import run_load_group
 from cls.people.person import Person
 from cls.people.photos import read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
-from cls.pictures.mask_gallery import build_gallery
-from cls.pictures.mask_plan import GalleryConfig
 from cls.sample.make import make_sample
+from cls.segmentation.gallery.gallery import build_gallery
+from cls.segmentation.gallery.plan import GalleryConfig
 from cls.settings import load_settings
-from cls.training.run_folder import run_folders
+from cls.training.runs.folder import run_folders
 from tests.bottles import train_tiny_run
 
 GROUPS = ("top_color", "hat")

@@ -12,11 +12,11 @@ import pytest
 from filelock import FileLock
 
 from cls.bottle.dataset_file import read_dataset
-from cls.dataset.cache_room import FolderUse, record_folders
+from cls.dataset.cutouts.cache_room import FolderUse, record_folders
 from cls.errors import BottleError
 from cls.prediction.journal import Record, lock_of, open_journal
 from cls.settings import REPOSITORY
-from cls.training.run import open_run
+from cls.training.runs.run import open_run
 from tests.bottles import train_tiny_run
 from tests.forgetting.bottles import GROUPS, FullBottle
 from tests.segmentation.samples import MODEL, run_builder
@@ -24,8 +24,8 @@ from tests.segmentation.samples import MODEL, run_builder
 # Kills its process at the N-th file that is removed or put into place below a folder.
 _KILLED = """
 import os, signal, sys
-from cls.classification.forget import COMMAND
-from cls.command import execute
+from cls.cli.forget import COMMAND
+from cls.cli.command import execute
 left, root = int(sys.argv[1]), sys.argv[2]
 def hook(event, args):
     global left

@@ -19,8 +19,8 @@ import httpx
 from cls.settings import REPOSITORY
 from tests.processes import default_signals
 
-SERVE = "from cls.model_storage.commands import SERVE; from cls.command import main; main(SERVE)"
-PUSH = "from cls.model_storage.commands import PUSH; from cls.command import main; main(PUSH)"
+SERVE = "from cls.cli.storage import SERVE; from cls.cli.command import main; main(SERVE)"
+PUSH = "from cls.cli.storage import PUSH; from cls.cli.command import main; main(PUSH)"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cls.files import sha256_of_file
-from cls.model_storage.engine import ModelState
+from cls.model_storage.inference.engine import ModelState
 from cls.model_storage.refusal import RefusedError
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.service import ServiceOptions, plan_host_of

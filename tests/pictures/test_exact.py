@@ -33,12 +33,12 @@ from cls.pictures.engine import (
     parse_url,
     shown,
 )
-from cls.pictures.mask_gallery import GalleryReport, build_gallery
-from cls.pictures.mask_journal import JOURNAL_NAME, MaskJournal
-from cls.pictures.mask_plan import GalleryConfig, plan_masks
 from cls.pictures.patience import Patience
 from cls.pictures.segments import read_segments, read_status
 from cls.pictures.storing import row_of, write_batch
+from cls.segmentation.gallery.gallery import GalleryReport, build_gallery
+from cls.segmentation.gallery.journal import JOURNAL_NAME, MaskJournal
+from cls.segmentation.gallery.plan import GalleryConfig, plan_masks
 from tests.pictures.people import person, record
 
 _GOOD: dict[str, Any] = {

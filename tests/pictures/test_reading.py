@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.layout import Bottle
-from cls.command import Command, execute
+from cls.cli.command import Command, execute
 from cls.errors import DatabaseError
 from cls.pictures.database import PicturesDatabase
 from tests.bottles import GROUP, make_tiny_bottle
@@ -46,7 +46,10 @@ def test_a_path_that_is_no_file_is_still_refused(tmp_path: Path) -> None:
 
 
 def _commands() -> list[tuple[str, Command, list[str]]]:
-    from cls.classification import export, inference, mask_builder, segment_meta_builder, train
+    from cls.cli import export, train
+    from cls.cli import infer as inference
+    from cls.cli import masks as mask_builder
+    from cls.cli import segment_meta as segment_meta_builder
 
     return [
         ("train", train.COMMAND, ["--cat", GROUP]),

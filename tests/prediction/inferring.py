@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import pytest
 
-from cls.classification.inference import COMMAND
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.infer import COMMAND
 from tests.export.runs import ExportedBottle
 
 

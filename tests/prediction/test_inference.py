@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cls.errors import PredictionError
 from cls.people.photos import read_photo
-from cls.prediction.opening import open_classifier, open_exported
 from cls.prediction.people_of_photos import known_people, whole_photo
+from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP, write_rows
 from tests.export.runs import ExportedBottle
 from tests.prediction.inferring import infer, last_error, lines_of

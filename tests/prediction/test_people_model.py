@@ -18,8 +18,8 @@ from PIL import Image, ImageCms
 import cls
 from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
-from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
+from cls.runtimes.open import open_classifier
 from tests.export.runs import ExportedBottle
 from tests.prediction.inferring import infer, lines_of
 

@@ -17,14 +17,14 @@ import pytest
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
-from cls.classification.inference import COMMAND
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.infer import COMMAND
 from cls.people.choice import outline_area
 from cls.people.photos import read_photo
 from cls.pictures.database import PicturesDatabase
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import load_settings
-from cls.training.run import Run
+from cls.training.runs.run import Run
 from tests.bottles import GROUP, LABELS, draw_photo, make_empty_bottle, segments_of_mask, train_tiny_run, write_rows
 from tests.segmentation.samples import MODEL, sample_photos
 

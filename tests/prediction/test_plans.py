@@ -8,7 +8,7 @@ import pytest
 
 from cls.bottle.layout import Bottle
 from cls.errors import PackageError, PredictionError
-from cls.prediction.opening import open_classifier
+from cls.runtimes.open import open_classifier
 from cls.settings import load_settings
 from tests.package.test_plans import with_nvidia_smi
 from tests.package.zips import plan_zip

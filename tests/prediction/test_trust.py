@@ -12,8 +12,8 @@ from cls.errors import SignatureError
 from cls.package.archive import pack_files
 from cls.package.keys import SigningKey, TrustedKeys, make_key, read_trusted_keys
 from cls.package.signing import sign_package
-from cls.prediction import opening
-from cls.prediction.opening import open_classifier, open_exported
+from cls.runtimes import open as opening
+from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
 from tests.package.test_signature import entries_of
@@ -117,7 +117,7 @@ def test_the_zip_of_every_format_in_a_folder(signed: ExportedBottle, trust: Trus
         "model_fp16.plan": "model_trt_fp16.zip",
         "model_int8.plan": "model_trt_int8.zip",
     }
-    from cls.export.formats import FILES
+    from cls.export.formats.files import FILES
 
     assert {files.model: files.archive for files in FILES.values()} == names
     for model, archive in names.items():
@@ -182,8 +182,8 @@ def test_from_python_and_by_configuration(
         cls.open_model(package, whole=True, cfg=signed.cfg)
     cls.open_model(package, whole=True, trust=keys / "team.key.pub", cfg=signed.cfg)
     assert infer(signed, "--group", GROUP, "--whole", "--out", tmp_path / "out") == 1
-    from cls.classification.segment_meta_builder import COMMAND
-    from cls.command import execute
+    from cls.cli.command import execute
+    from cls.cli.segment_meta import COMMAND
 
     assert execute(COMMAND, ["--groups", GROUP, "--cfg", str(signed.cfg)]) == 1
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from cls.errors import SampleError
+from cls.sample.figure.wardrobe import GROUPS
 from cls.sample.make import make_sample
 from cls.sample.plan import Plan, SampleConfig
-from cls.sample.wardrobe import GROUPS
 
 SIZE = (320, 240)
 
@@ -134,7 +134,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_killed_in_the_middle_it_finishes_the_same_set_without_redoing_photos(whole, tmp_path):
     directory = tmp_path / "killed"
-    command = [sys.executable, "-m", "cls.main", "sample", "make", str(directory), "--photos", "48", "--seed", "4"]
+    command = [sys.executable, "-m", "cls", "sample", "make", str(directory), "--photos", "48", "--seed", "4"]
     command += ["--wrong-labels", "0.25", "--corrupt", "0.125", "--size", "320x240", "--archives", "--workers", "2"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     journal = directory / "journal.jsonl"
@@ -175,13 +175,13 @@ def process_count(directory: Path) -> int:
 
 def test_help_is_quick_and_a_bad_size_is_told_in_one_line(tmp_path):
     started_s = time.perf_counter()
-    command = [sys.executable, "-X", "importtime", "-m", "cls.main", "sample", "make", "--help"]
+    command = [sys.executable, "-X", "importtime", "-m", "cls", "sample", "make", "--help"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True)
     assert "--wrong-labels" in shown.stdout
     assert "numpy" not in shown.stderr
     assert "cv2" not in shown.stderr
     assert time.perf_counter() - started_s < 5
-    command = [sys.executable, "-m", "cls.main", "sample", "make", str(tmp_path / "x"), "--size", "10x10"]
+    command = [sys.executable, "-m", "cls", "sample", "make", str(tmp_path / "x"), "--size", "10x10"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 1
     assert len(refused.stderr.strip().splitlines()) == 1

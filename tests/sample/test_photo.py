@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from cls.sample.body import Frame
 from cls.sample.canvas import Canvas, Lamp
-from cls.sample.figure import frame_of, paint_figure
+from cls.sample.figure.body import Frame
+from cls.sample.figure.figure import frame_of, paint_figure
+from cls.sample.figure.pose import draw_pose, skeleton
+from cls.sample.figure.wardrobe import draw_person
 from cls.sample.masks import annotation, polygons
 from cls.sample.photo import _setting, render_photo
 from cls.sample.plan import PHOTO, Plan, SampleConfig
-from cls.sample.pose import draw_pose, skeleton
 from cls.sample.staging import stage
 from cls.sample.tags import main_person
-from cls.sample.wardrobe import draw_person
 
 CONFIG = SampleConfig(photos=2000, seed=11)
 PLAN = Plan(CONFIG)

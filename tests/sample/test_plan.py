@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.errors import SampleError
+from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS
 from cls.sample.plan import Plan, SampleConfig
 from cls.sample.tags import given_tags, main_person, true_tags
-from cls.sample.wardrobe import GROUPS, MULTI_LABEL_GROUPS
 
 
 @given(st.integers(1, 900), st.integers(0, 2**40))

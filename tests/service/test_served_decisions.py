@@ -14,18 +14,18 @@ import pytest
 from numpy.typing import NDArray
 
 import cls
-from cls.classification.export import COMMAND as EXPORT
-from cls.command import Command, execute
-from cls.export.formats import FILES, FORMATS, Format
-from cls.export.onnx import read_onnx
-from cls.export.package_commands import SHOW, VERIFY
+from cls.cli.command import Command, execute
+from cls.cli.export import COMMAND as EXPORT
+from cls.cli.package import SHOW, VERIFY
+from cls.cli.storage import PUSH
+from cls.export.formats.files import FILES, FORMATS, Format
+from cls.export.formats.onnx import read_onnx
 from cls.export.publish import export_run
-from cls.model_storage.commands import PUSH
 from cls.package.meta import read_meta
 from cls.people.photos import read_photo
-from cls.prediction.opening import open_classifier
 from cls.prediction.people_of_photos import whole_photo
-from cls.prediction.runtime import Classifier
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.open import open_classifier
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run
 from tests.model_storage.services import Service, detail

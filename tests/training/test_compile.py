@@ -14,8 +14,8 @@ import torch
 
 from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
-from cls.training.run import Run, find_runs, newest_run
-from cls.training.run_folder import run_folders
+from cls.training.runs.folder import run_folders
+from cls.training.runs.run import Run, find_runs, newest_run
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from cls.command import execute
+from cls.cli.command import execute
 from cls.errors import TrainingError, UsageError
-from cls.training.architectures import SHORT_NAMES, timm_name
 from cls.training.config import TrainConfig, config_of_options, parse_size
+from cls.training.network.architectures import SHORT_NAMES, timm_name
 
 
 def test_all_problems_are_listed_at_once() -> None:
@@ -65,7 +65,7 @@ def test_an_unknown_architecture_suggests_the_closest() -> None:
 
 
 def test_help_shows_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
-    from cls.classification.train import COMMAND
+    from cls.cli.train import COMMAND
 
     with pytest.raises(SystemExit) as caught:
         execute(COMMAND, ["--help"])
@@ -77,7 +77,7 @@ def test_help_shows_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_wrong_choice_is_said_with_everything_else(capsys: pytest.CaptureFixture[str]) -> None:
-    from cls.classification.train import COMMAND
+    from cls.cli.train import COMMAND
 
     assert execute(COMMAND, ["--cat", "hat", "--mode", "some", "--loss", "l2", "--people", "few", "--epochs", "0"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 import tests.training.fake_networks as fakes
-from cls.command import execute
-from cls.training.run import newest_run
+from cls.cli.command import execute
+from cls.training.runs.run import newest_run
 from tests.bottles import GROUP, make_tiny_bottle
 
 
 def test_the_run_is_finished_without_what_cannot_be_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cls.classification.export import COMMAND as EXPORT
-    from cls.classification.train import COMMAND as TRAIN
+    from cls.cli.export import COMMAND as EXPORT
+    from cls.cli.train import COMMAND as TRAIN
 
     fakes.known_to_child_processes(tmp_path / "path", monkeypatch)
     bottle = make_tiny_bottle(tmp_path)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cls.errors import TrainingError
-from cls.training.epoch_checkpoints import LAST, checkpoint_to_go_on_with
-from cls.training.run import Run
-from cls.training.run_folder import ARGS, FINISHED
+from cls.training.loop.epoch_checkpoints import LAST, checkpoint_to_go_on_with
+from cls.training.runs.folder import ARGS, FINISHED
+from cls.training.runs.run import Run
 from tests.bottles import make_tiny_bottle, train_tiny_run
 
 

@@ -17,8 +17,8 @@ from cls.dataset.backgrounds import BACKGROUND_GROUP
 from cls.dataset.batches import BatchKey
 from cls.errors import TrainingError, UsageError
 from cls.training.config import TrainConfig
-from cls.training.device import accelerator, check_machine
-from cls.training.fitting import batches_of
+from cls.training.loop.device import accelerator, check_machine
+from cls.training.loop.fitting import batches_of
 from cls.training.material import Material, prepare
 from tests.bottles import GROUP, make_tiny_bottle
 

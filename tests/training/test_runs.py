@@ -13,14 +13,14 @@ import pytest
 import yaml
 
 from cls.bottle.layout import Bottle
-from cls.classification.runs import COMMAND as RUNS
-from cls.classification.show_report import COMMAND as REPORT
-from cls.command import execute
+from cls.cli.command import execute
+from cls.cli.report import COMMAND as REPORT
+from cls.cli.runs import COMMAND as RUNS
 from cls.dataset.samples import Sample
 from cls.files import safe_name
 from cls.people.person import Person
-from cls.training.comparable import validated_on
-from cls.training.run_folder import new_run_folder
+from cls.training.runs.comparable import validated_on
+from cls.training.runs.folder import new_run_folder
 from tests.bottles import make_empty_bottle
 
 LABELS = ("cap", "beanie")

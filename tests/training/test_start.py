@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from cls.bottle.layout import Bottle
-from cls.command import execute
-from cls.dataset.cutouts import CutoutFormat, load_cutouts
+from cls.cli.command import execute
+from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of
 from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
-from cls.training.bad_batch import NotANumberError
 from cls.training.config import TrainConfig
-from cls.training.head_start import start_head
-from cls.training.losses import loss_for
-from cls.training.network import build_network, head_of, start_head_at
-from cls.training.pretrained import carry_head, find_run_weights
-from cls.training.run import Run
-from cls.training.weights import load_weights
+from cls.training.loop.bad_batch import NotANumberError
+from cls.training.loop.losses import loss_for
+from cls.training.network.build import build_network, head_of, start_head_at
+from cls.training.network.head_start import start_head
+from cls.training.network.pretrained import carry_head, find_run_weights
+from cls.training.network.weights import load_weights
+from cls.training.runs.run import Run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 from tests.required_tools import need_module
 
@@ -142,7 +142,7 @@ def test_a_loss_that_is_no_number_saves_and_names_the_batch(bottle: Bottle, tmp_
 def test_loggers_that_are_not_installed_are_refused_before_work(
     bottle: Bottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cls.classification.train import COMMAND
+    from cls.cli.train import COMMAND
 
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)  # as if it were not there
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--log", "wandb", "paper"]

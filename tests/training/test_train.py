@@ -13,13 +13,13 @@ import torch
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
+from cls.cli.command import execute
 from cls.code_version import code_version
-from cls.command import execute
 from cls.errors import BottleError
 from cls.files import sha256_of_file
 from cls.people.photos import read_photo
 from cls.settings import load_settings
-from cls.training.run import Run, find_runs, newest_run, open_run
+from cls.training.runs.run import Run, find_runs, newest_run, open_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
 
@@ -34,7 +34,7 @@ def trained(tiny: Bottle) -> Run:
 
 
 def train_script(bottle: Bottle, *options: str) -> int:
-    from cls.classification.train import COMMAND
+    from cls.cli.train import COMMAND
 
     words = ["--cfg", str(bottle.settings.file), "--arch", "mnv3", "--size", "64x48", "--weights", "none"]
     return execute(COMMAND, [*words, "--epochs", "1", "--batch", "4", *options])

@@ -13,8 +13,8 @@ import pytest
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset import picture_signatures
 from cls.dataset.samples import BROKEN, NO_FILE, NO_LABEL_KNOWN, NOT_SEGMENTED, collect_samples
+from cls.dataset.split import picture_signatures
 from cls.errors import TrainingError
 from cls.files import read_json
 from cls.training.config import TrainConfig

@@ -1,0 +1,1 @@
+"""The commands of `cls`: options, the call, and what is printed; one module for each verb."""

@@ -1,0 +1,43 @@
+"""Reproduces the papers' table of a public attribute set by one command: load, train, test, print."""
+
+from __future__ import annotations
+
+import argparse
+
+from cls.cli.attribute_set_load import add_set_arguments, group_of, load
+from cls.cli.command import Command
+from cls.cli.train import add_training_arguments, config_of
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb: those of loading and those of training."""
+    add_set_arguments(parser)
+    parser.add_argument(
+        "--parts", nargs="+", default=[], metavar="NAME", help="official, identity or both (default: all the set has)"
+    )
+    # It has its own comparison of leaking and clean parts, and goes on with what was cut off by itself.
+    add_training_arguments(parser, is_alone=False)
+    # Pictures of these sets are two to three times as high as wide.
+    parser.set_defaults(size="256x128", batch=64)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Loads, trains, tests and prints the table."""
+    from cls.bottle.layout import Bottle
+    from cls.machine import wait_passively
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    wait_passively()
+    config = config_of(options, group_of(options))
+    bottle = Bottle(settings)
+    loaded = load(options, bottle)
+
+    from cls.attribute_sets.table import TABLE, make_table
+
+    print()
+    print(make_table(bottle, options.layout, loaded, config, options.parts))
+    print(f"table: {bottle.models(config.group) / TABLE}")
+
+
+COMMAND = Command("attribute-set-table", "reproduce the papers' table of a public set", add_arguments, run)

@@ -1,0 +1,152 @@
+"""`cls export`: a trained run becomes a package that is proven to decide as the run does."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cls.cli.command import Command
+from cls.errors import UsageError
+from cls.export.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
+    from cls.export.publish import Exported
+    from cls.package.keys import SigningKey
+
+_log = logging.getLogger("cls.export")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `cls export`."""
+    parser.add_argument("--group", required=True, help="the group whose model is exported")
+    parser.add_argument("--run", help="name of the training run (default: the newest finished one)")
+    parser.add_argument(
+        "--formats",
+        metavar="LIST",
+        help=f"some of {', '.join(FORMATS)}, with commas; one that cannot be made here is an error. Or all: those that"
+        " can be made here (default: onnx, and trt where there is a GPU with TensorRT)",
+    )
+    parser.add_argument(
+        "--end-to-end",
+        action="store_true",
+        help="put resizing, normalisation and sigmoid into the model: uint8 RGB cut-outs of any size in, probabilities"
+        " out; not for trt",
+    )
+    parser.add_argument(
+        "--carry-samples",
+        type=int,
+        default=0,
+        metavar="N",
+        help="put the cut-outs of N people into model_onnx.zip and model_trt.zip, so that `cls package rebuild` proves"
+        " a model where it is served; whoever gets the zip sees them (default: 0)",
+    )
+    parser.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign the packages with this private key (`cls package keygen`)"
+    )
+    parser.add_argument("--require", choices=FORMATS, help="fail where this format cannot be made")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Exports the newest run, or the one named, of a group."""
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    if options.carry_samples < 0:
+        raise UsageError(f"--carry-samples {options.carry_samples}: expected a number of people, 0 for none")
+    asked, named = _formats(options.formats)
+    from cls.bottle.layout import Bottle
+    from cls.export.publish import export_run
+    from cls.package.keys import read_signing_key
+    from cls.training.runs.run import newest_run
+
+    signer = read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None
+    bottle = Bottle(settings)
+    chosen = newest_run(bottle, options.group, options.run)
+    required = in_order((*named, *([options.require] if options.require else ())))
+    exported = export_run(
+        bottle,
+        chosen,
+        in_order((*asked, *required)),
+        required=required,
+        carry_samples=options.carry_samples,
+        is_end_to_end=options.end_to_end,
+        signer=signer,
+    )
+    _print(exported, bottle, signer)
+    failed = [name for name in required if name in exported.refused]
+    for name, error in exported.refused.items():
+        if name not in failed[:1]:
+            _log.warning("%s is left out: %s", FILES[name].archive, error.line())
+    if failed:
+        raise exported.refused[failed[0]]
+
+
+def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
+    """Formats to make, and those of them that were asked for by name."""
+    if text is None:
+        return DEFAULT_FORMATS, ()
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [name for name in names if name not in (*FORMATS, "all")]
+    if unknown or not names:
+        raise UsageError(
+            f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{', '.join(unknown) or text}'"
+        )
+    named = in_order(name for name in FORMATS if name in names)
+    return (FORMATS if "all" in names else named), named
+
+
+def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:
+    """The packages of before that a key did not sign."""
+    from cls.package.archive import open_zip
+
+    found = []
+    for name in exported.stayed:
+        with open_zip(exported.folder / FILES[name].archive) as contents:
+            signature = contents.signature()
+        if signature is None or signer.fingerprint not in signature.key_ids:
+            found.append(FILES[name].archive)
+    return found
+
+
+def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> None:
+    from cls.export.next_step import push_lines
+    from cls.package.card import people_in_words
+    from cls.package.carried import people_in
+
+    meta = exported.meta
+    print(f"{meta.training.run} -> {exported.folder}")
+    for name, report in exported.reports.items():
+        proven_on = people_in_words(report.samples, report.part)
+        print(
+            f"  {FILES[name].archive}: agrees with the trained network on {proven_on} at batch"
+            f" {', '.join(str(batch) for batch in report.batch_sizes)}: {report.in_words()}"
+        )
+        if name in exported.kept_in_float:
+            kept = exported.kept_in_float[name]
+            layers = counted(len(kept), "layer")
+            print(f"    kept in float32: {layers} ({', '.join(kept[:3])}{', …' if len(kept) > 3 else ''})")
+        people = people_in(exported.folder / FILES[name].archive)
+        if people:
+            print(f"    holds cut-outs of {counted(people, 'person')}: whoever gets it sees them")
+    if signer is not None:
+        print(f"  signed by {signer.fingerprint}")
+    if exported.stayed:
+        print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.stayed)}")
+        others = [] if signer is None else _not_signed_by(signer, exported)
+        if others:
+            print(f"    not signed by it: {', '.join(others)} (`cls package sign` does that)")
+    for name, reason in exported.removed.items():
+        print(f"  {FILES[name].archive} and what belongs to it were removed: {reason}")
+    for file, of_run in exported.of_other_runs.items():
+        print(f"  {file} stays, and is of run {of_run}: delete it and its parity report when they are of no use")
+    for name, reason in exported.not_made.items():
+        print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")
+    print(f"report: {exported.page}")
+    print(push_lines(bottle, meta.group, "onnx" if "onnx" in meta.parity else next(iter(meta.parity))))
+
+
+COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run)

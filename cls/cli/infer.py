@@ -1,0 +1,214 @@
+"""`cls infer`: classifies the people of a group's photos, of folders, files and videos, by a model file or a server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cls.cli.command import Command
+from cls.errors import UsageError
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
+    from cls.prediction.sources import Sources
+    from cls.prediction.writing import SessionSummary
+    from cls.runtimes.classifier import Classifier
+
+_LOCAL_CLUSTER = "local"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `cls infer`."""
+    photos = parser.add_argument_group("pictures (one of the two)")
+    photos.add_argument(
+        "--group", help="the photos of a loaded group; with --source: which model, where --model is left out"
+    )
+    photos.add_argument(
+        "--source",
+        nargs="+",
+        metavar="DIR|FILE|GLOB|VIDEO",
+        help="the photos of a folder and the folders below; photos; patterns, e.g. 'day1/**/*.jpg'; videos",
+    )
+    photos.add_argument(
+        "--every", metavar="N|Ns", default="1s", help="of a video: one frame of N, or one in N seconds (default: 1s)"
+    )
+    model = parser.add_argument_group("model (default: the group's exported one)")
+    model.add_argument(
+        "--model",
+        metavar="FILE|URL",
+        help="a package (.zip, its folder, model.onnx), a run's folder or one of its models,"
+        " or a served model (http://HOST:PORT/v2/models/NAME, grpc://HOST:PORT/NAME)",
+    )
+    model.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        metavar="KEYS",
+        help="use the model only if its zip is signed by one of these public keys: a file with a key a line, or a"
+        " folder of *.pub; may be given several times (default: package_trust of the configuration)",
+    )
+    model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
+    model.add_argument(
+        "--conf_thresh",
+        "--conf-thresh",
+        type=float,
+        metavar="P",
+        help="one threshold for all labels, e.g. 0.5 (default: each label's own, kept with the model)",
+    )
+    people = parser.add_argument_group("people (default: whom the pictures database knows, then the segmenter)")
+    people.add_argument(
+        "--segmenter", type=Path, metavar="FILE", help="segmentation model (default: person_models/best.pt, if there)"
+    )
+    people.add_argument("--whole", action="store_true", help="take every photo as one person, whole")
+    results = parser.add_argument_group("results")
+    results.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR|FILE",
+        help="a folder, or one table by its suffix: .csv, .jsonl, .parquet (default: the bottle's inference folder)",
+    )
+    results.add_argument(
+        "--format", metavar="LIST", help="tables in the folder: csv, jsonl, parquet (default: csv,jsonl)"
+    )
+    results.add_argument(
+        "--sort-into", type=Path, metavar="DIR", help="also a folder a label in DIR, with the photos linked into it"
+    )
+    results.add_argument(
+        "--cluster",
+        nargs="?",
+        const=_LOCAL_CLUSTER,
+        metavar="ADDRESS",
+        help="let a Dask cluster look at the photos, e.g. tcp://HOST:8786; without ADDRESS, processes of this machine",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Predicts, writes tables and a contact sheet, prints a summary."""
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    model = _model(options, settings.inference_url)
+    from cls.bottle.layout import Bottle
+    from cls.package.keys import trusted_keys
+    from cls.prediction.outputs import outputs_of, parse_formats
+    from cls.prediction.people_of_photos import people_finder
+    from cls.prediction.session import predict_to_files
+    from cls.prediction.video import parse_every
+    from cls.runtimes.open import open_classifier, open_exported
+
+    formats = parse_formats(options.format) if options.format else ()
+    every = parse_every(options.every)
+    bottle = Bottle(settings)
+    trust = trusted_keys(options.trust, settings)
+    sources = _sources(options, bottle)
+    if model is None:
+        classifier = open_exported(bottle, options.group, trust)
+    else:
+        is_of_photos = options.source is None and not options.served
+        classifier = open_classifier(model, bottle, group=options.group, is_group_of_photos=is_of_photos, trust=trust)
+    thresholds_text = "of the model, one a label"
+    if options.conf_thresh is not None:
+        classifier = classifier.with_threshold(options.conf_thresh)
+        thresholds_text = f"{options.conf_thresh:g} for all labels (--conf_thresh)"
+    outputs = outputs_of(options.out or bottle.inference(options.group or classifier.group), formats, options.sort_into)
+    finder = people_finder(
+        bottle,
+        sources.photos,
+        segmenter_path=options.segmenter,
+        is_whole=options.whole,
+        videos=sources.videos,
+    )
+    runner = None
+    if options.cluster is not None:
+        from cls.prediction.cluster import cluster_runner
+
+        address = None if options.cluster == _LOCAL_CLUSTER else options.cluster
+        runner = cluster_runner(address, settings, classifier, finder, trust)
+        if sources.videos:
+            logging.getLogger("cls").info("the cluster looks at the photos, this process at the videos")
+    summary = predict_to_files(
+        classifier, finder, sources, outputs, thresholds_text=thresholds_text, every=every, runner=runner
+    )
+    _print(classifier, summary, thresholds_text, options.sort_into)
+
+
+def _model(options: argparse.Namespace, inference_url: str) -> str | None:
+    """What to open; None for the group's exported package."""
+    if options.group is None and options.source is None:
+        raise UsageError("say which photos: --group G or --source DIR")
+    if options.conf_thresh is not None and not 0 <= options.conf_thresh <= 1:
+        raise UsageError(f"--conf_thresh: expected a number from 0 to 1, found {options.conf_thresh:g}")
+    if options.whole and options.segmenter is not None:
+        raise UsageError("--whole and --segmenter exclude each other")
+    if options.served and options.model is not None:
+        raise UsageError("--served and --model exclude each other", hint="give the served model's URL as --model")
+    if options.model is None and options.group is None:
+        raise UsageError("say which model: --model FILE or URL, or --group G for its exported one")
+    if not options.served:
+        model: str | None = options.model
+        return model
+    if not inference_url:
+        raise UsageError(
+            "--served needs inference_url in the configuration",
+            hint="set it, e.g. CLS_INFERENCE_URL=http://127.0.0.1:8100",
+        )
+    if options.group is None:
+        raise UsageError("--served needs --group", hint="or give the served model's URL as --model")
+    return inference_url
+
+
+def _sources(options: argparse.Namespace, bottle: Bottle) -> Sources:
+    """The pictures, and the folder their names are relative to."""
+    from cls.prediction.sources import Sources, finds_below, sources_of
+
+    if options.source is not None:
+        sources = sources_of(options.source)
+        if options.sort_into is not None and finds_below(options.source, options.sort_into):
+            raise UsageError(
+                "--sort-into lies inside --source, where the sorted photos would be found as photos",
+                hint="give a folder elsewhere",
+            )
+        if options.cluster is not None and not sources.photos:
+            raise UsageError(
+                "--cluster shares photos out, and there are none: a video is read in order, by one process",
+                hint="run the videos without --cluster",
+            )
+        return sources
+    from cls.bottle.dataset_file import read_dataset
+
+    dataset = read_dataset(bottle.dataset_file(options.group), options.group)
+    return Sources(tuple(bottle.picture(row.path) for row in dataset.rows), (), bottle.pictures)
+
+
+def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str, sorted_folder: Path | None) -> None:
+    from cls.prediction.contact_sheet import pictures_in_words
+
+    counts = summary.counts
+    found = f"{counted(counts.people, 'person')} in {pictures_in_words(counts.photos, counts.frames)}"
+    version = f", version {classifier.version}," if classifier.version else ""
+    print(f"{found} by {classifier.name}{version} on {classifier.runtime.description}")
+    print(f"thresholds: {thresholds_text}")
+    for label in classifier.labels:
+        print(f"  {counts.labels[label]:6d}  {label}")
+    print(f"  {counts.none:6d}  none of them")
+    if summary.skipped:
+        print(f"{len(summary.skipped)} skipped:")
+        for picture, reason in list(summary.skipped.items())[:10]:
+            print(f"  {picture}: {reason}")
+        if len(summary.skipped) > 10:
+            print(f"  … and {len(summary.skipped) - 10} more")
+    for path in summary.written:
+        print(f"written: {path}")
+    if sorted_folder is not None:
+        print(f"sorted: {counted(summary.placed, 'file')} in {sorted_folder}")
+        if summary.removed:
+            print(f"  taken away there: {counted(summary.removed, 'file')} of the same pictures under earlier labels")
+    if summary.blocked:
+        shown = ", ".join(summary.blocked[:3])
+        print(f"not sorted, since other files have these names there: {len(summary.blocked)} ({shown})")
+
+
+COMMAND = Command("infer", "classify the people of a group's photos, of folders, files and videos", add_arguments, run)

@@ -1,0 +1,179 @@
+"""`cls post-meta`: sends predictions (ret_meta.json) to the collector, shows what would change, takes them back."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cls.cli.command import Command
+from cls.errors import UsageError
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
+    from cls.write_back.send import SendSummary
+    from cls.write_back.sent_journal import SentJournal
+    from cls.write_back.steps import Intent, Step
+
+_ROWS_SHOWN = 40
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `cls post-meta`."""
+    parser.add_argument(
+        "--groups", nargs="+", default=[], metavar="G", help="groups whose picsets are sent, or withdrawn from"
+    )
+    parser.add_argument(
+        "--preview",
+        "--dry-run",
+        "--dry_run",
+        action="store_true",
+        dest="is_preview",
+        help="show what would change for every person, compared with what the collector has now; send nothing",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the preview to a file too, all of it")
+    parser.add_argument(
+        "--withdraw",
+        metavar="VERSION|RUN",
+        help="take back what a model said of the groups: by the version it was published under (0.0.2), by its run"
+        " (v__0_train_eff_4_0.001), or either after the group (hat/0.0.2); shows what would go, and does it with --yes",
+    )
+    parser.add_argument("--yes", action="store_true", help="with --withdraw: do it")
+    parser.add_argument(
+        "--replaces",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs of another tool or machine (as `neural_version` names them) whose predictions are replaced",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Sends, shows or takes back."""
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    _check(options)
+    from cls.bottle.layout import Bottle
+    from cls.collector.client import CollectorClient
+    from cls.write_back.previewed import PreviewMemory
+    from cls.write_back.ret_meta_files import read_predictions
+    from cls.write_back.send import carry_out, sending
+    from cls.write_back.sent_journal import read_journal
+    from cls.write_back.steps import steps_of, to_send, to_withdraw, waiting
+
+    bottle = Bottle(settings)
+    groups = list(dict.fromkeys(options.groups))
+    with CollectorClient.from_settings(settings) as collector:
+        journal = read_journal(bottle.root, collector.url)
+        known = 0
+        runs: dict[str, str] = {}
+        intent: Callable[[SentJournal], Intent]
+        if options.withdraw:
+            runs = _runs(options.withdraw, groups, journal, bottle)
+            intent, is_preview = partial(to_withdraw, runs=runs), options.is_preview or not options.yes
+        else:
+            predictions = read_predictions(bottle, groups, journal)
+            new = predictions if options.replaces else waiting(journal, predictions)
+            intent = partial(to_send, predictions=new, replaced_runs=options.replaces)
+            known, is_preview = len(predictions) - len(new), options.is_preview
+        if intent(journal).guids:
+            collector.login()
+        previewed = PreviewMemory(bottle, collector.url)
+        if is_preview:
+            shown = list(steps_of(collector, intent(journal)))
+            previewed.keep(step for step in shown if not isinstance(step, str))
+            _show(options, shown, collector.url, known)
+            return
+        with sending(bottle, collector.url) as locked:
+            wanted = intent(locked)
+            summary = carry_out(collector, locked, wanted, previewed)
+        previewed.forget(wanted.guids)
+    summary.known = known
+    _print(runs, summary, collector.url)
+
+
+def _runs(name: str, groups: Sequence[str], journal: SentJournal, bottle: Bottle) -> dict[str, str]:
+    """Group -> the run whose words go; says what a version stands for."""
+    from cls.bottle.model_versions import known_models
+    from cls.write_back.published import published_model
+    from cls.write_back.withdrawal import split_name, what_to_withdraw
+
+    about, name = split_name(name, groups)
+    ask_storage = partial(published_model, bottle.settings)
+    found = what_to_withdraw(about, name, journal, known_models(bottle.root), ask_storage)
+    for note in found.notes:
+        print(note)
+    return found.runs
+
+
+def _check(options: argparse.Namespace) -> None:
+    problems = []
+    if not options.groups and not options.withdraw:
+        problems.append("say of which groups: --groups G")
+    if options.yes and not options.withdraw:
+        problems.append("--yes goes with --withdraw")
+    if options.yes and options.is_preview:
+        problems.append("--yes and --preview exclude each other")
+    if options.replaces and options.withdraw:
+        problems.append("--replaces and --withdraw exclude each other")
+    if options.json and not (options.is_preview or (options.withdraw and not options.yes)):
+        problems.append("--json goes with --preview")
+    if problems:
+        raise UsageError("; ".join(problems))
+
+
+def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known: int) -> None:
+    """Prints the preview, and writes it where it was asked for."""
+    from cls.files import write_json_atomic
+    from cls.write_back.changes import counts_of, preview_as_json, table_of
+
+    picsets = [step.changes() for step in steps if not isinstance(step, str)]
+    table = table_of(picsets, _ROWS_SHOWN)
+    for line in table or ["nobody's labels would change"]:
+        print(line)
+    versions = Counter((group, *pair) for picset in picsets for group, pair in picset.versions.items())
+    for (group, was, becomes), count in versions.items():
+        print(f"neural_version of {group}: {was or 'none'} -> {becomes or 'none'}, in {counted(count, 'picset')}")
+    changing = sum(not isinstance(step, str) and step.is_change for step in steps)
+    if table:
+        print(", ".join(f"{count} {kind}" for kind, count in counts_of(picsets).items()))
+    missing = [step for step in steps if isinstance(step, str)]
+    if missing:
+        print(f"{counted(len(missing), 'picset')} the collector does not have: {', '.join(missing[:5])}")
+    if options.withdraw:
+        print(f"{counted(changing, 'picset')} would be changed at {url}; nothing was: add --yes to withdraw")
+    else:
+        print(f"{counted(changing, 'picset')} would be sent to {url}, {known} were sent before")
+    if options.json:
+        write_json_atomic(options.json, preview_as_json(url, picsets))
+        print(f"written: {options.json}")
+
+
+def _print(runs: Mapping[str, str], summary: SendSummary, url: str) -> None:
+    if runs:
+        what = ", ".join(f"{group} of {run}" for group, run in runs.items())
+        print(f"withdrawn from {counted(summary.sent, 'picset')} at {url}: {what}")
+    else:
+        print(f"{counted(summary.sent, 'picset')} sent to {url}, {summary.known} were sent before")
+    if summary.unchanged:
+        print(f"{counted(summary.unchanged, 'picset')} had nothing to change")
+    for (group, version), count in summary.left.items():
+        under = f"neural_version {version}" if version else "no neural_version"
+        print(f"left as others made it: {group} of {counted(count, 'person')} ({under})")
+    if summary.changed_since:
+        print(
+            f"{counted(len(summary.changed_since), 'picset')} changed there since the preview, and what others said"
+            f" stays: {', '.join(summary.changed_since[:5])}"
+        )
+    if summary.missing:
+        print(
+            f"{counted(len(summary.missing), 'picset')} the collector does not have: {', '.join(summary.missing[:5])}"
+        )
+
+
+COMMAND = Command("post-meta", "send predictions to the collector", add_arguments, run)

@@ -1,0 +1,89 @@
+"""Cuts out people: finds them in every photo of the bottle and writes their masks into the pictures database."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from cls.cli.command import Command
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `segment_builder.py`."""
+    parser.add_argument(
+        "--model_path", type=Path, required=True, metavar="FILE", help="segmentation model: best.pt, or its ONNX export"
+    )
+    parser.add_argument("--process_all", action="store_true", help="also do pictures again that have a row")
+    parser.add_argument("--mark_approved", action="store_true", help="write status approved instead of unchecked")
+    parser.add_argument(
+        "--confidence", type=float, default=0.4, metavar="C", help="lowest confidence of a person (default: 0.4)"
+    )
+    parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos at a time (default: 16)")
+    parser.add_argument(
+        "--image_size", type=int, metavar="PX", help="longer side photos are scaled to (default: the training size)"
+    )
+    parser.add_argument(
+        "--only_mapped", action="store_true", help="leave out classes that people_classes of the configuration lacks"
+    )
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="leave out people classes other than these, e.g. female male"
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Segments the bottle's photos and prints what was found."""
+    from cls.bottle.dataset_file import loaded_groups
+    from cls.bottle.forgotten import read_forgotten
+    from cls.bottle.layout import Bottle
+    from cls.machine import cores, wait_passively
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    wait_passively()
+    bottle = Bottle(settings)
+
+    from cls.bottle.segmentation_models import remember_model
+    from cls.pictures.database import PicturesDatabase
+    from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
+    from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
+
+    config = BuildConfig(
+        is_all=options.process_all, is_approved=options.mark_approved, batch=options.batch, threads=cores()
+    )
+    check_model_file(options.model_path)
+    names = list_pictures(bottle.pictures, read_forgotten(bottle))
+
+    def load() -> PersonSegmenter:
+        segmenter = load_segmenter(
+            options.model_path,
+            people_classes=settings.people_classes,
+            confidence=options.confidence,
+            image_size_px=options.image_size,
+            classes=options.classes,
+            only_mapped=options.only_mapped,
+        )
+        # Before the first mask is written: the database names only the version, and packages name the file.
+        remember_model(bottle.segments, segmenter.model_version, options.model_path)
+        return segmenter
+
+    with PicturesDatabase.open(bottle.database_url) as database:
+        report = build_segments(bottle.pictures, names, database, load, options.model_path.stem, config)
+    for line in report.lines():
+        print(line)
+    print(f"report: {write_report(bottle.segments, report)}")
+    print(f"next: {_next_step(loaded_groups(bottle.datasets))}")
+
+
+def _next_step(groups: Sequence[str]) -> str:
+    """The command that comes next, for the groups that have a dataset."""
+    if not groups:
+        return "python cls/classification/load_group.py --group GROUP"
+    names = [shlex.quote(group) for group in groups]
+    if len(names) == 1:
+        return f"python cls/classification/train.py --cat {names[0]} --epochs 10"
+    return f"python cls/classification/train.py --cat GROUP --epochs 10, GROUP one of: {', '.join(names)}"
+
+
+COMMAND = Command("segment", "find the people in every photo", add_arguments, run)

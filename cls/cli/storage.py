@@ -1,0 +1,182 @@
+"""`cls storage serve` and `cls push`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+from pathlib import Path
+
+from cls.cli.command import Command
+from cls.wording import counted
+
+_MEGABYTE = 1 << 20
+_log = logging.getLogger("cls.model_storage")
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 (any free one) to 65535")
+    return int(text)
+
+
+def _megabytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give a number of megabytes")
+    return int(text) * _MEGABYTE
+
+
+def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--root", type=Path, default=Path("storage"), metavar="DIR", help="where everything is kept (default: storage)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; any but loopback needs CLS_MODEL_STORAGE_TOKEN (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port", type=_port, default=8300, help="port of the storage's HTTP interface, 0 for any (default: 8300)"
+    )
+    parser.add_argument("--ssh-port", type=_port, default=4000, help="port of SFTP and SCP, 0 for any (default: 4000)")
+    parser.add_argument(
+        "--infer-port", type=_port, default=8100, help="port of the embedded engine, 0 for any (default: 8100)"
+    )
+    parser.add_argument(
+        "--infer-grpc-port",
+        type=_port,
+        help="port of the embedded engine over gRPC, 0 for any (default: the one after --infer-port, which is 8101)",
+    )
+    parser.add_argument(
+        "--triton",
+        default="",
+        metavar="URL",
+        help="address of a Triton Inference Server (explicit model control, same model repository) to use "
+        "instead of the embedded engine",
+    )
+    parser.add_argument(
+        "--gpu",
+        default="",
+        metavar="CAPABILITY",
+        help="compute capability of Triton's GPU, such as 8.9: TensorRT plans for another one are refused "
+        "(default: what nvidia-smi says, where Triton is on this machine)",
+    )
+    parser.add_argument(
+        "--tensorrt",
+        default="",
+        metavar="VERSION",
+        help="Triton's version of TensorRT, such as 10.13.3: plans of another one are refused",
+    )
+    parser.add_argument(
+        "--max-upload-mb",
+        type=_megabytes,
+        default=2048 * _MEGABYTE,
+        metavar="MB",
+        dest="max_upload_bytes",
+        help="how big an uploaded package may be (default: 2048)",
+    )
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    _check_serve_options(options)
+
+    from cls.model_storage.service import ServiceOptions, run_service
+
+    run_service(
+        ServiceOptions(
+            root=options.root,
+            host=options.host,
+            port=options.port,
+            ssh_port=options.ssh_port,
+            infer_port=options.infer_port,
+            infer_grpc_port=options.infer_grpc_port,
+            triton_url=options.triton.rstrip("/"),
+            token=settings.model_storage_token,
+            max_upload_bytes=options.max_upload_bytes,
+            gpu=options.gpu,
+            tensorrt=options.tensorrt,
+        )
+    )
+
+
+def _check_serve_options(options: argparse.Namespace) -> None:
+    from cls.errors import UsageError
+
+    faults = []
+    if options.triton and not options.triton.startswith(("http://", "https://")):
+        faults.append(f"--triton {options.triton} is not an address: give one such as http://127.0.0.1:8000")
+    if options.gpu and not re.fullmatch(r"\d+\.\d+", options.gpu):
+        faults.append(f"--gpu {options.gpu} is not a compute capability: give one such as 8.9")
+    if options.tensorrt and not re.fullmatch(r"\d+(\.\d+)+", options.tensorrt):
+        faults.append(f"--tensorrt {options.tensorrt} is not a version: give one such as 10.13.3")
+    if (options.gpu or options.tensorrt) and not options.triton:
+        faults.append("--gpu and --tensorrt say what Triton has: give --triton, too")
+    if faults:
+        raise UsageError("; ".join(faults))
+
+
+def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--group", required=True, help="group whose exported model is published")
+    parser.add_argument("--version", required=True, help="semantic version to publish it under, such as 0.0.1")
+    parser.add_argument(
+        "--format", default="onnx", help="which package of `cls export`: onnx, trt, openvino, … (default: onnx)"
+    )
+
+
+def _push(options: argparse.Namespace) -> None:
+    from cls.bottle.layout import Bottle
+    from cls.bottle.model_versions import KnownModel, remember_models
+    from cls.errors import StorageError
+    from cls.model_storage.client import StorageClient
+    from cls.model_storage.names import SemanticVersion
+    from cls.package.archive import open_package
+    from cls.package.carried import people_in
+    from cls.package.model_name import model_name_of_group
+    from cls.settings import load_settings
+
+    settings = load_settings(options.cfg)
+    SemanticVersion(options.version)
+    bottle = Bottle(settings)
+    folder = bottle.inference_model(options.group)
+    zip_path = folder / f"model_{options.format}.zip"
+    if not zip_path.is_file():
+        there = ", ".join(path.stem.removeprefix("model_") for path in sorted(folder.glob("model_*.zip")))
+        raise StorageError(
+            "there is no package to publish",
+            where=zip_path,
+            hint=f"make it with: cls export --group {_quoted(options.group)}"
+            + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
+            + (", if that is a format (`cls export --help` lists them)" if options.format != "onnx" else "")
+            + (f"; there is: {there}" if there else ""),
+        )
+    with open_package(zip_path) as package:
+        meta = package.meta()
+    if meta.group != options.group:
+        raise StorageError(
+            f"the package is of group '{meta.group}', and was to be published as '{options.group}'",
+            where=zip_path,
+            hint=f"make that of '{options.group}': cls export --group {_quoted(options.group)}",
+        )
+    people = people_in(zip_path)
+    if people:
+        _log.warning("%s holds cut-outs of %s: whoever gets it sees them", zip_path.name, counted(people, "person"))
+    model = model_name_of_group(options.group)
+    with StorageClient(settings.model_storage_url, settings.model_storage_token) as client:
+        published = client.publish(zip_path, model, options.version)
+    known = KnownModel(options.group, meta.training.run, meta.digests.weights, published.version)
+    remember_models(bottle.root, [known])
+    print(f"{options.group} {published.version} is published as version {published.number} of model {model}")
+    print(f"served at {published.url}" if published.is_served else "another version is served at the moment")
+
+
+def _quoted(text: str) -> str:
+    from shlex import quote
+
+    return quote(text)
+
+
+SERVE = Command("storage serve", "serve a model storage: HTTP, inference, files over SSH", _add_serve_arguments, _serve)
+PUSH = Command("push", "publish a group's exported model in the model storage", _add_push_arguments, _push)

@@ -1,0 +1,1 @@
+"""Cut-outs of people, cached on disk."""

@@ -1,0 +1,205 @@
+"""The cut-out cache: every person decoded, cut out and resized once, kept in large shards in the bottle's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.bottle.layout import Bottle
+from cls.dataset.cutouts.cache import Wanted, load_records
+from cls.dataset.cutouts.cache_room import FolderUse
+from cls.dataset.cutouts.shards import Entry
+from cls.dataset.cutouts.storage import StoredPerson, box_of, exact_of, pack, photo_box_of, wide_of
+from cls.dataset.samples import Sample
+from cls.dataset.split.digests import content_digests
+from cls.people.cutout import cut_out, resize_cutout
+from cls.people.person import Person
+from cls.people.preprocess import Preprocessing, in_frame, inner_size
+
+# Another layout of records is another cache.
+_LAYOUT = 4
+
+
+@dataclass(frozen=True)
+class CutoutFormat:
+    """What the cache keeps of one person, as two uint8 pictures in one record.
+
+    `wide` is the cut-out with the photo's own background at `scale` times the input size and the person's mask as a
+    fourth channel: augmentation starts from it. `exact` is what `Preprocessing.cut` gives: validation uses it.
+
+    Attributes:
+        preprocessing: the network's input.
+        scale: size of `wide` in input sizes.
+        storage: `raw` pixels; `jpeg`: `wide` loses a little and takes a tenth of the space; `png`: loses nothing.
+    """
+
+    preprocessing: Preprocessing
+    scale: float = 1.25
+    storage: str = "raw"
+
+    @property
+    def wide_shape(self) -> tuple[int, int, int]:
+        """(height, width, 4): RGB and mask."""
+        return round(self.preprocessing.height_px * self.scale), round(self.preprocessing.width_px * self.scale), 4
+
+    @property
+    def exact_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+        return self.preprocessing.height_px, self.preprocessing.width_px, 3
+
+    @property
+    def record_bytes(self) -> int:
+        """Size of one record; about, where it is compressed."""
+        raw_bytes = int(np.prod(self.wide_shape) + np.prod(self.exact_shape)) + 16
+        return raw_bytes if self.storage == "raw" else raw_bytes // (5 if self.storage == "jpeg" else 2)
+
+    @property
+    def digest(self) -> str:
+        """Changes with everything that changes a record's pixels (not with mean and deviation).
+
+        Besides the settings, it is made of the records of test pictures: another version of the code or of OpenCV
+        that cuts out differently does not find the older cache.
+        """
+        values = asdict(self.preprocessing)
+        unused = ("mean_rgb", "std_rgb", *(("version",) if self.preprocessing.version == 1 else ()))
+        values = {key: value for key, value in values.items() if key not in unused}
+        digest = hashlib.sha256(json.dumps([_LAYOUT, values, self.scale, self.storage], sort_keys=True).encode())
+        outline = np.array([(0.3, 0.1), (0.7, 0.2), (0.6, 0.9), (0.35, 0.8)])
+        for height_px, width_px in ((90, 60), (1200, 900)):
+            pixels = np.random.default_rng(0).integers(0, 256, (height_px, width_px, 3), np.uint8)
+            digest.update(self.make(pixels, Person("", 1.0, (0, 0, width_px, height_px), (outline,))).data)
+        return digest.hexdigest()[:16]
+
+    def make(self, image_rgb: NDArray[np.uint8], person: Person) -> NDArray[np.uint8]:
+        """One person's record, uint8 (record_bytes,)."""
+        preprocessing = self.preprocessing
+        cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel, version=preprocessing.version)
+        height_px, width_px, _ = self.wide_shape
+        source_height_px, source_width_px = cutout.mask.shape
+        inner = inner_size(source_height_px, source_width_px, height_px, width_px, version=preprocessing.version)
+        resized = resize_cutout(cutout, *inner, version=preprocessing.version)
+        image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
+        mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
+        wide = np.concatenate([image, mask], axis=2)
+        box = _box_of(mask, is_whole=preprocessing.is_background_kept)
+        top_px, left_px = (height_px - inner[0]) // 2, (width_px - inner[1]) // 2
+        place = (left_px, top_px, left_px + inner[1], top_px + inner[0])
+        return pack(StoredPerson(wide, preprocessing.fit(cutout), box, place), self.storage)
+
+    def wide(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The `wide` picture of a record, uint8 (height, width, 4); a view where it is raw."""
+        return wide_of(record, self.storage, self.wide_shape, self.preprocessing.fill_rgb)
+
+    def exact(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The `exact` picture of a record, uint8 (height, width, 3); a view where it is raw."""
+        return exact_of(record, self.storage, self.exact_shape)
+
+    def box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of what matters in the `wide` picture of a record; outside, the mask is 0."""
+        return box_of(record, self.storage)
+
+    def photo_box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the photo in the `wide` picture of a record; around it are borders."""
+        return photo_box_of(record, self.storage)
+
+
+def _box_of(mask: NDArray[np.uint8], *, is_whole: bool) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the person with a rim of a pixel."""
+    height_px, width_px = mask.shape[:2]
+    left, top, across_px, down_px = (0, 0, width_px, height_px) if is_whole else cv2.boundingRect(mask)
+    right, bottom = left + across_px + 1, top + down_px + 1
+    return max(left - 1, 0), max(top - 1, 0), min(right, width_px), min(bottom, height_px)
+
+
+@dataclass(frozen=True)
+class Cutouts:
+    """Cut-outs of samples, read from memory-mapped shards (small sets stay in the page cache).
+
+    Attributes:
+        format: what a record holds.
+        records: one a sample, in the samples' order; uint8 (bytes,) each.
+        keys: of each record, a digest of what it was made of: picture, its content, outline.
+        use: keeps the records from being removed to make room for others.
+    """
+
+    format: CutoutFormat
+    records: Sequence[NDArray[np.uint8]]
+    keys: Sequence[str] = ()
+    use: FolderUse | None = field(default=None, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def wide(self, index: int) -> NDArray[np.uint8]:
+        """Picture and mask for augmentation, uint8 (height, width, 4)."""
+        return self.format.wide(self.records[index])
+
+    def exact(self, index: int) -> NDArray[np.uint8]:
+        """The network's input before normalisation, uint8 (height, width, 3)."""
+        return self.format.exact(self.records[index])
+
+    def box(self, index: int) -> tuple[int, int, int, int]:
+        """Left, top, right, bottom of the person in the `wide` picture."""
+        return self.format.box(self.records[index])
+
+    def photo(self, index: int) -> NDArray[np.uint8]:
+        """The `wide` picture without the borders around the photo, uint8 (height, width, 4); a view."""
+        left, top, right, bottom = self.format.photo_box(self.records[index])
+        return self.wide(index)[top:bottom, left:right]
+
+    def take(self, indices: Sequence[int]) -> Cutouts:
+        """The cut-outs of some samples."""
+        keys = [self.keys[index] for index in indices] if self.keys else ()
+        return Cutouts(self.format, [self.records[index] for index in indices], keys, self.use)
+
+
+def load_cutouts(
+    bottle: Bottle, samples: Sequence[Sample], format_: CutoutFormat, *, workers: int
+) -> tuple[Cutouts, list[str]]:
+    """Cut-outs of samples: those in the cache from there, the others made and stored (see `load_records`).
+
+    Args:
+        bottle: the data folder.
+        samples: whom to cut out.
+        format_: what to keep of each.
+        workers: how many threads decode.
+
+    Returns:
+        Cut-outs of the samples whose picture can be decoded, in order, and the names of the pictures that cannot.
+
+    Raises:
+        FileError: the cache cannot be written (no space, no permission), or would grow above its limit.
+    """
+    contents = content_digests(bottle, (sample.path for sample in samples), workers=workers)
+    wanted = [
+        Wanted(_entry_of(sample, contents.get(sample.path, "")), partial(format_.make, person=sample.person))
+        for sample in samples
+    ]
+    loaded = load_records(
+        bottle,
+        bottle.cache / "cutouts" / format_.digest,
+        wanted,
+        record_bytes=format_.record_bytes,
+        is_size_exact=format_.storage == "raw",
+        workers=workers,
+    )
+    gone = set(loaded.broken)
+    keys = [one.entry.key for one in wanted if one.entry.picture not in gone]
+    return Cutouts(format_, [loaded.records[key] for key in keys], keys, loaded.use), loaded.broken
+
+
+def _entry_of(sample: Sample, content: str) -> Entry:
+    """The name of a sample's record: another one for other bytes of the picture, or another outline."""
+    digest = hashlib.sha256(f"{sample.path}\n{content}".encode())
+    digest.update(np.asarray(sample.person.box_xyxy_px, np.float64).tobytes())
+    for polygon in sample.person.polygons_xy_rel:
+        digest.update(str(polygon.shape).encode())
+        digest.update(np.ascontiguousarray(polygon, np.float64).tobytes())
+    return Entry(digest.hexdigest()[:32], sample.path, content)

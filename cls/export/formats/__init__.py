@@ -1,0 +1,1 @@
+"""Conversions of a trained network: ONNX, OpenVINO, TensorRT, TorchScript."""

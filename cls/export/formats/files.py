@@ -1,0 +1,97 @@
+"""The formats of an export: what their files are called, what serves them, and whether this machine can make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from cls.package.triton_config import Platform
+
+Format = Literal[
+    "onnx", "onnx_fp16", "onnx_int8", "openvino", "openvino_int8", "torchscript", "trt", "trt_fp16", "trt_int8"
+]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class FormatFiles:
+    """What a format's files are called, and what serves them.
+
+    Attributes:
+        files: its model files in the package's folder; the first is the one to open.
+        archive: its zip in the package's folder.
+        inner: the same files as they are called inside the zip, at its root.
+        platform: what Triton runs them with.
+        precision: what its numbers are; the parity gate's limits depend on it.
+        source: the format whose file it is made from; None where it is made from the trained network.
+    """
+
+    files: tuple[str, ...]
+    archive: str
+    inner: tuple[str, ...]
+    platform: Platform
+    precision: Precision
+    source: Format | None = None
+
+    @property
+    def model(self) -> str:
+        """The model file in the package's folder that is opened; weights may stand beside it."""
+        return self.files[0]
+
+
+_ONNX, _XML, _PLAN = ("model.onnx",), ("model.xml", "model.bin"), ("model.plan",)
+
+FILES: dict[Format, FormatFiles] = {
+    "onnx": FormatFiles(("model.onnx",), "model_onnx.zip", _ONNX, "onnxruntime_onnx", "fp32"),
+    "onnx_fp16": FormatFiles(("model_fp16.onnx",), "model_onnx_fp16.zip", _ONNX, "onnxruntime_onnx", "fp16", "onnx"),
+    "onnx_int8": FormatFiles(("model_int8.onnx",), "model_onnx_int8.zip", _ONNX, "onnxruntime_onnx", "int8", "onnx"),
+    "openvino": FormatFiles(("model.xml", "model.bin"), "model_openvino.zip", _XML, "openvino", "fp32", "onnx"),
+    "openvino_int8": FormatFiles(
+        ("model_int8.xml", "model_int8.bin"), "model_openvino_int8.zip", _XML, "openvino", "int8", "onnx"
+    ),
+    "torchscript": FormatFiles(("model.pt",), "model_torchscript.zip", ("model.pt",), "pytorch_libtorch", "fp32"),
+    "trt": FormatFiles(("model.plan",), "model_trt.zip", _PLAN, "tensorrt_plan", "fp32", "onnx"),
+    "trt_fp16": FormatFiles(("model_fp16.plan",), "model_trt_fp16.zip", _PLAN, "tensorrt_plan", "fp16", "onnx_fp16"),
+    # Of an 8-bit ONNX of its own: TensorRT reads no unsigned activations, which `onnx_int8` has.
+    "trt_int8": FormatFiles(("model_int8.plan",), "model_trt_int8.zip", _PLAN, "tensorrt_plan", "int8", "onnx"),
+}
+FORMATS: tuple[Format, ...] = tuple(FILES)
+# What is made when no format is named.
+DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "trt")
+
+
+def in_order(formats: Iterable[Format]) -> tuple[Format, ...]:
+    """The formats, each once, in the table's order: a format comes after the one it is made from."""
+    asked = set(formats)
+    return tuple(name for name in FORMATS if name in asked)
+
+
+def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:
+    """Why this machine cannot make a format, in a few words; None when it can.
+
+    Args:
+        name: the format.
+        is_end_to_end: with preprocessing and activation inside.
+    """
+    if is_end_to_end and FILES[name].platform == "tensorrt_plan":
+        return "a TensorRT plan is built for cut-outs of one size, without the preprocessing"
+    if FILES[name].platform == "tensorrt_plan":
+        from cls.runtimes.tensorrt import why_no_tensorrt
+
+        return why_no_tensorrt()
+    if FILES[name].platform == "openvino":
+        from cls.runtimes.openvino import why_no_openvino
+
+        return why_no_openvino()
+    return None
+
+
+def hint_for(name: Format, *, is_end_to_end: bool = False) -> str:
+    """What to do where a format cannot be made and was asked for by name; arguments as in `why_not`."""
+    if is_end_to_end and FILES[name].platform == "tensorrt_plan":
+        return "leave out this format, or --end-to-end"
+    if FILES[name].platform == "tensorrt_plan":
+        return "export on a machine with an NVIDIA GPU and TensorRT, or leave out this format"
+    return "install what is missing, or leave out this format"

@@ -1,0 +1,1 @@
+"""The parity check: a conversion compared with the trained network."""

@@ -1,0 +1,1 @@
+"""Loads a labelled group of photos into the bottle: listing, download, ledger."""

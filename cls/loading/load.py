@@ -1,0 +1,186 @@
+"""Loads a group into the bottle: listing, picsets, pictures, dataset file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset_if_changed
+from cls.bottle.layout import Bottle
+from cls.collector.listing import Listing, SkippedPicture
+from cls.errors import CollectorError
+from cls.files import remove_parts, safe_name, write_json_atomic
+from cls.loading.download import Fate, Outcome, PicturePool
+from cls.loading.picset_files import store_picsets
+from cls.sources import Source
+from cls.wording import counted
+
+_LEDGER_KEY = "ledger"
+_LOGGER = logging.getLogger("cls.collector")
+
+
+@dataclass(frozen=True)
+class LoadedGroup:
+    """What a load made.
+
+    Attributes:
+        dataset: the group's labelled photos.
+        dataset_file: where it is kept.
+        is_changed: whether that file was written; an equal one is left alone.
+        stored_count: pictures fetched now.
+        kept_count: pictures that were there already.
+        skipped: pictures left out, with the reason.
+        placeholder_count: entries without a picture.
+        contradictory: addresses under trash and under a label at once.
+        empty_labels: labels without a usable photo; they are no part of the dataset.
+        picset_count: picsets whose meta.json is there.
+        unknown_picsets: picsets that are listed and that the source then knows nothing of.
+        report_file: all of this as a file.
+    """
+
+    dataset: GroupDataset
+    dataset_file: Path
+    is_changed: bool
+    stored_count: int
+    kept_count: int
+    skipped: tuple[SkippedPicture, ...]
+    placeholder_count: int
+    contradictory: tuple[str, ...]
+    empty_labels: tuple[str, ...]
+    picset_count: int
+    unknown_picsets: tuple[str, ...]
+    report_file: Path
+
+
+@contextmanager
+def load_lock(bottle: Bottle) -> Iterator[None]:
+    """Lets one load at a time work on a bottle; a second one waits, and says so."""
+    from filelock import FileLock, Timeout
+
+    bottle.ledger.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(bottle.ledger / ".load.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _LOGGER.warning("another load is working on this bottle; waiting for it to end")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> LoadedGroup:
+    """Loads one group: nothing is lost or doubled when it is killed and run again.
+
+    Args:
+        source: where photos and labels come from.
+        bottle: where they go.
+        group: the group's name as annotators typed it.
+        workers: how many pictures are fetched at once.
+
+    Raises:
+        CollectorError: the source cannot be used, has no such group, or not one usable photo of it. An older dataset
+            file of the group stays as it is.
+        FileError: the bottle cannot be written.
+    """
+    listing = source.listing(group)
+    if not listing.labels:
+        raise CollectorError(
+            f"group '{group}' has no category besides trash",
+            where=source.description,
+            hint="a group needs at least one label; add one in the collector",
+        )
+    with load_lock(bottle):
+        photos, picsets = counted(len(listing.pictures), "photo"), counted(len(listing.picsets), "picset")
+        _LOGGER.info("group '%s': %s in %s listed", group, photos, picsets)
+        stored_picsets = store_picsets(bottle, group, source.picsets(listing.picsets))
+        outcomes = PicturePool(bottle, source).fetch(
+            (picture.filepath for picture in listing.pictures), workers=workers
+        )
+        rows = _rows(listing, outcomes)
+        skipped = (*listing.skipped, *(SkippedPicture(o.filepath, o.reason) for o in _left_out(outcomes)))
+        if not any(labels for labels, _ in rows.values()):
+            raise CollectorError(
+                f"not one labelled photo of group '{group}' could be loaded ({len(skipped)} left out"
+                + (f", e.g. {skipped[0].filepath}: {skipped[0].reason})" if skipped else ")"),
+                where=source.description,
+            )
+        used = {label for labels, _ in rows.values() for label in labels}
+        dataset = _dataset(listing, rows, tuple(label for label in listing.labels if label in used), source)
+        file = bottle.dataset_file(group)
+        remove_parts(file.parent, file.name)
+        report_file = bottle.ledger / "load" / f"{safe_name(group)}.json"
+        remove_parts(report_file.parent, report_file.name)
+        loaded = LoadedGroup(
+            dataset=dataset,
+            dataset_file=file,
+            is_changed=write_dataset_if_changed(file, dataset, ignoring=[_LEDGER_KEY]),
+            stored_count=sum(outcome.fate is Fate.STORED for outcome in outcomes.values()),
+            kept_count=sum(outcome.fate is Fate.KEPT for outcome in outcomes.values()),
+            skipped=skipped,
+            placeholder_count=listing.placeholder_count,
+            contradictory=listing.contradictory,
+            empty_labels=tuple(label for label in listing.labels if label not in used),
+            picset_count=len(stored_picsets.guids & set(listing.picsets)),
+            unknown_picsets=tuple(guid for guid in listing.picsets if guid not in stored_picsets.guids),
+            report_file=report_file,
+        )
+        _write_report(loaded, source)
+    return loaded
+
+
+def _left_out(outcomes: Mapping[str, Outcome]) -> list[Outcome]:
+    return sorted((o for o in outcomes.values() if not o.is_usable), key=lambda outcome: outcome.filepath)
+
+
+def _rows(listing: Listing, outcomes: Mapping[str, Outcome]) -> dict[str, tuple[set[str], str]]:
+    """File name -> labels and picset of every usable photo; addresses of one file share a row."""
+    rows: dict[str, tuple[set[str], str]] = {}
+    for picture in listing.pictures:
+        if outcomes[picture.filepath].is_usable:
+            labels, picset = rows.setdefault(picture.name, (set(), picture.picset))
+            labels.update(picture.labels)
+            rows[picture.name] = (labels, min(filter(None, (picset, picture.picset)), default=""))
+    return rows
+
+
+def _dataset(
+    listing: Listing, rows: Mapping[str, tuple[set[str], str]], labels: tuple[str, ...], source: Source
+) -> GroupDataset:
+    """The dataset of the usable photos, in stable order."""
+    return GroupDataset(
+        group=listing.group,
+        labels=labels,
+        rows=tuple(
+            LabelledRow(name, tuple(float(label in found) for label in labels), picset)
+            for name, (found, picset) in sorted(rows.items())
+        ),
+        extra={_LEDGER_KEY: {"source": source.description, "loaded_at": _now()}},
+    )
+
+
+def _write_report(loaded: LoadedGroup, source: Source) -> None:
+    content = {
+        "group": loaded.dataset.group,
+        "source": source.description,
+        "loaded_at": _now(),
+        "photos": len(loaded.dataset.rows),
+        "pictures_stored": loaded.stored_count,
+        "pictures_kept": loaded.kept_count,
+        "picsets": loaded.picset_count,
+        "placeholders": loaded.placeholder_count,
+        "skipped": [{"filepath": picture.filepath, "reason": picture.reason} for picture in loaded.skipped],
+        "contradictory": list(loaded.contradictory),
+        "empty_labels": list(loaded.empty_labels),
+        "unknown_picsets": list(loaded.unknown_picsets),
+    }
+    write_json_atomic(loaded.report_file, content)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

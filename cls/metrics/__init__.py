@@ -1,0 +1,1 @@
+"""Multi-label metrics, thresholds, calibration error and intervals, on NumPy alone."""

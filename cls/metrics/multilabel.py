@@ -1,0 +1,249 @@
+"""Metrics of multi-label predictions, in NumPy; unknown labels (NaN) are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cls.metrics.attributes import instance_metrics
+from cls.metrics.bootstrap import Interval, Intervals
+from cls.metrics.calibration_error import brier_score, expected_calibration_error
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """How well one label is predicted. A measure that is not defined (no positives, no negatives) is None.
+
+    Attributes:
+        positives: how many samples have the label.
+        negatives: how many do not.
+        base_rate: share of positives; the average precision of guessing.
+        threshold: probability from which the label is said to be present.
+        precision: share of the predicted that are right.
+        recall: share of the positives that are found.
+        f1: harmonic mean of both.
+        ap: average precision, the area under the precision-recall steps.
+        auroc: chance that a positive scores above a negative, ties half.
+        true_positives: found.
+        false_positives: wrongly said.
+        false_negatives: missed.
+        true_negatives: rightly not said.
+        specificity: share of the negatives that are not said.
+        ma: mean of recall and specificity: the label's part of the mean accuracy mA (Deng et al., PETA, 2014; Li et
+            al., RAP, arXiv:1603.07054).
+        ece: expected calibration error, 15 bins of equal width (Guo et al. 2017).
+        ece_adaptive: the same with bins of equally many decisions.
+        brier: mean squared distance of probability and truth.
+    """
+
+    positives: int
+    negatives: int
+    base_rate: float | None
+    threshold: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    ap: float | None
+    auroc: float | None
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int = 0
+    specificity: float | None = None
+    ma: float | None = None
+    ece: float | None = None
+    ece_adaptive: float | None = None
+    brier: float | None = None
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """Measures of decisions whose temperature and thresholds were chosen on other people.
+
+    Validation is cut into folds by unit; each fold is decided on with what is chosen on the other folds. This is what
+    to expect of people never seen; the other measures at thresholds are a little too good.
+
+    Attributes:
+        folds: how many.
+        macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        micro: the same over all decisions together, without ma.
+        instance: accuracy, precision, recall, f1.
+        labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        exact: share of samples with every known label right.
+        intervals: of these means: precision, recall, f1, ma; as `Intervals.macro`.
+        left_out: labels whose positives stand in fewer than three units: what is chosen on others says nothing of them.
+        label_intervals: of each label's f1, ma, precision, recall; None of those left out.
+    """
+
+    folds: int
+    macro: dict[str, float | None]
+    micro: dict[str, float | None]
+    instance: dict[str, float | None]
+    labels: dict[str, dict[str, float | None]]
+    exact: float | None
+    intervals: dict[str, Interval]
+    left_out: tuple[str, ...] = ()
+    label_intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of all labels.
+
+    Attributes:
+        labels: per label, by name.
+        macro: means over the labels where the measure is defined: precision, recall, f1, ap (mAP), auroc, base_rate,
+            ma (mA), ece, ece_adaptive, brier.
+        micro: precision, recall, f1, ece, ece_adaptive and brier over all decisions together.
+        exact: share of samples with every known label right.
+        samples: how many samples.
+        instance: accuracy, precision, recall and f1 of people's label sets.
+        intervals: of the measures above; None where there are fewer than two units, and in an epoch's validation.
+        cross_fitted: measures with thresholds chosen on other people; None as above.
+    """
+
+    labels: dict[str, LabelMetrics]
+    macro: dict[str, float | None]
+    micro: dict[str, float | None]
+    exact: float | None
+    samples: int
+    instance: dict[str, float | None] = field(default_factory=dict)
+    intervals: Intervals | None = None
+    cross_fitted: CrossFitted | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def measure(
+    probs: NDArray[np.float64], labels: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float]
+) -> Metrics:
+    """Measures predictions.
+
+    Args:
+        probs: (samples, labels), 0 to 1.
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        names: label names.
+        thresholds: one a label; a label is predicted where prob >= threshold.
+    """
+    per_label = {
+        name: _measure_label(probs[:, index], labels[:, index], float(thresholds[index]))
+        for index, name in enumerate(names)
+    }
+    macro = {
+        key: _mean([getattr(metrics, key) for metrics in per_label.values()])
+        for key in ("precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier")
+    }
+    tp = sum(metrics.true_positives for metrics in per_label.values())
+    fp = sum(metrics.false_positives for metrics in per_label.values())
+    fn = sum(metrics.false_negatives for metrics in per_label.values())
+    is_known, decisions = ~np.isnan(labels), probs >= np.asarray(thresholds)
+    micro = dict(zip(("precision", "recall", "f1"), precision_recall_f1(tp, fp, fn), strict=True))
+    micro |= _calibration(probs[is_known], labels[is_known] > 0.5)
+    is_wrong = (decisions != (labels > 0.5)) & is_known
+    exact = float((~is_wrong.any(axis=1)).mean()) if len(labels) else None
+    return Metrics(per_label, macro, micro, exact, len(labels), instance_metrics(decisions, labels))
+
+
+def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], threshold: float) -> LabelMetrics:
+    is_known = ~np.isnan(labels)
+    scores, truth = probs[is_known], labels[is_known] > 0.5
+    predicted = scores >= threshold
+    tp, fp = int((predicted & truth).sum()), int((predicted & ~truth).sum())
+    fn, tn = int((~predicted & truth).sum()), int((~predicted & ~truth).sum())
+    precision, recall, f1 = precision_recall_f1(tp, fp, fn)
+    specificity = tn / (tn + fp) if tn + fp else None
+    return LabelMetrics(
+        positives=int(truth.sum()),
+        negatives=int((~truth).sum()),
+        base_rate=float(truth.mean()) if len(truth) else None,
+        threshold=threshold,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        ap=average_precision(scores, truth),
+        auroc=auroc(scores, truth),
+        true_positives=tp,
+        false_positives=fp,
+        false_negatives=fn,
+        true_negatives=tn,
+        specificity=specificity,
+        ma=None if recall is None or specificity is None else (recall + specificity) / 2,
+        **_calibration(scores, truth),
+    )
+
+
+def _calibration(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float | None]:
+    return {
+        "ece": expected_calibration_error(probs, truth),
+        "ece_adaptive": expected_calibration_error(probs, truth, is_adaptive=True),
+        "brier": brier_score(probs, truth),
+    }
+
+
+def precision_recall_f1(
+    true_positives: int, false_positives: int, false_negatives: int
+) -> tuple[float | None, float | None, float | None]:
+    """Precision, recall and F1 of counts.
+
+    Without positives recall and F1 are not defined (None); with positives but no predictions precision is 0.
+    """
+    positives, predicted = true_positives + false_negatives, true_positives + false_positives
+    if positives == 0:
+        return (0.0 if predicted else None), None, None
+    precision = true_positives / predicted if predicted else 0.0
+    f1 = 2 * true_positives / (2 * true_positives + false_positives + false_negatives)
+    return precision, true_positives / positives, f1
+
+
+def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
+    """Sum over recall steps of the precision there; samples of equal score are taken together.
+
+    Returns:
+        0 to 1; None without positives.
+    """
+    if not truth.any():
+        return None
+    precision, recall, _ = precision_recall_steps(scores, truth)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def precision_recall_steps(
+    scores: NDArray[np.float64], truth: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Precision and recall at every threshold, from the highest score down.
+
+    Returns:
+        precision, recall, thresholds; one entry a distinct score.
+    """
+    order = np.argsort(-scores)
+    sorted_scores = scores[order]
+    is_last_of_equals = np.append(np.diff(sorted_scores) != 0, True)
+    found = np.cumsum(truth[order])[is_last_of_equals]
+    predicted = np.flatnonzero(is_last_of_equals) + 1
+    return found / predicted, found / max(int(truth.sum()), 1), sorted_scores[is_last_of_equals]
+
+
+def auroc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
+    """Area under the ROC curve by ranks (Mann-Whitney U), ties counted half.
+
+    Returns:
+        0 to 1; None without positives or without negatives.
+    """
+    positives, negatives = int(truth.sum()), int((~truth).sum())
+    if not positives or not negatives:
+        return None
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_ranks = np.cumsum(counts) - (counts - 1) / 2
+    rank_sum = float(mean_ranks[inverse][truth].sum())
+    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

@@ -1,0 +1,217 @@
+"""The embedded engine over HTTP: the Open Inference Protocol v2 with binary tensors, as Triton speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from cls import __version__
+from cls.model_storage.inference.embedded import EmbeddedEngine
+from cls.model_storage.inference.engine import READY
+from cls.model_storage.inference.loaded_version import LoadedVersion
+from cls.model_storage.inference.tensors import HEADER_LENGTH, ProtocolError, build_answer, parse_request
+from cls.model_storage.refusal import RefusedError
+from cls.model_storage.storage import ModelStorage
+
+SERVER_NAME = "cls-embedded"
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+MAX_BODY_BYTES = 1 << 30
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: ThreadPoolExecutor) -> Starlette:
+    """The application on the inference port.
+
+    Args:
+        storage: load and unload go through it, so that they wait for a publication that is under way.
+        engine: answers everything else.
+        pool: threads models run in; the event loop only moves bytes.
+    """
+    endpoints = _Endpoints(storage, engine, pool)
+    model = "/v2/models/{model}"
+    version = model + "/versions/{version}"
+    routes = [
+        Route("/v2", endpoints.server),
+        Route("/v2/health/live", endpoints.healthy),
+        Route("/v2/health/ready", endpoints.healthy),
+        Route("/v2/models/stats", endpoints.all_statistics),
+        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
+        Route("/v2/repository/models/{model}/load", endpoints.load, methods=["POST"]),
+        Route("/v2/repository/models/{model}/unload", endpoints.unload, methods=["POST"]),
+    ]
+    for base in (model, version):
+        routes += [
+            Route(base, endpoints.metadata),
+            Route(base + "/ready", endpoints.ready),
+            Route(base + "/config", endpoints.config),
+            Route(base + "/stats", endpoints.statistics),
+            Route(base + "/infer", endpoints.infer, methods=["POST"]),
+        ]
+    return Starlette(
+        routes=routes,
+        exception_handlers={
+            ProtocolError: _answer_protocol_error,
+            RefusedError: _answer_refusal,
+            404: _answer_unknown_path,
+            405: _answer_unknown_path,
+        },
+    )
+
+
+class _Endpoints:
+    def __init__(self, storage: ModelStorage, engine: EmbeddedEngine, pool: ThreadPoolExecutor) -> None:
+        self._storage = storage
+        self._engine = engine
+        self._pool = pool
+
+    async def server(self, _: Request) -> Response:
+        return _json({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
+
+    async def healthy(self, _: Request) -> Response:
+        return Response(status_code=200)
+
+    async def metadata(self, request: Request) -> Response:
+        version = self._version(request)
+        numbers = [version.number] if "version" in request.path_params else self._engine.numbers(version.model)
+        return _json(version.metadata(numbers))
+
+    async def ready(self, request: Request) -> Response:
+        try:
+            self._version(request)
+        except ProtocolError as error:
+            return _json({"error": str(error)}, 400)
+        return Response(status_code=200)
+
+    async def config(self, request: Request) -> Response:
+        return _json(self._version(request).config_json)
+
+    async def statistics(self, request: Request) -> Response:
+        first = self._version(request)
+        numbers = [first.number] if "version" in request.path_params else self._engine.numbers(first.model)
+        return _json(self._statistics_of([(first.model, number) for number in numbers]))
+
+    async def all_statistics(self, _: Request) -> Response:
+        pairs = [(model, number) for model in self._engine.models() for number in self._engine.numbers(model)]
+        return _json(self._statistics_of(pairs))
+
+    async def index(self, request: Request) -> Response:
+        wanted = _json_object(await _body(request))
+        states = await self._in_thread(self._engine.index)
+        return _json([state.to_dict() for state in states if state.state == READY or wanted.get("ready") is not True])
+
+    async def load(self, request: Request) -> Response:
+        parameters = _json_object(await _body(request)).get("parameters")
+        if parameters:
+            raise ProtocolError(400, "loading with a config or files of the request is not supported here")
+        await self._in_thread(self._storage.load, request.path_params["model"])
+        return Response(status_code=200)
+
+    async def unload(self, request: Request) -> Response:
+        await _body(request)
+        await self._in_thread(self._storage.unload, request.path_params["model"])
+        return Response(status_code=200)
+
+    async def infer(self, request: Request) -> Response:
+        version = self._version(request)
+        body = await _body(request)
+        header_length = request.headers.get(HEADER_LENGTH)
+
+        def run() -> tuple[bytes, int | None]:
+            return version.infer(parse_request(body, header_length), build_answer)
+
+        content, json_length = await self._in_thread(run)
+        if json_length is None:
+            return Response(content, media_type="application/json")
+        return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(json_length)})
+
+    def _version(self, request: Request) -> LoadedVersion:
+        text = request.path_params.get("version")
+        if text is not None and not (text.isascii() and text.isdigit()):
+            raise ProtocolError(400, f"failed to get model version from specified version string '{text}'")
+        return self._engine.version(request.path_params["model"], None if text is None else int(text))
+
+    def _statistics_of(self, pairs: list[tuple[str, int]]) -> dict[str, Any]:
+        return {
+            "model_stats": [
+                {
+                    "name": model,
+                    "version": str(number),
+                    **self._engine.version(model, number).counts.to_dict(),
+                }
+                for model, number in pairs
+            ]
+        }
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body, unpacked where the client packed it.
+
+    Raises:
+        ProtocolError: 413, it is too big; 400, it is not packed as it says, or was cut off.
+    """
+    chunks: list[bytes] = []
+    size_bytes = 0
+    try:
+        async for chunk in request.stream():
+            size_bytes += len(chunk)
+            if size_bytes > MAX_BODY_BYTES:
+                raise ProtocolError(413, f"the request is bigger than {MAX_BODY_BYTES} bytes")
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise ProtocolError(400, "the request was cut off") from error
+    body = b"".join(chunks)
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise ProtocolError(400, f"content encoding '{encoding}' is not supported")
+    try:
+        # 32: gzip or zlib, by its first bytes.
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        unpacked = unpacker.decompress(body, MAX_BODY_BYTES)
+    except zlib.error as error:
+        raise ProtocolError(400, f"the request cannot be unpacked: {error}") from error
+    if not unpacker.eof:
+        raise ProtocolError(400, f"the request is cut off, or unpacks to more than {MAX_BODY_BYTES} bytes")
+    return unpacked
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(400, f"failed to parse the request JSON buffer: {error}") from error
+    if not isinstance(content, dict):
+        raise ProtocolError(400, "failed to parse the request JSON buffer: expected an object")
+    return content
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(json.dumps(content), status, media_type="application/json")
+
+
+async def _answer_protocol_error(_: Request, error: Exception) -> Response:
+    return _json({"error": str(error)}, error.status if isinstance(error, ProtocolError) else 500)
+
+
+async def _answer_refusal(_: Request, error: Exception) -> Response:
+    # Triton answers whatever the repository refuses with 400.
+    return _json({"error": str(error)}, 400)
+
+
+async def _answer_unknown_path(request: Request, _: Exception) -> Response:
+    return _json({"error": f"there is no {request.method} {request.url.path}"}, 404)

@@ -1,0 +1,207 @@
+"""One version of a model in ONNX Runtime: what it says of itself, and what it answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from numpy.typing import NDArray
+
+from cls.model_storage.inference.engine import EngineError
+from cls.model_storage.inference.model_config import TensorSpec, config_json, tensor_specs
+from cls.model_storage.inference.sessions import open_session
+from cls.model_storage.inference.tensors import InferenceRequest, ProtocolError
+from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, parse_config
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Answer = TypeVar("Answer")
+AnswerBuilder: TypeAlias = Callable[[str, int, InferenceRequest, Mapping[str, NDArray[Any]]], Answer]
+
+
+@dataclass
+class Counts:
+    """How often a version was asked, and how long it took. Guarded by its own lock."""
+
+    requests: int = 0
+    pictures: int = 0
+    failures: int = 0
+    ns_all: int = 0
+    ns_compute: int = 0
+    last_ms: int = 0
+    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, pictures: int, ns_all: int, ns_compute: int) -> None:
+        """Counts an answered request."""
+        with self._guard:
+            self.requests += 1
+            self.pictures += pictures
+            self.ns_all += ns_all
+            self.ns_compute += ns_compute
+            self.last_ms = time.time_ns() // 1_000_000
+
+    def add_failure(self) -> None:
+        """Counts a request that was not answered."""
+        with self._guard:
+            self.failures += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """In the form of the protocol's statistics extension."""
+        with self._guard:
+            return {
+                "last_inference": self.last_ms,
+                "inference_count": self.pictures,
+                "execution_count": self.requests,
+                "inference_stats": {
+                    "success": {"count": self.requests, "ns": self.ns_all},
+                    "fail": {"count": self.failures, "ns": 0},
+                    "compute_infer": {"count": self.requests, "ns": self.ns_compute},
+                },
+                "batch_stats": [],
+            }
+
+
+@dataclass(frozen=True)
+class LoadedVersion:
+    """One version of a model, ready to answer."""
+
+    model: str
+    number: int
+    config: TritonConfig
+    config_json: dict[str, Any]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    session: InferenceSession = field(repr=False)
+    file_state: tuple[int, int, int] = field(repr=False)
+    counts: Counts = field(default_factory=Counts, repr=False)
+
+    def metadata(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """What `GET /v2/models/NAME` answers."""
+        return {
+            "name": self.model,
+            "versions": [str(number) for number in numbers],
+            "platform": self.config.platform or "onnxruntime_onnx",
+            "inputs": [tensor.to_dict() for tensor in self.inputs],
+            "outputs": [tensor.to_dict() for tensor in self.outputs],
+        }
+
+    def infer(self, request: InferenceRequest, build: AnswerBuilder[Answer]) -> Answer:
+        """Runs the model.
+
+        Args:
+            request: what is asked.
+            build: makes the answer of model name, version, request and outputs, in the words of HTTP or of gRPC.
+
+        Raises:
+            ProtocolError: 400, the inputs or outputs asked for do not fit the model; 500, it fails on them.
+        """
+        started_ns = time.perf_counter_ns()
+        try:
+            batch = self._checked_batch(request)
+            names = self._checked_outputs(request)
+            compute_ns = time.perf_counter_ns()
+            try:
+                arrays = self.session.run(names, request.inputs)
+            except Exception as error:
+                # ONNX Runtime raises classes of its own without a common root.
+                raise ProtocolError(500, f"model '{self.model}' failed in ONNX Runtime: {error}") from error
+            compute_ns = time.perf_counter_ns() - compute_ns
+            answer = build(self.model, self.number, request, dict(zip(names, arrays, strict=True)))
+        except ProtocolError:
+            self.counts.add_failure()
+            raise
+        self.counts.add(batch, time.perf_counter_ns() - started_ns, compute_ns)
+        return answer
+
+    def _checked_outputs(self, request: InferenceRequest) -> list[str]:
+        """Names of the outputs a request asks for, once they are known to exist."""
+        names = [tensor.name for tensor in self.outputs]
+        if request.outputs is None:
+            return names
+        for output in request.outputs:
+            if output.name not in names:
+                raise ProtocolError(400, f"unexpected inference output '{output.name}' for model '{self.model}'")
+        return [output.name for output in request.outputs]
+
+    def _checked_batch(self, request: InferenceRequest) -> int:
+        """How many pictures a request holds, once its inputs are known to fit."""
+        expected = {tensor.name: tensor for tensor in self.inputs}
+        for name in request.inputs:
+            if name not in expected:
+                raise ProtocolError(400, f"unexpected inference input '{name}' for model '{self.model}'")
+        if len(request.inputs) != len(expected):
+            raise ProtocolError(
+                400, f"expected {len(expected)} inputs but got {len(request.inputs)} inputs for model '{self.model}'"
+            )
+        sizes = set()
+        for name, array in request.inputs.items():
+            tensor = expected[name]
+            if request.datatypes[name] != tensor.datatype:
+                raise ProtocolError(
+                    400,
+                    f"inference input '{name}' data-type is '{request.datatypes[name]}', "
+                    f"but model '{self.model}' expects '{tensor.datatype}'",
+                )
+            if not tensor.takes(array.shape):
+                raise ProtocolError(
+                    400,
+                    f"unexpected shape for input '{name}' for model '{self.model}'. "
+                    f"Expected {_sizes(tensor.shape)}, got {_sizes(array.shape)}",
+                )
+            sizes.add(array.shape[0] if array.shape else 1)
+        if self.config.max_batch_size > 0:
+            if len(sizes) > 1:
+                raise ProtocolError(400, f"inputs of model '{self.model}' differ in batch size")
+            batch = next(iter(sizes), 1)
+            if batch > self.config.max_batch_size:
+                limit = self.config.max_batch_size
+                raise ProtocolError(400, f"inference request batch-size must be <= {limit} for '{self.model}'")
+            if batch == 0:
+                raise ProtocolError(400, f"inference request for '{self.model}' holds no picture")
+        return max(sizes, default=1)
+
+
+def load_version(
+    folder: Path, model: str, number: int, config_text: str, present: LoadedVersion | None
+) -> LoadedVersion:
+    """Opens a version, or keeps the one that is open when its file is still the same."""
+    config = parse_config(config_text, f"{model}/{CONFIG_FILE_NAME}")
+    path = folder / config.model_file_name
+    if path.suffix != ".onnx":
+        place = "a real Triton with a GPU" if path.suffix == ".plan" else "a real Triton"
+        raise EngineError(
+            422,
+            f"a {path.name} needs {place}: start the service with --triton URL, or publish the ONNX package",
+        )
+    if config.platform not in ("", "onnxruntime_onnx") or config.backend not in ("", "onnxruntime"):
+        raise EngineError(422, f"the backend {config.backend or config.platform!r} is not there")
+    if config.name not in ("", model):
+        raise EngineError(422, f"config.pbtxt names the model {config.name!r}, and its folder is {model!r}")
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise EngineError(422, f"{number}/{path.name} cannot be read: {error.strerror}") from error
+    file_state = (state.st_ino, state.st_size, state.st_mtime_ns)
+    is_same = present is not None and present.file_state == file_state
+    session = present.session if present is not None and is_same else open_session(path)
+    inputs, outputs = tensor_specs(session, config)
+    return LoadedVersion(
+        model,
+        number,
+        config,
+        config_json(config_text, model),
+        inputs,
+        outputs,
+        session,
+        file_state,
+        present.counts if present is not None and is_same else Counts(),
+    )
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return f"[{','.join(map(str, shape))}]"

@@ -1,0 +1,1 @@
+"""Classifiers that are asked: PyTorch, TorchScript, ONNX Runtime, OpenVINO, TensorRT, and servers."""

@@ -1,0 +1,234 @@
+"""Opens a classifier from wherever it is: a package, a run, or a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cls.bottle.layout import Bottle
+from cls.errors import PackageError, PredictionError, SignatureError
+from cls.package.archive import MODEL_NAMES, open_package
+from cls.package.keys import TrustedKeys
+from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
+from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
+from cls.package.verifying import refuse_foreign_files, verify_zip
+from cls.runtimes.asked_group import check_group, check_served_name
+from cls.runtimes.classifier import Classifier, Runtime
+from cls.runtimes.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
+from cls.runtimes.served import open_served
+from cls.runtimes.served_address import SERVED_SCHEMES, parse_address
+
+_KINDS = (
+    "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
+    " or a served model's URL"
+)
+_TOGETHER = "keep the package together"
+_MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
+# By the suffix of a model file in a package's folder: what its zip is called after.
+_ZIP_KINDS = {".onnx": "onnx", ".plan": "trt", ".pt": "torchscript", ".xml": "openvino"}
+_SIGNED_HINT = "give the package's zip, or leave out --trust (`package_trust` in the configuration)"
+
+
+def open_classifier(
+    model: str,
+    bottle: Bottle,
+    *,
+    group: str | None = None,
+    is_group_of_photos: bool = False,
+    is_verified: bool = False,
+    trust: TrustedKeys | None = None,
+) -> Classifier:
+    """Opens a classifier. Of a package, every file is held against meta.json first: nothing decides by others' labels.
+
+    With `trust`, nothing is opened but what one of the keys signed: a package's zip, or the zip in a package's folder;
+    the signature is checked before anything else of the package is read, on the very bytes that are then run.
+
+    Args:
+        model: a package's zip, its unpacked folder or a model file in it (ONNX, TorchScript, OpenVINO's .xml, TensorRT
+            plan); a training run's folder, or its ONNX, TorchScript or checkpoint file;
+            `http://HOST:PORT/v2/models/NAME` or `grpc://HOST:PORT/NAME`, or without the name, with a group.
+        bottle: the data folder that runs belong to.
+        group: what the model must be of; also names the model on a server when the URL does not.
+        is_group_of_photos: the group says which photos the model is for, so one of another group is used, with a
+            warning; unless it was found by the group's name.
+        is_verified: the caller looks at the package by itself.
+        trust: keys of which one must have signed it; None: signatures are not checked.
+
+    Raises:
+        SignatureError: no such key signed it, it was changed since, or it is nothing that can be signed.
+        PredictionError: it is none of these, cannot be loaded, cannot be reached, or is of another group.
+        PackageError: the package is broken or contradicts itself, or its plan was built for another GPU or TensorRT.
+        BottleError: the run is not finished.
+    """
+    if model.startswith(SERVED_SCHEMES):
+        if trust is not None:
+            raise SignatureError("what a server answers is not signed", where=model, hint=_SIGNED_HINT)
+        classifier = _of_server(model, group, bottle)
+    else:
+        classifier = _of_path(Path(model), bottle, trust, is_verified=is_verified)
+    check_group(classifier, group, is_of_photos=is_group_of_photos)
+    return classifier
+
+
+def _of_path(path: Path, bottle: Bottle, trust: TrustedKeys | None, *, is_verified: bool) -> Classifier:
+    if path.is_dir():
+        return _of_folder(path, bottle, trust)
+    if not path.is_file():
+        raise PredictionError("there is no such model", where=path, hint=f"give {_KINDS}")
+    if path.suffix == ".zip":
+        return _of_zip(path, trust, is_verified=is_verified)
+    if trust is not None:
+        raise SignatureError("is not a package's zip, and nothing else is signed", where=path, hint=_SIGNED_HINT)
+    if (path.parent / META_FILE_NAME).is_file() and path.suffix in _MODEL_SUFFIXES:
+        return _of_package_file(path)
+    if _is_run(path.parent.parent):
+        return _of_run(path.parent.parent, path, bottle)
+    if path.suffix in _MODEL_SUFFIXES:
+        raise PackageError(f"lacks a {META_FILE_NAME} beside it", where=path, hint=_TOGETHER)
+    raise PredictionError("is not a model that can be opened", where=path, hint=f"give {_KINDS}")
+
+
+def open_exported(bottle: Bottle, group: str, trust: TrustedKeys | None = None) -> Classifier:
+    """The classifier that `cls export` made of a group.
+
+    Args:
+        bottle: the data folder.
+        group: the group.
+        trust: see `open_classifier`.
+
+    Raises:
+        SignatureError: a signature is asked for, and its zip has no good one.
+        PredictionError: there is none, or another group's lies there.
+        PackageError: it is broken.
+    """
+    folder = bottle.inference_model(group)
+    if not (folder / META_FILE_NAME).is_file():
+        raise PredictionError(
+            f"group '{group}' has no exported model", where=folder, hint=f'run `cls export --group "{group}"` first'
+        )
+    classifier = _of_folder(folder, bottle, trust)
+    check_group(classifier, group)
+    return classifier
+
+
+def classifier_of_meta(meta: ModelMeta, runtime: Runtime, source: object) -> Classifier:
+    """A classifier as a meta.json describes it."""
+    return Classifier(
+        group=meta.group,
+        name=meta.training.run,
+        labels=meta.labels,
+        thresholds=meta.threshold_values,
+        preprocessing=meta.preprocessing_object(),
+        runtime=runtime,
+        source=str(source),
+        is_end_to_end=meta.is_end_to_end,
+        weights_sha256=meta.digests.weights,
+        version=meta.model_version or "",
+    )
+
+
+def runtime_of_file(path: Path, meta: ModelMeta) -> Runtime:
+    """What runs a package's model file; the weights of an .xml stand beside it.
+
+    Args:
+        path: model.onnx, model.pt, model.xml or model.plan.
+        meta: the package's meta.json, which names input and output.
+
+    Raises:
+        PredictionError: the file is not a model, or nothing here runs it.
+    """
+    weights = path.with_suffix(".bin")
+    if path.suffix == ".xml" and not weights.is_file():
+        raise PredictionError(f"lacks its weights, {weights.name}, beside it", where=path, hint=_TOGETHER)
+    return _runtime(path.suffix, path.read_bytes(), lambda: weights.read_bytes(), path, meta)
+
+
+def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: Path, meta: ModelMeta) -> Runtime:
+    """What runs the bytes of a model file of this suffix."""
+    names = {"input_name": meta.inputs[0].name, "output_name": meta.outputs[0].name}
+    if suffix == ".plan":
+        from cls.runtimes.tensorrt import TensorrtRuntime
+
+        plan = meta.package.plan if meta.package else None
+        refuse_foreign_plan(plan, content[:HEADER_BYTES], this_machine(), source)
+        return TensorrtRuntime(content, source)
+    if suffix == ".xml":
+        from cls.runtimes.openvino import OpenvinoRuntime
+
+        return OpenvinoRuntime(content, weights(), source, threads=available_cores(), **names)
+    if suffix == ".pt":
+        return torchscript_runtime(source, content)
+    return OnnxRuntime(content, source, **names)
+
+
+def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
+    address = parse_address(url, group)
+    runtime = open_served(address, bottle.settings)
+    classifier = classifier_of_meta(runtime.meta, runtime, runtime.url)
+    check_served_name(classifier, address, group)
+    return classifier
+
+
+def _of_folder(folder: Path, bottle: Bottle, trust: TrustedKeys | None) -> Classifier:
+    if _is_run(folder):
+        if trust is not None:
+            raise SignatureError("is a training run, which is not signed", where=folder, hint=_SIGNED_HINT)
+        return _of_run(folder, None, bottle)
+    named = [folder / name for name in MODEL_NAMES]
+    # A package of other precisions alone holds model_fp16.onnx and the like.
+    others = sorted(path for path in folder.glob("model_*") if path.suffix in _MODEL_SUFFIXES)
+    models = [path for path in (*named, *others) if path.is_file()]
+    if not models or not (folder / META_FILE_NAME).is_file():
+        raise PredictionError("holds neither a package nor a finished run", where=folder, hint=f"give {_KINDS}")
+    if trust is None:
+        return _of_package_file(models[0])
+    # Files of a folder are not signed, and its meta.json speaks of several zips: the zip has all that is needed.
+    zip_path = folder / f"model_{_ZIP_KINDS[models[0].suffix]}{models[0].stem.removeprefix('model')}.zip"
+    if not zip_path.is_file():
+        hint = "give the signed zip that the files came in"
+        raise SignatureError(f"holds no {zip_path.name}, and its files are not signed", where=folder, hint=hint)
+    return _of_zip(zip_path, trust, is_verified=False)
+
+
+def _of_package_file(path: Path) -> Classifier:
+    meta = read_meta(path.parent / META_FILE_NAME)
+    refuse_foreign_files(path, meta)
+    return classifier_of_meta(meta, runtime_of_file(path, meta), path)
+
+
+def _of_zip(path: Path, trust: TrustedKeys | None, *, is_verified: bool) -> Classifier:
+    if not is_verified:
+        verify_zip(path, trust=trust).raise_if_bad()
+    with open_package(path, trust=trust) as package:
+        meta = package.meta()
+        name = Path(package.model_name)
+        content = package.read(package.model_name)
+        runtime = _runtime(name.suffix, content, lambda: package.read(name.with_suffix(".bin").name), path, meta)
+    return classifier_of_meta(meta, runtime, path)
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "args.yaml").is_file() and (folder / "checkpoints").is_dir()
+
+
+def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
+    """A run by its folder (the kept checkpoint), or by one of its model files."""
+    from cls.training.network.checkpoint import load_network
+    from cls.training.runs.folder import FINISHED
+    from cls.training.runs.run import open_run
+
+    if not (folder / FINISHED).is_file():
+        raise PredictionError("the run is not finished", where=folder, hint="finish it with `cls train`")
+    run = open_run(bottle, folder)
+    size = run.preprocessing
+    runtime: Runtime
+    if file is None or file.suffix == ".ckpt":
+        network = load_network(file or run.checkpoint, run.arch, len(run.labels), size.height_px, size.width_px)
+        runtime = TorchRuntime(network)
+    elif file.suffix == ".onnx":
+        runtime = OnnxRuntime(file.read_bytes(), file)
+    elif file.suffix == ".pt":
+        runtime = torchscript_runtime(file)
+    else:
+        raise PredictionError("is not a model that can be opened", where=file, hint=f"give {_KINDS}")
+    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(file or folder))

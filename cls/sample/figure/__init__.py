@@ -1,0 +1,1 @@
+"""The drawn people of the sample photo set."""

@@ -1,0 +1,180 @@
+"""Tops: the body of the garment and its sleeves."""
+
+# ruff: noqa: RUF005 - a point is an array: adding an offset moves it
+
+from __future__ import annotations
+
+from math import cos, sin
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cls.sample.canvas import Cloth
+from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.figure import palette
+from cls.sample.figure.body import FOREARM, UPPER_ARM, limb_angle, limb_points
+from cls.sample.figure.garments import SKIRTS, torso_row
+from cls.sample.figure.necklines import Neckline, paint_back, paint_front
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cls.sample.figure.body import Frame
+
+
+_SLEEVE_WIDTH = {
+    "coat": 1.32,
+    "jacket": 1.27,
+    "hoodie": 1.32,
+    "sweater": 1.24,
+    "blouse": 1.2,
+    "shirt": 1.16,
+    "polo": 1.14,
+}
+"""How much wider than the arm a sleeve is."""
+
+
+def paint_top(frame: Frame) -> None:
+    """The body of the top, without sleeves: outline through shoulders, chest, waist and hem, then the neckline."""
+    person, build, joints, unit = frame.person, frame.person.build, frame.skeleton, frame.unit_px
+    loose = {
+        "coat": 1.16,
+        "jacket": 1.12,
+        "hoodie": 1.14,
+        "sweater": 1.08,
+        "blouse": 1.04,
+        "shirt": 1.05,
+        "tank": 0.98,
+    }.get(person.top.cut, 1.02)
+    hem_height = {"coat": -1.0, "hoodie": -0.02, "sweater": 0.05, "jacket": 0.12, "blouse": 0.3, "tank": 0.35}.get(
+        person.top.cut, 0.02
+    )
+    if person.is_tucked or person.bottom.cut in SKIRTS:
+        hem_height = max(hem_height, 0.74) if person.top.cut != "coat" else hem_height
+    if person.top.cut == "coat" and joints.is_seated:
+        hem_height = -0.1
+    left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
+    if left[0] > right[0]:
+        left, right = right, left
+    neck = joints.neck[:2]
+    open_width = 0.36 if person.gender == "man" else 0.31
+    chest_left, chest_right = torso_row(frame, 1.66, build.chest * loose * 1.05)
+    bust_left, bust_right = torso_row(frame, 1.35, build.chest * loose * (0.98 if person.gender == "man" else 1.0))
+    waist_left, waist_right = torso_row(
+        frame, 0.82, build.waist * loose * (1.0 if person.top.cut in {"tank", "blouse"} else 1.08)
+    )
+    hip_left, hip_right = torso_row(frame, min(max(hem_height, 0.1), 0.4), build.hip * loose)
+    shoulder_drop = np.array([0.0, 0.02])
+    strap = 0.42 if person.top.cut == "tank" else 0.0
+    outer_left = left + (left - right) * 0.04 * (loose - 0.5) + (strap, 0.0)
+    outer_right = right + (right - left) * 0.04 * (loose - 0.5) - (strap, 0.0)
+    upper_right = [
+        neck + (open_width, -0.02),
+        (neck + right) / 2 + (0.12, -0.08),
+        outer_right + (0, -0.12),
+        outer_right + (0.03, 0.14) + shoulder_drop,
+    ]
+    upper_left = [
+        outer_left + (-0.03, 0.14) + shoulder_drop,
+        outer_left + (0, -0.12),
+        (neck + left) / 2 + (-0.12, -0.08),
+        neck + (-open_width, -0.02),
+    ]
+    sides_right = [chest_right, bust_right, waist_right]
+    sides_left = [waist_left, bust_left, chest_left]
+    if hem_height < 0.6:
+        sides_right.append(hip_right)
+        sides_left.insert(0, hip_left)
+    if hem_height < 0:
+        low_left, low_right = torso_row(frame, hem_height, build.hip * loose * 1.12, 0.5)
+        sides_right.append(low_right)
+        sides_left.insert(0, low_left)
+    hem_middle = (sides_right[-1] + sides_left[0]) / 2 + (0, 0.08)
+    neckline_y = {"turtle": 0.0, "collar": 0.16, "vee": 0.42, "scoop": 0.3, "zip": 0.1, "hood": 0.12, "lapel": 0.3}.get(
+        person.neckline, 0.17
+    )
+    if frame.is_turned_away:
+        neckline_y = 0.02
+    face = 0.12 * sin(joints.yaw)
+    middle = neck + (face, neckline_y)
+    shape = 0.35 if person.neckline in {"vee", "lapel", "collar"} else 0.75
+    necks = [neck + (-open_width * shape, neckline_y * 0.6), middle, neck + (open_width * shape, neckline_y * 0.6)]
+    if person.neckline in {"vee", "lapel", "collar"}:
+        necks = [middle + (-0.02, 0), middle, middle + (0.02, 0)]
+    outline = smooth_closed([*upper_right, *sides_right, hem_middle, *sides_left, *upper_left, *necks], 4)
+    cloth = frame.cloth(person.top, joints.lean, folds=0.14 if person.top.cut != "tank" else 0.1)
+    frame.canvas.paint(frame.outline(outline), cloth, 0.3 * unit, drop=0.35, relief=1.0)
+    line = Neckline(frame, neck, middle, hem_middle, open_width)
+    (paint_back if frame.is_turned_away else paint_front)(line)
+    _paint_creases(frame, chest_left, chest_right, waist_left, waist_right)
+    if person.top.cut in {"sweater", "hoodie"} and hem_height < 0.6:
+        band = tapered(
+            [sides_left[0] + (0.02, -0.02), hem_middle + (0, -0.05), sides_right[-1] + (-0.02, -0.02)],
+            [0.08, 0.08, 0.08],
+            3,
+            is_round=False,
+        )
+        frame.canvas.paint(frame.outline(band), Cloth(palette.scaled(person.top.colour, 0.93)), 0.06 * unit, relief=0.7)
+
+
+def _paint_creases(
+    frame: Frame,
+    chest_left: NDArray[np.float64],
+    chest_right: NDArray[np.float64],
+    waist_left: NDArray[np.float64],
+    waist_right: NDArray[np.float64],
+) -> None:
+    """Creases from the armpits and across the waist; the soft shadow under a bust."""
+    unit, canvas = frame.unit_px, frame.canvas
+    if unit < 22:
+        return
+    for pit, inward in ((chest_left, 1.0), (chest_right, -1.0)):
+        for length, fall in ((0.4, 0.16), (0.32, 0.42)):
+            line = smooth_open(
+                [pit + (0, 0.02), pit + (inward * length * 0.5, fall * 0.35), pit + (inward * length, fall)]
+            )
+            canvas.darken(
+                frame.outline(tapered(line, np.linspace(0.045, 0.01, len(line)).tolist(), 2)), 0.24, 0.04 * unit
+            )
+    for side, inward, rise in ((waist_left, 1.0, 0.1), (waist_right, -1.0, -0.06)):
+        line = smooth_open([side, side + (inward * 0.2, 0.09), side + (inward * 0.42, 0.08 + rise)])
+        canvas.darken(frame.outline(tapered(line, np.linspace(0.04, 0.012, len(line)).tolist(), 2)), 0.2, 0.04 * unit)
+    if frame.person.gender == "girl" and not frame.is_turned_away:
+        middle = (chest_left + chest_right) / 2 + (0.1 * sin(frame.skeleton.yaw), 0.3)
+        for sign in (-1, 1):
+            cup = ellipse(middle + (sign * 0.25 * cos(frame.skeleton.yaw), 0.02), 0.22, 0.1)
+            canvas.darken(frame.outline(cup), 0.16, 0.09 * unit)
+            canvas.darken(frame.outline(cup + (0.0, -0.24)), -0.07, 0.1 * unit)
+
+
+def paint_sleeve(frame: Frame, side: int) -> None:
+    """One sleeve as long as the top's; nothing for a sleeveless one."""
+    person, joints, unit, limb = frame.person, frame.skeleton, frame.unit_px, frame.person.build.limb
+    if person.sleeves == "none":
+        return
+    loose = _SLEEVE_WIDTH.get(person.top.cut, 1.12)
+    shoulder, elbow, wrist = joints.shoulders[side], joints.elbows[side], joints.wrists[side]
+    upper, lower = limb_points(shoulder, elbow), limb_points(elbow, wrist)
+    # The sleeve begins on the slope of the shoulder, so that it grows out of the top instead of being stuck on.
+    root = shoulder[:2] + (joints.neck[:2] + (0, 0.1) - shoulder[:2]) * 0.42
+    angle = limb_angle(shoulder, elbow)
+    cloth = frame.cloth(person.top, angle, folds=0.17, tile=2.0)
+    if person.sleeves == "short":
+        path = [root, *upper[:3]]
+        widths = [0.1, UPPER_ARM[0] * limb * 1.06, UPPER_ARM[1] * limb * loose, UPPER_ARM[2] * limb * loose * 1.14]
+        frame.canvas.paint(frame.outline(tapered(path, widths, 4, is_round=False)), cloth, 0.16 * unit, drop=0.3)
+        return
+    end = 2 if person.sleeves == "half" else 4
+    path = [root, *upper, *lower[1:end]]
+    widths = [w * limb * loose for w in (*UPPER_ARM, *FOREARM[1:])][: len(path) - 1]
+    widths = [0.1, UPPER_ARM[0] * limb * 1.06, *widths[1:]]
+    frame.canvas.paint(frame.outline(tapered(path, widths, 4)), cloth, 0.16 * unit, drop=0.32)
+    for offset, sign in ((-0.05, 1), (0.08, -1)):
+        at = elbow[:2] + (upper[3] - upper[2]) * offset * 4
+        crease = smooth_open([at + (-0.15, 0.03 * sign), at, at + (0.14, -0.03 * sign)])
+        frame.canvas.darken(frame.outline(tapered(crease, [0.02] * len(crease), 2)), 0.26, 0.025 * unit)
+    cuff = path[-1] + (path[-1] - path[-2]) * 0.02
+    band = tapered(
+        [cuff - (path[-1] - path[-2]) * 0.3, cuff], [widths[-1] * 1.04, widths[-1] * 1.04], 2, is_round=False
+    )
+    frame.canvas.paint(frame.outline(band), Cloth(palette.scaled(person.top.colour, 0.9)), 0.08 * unit, relief=0.8)

@@ -1,0 +1,1 @@
+"""The drawn surroundings of the sample photo set."""

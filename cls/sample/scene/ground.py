@@ -1,0 +1,172 @@
+"""What places are built of: skies, grounds in perspective, walls, foliage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from cls.sample.curves import ellipse
+from cls.sample.figure import palette
+from cls.sample.scene import textures
+from cls.sample.scene.surfaces import surface
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cls.sample.canvas import Colour
+    from cls.sample.curves import Points
+
+
+def gradient(width: int, height: int, top: Colour, bottom: Colour) -> NDArray[np.float32]:
+    """A picture (height, width, 3) that runs from one colour at the top to another at the bottom."""
+    share = np.linspace(0, 1, max(height, 1), dtype=np.float32)[:, None, None]
+    rows = np.array(top, np.float32) * (1 - share) + np.array(bottom, np.float32) * share
+    return np.repeat(rows, width, axis=1)
+
+
+def fill(image: NDArray[np.float32], outline: Points, colour: Colour) -> None:
+    """Fill an outline (pixels) with a flat colour, edges smooth."""
+    cv2.fillPoly(image, [np.rint(outline * 16).astype(np.int32)], colour, cv2.LINE_8, 4)
+
+
+def rectangle(image: NDArray[np.float32], x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+    """Fill an upright rectangle."""
+    cv2.rectangle(image, (int(x0), int(y0)), (int(x1) - 1, int(y1) - 1), colour, -1)
+
+
+def noise_over(
+    image: NDArray[np.float32], rng: np.random.Generator, sigma: float, amount: float, stretch: float = 1.0
+) -> None:
+    """Multiply a picture by soft noise; `sigma` is its grain in pixels, `stretch` above 1 makes it run across."""
+    height, width = image.shape[:2]
+    tile = textures.noise("ground", 3.0, 3.0)
+    zoom = 3.0 / max(sigma, 0.1)
+    x0, y0 = rng.uniform(0, 256, 2)
+    matrix = np.array([[zoom / stretch, 0, x0], [0, zoom, y0]])
+    plane = cv2.warpAffine(
+        tile, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
+    )
+    image *= 1 + amount * plane[:, :, None]
+
+
+def sky(rng: np.random.Generator, width: int, height: int, mood: str) -> NDArray[np.float32]:
+    """A sky with clouds for the mood of the light."""
+    top: Colour
+    bottom: Colour
+    if mood == "evening":
+        top, bottom = [
+            ((62, 72, 120), (240, 176, 130)),
+            ((40, 48, 86), (190, 130, 130)),
+            ((84, 96, 150), (250, 206, 160)),
+        ][int(rng.integers(3))]
+    elif mood == "overcast":
+        top, bottom = (168, 176, 186), (220, 222, 224)
+    else:
+        top, bottom = palette.mixed((70, 130, 204), (110, 160, 214), float(rng.random())), (206, 224, 238)
+    # Clouds are soft: they are worked out at half the size.
+    low_width, low_height = -(-width // 2), -(-height // 2)
+    y, x = np.mgrid[0:low_height, 0:low_width].astype(np.float32)
+    x0, y0 = (float(value) for value in rng.uniform(0, 256, 2))
+    depth = 1.0 / (0.25 + (low_height - y) / low_height)
+    tile = (0.7 * textures.noise("cloud-a", 16, 9) + 0.4 * textures.noise("cloud-b", 5, 4)).astype(np.float32)
+    map_x, map_y = np.mod(x * 160 / low_width * np.sqrt(np.sqrt(depth)) + x0, 256), np.mod(depth * 60 + y0, 256)
+    cloud = cv2.remap(tile, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    cover = np.clip((cloud - float(rng.uniform(0.0, 0.7))) * 1.2, 0, 0.85)[:, :, None]
+    white = np.array((250, 214, 190) if mood == "evening" else (250, 250, 250), np.float32)
+    image = gradient(low_width, low_height, top, bottom)
+    image += (white - image) * cover
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def lay_ground(
+    image: NDArray[np.float32],
+    name: str,
+    colour: Colour,
+    horizon_y: float,
+    top_y: float,
+    scale: float,
+    rng: np.random.Generator,
+    blend: Colour | None = None,
+) -> None:
+    """Cover everything below `top_y` with a surface seen in perspective towards `horizon_y`.
+
+    Args:
+        image: The picture, changed in place.
+        name: The surface.
+        colour: Its colour.
+        horizon_y: Row of the horizon.
+        top_y: First row of the ground.
+        scale: How many of the surface's pixels a picture pixel holds one picture height below the horizon.
+        rng: Where the surface starts.
+        blend: Colour that it fades to far away (haze).
+    """
+    height, width = image.shape[:2]
+    first = max(int(top_y), 0)
+    if first >= height:
+        return
+    y, x = np.mgrid[first:height, 0:width].astype(np.float32)
+    below = np.maximum(y - np.float32(horizon_y), 1.5) / np.float32(height)
+    x0, y0 = (float(value) for value in rng.uniform(0, 256, 2))
+    u = np.mod((x - width / 2) * np.float32(scale) / below * 0.5 + x0, 256)
+    v = np.mod(np.float32(scale * height * 0.5) / below + y0, 256)
+    plane = cv2.remap(surface(name), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    # Far away many pixels of the surface meet in one: fade to its mean instead of flickering.
+    far = np.clip((below - 0.03) * 9, 0, 1)
+    plane = 1 + (plane - 1) * far
+    shade = 0.86 + 0.18 * np.clip(below * 2.2, 0, 1)
+    base = np.array(colour, np.float32)
+    ground = (plane * shade)[:, :, None] * base
+    if blend is not None:
+        haze = np.exp(-below * 9)[:, :, None] * 0.6
+        ground += (np.array(blend, np.float32) - ground) * haze
+    image[first:] = ground
+
+
+def lay_wall(
+    image: NDArray[np.float32],
+    name: str,
+    colour: Colour,
+    y0: int,
+    y1: int,
+    scale: float,
+    x0: int = 0,
+    x1: int | None = None,
+) -> None:
+    """Cover a rectangle with a surface seen straight on; `scale` is the surface's pixels for a picture pixel."""
+    x1 = image.shape[1] if x1 is None else x1
+    y0, y1, x0, x1 = max(y0, 0), min(y1, image.shape[0]), max(x0, 0), min(x1, image.shape[1])
+    if y1 <= y0 or x1 <= x0:
+        return
+    matrix = np.array([[scale, 0, 0], [0, scale, 0.0]])
+    plane = cv2.warpAffine(
+        surface(name),
+        matrix,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_WRAP,
+    )
+    image[y0:y1, x0:x1] = plane[:, :, None] * np.array(colour, np.float32)
+
+
+def foliage(
+    image: NDArray[np.float32],
+    rng: np.random.Generator,
+    centre: tuple[float, float],
+    half_x: float,
+    half_y: float,
+    colour: Colour,
+) -> None:
+    """A mass of leaves: dark blots first, lighter and smaller ones towards the light after."""
+    for layer, (tone, count, size) in enumerate(((0.55, 16, 0.42), (0.8, 22, 0.3), (1.05, 26, 0.2), (1.3, 20, 0.12))):
+        for _ in range(count):
+            angle, radius = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(0, 1)) * (0.9 - 0.1 * layer)
+            x = centre[0] + half_x * radius * np.cos(angle)
+            y = centre[1] + half_y * radius * np.sin(angle) - half_y * 0.1 * layer
+            half = size * half_x * rng.uniform(0.6, 1.2)
+            fill(
+                image,
+                ellipse((x, y), half, half * 0.75, rng.uniform(-0.6, 0.6), 12),
+                palette.varied(rng, palette.scaled(colour, tone), 0.1),
+            )

@@ -1,0 +1,1 @@
+"""The mask gallery: bad masks are found and marked."""

@@ -1,0 +1,70 @@
+"""A source without the pictures and picsets that were forgotten: neither they nor their names come back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cls.bottle.forgotten import ForgottenNames
+from cls.collector.listing import Listing, picture_name
+from cls.collector.payloads import Picset
+from cls.sources import Source
+from cls.wording import counted
+
+_LOGGER = logging.getLogger("cls.collector")
+
+
+class SourceWithoutForgotten:
+    """Another source, less what the bottle's list of forgotten names holds; see `Source`."""
+
+    def __init__(self, source: Source, forgotten: ForgottenNames) -> None:
+        self._source = source
+        self._forgotten = forgotten
+
+    @property
+    def description(self) -> str:
+        """The source's own."""
+        return self._source.description
+
+    def listing(self, group: str) -> Listing:
+        """The photos and labels of a group."""
+        listing = self._source.listing(group)
+        pictures = tuple(one for one in listing.pictures if self._is_kept(one.filepath))
+        if len(pictures) < len(listing.pictures):
+            count = counted(len(listing.pictures) - len(pictures), "picture")
+            _LOGGER.warning("%s passed over: forgotten here (`cls forget --allow NAME` takes that back)", count)
+        return replace(
+            listing,
+            pictures=pictures,
+            skipped=tuple(one for one in listing.skipped if self._is_kept(one.filepath)),
+            contradictory=tuple(filepath for filepath in listing.contradictory if self._is_kept(filepath)),
+        )
+
+    def picsets(self, guids: Sequence[str]) -> Iterator[Picset]:
+        """What the source says of picsets, their forgotten pictures left out."""
+        asked = [guid for guid in guids if guid not in self._forgotten]
+        if len(asked) < len(guids):
+            _LOGGER.warning("%s passed over: forgotten here", counted(len(guids) - len(asked), "picset"))
+        for picset in self._source.picsets(asked):
+            items = picset.content.get("items")
+            if isinstance(items, list) and not all(self._is_kept(path) for path in picset.filepaths):
+                content = {**picset.content, "items": [item for item in items if self._is_kept(_filepath_of(item))]}
+                filepaths = tuple(path for path in picset.filepaths if self._is_kept(path))
+                yield replace(picset, filepaths=filepaths, content=content)
+            else:
+                yield picset
+
+    def read(self, filepath: str) -> bytes:
+        """The bytes of a photo."""
+        return self._source.read(filepath)
+
+    def _is_kept(self, filepath: str) -> bool:
+        return picture_name(filepath) not in self._forgotten
+
+
+def _filepath_of(item: Any) -> str:
+    origin = item.get("origin") if isinstance(item, dict) else None
+    filepath = origin.get("filepath") if isinstance(origin, dict) else None
+    return filepath if isinstance(filepath, str) else ""

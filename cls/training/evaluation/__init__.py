@@ -1,0 +1,1 @@
+"""Evaluation of a trained network: logits, calibration, background sensitivity, the leak tax."""

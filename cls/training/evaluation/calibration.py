@@ -1,0 +1,209 @@
+"""Logits made honest: what the loss added is taken out, and one temperature makes them as sure as they are right.
+
+Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The order of a label's people stays.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cls.errors import TrainingError
+from cls.files import write_bytes_atomic
+from cls.training.evaluation.logits import probabilities_of
+from cls.training.network.build import head_of
+
+# A network that is further off than this has not learnt anything to be calibrated.
+_COLDEST, _HOTTEST = 0.2, 5.0
+_FEWEST_OF_EACH = 10
+_PICTURES_TRIED = 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is done to logits: (logit - shift) / temperature.
+
+    Attributes:
+        temperature: above 1: the network was too sure; 1: as it was.
+        logit_shift: of each label; the logarithm of what the loss let a positive count, a negative being 1, which
+            moves the logits of a network trained by it up by as much; 0 where that is left in.
+        source: where both come from, or why nothing is changed.
+        ece_before: expected calibration error of all decisions together, 15 bins of equal width, without it.
+        ece_after: the same with it; it was chosen on these very people.
+        ece_cross_fitted: the same, each fold of units with what is chosen on the others: the honest number.
+        nll_before: mean negative log-likelihood of a decision without it.
+        nll_after: the same with it.
+    """
+
+    temperature: float
+    logit_shift: tuple[float, ...]
+    source: str
+    ece_before: float | None = None
+    ece_after: float | None = None
+    ece_cross_fitted: float | None = None
+    nll_before: float | None = None
+    nll_after: float | None = None
+
+    @classmethod
+    def nothing(cls, labels: int, why: str) -> Calibration:
+        """Logits stay as they are."""
+        return cls(1.0, (0.0,) * labels, f"nothing is changed: {why}")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether logits stay as they are."""
+        return self.temperature == 1 and not any(self.logit_shift)
+
+    def logits(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated logits, (samples, labels)."""
+        return np.asarray((logits - np.asarray(self.logit_shift)) / self.temperature, np.float64)
+
+    def probs(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probabilities, (samples, labels)."""
+        return probabilities_of(self.logits(logits))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for metrics.json."""
+        return asdict(self)
+
+
+def choose_calibration(
+    logits: NDArray[np.float64], labels: NDArray[np.float64], loss_shift: Sequence[float]
+) -> Calibration:
+    """The temperature with the largest likelihood, with what the loss added taken out where that is likelier still.
+
+    Args:
+        logits: (samples, labels).
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        loss_shift: of each label, the logarithm of what the loss let a positive count against a negative.
+
+    Returns:
+        No change with fewer than 10 known positives or negatives in all, and where the likelihood is largest outside
+        the temperatures 0.2 to 5.
+    """
+    is_known = ~np.isnan(labels)
+    truth = labels[is_known] > 0.5
+    count = logits.shape[1]
+    if min(int(truth.sum()), int((~truth).sum())) < _FEWEST_OF_EACH:
+        return Calibration.nothing(count, f"validation has fewer than {_FEWEST_OF_EACH} positives or negatives")
+    shifts = [(0.0,) * count]
+    if any(loss_shift):
+        shifts.append(tuple(float(value) for value in loss_shift))
+    fits = []
+    for shift in shifts:
+        known = (logits - np.asarray(shift))[is_known]
+        temperature = _likeliest_temperature(known, truth)
+        if _COLDEST * 1.01 < temperature < _HOTTEST / 1.01:
+            fits.append((_nll(known, truth, temperature), temperature, shift))
+    if not fits:
+        why = f"no temperature from {_COLDEST:g} to {_HOTTEST:g} is best on validation"
+        return Calibration.nothing(count, why)
+    _, temperature, shift = min(fits)
+    return Calibration(temperature, shift, "validation")
+
+
+def _likeliest_temperature(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
+    """By golden section over log T: the likelihood is concave over 1/T, so it has one top. To four digits."""
+    low, high = np.log(_COLDEST), np.log(_HOTTEST)
+    golden = (np.sqrt(5) - 1) / 2
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    at_left, at_right = _nll(logits, truth, np.exp(left)), _nll(logits, truth, np.exp(right))
+    while high - low > 1e-4:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - golden * (high - low)
+            at_left = _nll(logits, truth, np.exp(left))
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + golden * (high - low)
+            at_right = _nll(logits, truth, np.exp(right))
+    return round(float(np.exp((low + high) / 2)), 4)
+
+
+def negative_log_likelihood(logits: NDArray[np.float64], labels: NDArray[np.float64]) -> float | None:
+    """Mean over the known decisions; None where there are none.
+
+    Args:
+        logits: (samples, labels).
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+    """
+    is_known = ~np.isnan(labels)
+    return _nll(logits[is_known], labels[is_known] > 0.5, 1.0) if is_known.any() else None
+
+
+def _nll(logits: NDArray[np.float64], truth: NDArray[np.bool_], temperature: float) -> float:
+    return float(np.logaddexp(0, np.where(truth, -logits, logits) / temperature).mean())
+
+
+def fold_into_head(network: nn.Module, calibration: Calibration, height_px: int, width_px: int) -> str | None:
+    """Moves the head's bias, and divides it and the weight: every form of the network then gives calibrated logits.
+
+    Args:
+        network: evaluation mode, CPU; changed.
+        calibration: what to fold in.
+        height_px: height of the input; what is folded in is tried on noise.
+        width_px: width of the input.
+
+    Returns:
+        None when it is done; else why it cannot be, and the network is as it was.
+    """
+    try:
+        head = head_of(network)
+    except TrainingError as error:
+        return error.what
+    bias = dict(head.named_parameters()).get("bias")
+    if bias is None and any(calibration.logit_shift):
+        return "the last linear layer has no bias"
+    kept = {name: value.detach().clone() for name, value in head.state_dict().items()}
+    noise = torch.randn(_PICTURES_TRIED, 3, height_px, width_px, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = calibration.logits(network(noise).numpy().astype(np.float64))
+    with torch.no_grad():
+        if bias is not None:
+            bias.sub_(torch.tensor(calibration.logit_shift)).div_(calibration.temperature)
+        head.weight.div_(calibration.temperature)
+    with torch.inference_mode():
+        given = network(noise).numpy()
+    if np.allclose(given, expected, rtol=1e-3, atol=1e-3):
+        return None
+    head.load_state_dict(kept)
+    return "the network's logits are not its last linear layer's"
+
+
+def write_weights(network: nn.Module, path: Path, calibration: Calibration) -> None:
+    """Writes a checkpoint that `cls.training.network.checkpoint.load_network` reads; whole or not at all.
+
+    Args:
+        network: with the final weights.
+        path: the file.
+        calibration: what is folded into the head; for whoever looks.
+
+    Raises:
+        FileError: it cannot be written.
+    """
+    content = io.BytesIO()
+    state = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    folded = {"temperature": calibration.temperature, "logit_shift": list(calibration.logit_shift)}
+    torch.save({"state_dict": state, "calibration": folded}, content)
+    write_bytes_atomic(path, content.getvalue())
+
+
+def shift_of_loss(loss: nn.Module) -> tuple[float, ...]:
+    """How far a loss moves each label's logits by its weights: the logarithm of a positive's over a negative's.
+
+    The logit that makes a cross-entropy with weights smallest is the logit of the true probability plus this (Elkan,
+    The Foundations of Cost-Sensitive Learning, IJCAI 2001).
+
+    Args:
+        loss: a `MultiLabelLoss`.
+    """
+    weights = dict(loss.named_buffers())
+    return tuple((weights["positive_weights"].double() / weights["negative_weights"].double()).log().tolist())

@@ -1,0 +1,202 @@
+"""The kept weights calibrated and measured on validation, exactly as they will be used: thresholds, metrics."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.samples import Sample, labels_of
+from cls.files import write_text_atomic
+from cls.metrics.bootstrap import bootstrap
+from cls.metrics.calibration_error import expected_calibration_error
+from cls.metrics.multilabel import Metrics, measure
+from cls.metrics.thresholds import choose_thresholds
+from cls.people.preprocess import Preprocessing
+from cls.training.evaluation.background_sensitivity import BackgroundSensitivity, BackgroundTrial, measure_backgrounds
+from cls.training.evaluation.calibration import (
+    Calibration,
+    choose_calibration,
+    fold_into_head,
+    negative_log_likelihood,
+    write_weights,
+)
+from cls.training.evaluation.cross_fit import cross_fit
+from cls.training.evaluation.logits import logits_of, probabilities_of
+from cls.training.network.checkpoint import load_network
+from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the kept weights are worth.
+
+    Attributes:
+        network: with those weights, the calibration folded in; evaluation mode, float32, CPU.
+        thresholds: one a label.
+        thresholds_from: where they come from.
+        metrics: on validation; None with mode `all`.
+        samples: the validation samples.
+        cutouts: theirs.
+        labels: float64 (samples, labels).
+        probs: float64 (samples, labels), calibrated.
+        calibration: what was folded into the head.
+        background: how decisions change with the background; None where it was not measured.
+        logits: float64 (samples, labels), not calibrated.
+    """
+
+    network: nn.Module
+    thresholds: tuple[float, ...]
+    thresholds_from: str
+    metrics: Metrics | None
+    samples: Sequence[Sample]
+    cutouts: Cutouts
+    labels: NDArray[np.float64]
+    probs: NDArray[np.float64]
+    calibration: Calibration
+    background: BackgroundSensitivity | None
+    logits: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def evaluate(
+    folder: Path,
+    timm_arch: str,
+    preprocessing: Preprocessing,
+    names: tuple[str, ...],
+    samples: Sequence[Sample],
+    cutouts: Cutouts,
+    *,
+    earlier: Sequence[Run],
+    loss_shift: Sequence[float] = (),
+    trial: BackgroundTrial | None = None,
+    seed: int = 0,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Evaluation:
+    """Calibrates and measures the best checkpoint of a run folder, and writes model.ckpt and predictions.csv.
+
+    Killed at any point and called again, it does the same again.
+
+    Args:
+        folder: the run folder, with checkpoints/best.ckpt.
+        timm_arch: timm's name of the backbone.
+        preprocessing: what makes the network's input.
+        names: label names.
+        samples: validation samples; none with mode `all`.
+        cutouts: theirs.
+        earlier: finished runs of the group: without validation, calibration and thresholds are taken from the newest
+            that has any.
+        loss_shift: of each label, the logarithm of what the loss let a positive count against a negative.
+        trial: other backgrounds for people of validation; none: not measured.
+        seed: of everything drawn: resamples, folds, people before backgrounds.
+        memory_format: to compute in; the network that is returned is contiguous.
+
+    Raises:
+        BottleError: the checkpoint cannot be read.
+        FileError: model.ckpt cannot be written.
+    """
+    checkpoints = folder / "checkpoints"
+    height_px, width_px = preprocessing.height_px, preprocessing.width_px
+    network = load_network(checkpoints / BEST_CKPT, timm_arch, len(names), height_px, width_px)
+    network.to(memory_format=memory_format)
+    shift = tuple(loss_shift) or (0.0,) * len(names)
+    logits, labels = np.empty((0, len(names))), np.empty((0, len(names)))
+    if samples:
+        labels = labels_of(samples).astype(np.float64)
+        logits = logits_of(network, preprocessing, (cutouts.exact(index) for index in range(len(cutouts))))
+        calibration = choose_calibration(logits, labels, shift)
+    else:
+        calibration = _calibration_of_earlier(names, earlier, shift)
+    if not calibration.is_nothing and (why := fold_into_head(network, calibration, height_px, width_px)) is not None:
+        calibration = Calibration.nothing(len(names), why)
+    write_weights(network, checkpoints / MODEL_CKPT, calibration)
+    probs = calibration.probs(logits)
+    if not samples:
+        thresholds, origin = _thresholds_of_earlier(names, earlier)
+        network.to(memory_format=torch.contiguous_format)
+        return Evaluation(network, thresholds, origin, None, samples, cutouts, labels, probs, calibration, None)
+    thresholds = tuple(choose_thresholds(probs, labels).tolist())
+    _write_predictions(folder / "predictions.csv", names, samples, labels, probs)
+    units = [sample.unit for sample in samples]
+    metrics = replace(
+        measure(probs, labels, names, thresholds),
+        intervals=bootstrap(probs, labels, units, names, thresholds, seed=seed),
+        cross_fitted=cross_fit(logits, labels, units, names, shift, seed=seed),
+    )
+    calibration = _measured(calibration, logits, labels, metrics)
+    background = None
+    if trial is not None:
+        background = measure_backgrounds(
+            network, preprocessing, names, thresholds, cutouts, trial, seed=seed, units=units
+        )
+    network.to(memory_format=torch.contiguous_format)
+    return Evaluation(
+        network, thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, background, logits
+    )
+
+
+def _measured(
+    calibration: Calibration, logits: NDArray[np.float64], labels: NDArray[np.float64], metrics: Metrics
+) -> Calibration:
+    """A calibration with what it was good for."""
+    is_known = ~np.isnan(labels)
+    return replace(
+        calibration,
+        ece_before=expected_calibration_error(probabilities_of(logits)[is_known], labels[is_known] > 0.5),
+        ece_after=metrics.micro["ece"],
+        ece_cross_fitted=None if metrics.cross_fitted is None else metrics.cross_fitted.micro["ece"],
+        nll_before=negative_log_likelihood(logits, labels),
+        nll_after=negative_log_likelihood(calibration.logits(logits), labels),
+    )
+
+
+def _thresholds_of_earlier(names: tuple[str, ...], earlier: Sequence[Run]) -> tuple[tuple[float, ...], str]:
+    run = _validated(names, earlier)
+    if run is None:
+        return (0.5,) * len(names), "default (no run of this group has been validated)"
+    return run.thresholds, f"validation of run {run.name}"
+
+
+def _calibration_of_earlier(
+    names: tuple[str, ...], earlier: Sequence[Run], loss_shift: tuple[float, ...]
+) -> Calibration:
+    """That of the run whose thresholds are taken, which were chosen after it."""
+    run = _validated(names, earlier)
+    if run is None:
+        return Calibration.nothing(len(names), "no run of this group has been validated")
+    known = run.metrics.get("calibration")
+    if known is None:
+        return Calibration.nothing(len(names), f"run {run.name} is not calibrated")
+    # The weights are this loss's own, also where it is another one than that run's.
+    shift = loss_shift if any(known["logit_shift"]) else (0.0,) * len(names)
+    return Calibration(float(known["temperature"]), shift, f"validation of run {run.name}")
+
+
+def _validated(names: tuple[str, ...], earlier: Sequence[Run]) -> Run | None:
+    """The newest run of these labels with a validation."""
+    fits = (run for run in reversed(earlier) if run.labels == names and run.metrics.get("validation") is not None)
+    return next(fits, None)
+
+
+def _write_predictions(
+    path: Path,
+    names: Sequence[str],
+    samples: Sequence[Sample],
+    labels: NDArray[np.float64],
+    probs: NDArray[np.float64],
+) -> None:
+    """One line a validation sample: picture, person's id, picset, then truth and probability of each label."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["picture", "person", "picset", *(f"{what} {name}" for name in names for what in ("is", "prob"))])
+    for sample, truth, prob in zip(samples, labels, probs, strict=True):
+        pairs = [value for pair in zip(truth, prob, strict=True) for value in (f"{pair[0]:g}", f"{pair[1]:.6f}")]
+        writer.writerow([sample.path, sample.person.id, sample.picset, *pairs])
+    write_text_atomic(path, text.getvalue())

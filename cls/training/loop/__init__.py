@@ -1,0 +1,1 @@
+"""The training loop: Lightning module, losses, optimizer, devices, checkpoints and loggers."""

@@ -1,0 +1,236 @@
+"""The LightningModule: one step, one validation pass, the optimizer and its schedule."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cls.dataset.batches import Batch
+from cls.metrics.multilabel import measure
+from cls.people.preprocess import Preprocessing
+from cls.training.config import TrainConfig
+from cls.training.loop.auxiliary import JointLoss, without_auxiliary
+from cls.training.loop.bad_batch import BadBatches, NotANumberError
+from cls.training.loop.distributed import gathered
+from cls.training.loop.freezing import FrozenStages
+from cls.training.loop.optimizer import optimizer_for, schedule_for
+from cls.training.network.build import head_names, memory_format_of
+from cls.wording import mean_over, score
+
+_log = logging.getLogger("cls.training")
+
+
+class ClassifierModule(lightning.LightningModule):
+    """Trains a network on batches of `cls.dataset.batches`.
+
+    Args:
+        network: normalised images -> logits.
+        loss: of logits and labels.
+        config: learning rates, decay, schedule.
+        preprocessing: mean and deviation for batches that come as uint8.
+        label_names: in output order.
+        is_pretrained: whether the backbone has learnt weights, which are then moved more slowly than the head.
+        auxiliary_loss: of the labels learnt alongside, which stand behind the group's own; none when not given.
+        bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
+
+    Attributes:
+        history: one entry an epoch: epoch, seconds, train_loss, learning rate, and the validation's measures.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        config: TrainConfig,
+        preprocessing: Preprocessing,
+        label_names: tuple[str, ...],
+        *,
+        is_pretrained: bool,
+        auxiliary_loss: nn.Module | None = None,
+        bad_batches: BadBatches | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._memory_format = memory_format_of(network)
+        self._bad_batches = bad_batches
+        self._frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
+        self.history: list[dict[str, float]] = []
+        self._own_loss = loss
+        self._loss = loss if auxiliary_loss is None else JointLoss(loss, auxiliary_loss, len(label_names))
+        self._has_auxiliary = auxiliary_loss is not None
+        self._config = config
+        self._label_names = label_names
+        self._is_pretrained = is_pretrained
+        self._mean = torch.tensor(preprocessing.mean_rgb).view(1, 3, 1, 1)
+        self._std = torch.tensor(preprocessing.std_rgb).view(1, 3, 1, 1)
+        self._train_losses: list[float] = []
+        self._valid: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._over = ""
+        self._epoch_started_s = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of a `Batch` -> logits (batch, labels)."""
+        normal = normalised(images, self._mean, self._std).contiguous(memory_format=self._memory_format)
+        logits: Tensor = self.network(normal)
+        return logits
+
+    def on_train_epoch_start(self) -> None:
+        """Starts the clock; makes dropout a function of seed and epoch, so that a resumed run is the same run."""
+        torch.manual_seed(self._config.seed * 100_003 + self.current_epoch + 7_919 * self.global_rank)
+        self._epoch_started_s = time.monotonic()
+        self._train_losses.clear()
+        self._frozen.rest()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of one batch.
+
+        Raises:
+            NotANumberError: the loss is not a number; the batch is saved.
+        """
+        logits = self(batch.images).float()
+        loss: Tensor = self._loss(logits, batch.labels)
+        value = float(loss.detach())
+        self._stop_if_bad(batch, logits, None if math.isfinite(value) else f"the loss is {value}", batch_index)
+        self._train_losses.append(value)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Collects logits and labels.
+
+        Raises:
+            NotANumberError: the network's answers are not numbers; the batch is saved.
+        """
+        logits = self(batch.images).float()[:, : len(self._label_names)]
+        is_fine = bool(torch.isfinite(logits).all())
+        what = None if is_fine else "the network's answers in validation are not numbers"
+        self._stop_if_bad(batch, logits, what, batch_index)
+        self._valid.append((logits.cpu(), batch.labels.cpu(), batch.indices.cpu()))
+
+    def _is_fine_everywhere(self, is_fine: bool) -> bool:
+        """Whether all processes say so; else they would wait for the one that stops."""
+        if self.trainer.world_size == 1:
+            return is_fine
+        return bool(self.trainer.strategy.reduce_boolean_decision(is_fine, all=True))
+
+    def _stop_if_bad(self, batch: Batch, logits: Tensor, what: str | None, batch_index: int) -> None:
+        """Stops all processes where one of them has something that is not a number; each saves its bad batch."""
+        if self._is_fine_everywhere(what is None):
+            return
+        said = "" if what is None else self._saved(batch, logits, what, batch_index)
+        raise NotANumberError(
+            "; ".join(text for text in gathered(said, self.trainer.world_size) if text),
+            hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip",
+        )
+
+    def _saved(self, batch: Batch, logits: Tensor, what: str, batch_index: int) -> str:
+        """What is wrong with a batch, and where it is saved."""
+        is_training = bool(self.trainer.training)
+        what = f"{what} in epoch {self.current_epoch}, batch {batch_index}"
+        if self._bad_batches is None:
+            return what
+        process = f"_process_{self.global_rank}" if self.trainer.world_size > 1 else ""
+        name = f"{'train' if is_training else 'valid'}_epoch_{self.current_epoch}_batch_{batch_index}{process}"
+        return f"{what}; {self._bad_batches.save(batch, logits, name=name, is_training=is_training)}"
+
+    def on_validation_epoch_end(self) -> None:
+        """Measures the validation part: all of it in every process, each sample once."""
+        logits, labels, indices = (torch.cat(parts) for parts in zip(*self._valid, strict=True))
+        self._valid.clear()
+        parts = gathered((logits.numpy(), labels.numpy(), indices.numpy()), self.trainer.world_size)
+        order = np.argsort(np.concatenate([part[2] for part in parts]), kind="stable")
+        all_logits = np.concatenate([part[0] for part in parts])[order]
+        all_labels = np.concatenate([part[1] for part in parts])[order]
+        loss = self._own_loss(
+            torch.from_numpy(all_logits).to(self.device), torch.from_numpy(all_labels).to(self.device)
+        )
+        values = {"valid_loss": float(loss)}
+        half = [0.5] * len(self._label_names)
+        found = measure(probabilities(all_logits), all_labels.astype(np.float64), self._label_names, half)
+        macro = found.macro
+        known, of = sum(label.ap is not None for label in found.labels.values()), len(self._label_names)
+        self._over = "" if known == of else f" ({mean_over(known, of)})"
+        values |= {
+            name: value
+            for name, key in (("valid_map", "ap"), ("valid_f1", "f1"), ("valid_auroc", "auroc"))
+            if (value := macro[key]) is not None
+        }
+        self.log_dict(values)
+
+    def on_train_epoch_end(self) -> None:
+        """Writes the epoch's line of history."""
+        values = {
+            "epoch": self.current_epoch,
+            "seconds": time.monotonic() - self._epoch_started_s,
+            "train_loss": float(np.mean(gathered(float(np.mean(self._train_losses)), self.trainer.world_size))),
+            "lr": float(self.optimizers().param_groups[-1]["lr"]),  # type: ignore[union-attr]
+        }
+        self.log_dict({"train_loss": values["train_loss"], "lr": values["lr"]})
+        measured = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
+        self.history.append({**values, **{key: value for key, value in measured.items() if key.startswith("valid_")}})
+        self._log_epoch()
+
+    def _log_epoch(self) -> None:
+        epoch = self.history[-1]
+        validation = "".join(
+            f", {text} {said(epoch[key])}"
+            for key, text, said in (
+                ("valid_loss", "validation loss", "{:.3f}".format),
+                ("valid_map", f"mAP{self._over}", score),
+                ("valid_f1", f"F1 at 0.5{self._over}", score),
+            )
+            if key in epoch
+        )
+        _log.info(
+            "epoch %d of %d: loss %.4f%s; %.1f s",
+            len(self.history), self._config.epochs, epoch["train_loss"], validation, epoch["seconds"],
+        )  # fmt: skip
+
+    def own_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """A state of this module as the finished network has it: without the outputs learnt alongside."""
+        if not self._has_auxiliary:
+            return state
+        for name in head_names(self.network):
+            state = without_auxiliary(state, f"network.{name}", len(self._label_names))
+        return state
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the history, so that a resumed run has all of it."""
+        checkpoint["history"] = list(self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the history up to the checkpoint."""
+        self.history = list(checkpoint["history"])
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a linear rise and a cosine fall, step by step."""
+        optimizer = optimizer_for(self.network, self._config, is_pretrained=self._is_pretrained)
+        schedule = schedule_for(optimizer, self._config, max(int(self.trainer.estimated_stepping_batches), 1))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
+
+
+def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """uint8 (batch, height, width, 3) -> float32 (batch, 3, height, width) as `Preprocessing.normalise` gives it.
+
+    Float images are normalised already and come back as they are. The result is channels-last in memory.
+    """
+    if images.dtype != torch.uint8:
+        return images.contiguous(memory_format=torch.channels_last)
+    # A whole row is one run of numbers: arithmetic over the channels alone would take several times as long.
+    batch, height_px, width_px, channels = images.shape
+    rows = images.reshape(batch, height_px, width_px * channels).float().div_(255)
+    rows.sub_(mean.to(rows.device).flatten().repeat(width_px)).div_(std.to(rows.device).flatten().repeat(width_px))
+    return rows.view(batch, height_px, width_px, channels).permute(0, 3, 1, 2)
+
+
+def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The sigmoid of logits, in double precision, without overflow."""
+    return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))

@@ -1,0 +1,84 @@
+"""AdamW, which weight learns how fast, and how that changes from step to step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from cls.training.config import TrainConfig
+from cls.training.network.build import head_of
+
+# Peak learning rate of the head for steps of 16 people; it grows with the root of their number.
+_LR_AT_16 = 1.5e-3
+
+
+def optimizer_for(network: nn.Module, config: TrainConfig, *, is_pretrained: bool) -> AdamW:
+    """AdamW over a network's weights; no decay for biases and norms; the head's groups last.
+
+    Args:
+        network: of `build_network`.
+        config: learning rates, decay.
+        is_pretrained: whether the backbone has learnt weights, which are then moved more slowly than the head.
+    """
+    return AdamW(_groups(network, config, is_pretrained=is_pretrained))
+
+
+def schedule_for(optimizer: AdamW, config: TrainConfig, steps: int) -> LambdaLR:
+    """A linear rise over the first `warmup` of the steps, then half a cosine down."""
+    rise = max(round(steps * config.warmup), 1)
+    return LambdaLR(optimizer, lambda step: _rise_and_fall(step, rise, steps))
+
+
+def _groups(network: nn.Module, config: TrainConfig, *, is_pretrained: bool) -> list[dict[str, Any]]:
+    """Weights by learning rate and decay; `layer_decay` lowers a layer's rate by its distance from the head."""
+    peak = config.lr or _LR_AT_16 * math.sqrt(config.people_a_step / 16)
+    backbone_lr = peak * (config.backbone_lr if is_pretrained else 1.0)
+    scales = _layer_scales(network, config.layer_decay)
+    head = {id(parameter) for parameter in head_of(network).parameters()}
+    head_lr = peak * _share_of_width(network)
+    groups: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            key = (id(parameter) in head, scales.get(id(parameter), 1.0), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": head_lr if is_head else backbone_lr * scale,
+            "weight_decay": config.decay if is_decayed else 0.0,
+        }
+        for (is_head, scale, is_decayed), parameters in sorted(groups.items(), key=lambda group: group[0])
+    ]
+
+
+def _share_of_width(network: nn.Module) -> float:
+    """What a head's rate is divided by where it sees more features than the backbone has channels.
+
+    AdamW moves every weight by about the rate; a logit that adds up eight times as many features would move eight times
+    as far (Yang et al., Tensor Programs V, NeurIPS 2021, table 3).
+    """
+    channels = getattr(network, "head_hidden_size", None) or getattr(network, "num_features", None)
+    width = head_of(network).in_features
+    return min(channels / width, 1.0) if isinstance(channels, int) else 1.0
+
+
+def _layer_scales(network: nn.Module, layer_decay: float) -> dict[int, float]:
+    """Share of the learning rate by a weight's id, as BEiT's layer-wise decay gives it (timm knows the layers)."""
+    if layer_decay == 1.0:
+        return {}
+    from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
+
+    groups = param_groups_layer_decay(network, layer_decay=layer_decay)
+    return {id(parameter): float(group["lr_scale"]) for group in groups for parameter in group["params"]}
+
+
+def _rise_and_fall(step: int, rise: int, steps: int) -> float:
+    """Share of the peak learning rate at a step: a line up, half a cosine down to a hundredth."""
+    if step < rise:
+        return (step + 1) / rise
+    progress = min((step - rise) / max(steps - rise, 1), 1.0)
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2

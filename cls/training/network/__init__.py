@@ -1,0 +1,1 @@
+"""The network: architecture, weights, pooling, EMA, and the trial step that it must pass."""

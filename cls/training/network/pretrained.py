@@ -1,0 +1,113 @@
+"""An earlier run as the place to start from: its backbone, and its head's rows of labels that are the same."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from cls.bottle.layout import Bottle
+from cls.errors import TrainingError
+from cls.files import read_json
+from cls.training.network.build import head_of
+from cls.training.network.weights import WeightsSource, read_state
+from cls.training.runs.folder import FINISHED, run_number
+from cls.training.runs.run import open_run
+
+_log = logging.getLogger("cls.training")
+
+
+def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> WeightsSource:
+    """The kept weights of an earlier run.
+
+    Args:
+        bottle: where the runs are.
+        asked: a run folder's name (of this group, or of the only other group that has it), its number, or `newest`;
+            any of these after `GROUP/`; or a path.
+        group: the group that is trained.
+        timm_arch: timm's name of the backbone.
+
+    Raises:
+        TrainingError: there is no such finished run, several are meant, or it is of another backbone.
+    """
+    run = open_run(bottle, _folder_of(bottle, asked, group))
+    if run.arch != timm_arch:
+        raise TrainingError(
+            f"run {run.name} is of backbone {run.arch}, and {timm_arch} is to be trained",
+            where=run.folder,
+            hint=f"give --arch {run.arch}, or a run of {timm_arch} to --pretrained",
+        )
+    return WeightsSource("run", f"run {run.name} of group '{run.group}'", run.checkpoint, labels=run.labels)
+
+
+def _folder_of(bottle: Bottle, asked: str, group: str) -> Path:
+    models = bottle.models(group).parent
+    given = Path(asked).expanduser()
+    for folder in (bottle.models(group) / asked, models / asked, given):
+        if (folder / FINISHED).is_file():
+            return folder
+    where, _, name = asked.rpartition("/")
+    listed = _listed(models / where if where else bottle.models(group), name)
+    if listed is not None:
+        return listed
+    elsewhere = [] if given.name != asked else sorted(path.parent for path in models.glob(f"*/v__*/{FINISHED}"))
+    meant = [folder for folder in elsewhere if folder.name == asked]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        choices = ", ".join(f"{folder.parent.name}/{folder.name}" for folder in meant)
+        raise TrainingError(f"--pretrained {asked}: several groups have this run", hint=f"give one of {choices}")
+    known = ", ".join(path.parent.name for path in sorted(bottle.models(group).glob(f"v__*/{FINISHED}"))) or "none"
+    raise TrainingError(
+        f"--pretrained {asked}: there is no such finished run",
+        where=bottle.models(group),
+        hint=f"finished runs of group '{group}': {known}; or give a run folder's path",
+    )
+
+
+def _listed(folder: Path, name: str) -> Path | None:
+    """A finished run of a group's folder by number, or the one finished last as `newest`, as `cls runs` lists them."""
+    finished = [path.parent for path in folder.glob(f"v__*/{FINISHED}")]
+    if name == "newest":
+        return max(finished, key=lambda path: (_finished_at(path), run_number(path) or 0), default=None)
+    number = name.removeprefix("v__")
+    return next((path for path in finished if number.isdecimal() and run_number(path) == int(number)), None)
+
+
+def _finished_at(folder: Path) -> str:
+    content = read_json(folder / FINISHED)
+    return str(content.get("finished", "")) if isinstance(content, dict) else ""
+
+
+def carry_head(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:
+    """Copies the head's rows of those labels that the earlier run has under the same name.
+
+    Args:
+        network: of `build_network`; changed.
+        source: of `find_run_weights`; another kind changes nothing.
+        labels: the network's labels, in output order.
+
+    Returns:
+        The labels whose rows were copied.
+    """
+    if source.file is None or not source.labels:
+        return []
+    head = head_of(network)
+    prefix = next(name for name, module in network.named_modules() if module is head)
+    state = read_state(source.file)
+    if state[f"{prefix}.weight"].shape[1] != head.in_features:
+        _log.info("the head of %s pools in another way: this one starts anew", source.origin)
+        return []
+    shared = [label for label in labels if label in source.labels]
+    rows = [source.labels.index(label) for label in shared]
+    places = [list(labels).index(label) for label in shared]
+    with torch.no_grad():
+        head.weight[places] = state[f"{prefix}.weight"][rows]
+        if head.bias is not None:
+            head.bias[places] = state[f"{prefix}.bias"][rows]
+    if shared:
+        _log.info("labels taken over from %s: %s", source.origin, ", ".join(shared))
+    return shared

@@ -1,0 +1,200 @@
+"""What the child process of a trial does: training steps, an evaluation, and what else training asks of a network.
+
+Run by `cls.training.network.trial_step`, which reads the last line of stdout and the exit status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cls.errors import ClsError, NetworkError
+from cls.machine import end_with_parent
+from cls.training.config import TrainConfig
+from cls.training.loop.device import precision_of, torch_device
+from cls.training.loop.freezing import FrozenStages
+from cls.training.loop.optimizer import optimizer_for
+from cls.training.loop.speed import prepare_process
+from cls.training.network.build import build_network, head_of, start_head_at
+from cls.training.network.pooling import pool_by_stripes
+from cls.training.network.trial_step import CHANNELS_LAST, FORMATS
+
+# Memory that is written past its end is often found only when it is used again.
+_STEPS = 2
+# Blocks of these sizes, taken and given back, make the allocator look at its lists.
+_BLOCK_BYTES = (64, 1 << 10, 1 << 14, 1 << 18, 1 << 22)
+# Seen in oneDNN of torch 2.14.1 (AVX2: valgrind; AVX-512: crashes) for 1 to 12 channels, not for 16 to 48.
+_FEWEST_CHANNELS = 16
+# Share of the gradient's norm: batch norms of few people make 0.16 of rounding alone (ConvMixer).
+_MOST_DIFFERENCE = 0.5
+
+
+def main() -> None:
+    """Reads from stdin what to try, tries one memory format after the other, and prints the outcome as JSON.
+
+    Does not return: taking torch and timm apart at the end takes a third as long as importing them.
+    """
+    end_with_parent()
+    gc.freeze()  # what was imported is not looked through again
+    told = json.loads(sys.stdin.read())
+    answers, sys.stdout = sys.stdout, sys.stderr
+    outcome: dict[str, str | None] = {}
+    for memory_format in told["formats"]:
+        found = tried(told, memory_format)
+        if found is None:
+            outcome = {"memory_format": memory_format, "not_channels_last": outcome.get("what")}
+            break
+        outcome = {"what": found[0], "hint": found[1]}
+    gc.collect()  # freeing the networks is the last chance to find damaged memory
+    print(json.dumps(outcome), file=answers, flush=True)
+    os._exit(0)
+
+
+def tried(told: dict[str, Any], memory_format: str) -> tuple[str, str | None] | None:
+    """What is wrong with a network in a memory format, and what to do about it; None when nothing is."""
+    try:
+        try_network(told, memory_format)
+    except ClsError as error:
+        return error.what, error.hint
+    except Exception as error:  # noqa: BLE001 - a foreign network may raise anything: it is told in one line
+        text = (str(error).strip().splitlines() or [""])[0]
+        return (f"{type(error).__name__}: {text}" if text else type(error).__name__), None
+    return None
+
+
+def try_network(told: dict[str, Any], memory_format: str) -> None:
+    """Trains a fresh network for a few steps as the training will.
+
+    Args:
+        told: `config` (of `TrainConfig.to_dict`), `timm_arch`, `outputs`, `is_pretrained`, `batch`.
+        memory_format: `channels_last` or `contiguous`.
+
+    Raises:
+        ClsError: it cannot be trained; other errors come as torch and timm raise them.
+    """
+    config = TrainConfig.from_dict(told["config"])
+    is_pretrained = bool(told["is_pretrained"])
+    prepare_process()
+    torch.manual_seed(0)
+    network = build_network(told["timm_arch"], told["outputs"], *config.size_px, dropout=config.dropout)
+    network = pool_by_stripes(network, config.stripes)
+    start_head_at(network, [0.3] * told["outputs"])
+    frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
+    network.to(torch_device())
+    optimizer = optimizer_for(network, config, is_pretrained=is_pretrained)
+    images = torch.randn(told["batch"], 3, *config.size_px, device=torch_device())
+    labels = (torch.arange(told["batch"] * told["outputs"], device=torch_device()) % 2).float()
+    labels = labels.view(told["batch"], told["outputs"])
+    copy.deepcopy(network)  # as `--ema` does
+    expected = None
+    if memory_format == CHANNELS_LAST and precision_of(config) == "32-true":
+        expected = _gradient(network, frozen, config, images, labels)
+    if memory_format == CHANNELS_LAST and torch_device() == "cpu":
+        _refuse_overflow(network)
+    network.to(memory_format=FORMATS[memory_format])
+    images = images.contiguous(memory_format=FORMATS[memory_format])
+    for step in range(_STEPS):
+        found = _gradient(network, frozen, config, images, labels)
+        if step == 0 and expected is not None:
+            _check_alike(found, expected)
+        optimizer.step()
+        optimizer.zero_grad()
+        _stir_memory()
+    _check_evaluation(network, config, images, labels, is_head_started=config.head_start and is_pretrained)
+
+
+def _refuse_overflow(network: nn.Module) -> None:
+    """Refuses what is known to write past its buffer; whether that crashes within a few steps is chance."""
+    for name, module in network.named_modules():
+        if (
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (1, 1)
+            and max(module.stride) > 1
+            and module.in_channels < _FEWEST_CHANNELS
+        ):
+            raise NetworkError(
+                f"oneDNN's gradient of a strided 1x1 convolution of {module.in_channels} channels ({name}) writes past "
+                "its buffer"
+            )
+
+
+def _gradient(
+    network: nn.Module, frozen: FrozenStages, config: TrainConfig, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    """The gradient of each weight after one step's forward and backward, checked."""
+    network.train()
+    frozen.rest()
+    network.zero_grad()
+    torch.manual_seed(1)
+    with _precision(config):
+        logits = _checked(network(images), labels)
+    nn.functional.binary_cross_entropy_with_logits(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
+    gradient = {name: p.grad.detach().clone() for name, p in network.named_parameters() if p.grad is not None}
+    if not all(bool(torch.isfinite(value).all()) for value in gradient.values()):
+        raise NetworkError("the gradient of a trial step is not a number")
+    if head_of(network).weight.grad is None:
+        raise NetworkError("the logits do not depend on the last linear layer: it has no gradient")
+    return gradient
+
+
+def _checked(logits: Any, labels: Tensor) -> Tensor:
+    if not isinstance(logits, Tensor) or logits.shape != labels.shape:
+        given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise NetworkError(f"it answers {given} where logits of shape {tuple(labels.shape)} are expected")
+    if not bool(torch.isfinite(logits).all()):
+        raise NetworkError("its logits are not numbers")
+    return logits
+
+
+def _check_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    if found.keys() != expected.keys():
+        raise NetworkError("channels_last gives other weights a gradient")
+    difference = sum(float((found[name] - value).double().square().sum()) for name, value in expected.items())
+    norm = sum(float(value.double().square().sum()) for value in expected.values())
+    share = (difference / norm) ** 0.5 if norm else difference
+    if not share <= _MOST_DIFFERENCE:
+        raise NetworkError(f"the gradient in channels_last differs by {share:.2g} of its norm")
+
+
+def _check_evaluation(
+    network: nn.Module, config: TrainConfig, images: Tensor, labels: Tensor, *, is_head_started: bool
+) -> None:
+    network.eval()
+    with torch.inference_mode():
+        with _precision(config):
+            _checked(network(images), labels)
+        if not is_head_started:
+            return
+        features = network.forward_head(network.forward_features(images), pre_logits=True)  # type: ignore[operator]
+    width = head_of(network).in_features
+    if features.ndim != 2 or features.shape[1] != width:
+        raise NetworkError(
+            f"--head-start does not know this backbone: its features are {tuple(features.shape)[1:]}, its head takes "
+            f"{width}",
+            hint="leave out --head-start",
+        )
+
+
+@contextlib.contextmanager
+def _precision(config: TrainConfig) -> Iterator[None]:
+    precision = precision_of(config)
+    if precision == "32-true":
+        yield
+        return
+    with torch.autocast(torch_device(), torch.bfloat16 if precision == "bf16-mixed" else torch.float16):
+        yield
+
+
+def _stir_memory() -> None:
+    blocks = [bytearray(size) for size in _BLOCK_BYTES for _ in range(8)]
+    del blocks[::2]
+    del blocks

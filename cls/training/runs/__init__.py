@@ -1,0 +1,1 @@
+"""Training runs on disk: their folders, tables and comparisons."""

@@ -1,0 +1,224 @@
+"""All training runs of a bottle at a glance: finished, running, cut off or damaged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from cls.bottle.layout import Bottle
+from cls.errors import BottleError, FileError
+from cls.files import read_json, text_of_safe_name
+from cls.package.validation_scores import ValidationScores, validation_scores
+from cls.training.runs.folder import ARGS, FINISHED, LOCK, WHOLE_SECONDS, run_folders, run_number
+
+FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """What is known of a run folder; of a broken one, whatever can be read.
+
+    Attributes:
+        folder: the run folder.
+        group: name as the annotators typed it, as far as it is known.
+        state: `finished`, `running` (a process of this machine holds it), `unfinished` or `damaged`.
+        problem: what is wrong with a damaged one.
+        args: what args.yaml says; empty when it cannot be read.
+        metrics: what metrics.json says; empty when it cannot be read.
+    """
+
+    folder: Path
+    group: str
+    state: str
+    problem: str = ""
+    args: dict[str, Any] = field(default_factory=dict, repr=False)
+    metrics: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def setting(self, key: str) -> Any:
+        """A setting of the run; None where it is not known."""
+        return _at(self.args, "settings", key)
+
+    def measure(self, *keys: str) -> float | None:
+        """A number of metrics.json, e.g. `validation`, `macro`, `ap`; None where there is none."""
+        value = _at(self.metrics, *keys)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return float(value) if is_number else None
+
+    def interval(self, key: str) -> tuple[float, float] | None:
+        """The confidence interval of a mean over all labels, e.g. `ap`; None where there is none."""
+        return None if self.left_out else self.interval_of_kept(key)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Labels that are left out of intervals and of cross-fitted means: positives in too few picsets."""
+        found = [_at(self.metrics, "validation", place, "left_out") for place in ("intervals", "cross_fitted")]
+        return tuple(dict.fromkeys(str(name) for names in found if isinstance(names, list) for name in names))
+
+    def interval_of_kept(self, key: str) -> tuple[float, float] | None:
+        """The confidence interval of a mean over the labels that are not left out; None where there is none."""
+        found = _at(self.metrics, "validation", "intervals", "macro", key)
+        if isinstance(found, list) and len(found) == 2 and all(isinstance(value, int | float) for value in found):
+            return float(found[0]), float(found[1])
+        return None
+
+    @property
+    def scores(self) -> ValidationScores | None:
+        """Its scores on validation, cross-validated ones first; None where nothing was validated."""
+        return validation_scores(self.metrics)
+
+    @property
+    def size(self) -> str:
+        """Height and width of the input, `256x192`; empty where they are not known."""
+        for source in (_at(self.args, "preprocessing"), _at(self.args, "settings")):
+            if isinstance(source, dict) and {"height_px", "width_px"} <= source.keys():
+                return f"{source['height_px']}x{source['width_px']}"
+        return ""
+
+    @property
+    def date(self) -> str:
+        """When it was finished, or else started: `2026-11-22 19:40`, in universal time."""
+        text = self.metrics.get("finished") or self.args.get("started") or ""
+        return str(text)[:16].replace("T", " ")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `cls runs --json`."""
+        macro = {key: self.measure("validation", "macro", key) for key in ("ap", "f1", "ma", "auroc")}
+        return {
+            "group": self.group,
+            "run": self.name,
+            "state": self.state,
+            "problem": self.problem or None,
+            "date": self.date or None,
+            "arch": self.setting("arch"),
+            "size": self.size or None,
+            "epochs": self.setting("epochs"),
+            "people": _at(self.metrics, "samples"),
+            "cross_validated": None if self.scores is None else _crossed_dict(self.scores),
+            **macro,
+            "intervals": {key: self.interval(key) for key in ("ap", "f1", "ma")},
+            "left_out_of_intervals": list(self.left_out),
+            "run_seconds": self.measure(WHOLE_SECONDS),
+            "seconds": self.measure("seconds"),
+            "dataset_sha256": self.metrics.get("dataset_sha256"),
+            "split_sha256": self.metrics.get("split_sha256"),
+        }
+
+
+def _crossed_dict(scores: ValidationScores) -> dict[str, Any]:
+    return {
+        "f1": scores.f1.value,
+        "ma": scores.ma.value,
+        "interval": scores.f1.bounds,
+        "mean_over_labels": scores.f1.labels,
+        "labels": scores.f1.of,
+        "people": scores.people,
+        "picsets": scores.picsets,
+    }
+
+
+def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:
+    """All runs of a group, or of all groups, by group and number.
+
+    Raises:
+        BottleError: the group given has no runs.
+    """
+    if group is not None:
+        entries = [_entry(folder, group) for folder in run_folders(bottle, group)]
+        if not entries:
+            known = sorted({entry.group for entry in list_runs(bottle)})
+            hint = f"groups with runs: {', '.join(known)}" if known else "train one: `cls train --cat GROUP`"
+            raise BottleError(f"group '{group}' has no runs", where=bottle.models(group), hint=hint)
+        return entries
+    models = bottle.root / bottle.settings.models_dir
+    folders = [path for path in sorted(models.glob("*/v__*")) if path.is_dir() and run_number(path) is not None]
+    entries = [_entry(folder, text_of_safe_name(folder.parent.name)) for folder in folders]
+    return sorted(entries, key=lambda entry: (entry.group, run_number(entry.folder)))
+
+
+def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
+    """One run by its folder's path, name or number (`3` or `v__3`), or `newest`: the one that was finished last.
+
+    Raises:
+        BottleError: there is none, or several groups have one of this name.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() and run_number(path.resolve()) is not None:
+        return _entry(path.resolve(), text_of_safe_name(path.resolve().parent.name))
+    entries = list_runs(bottle, group)
+    if name == "newest":
+        finished = [entry for entry in entries if entry.state == FINISHED_STATE]
+        if not finished:
+            raise BottleError("there is no finished run", where=bottle.root, hint="see `cls runs`")
+        return max(finished, key=lambda entry: (entry.metrics.get("finished") or "", run_number(entry.folder)))
+    number = name.removeprefix("v__")
+    found = [
+        entry
+        for entry in entries
+        if entry.name == name or (number.isdecimal() and run_number(entry.folder) == int(number))
+    ]
+    if len(found) > 1:
+        groups = ", ".join(entry.group for entry in found)
+        raise BottleError(f"several groups have a run {name}: {groups}", hint="say which with --group")
+    if not found:
+        raise BottleError(f"there is no run '{name}'", where=bottle.root, hint="see `cls runs`")
+    return found[0]
+
+
+def _entry(folder: Path, group: str) -> RunEntry:
+    """What can be read of a run folder; never an error."""
+    args, args_problem = _read(folder / ARGS)
+    metrics, metrics_problem = _read(folder / FINISHED)
+    named = _at(args, "settings", "group")
+    group = named if isinstance(named, str) and named else group
+    is_finished = (folder / FINISHED).exists()
+    if is_finished and not metrics_problem and not _at(metrics, "labels"):
+        metrics_problem = f"{FINISHED} names no labels"
+    problem = metrics_problem or (args_problem or ("" if args else f"{ARGS} is missing") if is_finished else "")
+    if problem:
+        return RunEntry(folder, group, DAMAGED, problem, args, metrics)
+    if is_finished:
+        return RunEntry(folder, group, FINISHED_STATE, "", args, metrics)
+    return RunEntry(folder, group, RUNNING if _is_held(folder) else UNFINISHED, "", args, metrics)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    """A mapping from a JSON or YAML file, and what is wrong with it; a missing file is empty and not wrong."""
+    if not path.exists():
+        return {}, ""
+    try:
+        content = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        return {}, f"{path.name} cannot be read: {' '.join(str(error).split())}"
+    return (content, "") if isinstance(content, dict) else ({}, f"{path.name} does not hold what it should")
+
+
+def _is_held(folder: Path) -> bool:
+    """Whether a process of this machine is training in the folder."""
+    if not (folder / LOCK).exists():
+        return False
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:
+        # A folder that cannot be written to: whoever trains there is not us.
+        return False
+    lock.release()
+    return False
+
+
+def _at(content: Any, *keys: str) -> Any:
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content

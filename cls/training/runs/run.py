@@ -1,0 +1,219 @@
+"""Finished training runs: found, opened, and asked for their network and their validation samples."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cls.bottle.dataset_file import GroupDataset, LabelledRow
+from cls.bottle.layout import Bottle
+from cls.errors import BottleError, ClsError, FileError
+from cls.files import read_json
+from cls.people.preprocess import Preprocessing
+from cls.training.runs.folder import ARGS, FINISHED, SPLIT, run_folders
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cls.dataset.samples import Sample
+
+# What the fit kept, and what it is worth using as: the same weights with the calibration folded in.
+BEST_CKPT, MODEL_CKPT = "best.ckpt", "model.ckpt"
+
+
+_log = logging.getLogger("cls.training")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run, opened by `find_runs` or `newest_run`.
+
+    Attributes:
+        folder: `v__<n>_<mode>_<arch>_<batch>_<decay>`.
+        group: name as the annotators typed it.
+        labels: names in output order.
+        thresholds: probability from which each label is said to be present, in that order.
+        preprocessing: what makes the network's input.
+        arch: timm's name of the backbone.
+        args: what args.yaml says: the settings, and what they led to.
+        metrics: what metrics.json says.
+        dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).
+        split_sha256: digest of split.json.
+        weights_sha256: digest of the kept checkpoint.
+        segmentation_models: versions of the models whose masks were used.
+        bottle: where the photos are.
+    """
+
+    folder: Path
+    group: str
+    labels: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    preprocessing: Preprocessing
+    arch: str
+    args: dict[str, Any] = field(repr=False)
+    metrics: dict[str, Any] = field(repr=False)
+    dataset_sha256: str
+    split_sha256: str
+    weights_sha256: str
+    segmentation_models: tuple[str, ...]
+    bottle: Bottle = field(repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    @property
+    def checkpoint(self) -> Path:
+        """The final weights: of the best epoch on validation (with mode `all`, the last one), calibrated.
+
+        Runs of versions that did not calibrate have the fit's own checkpoint only.
+        """
+        return self.folder / "checkpoints" / (MODEL_CKPT if "calibration" in self.metrics else BEST_CKPT)
+
+    def summary(self) -> str:
+        """The run's measures in a few lines of text."""
+        from cls.training.runs.summary import summary_of
+
+        return summary_of(self.metrics)
+
+    def load_network(self) -> nn.Module:
+        """The trained network: evaluation mode, float32, CPU.
+
+        Returns:
+            A module: float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
+
+        Raises:
+            BottleError: the checkpoint is missing or does not fit.
+        """
+        from cls.training.network.checkpoint import load_network
+
+        size = self.preprocessing
+        return load_network(self.checkpoint, self.arch, len(self.labels), size.height_px, size.width_px)
+
+    def samples(self, side: str) -> list[Sample]:
+        """The samples of one side of the split, `train` or `valid`, with the labels they had in this run.
+
+        Pictures that have been rejected, removed or left without people since then are left out.
+        """
+        from cls.dataset.samples import collect_samples
+        from cls.dataset.split.file import joined_in
+
+        split = _json_of(self.folder / SPLIT)
+        rows = tuple(
+            LabelledRow(path, tuple(float("nan") if value is None else float(value) for value in labels), picset)
+            for path, picset, labels in split[side]
+        )
+        clusters = joined_in(split)
+        dataset = GroupDataset(self.group, self.labels, rows)
+        settings = self.args["settings"]
+        samples, _ = collect_samples(self.bottle, dataset, people=settings["people"], subject=settings["subject"])
+        return [replace(sample, joined=clusters.get(sample.own_unit, "")) for sample in samples]
+
+    def pictures(self, side: str) -> list[str]:
+        """Names of the pictures of one side of the split, `train` or `valid`, also of those that are gone."""
+        return [str(path) for path, _, _ in _json_of(self.folder / SPLIT)[side]]
+
+    def validation_samples(self) -> list[Sample]:
+        """The samples the run was validated on, from split.json; with mode `all` there are none."""
+        return self.samples("valid")
+
+
+def find_runs(bottle: Bottle, group: str) -> list[Run]:
+    """The finished runs of a group, oldest number first; others are passed over, damaged ones with a warning."""
+    runs = []
+    for folder in run_folders(bottle, group):
+        if not (folder / FINISHED).exists():
+            continue
+        try:
+            runs.append(open_run(bottle, folder))
+        except ClsError as error:
+            # An old run that somebody has damaged must not end a new training.
+            _log.warning("passed over: %s", error.line())
+    return runs
+
+
+def newest_run(bottle: Bottle, group: str, name: str | None = None) -> Run:
+    """The finished run with the highest number, or the one of a name.
+
+    Raises:
+        BottleError: there is none; the hint says how to make one.
+    """
+    finished = [folder for folder in run_folders(bottle, group) if (folder / FINISHED).exists()]
+    if name is not None:
+        chosen = [folder for folder in finished if folder.name == name]
+        known = ", ".join(folder.name for folder in finished) or "none"
+        if not chosen:
+            raise BottleError(
+                f"group '{group}' has no finished run '{name}'",
+                where=bottle.models(group),
+                hint=f"finished runs: {known}",
+            )
+        return open_run(bottle, chosen[0])
+    if not finished:
+        started = len(run_folders(bottle, group))
+        unfinished = f" ({started} started and not finished)" if started else ""
+        raise BottleError(
+            f"group '{group}' has no finished training run{unfinished}",
+            where=bottle.models(group),
+            hint=f"run `cls train --cat {json.dumps(group, ensure_ascii=False)}` first",
+        )
+    return open_run(bottle, finished[-1])
+
+
+def open_run(bottle: Bottle, folder: Path) -> Run:
+    """Opens a finished run.
+
+    Raises:
+        BottleError: its files cannot be read.
+    """
+    metrics = _json_of(folder / FINISHED)
+    try:
+        args = yaml.safe_load((folder / ARGS).read_text(encoding="utf-8"))
+        labels = tuple(metrics["labels"])
+        run = Run(
+            folder=folder,
+            group=str(args["settings"]["group"]),
+            labels=labels,
+            thresholds=tuple(float(metrics["thresholds"][label]) for label in labels),
+            preprocessing=Preprocessing.from_dict(args["preprocessing"]),
+            arch=str(args["timm_arch"]),
+            args=args,
+            metrics=metrics,
+            dataset_sha256=str(metrics["dataset_sha256"]),
+            split_sha256=str(metrics["split_sha256"]),
+            weights_sha256=str(metrics["weights_sha256"]),
+            segmentation_models=tuple(metrics["segmentation_models"]),
+            bottle=bottle,
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise BottleError(
+            f"is not a readable run: {_in_words(error)}", where=folder, hint="train again, or remove the folder"
+        ) from error
+    return run
+
+
+def _json_of(path: Path) -> Any:
+    """A JSON file of a run.
+
+    Raises:
+        BottleError: it is missing or damaged.
+    """
+    try:
+        return read_json(path)
+    except FileError as error:
+        raise BottleError(error.what, where=error.where, hint="train again, or remove the run's folder") from error
+
+
+def _in_words(error: Exception) -> str:
+    """What is wrong with a run's files, on one line."""
+    if isinstance(error, OSError):
+        return f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror}"
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing in its args.yaml or metrics.json"
+    return " ".join(str(error).split())

@@ -1,0 +1,1 @@
+"""Predictions written back to the collector, previewed and withdrawable."""

@@ -1,0 +1,236 @@
+"""Builds ret_meta.json beside each meta.json: what the groups' exported models say of the picsets' photos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cls.bottle.layout import Bottle
+from cls.bottle.model_versions import KnownModel, remember_models
+from cls.collector.payloads import Picset, picset_of
+from cls.errors import BottleError, CollectorError, FileError
+from cls.files import read_json, remove_parts, sha256_of_file, write_json_atomic
+from cls.prediction.people_of_photos import PeopleFinder, default_segmenter, people_finder
+from cls.prediction.predict import PhotoPrediction, predict_photos
+from cls.progress import Ticker, progress
+from cls.runtimes.classifier import Classifier
+from cls.write_back.prediction_memory import PredictionMemory, key_of_photo, memory_of
+from cls.write_back.ret_meta import (
+    META_NAME,
+    RET_META_NAME,
+    RET_META_PEOPLE_NAME,
+    PredictedPerson,
+    box_rel,
+    with_predictions,
+)
+from cls.write_back.sent_journal import SentJournal, read_journal
+from cls.write_back.statements import Ours, picture_of_item
+
+NOT_IN_POOL = "not in the pool of pictures: run `cls load-group`"
+# So many photos are looked at before their picsets' files are written.
+_PHOTOS_A_TURN = 64
+
+
+@dataclass
+class BuildSummary:
+    """What a build did.
+
+    Attributes:
+        runs: group -> the run whose model predicted it.
+        picsets: meta.json files read.
+        written: ret_meta.json files that are new or changed.
+        pictures: photos predicted.
+        remembered: those of them that an earlier build had looked at.
+        people: people in them.
+        skipped: photo or meta.json -> why it was skipped.
+    """
+
+    runs: dict[str, str]
+    picsets: int = 0
+    written: int = 0
+    pictures: int = 0
+    remembered: int = 0
+    people: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def build_ret_meta(
+    bottle: Bottle, classifiers: Sequence[Classifier], *, segmenter_path: Path | None = None
+) -> BuildSummary:
+    """Predicts the photos of all picsets of the classifiers' groups and writes ret_meta.json beside each meta.json.
+
+    Every classifier looks at every photo: a picset collected for one group gets the others' labels too, one entry a
+    person. A photo in several picsets is looked at once. Files that would not change are left alone. Predictions are
+    kept in the bottle's cache as they are made: a build that was killed goes on where it was.
+
+    Args:
+        bottle: the data folder.
+        classifiers: one a group.
+        segmenter_path: for photos that have not been segmented; see `people_finder`.
+
+    Raises:
+        BottleError: a group has no meta.json.
+        PredictionError: nothing is known of who is in the photos, or a network cannot be run.
+    """
+    remember_models(
+        bottle.root,
+        [KnownModel(one.group, one.name, one.weights_sha256, one.version, has_predicted=True) for one in classifiers],
+    )
+    summary = BuildSummary({classifier.group: classifier.name for classifier in classifiers})
+    picsets = _read_picsets(bottle, list(summary.runs), summary)
+    summary.picsets = len(picsets)
+    photos = _photos_of(bottle, picsets, summary)
+    journal = read_journal(bottle.root, bottle.settings.collector_url)
+    looker = _Looker(bottle, classifiers, segmenter_path, list(photos.values()), summary) if photos else None
+    with progress("photos classified", len(photos)) as ticker:
+        for turn in _turns(picsets, photos):
+            if looker is not None:
+                names = [name for picset in turn.values() for name in _names_of(picset) if name in photos]
+                looker.look({name: photos[name] for name in names}, ticker)
+            people = looker.people if looker is not None else {}
+            for meta_file, picset in turn.items():
+                summary.written += _write(meta_file, picset, people, summary.runs, journal)
+    return summary
+
+
+class _Looker:
+    """Looks at photos, each once, and remembers what it saw.
+
+    Attributes:
+        people: picture -> who is in it, for the pictures looked at so far.
+    """
+
+    def __init__(
+        self,
+        bottle: Bottle,
+        classifiers: Sequence[Classifier],
+        segmenter_path: Path | None,
+        files: Sequence[Path],
+        summary: BuildSummary,
+    ) -> None:
+        self.people: dict[str, tuple[PredictedPerson, ...]] = {}
+        self._classifiers = classifiers
+        self._summary = summary
+        self._finder: PeopleFinder = people_finder(bottle, files, segmenter_path=segmenter_path, is_whole_offered=False)
+        self._memory: PredictionMemory = memory_of(bottle, classifiers)
+        self._segmenter_sha256 = ""
+        path = segmenter_path or default_segmenter()
+        if self._finder.segmenter is not None and path is not None:
+            self._segmenter_sha256 = sha256_of_file(path)
+
+    def look(self, photos: Mapping[str, Path], ticker: Ticker) -> None:
+        """Predicts the photos that have not been looked at, in this build or an earlier one."""
+        keys: dict[Path, str] = {}
+        for name, file in photos.items():
+            if name in self.people or name in self._summary.skipped:
+                continue
+            key = key_of_photo(file, self._finder.known.get(file), self._segmenter_sha256)
+            known = self._memory.get(key)
+            if known is None:
+                keys[file] = key
+                continue
+            # An id is kept with the row, not with the outlines by which the prediction is found again.
+            ids = [person.id for person in self._finder.known.get(file) or ()] or [""] * len(known)
+            self._take(name, tuple(replace(one, id=id_) for one, id_ in zip(known, ids, strict=True)))
+            self._summary.remembered += 1
+            ticker.advance()
+        skipped: dict[Path, str] = {}
+        new: dict[str, tuple[PredictedPerson, ...]] = {}
+        for photo in predict_photos(list(keys), self._classifiers, self._finder, skipped):
+            ticker.advance()
+            new[keys[photo.file]] = self._take(photo.file.name, self._people_of(photo))
+        self._memory.add(new)
+        self._summary.skipped.update({file.name: reason for file, reason in skipped.items()})
+
+    def _take(self, name: str, people: tuple[PredictedPerson, ...]) -> tuple[PredictedPerson, ...]:
+        self.people[name] = people
+        self._summary.pictures += 1
+        self._summary.people += len(people)
+        return people
+
+    def _people_of(self, photo: PhotoPrediction) -> tuple[PredictedPerson, ...]:
+        return tuple(
+            PredictedPerson(
+                person.cls,
+                box_rel(person, photo.height_px, photo.width_px),
+                {
+                    classifier.group: classifier.chosen(table[number])
+                    for classifier, table in zip(self._classifiers, photo.probs, strict=True)
+                },
+                person.id,
+            )
+            for number, person in enumerate(photo.people)
+        )
+
+
+def _read_picsets(bottle: Bottle, groups: Sequence[str], summary: BuildSummary) -> dict[Path, Picset]:
+    picsets: dict[Path, Picset] = {}
+    for group in groups:
+        files = sorted(bottle.meta(group).glob(f"*/{META_NAME}"))
+        if not files:
+            raise BottleError(
+                f"group '{group}' has no picsets",
+                where=bottle.meta(group),
+                hint=f'run `cls load-group --group "{group}"` first',
+            )
+        for file in files:
+            try:
+                picsets[file] = picset_of(read_json(file), where=file)
+            except (FileError, CollectorError) as error:
+                summary.skipped[str(file.relative_to(bottle.root))] = error.what
+    return picsets
+
+
+def _names_of(picset: Picset) -> list[str]:
+    items = picset.content.get("items") or []
+    return [name for item in items if (name := picture_of_item(item)) is not None]
+
+
+def _photos_of(bottle: Bottle, picsets: Mapping[Path, Picset], summary: BuildSummary) -> dict[str, Path]:
+    """The photos that are there, by name; those that are not are listed as skipped."""
+    names = dict.fromkeys(name for picset in picsets.values() for name in _names_of(picset))
+    files = {name: bottle.picture(name) for name in names}
+    summary.skipped.update({name: NOT_IN_POOL for name, file in files.items() if not file.is_file()})
+    return {name: file for name, file in files.items() if file.is_file()}
+
+
+def _turns(picsets: Mapping[Path, Picset], photos: Mapping[str, Path]) -> Iterator[dict[Path, Picset]]:
+    """A few picsets at a time."""
+    turn: dict[Path, Picset] = {}
+    count = 0
+    for meta_file, picset in picsets.items():
+        turn[meta_file] = picset
+        count += sum(name in photos for name in _names_of(picset))
+        if count >= _PHOTOS_A_TURN:
+            yield turn
+            turn, count = {}, 0
+    if turn:
+        yield turn
+
+
+def _write(
+    meta_file: Path,
+    picset: Picset,
+    people: Mapping[str, Sequence[PredictedPerson]],
+    runs: Mapping[str, str],
+    journal: SentJournal,
+) -> bool:
+    """Writes a picset's ret_meta.json if it would change, and whom it speaks of; returns whether the former did."""
+    merged = with_predictions(picset.content, people, runs, Ours(journal.of(picset.guid).said))
+    named = [[*said.to_json(), said.person] for said in merged.added if said.person]
+    beside = {"picset": {"guid": picset.guid}, "items": named}
+    _write_if_changed(meta_file.with_name(RET_META_PEOPLE_NAME), beside)
+    return _write_if_changed(meta_file.with_name(RET_META_NAME), merged.content)
+
+
+def _write_if_changed(path: Path, content: dict[str, Any]) -> bool:
+    remove_parts(path.parent, path.name)
+    try:
+        if read_json(path) == content:
+            return False
+    except FileError:
+        pass  # missing, or not JSON: it is written anew
+    write_json_atomic(path, content)
+    return True

@@ -1,0 +1,146 @@
+"""Writes predictions to the collector and takes them back: what is ours alone, as it stands there at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+
+from cls.bottle.layout import Bottle
+from cls.collector.payloads import Picset
+from cls.errors import BottleError, CollectorError
+from cls.progress import track
+from cls.wording import counted
+from cls.write_back.previewed import PreviewMemory
+from cls.write_back.sent_journal import JOURNAL, SentJournal
+from cls.write_back.statements import versions_of
+from cls.write_back.steps import Intent, Step
+
+# So many refusals one after another are not about single picsets.
+_REFUSALS_IN_A_ROW = 3
+
+
+class _Collector(Protocol):
+    def picsets(self, guids: Sequence[str]) -> Iterator[Picset]: ...
+
+    def change_trained(self, build: Callable[[], Mapping[str, Any] | None]) -> bool: ...
+
+
+@dataclass
+class SendSummary:
+    """What a sending or a withdrawal did.
+
+    Attributes:
+        sent: picsets sent.
+        known: picsets whose predictions were sent before.
+        unchanged: picsets in which the collector has it all already.
+        left: statements of others that stay, by group and the run they stand under.
+        missing: picsets that the collector does not have.
+        changed_since: picsets in which others have changed something since the preview.
+    """
+
+    sent: int = 0
+    known: int = 0
+    unchanged: int = 0
+    left: dict[tuple[str, str], int] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    changed_since: list[str] = field(default_factory=list)
+
+    def enter(self, step: Step, *, is_sent: bool) -> None:
+        """Counts a picset that the collector has."""
+        self.sent += is_sent
+        self.unchanged += not is_sent
+        for said in step.left:
+            key = (said.group, str(versions_of(step.before).get(said.group, "")))
+            self.left[key] = self.left.get(key, 0) + 1
+
+
+def carry_out(
+    collector: _Collector, journal: SentJournal, intent: Intent, previewed: PreviewMemory | None = None
+) -> SendSummary:
+    """Sends picsets, one a request; stopped at any moment and run again, it goes on where it was.
+
+    Each is read right before it is sent, and again before every further attempt: what somebody changed there until
+    then is kept.
+
+    Args:
+        collector: logged in.
+        journal: what is ours there.
+        intent: of `to_send` or `to_withdraw`.
+        previewed: what a preview saw; the summary tells where others have changed something since.
+
+    Raises:
+        CollectorError: some picsets were refused (after the others were sent), or the collector is gone.
+    """
+    summary = SendSummary()
+    refused: list[tuple[str, CollectorError]] = []
+    in_a_row = 0
+    for guid in track(intent.guids, "picsets sent", len(intent.guids)):
+        try:
+            step, is_sent = _send_one(collector, journal, intent, guid)
+        except CollectorError as error:
+            refused.append((guid, error))
+            in_a_row += 1
+            if in_a_row == _REFUSALS_IN_A_ROW:
+                raise
+            continue
+        in_a_row = 0
+        if step is None:
+            summary.missing.append(guid)
+            continue
+        summary.enter(step, is_sent=is_sent)
+        if previewed is not None and previewed.is_changed(step):
+            summary.changed_since.append(guid)
+    if refused:
+        guids = ", ".join(guid for guid, _ in refused[:5])
+        raise CollectorError(
+            f"{len(refused)} of {counted(len(intent.guids), 'picset')} were refused ({guids}): {refused[0][1].what}",
+            where=refused[0][1].where,
+            hint=f"{summary.sent} were sent; run the same command again to try the others once more",
+        )
+    return summary
+
+
+def _send_one(collector: _Collector, journal: SentJournal, intent: Intent, guid: str) -> tuple[Step | None, bool]:
+    """Sends a picset; returns the last step (None: the collector does not have it), and whether anything was sent."""
+    step: Step | None = None
+    is_sent = False
+
+    def build() -> Mapping[str, Any] | None:
+        nonlocal step, is_sent
+        found = next((picset for picset in collector.picsets([guid]) if picset.guid == guid), None)
+        step = intent.step(guid, found.content) if found is not None else None
+        # An attempt that was cut off may have arrived: then there is nothing more to change.
+        if step is None or not step.is_change:
+            return None
+        journal.about_to_send(guid, step.sent)
+        is_sent = True
+        return step.after
+
+    collector.change_trained(build)
+    if step is not None:
+        journal.has_sent(guid, step.sent)
+    return step, is_sent
+
+
+@contextmanager
+def sending(bottle: Bottle, collector_url: str) -> Iterator[SentJournal]:
+    """The journal, for the one process that may send at a time.
+
+    Raises:
+        BottleError: another process is sending.
+    """
+    path = bottle.root / JOURNAL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BottleError("another process is sending predictions", where=path, hint="wait until it is done") from None
+    try:
+        yield SentJournal(path, collector_url)
+    finally:
+        lock.release()

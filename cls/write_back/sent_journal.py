@@ -1,0 +1,139 @@
+"""What was sent to collectors: what is ours there, what need not be sent again, what can be withdrawn."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cls.collector.answers import shown_url
+from cls.write_back.statements import Statement
+
+JOURNAL = Path("journals") / "ret_meta_sent.jsonl"
+_SENDING, _SENT = "sending", "sent"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a collector has of ours in one picset.
+
+    Attributes:
+        digest: of the predictions last sent; empty after a withdrawal, or when they are not known to have arrived.
+        statements: statement and the run that made it.
+        before: group -> what `neural_version` said of it before our first sending.
+    """
+
+    digest: str = ""
+    statements: tuple[tuple[Statement, str], ...] = ()
+    before: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def said(self) -> tuple[Statement, ...]:
+        """The statements alone."""
+        return tuple(said for said, _ in self.statements)
+
+    def of(self, group: str, run: str) -> tuple[Statement, ...]:
+        """What a run's model said of a group."""
+        return tuple(said for said, by in self.statements if said.group == group and by == run)
+
+
+class SentJournal:
+    """What one collector was sent, by picset.
+
+    A line is written before a picset is sent and another one after the collector said yes. What a process killed in
+    between may have sent counts as ours, and is sent again. A line cut off by a kill does not count; lines of older
+    versions, which name no statements, say nothing of what is ours.
+
+    Args:
+        path: the file.
+        collector_url: other collectors' lines are passed over.
+
+    Attributes:
+        collector_url: likewise.
+    """
+
+    def __init__(self, path: Path, collector_url: str) -> None:
+        self._path = path
+        self.collector_url = collector_url
+        self._picsets: dict[str, Sent] = {}
+        self._ever: dict[str, list[Statement]] = {}
+        self._is_cut = False
+        if not path.exists():
+            return
+        text = path.read_text(encoding="utf-8", errors="replace")
+        self._is_cut = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # cut off by a kill: that picset is sent again, which changes nothing there
+
+    def of(self, guid: str) -> Sent:
+        """What the collector has of ours in a picset."""
+        return self._picsets.get(guid, Sent())
+
+    def was_ever_sent(self, guid: str, statement: Statement) -> bool:
+        """Whether a statement was ours at any time, also one that was withdrawn since."""
+        return any(statement.is_same(known) for known in self._ever.get(guid, ()))
+
+    def guids_of(self, group: str, run: str) -> list[str]:
+        """The picsets in which a run's model said something of a group."""
+        return [guid for guid, sent in self._picsets.items() if sent.of(group, run)]
+
+    def runs_of(self, group: str) -> list[str]:
+        """The runs whose models said something of a group."""
+        found = (by for sent in self._picsets.values() for said, by in sent.statements if said.group == group)
+        return list(dict.fromkeys(found))
+
+    def about_to_send(self, guid: str, sent: Sent) -> None:
+        """Remembers what will be ours, before it is sent."""
+        self._add(_SENDING, guid, sent)
+
+    def has_sent(self, guid: str, sent: Sent) -> None:
+        """Remembers that the collector took it."""
+        self._add(_SENT, guid, sent)
+
+    def _add(self, state: str, guid: str, sent: Sent) -> None:
+        entry = {
+            "collector": self.collector_url,
+            "guid": guid,
+            "state": state,
+            "sha256": sent.digest,
+            "statements": [[*said.to_json(), run, said.person] for said, run in sent.statements],
+            "before": dict(sent.before),
+        }
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as stream:
+            stream.write(("\n" if self._is_cut else "") + json.dumps(entry, ensure_ascii=False) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._is_cut = False
+        self._take(entry)
+
+    def _take(self, entry: Mapping[str, Any]) -> None:
+        if entry["collector"] != self.collector_url:
+            return
+        guid, digest = str(entry["guid"]), str(entry["sha256"])
+        rows: Sequence[Sequence[Any]] = entry.get("statements", ())
+        # Lines of older versions name no person.
+        statements = tuple(
+            (replace(Statement.from_json(row[:5]), person=str(row[6]) if len(row) > 6 else ""), str(row[5]))
+            for row in rows
+        )
+        self._ever.setdefault(guid, []).extend(said for said, _ in statements)
+        before = {str(group): str(run) for group, run in entry.get("before", {}).items()}
+        if entry.get("state", _SENT) == _SENT:
+            self._picsets[guid] = Sent(digest if "state" in entry else "", statements, before)
+            return
+        # What stood there before or what is sent now: either may be found.
+        known = self.of(guid)
+        new = tuple(row for row in statements if row not in known.statements)
+        self._picsets[guid] = Sent("", (*known.statements, *new), {**before, **known.before})
+
+
+def read_journal(root: Path, collector_url: str) -> SentJournal:
+    """The journal of a bottle for a collector, however its address is written in the configuration."""
+    return SentJournal(root / JOURNAL, shown_url(collector_url.rstrip("/")))

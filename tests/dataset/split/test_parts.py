@@ -1,0 +1,122 @@
+"""Parts that a dataset brings with it: who is where, who stands on two sides, and what is said of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cls.bottle.dataset_file import GroupDataset
+from cls.dataset.samples import Ledger, Sample
+from cls.dataset.split.assign import TRAIN, VALID
+from cls.dataset.split.parts import (
+    IN_NO_PART,
+    IN_TEST,
+    PART_SIDES,
+    PartsUsed,
+    part_names,
+    parts_content,
+    sides_of,
+    split_by_parts,
+)
+from cls.errors import TrainingError
+from cls.people.person import Person
+
+PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
+
+
+def dataset(**extra: Any) -> GroupDataset:
+    return GroupDataset("top color", ("red",), (), extra)
+
+
+def sample(path: str, picset: str = "", number: int = 0, joined: str = "") -> Sample:
+    return Sample(path, picset, PERSON, (1.0,), number, joined)
+
+
+def test_names_and_content() -> None:
+    assert PART_SIDES == ("train", "valid", "test")
+    assert part_names(dataset(parts={"b": {}, "a": {}})) == ["a", "b"]
+    assert part_names(dataset(parts=["a"])) == part_names(dataset()) == []
+    sides = {"c": "test", "b": "train", "a": "train"}
+    assert parts_content(sides) == {"train": ["b", "a"], "valid": [], "test": ["c"]}
+    assert sides_of(dataset(parts={"x": parts_content(sides)}), "x") == sides
+    assert sides_of(dataset(parts={"x": {"valid": [3]}}), "x") == {"3": "valid"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ({}, r"f\.json: group \"top color\" has no parts named 'x'; leave out --split"),
+        ({"parts": {"b": {}, "a": {}}}, "use one of a, b"),
+        ({"parts": {"x": ["a"]}}, "parts 'x' are not readable: .*load the set again"),
+        ({"parts": {"x": {"train": 3}}}, "parts 'x' are not readable"),
+        ({"parts": {"x": {"train": ["a", "b"], "test": ["a"]}}}, "a picture stands in two of the parts 'x'"),
+        ({"parts": {"x": {"train": ["a", "a"]}}}, "a picture stands in two of the parts 'x'"),
+    ],
+)
+def test_parts_that_cannot_be_used(extra: dict[str, Any], words: str) -> None:
+    with pytest.raises(TrainingError, match=words) as caught:
+        sides_of(dataset(**extra), "x", where="f.json")
+    assert caught.value.line().startswith("f.json: ")
+
+
+PARTS = {"x": {"train": ["0", "1", "2", "6"], "valid": ["3", "4", "7"], "test": ["5", "8"]}}
+SAMPLES = [
+    sample("0", "a"), sample("1", "b"), sample("2"), sample("3", "a"), sample("4", "c"), sample("5", "d"),
+    sample("6", "e", 0), sample("6", "e", 1), sample("7"), sample("8", "c"), sample("9", "f"),
+]  # fmt: skip
+
+
+def test_samples_go_where_the_dataset_says() -> None:
+    ledger = Ledger(pictures=11)
+    found = split_by_parts(SAMPLES, dataset(parts=PARTS), "x", ledger=ledger)
+    assert found.indices == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert [one.path for one in found.samples] == ["0", "1", "2", "3", "4", "6", "6", "7"]
+    # a stands in train and valid, c in valid and test: taken apart into their pictures.
+    units = [one.unit for one in found.samples]
+    assert units == [
+        "picture:0",
+        "picset:b",
+        "picture:2",
+        "picture:3",
+        "picture:4",
+        "picset:e",
+        "picset:e",
+        "picture:7",
+    ]
+    assert found.split.sides == {
+        "picture:0": TRAIN, "picset:b": TRAIN, "picture:2": TRAIN, "picture:3": VALID, "picture:4": VALID,
+        "picset:e": TRAIN, "picture:7": VALID,
+    }  # fmt: skip
+    assert found.test == [SAMPLES[5], SAMPLES[9]]
+    assert ledger.left_out == {"5": IN_TEST, "8": IN_TEST, "9": IN_NO_PART}
+    assert found.used == PartsUsed("x", test=2, units=5, shared=2, unnamed=2)
+    assert split_by_parts(SAMPLES, dataset(parts=PARTS), "x").samples == found.samples, "a ledger is not needed"
+
+
+def test_joined_picsets_are_taken_apart_and_counted_as_picsets() -> None:
+    samples = [sample("0", "a", joined="joined:a"), sample("3", "b", joined="joined:a"), sample("1", "c")]
+    found = split_by_parts(samples, dataset(parts=PARTS), "x")
+    assert [one.unit for one in found.samples] == ["picture:0", "picture:3", "picset:c"]
+    assert (found.used.units, found.used.shared, found.used.unnamed) == (3, 0, 0)
+
+
+@pytest.mark.parametrize(("paths", "empty"), [("01", "valid"), ("34", "train"), ("59", "train"), ("", "train")])
+def test_an_empty_part(paths: str, empty: str) -> None:
+    with pytest.raises(TrainingError, match=f"f.json: part '{empty}' of 'x' has no usable picture"):
+        split_by_parts([sample(path) for path in paths], dataset(parts=PARTS), "x", where="f.json")
+
+
+def test_what_a_reader_has_to_know() -> None:
+    leaking = PartsUsed("x", test=4, units=5, shared=2, unnamed=1)
+    assert leaking.is_leaking
+    assert "'x' of the dataset LEAK: 2 of 5 picsets stand on two sides" in leaking.line()
+    assert leaking.to_dict() == {
+        "name": "x", "is_leaking": True, "picsets": 5, "picsets_on_two_sides": 2, "pictures_of_no_picset": 1,
+        "test_pictures": 4, "note": leaking.line(),
+    }  # fmt: skip
+    assert not PartsUsed("x", 0, 5, 0).is_leaking
+    assert PartsUsed("x", 0, 5, 1).is_leaking
+    assert PartsUsed("x", 0, 5, 0).line() == "parts 'x' of the dataset: nobody of 5 picsets is on two sides"
+    assert PartsUsed("x", 0, 5, 0, 3).line().endswith("; 3 pictures are of none")
+    assert "it does not say whom its pictures show" in PartsUsed("x", 0, 0, 0, 9).line()

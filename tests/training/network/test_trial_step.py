@@ -1,0 +1,154 @@
+"""Trial steps: networks that crash, in a process that may."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import tests.training.fake_networks as fakes
+from cls.bottle.layout import Bottle
+from cls.errors import NetworkError
+from cls.training.config import TrainConfig
+from cls.training.network import trial_step
+from cls.training.network.build import build_network, head_names, head_of, memory_format_of
+from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, Trial, start_trial
+from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
+
+Starts = list[list[str]]
+
+
+@pytest.fixture
+def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
+    """The memory formats of every child process that is started; verdicts are kept in the test's own folder."""
+    fakes.known_to_child_processes(tmp_path / "path", monkeypatch)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    started: Starts = []
+    start: Callable[..., object] = trial_step._start
+
+    def counted(trial: Trial, formats: list[str]) -> object:
+        started.append(list(formats))
+        return start(trial, formats)
+
+    monkeypatch.setattr(trial_step, "_start", counted)
+    return started
+
+
+def trial_of(arch: str, **options: object) -> Trial:
+    values = {"batch": 4, "height_px": 64, "width_px": 48, **options}
+    return Trial(TrainConfig(GROUP, arch=arch, **values), arch, 3, is_pretrained=False)  # type: ignore[arg-type]
+
+
+def verdict(trial: Trial) -> str:
+    with start_trial(trial) as running:
+        return running.memory_format()
+
+
+def test_what_crashes_in_channels_last_is_trained_contiguous(
+    tmp_path: Path, starts: Starts, caplog: pytest.LogCaptureFixture
+) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    with caplog.at_level(logging.INFO, logger="cls"):
+        run = train_tiny_run(bottle, arch="fake_dies_in_channels_last")
+    assert run.args["memory_format"] == CONTIGUOUS
+    assert starts == [[CHANNELS_LAST, CONTIGUOUS], [CONTIGUOUS]]
+    assert "memory format: contiguous" in caplog.text
+    assert "SIGSEGV" in caplog.text
+    train_tiny_run(bottle, arch="fake_dies_in_channels_last", seed=1)
+    assert len(starts) == 2, "the verdict is kept"
+
+
+def test_what_crashes_anyway_is_refused_and_leaves_no_run(tmp_path: Path, starts: Starts) -> None:
+    bottle = make_tiny_bottle(tmp_path)
+    with pytest.raises(NetworkError, match="SIGSEGV") as caught:
+        train_tiny_run(bottle, arch="fake_dies")
+    assert "\n" not in caught.value.line()
+    assert caught.value.hint
+    assert not list(bottle.models(GROUP).glob("v__*"))
+    assert not trial_of("fake_dies").file.exists()
+
+
+@pytest.mark.parametrize(("arch", "said"), [("fake_two_answers", "tuple"), ("fake_nan", "not numbers")])
+def test_what_gives_no_logits_is_refused(starts: Starts, arch: str, said: str) -> None:
+    with pytest.raises(NetworkError, match=said):
+        verdict(trial_of(arch))
+    assert len(starts) == 1, "an error is no crash: one process tells of both formats"
+
+
+def test_threads_wait_passively_whatever_the_training_does(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spinning took five times the processor time of the trial itself."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert verdict(trial_of("fake_asks_for_passive_threads")) == CHANNELS_LAST
+
+
+def test_a_verdict_is_shared_by_trainings_that_differ_in_nothing_it_depends_on(starts: Starts) -> None:
+    assert verdict(trial_of("test_resnet")) == CHANNELS_LAST
+    others = [trial_of("test_resnet", **more) for more in ({"batch": 16}, {"ema": 0.9}, {"seed": 3, "lr": 0.01})]
+    assert [verdict(other) for other in others] == [CHANNELS_LAST] * 3
+    assert len(starts) == 1
+    assert trial_step._read_verdict(trial_of("test_resnet", stripes=2)) is None
+
+
+def test_a_verdict_is_kept_by_version_and_a_damaged_one_is_made_again(
+    starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = trial_of("mobilenetv3_small_050")
+    assert verdict(trial) == CHANNELS_LAST
+    assert verdict(trial_of("mobilenetv3_small_050")) == CHANNELS_LAST
+    assert len(starts) == 1
+    for damage in (b"", b"{", b"[]", b'{"memory_format": "channels_last"}', b"\xff\xfe"):
+        trial.file.write_bytes(damage)
+        assert trial_step._read_verdict(trial) is None, damage
+    assert verdict(trial) == CHANNELS_LAST
+    assert len(starts) == 2
+    assert trial_step._read_verdict(trial) == CHANNELS_LAST
+    others = [trial_of("mobilenetv3_small_075"), trial_of("mobilenetv3_small_050", width_px=64)]
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    for other in (*others, trial_of("mobilenetv3_small_050")):
+        assert other.file != trial.file
+        assert trial_step._read_verdict(other) is None
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    tmp_path: Path, starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert verdict(trial_of("test_resnet")) == CHANNELS_LAST
+
+
+def test_repvgg_is_trained_and_not_in_channels_last_on_a_cpu(tmp_path: Path, starts: Starts) -> None:
+    """Its strided 1x1 convolution of the image writes past a buffer; whether that crashes is chance."""
+    if torch.cuda.is_available():
+        pytest.skip("the fault is the CPU's")
+    run = train_tiny_run(make_tiny_bottle(tmp_path), arch="repvgg_a0")
+    assert run.args["memory_format"] == CONTIGUOUS
+    assert memory_format_of(run.load_network()) == torch.contiguous_format
+
+
+@pytest.fixture(scope="module")
+def levit_bottle(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
+    return make_tiny_bottle(tmp_path_factory.mktemp("levit"))
+
+
+def test_a_backbone_with_a_second_head_is_trained_with_one(levit_bottle: Bottle, starts: Starts) -> None:
+    run = train_tiny_run(levit_bottle, arch="levit_128s", height_px=224, width_px=224, background_people=0)
+    network = run.load_network()
+    assert len(head_names(network)) == 2
+    head = head_of(network)
+    images = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        before = network(images)
+        head.bias.add_(1)
+        torch.testing.assert_close(network(images), before + 1)
+    temperature = run.metrics["calibration"]["temperature"]
+    assert temperature == 1.0 or "last linear layer" not in run.metrics["calibration"]["source"]
+
+
+def test_the_memory_format_is_read_of_the_weights() -> None:
+    network = build_network("mobilenetv3_small_050", 3, 64, 48)
+    assert memory_format_of(network) == torch.contiguous_format
+    assert memory_format_of(network.to(memory_format=torch.channels_last)) == torch.channels_last

@@ -1,0 +1,166 @@
+"""Write-back knows people by their ids, also where a photo was segmented again meanwhile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cls.write_back.changes import Side, changes_between, table_of
+from cls.write_back.ret_meta import PredictedPerson, with_predictions
+from cls.write_back.ret_meta_files import Layer, PicsetPredictions
+from cls.write_back.sent_journal import Sent, SentJournal
+from cls.write_back.statements import Box, Ours, Statement, person_of
+from cls.write_back.steps import to_send, to_withdraw
+
+GUID, RUN = "g", "v__0_train_eff_4_0.001"
+LEFT, RIGHT = (0.1, 0.1, 0.4, 0.9), (0.3, 0.1, 0.6, 0.9)
+# The same two found by another model: each box overlaps the other one's old box by more than half.
+LEFT_AGAIN, RIGHT_AGAIN = (0.22, 0.1, 0.55, 0.9), (0.16, 0.1, 0.45, 0.9)
+
+
+def picset(*trained: Mapping[str, Any]) -> dict[str, Any]:
+    items = [{"origin": {"filepath": "d/9/e/g/p/a.jpeg"}, "trained": list(trained)}]
+    return {"picset": {"guid": GUID}, "items": items}
+
+
+def predicted(*people: tuple[str, Box, str], group: str = "hat") -> PicsetPredictions:
+    found = tuple(PredictedPerson("female", box, {group: (label,)}, name) for name, box, label in people)
+    return PicsetPredictions(GUID, (Layer({group: RUN}, {"a.jpeg": found}),))
+
+
+def send(journal: SentJournal, content: dict[str, Any], *layers: PicsetPredictions) -> dict[str, Any]:
+    """What the collector has after a sending."""
+    wanted = PicsetPredictions(GUID, tuple(layer for one in layers for layer in one.layers))
+    step = to_send(journal, [wanted]).step(GUID, content)
+    journal.has_sent(GUID, step.sent)
+    return json.loads(json.dumps(step.after))  # type: ignore[no-any-return]
+
+
+def trained(content: dict[str, Any]) -> list[dict[str, Any]]:
+    return content["items"][0]["trained"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> SentJournal:
+    return SentJournal(tmp_path / "journal", "http://collector")
+
+
+def test_the_collector_is_sent_no_id(journal: SentJournal) -> None:
+    after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
+    assert trained(after) == [
+        {"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]}
+    ]
+
+
+def test_a_preview_tells_by_the_id_who_changed(journal: SentJournal, tmp_path: Path) -> None:
+    """By their boxes alone, the two would be taken for each other."""
+    after = send(journal, picset(), predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret")))
+    again = predicted(("p2", RIGHT_AGAIN, "hood"), ("p1", LEFT_AGAIN, "helmet"))
+    read_again = SentJournal(tmp_path / "journal", "http://collector")
+    step = to_send(read_again, [again]).step(GUID, after)
+    changes = [change.to_dict() for change in step.changes().changes]
+    told = [(one["change"], one["person"], one["was"], one["becomes"]) for one in changes]
+    assert told == [("changed", "p2", ("beret",), ("hood",)), ("changed", "p1", ("cap",), ("helmet",))]
+    rows = table_of([step.changes()], 9)
+    assert "p2 female 0.16 0.10 0.45 0.90" in rows[1]
+
+
+def test_somebody_else_in_the_same_place_is_somebody_else(journal: SentJournal) -> None:
+    after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
+    step = to_send(journal, [predicted(("p9", LEFT, "hood"))]).step(GUID, after)
+    found = [(change.kind, change.statement.person) for change in step.changes().changes]
+    assert found == [("added", "p9"), ("removed", "p1")]
+
+
+def test_a_withdrawal_names_people(journal: SentJournal) -> None:
+    after = send(journal, picset(), predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret")))
+    changes = to_withdraw(journal, {"hat": RUN}).step(GUID, after).changes().changes
+    assert [(one.kind, one.statement.person) for one in changes] == [("removed", "p1"), ("removed", "p2")]
+
+
+def test_what_others_changed_of_somebody_is_left_and_named(journal: SentJournal) -> None:
+    after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
+    trained(after)[0]["groups"][0]["category"] = ["beret"]
+    step = to_send(journal, [predicted(("p1", LEFT, "hood"))]).step(GUID, after)
+    (change,) = step.changes().changes
+    assert (change.kind, change.statement.person, change.becomes) == ("left", "p1", ("beret",))
+    assert not step.is_change or trained(dict(step.after)) == trained(after)
+
+
+def test_groups_segmented_at_different_times_meet_at_their_people(journal: SentJournal) -> None:
+    hats = predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret"))
+    tops = predicted(("p1", LEFT_AGAIN, "red top"), ("p2", RIGHT_AGAIN, "blue top"), group="top_color")
+    expected = [["cap", "red top"], ["beret", "blue top"]]
+    together = trained(send(journal, picset(), hats, tops))
+    assert [[label for part in one["groups"] for label in part["category"]] for one in together] == expected
+    apart = trained(send(journal, send(journal, picset(), hats), tops))
+    assert apart == together
+    # Sent again, it says the same.
+    again = to_send(journal, [PicsetPredictions(GUID, (*hats.layers, *tops.layers))])
+    after = send(journal, picset(), hats, tops)
+    assert trained(dict(again.step(GUID, after).after)) == together
+
+
+def test_an_entry_is_somebodys_only_while_it_stands_as_it_was_sent() -> None:
+    sent = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p1")
+    entry = {"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]}
+    assert Ours([sent]).person_of("a.jpeg", entry) == "p1"
+    assert Ours([sent]).person_of("b.jpeg", entry) == ""
+    assert Ours([sent]).person_of("a.jpeg", {**entry, "bbox": list(RIGHT)}) == ""
+    assert Ours([sent]).person_of("a.jpeg", None) == ""
+    twin = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p2")
+    assert Ours([sent, twin]).person_of("a.jpeg", entry) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "person"),
+    [
+        (("female", LEFT, "cap"), [("female", LEFT, "cap", "p1"), ("female", LEFT, "hood", "p2")], "p1"),
+        (("female", LEFT, "beret"), [("female", LEFT, "cap", "p1"), ("female", LEFT, "hood", "p2")], ""),
+        (("female", LEFT, "beret"), [("female", LEFT, "cap", "p1"), ("female", RIGHT, "hood", "p2")], "p1"),
+        (("female", LEFT, "cap"), [("female", LEFT, "cap", "")], ""),
+        (("male", LEFT, "cap"), [("female", LEFT, "cap", "p1")], ""),
+        (("female", RIGHT, "cap"), [("female", LEFT, "cap", "p1")], ""),
+    ],
+)
+def test_whom_a_statement_is_about(
+    said: tuple[str, Box, str], known: Sequence[tuple[str, Box, str, str]], person: str
+) -> None:
+    statements = [Statement("a.jpeg", gender, box, "hat", (label,), name) for gender, box, label, name in known]
+    gender, box, label = said
+    assert person_of(Statement("a.jpeg", gender, box, "hat", (label,)), statements) == person
+
+
+def test_an_older_journal_and_people_without_ids(tmp_path: Path) -> None:
+    """Lines that name nobody are read as before; who is who is told by the boxes then."""
+    row = ["a.jpeg", "female", list(LEFT), "hat", ["cap"], RUN]
+    line = {"collector": "http://one", "guid": GUID, "state": "sent", "sha256": "d", "statements": [row], "before": {}}
+    (tmp_path / "journal").write_text(json.dumps(line) + "\n")
+    journal = SentJournal(tmp_path / "journal", "http://one")
+    assert journal.of(GUID) == Sent("d", ((Statement("a.jpeg", "female", LEFT, "hat", ("cap",)), RUN),))
+    at_collector = picset({"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]})
+    near = (0.11, 0.1, 0.41, 0.9)
+    step = to_send(journal, [predicted(("p1", near, "hood"))]).step(GUID, at_collector)
+    (change,) = step.changes().changes
+    assert (change.kind, change.statement.person, change.was, change.becomes) == ("changed", "p1", ("cap",), ("hood",))
+    journal.has_sent(GUID, step.sent)
+    ((said, _),) = SentJournal(tmp_path / "journal", "http://one").of(GUID).statements
+    assert said.person == "p1"
+
+
+def test_a_box_alone_does_not_take_somebodys_old_statement() -> None:
+    old = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p1")
+    new = Statement("a.jpeg", "female", LEFT_AGAIN, "hat", ("hood",), "p1")
+    unknown = PredictedPerson("female", LEFT, {"hat": ("beret",)})
+    before = with_predictions(picset(), {"a.jpeg": [PredictedPerson("female", LEFT, {"hat": ("cap",)})]}, {"hat": RUN})
+    people = [unknown, PredictedPerson("female", LEFT_AGAIN, {"hat": ("hood",)})]
+    after = with_predictions(picset(), {"a.jpeg": people}, {"hat": RUN})
+    changes = changes_between(GUID, Side(before.content, [old]), Side(after.content, [new])).changes
+    assert [(one.kind, one.statement.person, one.becomes) for one in changes] == [
+        ("changed", "p1", ("hood",)),
+        ("added", "", ("beret",)),
+    ]
