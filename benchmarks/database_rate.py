@@ -20,11 +20,11 @@ from sqlalchemy.orm import Session
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.pictures.engine import parse_url
+from cls.pictures.queries import PictureRow
 from cls.pictures.segments import segments_of_people
-from cls.pictures.tables import PictureRow
 from tests.postgres_server import running_postgres
 
 _PEER_ROWS = 1_000

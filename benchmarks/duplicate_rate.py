@@ -36,10 +36,9 @@ from cls.dataset.split.joins import connected
 from cls.dataset.split.near_duplicates import near_pairs
 from cls.dataset.split.person_signature import SIDE_PX, VIEWS, unpacked
 from cls.dataset.split.picture_signatures import signatures_in
-from cls.demo.plan import SAMPLE_MODEL
-from cls.people.choice import choose_people
-from cls.people.person import Person
-from cls.people.photos import decode_photo
+from cls.demo.walk import SAMPLE_MODEL
+from cls.people.photos import Person, decode_photo
+from cls.people.polygons import choose_people
 from cls.sample.make import make_sample
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 

@@ -38,10 +38,10 @@ from cls.dataset.samples import labels_of
 from cls.dataset.split.assign import TRAIN
 from cls.files import write_json_atomic
 from cls.training.config import config_of_options
-from cls.training.loop.fitting import base_rates, fit_material
+from cls.training.loop.device import prepare_process
+from cls.training.loop.fit import base_rates, fit_material
 from cls.training.loop.losses import loss_for
 from cls.training.loop.optimizer import optimizer_for, schedule_for
-from cls.training.loop.speed import prepare_process
 from cls.training.material import Material, prepare
 
 

@@ -138,7 +138,7 @@ def read_squares(files: Sequence[Path], size_px: int) -> list[NDArray[np.uint8]]
 def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float, model: str) -> None:
     """`yolo classify train`, its best weights put aside after every epoch."""
     from cls.machine import cores, keep_memory
-    from cls.segmentation.offline import quiet_ultralytics
+    from cls.segmentation.networks import quiet_ultralytics
 
     keep_memory()
     with quiet_ultralytics():
@@ -167,7 +167,7 @@ def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float
 
 
 def score_yolo(folder: Path, out: Path, size_px: int, test: TestSet, name: str) -> Curve:
-    from cls.segmentation.offline import quiet_ultralytics
+    from cls.segmentation.networks import quiet_ultralytics
 
     curve = Curve(name)
     with quiet_ultralytics():

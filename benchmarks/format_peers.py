@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cls.machine import cores
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.training.runs.run import Run
 
@@ -66,7 +66,7 @@ def ultralytics_classifier(
     model: Path, labels: Sequence[str], size: Preprocessing, folder: Path
 ) -> Callable[[Crops], object]:
     """The same ONNX through ultralytics' classification `predict()`, on cut-outs; its notes are added to the file."""
-    from cls.segmentation.offline import prepare_ultralytics
+    from cls.segmentation.networks import prepare_ultralytics
 
     prepare_ultralytics()
     from ultralytics.models import YOLO

@@ -41,7 +41,7 @@ from cls.errors import ClsError
 from cls.export.formats.files import FILES, FORMATS, why_not
 from cls.export.publish import Exported, export_run
 from cls.machine import cores
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.predict import predict_photos
 from cls.runtimes.classifier import Classifier

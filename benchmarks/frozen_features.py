@@ -36,8 +36,7 @@ from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
 from cls.training.config import parse_size
 from cls.training.loop.auxiliary import auxiliary_labels, groups_of
-from cls.training.network.build import build_network, mean_and_std
-from cls.training.network.pooling import StripePool
+from cls.training.network.build import StripePool, build_network, mean_and_std
 from cls.training.network.weights import find_weights, load_weights
 
 PICTURES = ("cut", "kept", "whole")

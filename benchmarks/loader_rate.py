@@ -45,16 +45,15 @@ from cls.bottle.layout import Bottle
 from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import scenes_of
 from cls.dataset.batches import EpochSampler, TrainBatches
+from cls.dataset.cutouts.cache import STORAGES
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
-from cls.dataset.cutouts.storage import STORAGES
 from cls.dataset.samples import Sample
 from cls.files import read_json
 from cls.people.cutout import Cutout, cut_out
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.people.polygons import draw_polygons
 from cls.people.preprocess import Preprocessing
-from cls.segmentation.offline import quiet_ultralytics
+from cls.segmentation.networks import quiet_ultralytics
 from cls.settings import Settings
 from cls.training.config import parse_size
 from cls.training.loop.module import normalised

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.people.person import Person
-from cls.people.photos import decode_photo
+from cls.people.photos import Person, decode_photo
 from cls.people.polygons import mask_of_polygons
 
 Image = NDArray[np.uint8]

@@ -29,8 +29,8 @@ from cls.files import read_json
 from cls.machine import cores
 from cls.people.photos import read_photo
 from cls.people.polygons import mask_of_polygons
-from cls.segmentation.offline import quiet_ultralytics
-from cls.segmentation.reading import ReadPhoto, read_ahead
+from cls.segmentation.builder import ReadPhoto, read_ahead
+from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 from cls.yolo.exporting import export_model

@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from cls.files import read_json
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.people.polygons import mask_of_polygons
-from cls.segmentation.offline import quiet_ultralytics
+from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 

@@ -105,7 +105,7 @@ def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: st
     from cls.dataset.samples import labels_of
     from cls.machine import cores
     from cls.metrics.thresholds import choose_thresholds
-    from cls.training.network.checkpoint import load_network
+    from cls.training.network.build import load_network
 
     size = run.preprocessing
     valid = run.validation_samples()
@@ -256,7 +256,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work = options.work.absolute()
     if options.peer:
-        from cls.training.loop.speed import prepare_process
+        from cls.training.loop.device import prepare_process
 
         prepare_process()
         out, folder = options.peer_out, options.folder

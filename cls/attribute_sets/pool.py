@@ -13,9 +13,26 @@ from cls.attribute_sets.attribute_set import SetPicture
 from cls.bottle.layout import Bottle
 from cls.errors import FileError
 from cls.files import atomic_path, safe_name
-from cls.people.person import Person
-from cls.people.photos import decode_photo
-from cls.pictures.records import PictureRecord, Status
+from cls.people.photos import Person, decode_photo
+from cls.pictures.segments import PictureRecord, Status
+
+_SEPARATORS = ("/", "\\", "\0")
+
+
+def pool_name(file_name: str, folder: str = "") -> str | None:
+    """The name a picture gets in its set: its file name, with its folder before it where the set has several.
+
+    Args:
+        file_name: as the set's annotations give it.
+        folder: e.g. the subset; empty for none.
+
+    Returns:
+        None when the annotations hold something that is no plain file name, such as a path that leads elsewhere.
+    """
+    if not file_name.strip() or file_name in (".", "..") or any(sign in file_name for sign in _SEPARATORS):
+        return None
+    return safe_name(f"{folder}-{file_name}" if folder else file_name)
+
 
 # What stands in the pictures database where a segmentation model's name stands otherwise.
 WHOLE_PICTURE = "whole-picture"

@@ -13,10 +13,10 @@ import re
 from pathlib import Path
 
 from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
+from cls.attribute_sets.loading import partition_of, sides_of_partition
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
 from cls.attribute_sets.pa100k import label_rows
-from cls.attribute_sets.partitions import partition_of, sides_of_partition
-from cls.attribute_sets.pool_names import pool_name
+from cls.attribute_sets.pool import pool_name
 from cls.errors import AttributeSetError
 
 ANNOTATIONS = ("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat")

@@ -9,25 +9,140 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cls.attribute_sets.loading import LoadedSet
-from cls.attribute_sets.published import PUBLISHED
-from cls.attribute_sets.score import ScoreOnTest, score_on_test
+import numpy as np
+from torch import nn
+
+from cls.attribute_sets.loading import IDENTITY, OFFICIAL, LoadedSet
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
+from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.incomplete import with_incomplete
-from cls.dataset.samples import collect_samples
+from cls.dataset.samples import collect_samples, drop_broken, labels_of
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.parts import sides_of, split_by_parts
+from cls.dataset.split.parts import TEST, sides_of, split_by_parts
 from cls.errors import AttributeSetError, UsageError
-from cls.files import read_json, write_text_atomic
-from cls.metrics.multilabel import Metrics
+from cls.files import read_json, write_json_atomic, write_text_atomic
+from cls.machine import cores
+from cls.metrics.multilabel import Metrics, measure
 from cls.package.validation_scores import mean_of
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
+from cls.training.evaluation.logits import logits_of, probabilities_of
+from cls.training.network.build import load_network
 from cls.training.network.input_size import size_for
+from cls.training.network.trial_step import CHANNELS_LAST, FORMATS
 from cls.training.runs.folder import LEDGER, SPLIT
-from cls.training.runs.run import Run, find_runs
+from cls.training.runs.run import BEST_CKPT, Run, find_runs
 from cls.wording import percent
+
+TEST_METRICS = "test_metrics.json"
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class ScoreOnTest:
+    """What a run is worth on the test part.
+
+    Attributes:
+        at_half: the network's own probabilities at threshold 0.5, as the papers measure.
+        as_served: calibrated, at the thresholds chosen on validation: what the exported model says.
+        people: how many people were tested on.
+    """
+
+    at_half: Metrics
+    as_served: Metrics
+    people: int
+
+
+def score_on_test(run: Run, parts: str) -> ScoreOnTest:
+    """Measures a run on the test part, and writes test_metrics.json into its folder.
+
+    Raises:
+        AttributeSetError: the test part has no usable picture.
+        BottleError: the run or the dataset cannot be read.
+    """
+    dataset = read_dataset(run.bottle.dataset_file(run.group), run.group)
+    sides = sides_of(dataset, parts)
+    rows = tuple(row for row in dataset.rows if sides.get(row.path) == TEST)
+    settings = run.args["settings"]
+    samples, ledger = collect_samples(
+        run.bottle,
+        GroupDataset(run.group, run.labels, rows),
+        people=settings["people"],
+        subject=settings["subject"],
+    )
+    format_ = CutoutFormat(run.preprocessing, storage=settings.get("cache", CutoutFormat.storage))
+    cutouts, broken = load_cutouts(run.bottle, samples, format_, workers=cores())
+    samples = drop_broken(samples, broken, ledger)
+    if not samples:
+        raise AttributeSetError(f"the test part of '{parts}' has no usable picture", where=run.bottle.root)
+    _log.info("%s: testing on %d people (%d left out)", run.name, len(samples), len(ledger.left_out))
+    labels = labels_of(samples).astype(np.float64)
+    size = run.preprocessing.height_px, run.preprocessing.width_px
+    fitted = load_network(run.folder / "checkpoints" / BEST_CKPT, run.arch, len(run.labels), *size)
+    # Runs of versions without a trial step were trained in channels_last.
+    memory_format = FORMATS[run.args.get("memory_format", CHANNELS_LAST)]
+
+    def measured(network: nn.Module, thresholds: Sequence[float]) -> Metrics:
+        network.to(memory_format=memory_format)
+        logits = logits_of(network, run.preprocessing, (cutouts.exact(index) for index in range(len(cutouts))))
+        return measure(probabilities_of(logits), labels, run.labels, thresholds)
+
+    result = ScoreOnTest(
+        at_half=measured(fitted, (_HALF,) * len(run.labels)),
+        as_served=measured(run.load_network(), run.thresholds),
+        people=len(samples),
+    )
+    content = {
+        "run": run.name,
+        "parts": parts,
+        "people": result.people,
+        "left_out": dict(ledger.left_out),
+        "threshold_0.5": result.at_half.to_dict(),
+        "chosen_thresholds": result.as_served.to_dict(),
+    }
+    write_json_atomic(run.folder / TEST_METRICS, content, indent=1)
+    return result
+
+
+_JIA = "Jia, Huang, Chen, Huang: Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576; figures of "
+JIA = _JIA + "github.com/valencebond/Rethinking_of_PAR (README.md)"
+LEE = "github.com/xingzhaolee/pedestrian-attribute-recognition-lightning (modules/README.md)"
+ZJYKZJ = "github.com/zjykzj/RethinkingPAR (README.md), a second implementation of arXiv:2107.03576"
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One row of somebody's table.
+
+    Attributes:
+        layout: which set.
+        parts: which parts it is to be held against; of `identity`, the authors' own division without shared people,
+            which is another one than ours.
+        model: what was trained.
+        values: mA, instance-based accuracy, precision, recall and F1, in percent.
+        source: where the figures stand.
+    """
+
+    layout: str
+    parts: str
+    model: str
+    values: tuple[float, float, float, float, float]
+    source: str
+
+
+PUBLISHED = (
+    PublishedRow("pa100k", OFFICIAL, "ResNet-50", (80.21, 79.15, 87.79, 87.01, 87.40), JIA),
+    PublishedRow("pa100k", OFFICIAL, "Swin-S", (82.19, 80.35, 87.85, 88.51, 88.18), JIA),
+    PublishedRow("pa100k", OFFICIAL, "ResNet, weighted loss", (76.76, 75.69, 85.63, 84.92, 85.27), LEE),
+    PublishedRow("peta", OFFICIAL, "ResNet-50", (83.96, 78.65, 87.08, 85.62, 86.35), JIA),
+    PublishedRow("peta", OFFICIAL, "ResNet, weighted loss", (83.98, 79.41, 88.07, 85.57, 86.80), LEE),
+    PublishedRow("peta", IDENTITY, "ResNet-50, PETA-zs", (71.43, 58.69, 74.41, 69.82, 72.04), JIA),
+    PublishedRow("peta", IDENTITY, "ResNet-50, PETA-zs", (70.37, 59.11, 75.24, 69.82, 72.43), ZJYKZJ),
+    PublishedRow("rapv2", OFFICIAL, "ResNet-50", (78.52, 66.09, 77.20, 80.23, 78.68), JIA),
+    PublishedRow("rapv2", IDENTITY, "ResNet-50, RAP-zs", (71.76, 64.83, 78.75, 76.60, 77.66), JIA),
+)
+
 
 TABLE = "attribute_table.txt"
 _COLUMNS = ("mA", "Acc", "Prec", "Rec", "F1")

@@ -41,9 +41,7 @@ def serve(options: argparse.Namespace) -> None:
 
     The password comes from the environment alone. Without one, anyone is let in, which is allowed on loopback only.
     """
-    from cls.collector.serving import serve_until_stopped
-    from cls.collector.state import STATE_FOLDER, CollectorState
-    from cls.collector.tokens import Tokens
+    from cls.collector.server import STATE_FOLDER, CollectorState, Tokens, serve_until_stopped
     from cls.sources.folders import open_photo_set
 
     password = os.environ.get(PASSWORD_VARIABLE, "")

@@ -21,10 +21,8 @@ def run(options: argparse.Namespace) -> None:
     """Runs the demonstration and prints what was made and where."""
     import signal
 
-    from cls.demo.outcome import summary_lines
-    from cls.demo.page import write_page
-    from cls.demo.plan import plan_demo
-    from cls.demo.walk import walk
+    from cls.demo.page import summary_lines, write_page
+    from cls.demo.walk import plan_demo, walk
 
     # Ends the services and the step that runs, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -113,9 +113,9 @@ def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:
 
 
 def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> None:
-    from cls.export.next_step import push_lines
+    from cls.export.publish import push_lines
     from cls.package.card import people_in_words
-    from cls.package.carried import people_in
+    from cls.package.packing import people_in
 
     meta = exported.meta
     print(f"{meta.training.run} -> {exported.folder}")

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     """Prints what is, or would be, removed."""
     from cls.bottle.layout import Bottle
     from cls.forgetting.forgetting import run_allow, run_forget
-    from cls.pictures.badlist import picture_named, read_badlist
+    from cls.pictures.database import picture_named, read_badlist
     from cls.settings import load_settings
 
     bottle = Bottle(load_settings(options.cfg))

@@ -93,10 +93,10 @@ def run(options: argparse.Namespace) -> None:
     model = _model(options, settings.inference_url)
     from cls.bottle.layout import Bottle
     from cls.package.keys import trusted_keys
-    from cls.prediction.outputs import outputs_of, parse_formats
     from cls.prediction.people_of_photos import people_finder
     from cls.prediction.session import predict_to_files
     from cls.prediction.video import parse_every
+    from cls.prediction.writing import outputs_of, parse_formats
     from cls.runtimes.open import open_classifier, open_exported
 
     formats = parse_formats(options.format) if options.format else ()

@@ -32,8 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
     bottle = Bottle(load_settings(options.cfg))
 
-    from cls.segmentation.gallery.gallery import build_gallery
-    from cls.segmentation.gallery.plan import GalleryConfig
+    from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
 
     config = GalleryConfig(options.people, options.subject, options.size, options.format)
     for line in build_gallery(bottle, options.group, config).lines():

@@ -53,7 +53,7 @@ def _verify(options: argparse.Namespace) -> None:
     from cls.package.keys import trusted_keys
     from cls.package.plans import this_machine
     from cls.package.verifying import Verification, verify_zip
-    from cls.runtimes.trial import try_package
+    from cls.runtimes.open import try_package
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
@@ -125,7 +125,7 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _rebuild(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
-    from cls.export.next_step import push_lines
+    from cls.export.publish import push_lines
     from cls.export.rebuild import rebuild_package
     from cls.package.keys import read_signing_key, trusted_keys
     from cls.settings import load_settings

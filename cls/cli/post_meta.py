@@ -60,9 +60,8 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from cls.bottle.layout import Bottle
     from cls.collector.client import CollectorClient
-    from cls.write_back.previewed import PreviewMemory
     from cls.write_back.ret_meta_files import read_predictions
-    from cls.write_back.send import carry_out, sending
+    from cls.write_back.send import PreviewMemory, carry_out, sending
     from cls.write_back.sent_journal import read_journal
     from cls.write_back.steps import steps_of, to_send, to_withdraw, waiting
 
@@ -99,9 +98,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _runs(name: str, groups: Sequence[str], journal: SentJournal, bottle: Bottle) -> dict[str, str]:
     """Group -> the run whose words go; says what a version stands for."""
-    from cls.bottle.model_versions import known_models
-    from cls.write_back.published import published_model
-    from cls.write_back.withdrawal import split_name, what_to_withdraw
+    from cls.bottle.ledger import known_models
+    from cls.write_back.withdrawal import published_model, split_name, what_to_withdraw
 
     about, name = split_name(name, groups)
     ask_storage = partial(published_model, bottle.settings)

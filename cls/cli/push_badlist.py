@@ -25,8 +25,7 @@ def run(options: argparse.Namespace) -> None:
 
     bottle = Bottle(load_settings(options.cfg))
 
-    from cls.pictures.badlist import read_badlist
-    from cls.pictures.database import PicturesDatabase
+    from cls.pictures.database import PicturesDatabase, read_badlist
 
     names = read_badlist(options.badlist_path)
     with PicturesDatabase.open(bottle.database_url) as database:

@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import sys
+import webbrowser
+from pathlib import Path
 
 from cls.cli.command import Command
+
+_log = logging.getLogger("cls.training")
+
+
+def open_page(page: Path) -> bool:
+    """Opens a page in the browser; says so where there is no screen or no browser.
+
+    On a machine without a screen nothing is started: a text browser would take over the terminal.
+
+    Args:
+        page: an HTML file.
+
+    Returns:
+        Whether a browser was asked to open it.
+    """
+    has_screen = sys.platform in ("darwin", "win32") or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys())
+    if has_screen:
+        try:
+            if webbrowser.open(page.resolve().as_uri()):
+                return True
+        except webbrowser.Error as error:
+            _log.debug("no browser: %s", error)
+    _log.info("no browser can be opened here: open the file above in one")
+    return False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +48,6 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.errors import BottleError
     from cls.settings import load_settings
-    from cls.training.opening import open_page
     from cls.training.runs.listing import find_run
 
     entry = find_run(Bottle(load_settings(options.cfg)), options.run, options.group)

@@ -128,13 +128,13 @@ def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
-    from cls.bottle.model_versions import KnownModel, remember_models
+    from cls.bottle.ledger import KnownModel, remember_models
     from cls.errors import StorageError
     from cls.model_storage.client import StorageClient
     from cls.model_storage.names import SemanticVersion
     from cls.package.archive import open_package
-    from cls.package.carried import people_in
     from cls.package.model_name import model_name_of_group
+    from cls.package.packing import people_in
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)

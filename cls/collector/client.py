@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 import httpx
 
-from cls.collector.answers import json_of, shown_url, status_text
 from cls.collector.errors import PictureBusyError, PictureMissingError
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import (
@@ -24,7 +23,7 @@ from cls.collector.payloads import (
     parse,
     picset_of,
 )
-from cls.collector.retrying import BusyError, RetryPolicy, attempts_of
+from cls.collector.retrying import BusyError, RetryPolicy, attempts_of, json_of, shown_url, status_text
 from cls.errors import CollectorError
 from cls.settings import Settings
 

@@ -2,20 +2,209 @@
 
 from __future__ import annotations
 
+import hmac
+import logging
 import mimetypes
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from cls.collector.payloads import MODES, GuidsPayload, LoginPayload, PicsetPayload, PicturesQueryPayload
 from cls.collector.photo_set import Photo, PhotoSet
-from cls.collector.state import CollectorState
-from cls.collector.tokens import Tokens
-from cls.errors import FileError
+from cls.errors import CollectorError, FileError
+from cls.files import read_json, safe_name, write_json_atomic
+from cls.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+DEFAULT_MODE = "VALIDATED"
+STATE_FOLDER = ".collector"
+
+
+class CollectorState:
+    """Modes and predictions by picset, kept in a folder: `modes.json` and `trained/<guid>.json`.
+
+    Args:
+        folder: where they are kept; made at the first write.
+
+    Raises:
+        FileError: what is kept there cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        modes_file = folder / "modes.json"
+        content = read_json(modes_file) if modes_file.exists() else {}
+        if not isinstance(content, dict) or not all(mode in MODES for mode in content.values()):
+            raise FileError(f"expected {{guid: one of {', '.join(MODES)}}}", where=modes_file)
+        self._modes: dict[str, str] = content
+
+    def mode(self, guid: str) -> str:
+        """The mode of a picset; photos of a folder count as validated until someone says otherwise."""
+        return self._modes.get(guid, DEFAULT_MODE)
+
+    def set_mode(self, guids: Iterable[str], mode: str) -> None:
+        """Moves picsets into a mode.
+
+        Raises:
+            FileError: the state cannot be written; nothing has changed.
+        """
+        with self._lock:
+            modes = {**self._modes, **dict.fromkeys(guids, mode)}
+            write_json_atomic(self._folder / "modes.json", modes)
+            self._modes = modes
+
+    def set_trained(self, posted: PicsetPayload) -> None:
+        """Keeps the predictions of a picset, in place of earlier ones for the same photos.
+
+        Raises:
+            FileError: the state cannot be written; nothing has changed.
+        """
+        guid = posted.picset.guid
+        versions = (posted.picset.model_extra or {}).get("neural_version")
+        items = {
+            item.origin.filepath: item.trained
+            for item in posted.items
+            if item.origin is not None and item.origin.filepath and item.trained is not None
+        }
+        with self._lock:
+            kept = self._read_trained(guid)
+            content = {
+                "items": {**kept.get("items", {}), **items},
+                "neural_version": {
+                    **kept.get("neural_version", {}),
+                    **(versions if isinstance(versions, dict) else {}),
+                },
+            }
+            write_json_atomic(self._trained_file(guid), content)
+
+    def decorate(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Adds mode and predictions to a PICSET of a photo set."""
+        guid = content["picset"]["guid"]
+        content["picset"]["mode"] = self.mode(guid)
+        kept = self._read_trained(guid)
+        if kept:
+            content["picset"]["neural_version"] = kept["neural_version"]
+            for item in content["items"]:
+                item["trained"] = kept["items"].get(item["origin"]["filepath"], [])
+        return content
+
+    def _trained_file(self, guid: str) -> Path:
+        return self._folder / "trained" / f"{safe_name(guid)}.json"
+
+    def _read_trained(self, guid: str) -> dict[str, Any]:
+        file = self._trained_file(guid)
+        content: dict[str, Any] = read_json(file) if file.exists() else {}
+        return content
+
+
+class Tokens:
+    """Gives tokens for logins, and tells whether one is still good.
+
+    Args:
+        login: the one login that is accepted; empty: any.
+        password: its password; empty: any login and password are accepted.
+        ttl_s: seconds a token lives.
+    """
+
+    def __init__(self, login: str, password: str, ttl_s: float) -> None:
+        self._login = login
+        self._password = password
+        self._ttl_s = ttl_s
+        self._ends_s: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether a password is needed."""
+        return bool(self._password)
+
+    def give(self, login: str, password: str) -> str | None:
+        """A new token, or None when login or password are wrong."""
+        # Compared in bytes and both always, so that the time taken says nothing.
+        is_login_right = not self._login or hmac.compare_digest(login.encode(), self._login.encode())
+        is_password_right = not self._password or hmac.compare_digest(password.encode(), self._password.encode())
+        if not (is_login_right and is_password_right):
+            return None
+        now_s = time.monotonic()
+        token = secrets.token_urlsafe(24)
+        with self._lock:
+            self._ends_s = {known: end_s for known, end_s in self._ends_s.items() if end_s > now_s}
+            self._ends_s[token] = now_s + self._ttl_s
+        return token
+
+    def is_good(self, token: str) -> bool:
+        """Whether a token was given and has not expired."""
+        with self._lock:
+            end_s = self._ends_s.get(token)
+        return end_s is not None and end_s > time.monotonic()
+
+
+class _AnnouncingServer(uvicorn.Server):
+    """Prints one line when requests are answered."""
+
+    line = ""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            print(self.line, flush=True)
+
+
+def serve_until_stopped(photo_set: PhotoSet, state: CollectorState, tokens: Tokens, host: str, port: int) -> None:
+    """Serves a set until SIGINT or SIGTERM.
+
+    Args:
+        photo_set: what is served.
+        state: where modes and predictions are kept.
+        tokens: who is let in.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+
+    Raises:
+        CollectorError: the address is taken or cannot be listened on.
+    """
+    listener = _bind(host, port)
+    server = _AnnouncingServer(
+        uvicorn.Config(create_app(photo_set, state, tokens), log_level="warning", access_log=False, lifespan="off")
+    )
+    shown_host = f"[{host}]" if ":" in host else host
+    groups = len(photo_set.groups)
+    server.line = (
+        f"collector: {counted(len(photo_set.photos), 'photo')}, {counted(groups, 'group')} "
+        f"({', '.join(photo_set.groups)}) at http://{shown_host}:{listener.getsockname()[1]}"
+    )
+    missing = sum(not photo.file.is_file() for photo in photo_set.photos)
+    if missing:
+        logging.getLogger("cls.collector").warning("%d listed photos are not in the folder", missing)
+    with listener:
+        server.run(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(512)
+    except OSError as error:
+        raise CollectorError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="stop what uses the port, or choose another with --port",
+        ) from error
+    return listener
+
 
 READ_SCHEME = "bearer"
 WRITE_SCHEME = "token"

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import Wanted, load_records
-from cls.dataset.cutouts.cache_room import FolderUse
+from cls.dataset.cutouts.cache import FolderUse, Wanted, load_records
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.dataset.cutouts.shards import Entry
-from cls.dataset.split.digests import content_digests
+from cls.dataset.split.picture_signatures import content_digests
 from cls.files import sha256_of_bytes
 from cls.machine import cores
 from cls.people.preprocess import Preprocessing

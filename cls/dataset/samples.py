@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import GroupDataset
 from cls.bottle.layout import Bottle
-from cls.people.choice import choose_people
-from cls.people.person import Person
+from cls.people.photos import Person
+from cls.people.polygons import choose_people
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.wording import counted
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import csv
+import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,203 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.demo.outcome import headline_numbers, products, unseen_score, unseen_truth
+from cls.bottle.dataset_file import read_dataset
 from cls.demo.steps import shown
-from cls.demo.unseen import PredictedPhoto, read_picsets, read_predictions
 from cls.demo.walk import Walk
-from cls.errors import FileError
-from cls.files import write_text_atomic
+from cls.errors import ClsError, FileError
+from cls.files import read_json, write_text_atomic
+from cls.package.model_name import model_name_of_group
+from cls.package.validation_scores import MeanScore, ValidationScores, validation_scores
 from cls.people.photos import read_photo
-from cls.wording import score
+from cls.wording import counted, interval, mean_over, score
+
+
+@dataclass(frozen=True)
+class PredictedPhoto:
+    """What was predicted for one photo.
+
+    Attributes:
+        name: file name.
+        people: the predictions' entries, one a person; the first is the main person, whose outline is the largest.
+    """
+
+    name: str
+    people: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Predictions against the truth.
+
+    Attributes:
+        f1: mean over the labels that occur, from the main person of each photo; a photo without anybody counts as
+            having no label.
+        right: photos with every label right.
+        photos: how many there were.
+        labels: how many labels occur.
+        all_labels: how many labels the group has.
+    """
+
+    f1: float
+    right: int
+    photos: int
+    labels: int
+    all_labels: int
+
+
+def read_predictions(file: Path) -> list[PredictedPhoto]:
+    """Reads predictions.jsonl of photos that are not in the pool, photo by photo, in the order of names.
+
+    Of such photos, the table lists the largest person first.
+    """
+    people: dict[str, list[dict[str, Any]]] = {}
+    try:
+        for line in file.read_text().splitlines():
+            person = json.loads(line)
+            people.setdefault(str(person["picture"]), []).append(person)
+    except (OSError, ValueError, KeyError) as error:
+        raise ClsError(f"the predictions cannot be read: {error!r}", where=file) from error
+    return [PredictedPhoto(name, tuple(found)) for name, found in sorted(people.items())]
+
+
+def read_picsets(tags: Path) -> dict[str, str]:
+    """File name -> picset of a sample's tags.csv."""
+    with tags.open(newline="", encoding="utf-8") as stream:
+        return {row["file"]: row["picset"] for row in csv.DictReader(stream)}
+
+
+def read_truth(tags: Path, labels: tuple[str, ...]) -> dict[str, set[str]]:
+    """File name -> the group's labels of a sample's tags.csv; it must hold no wrong ones."""
+    with tags.open(newline="", encoding="utf-8") as stream:
+        return {row["file"]: {tag for tag in row["tags"].split(";") if tag in labels} for row in csv.DictReader(stream)}
+
+
+def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]], labels: tuple[str, ...]) -> Score:
+    """Compares the main person's labels with the true ones.
+
+    Args:
+        predicted: photos with their predictions.
+        truth: what `read_truth` read.
+        labels: the group's labels.
+    """
+    said = {photo.name: set(photo.people[0]["labels"]) for photo in predicted}
+    scores = []
+    for label in labels:
+        actual = {name for name, tags_of in truth.items() if label in tags_of}
+        claimed = {name for name in truth if label in said.get(name, set())}
+        if actual:
+            scores.append(2 * len(actual & claimed) / (len(actual) + len(claimed)))
+    right = sum(truth[name] == said.get(name, set()) for name in truth)
+    f1 = sum(scores) / len(scores) if scores else 0.0
+    return Score(f1, right, len(truth), len(scores), len(labels))
+
+
+def validation_of(walk: Walk) -> tuple[ValidationScores, float | None]:
+    """The run's scores on validation, and the mean average precision of guessing.
+
+    Raises:
+        ClsError: the run has not been validated.
+    """
+    metrics: dict[str, Any] = read_json(walk.run / "metrics.json")
+    scores = validation_scores(metrics)
+    if scores is None:
+        raise ClsError("the run has not been validated", where=walk.run)
+    return scores, metrics["validation"]["macro"].get("base_rate")
+
+
+def unseen_truth(walk: Walk) -> dict[str, set[str]] | None:
+    """The true labels of the sample's new photos, by file name; None for photos whose truth is not known."""
+    if walk.plan.source is not None:
+        return None
+    labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
+    return read_truth(walk.plan.folder / "new_photos" / "tags.csv", labels)
+
+
+def unseen_score(walk: Walk) -> Score | None:
+    """How the served model did on new people of the sample; None for photos whose truth is not known."""
+    truth = unseen_truth(walk)
+    if truth is None:
+        return None
+    labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
+    return score_predictions(read_predictions(walk.predictions / "predictions.jsonl"), truth, labels)
+
+
+def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
+    """Value and name of what counts, in the order of reading."""
+    dataset = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group)
+    scores, base_rate = validation_of(walk)
+    picsets = len({row.picset for row in dataset.rows})
+    unseen = unseen_score(walk)
+    spent_s = sum(result.seconds for result in walk.results)
+    return [
+        (f"{len(dataset.rows):,}", f"photos in {counted(picsets, 'picset')}, {counted(len(dataset.labels), 'label')}"),
+        (score(scores.f1.value), _cross_validated(scores)),
+        *([] if unseen is None else [(score(unseen.f1), _of_new_people(unseen))]),
+        (
+            score(scores.ap.value),
+            f"mean average precision{_inside(scores.ap)}: {scores.ap.over} (guessing: {score(base_rate)})",
+        ),
+        (walk.version, "served version"),
+        (f"{spent_s:.0f} s", "for all stages"),
+    ]
+
+
+def _cross_validated(scores: ValidationScores) -> str:
+    if scores.f1.value is None:
+        return scores.headline()
+    return f"cross-validated F1{_inside(scores.f1)}: {scores.f1.over}, {scores.measured_on()} of validation"
+
+
+def _of_new_people(unseen: Score) -> str:
+    return (
+        f"F1 of the served model: {mean_over(unseen.labels, unseen.all_labels)},"
+        f" {counted(unseen.photos, 'photo')} of new people"
+    )
+
+
+def _inside(mean: MeanScore) -> str:
+    return f" ({interval(mean.bounds)})" if mean.bounds else ""
+
+
+def products(walk: Walk) -> list[tuple[str, Path]]:
+    """What was made, and where."""
+    bottle, plan = walk.bottle, walk.plan
+    package = bottle.inference_model(plan.group)
+    return [
+        ("photos, as loaded from the collector", bottle.pictures),
+        ("labelled dataset", bottle.dataset_file(plan.group)),
+        ("who is where in each photo", bottle.root / "pictures.sqlite"),
+        ("training run", walk.run),
+        ("its report", walk.run / "report.html"),
+        ("converted model and its proof", package / "meta.json"),
+        ("package for the model storage", package / "model_onnx.zip"),
+        ("published model", plan.storage / "model_repository" / model_name_of_group(plan.group)),
+        ("predictions for new photos", walk.predictions / "predictions.csv"),
+        ("predictions for the group's photos", walk.group_predictions / "predictions.csv"),
+    ]
+
+
+def summary_lines(walk: Walk, page: Path) -> list[str]:
+    """The last lines of a demonstration: what was made and where."""
+    lines = [f"{walk.plan.group} {walk.version} is published. " + "What was made:"]
+    width = max(len(what) for what, _ in products(walk))
+    lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(walk)]
+    scores, base_rate = validation_of(walk)
+    lines.append(
+        f"On validation picsets, never seen in training: {scores.headline()};"
+        f" mean average precision {scores.ap.text()}, {scores.ap.over} (guessing: {score(base_rate)})."
+    )
+    unseen = unseen_score(walk)
+    if unseen is not None:
+        lines.append(
+            f"The served model on {counted(unseen.photos, 'photo')} of people made afterwards: F1 {score(unseen.f1)},"
+            f" {mean_over(unseen.labels, unseen.all_labels)}; {unseen.right} with every label right."
+        )
+    seconds = sum(result.seconds for result in walk.results if not result.was_done)
+    lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
+    lines.append(f"Open {page.absolute()} in a browser to see it.")
+    return lines
+
 
 _THUMBNAIL_HEIGHT_PX = 300
 _CARD_ASPECT = 4 / 3

@@ -3,23 +3,238 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.demo.plan import SAMPLE_PHOTOS, SAMPLE_SEED, DemoPlan
-from cls.demo.services import HOST, Ports, choose_ports, service
 from cls.demo.steps import Journal, Step, StepResult, fingerprint, run_step, shown
-from cls.errors import ClsError
+from cls.errors import ClsError, UsageError
 from cls.files import atomic_path
-from cls.package.model_name import model_name_of_group
-from cls.package.versions import next_version
+from cls.package.model_name import model_name_of_group, next_version
+from cls.sample.figure.wardrobe import GROUPS
 from cls.settings import REPOSITORY, load_settings
+from cls.wording import counted
+
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 10.0
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Ports of the demonstration's services: the guide's own where they are free."""
+
+    collector: int
+    storage: int
+    ssh: int
+    inference: int
+
+
+def choose_ports() -> Ports:
+    """Takes the guide's ports (8200, 8300, 4000, 8100), or free ones where something else listens."""
+    return Ports(*(_free_port(port) for port in (8200, 8300, 4000, 8100)))
+
+
+def _free_port(wanted: int) -> int:
+    """The wanted port, or one the system chooses when it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((HOST, port))
+                return int(probe.getsockname()[1])
+    raise ClsError(f"no free port on {HOST}", hint="close programs that listen, and run again")
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+@contextmanager
+def service(
+    name: str, arguments: Sequence[str], ports: Sequence[int], log: Path, environment: Mapping[str, str]
+) -> Iterator[None]:
+    """Runs `cls ARGUMENTS` in the background for the length of a `with` block.
+
+    Args:
+        name: what it is called in messages.
+        arguments: words after `cls`.
+        ports: ports of 127.0.0.1 it will listen on; the block starts when all of them answer.
+        log: file for all it prints.
+        environment: its whole environment.
+
+    Raises:
+        ClsError: it ended, or did not listen in time, and names the log; or something else listens there already.
+    """
+    taken = [port for port in ports if _is_listening(port)]
+    if taken:
+        # Whoever listens there is not ours: photos and models must not go to a stranger's service.
+        raise ClsError(
+            f"the {name} cannot be started: another program listens on port {taken[0]} of {HOST} by now",
+            hint="run it again: it chooses other ports, and goes on from what is there",
+        )
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "cls", *arguments],
+            cwd=REPOSITORY,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _await_ports(name, process, ports, log)
+        yield
+    finally:
+        _stop(process)
+
+
+def _await_ports(name: str, process: subprocess.Popen[bytes], ports: Sequence[int], log: Path) -> None:
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
+    while not all(_is_listening(port) for port in ports):
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").strip().splitlines()
+            raise ClsError(f"the {name} did not start: {lines[-1] if lines else 'it printed nothing'}", where=log)
+        if time.monotonic() > deadline_s:
+            raise ClsError(f"the {name} did not listen within {_START_TIMEOUT_S:.0f} s", where=log)
+        time.sleep(0.1)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Asks the service and all it started to end, and makes it when it does not."""
+    for number, timeout_s in ((signal.SIGTERM, _STOP_TIMEOUT_S), (signal.SIGKILL, _STOP_TIMEOUT_S)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+            return
+
+
+SAMPLE_MODEL = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
+SAMPLE_PHOTOS = 1200
+SAMPLE_SEED = 1
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """One demonstration.
+
+    Attributes:
+        folder: everything it makes goes here.
+        group: the group of labels to train.
+        source: folder of labelled photos; None for the sample photo set, which is made.
+        segmenter: the segmentation model the storage offers as `other/best.pt`.
+        limit: how many of the source's photos are served; None for all.
+        train_options: options of train.py beside `--cat`.
+    """
+
+    folder: Path
+    group: str
+    source: Path | None
+    segmenter: Path
+    limit: int | None
+    train_options: tuple[str, ...]
+
+    @property
+    def photos(self) -> Path:
+        """The folder of labelled photos that the collector serves."""
+        return self.source if self.source is not None else self.folder / "photos"
+
+    @property
+    def bottle(self) -> Path:
+        """The demonstration's own data folder."""
+        return self.folder / "classification_data"
+
+    @property
+    def storage(self) -> Path:
+        """The root of the demonstration's model storage."""
+        return self.folder / "storage"
+
+    @property
+    def person_model(self) -> Path:
+        """Where scp puts the segmentation model."""
+        return self.folder / "person_models" / "best.pt"
+
+    def signature(self) -> dict[str, str]:
+        """What a folder was made from: a demonstration of other photos must not go on in it."""
+        return {
+            "group": self.group,
+            "source": "sample" if self.source is None else self.source.name,
+            "limit": str(self.limit),
+            "segmenter": self.segmenter.name if self.source is not None else "sample",
+        }
+
+
+def plan_demo(
+    folder: Path, *, group: str | None, source: Path | None, segmenter: Path | None, limit: int | None
+) -> DemoPlan:
+    """Completes what the user gave with what suits the photos.
+
+    Raises:
+        UsageError: a file or folder does not exist, or the options do not fit together; lists every problem.
+    """
+    problems = []
+    if source is not None and not source.is_dir():
+        problems.append(f"there is no folder of photos at {source}")
+    if segmenter is not None and not segmenter.is_file():
+        problems.append(f"there is no segmentation model at {segmenter}")
+    if limit is not None and limit < 40:
+        problems.append(f"a limit of {counted(limit, 'photo')} is too few to train and validate on: give 40 or more")
+    if source is not None and group is None:
+        offered = ", ".join(_groups_of(source))
+        problems.append(
+            f"say which group of {source} to train: GROUP=..." + (f" (there are: {offered})" if offered else "")
+        )
+    groups = _groups_of(source)
+    if group is not None and groups and group not in groups:
+        problems.append(
+            f"there is no group '{group}' in {source or 'the sample photo set'} (there are: {', '.join(groups)})"
+        )
+    if source is not None and segmenter is None:
+        problems.append("photos of your own need a segmentation model of your own: SEGMENTER=path/to/best.pt")
+    if problems:
+        raise UsageError("; ".join(problems))
+    is_sample = source is None
+    return DemoPlan(
+        folder=folder,
+        group=group or "top_color",
+        source=source,
+        segmenter=segmenter or SAMPLE_MODEL,
+        limit=limit,
+        train_options=SAMPLE_TRAINING if is_sample else PHOTO_TRAINING,
+    )
+
+
+# Chosen by measurement, benchmarks/RESULTS.md: a small input shows a colour, real photographs need more of it.
+SAMPLE_TRAINING = ("--arch", "lite0", "--size", "160x112", "--epochs", "6", "--batch", "16")
+PHOTO_TRAINING = ("--arch", "lite0", "--size", "256x192", "--epochs", "10", "--batch", "16")
+
+
+def _groups_of(source: Path | None) -> list[str]:
+    """The groups a source says it has; none when it does not say."""
+    if source is None:
+        return list(GROUPS)
+    try:
+        return [str(name) for name in json.loads((source / "groups.json").read_text())]
+    except (OSError, ValueError):
+        return []
+
 
 _NEW_PHOTOS = 12
 _NEW_SAMPLE_PHOTOS = 120

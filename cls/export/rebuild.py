@@ -13,18 +13,17 @@ import numpy as np
 from cls.bottle.layout import Bottle
 from cls.collector.photo_set import PICTURE_SUFFIXES
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
+from cls.export.convert import packed_model, vectors_of_zip
 from cls.export.formats.files import FILES, Format, why_not
 from cls.export.meta_of_run import with_calibration_of
-from cls.export.packed import packed_model, vectors_of_zip
 from cls.export.parity.check import Candidate, prove
 from cls.export.parity.report import ParityReport
 from cls.export.parity.samples import ParitySample, Reference, choose_samples, reference_of
 from cls.files import sha256_of_file, write_bytes_atomic
 from cls.package.archive import open_package
-from cls.package.carried import CarriedSamples, read_samples
 from cls.package.keys import SigningKey, TrustedKeys
 from cls.package.meta import ModelMeta, parse_meta
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, write_package
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, read_samples, write_package
 from cls.package.verifying import verify_zip
 from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import whole_photo

@@ -12,12 +12,23 @@ from cls.bottle.layout import Bottle
 from cls.bottle.ledger import PictureEntry, PictureLedger
 from cls.collector.errors import PictureBusyError, PictureMissingError
 from cls.collector.listing import picture_name
-from cls.errors import CollectorError
+from cls.errors import CollectorError, FileError
 from cls.files import remove_parts, sha256_of_bytes, write_bytes_atomic
-from cls.loading.picture_check import problem_of_picture
 from cls.progress import progress
 from cls.sources import Source
 from cls.wording import counted
+
+
+def problem_of_picture(content: bytes) -> str | None:
+    """Why bytes cannot be used as a picture; None when they can: what `cls.people.photos` reads, whole."""
+    from cls.people.photos import check_photo
+
+    try:
+        check_photo(content)
+    except FileError as error:
+        return f"the file {error.what}"
+    return None
+
 
 PICTURES_LEDGER = "pictures.jsonl"
 # Bytes that are no picture may be a transfer gone wrong without a word: they are asked for once more.

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from cls import __version__
 from cls.errors import ClsError
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError
 from cls.model_storage.storage import ModelStorage, Published
 from cls.model_storage.uploads import Upload, receive_upload
 

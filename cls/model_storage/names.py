@@ -5,9 +5,23 @@ from __future__ import annotations
 from functools import total_ordering
 from pathlib import Path
 
-from cls.model_storage.refusal import RefusedError
-from cls.package.model_name import is_model_name, model_name_of_group
-from cls.package.versions import MAX_VERSION_SIGNS, version_key
+from cls.errors import StorageError
+from cls.package.model_name import MAX_VERSION_SIGNS, is_model_name, model_name_of_group, version_key
+
+
+class RefusedError(StorageError):
+    """A refused request; nothing was changed.
+
+    Args:
+        status: HTTP status of the answer (404 unknown, 409 exists already, 413 too big, 422 cannot be used,
+            502 the inference server fails, 507 no space).
+        what: what is wrong, in one sentence without a final stop.
+        hint: what the user can do next.
+    """
+
+    def __init__(self, status: int, what: str, *, hint: str | None = None) -> None:
+        self.status = status
+        super().__init__(what, hint=hint)
 
 
 def model_folder_name(name: str, models_folder: Path) -> str:

@@ -29,8 +29,7 @@ from filelock import FileLock, Timeout
 
 from cls.errors import PackageError, StorageError
 from cls.files import read_json, remove_parts, write_json_atomic, write_text_atomic
-from cls.model_storage.names import SemanticVersion, model_folder_name, readable_version
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError, SemanticVersion, model_folder_name, readable_version
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
 from cls.package.triton_config import CONFIG_FILE_NAME, parse_config, with_name, with_versions
 

@@ -12,15 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import PackageError
-from cls.model_storage.checking import CheckedUpload, check_upload, name_version, refuse_plan
+from cls.model_storage.checking import (
+    CheckedUpload,
+    check_upload,
+    name_version,
+    refuse_other_group,
+    refuse_plan,
+    refuse_stray,
+    remark_on_name,
+)
 from cls.model_storage.inference.engine import READY, EngineError, InferenceEngine, ModelState
-from cls.model_storage.model_groups import refuse_other_group, refuse_stray, remark_on_name
-from cls.model_storage.names import SemanticVersion, readable_version
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError, SemanticVersion, readable_version
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
 from cls.package.meta import META_FILE_NAME, json_of_meta_text
+from cls.package.model_name import next_version
 from cls.package.plans import PlanHost
-from cls.package.versions import next_version
 
 _log = logging.getLogger("cls.model_storage")
 

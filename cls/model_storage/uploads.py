@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError
 
 _CHUNK_BYTES = 1 << 20
 _MAX_FIELD_BYTES = 1 << 14

@@ -10,9 +10,8 @@ from typing import Any
 from cls.errors import PackageError
 from cls.files import sha256_of_file
 from cls.package.archive import open_package
-from cls.package.carried import people_in
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
-from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER
+from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER, people_in
 from cls.package.signature import PackageSignature
 from cls.package.validation_scores import NOT_MEASURED, number_of, validation_scores
 from cls.package.verifying import signed_by

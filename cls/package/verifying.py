@@ -9,11 +9,10 @@ from pathlib import Path
 from cls.errors import PackageError, SignatureError
 from cls.files import sha256_of_file
 from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip
-from cls.package.carried import read_samples
 from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, json_of_meta_text, parse_meta
 from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, read_samples
 from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
 from cls.package.signature import CHANGED_HINT, SIGNATURE_FILE_NAME, PackageSignature
 from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, digest_of_config, parse_config

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.polygons import UNITS_PER_PX, draw_polygons, fill_outlines, in_units
 
 # What new runs are made with; runs and packages that name none keep version 1.

@@ -11,7 +11,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.polygons import draw_polygons
 
 _BOX_DECIMALS = 2

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cls.errors import PackageError
 from cls.people.cutout import PREPROCESSING_VERSION, Cutout, cut_out, on_flat_background, resize_cutout
-from cls.people.person import Person
+from cls.people.photos import Person
 
 # By version. A new name, so that a CLS that knows version 1 alone refuses what it would do otherwise.
 _RESIZE = {1: "letterbox", 2: "letterbox-2"}

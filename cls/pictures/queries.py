@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     Cast,
     ColumnElement,
     Connection,
@@ -25,8 +26,34 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from cls.pictures.tables import PictureRow
+PATH_MAX_LENGTH = 255
+MODEL_VERSION_MAX_LENGTH = 50
+STATUS_MAX_LENGTH = 50
+
+
+class Base(DeclarativeBase):
+    """Base of the table classes."""
+
+
+class PictureRow(Base):
+    """One look of a segmentation model at a photo; older tools may have written several rows for one path."""
+
+    __tablename__ = "pictures"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(String(PATH_MAX_LENGTH))
+    model_version: Mapped[str] = mapped_column(String(MODEL_VERSION_MAX_LENGTH))
+    status: Mapped[str] = mapped_column(String(STATUS_MAX_LENGTH))
+    segments: Mapped[Any | None] = mapped_column(
+        JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+    )
+
+
+COLUMNS = tuple(PictureRow.__table__.columns.keys())
+
 
 # One statement's worth of paths; a list is sent as one parameter, so this bounds memory, not the protocol.
 CHUNK = 5_000

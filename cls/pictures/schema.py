@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from cls.errors import DatabaseError
 from cls.pictures.engine import WRITES, expected_failures, shown
-from cls.pictures.tables import COLUMNS
+from cls.pictures.queries import COLUMNS
 
 HEAD = "0002"
 # A table of our own: another application in the same database may use Alembic's usual name.

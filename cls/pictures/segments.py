@@ -9,14 +9,41 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.people.identity import identified, is_id, rounded_box, rounded_polygon
-from cls.people.person import Person
-from cls.pictures.records import Status
+from cls.people.photos import Person
+
+
+class Status:
+    """The review statuses of a picture."""
+
+    UNCHECKED: Final = "unchecked"
+    APPROVED: Final = "approved"
+    REJECTED: Final = "rejected"
+
+    ALL: Final = (UNCHECKED, APPROVED, REJECTED)
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One photo.
+
+    Attributes:
+        path: file name in pictures/.
+        model_version: stem of the segmentation model's file name; empty where no model has looked.
+        status: one of `Status`; an older tool's other text is kept as it is.
+        people: who was found; empty = looked at, nobody; None = not looked at.
+    """
+
+    path: str
+    model_version: str
+    status: str
+    people: tuple[Person, ...] | None
+
 
 _CONF_DECIMALS = 6
 # Outlines may leave the picture a little; values beyond this cannot be fractions (they are pixels, or broken).

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cls.errors import ClsError, PredictionError
 from cls.machine import cores
 from cls.package.keys import TrustedKeys
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import Record
 from cls.prediction.people_of_photos import PeopleFinder

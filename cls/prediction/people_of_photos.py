@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
-from cls.people.choice import largest_first
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
+from cls.people.polygons import largest_first
 from cls.prediction.video import Every, frames_of
 from cls.settings import REPOSITORY
 from cls.wording import counted

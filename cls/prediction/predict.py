@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import FileError
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.prediction.people_of_photos import NOT_SEGMENTED, PeopleFinder
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import available_cores

@@ -7,14 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 from cls.errors import PredictionError
-from cls.prediction.found_pictures import FoundPictures
 from cls.prediction.journal import PredictionJournal, Record, identity_of, open_journal
-from cls.prediction.outputs import Outputs
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.sources import Sources
 from cls.prediction.video import Every
-from cls.prediction.work import Job, jobs_of, pending_chunks, records_of_photos, records_of_video, still_unreadable
-from cls.prediction.writing import SessionSummary, write_results
+from cls.prediction.work import (
+    FoundPictures,
+    Job,
+    jobs_of,
+    pending_chunks,
+    records_of_photos,
+    records_of_video,
+    still_unreadable,
+)
+from cls.prediction.writing import Outputs, SessionSummary, write_results
 from cls.progress import progress
 from cls.runtimes.classifier import Classifier
 from cls.wording import counted

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PredictionError, UsageError
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.wording import counted
 

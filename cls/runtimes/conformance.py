@@ -12,8 +12,7 @@ from PIL import Image
 
 from cls.package.vectors import Case, CaseSaid, Vectors
 from cls.people.cutout import cut_out, on_flat_background
-from cls.people.person import Person
-from cls.people.photos import decode_photo
+from cls.people.photos import Person, decode_photo
 from cls.people.preprocess import Preprocessing, inner_size
 from cls.runtimes.classifier import Classifier
 

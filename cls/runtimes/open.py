@@ -2,21 +2,128 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from cls.bottle.layout import Bottle
-from cls.errors import PackageError, PredictionError, SignatureError
+from cls.errors import ClsError, PackageError, PredictionError, SignatureError
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
+from cls.package.model_name import model_name_of_group, names_model_of
 from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
-from cls.package.verifying import refuse_foreign_files, verify_zip
-from cls.runtimes.asked_group import check_group, check_served_name
+from cls.package.vectors import has_vectors, read_vectors
+from cls.package.verifying import Verification, refuse_foreign_files, verify_zip
 from cls.runtimes.classifier import Classifier, Runtime
+from cls.runtimes.conformance import check_vectors
 from cls.runtimes.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
-from cls.runtimes.served import open_served
-from cls.runtimes.served_address import SERVED_SCHEMES, parse_address
+from cls.runtimes.served_runtime import SERVED_SCHEMES, ServedAddress, open_served, parse_address
+from cls.runtimes.tensorrt import why_no_tensorrt
+from cls.wording import counted
+
+_BATCHES = (1, 3)
+
+
+def try_package(found: Verification, bottle: Bottle, trust: TrustedKeys | None = None) -> None:
+    """Opens a package and runs grey pictures through it; enters whether it runs, which says nothing of how well.
+
+    Args:
+        found: of `verify_zip`, without problems.
+        bottle: the data folder.
+        trust: keys of which one must have signed it; None: signatures are not checked.
+    """
+    with open_package(found.path, trust=trust) as package:
+        model_name = package.model_name
+        vectors = read_vectors(package, package.meta()) if has_vectors(package) else None
+    reason = why_not_run(model_name)
+    if reason is not None:
+        found.not_checked.append(f"{model_name} was not run: {reason}")
+        return
+    try:
+        classifier = open_classifier(str(found.path), bottle, is_verified=True, trust=trust)
+        size = classifier.preprocessing
+        for batch in _BATCHES:
+            classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)
+        results = [] if vectors is None else check_vectors(classifier, vectors)
+    except ClsError as error:
+        found.problems.append(f"{model_name} cannot be run: {error.what}")
+    else:
+        batches = " and ".join(str(batch) for batch in _BATCHES)
+        missed = [result.name for result in results if not result.is_met]
+        if missed:
+            found.problems.append(f"conformance vectors are not met: {', '.join(missed)}; see cls package vectors")
+        elif results:
+            found.checked.append(f"{counted(len(results), 'conformance vector')} met, from photo to probabilities")
+        found.checked.append(f"{model_name} answers at batch {batches} in {classifier.runtime.description}")
+
+
+def why_not_run(model_name: str) -> str | None:
+    """Why a model file cannot be run on this machine; None when it can."""
+    suffix = Path(model_name).suffix
+    if suffix == ".plan":
+        return why_no_tensorrt()
+    if suffix == ".xml" and importlib.util.find_spec("openvino") is None:
+        return "OpenVINO is not installed"
+    return None
+
+
+_log = logging.getLogger("cls.prediction")
+
+
+def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool = False) -> None:
+    """Holds an opened model against the group that was named with it.
+
+    Args:
+        classifier: what was opened.
+        group: what the caller named; None: nothing.
+        is_of_photos: the group says which photos are looked at. Any model may look at them, so another group's is said
+            in the log and used.
+
+    Raises:
+        PredictionError: the model is of another group than was asked for.
+    """
+    if group is None or classifier.group == group:
+        return
+    if not is_of_photos:
+        raise PredictionError(
+            f"the model is of group '{classifier.group}', and group '{group}' was asked for",
+            where=classifier.source,
+            hint=f"give the model of '{group}', or name the group '{classifier.group}'",
+        )
+    _log.warning("the model is of group '%s', and looks at the photos of group '%s'", classifier.group, group)
+
+
+def check_served_name(classifier: Classifier, address: ServedAddress, group: str | None) -> None:
+    """Holds a served model against the name it is served under.
+
+    Args:
+        classifier: what was opened.
+        address: where it is served.
+        group: what the caller named; None: nothing.
+
+    Raises:
+        PredictionError: it was found by the group's name, and is of another one.
+    """
+    if classifier.group != group and address.is_of_group:
+        raise PredictionError(
+            f"the model served as '{address.model}' is of group '{classifier.group}',"
+            f" and group '{group}' was asked for",
+            where=classifier.source,
+            hint=f"publish that of '{group}' there, or give this one by its whole address, {address.url}",
+        )
+    # On other people's servers models may be called anything. Another group's than the caller's is told of once.
+    if group in (None, classifier.group) and not names_model_of(address.model, classifier.group):
+        _log.warning(
+            "the model served as '%s' is of group '%s', whose model would be '%s'",
+            address.model,
+            classifier.group,
+            model_name_of_group(classifier.group),
+        )
+
 
 _KINDS = (
     "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
@@ -213,7 +320,7 @@ def _is_run(folder: Path) -> bool:
 
 def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
     """A run by its folder (the kept checkpoint), or by one of its model files."""
-    from cls.training.network.checkpoint import load_network
+    from cls.training.network.build import load_network
     from cls.training.runs.folder import FINISHED
     from cls.training.runs.run import open_run
 

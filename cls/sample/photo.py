@@ -11,19 +11,168 @@ import numpy as np
 
 from cls.sample.canvas import Canvas
 from cls.sample.figure import palette
-from cls.sample.figure.figure import frame_of, paint_figure
-from cls.sample.masks import annotation
-from cls.sample.plan import PHOTO, PLACE, Plan, SampleConfig
-from cls.sample.scene import shadows
+from cls.sample.figure.figure import TOTAL_HEADS, frame_of, paint_figure
+from cls.sample.figure.pose import Pose, Skeleton, draw_pose, skeleton
+from cls.sample.figure.wardrobe import Person, draw_person
+from cls.sample.plan import PHOTO, PLACE, Plan, SampleConfig, main_person
 from cls.sample.scene.background import Place, draw_place, view
-from cls.sample.scene.light import Light, draw_light, finish, lit_rgb
-from cls.sample.staging import Actor, stage
-from cls.sample.tags import main_person
+from cls.sample.scene.light import Light, cast_shadow, contact_shadow, draw_light, finish, lit_rgb, paint_seat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cls.sample.figure.body import Frame
+    from cls.sample.scene.background import Place
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One person in a photo: pose, size and where the soles are, in pixels of the photo."""
+
+    person: Person
+    pose: Pose
+    foot_x_px: float
+    foot_y_px: float
+    unit_px: float
+    is_main: bool
+
+
+@dataclass(frozen=True)
+class Staging:
+    """A photo before it is drawn: the camera's view of the place, and the actors from the farthest to the nearest."""
+
+    actors: list[Actor]
+    horizon_y_px: float
+    zoom: float
+    centre_x: float
+
+
+def extent_heads(bones: Skeleton) -> float:
+    """From the soles to the top of the head or the raised hands, head heights."""
+    top = min(float(bones.head[1]) - 0.8, *(float(hand[1]) - 0.05 for hand in bones.hands))
+    return bones.ground_y - top
+
+
+def _full_figure_px(rng: np.random.Generator, height_px: int) -> tuple[float, str]:
+    """How tall the main person would be standing, and the framing that gives."""
+    framing = str(rng.choice(["full", "knee", "waist"], p=[0.56, 0.28, 0.16]))
+    span = {"full": (0.72, 0.88), "knee": (1.02, 1.28), "waist": (1.42, 1.72)}[framing]
+    return float(rng.uniform(*span)) * height_px, framing
+
+
+def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int, height_px: int) -> Staging:
+    """Arrange one photo of `person` at `place`."""
+    standing_px, framing = _full_figure_px(rng, height_px)
+    # Seen from behind, glasses would be a label that nothing in the photo shows.
+    pose = draw_pose(rng, can_sit=framing != "waist", can_turn_away=not person.glasses)
+    bones = skeleton(pose, person.build)
+    unit_px = standing_px / TOTAL_HEADS * person.height
+    if framing == "full":
+        unit_px = min(unit_px, 0.92 * height_px / extent_heads(bones))
+        shown_px = extent_heads(bones) * unit_px
+        foot_y_px = float(rng.uniform(shown_px + 0.03 * height_px, 0.975 * height_px))
+    else:
+        head_top = bones.ground_y - (float(bones.head[1]) - 0.85)
+        foot_y_px = head_top * unit_px + float(rng.uniform(0.05, 0.13)) * height_px
+    camera = float(rng.uniform(0.64, 0.84))
+    horizon_y_px = foot_y_px - camera * standing_px
+    zoom = float(np.clip(rng.uniform(0.9, 1.1) * (standing_px / (0.8 * height_px)) ** 0.5, 0.8, 1.6))
+    # Nobody stands inside the wall behind: feet stay below the row where the ground begins.
+    ground_px = (place.ground_y_px - place.horizon_y_px) * zoom
+    zoom = min(zoom, zoom * 0.86 * camera * standing_px / max(ground_px, 1.0))
+    zoom = max(zoom, 0.7)
+    ground_px = (place.ground_y_px - place.horizon_y_px) * zoom
+    main_x = float(rng.uniform(0.3, 0.7)) * width_px
+    actors = [Actor(person, pose, main_x, foot_y_px, unit_px, True)]
+    count = int(rng.choice([0, 1, 2, 3], p=[0.42, 0.3, 0.18, 0.1]))
+    smallest = max(0.36 * standing_px, (ground_px + 2) / camera)
+    largest = 0.86 * standing_px if framing == "full" else 0.72 * standing_px
+    for _ in range(count):
+        if smallest >= largest:
+            break
+        other = draw_person(rng)
+        other_px = float(rng.uniform(smallest, largest))
+        is_close = rng.random() < 0.4
+        offset = float(rng.choice([-1, 1]) * rng.uniform(0.08, 0.2)) if is_close else float(rng.uniform(-0.5, 0.5))
+        x = main_x + offset * width_px if is_close else width_px * (0.5 + offset)
+        other_pose = draw_pose(rng, can_sit=False)
+        actors.append(
+            Actor(other, other_pose, x, horizon_y_px + camera * other_px, other_px / TOTAL_HEADS * other.height, False)
+        )
+    actors.sort(key=lambda actor: (actor.is_main, actor.foot_y_px))
+    return Staging(
+        actors=actors,
+        horizon_y_px=horizon_y_px,
+        zoom=zoom,
+        centre_x=float(rng.uniform(0.42, 0.58)),
+    )
+
+
+MIN_AREA_PX = 120
+_MIN_HOLE_PX = 40
+_MIN_PIECE_PX = 20
+
+
+def _open_holes(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The mask with a cut one pixel high from each large hole to the outside, as COCO polygons cannot have holes."""
+    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        return mask
+    opened = mask
+    for contour, (_, _, _, parent) in zip(contours, hierarchy[0], strict=True):
+        if parent < 0 or cv2.contourArea(contour) < _MIN_HOLE_PX:
+            continue
+        if opened is mask:
+            opened = mask.copy()
+        x, y = (int(value) for value in contour[len(contour) // 2, 0])
+        left, right = np.flatnonzero(mask[y, : x + 1] == 0), np.flatnonzero(mask[y, x:] == 0)
+        outer = contours[parent][:, 0, :]
+        row = outer[outer[:, 1] == y, 0]
+        if len(row) == 0 or (len(left) == 0 and len(right) == 0):
+            continue
+        nearest = int(row[np.argmin(np.abs(row - x))])
+        opened[y, min(nearest, x) : max(nearest, x) + 1] = 0
+    return opened
+
+
+def polygons(mask: NDArray[np.uint8]) -> list[list[float]]:
+    """COCO polygons `[x, y, x, y, …]` (pixels) around a mask (h, w) of 0 and 255; small specks are left out."""
+    contours, _ = cv2.findContours(_open_holes(mask), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    result = []
+    for contour in contours:
+        if cv2.contourArea(contour) < _MIN_PIECE_PX:
+            continue
+        simple = cv2.approxPolyDP(contour, 0.7, True).reshape(-1, 2)
+        if len(simple) >= 3:
+            result.append([float(value) for value in simple.ravel()])
+    return result
+
+
+def annotation(mask: NDArray[np.uint8], category_id: int) -> dict[str, Any] | None:
+    """A COCO annotation without ids for a visible mask; None for a person too small or hidden to count."""
+    left, top, width, height = cv2.boundingRect(mask)
+    # A margin of one pixel, so that no outline touches the edge of what is looked at.
+    window = np.pad(mask[top : top + height, left : left + width], 1)
+    area_px = int(cv2.countNonZero(window))
+    if area_px < MIN_AREA_PX:
+        return None
+    segmentation = [_moved(polygon, left - 1, top - 1) for polygon in polygons(window)]
+    if not segmentation:
+        return None
+    points = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in segmentation])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return {
+        "category_id": category_id,
+        "segmentation": segmentation,
+        "area": area_px,
+        "bbox": [float(low[0]), float(low[1]), float(high[0] - low[0] + 1), float(high[1] - low[1] + 1)],
+        "iscrowd": 0,
+    }
+
+
+def _moved(polygon: list[float], x: int, y: int) -> list[float]:
+    return [value + (y if place % 2 else x) for place, value in enumerate(polygon)]
+
 
 CATEGORIES = {"girl": 1, "man": 2}
 _MARGIN_HEADS = 1.5
@@ -160,10 +309,10 @@ def render_photo(config: SampleConfig, plan: Plan, index: int) -> Photo:
         masks = _visible_masks(nearest_first, width_px, height_px)
     seat_colour = palette.pick(rng, palette.LEATHER)
     for layer in reversed(nearest_first):
-        shadows.cast_shadow(image_rgb, layer.canvas.alpha, layer.corner_px, layer.actor.foot_y_px, light)
-        shadows.contact_shadow(image_rgb, layer.frame, layer.corner_px)
+        cast_shadow(image_rgb, layer.canvas.alpha, layer.corner_px, layer.actor.foot_y_px, light)
+        contact_shadow(image_rgb, layer.frame, layer.corner_px)
         if layer.actor.pose.is_sitting:
-            shadows.paint_seat(image_rgb, layer.frame, layer.corner_px, seat_colour)
+            paint_seat(image_rgb, layer.frame, layer.corner_px, seat_colour)
         _compose(image_rgb, layer, light)
     return Photo(
         image_rgb=finish(image_rgb, light, rng),

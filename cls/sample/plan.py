@@ -5,16 +5,89 @@ Everything here is a pure function of the parameters and cheap at any index, so 
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import uuid
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cls.errors import SampleError
+from cls.files import write_json_atomic, write_text_atomic
+from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS, draw_person, labels
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cls.sample.figure.wardrobe import Person
+
+
+def main_person(config: SampleConfig, picset: int) -> Person:
+    """The person a picset is about."""
+    return draw_person(config.stream(PERSON, picset))
+
+
+def true_tags(person: Person) -> list[str]:
+    """A person's labels of all groups, in the groups' order."""
+    return [label for given in labels(person).values() for label in given]
+
+
+def given_tags(plan: Plan, index: int, truth: list[str]) -> tuple[list[str], str]:
+    """The tags of a photo as annotated, and the group they are wrong in ("" when they are right).
+
+    A wrong label of a one-label group becomes another of its labels (or none); of a multi-label group, one label is
+    added or dropped.
+    """
+    if index not in plan.wrong:
+        return truth, ""
+    rng = plan.config.stream(WRONG_LABEL, index)
+    group = list(GROUPS)[int(rng.integers(len(GROUPS)))]
+    names = GROUPS[group]
+    mine = [tag for tag in truth if tag in names]
+    if group in MULTI_LABEL_GROUPS:
+        flipped = names[int(rng.integers(len(names)))]
+        wrong = [name for name in names if (name in mine) != (name == flipped)]
+    else:
+        others = [[name] for name in names if name not in mine] + ([[]] if mine else [])
+        wrong = others[int(rng.integers(len(others)))]
+    given = [tag for name in GROUPS for tag in (wrong if name == group else [t for t in truth if t in GROUPS[name]])]
+    return given, group
+
+
+TAGS_HEADER = ["file", "tags", "picset"]
+TRUTH_HEADER = ["file", "tags", "picset", "person", "wrong", "corrupt"]
+
+
+def write_labels(directory: Path, plan: Plan) -> None:
+    """Write the three files.
+
+    tags.csv holds the tags annotators gave. truth.csv holds the true ones, with the person's id, the group whose given
+    tags are wrong ("" when all are right) and how the file is corrupt ("" when it is whole).
+    """
+    given_rows, true_rows = [TAGS_HEADER], [TRUTH_HEADER]
+    for picset, indices in enumerate(plan.picsets):
+        truth, guid = true_tags(main_person(plan.config, picset)), plan.guid(picset)
+        for index in indices:
+            given, wrong_group = given_tags(plan, index, truth)
+            name = plan.file_name(index)
+            given_rows.append([name, ";".join(given), guid])
+            true_rows.append(
+                [name, ";".join(truth), guid, f"person-{picset:05d}", wrong_group, plan.corrupt_kind(index)]
+            )
+    write_json_atomic(directory / "groups.json", GROUPS)
+    write_text_atomic(directory / "truth.csv", _csv(true_rows))
+    write_text_atomic(directory / "tags.csv", _csv(given_rows))
+
+
+def _csv(rows: list[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
 
 GENERATOR_VERSION = 1
 PICSET_MIN, PICSET_MAX = 4, 12

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cls.people.identity import box_iou
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.polygons import mask_of_polygons
 
 

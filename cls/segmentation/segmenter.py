@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import SegmentationError
-from cls.people.person import Person
-from cls.segmentation.decode import candidates_of, objects_of, without_doubles
-from cls.segmentation.letterbox import Letterbox
+from cls.people.photos import Person
+from cls.segmentation.decode import Letterbox, candidates_of, objects_of, without_doubles
 from cls.segmentation.networks import Network, OnnxNetwork, UltralyticsNetwork
 
 DEFAULT_CONFIDENCE = 0.4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,7 +18,9 @@ PRECISIONS = ("auto", "32", "bf16", "16")
 STRATEGIES = ("auto", "ddp")
 CACHES = ("raw", "jpeg", "png")
 AUGMENTERS = ("auto", "cpu", "gpu")
-LOGGERS = ("tensorboard", "mlflow", "wandb")
+# Logger -> what to install; modules have the names of their loggers.
+_LOGGER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
+LOGGERS = tuple(_LOGGER_PACKAGES)
 BY_PICSET = "picset"
 _LARGEST_SIDE_PX = 2048
 _HELP = "see `cls train --help`"
@@ -221,8 +224,7 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
 
 def _outside_problems(values: dict[str, Any]) -> list[str]:
     """What only timm and the disk can say: whether there is such a backbone, and such a file."""
-    from cls.training.loop.loggers import missing_package
-    from cls.training.network.architectures import timm_name
+    from cls.training.network.build import timm_name
 
     problems = []
     try:
@@ -233,9 +235,9 @@ def _outside_problems(values: dict[str, Any]) -> list[str]:
     if weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
         problems.append(f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)")
     problems += [
-        f"--log: {name} is not installed (`pip install {missing}`)"
+        f"--log: {name} is not installed (`pip install {_LOGGER_PACKAGES[name]}`)"
         for name in values.get("loggers", ())
-        if name in LOGGERS and (missing := missing_package(name))
+        if name in LOGGERS and find_spec(name) is None
     ]
     return problems
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,32 +21,242 @@ from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.incomplete import with_incomplete
-from cls.dataset.samples import Ledger, Sample, collect_samples, drop_broken, labels_of, log_ledger
-from cls.dataset.split.assign import TRAIN, Split, split_samples
-from cls.dataset.split.parts import PartsUsed, split_by_parts
+from cls.dataset.samples import (
+    NO_FILE,
+    NO_LABEL_KNOWN,
+    NOT_SEGMENTED,
+    Ledger,
+    Sample,
+    collect_samples,
+    drop_broken,
+    labels_of,
+    log_ledger,
+)
+from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, split_samples
+from cls.dataset.split.file import split_with_memory
+from cls.dataset.split.joins import find_joins
+from cls.dataset.split.parts import NamedSplit, PartsUsed, split_by_parts
+from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
-from cls.training.checks import check_trainable
 from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.loop.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
-from cls.training.loop.device import accelerator
-from cls.training.loop.speed import cores
-from cls.training.network.architectures import timm_name
+from cls.training.loop.device import accelerator, cores
 from cls.training.network.build import (
     build_network,
     check_size,
     mean_and_std,
     memory_format_of,
     parameter_count,
+    pool_by_stripes,
     start_head_at,
+    timm_name,
 )
 from cls.training.network.input_size import size_for
-from cls.training.network.pooling import pool_by_stripes
-from cls.training.network.pretrained import carry_head, find_run_weights
-from cls.training.network.seen_people import NOBODY, SeenPeople, seen_by
+from cls.training.network.pretrained import NOBODY, SeenPeople, carry_head, find_run_weights, seen_by
 from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
 from cls.training.network.weights import WeightsSource, find_weights, load_weights
-from cls.training.sides import joined_samples, sides_for
 from cls.wording import counted
+
+
+def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDataset, *, where: object) -> None:
+    """Refuses samples nothing can be learnt from.
+
+    Args:
+        samples: what is left to train on.
+        ledger: why the rest is left out.
+        dataset: group and label names.
+        where: the dataset file.
+
+    Raises:
+        TrainingError: no samples; a label without positives, or that is unknown for everybody; a label that is never
+            known to be absent.
+    """
+    group = json.dumps(dataset.group, ensure_ascii=False)
+    if not samples:
+        raise TrainingError(
+            f"group {group} has no usable pictures: {_reasons(ledger)}", where=where, hint=_what_next(ledger, group)
+        )
+    labels = labels_of(samples)
+    if not dataset.labels:
+        raise TrainingError(
+            f"group {group} has no categories besides trash", where=where, hint="load a group with at least one label"
+        )
+    blank = [name for name, column in zip(dataset.labels, labels.T, strict=True) if np.isnan(column).all()]
+    if blank:
+        raise TrainingError(
+            f"{', '.join(repr(name) for name in blank)} is unknown for all {len(samples)} people",
+            where=where,
+            hint="load pictures of which it is known, or remove the category from the group and load the group again",
+        )
+    empty = [name for name, count in zip(dataset.labels, np.nansum(labels, axis=0), strict=True) if count == 0]
+    if empty:
+        raise TrainingError(
+            f"no usable picture shows {', '.join(repr(name) for name in empty)}"
+            + (f" (left out: {_reasons(ledger)})" if ledger.left_out else ""),
+            where=where,
+            hint="load pictures of it, or remove the category from the group and load the group again",
+        )
+    if len(dataset.labels) == 1 and (labels == 1).all():
+        raise TrainingError(
+            f"group {group} has one category, '{dataset.labels[0]}', and all {len(samples)} people have it: there is "
+            "nothing to tell it from",
+            where=where,
+            hint="load the group with a second category, or with a trash category of pictures without it",
+        )
+    endless = [
+        name
+        for name, column in zip(dataset.labels, labels.T, strict=True)
+        if np.isnan(column).any() and not (column == 0).any()
+    ]
+    if endless:
+        raise TrainingError(
+            f"nobody is known to be without {', '.join(repr(name) for name in endless)}: nothing to tell it from",
+            where=where,
+            hint="load trash pictures, which have none of the labels, or leave it out of --incomplete",
+        )
+
+
+def warn_of_missing_labels(train: Sequence[Sample], valid: Sequence[Sample], names: Sequence[str]) -> None:
+    """Logs the labels that training or validation says nothing about."""
+    if not valid:
+        return
+    for index, name in enumerate(names):
+        counts = [int(np.nansum(labels_of(part)[:, index])) for part in (train, valid)]
+        if counts[0] == 0:
+            _log.warning(
+                "label '%s' is not in training (%d in validation): --seed makes another split", name, counts[1]
+            )
+        elif counts[1] == 0:
+            _log.warning("label '%s' (%d in training) has no picset to spare for validation", name, counts[0])
+
+
+def _reasons(ledger: Ledger) -> str:
+    if not ledger.left_out:
+        return "the dataset file lists none"
+    return ", ".join(f"{count} {reason}" for reason, count in ledger.reasons.items())
+
+
+def _what_next(ledger: Ledger, group: str) -> str:
+    most_frequent = next(iter(ledger.reasons), "")
+    if most_frequent == NOT_SEGMENTED:
+        return "run `python cls/classification/segment_builder.py --model_path person_models/best.pt` first"
+    if most_frequent == NO_FILE or not most_frequent:
+        return f"run `cls load-group --group {group}` first"
+    if most_frequent == NO_LABEL_KNOWN:
+        return "label some pictures, or load the group again"
+    return "review the pictures' statuses, or train with other --people and --subject"
+
+
+_MOST_NAMED = 10
+
+
+def sides_for(
+    bottle: Bottle, config: TrainConfig, samples: list[Sample], named: NamedSplit | None, seen: SeenPeople
+) -> Split:
+    """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
+
+    Where the dataset's own parts are asked for, it is theirs. Whom the first weights were trained on is not validated
+    on: they are in training.
+
+    Args:
+        bottle: the data folder.
+        config: mode, seed, share, parts.
+        samples: everyone; of `joined_samples` where the split is made here.
+        named: the dataset's own parts.
+        seen: whom the first weights were trained on.
+
+    Raises:
+        TrainingError: a side would be empty, or the dataset's own parts hold out people the first weights know.
+    """
+    if named is not None:
+        (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.line())
+    if config.mode == "all":
+        return Split({sample.unit: TRAIN for sample in samples})
+    known = seen.among(samples)
+    if known and config.leak_tax:
+        raise TrainingError(
+            f"--leak-tax: {seen.origin} was trained on {len(known)} of the {len(samples)} people, so a random split "
+            "would be flattered by it and not by itself",
+            hint="leave out --leak-tax, or --pretrained",
+        )
+    if named is not None:
+        _check_parts(named, seen)
+        return named.split
+    if {sample.unit for sample in known} == {sample.unit for sample in samples}:
+        raise TrainingError(
+            f"{seen.origin}, which gives the first weights, was trained on all {len(samples)} people, or on pictures "
+            "that belong together with theirs: nobody is left to validate on",
+            where=bottle.dataset_file(config.group),
+            hint="start from a run that held people out, load more picsets, or train on everything with --mode all",
+        )
+    older = bottle.models(config.group) / "splits.json"
+    file = bottle.dataset_file(config.group)
+    split = split_with_memory(
+        file, older, samples, seed=config.seed, valid_share=config.valid, trained_on=seen.members if known else ()
+    )
+    train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
+    check_split(train, valid)
+    _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
+    if known:
+        _say_seen(seen, known, valid, wanted=config.valid * len(samples))
+    if split.moved:
+        _log.warning("%s", _moved_line(split.moved))
+    return split
+
+
+def _moved_line(moved: tuple[str, ...]) -> str:
+    """Who changed sides, and what that means for earlier runs."""
+    picsets, pictures = ([name for name in moved if name.startswith(kind)] for kind in ("picset:", "picture:"))
+    shown = (picsets or pictures)[:_MOST_NAMED]
+    others = len(picsets or pictures) - len(shown)
+    return (
+        f"{counted(len(picsets), 'picset')} and {counted(len(pictures), 'picture')} of validation are now in training, "
+        f"as they belong together with others that were trained on: {', '.join(shown)}"
+        + (f" and {others} more" if others else "")
+        + ". Earlier runs were validated on them"
+    )
+
+
+def _say_seen(seen: SeenPeople, known: list[Sample], valid: list[Sample], *, wanted: float) -> None:
+    _log.info(
+        "%s was trained on %d of these people: they are in training, and nobody of validation is among them",
+        seen.origin, len(known),
+    )  # fmt: skip
+    if len(valid) < wanted / 2:
+        _log.warning(
+            "that leaves %d people for validation where --valid asks for %d: its measures are rough", len(valid), wanted
+        )
+
+
+def _check_parts(named: NamedSplit, seen: SeenPeople) -> None:
+    """Parts that a dataset brings are taken as they are: they cannot make room for what the first weights know."""
+    held_out = [*named.split.part(named.samples, VALID), *named.test]
+    known = seen.among(held_out)
+    if known:
+        raise TrainingError(
+            f"{seen.origin}, which gives the first weights, was trained on {len(known)} of the {len(held_out)} people "
+            f"that parts '{named.used.name}' of the dataset hold out (e.g. {known[0].path})",
+            hint="start from a run trained on the same parts, or leave out --pretrained",
+        )
+
+
+def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> list[Sample]:
+    """The samples, with the names of those that a split must keep together."""
+    joins = find_joins(
+        bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates, workers=cores()
+    )
+    if not joins.clusters:
+        return samples
+    _log.info("%s", joins.line())
+    joined = joins.applied(samples)
+    unit, largest = Counter(sample.unit for sample in joined).most_common(1)[0]
+    if largest > len(joined) / 2:
+        _log.warning(
+            "%d of %d people belong together (%s): see --join-by and --no-near-duplicates if they should not",
+            largest, len(joined), unit,
+        )  # fmt: skip
+    return joined
+
 
 _log = logging.getLogger("cls.training")
 

@@ -21,24 +21,20 @@ from cls.files import sha256_of_file, write_json_atomic
 from cls.metrics.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
 from cls.people.preprocess import Preprocessing
 from cls.progress import fall_silent
-from cls.training.checks import warn_of_missing_labels
 from cls.training.config import TrainConfig
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.evaluation.calibration import shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, evaluate
 from cls.training.evaluation.leak_tax import measure_leak_tax
-from cls.training.loop.bad_batch import NotANumberError
-from cls.training.loop.device import check_machine
+from cls.training.loop.device import check_machine, prepare_process
 from cls.training.loop.distributed import Crew, check_crew
-from cls.training.loop.fit import FitResult
-from cls.training.loop.fitting import base_rates, batches_of, fit_material
+from cls.training.loop.fit import FitResult, base_rates, batches_of, fit_material
 from cls.training.loop.losses import loss_for
-from cls.training.loop.speed import prepare_process
-from cls.training.material import Material, prepare
+from cls.training.loop.module import NotANumberError
+from cls.training.material import Material, prepare, warn_of_missing_labels
 from cls.training.network.build import memory_format_of
 from cls.training.report.grids import write_train_grids
 from cls.training.report.page import ReportMatter, write_report
-from cls.training.runs.comparable import validated_on
 from cls.training.runs.folder import (
     FINISHED,
     LEDGER,
@@ -52,6 +48,7 @@ from cls.training.runs.folder import (
     write_args,
 )
 from cls.training.runs.run import MODEL_CKPT, Run, find_runs, open_run
+from cls.training.runs.table import validated_on
 
 _log = logging.getLogger("cls.training")
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.write_back.statements import (
     Box,
     Ours,

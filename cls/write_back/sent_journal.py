@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cls.collector.answers import shown_url
+from cls.collector.retrying import shown_url
 from cls.write_back.statements import Statement
 
 JOURNAL = Path("journals") / "ret_meta_sent.jsonl"

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cls.errors import FileError, UsageError, YoloError
 from cls.files import read_json, safe_name, sha256_of_bytes, write_bytes_atomic, write_json_atomic
 from cls.people.photos import decode_photo
@@ -17,9 +20,30 @@ from cls.progress import track
 from cls.wording import counted
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 from cls.yolo.merging import ANNOTATIONS, IMAGES
-from cls.yolo.outline import joined_outline
 from cls.yolo.splitting import PARTS, VAL, Looks, drawn_number, key_of_picset, key_of_picture, part_of_key
 from cls.yolo.yolo_files import DATA_FILE, ExistingDataset, Label, write_data_file, write_labels
+
+
+def joined_outline(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """One closed line through all parts: each is joined by a bridge of no width between the nearest points.
+
+    Filling the line fills exactly the parts.
+
+    Args:
+        polygons: outlines, each (points, 2), at least one.
+
+    Returns:
+        float64 (points, 2).
+    """
+    parts = sorted((part for part in polygons if len(part) >= 3), key=len, reverse=True)
+    line = parts[0]
+    for part in parts[1:]:
+        distances = ((line[:, None] - part[None]) ** 2).sum(axis=2)
+        here, there = np.unravel_index(int(distances.argmin()), distances.shape)
+        detour = np.concatenate([np.roll(part, -int(there), axis=0), part[there : there + 1]])
+        line = np.concatenate([line[: here + 1], detour, line[here:]])
+    return line
+
 
 SPLIT_FILE = "split.json"
 _LOGGER = logging.getLogger("cls.yolo")

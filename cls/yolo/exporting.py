@@ -18,7 +18,7 @@ from cls.errors import ExportError, FileError, ParityError
 from cls.files import atomic_path, sha256_of_file, write_json_atomic
 from cls.people.photos import read_photo
 from cls.segmentation.agreement import Agreement, compare_people
-from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
+from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.wording import counted, score
 

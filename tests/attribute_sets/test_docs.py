@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from cls.attribute_sets.pa100k import ANNOTATIONS, PICTURES
-from cls.attribute_sets.published import PUBLISHED
+from cls.attribute_sets.table import PUBLISHED
 from cls.cli.main import build_parser
 from cls.settings import REPOSITORY
 

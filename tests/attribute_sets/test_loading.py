@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.attribute_sets.attribute_set import SetPicture, odd_cells_line
-from cls.attribute_sets.identity_parts import identity_parts
 from cls.attribute_sets.layouts import read_set
-from cls.attribute_sets.loading import load_set
+from cls.attribute_sets.loading import identity_parts, load_set
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import collect_samples

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from cls.attribute_sets.mat_file import BrokenFileError, MatArray, decode_mat
+from cls.attribute_sets.matlab import BrokenFileError, MatArray, decode_mat
 
 TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF), min_size=1, max_size=12)
 NUMBERS = st.builds(

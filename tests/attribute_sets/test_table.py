@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.attribute_sets.published import PUBLISHED
-from cls.attribute_sets.table import _is_trained_on
+from cls.attribute_sets.table import PUBLISHED, _is_trained_on
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.cli.attribute_set_load import COMMAND as LOAD

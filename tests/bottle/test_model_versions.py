@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cls.bottle.model_versions import JOURNAL, KnownModel, known_models, remember_models
+from cls.bottle.ledger import JOURNAL, KnownModel, known_models, remember_models
 
 PREDICTED = KnownModel("hat / cap", "v__0_train_eff_4_0.001", "a" * 64, has_predicted=True)
 PUBLISHED = KnownModel("hat / cap", "v__0_train_eff_4_0.001", "a" * 64, "0.0.2")

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.dataset.augment import FLAT, PICTURE, SAME, Augmentation, draw_views
+from cls.dataset.augment import FLAT, PICTURE, SAME, Augmentation, draw_views, uniforms
 from cls.dataset.backgrounds import Backgrounds
-from cls.dataset.chance import uniforms
 from cls.dataset.compose import compose
 from cls.people.preprocess import Preprocessing
 

@@ -14,7 +14,7 @@ from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import scenes_of
 from cls.dataset.batches import Batch, BatchKey, EpochSampler, ExactBatches, Loader, TrainBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 
 PREPROCESSING = Preprocessing(64, 48)

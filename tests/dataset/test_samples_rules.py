@@ -26,7 +26,7 @@ from cls.dataset.samples import (
     labels_of,
     log_ledger,
 )
-from cls.people.person import Person
+from cls.people.photos import Person
 from tests.bottles import make_empty_bottle, write_rows
 
 NAN = float("nan")

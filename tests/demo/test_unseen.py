@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cls.demo.unseen import read_predictions, read_truth, score_predictions
+from cls.demo.page import read_predictions, read_truth, score_predictions
 
 LABELS = ("red top", "blue top")
 

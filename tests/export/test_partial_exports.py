@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.bottle.model_versions import KnownModel, remember_models
+from cls.bottle.ledger import KnownModel, remember_models
 from cls.cli.command import execute
 from cls.cli.export import COMMAND
 from cls.cli.package import VERIFY

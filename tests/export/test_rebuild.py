@@ -18,14 +18,21 @@ import pytest
 from cls.cli.command import execute
 from cls.cli.package import REBUILD, SHOW, VERIFY
 from cls.errors import ClsError, ExportError, FileError, PackageError, ParityError, UsageError
-from cls.export.packed import people_to_carry
+from cls.export.convert import people_to_carry
 from cls.export.parity.samples import Reference
 from cls.export.publish import classifier_of_run, export_run
 from cls.export.rebuild import rebuild_package
 from cls.package.archive import open_package
-from cls.package.carried import people_in, read_samples, samples_as_bytes
 from cls.package.meta import PlanMeta
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
+from cls.package.packing import (
+    REBUILD_ONNX,
+    REBUILD_SAMPLES,
+    PackedModel,
+    people_in,
+    read_samples,
+    samples_as_bytes,
+    write_package,
+)
 from cls.package.verifying import verify_zip
 from tests.bottles import make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run

@@ -20,7 +20,7 @@ from PIL import Image
 from cls.cli.command import execute
 from cls.cli.package import VECTORS, VERIFY
 from cls.errors import PackageError
-from cls.export.packed import vectors_of_zip
+from cls.export.convert import vectors_of_zip
 from cls.export.publish import export_run
 from cls.model_storage.checking import check_upload
 from cls.package.archive import open_package, pack_files
@@ -28,8 +28,7 @@ from cls.package.card import card_of
 from cls.package.meta import parse_meta
 from cls.package.packing import PackedModel, write_package
 from cls.package.vectors import VECTORS_FILE, read_vectors
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.conformance import check_vectors, make_vectors
@@ -364,6 +363,6 @@ def test_a_model_without_an_answer_to_a_drawn_photo_carries_no_vectors(
             return super().logits(images) * np.float32("nan")
 
     silent = replace(_mean_classifier(Preprocessing(16, 12)), runtime=Nothing())
-    monkeypatch.setattr("cls.export.packed.open_classifier", lambda path, bottle: silent)
+    monkeypatch.setattr("cls.export.convert.open_classifier", lambda path, bottle: silent)
     assert vectors_of_zip("onnx", _zip(exported), exported.bottle) == {}
     assert "model_onnx.zip carries no conformance vectors" in caplog.text

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cls.cli.command import main
 from cls.cli.train import COMMAND
 from cls.training.config import TrainConfig
-from cls.training.loop import fitting
+from cls.training.loop import fit
 from cls.training.loop.losses import MultiLabelLoss, loss_for
 
 
@@ -34,5 +34,5 @@ def bad_loss_for(config: TrainConfig, rates: list[float]) -> BadLoss:
 
 
 if __name__ == "__main__":
-    fitting.loss_for = bad_loss_for  # type: ignore[assignment]
+    fit.loss_for = bad_loss_for  # type: ignore[assignment]
     main(COMMAND)

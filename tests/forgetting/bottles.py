@@ -19,16 +19,14 @@ from cls.cli import forget
 from cls.cli import infer as inference
 from cls.cli import segment_meta as segment_meta_builder
 from cls.cli.command import execute
-from cls.dataset.cutouts.cache_room import record_folders
+from cls.dataset.cutouts.cache import record_folders
 from cls.dataset.cutouts.shards import open_shards
 from cls.export.publish import export_run
 from cls.loading.pictures import run_load_group
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.sample.make import make_sample
-from cls.segmentation.gallery.gallery import build_gallery
-from cls.segmentation.gallery.plan import GalleryConfig
+from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
 from cls.settings import load_settings
 from cls.training.runs.folder import run_folders
 from tests.bottles import train_tiny_run

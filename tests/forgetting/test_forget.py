@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from cls.bottle.dataset_file import read_dataset
-from cls.dataset.cutouts.cache_room import FolderUse, record_folders
+from cls.dataset.cutouts.cache import FolderUse, record_folders
 from cls.errors import BottleError
 from cls.prediction.journal import Record, lock_of, open_journal
 from cls.settings import REPOSITORY

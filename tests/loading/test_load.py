@@ -11,9 +11,7 @@ from cls.bottle.dataset_file import LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import CollectorError, FileError
 from cls.loading.load import load_group
-from cls.loading.load_picsets import load_picsets, read_guids
-from cls.loading.pictures import run_load_group
-from cls.loading.summary import group_lines, picsets_lines
+from cls.loading.pictures import group_lines, load_picsets, picsets_lines, read_guids, run_load_group
 from cls.sources.folders import open_photo_set
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set, write_photo
 

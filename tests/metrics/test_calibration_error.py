@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional import mean_squared_error
 from torchmetrics.functional.classification import binary_calibration_error
 
-from cls.metrics.calibration_error import brier_score, expected_calibration_error, reliability
+from cls.metrics.multilabel import brier_score, expected_calibration_error, reliability
 
 pairs_of = st.lists(st.tuples(st.integers(0, 100), st.booleans()), min_size=1, max_size=80)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cls.dataset.samples import Sample
 from cls.metrics.label_errors import LabelError, judged_labels, probable_label_errors, write_label_errors
-from cls.people.person import Person
+from cls.people.photos import Person
 
 
 def made_up(

@@ -9,14 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.metrics.calibration_error import brier_score, expected_calibration_error, reliability
 from cls.metrics.multilabel import (
     LabelMetrics,
     auroc,
     average_precision,
+    brier_score,
+    expected_calibration_error,
     measure,
     precision_recall_f1,
     precision_recall_steps,
+    reliability,
 )
 
 NAN = float("nan")

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.model_storage.names import SemanticVersion, model_folder_name, readable_version
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError, SemanticVersion, model_folder_name, readable_version
 
 numbers = st.integers(0, 10**6)
 releases = st.builds(lambda a, b, c: f"{a}.{b}.{c}", numbers, numbers, numbers)

@@ -8,7 +8,7 @@ import pytest
 
 from cls.files import sha256_of_file
 from cls.model_storage.inference.engine import ModelState
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.service import ServiceOptions, plan_host_of
 from cls.model_storage.storage import ModelStorage

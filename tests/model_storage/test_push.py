@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cls.bottle.model_versions import known_models
+from cls.bottle.ledger import known_models
 from cls.files import sha256_of_file
 from cls.package.keys import make_key
 from cls.package.signature import parse_signature

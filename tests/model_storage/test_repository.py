@@ -12,8 +12,7 @@ import pytest
 
 from cls.errors import StorageError
 from cls.model_storage import repository as room
-from cls.model_storage.names import SemanticVersion
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError, SemanticVersion
 from cls.model_storage.repository import UPLOAD_FILE_NAME, ModelRepository, serving
 from cls.package.triton_config import parse_config, with_name
 from tests.package.metas import make_meta

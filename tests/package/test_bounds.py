@@ -29,7 +29,6 @@ from cls.package.archive import (
     pack_files,
 )
 from cls.package.card import card_of, people_in_words
-from cls.package.carried import CarriedSamples, people_in, read_samples, samples_as_bytes
 from cls.package.folder import _exchange
 from cls.package.keys import MAX_KEY_FILE_BYTES, MAX_TRUSTED_KEYS
 from cls.package.meta import (
@@ -46,7 +45,16 @@ from cls.package.meta import (
 )
 from cls.package.model_name import is_model_name
 from cls.package.onnx_file import external_faults, external_weights, onnx_faults, read_onnx
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
+from cls.package.packing import (
+    REBUILD_ONNX,
+    REBUILD_SAMPLES,
+    CarriedSamples,
+    PackedModel,
+    people_in,
+    read_samples,
+    samples_as_bytes,
+    write_package,
+)
 from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine, plan_faults, plan_warnings, version_in_plan
 from cls.package.signature import MAX_SIGNATURE_BYTES, MAX_SIGNATURES, MAX_SIGNED_BYTES, SIGNATURE_FILE_NAME
 from cls.package.steps import steps_fault, steps_of

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cls.errors import PackageError
-from cls.package.carried import CarriedSamples, people_in, read_samples, samples_as_bytes
+from cls.package.packing import CarriedSamples, people_in, read_samples, samples_as_bytes
 from tests.package.metas import make_meta
 from tests.package.zips import onnx_zip, some_samples
 

@@ -6,8 +6,15 @@ import hashlib
 
 import pytest
 
-from cls.package.model_name import is_model_name, model_name_of_group, names_model_of
-from cls.package.versions import FIRST_VERSION, MAX_VERSION_SIGNS, next_version, version_key
+from cls.package.model_name import (
+    FIRST_VERSION,
+    MAX_VERSION_SIGNS,
+    is_model_name,
+    model_name_of_group,
+    names_model_of,
+    next_version,
+    version_key,
+)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cls.package.carried import samples_as_bytes
 from cls.package.meta import ModelMeta
-from cls.package.packing import REBUILD_SAMPLES, PackedModel, write_package
+from cls.package.packing import REBUILD_SAMPLES, PackedModel, samples_as_bytes, write_package
 from cls.package.plans import Gpu, PlanHost
 from cls.package.triton_config import build_config
 from cls.package.verifying import verify_zip

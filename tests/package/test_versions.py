@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.package.versions import next_version, version_key
+from cls.package.model_name import next_version, version_key
 
 releases = st.builds(lambda a, b, c: f"{a}.{b}.{c}", *[st.integers(0, 10**6)] * 3)
 words = st.from_regex(r"(0|[1-9][0-9]{0,5}|[a-z-][a-z0-9-]{0,4})", fullmatch=True)

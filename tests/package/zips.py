@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from cls.package.carried import CarriedSamples, samples_as_bytes
 from cls.package.meta import ModelMeta, PlanMeta
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, PackedModel, write_package
+from cls.package.packing import (
+    REBUILD_ONNX,
+    REBUILD_SAMPLES,
+    CarriedSamples,
+    PackedModel,
+    samples_as_bytes,
+    write_package,
+)
 from tests.model_storage.packages import HEIGHT_PX, LABELS, WIDTH_PX, make_onnx
 from tests.package.metas import make_meta
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.errors import PackageError, UsageError
-from cls.people.choice import choose_people, outline_area
 from cls.people.cutout import Cutout, cut_out, on_flat_background
-from cls.people.person import Person
-from cls.people.polygons import mask_of_polygons, polygons_of_mask
+from cls.people.photos import Person
+from cls.people.polygons import choose_people, mask_of_polygons, outline_area, polygons_of_mask
 from cls.people.preprocess import Preprocessing, inner_size
 
 sizes = st.integers(1, 400)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.people.choice import choose_people, largest_first
 from cls.people.identity import box_iou, identified, is_id, person_iou, rounded_polygon, same_people
-from cls.people.person import Person
+from cls.people.photos import Person
+from cls.people.polygons import choose_people, largest_first
 
 Rect = tuple[float, float, float, float]
 _SIZE_PX = 1000

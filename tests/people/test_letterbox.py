@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cls.errors import PackageError
 from cls.people.cutout import Cutout, cut_out, resize_cutout
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing, in_frame, inner_size
 
 FILL = (1, 2, 3)

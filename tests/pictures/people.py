@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, Status
 
 

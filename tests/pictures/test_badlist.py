@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from cls.errors import FileError
-from cls.pictures.badlist import read_badlist
-from cls.pictures.database import PicturesDatabase
+from cls.pictures.database import PicturesDatabase, read_badlist
 from cls.settings import REPOSITORY
 from tests.pictures.people import person, record
 

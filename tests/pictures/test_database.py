@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cls.errors import DatabaseError
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from tests.pictures.people import person, record, same
 

@@ -19,12 +19,12 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import DatabaseError, FileError, UsageError
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.pictures import database as database_module
 from cls.pictures import queries, storing
-from cls.pictures.badlist import picture_named, read_badlist
-from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+from cls.pictures.database import PictureRecord, PicturesDatabase, Status, picture_named, read_badlist
 from cls.pictures.engine import (
+    Patience,
     empty_free_space,
     expected_failures,
     is_absent,
@@ -33,12 +33,16 @@ from cls.pictures.engine import (
     parse_url,
     shown,
 )
-from cls.pictures.patience import Patience
 from cls.pictures.segments import read_segments, read_status
 from cls.pictures.storing import row_of, write_batch
-from cls.segmentation.gallery.gallery import GalleryReport, build_gallery
-from cls.segmentation.gallery.journal import JOURNAL_NAME, MaskJournal
-from cls.segmentation.gallery.plan import GalleryConfig, plan_masks
+from cls.segmentation.gallery.gallery import (
+    JOURNAL_NAME,
+    GalleryConfig,
+    GalleryReport,
+    MaskJournal,
+    build_gallery,
+    plan_masks,
+)
 from tests.pictures.people import person, record
 
 _GOOD: dict[str, Any] = {

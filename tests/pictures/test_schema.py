@@ -19,8 +19,8 @@ from cls.errors import DatabaseError
 from cls.pictures import schema
 from cls.pictures.database import PicturesDatabase, Status
 from cls.pictures.engine import parse_url
+from cls.pictures.queries import Base
 from cls.pictures.schema import HEAD, MIGRATIONS, VERSION_TABLE
-from cls.pictures.tables import Base
 from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.pictures.segments import read_segments, read_status, segments_of_people
 
 _fraction = st.floats(-0.1, 1.1).map(lambda value: round(value, 6))

@@ -19,8 +19,8 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
 from cls.cli.command import execute
 from cls.cli.infer import COMMAND
-from cls.people.choice import outline_area
 from cls.people.photos import read_photo
+from cls.people.polygons import outline_area
 from cls.pictures.database import PicturesDatabase
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import load_settings

@@ -21,7 +21,7 @@ from cls.package.model_name import model_name_of_group
 from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import whole_photo
 from cls.runtimes.open import open_classifier
-from cls.runtimes.served_address import parse_address
+from cls.runtimes.served_runtime import parse_address
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
 from tests.model_storage.services import Service, running_storage

@@ -12,11 +12,8 @@ from cls.sample.figure.body import Frame
 from cls.sample.figure.figure import frame_of, paint_figure
 from cls.sample.figure.pose import draw_pose, skeleton
 from cls.sample.figure.wardrobe import draw_person
-from cls.sample.masks import annotation, polygons
-from cls.sample.photo import _setting, render_photo
-from cls.sample.plan import PHOTO, Plan, SampleConfig
-from cls.sample.staging import stage
-from cls.sample.tags import main_person
+from cls.sample.photo import _setting, annotation, polygons, render_photo, stage
+from cls.sample.plan import PHOTO, Plan, SampleConfig, main_person
 
 CONFIG = SampleConfig(photos=2000, seed=11)
 PLAN = Plan(CONFIG)

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from cls.errors import SampleError
 from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS
-from cls.sample.plan import Plan, SampleConfig
-from cls.sample.tags import given_tags, main_person, true_tags
+from cls.sample.plan import Plan, SampleConfig, given_tags, main_person, true_tags
 
 
 @given(st.integers(1, 900), st.integers(0, 2**40))

@@ -15,8 +15,7 @@ from cls.bottle.dataset_file import GroupDataset, write_dataset
 from cls.bottle.segmentation_models import digests_of_models
 from cls.errors import BottleError, UsageError
 from cls.files import sha256_of_file
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.segmentation.builder import BuildConfig, BuildReport, build_segments, list_pictures, write_report
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter

@@ -11,8 +11,15 @@ from scipy.ndimage import map_coordinates
 
 from cls.errors import SegmentationError
 from cls.segmentation import decode
-from cls.segmentation.decode import Candidates, _cropped, _mask_iou, candidates_of, objects_of, without_doubles
-from cls.segmentation.letterbox import Letterbox
+from cls.segmentation.decode import (
+    Candidates,
+    Letterbox,
+    _cropped,
+    _mask_iou,
+    candidates_of,
+    objects_of,
+    without_doubles,
+)
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.25], [0.5, 1.0]])
 

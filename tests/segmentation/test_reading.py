@@ -7,9 +7,8 @@ import pytest
 from PIL import Image
 
 from cls.errors import FileError
-from cls.people.person import Person
-from cls.people.photos import read_photo
-from cls.segmentation.reading import BrokenPhoto, ReadPhoto, read_ahead, read_for_segmentation
+from cls.people.photos import Person, read_photo
+from cls.segmentation.builder import BrokenPhoto, ReadPhoto, read_ahead, read_for_segmentation
 
 
 def write_photo(path: Path, width_px: int, height_px: int, *, orientation: int = 1) -> Path:

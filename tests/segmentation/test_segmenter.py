@@ -10,11 +10,10 @@ import pytest
 import torch
 
 from cls.errors import SegmentationError
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
 from cls.people.polygons import mask_of_polygons
 from cls.segmentation.agreement import compare_people
-from cls.segmentation.offline import quiet_ultralytics
+from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
 from cls.yolo.coco import parse_coco

@@ -5,7 +5,7 @@ import pytest
 from cls.cli.command import execute
 from cls.errors import TrainingError, UsageError
 from cls.training.config import TrainConfig, config_of_options, parse_size
-from cls.training.network.architectures import SHORT_NAMES, timm_name
+from cls.training.network.build import SHORT_NAMES, timm_name
 
 
 def test_all_problems_are_listed_at_once() -> None:

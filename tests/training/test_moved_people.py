@@ -10,8 +10,7 @@ import pytest
 from cls.bottle.layout import Bottle
 from cls.files import read_json, write_json_atomic
 from cls.training.config import TrainConfig
-from cls.training.material import prepare
-from cls.training.sides import _moved_line
+from cls.training.material import _moved_line, prepare
 from tests.bottles import GROUP, make_tiny_bottle
 
 KEY = "seed 0, share 0.3"

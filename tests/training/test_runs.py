@@ -18,9 +18,9 @@ from cls.cli.report import COMMAND as REPORT
 from cls.cli.runs import COMMAND as RUNS
 from cls.dataset.samples import Sample
 from cls.files import safe_name
-from cls.people.person import Person
-from cls.training.runs.comparable import validated_on
+from cls.people.photos import Person
 from cls.training.runs.folder import new_run_folder
+from cls.training.runs.table import validated_on
 from tests.bottles import make_empty_bottle
 
 LABELS = ("cap", "beanie")

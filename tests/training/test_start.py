@@ -16,8 +16,8 @@ from cls.dataset.samples import collect_samples, labels_of
 from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
-from cls.training.loop.bad_batch import NotANumberError
 from cls.training.loop.losses import loss_for
+from cls.training.loop.module import NotANumberError
 from cls.training.network.build import build_network, head_of, start_head_at
 from cls.training.network.head_start import start_head
 from cls.training.network.pretrained import carry_head, find_run_weights

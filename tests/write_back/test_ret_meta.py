@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.write_back.ret_meta import PredictedPerson, box_rel, with_predictions, without_statements
 from cls.write_back.statements import Ours, Statement, picture_of_item, statements_of
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cls.bottle.layout import Bottle
-from cls.bottle.model_versions import KnownModel, known_models, remember_models
+from cls.bottle.ledger import KnownModel, known_models, remember_models
 from cls.cli.command import execute
 from cls.cli.load_group import COMMAND as LOAD
 from cls.cli.post_meta import COMMAND as POST

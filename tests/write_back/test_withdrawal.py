@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.bottle.model_versions import KnownModel
+from cls.bottle.ledger import KnownModel
 from cls.errors import UsageError
 from cls.write_back.sent_journal import Sent, SentJournal
 from cls.write_back.statements import Statement

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cls.people.polygons import mask_of_polygons
-from cls.yolo.outline import joined_outline
+from cls.yolo.dataset import joined_outline
 
 
 def star(centre: tuple[float, float], radii: list[float]) -> np.ndarray:

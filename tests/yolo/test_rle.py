@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cls.yolo.rle import mask_of_runs
+from cls.yolo.coco import mask_of_runs
 
 
 def runs_of_mask(mask: np.ndarray) -> list[int]:

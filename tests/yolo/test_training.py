@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 
 from cls.errors import ParityError, YoloError
 from cls.people.photos import read_photo
-from cls.segmentation.offline import no_foreign_output, quiet_ultralytics
+from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
-from cls.yolo.portable import make_portable
-from cls.yolo.training import YoloTraining, find_unfinished, train_model
+from cls.yolo.training import YoloTraining, find_unfinished, make_portable, train_model
 from tests.segmentation.samples import sample_photos
 from tests.yolo.test_dataset import make, source_of
 

@@ -2,28 +2,218 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
+import cv2
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache_room import GIB, FolderUse, make_room, record_folders
-from cls.dataset.cutouts.shards import Entry, drop_broken_shards, drop_records, new_shard, open_shards
-from cls.dataset.split.digests import content_digests
-from cls.dataset.split.picture_signatures import forget_signatures
+from cls.dataset.cutouts.shards import Entry, Shard, drop_broken_shards, drop_records, new_shard, open_shards
+from cls.dataset.split.picture_signatures import content_digests, forget_signatures
 from cls.errors import FileError
 from cls.files import remove_parts
 from cls.people.photos import read_photo
 from cls.progress import progress
 from cls.wording import counted
+
+GIB = 1 << 30
+_MARK = ".in-use"
+
+
+class FolderUse:
+    """Says that a folder's shards are being read, until it is closed or forgotten, or the process ends.
+
+    Args:
+        folder: holds shards.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = os.open(folder / _MARK, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Gives the folder free."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[FolderUse], tuple[Path]]:
+        return FolderUse, (self._folder,)
+
+
+def is_used(folder: Path) -> bool:
+    """Whether anybody, this process included, is reading a folder's shards."""
+    descriptor = os.open(folder / _MARK, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def record_folders(cache: Path) -> list[Path]:
+    """The folders of the cache that hold shards."""
+    return sorted(path for kind in ("cutouts", "backgrounds") for path in (cache / kind).glob("*") if path.is_dir())
+
+
+def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int, limit_bytes: int) -> None:
+    """Removes shards, the longest unused first, until `needed_bytes` more fit under the limit.
+
+    Args:
+        cache: the bottle's cache; its lock is held.
+        own: the folder that is about to be written.
+        wanted: keys of records that are needed now.
+        needed_bytes: size of what will be written.
+        limit_bytes: how large the cache's shards may be together.
+
+    Raises:
+        FileError: they do not fit even so.
+    """
+    folders = {folder: open_shards(folder) for folder in record_folders(cache)}
+    total = sum(shard.size_bytes for shards in folders.values() for shard in shards)
+    if total + needed_bytes <= limit_bytes:
+        return
+    idle: list[Shard] = []
+    for folder, shards in folders.items():
+        if not is_used(folder):
+            needed = wanted if folder == own else ()
+            idle += [shard for shard in shards if not any(entry.key in needed for entry in shard.entries)]
+    for shard in sorted(idle, key=lambda one: one.index_file.stat().st_mtime_ns):
+        if total + needed_bytes <= limit_bytes:
+            break
+        total -= shard.size_bytes
+        shard.remove()
+        _log.info("cache: %s removed, it was not used for longest", shard.index_file.stem)
+    if total + needed_bytes > limit_bytes:
+        raise FileError(
+            f"{needed_bytes:,} bytes more do not fit under the cache's limit of {limit_bytes / GIB:g} GiB "
+            f"({total:,} bytes are in use)",
+            where=own,
+            hint="raise `cache_limit_gb` in the configuration, or train with --cache jpeg or a smaller --size",
+        )
+
+
+STORAGES = ("raw", "jpeg", "png")
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_BOX_BYTES = 8
+# Of compressed records: lengths of three parts, the box, where the photo is in the frame.
+_LENGTHS_BYTES = 12
+_TAIL_BYTES = 2 * _BOX_BYTES
+_HEAD_BYTES = _LENGTHS_BYTES + _TAIL_BYTES
+Shape = tuple[int, int, int]
+
+
+class StoredPerson(NamedTuple):
+    """One person.
+
+    Attributes:
+        wide: uint8 (height, width, 4), picture and mask.
+        exact: uint8 (height, width, 3).
+        box_xyxy_px: what matters in `wide`; outside, the mask is 0.
+        photo_xyxy_px: where in `wide` the photo is; around it are borders of one colour, where the mask is 0.
+    """
+
+    wide: NDArray[np.uint8]
+    exact: NDArray[np.uint8]
+    box_xyxy_px: tuple[int, int, int, int]
+    photo_xyxy_px: tuple[int, int, int, int]
+
+
+def pack(person: StoredPerson, storage: str) -> NDArray[np.uint8]:
+    """A person as the bytes of one record, uint8 (bytes,).
+
+    Raw: pixels of `wide`, of `exact`, both boxes. Else: a head, then picture and mask of `wide` without its borders,
+    and `exact`; only the picture of `jpeg` loses anything.
+    """
+    box = np.array(person.box_xyxy_px, np.int16).view(np.uint8)
+    place = np.array(person.photo_xyxy_px, np.int16).view(np.uint8)
+    if storage == "raw":
+        return np.concatenate([person.wide.reshape(-1), person.exact.reshape(-1), box, place])
+    suffix, options = (".jpg", _JPEG) if storage == "jpeg" else (".png", _PNG)
+    left, top, right, bottom = person.photo_xyxy_px
+    photo = np.ascontiguousarray(person.wide[top:bottom, left:right])
+    parts = [
+        cv2.imencode(suffix, cv2.cvtColor(photo, cv2.COLOR_RGBA2BGR), options)[1],
+        np.frombuffer(zlib.compress(np.ascontiguousarray(photo[..., 3]).data, 6), np.uint8),
+        cv2.imencode(".png", cv2.cvtColor(person.exact, cv2.COLOR_RGB2BGR), _PNG)[1],
+    ]
+    lengths = np.array([len(part) for part in parts], np.uint32).view(np.uint8)
+    return np.concatenate([lengths, box, place, *(np.asarray(part, np.uint8).reshape(-1) for part in parts)])
+
+
+def wide_of(record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The `wide` picture of a record, uint8 `shape`, with borders of a colour; a view of a raw one."""
+    if storage == "raw":
+        return record[: int(np.prod(shape))].reshape(shape)
+    image, mask, _ = _parts(record)
+    left, top, right, bottom = photo_box_of(record, storage)
+    photo = np.asarray(cv2.cvtColor(_decoded(image), cv2.COLOR_RGB2RGBA), np.uint8)
+    cv2.insertChannel(np.frombuffer(zlib.decompress(mask.data), np.uint8).reshape(photo.shape[:2]), photo, 3)
+    return np.asarray(
+        cv2.copyMakeBorder(
+            photo, top, shape[0] - bottom, left, shape[1] - right, cv2.BORDER_CONSTANT,
+            value=(*map(float, fill_rgb), 0.0),
+        ),
+        np.uint8,
+    )  # fmt: skip
+
+
+def exact_of(record: NDArray[np.uint8], storage: str, shape: Shape) -> NDArray[np.uint8]:
+    """The `exact` picture of a record, uint8 `shape`; a view of a raw one."""
+    if storage == "raw":
+        return record[-_TAIL_BYTES - int(np.prod(shape)) : -_TAIL_BYTES].reshape(shape)
+    return _decoded(_parts(record)[2])
+
+
+def box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
+    """The box of a record: left, top, right, bottom."""
+    return _box_at(record, len(record) - _TAIL_BYTES if storage == "raw" else _LENGTHS_BYTES)
+
+
+def photo_box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
+    """Where the photo is in the `wide` picture of a record: left, top, right, bottom."""
+    return _box_at(record, len(record) - _BOX_BYTES if storage == "raw" else _LENGTHS_BYTES + _BOX_BYTES)
+
+
+def _box_at(record: NDArray[np.uint8], start: int) -> tuple[int, int, int, int]:
+    left, top, right, bottom = record[start : start + _BOX_BYTES].copy().view(np.int16).tolist()
+    return left, top, right, bottom
+
+
+def _parts(record: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    lengths = record[:_LENGTHS_BYTES].copy().view(np.uint32).astype(np.int64)
+    return np.split(record[_HEAD_BYTES:], np.cumsum(lengths)[:2])
+
+
+def _decoded(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
+
 
 _log = logging.getLogger("cls.dataset")
 

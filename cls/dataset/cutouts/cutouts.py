@@ -13,14 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import Wanted, load_records
-from cls.dataset.cutouts.cache_room import FolderUse
+from cls.dataset.cutouts.cache import (
+    FolderUse,
+    StoredPerson,
+    Wanted,
+    box_of,
+    exact_of,
+    load_records,
+    pack,
+    photo_box_of,
+    wide_of,
+)
 from cls.dataset.cutouts.shards import Entry
-from cls.dataset.cutouts.storage import StoredPerson, box_of, exact_of, pack, photo_box_of, wide_of
 from cls.dataset.samples import Sample
-from cls.dataset.split.digests import content_digests
+from cls.dataset.split.picture_signatures import content_digests
 from cls.people.cutout import cut_out, resize_cutout
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing, in_frame, inner_size
 
 # Another layout of records is another cache.

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.people.choice import outline_area
-from cls.people.person import Person
-from cls.people.polygons import draw_polygons
+from cls.people.photos import Person
+from cls.people.polygons import draw_polygons, outline_area
 
 Image = NDArray[np.uint8]
 

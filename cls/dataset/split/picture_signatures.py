@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +18,86 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.person_signature import VERSION, VIEW_BYTES, VIEWS, enough_px, person_signature
-from cls.dataset.split.picture_memory import stamp_of
 from cls.errors import FileError
-from cls.files import atomic_path, remove_parts
-from cls.people.person import Person
-from cls.people.photos import decode_photo_reduced
+from cls.files import atomic_path, read_json, remove_parts, sha256_of_file, write_json_atomic
+from cls.people.photos import Person, decode_photo_reduced
 from cls.progress import progress
+
+# Name -> stamp, and what is remembered, as text.
+Memory = dict[str, tuple[str, str]]
+
+
+def stamp_of(path: Path) -> str:
+    """Size and time of change of a file; empty when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def read_memory(file: Path) -> Memory | None:
+    """What a memory file holds; nothing where there is no file, None where it is damaged."""
+    try:
+        content = read_json(file) if file.exists() else {}
+        return {str(name): (str(stamp), str(text)) for name, (stamp, text) in content.items()}
+    except (FileError, TypeError, ValueError, AttributeError):
+        return None
+
+
+_DIGESTS_FILE = "picture_digests.json"
+
+
+def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> dict[str, str]:
+    """SHA-256 of pictures' bytes, by name; a picture that is missing or cannot be read has none.
+
+    They are remembered in the cache together with size and time of change, and a file is read again only when one of
+    these differs. A file that is changed with both kept as they were (a clock set back on purpose) is taken for
+    unchanged.
+
+    Args:
+        bottle: the data folder.
+        names: file names in pictures/.
+        workers: how many threads read.
+
+    Raises:
+        FileError: the cache cannot be written.
+    """
+    file = bottle.cache / _DIGESTS_FILE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file.with_name(f".{_FILE}.lock")):
+        remove_parts(file.parent, file.name)
+        known = _digests_remembered(file)
+        asked = list(dict.fromkeys(names))
+        stamps = {name: stamp for name in asked if (stamp := stamp_of(bottle.picture(name)))}
+        found = {name: known[name][1] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
+        unknown = [name for name in stamps if name not in found]
+        # Of pictures that are gone nothing is remembered, whoever asks for what.
+        kept = {name: entry for name, entry in known.items() if name in stamps or bottle.picture(name).exists()}
+        if unknown or len(kept) < len(known):
+            with ThreadPoolExecutor(max(workers, 1)) as pool:
+                digests = pool.map(lambda name: _digest(bottle.picture(name)), unknown)
+                found.update((name, digest) for name, digest in zip(unknown, digests, strict=True) if digest)
+            kept.update((name, (stamps[name], found[name])) for name in unknown if name in found)
+            write_json_atomic(file, kept, indent=None)
+    return found
+
+
+def _digests_remembered(file: Path) -> Memory:
+    """What is remembered; nothing where the file is damaged: all is then read again."""
+    known = read_memory(file)
+    if known is None:
+        _log.warning("%s cannot be read; pictures are read again", file)
+    return known or {}
+
+
+def _digest(path: Path) -> str:
+    """Empty for a file that cannot be read: whoever decodes it says why."""
+    try:
+        return sha256_of_file(path)
+    except OSError:
+        return ""
+
 
 _log = logging.getLogger("cls.dataset")
 

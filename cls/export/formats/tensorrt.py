@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from cls.errors import ExportError
-from cls.export.formats.tensorrt_timings import Timings
-from cls.files import write_bytes_atomic
+from cls.errors import ExportError, FileError
+from cls.files import safe_name, write_bytes_atomic
 from cls.package.meta import INPUT_NAME
 from cls.package.plans import Gpu
 from cls.package.triton_config import MAX_BATCH_SIZE
@@ -16,7 +17,167 @@ from cls.people.preprocess import Preprocessing
 from cls.runtimes.tensorrt import tensorrt_module
 
 if TYPE_CHECKING:
-    from cls.export.formats.tensorrt_api import BuilderConfig, Profile, Tensorrt
+    from typing_extensions import Buffer
+
+
+FOLDER = "tensorrt"
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The timing cache of one version of TensorRT on one kind of GPU, as a file.
+
+    The file begins with a SHA-256 of whose it is and of what follows: TensorRT is given nothing that a killed process,
+    a full disk or another machine made of it. Two builds at a time overwrite each other's; the later one's stay.
+
+    Attributes:
+        cache: the folder of derived data; may be deleted at any time.
+        version: of TensorRT.
+        gpu: what is measured on.
+    """
+
+    cache: Path
+    version: str
+    gpu: Gpu
+
+    @property
+    def file(self) -> Path:
+        """Where they are kept."""
+        return self.cache / FOLDER / safe_name(f"{self.version} {self.gpu.name} {self.gpu.compute_capability}.timings")
+
+    def give_to(self, config: BuilderConfig) -> None:
+        """Lets a build begin with what is known; what cannot be used is ignored with a warning.
+
+        Raises:
+            ExportError: TensorRT makes no timing cache at all.
+        """
+        known = self._read()
+        if known and _is_taken(config, config.create_timing_cache(known)):
+            return
+        if known:
+            _log.warning("%s: TensorRT does not take these timings; they are measured anew", self.file)
+        if not _is_taken(config, config.create_timing_cache(b"")):
+            raise ExportError(f"TensorRT {self.version} makes no timing cache", where=self.file)
+
+    def keep_from(self, config: BuilderConfig) -> None:
+        """Keeps what is known after a build; a folder that cannot be written to costs a warning, not the plan."""
+        timings = config.get_timing_cache()
+        if timings is None:
+            return
+        content = bytes(timings.serialize())
+        try:
+            write_bytes_atomic(self.file, self._digest(content) + content)
+        except FileError as error:
+            _log.warning("%s; the next plan takes as long as this one", error.line())
+
+    def _read(self) -> bytes:
+        try:
+            content = self.file.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            _log.warning("%s cannot be read: %s; the timings are measured anew", self.file, error.strerror)
+            return b""
+        digest, timings = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+        if digest == self._digest(timings):
+            return timings
+        _log.warning("%s is damaged, or of another TensorRT or GPU; the timings are measured anew", self.file)
+        return b""
+
+    def _digest(self, timings: bytes) -> bytes:
+        whose = f"{self.version}\n{self.gpu.name}\n{self.gpu.compute_capability}\n"
+        return hashlib.sha256(whose.encode() + timings).digest()
+
+
+def _is_taken(config: BuilderConfig, timings: TimingCache | None) -> bool:
+    """Timings of another GPU, even of the same compute capability, are not taken: they would mislead."""
+    return timings is not None and config.set_timing_cache(timings, False)
+
+
+class TimingCache(Protocol):
+    """How long each way to calculate each layer took on a GPU (`ITimingCache`)."""
+
+    def serialize(self) -> Buffer:
+        """All of it, for a file."""
+
+
+class Profile(Protocol):
+    """The sizes of inputs a plan is for (`IOptimizationProfile`)."""
+
+    def set_shape(
+        self, name: str, smallest: tuple[int, ...], usual: tuple[int, ...], largest: tuple[int, ...], /
+    ) -> None:
+        """The smallest, the usual and the largest size of an input."""
+
+
+class BuilderConfig(Protocol):
+    """How a plan is built (`IBuilderConfig`)."""
+
+    def set_memory_pool_limit(self, pool: Any, size_bytes: int, /) -> None:
+        """How many bytes a layer may use meanwhile."""
+
+    def clear_flag(self, flag: Any, /) -> None:
+        """Switches one of `BuilderFlag` off."""
+
+    def add_optimization_profile(self, profile: Profile, /) -> int:
+        """Returns the profile's number, or -1."""
+
+    def create_timing_cache(self, content: Buffer, /) -> TimingCache | None:
+        """Of a file's bytes; an empty one of none."""
+
+    def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool, /) -> bool:
+        """Builds with it, and adds to it; False where it is another GPU's."""
+
+    def get_timing_cache(self) -> TimingCache | None:
+        """What was set, with what a build added."""
+
+
+class Parser(Protocol):
+    """Reads an ONNX into a network (`OnnxParser`)."""
+
+    @property
+    def num_errors(self) -> int:
+        """How many reasons there are why it could not."""
+
+    def parse(self, model: Buffer, /) -> bool:
+        """Reads it; says whether it could."""
+
+    def get_error(self, index: int, /) -> object:
+        """One of the reasons; its text is for people."""
+
+
+class Builder(Protocol):
+    """Builds plans (`Builder`)."""
+
+    def create_network(self, flags: int, /) -> object:
+        """An empty network."""
+
+    def create_builder_config(self) -> BuilderConfig:
+        """With TensorRT's defaults."""
+
+    def create_optimization_profile(self) -> Profile:
+        """Without any size yet."""
+
+    def build_serialized_network(self, network: Any, config: BuilderConfig, /) -> Buffer | None:
+        """A plan; None where it could not be built, the logger knows why."""
+
+
+class Tensorrt(Protocol):
+    """The Python package."""
+
+    __version__: str
+    ILogger: Any
+    MemoryPoolType: Any
+    BuilderFlag: Any
+    NetworkDefinitionCreationFlag: Any
+
+    def Builder(self, logger: Any, /) -> Builder:  # noqa: N802 - TensorRT's name
+        """A builder for this machine's GPU."""
+
+    def OnnxParser(self, network: Any, logger: Any, /) -> Parser:  # noqa: N802 - TensorRT's name
+        """A parser that writes into the network."""
+
 
 _log = logging.getLogger("cls.export")
 

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import PredictionError
-from cls.export.parity.answers import BATCH_SIZES, Answers, raw_answers
 from cls.export.parity.labels import logits_of_probs
-from cls.export.parity.samples import Reference
+from cls.export.parity.samples import BATCH_SIZES, Answers, Reference, raw_answers
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier, sigmoid
 from cls.runtimes.local import TorchRuntime

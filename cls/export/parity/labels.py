@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.export.parity.answers import Answers
-from cls.export.parity.samples import Reference
-from cls.metrics.calibration_error import expected_calibration_error
-from cls.metrics.multilabel import LabelMetrics, Metrics, measure, precision_recall_f1
+from cls.export.parity.samples import Answers, Reference
+from cls.metrics.multilabel import LabelMetrics, Metrics, expected_calibration_error, measure, precision_recall_f1
 
 CALIBRATION_MEASURES = ("ece", "ece_adaptive", "brier")
 # Probabilities nearer to 0 or 1 count as this near: float32, and the six digits that packages keep of a probability,

@@ -9,7 +9,7 @@ from cls.errors import PackageError
 from cls.model_storage.inference.engine import READY, UNAVAILABLE, EngineError, ModelState
 from cls.model_storage.inference.loaded_version import LoadedVersion, load_version
 from cls.model_storage.inference.tensors import ProtocolError
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError
 from cls.model_storage.repository import ModelRepository
 from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, parse_config
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from cls.model_storage.refusal import RefusedError
+from cls.model_storage.names import RefusedError
 
 READY = "READY"
 UNAVAILABLE = "UNAVAILABLE"

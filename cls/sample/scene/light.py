@@ -11,12 +11,108 @@ import cv2
 import numpy as np
 
 from cls.sample.canvas import Lamp
+from cls.sample.curves import ellipse
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cls.sample.canvas import Canvas
+    from cls.sample.figure.body import Frame
     from cls.sample.scene.textures import Plane
+
+_SHRINK = 4
+
+
+def cast_shadow(
+    image_rgb: NDArray[np.uint8], alpha: Plane, corner_px: tuple[int, int], foot_y_px: float, light: Light
+) -> None:
+    """Darken the ground where a figure keeps the light off; `alpha` is its layer, `corner_px` the layer's corner."""
+    height_px, width_px = image_rgb.shape[:2]
+    small = cv2.resize(alpha, None, fx=1 / _SHRINK, fy=1 / _SHRINK, interpolation=cv2.INTER_AREA)
+    slant = -light.lamp.toward_x * 0.75
+    flat = 0.2 if light.lamp.toward_x > 0 else 0.14
+    # A point h above the soles falls h * slant aside and h * flat up the picture.
+    x0, y0, foot = corner_px[0] / _SHRINK, corner_px[1] / _SHRINK, foot_y_px / _SHRINK
+    matrix = np.array([[1, -slant, x0 + slant * (foot - y0)], [0, flat, foot - flat * (foot - y0)]])
+    size = (-(-width_px // _SHRINK), -(-height_px // _SHRINK))
+    fallen = cv2.warpAffine(small, matrix, size)
+    fallen = cv2.GaussianBlur(fallen, (0, 0), 1.0 + 2.2 * (1 - light.lamp.hardness))
+    rows, columns = np.flatnonzero(fallen.max(axis=1) > 0.01), np.flatnonzero(fallen.max(axis=0) > 0.01)
+    if len(rows) == 0 or len(columns) == 0:
+        return
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    window = (
+        slice(top * _SHRINK, min(bottom * _SHRINK, height_px)),
+        slice(left * _SHRINK, min(right * _SHRINK, width_px)),
+    )
+    roi = image_rgb[window]
+    large = cv2.resize(
+        fallen[top:bottom, left:right],
+        ((right - left) * _SHRINK, (bottom - top) * _SHRINK),
+        interpolation=cv2.INTER_LINEAR,
+    )
+    keep = (255 * (1 - light.shadow * large[: roi.shape[0], : roi.shape[1]])).astype(np.uint8)
+    image_rgb[window] = cv2.multiply(roi, cv2.merge([keep] * 3), scale=1 / 255)
+
+
+def contact_shadow(image_rgb: NDArray[np.uint8], frame: Frame, corner_px: tuple[int, int]) -> None:
+    """The dark line where soles meet the ground."""
+    for side in (0, 1):
+        ankle, toe = frame.at(frame.skeleton.ankles[side]), frame.at(frame.skeleton.toes[side])
+        if frame.skeleton.ground_y - max(frame.skeleton.toes[side][1], frame.skeleton.ankles[side][1]) > 0.6:
+            continue
+        middle = (ankle + toe) / 2 + (corner_px[0], corner_px[1] + 0.17 * frame.unit_px)
+        _darken(image_rgb, ellipse(middle, 0.52 * frame.unit_px, 0.13 * frame.unit_px), 0.5, 0.09 * frame.unit_px)
+
+
+def _darken(image_rgb: NDArray[np.uint8], outline: NDArray[np.float64], amount: float, soften_px: float) -> None:
+    pad = int(3 * soften_px) + 2
+    low, high = outline.min(axis=0).astype(int) - pad, outline.max(axis=0).astype(int) + pad
+    x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
+    x1, y1 = min(int(high[0]), image_rgb.shape[1]), min(int(high[1]), image_rgb.shape[0])
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cv2.fillPoly(mask, [np.rint((outline - (x0, y0)) * 16).astype(np.int32)], int(255 * amount), cv2.LINE_AA, 4)
+    mask = np.asarray(cv2.GaussianBlur(mask, (0, 0), max(soften_px, 0.5)), np.uint8)
+    keep = cv2.merge([255 - mask] * 3)
+    image_rgb[y0:y1, x0:x1] = cv2.multiply(image_rgb[y0:y1, x0:x1], keep, scale=1 / 255)
+
+
+def paint_seat(
+    image_rgb: NDArray[np.uint8], frame: Frame, corner_px: tuple[int, int], colour: tuple[float, float, float]
+) -> None:
+    """A bench under a sitting figure, behind it on the picture."""
+    unit = frame.unit_px
+    pelvis = frame.at(frame.skeleton.pelvis) + corner_px
+    floor = frame.at((0.0, frame.skeleton.ground_y))[1] + corner_px[1] - 0.12 * unit
+    knees = [frame.at(knee) + corner_px for knee in frame.skeleton.knees]
+    side = float(np.sign(np.mean([knee[0] for knee in knees]) - pelvis[0])) or 1.0
+    top = pelvis[1] + 0.36 * unit
+    left, right = pelvis[0] - side * 1.5 * unit, pelvis[0] + side * 1.25 * unit
+    left, right = min(left, right), max(left, right)
+
+    def box(x0: float, y0: float, x1: float, y1: float, tone: float) -> None:
+        points = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)])
+        cv2.fillPoly(
+            image_rgb,
+            [np.rint(points * 16).astype(np.int32)],
+            tuple(min(c * tone, 255.0) for c in colour),
+            cv2.LINE_AA,
+            4,
+        )
+
+    _darken(
+        image_rgb,
+        ellipse(((left + right) / 2, floor + 0.05 * unit), (right - left) * 0.55, 0.3 * unit),
+        0.45,
+        0.2 * unit,
+    )
+    for x in (left + 0.12 * unit, right - 0.32 * unit):
+        box(x, top, x + 0.2 * unit, floor, 0.62)
+    box(left, top - 0.3 * unit, right, top, 1.0)
+    box(left, top, right, top + 0.2 * unit, 0.7)
+    box(left, top - 0.12 * unit, right, top - 0.1 * unit, 0.85)
 
 
 _GRAIN_STEPS = 22

@@ -2,29 +2,301 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os.path import relpath
 from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.bottle.dataset_file import read_dataset
+from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError, FileError
-from cls.files import remove_parts, write_bytes_atomic
+from cls.errors import BottleError, FileError, UsageError
+from cls.files import remove_parts, safe_name, write_bytes_atomic, write_text_atomic
 from cls.people.cutout import cut_out, on_flat_background, resize_cutout
-from cls.people.person import Person
-from cls.people.photos import read_photo
+from cls.people.photos import Person, read_photo
+from cls.people.polygons import choose_people
+from cls.pictures.database import PicturesDatabase, Status
 from cls.progress import progress
-from cls.segmentation.gallery.journal import MaskJournal
-from cls.segmentation.gallery.plan import NOT_SEGMENTED, GalleryConfig, Mask, plan_masks
-from cls.segmentation.gallery.sheet import SheetEntry, write_sheets
 from cls.wording import counted
+
+NOT_SEGMENTED = "not segmented yet"
+_MIN_SIZE_PX = 32
+# Raised when the same person would be drawn in another way: older files are then made again.
+_DRAWING = 1
+
+
+@dataclass(frozen=True)
+class GalleryConfig:
+    """What a gallery shows.
+
+    Attributes:
+        people: whom of each photo, see `cls.people.polygons`.
+        subject: people class; everyone when None.
+        size_px: longest side of a cut-out, at most; smaller ones are not enlarged.
+        format: `png` (transparent) or `jpg` (on grey).
+    """
+
+    people: str = "largest"
+    subject: str | None = None
+    size_px: int = 512
+    format: str = "png"
+
+    def __post_init__(self) -> None:
+        if self.size_px < _MIN_SIZE_PX:
+            raise UsageError(f"--size: expected at least {_MIN_SIZE_PX}, found {self.size_px}")
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One cut-out to be made.
+
+    Attributes:
+        file: name in the gallery's folder.
+        row: the labelled picture.
+        person: who is cut out.
+        status: the picture's review status.
+        key: digest of all that the file depends on.
+    """
+
+    file: str
+    row: LabelledRow
+    person: Person
+    status: str
+    key: str
+
+
+def plan_masks(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, left_out: Counter[str]) -> list[Mask]:
+    """Every cut-out the group should have, in the dataset's order.
+
+    Args:
+        bottle: the data folder; its pictures database is read.
+        dataset: the labelled pictures.
+        config: whom to show.
+        left_out: why pictures give no cut-out, and how many; counted up here.
+
+    Raises:
+        DatabaseError: the pictures database cannot be used.
+    """
+    with PicturesDatabase.open_for_reading(bottle.database_url) as database:
+        records = database.records(row.path for row in dataset.rows)
+    stems = Counter(Path(row.path).stem.lower() for row in dataset.rows)
+    masks: list[Mask] = []
+    for row in dataset.rows:
+        record = records.get(row.path)
+        if record is not None and record.status == Status.REJECTED:
+            left_out["rejected"] += 1
+        elif record is None or record.people is None:
+            left_out[NOT_SEGMENTED] += 1
+        elif not bottle.picture(row.path).is_file():
+            left_out["the picture is not in the pool"] += 1
+        else:
+            chosen = choose_people(record.people, config.people, subject=config.subject)
+            if not chosen:
+                left_out["nobody found" if not record.people else "nobody of those asked for"] += 1
+            # Two pictures may differ in their extension alone; their cut-outs are named by the whole name.
+            path = Path(row.path)
+            stem = safe_name(path.stem if stems[path.stem.lower()] == 1 else path.name)
+            for index, person in enumerate(chosen):
+                key = _key_of(bottle.picture(row.path), person, config)
+                masks.append(Mask(f"{stem}_{index}.{config.format}", row, person, record.status, key))
+    return masks
+
+
+def _key_of(picture: Path, person: Person, config: GalleryConfig) -> str:
+    """Changes with the picture file, the person's outline, and how it is drawn."""
+    state = picture.stat()
+    digest = hashlib.sha256(f"{_DRAWING} {config.size_px} {state.st_size} {state.st_mtime_ns}".encode())
+    digest.update(repr(person.box_xyxy_px).encode())
+    for polygon in person.polygons_xy_rel:
+        digest.update(np.ascontiguousarray(polygon, np.float64).tobytes() + b"|")
+    return digest.hexdigest()[:24]
+
+
+JOURNAL_NAME = ".made.jsonl"
+
+
+class MaskJournal:
+    """Remembers which files of a folder were made here, and from what; a context manager.
+
+    A line is written before a file is made (the claim) and one after (with the key of what it was made from). After a
+    kill a claimed file is made again; a file without a claim is somebody else's and is never touched.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / JOURNAL_NAME
+        self._keys: dict[str, str] = {}
+        for line in self._lines():
+            try:
+                entry = json.loads(line)
+                self._keys[str(entry["file"])] = str(entry.get("key", ""))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # the line a kill cut off: its file is claimed by the whole line before or not made at all
+        self._compact()
+        try:
+            self._stream = self._file.open("a", encoding="utf-8")
+        except OSError as error:
+            raise FileError(f"cannot be written: {error.strerror}", where=self._file) from error
+
+    def __enter__(self) -> MaskJournal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stream.close()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files made here."""
+        return tuple(self._keys)
+
+    def is_ours(self, name: str) -> bool:
+        """Whether the file was made here, or was being made when a run was killed."""
+        return name in self._keys
+
+    def is_made(self, name: str, key: str) -> bool:
+        """Whether the file was finished, from exactly this."""
+        return bool(key) and self._keys.get(name) == key
+
+    def claim(self, names: Iterable[str]) -> None:
+        """Says that files are about to be made; survives a power cut, too."""
+        for name in names:
+            self._write(name, "")
+        os.fsync(self._stream.fileno())
+
+    def finish(self, name: str, key: str) -> None:
+        """Says that the file is whole, and from what it was made."""
+        self._write(name, key)
+
+    def forget(self, names: list[str]) -> None:
+        """Drops files that were removed."""
+        for name in names:
+            self._keys.pop(name, None)
+        self._stream.close()
+        self._compact()
+        self._stream = self._file.open("a", encoding="utf-8")
+
+    def _write(self, name: str, key: str) -> None:
+        self._keys[name] = key
+        self._stream.write(_line(name, key))
+        self._stream.flush()
+
+    def _lines(self) -> list[str]:
+        try:
+            return self._file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}", where=self._file) from error
+
+    def _compact(self) -> None:
+        write_text_atomic(self._file, "".join(_line(name, key) for name, key in self._keys.items()))
+
+
+def _line(name: str, key: str) -> str:
+    return json.dumps({"file": name, "key": key}, ensure_ascii=False) + "\n"
+
+
+CARDS_A_PAGE = 500
+_TEMPLATE = Path(__file__).with_name("mask_sheet.html")
+
+
+@dataclass(frozen=True)
+class SheetEntry:
+    """One card.
+
+    Attributes:
+        file: the cut-out's file name, beside the page.
+        row: the labelled picture.
+        person: who is seen.
+        status: the picture's review status.
+    """
+
+    file: str
+    row: LabelledRow
+    person: Person
+    status: str
+
+
+def write_sheets(
+    bottle: Bottle, folder: Path, journal: MaskJournal, dataset: GroupDataset, entries: Sequence[SheetEntry]
+) -> list[Path]:
+    """Writes index.html, and index_2.html and so on where there are many cut-outs; removes own pages left over.
+
+    Pages refer to pictures by relative paths, so that a bottle can be copied anywhere.
+
+    Returns:
+        The pages, the first one first.
+    """
+    from jinja2 import Environment
+
+    template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    hues = {label: _hue(number) for number, label in enumerate(dataset.labels)}
+    parts = [entries[start : start + CARDS_A_PAGE] for start in range(0, len(entries), CARDS_A_PAGE)] or [[]]
+    names = [_page_name(number) for number in range(len(parts))]
+    counts = Counter(label for entry in entries for label in _labels_of(dataset, entry.row) or ("",))
+    photos = quote(relpath(bottle.pictures, folder))
+    for name, part in zip(names, parts, strict=True):
+        text = template.render(
+            group=dataset.group,
+            people=len(entries),
+            photo_count=len({entry.row.path for entry in entries}),
+            pages=names,
+            page=name,
+            labels=[{"name": label, "hue": hues[label], "count": counts[label]} for label in dataset.labels],
+            none_count=counts[""],
+            cards=[
+                {
+                    "file": quote(entry.file),
+                    "photo": f"{photos}/{quote(entry.row.path)}",
+                    "picture": entry.row.path,
+                    "person": entry.person.id,
+                    "cls": entry.person.cls,
+                    "percent": round(entry.person.conf * 100),
+                    "status": entry.status,
+                    "chips": [{"name": label, "hue": hues[label]} for label in _labels_of(dataset, entry.row)],
+                    "numbers": " ".join(
+                        str(dataset.labels.index(label) + 1) for label in _labels_of(dataset, entry.row)
+                    )
+                    or "0",
+                }
+                for entry in part
+            ],
+        )
+        journal.claim([name])
+        write_text_atomic(folder / name, text)
+        journal.finish(name, "page")
+    left_over = [name for name in journal.files if name.endswith(".html") and name not in names]
+    for name in left_over:
+        if name == Path(name).name:
+            (folder / name).unlink(missing_ok=True)
+    if left_over:
+        journal.forget(left_over)
+    return [folder / name for name in names]
+
+
+def _page_name(number: int) -> str:
+    return "index.html" if number == 0 else f"index_{number + 1}.html"
+
+
+def _labels_of(dataset: GroupDataset, row: LabelledRow) -> tuple[str, ...]:
+    return tuple(label for label, value in zip(dataset.labels, row.labels, strict=True) if value > 0)
+
+
+def _hue(number: int) -> str:
+    """A colour a label, told apart from its neighbours by the golden angle."""
+    return f"oklch(0.66 0.15 {(25 + number * 137.5) % 360:.0f})"
+
 
 _GREY_RGB = (128, 128, 128)
 _JPEG_QUALITY = 88

@@ -17,21 +17,20 @@ from cls.dataset.cutouts.cutouts import Cutouts
 from cls.dataset.samples import Sample, labels_of
 from cls.files import write_text_atomic
 from cls.metrics.bootstrap import bootstrap
-from cls.metrics.calibration_error import expected_calibration_error
-from cls.metrics.multilabel import Metrics, measure
+from cls.metrics.multilabel import Metrics, expected_calibration_error, measure
 from cls.metrics.thresholds import choose_thresholds
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.background_sensitivity import BackgroundSensitivity, BackgroundTrial, measure_backgrounds
 from cls.training.evaluation.calibration import (
     Calibration,
     choose_calibration,
+    cross_fit,
     fold_into_head,
     negative_log_likelihood,
     write_weights,
 )
-from cls.training.evaluation.cross_fit import cross_fit
 from cls.training.evaluation.logits import logits_of, probabilities_of
-from cls.training.network.checkpoint import load_network
+from cls.training.network.build import load_network
 from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
 
 

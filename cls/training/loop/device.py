@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
+import cv2
 import torch
 
 from cls.errors import TrainingError
+from cls.machine import cores, keep_memory
 from cls.training.config import TrainConfig
+
+__all__ = ["cores", "keep_memory", "prepare_process"]
+
+_log = logging.getLogger("cls.training")
+
+
+def prepare_process() -> None:
+    """Sets up this process for training: all cores to torch, one thread for each OpenCV call, memory kept."""
+    torch.set_num_threads(cores())
+    cv2.setNumThreads(1)
+    if keep_memory():
+        _log.debug("freed memory is kept for the next step")
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """For the length of a block, only Lightning's errors are shown."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 _PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}

@@ -11,8 +11,7 @@ import torch.distributed
 from cls.errors import TrainingError
 from cls.machine import end_with_parent
 from cls.training.config import TrainConfig
-from cls.training.loop.device import accelerator
-from cls.training.loop.quiet import quiet_lightning
+from cls.training.loop.device import accelerator, quiet_lightning
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric

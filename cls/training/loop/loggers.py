@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +11,6 @@ from cls.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
-
-# logger -> (module to look for, what to install)
-_PACKAGES = {
-    "tensorboard": ("tensorboard", "tensorboard"),
-    "mlflow": ("mlflow", "mlflow-skinny"),
-    "wandb": ("wandb", "wandb"),
-}
-
-
-def missing_package(logger: str) -> str | None:
-    """What has to be installed before a logger can be used; None when it is there."""
-    module, package = _PACKAGES[logger]
-    return None if find_spec(module) is not None else package
 
 
 def loggers_for(config: TrainConfig, folder: Path) -> list[Logger]:

@@ -2,17 +2,166 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from cls.errors import NetworkError
+from cls.errors import BottleError, NetworkError, TrainingError
+
+_PREFIX = "network."
+
+
+def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, width_px: int) -> nn.Module:
+    """Builds a network and loads a run's checkpoint into it.
+
+    Args:
+        path: a checkpoint of this project.
+        timm_arch: timm's name of the backbone.
+        label_count: how many logits.
+        height_px: height of the input.
+        width_px: width of the input.
+
+    Returns:
+        The network in evaluation mode, float32, on the CPU.
+
+    Raises:
+        BottleError: the checkpoint is missing, broken, or another network's.
+    """
+    if not path.is_file():
+        raise BottleError("the run's checkpoint is missing", where=path, hint="train again")
+    network = build_network(timm_arch, label_count, height_px, width_px)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = {
+            name[len(_PREFIX) :]: value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
+        }
+        network = pool_by_stripes(network, stripes_of(network, state))
+        network.load_state_dict(state)
+    except Exception as error:  # torch raises many kinds for broken files
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BottleError(
+            f"is not a checkpoint of {timm_arch}: {first_line}", where=path, hint="train again"
+        ) from error
+    return network.float().eval()
+
+
+# Mean and maximum of each stripe.
+_FEATURES_A_STRIPE = 2
+
+
+class StripePool(nn.Module):
+    """Mean and maximum of each of several horizontal stripes of a feature map.
+
+    Args:
+        stripes: how many, from top to bottom, as equal as whole rows allow.
+    """
+
+    def __init__(self, stripes: int) -> None:
+        super().__init__()
+        self.stripes = stripes
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Maps, float (batch, channels, rows, columns) -> (batch, 2 * stripes * channels): all means, then all maxima.
+
+        Raises:
+            ValueError: the maps have fewer rows than there are stripes.
+        """
+        rows = int(maps.shape[2])
+        if rows < self.stripes:
+            raise ValueError(f"{self.stripes} stripes of {rows} rows of features")
+        edges = [rows * number // self.stripes for number in range(self.stripes + 1)]
+        parts = [maps[:, :, top:bottom] for top, bottom in itertools.pairwise(edges)]
+        return torch.cat([*(part.mean((2, 3)) for part in parts), *(part.amax((2, 3)) for part in parts)], dim=1)
+
+
+def pool_by_stripes(network: nn.Module, stripes: int) -> nn.Module:
+    """Gives a convolutional network stripes in the place of its one mean, and a new head that fits them.
+
+    Args:
+        network: of timm, changed.
+        stripes: how many; 0 leaves the network as it is.
+
+    Returns:
+        The network.
+
+    Raises:
+        TrainingError: its head does not follow right after the pooling of a feature map.
+    """
+    if not stripes:
+        return network
+    head = head_of(network)
+    pool = getattr(network, "global_pool", None)
+    if not isinstance(pool, nn.Module) or head.in_features != getattr(network, "num_features", None):
+        raise TrainingError(
+            f"--stripes: {type(network).__name__} has no pooled feature map right before its head",
+            hint="leave out --stripes, or take an --arch such as eff, res or tf_efficientnet_lite0",
+        )
+    network.global_pool = StripePool(stripes)
+    wide = nn.Linear(head.in_features * stripes * _FEATURES_A_STRIPE, head.out_features, bias=head.bias is not None)
+    network.set_submodule(head_name(network), wide)
+    return network
+
+
+def stripes_of(network: nn.Module, state: Mapping[str, Tensor]) -> int:
+    """How many stripes the network had that a state_dict was taken of: its head's width says so.
+
+    Args:
+        network: of the same backbone, without stripes.
+        state: names as in `network.state_dict()`.
+    """
+    weight = state.get(f"{head_name(network)}.weight")
+    width = head_of(network).in_features
+    if weight is None or weight.ndim != 2 or weight.shape[1] == width:
+        return 0
+    return int(weight.shape[1]) // (width * _FEATURES_A_STRIPE)
+
+
+def head_name(network: nn.Module) -> str:
+    """The head's name among the network's modules."""
+    head = head_of(network)
+    return str(next(name for name, module in network.named_modules() if module is head))
+
+
+SHORT_NAMES = {
+    "eff": "tf_efficientnetv2_s",
+    "eff_l": "tf_efficientnetv2_l",
+    "res": "resnet50",
+    "swin": "swin_small_patch4_window7_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "lite0": "tf_efficientnet_lite0",
+    "mnv3": "mobilenetv3_small_100",
+}
+
+
+def timm_name(arch: str) -> str:
+    """The timm model behind a short name, or the name itself where timm knows it.
+
+    Raises:
+        TrainingError: neither; suggests the closest names.
+    """
+    if arch in SHORT_NAMES:
+        return SHORT_NAMES[arch]
+    import timm
+
+    if timm.is_model(arch):
+        return arch
+    close = difflib.get_close_matches(arch, [*SHORT_NAMES, *timm.list_models()], n=3, cutoff=0.5)
+    shorts = ", ".join(SHORT_NAMES)
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    raise TrainingError(
+        f"there is no architecture '{arch}'",
+        hint=f"{meant}Short names: {shorts}; or any name that `timm.list_models()` lists",
+    )
+
 
 # Vision transformers and Swin are built for one size of input; timm resamples what depends on it when told which.
 _BUILT_FOR_ONE_SIZE = ("swin", "vit_", "deit", "beit", "eva", "cait", "xcit", "volo", "maxvit", "maxxvit", "coatnet")

@@ -20,12 +20,9 @@ from torch import Tensor, nn
 from cls.errors import ClsError, NetworkError
 from cls.machine import end_with_parent
 from cls.training.config import TrainConfig
-from cls.training.loop.device import precision_of, torch_device
-from cls.training.loop.freezing import FrozenStages
-from cls.training.loop.optimizer import optimizer_for
-from cls.training.loop.speed import prepare_process
-from cls.training.network.build import build_network, head_of, start_head_at
-from cls.training.network.pooling import pool_by_stripes
+from cls.training.loop.device import precision_of, prepare_process, torch_device
+from cls.training.loop.optimizer import FrozenStages, optimizer_for
+from cls.training.network.build import build_network, head_of, pool_by_stripes, start_head_at
 from cls.training.network.trial_step import CHANNELS_LAST, FORMATS
 
 # Memory that is written past its end is often found only when it is used again.

@@ -20,10 +20,24 @@ from cls.training.config import TrainConfig
 from cls.training.evaluation.evaluate import Evaluation
 from cls.training.report.figures import loss_figure, reliability_figure, scores_figure
 from cls.training.report.grids import Pair
-from cls.training.report.labels import confusions, given_together, label_cards, label_rows, predicted_of
-from cls.training.report.people import before_and_after, mistaken_and_sure, suspects
-from cls.training.report.robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
-from cls.training.report.scores import cards, measured_text, overall
+from cls.training.report.labels import (
+    before_and_after,
+    confusions,
+    given_together,
+    label_cards,
+    label_rows,
+    mistaken_and_sure,
+    predicted_of,
+    suspects,
+)
+from cls.training.report.robustness import (
+    backgrounds_of_run,
+    calibration_of_run,
+    cards,
+    leak_tax_of_run,
+    measured_text,
+    overall,
+)
 from cls.wording import counted
 
 _MOST_LEFT_OUT = 2000

@@ -91,7 +91,7 @@ class Run:
         Raises:
             BottleError: the checkpoint is missing or does not fit.
         """
-        from cls.training.network.checkpoint import load_network
+        from cls.training.network.build import load_network
 
         size = self.preprocessing
         return load_network(self.checkpoint, self.arch, len(self.labels), size.height_px, size.width_px)

@@ -12,7 +12,7 @@ import pytest
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache_room import GIB
+from cls.dataset.cutouts.cache import GIB
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split.picture_signatures import signatures_of

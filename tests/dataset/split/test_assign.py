@@ -14,7 +14,7 @@ from cls.dataset.split.assign import TRAIN, VALID, _deal, check_split, split_sam
 from cls.dataset.split.file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
-from cls.people.person import Person
+from cls.people.photos import Person
 
 PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 

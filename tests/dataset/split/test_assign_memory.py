@@ -12,7 +12,7 @@ from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.file import split_with_memory
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
-from cls.people.person import Person
+from cls.people.photos import Person
 
 PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 KEY = "seed 0, share 0.2"

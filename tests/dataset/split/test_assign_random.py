@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cls.dataset.split.random_split import _even_out
+from cls.dataset.split.assign import _even_out
 
 
 def may_move(people: list[list[int]], is_held: list[bool], wanted: int) -> set[int]:

@@ -23,7 +23,7 @@ from cls.dataset.split.assign import (
     split_samples,
 )
 from cls.errors import TrainingError
-from cls.people.person import Person
+from cls.people.photos import Person
 
 PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 NAN = float("nan")

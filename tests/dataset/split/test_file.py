@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.dataset.samples import Sample
-from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, split_samples
+from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, _columns, _even_out, split_alone, split_samples
 from cls.dataset.split.file import joined_in, read_split, split_with_memory, trained_on, write_split
-from cls.dataset.split.random_split import _columns, _even_out, split_alone
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
-from cls.people.person import Person
+from cls.people.photos import Person
 
 PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 NAN = float("nan")

@@ -13,8 +13,7 @@ from cls.dataset.split import near_duplicates, similar_rows
 from cls.dataset.split import person_signature as signature_module
 from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
 from cls.dataset.split.person_signature import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
-from cls.people.person import Person
-from cls.people.photos import decode_photo
+from cls.people.photos import Person, decode_photo
 from cls.people.polygons import draw_polygons
 
 Image = NDArray[np.uint8]

@@ -20,7 +20,7 @@ from cls.dataset.split.parts import (
     split_by_parts,
 )
 from cls.errors import TrainingError
-from cls.people.person import Person
+from cls.people.photos import Person
 
 PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 

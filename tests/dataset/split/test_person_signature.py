@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cls.dataset.split import person_signature as module
 from cls.dataset.split.person_signature import PERSON, PHOTO, SIDE_PX, enough_px, person_signature, unpacked
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.polygons import draw_polygons
 
 Image = NDArray[np.uint8]

@@ -22,7 +22,7 @@ from cls.dataset.split.person_signature import enough_px
 from cls.dataset.split.picture_signatures import signatures_in, signatures_of
 from cls.files import atomic_path
 from cls.loading.picset_files import meta_file
-from cls.people.person import Person
+from cls.people.photos import Person
 from tests.bottles import GROUP, make_empty_bottle, make_tiny_bottle
 
 

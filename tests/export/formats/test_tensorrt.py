@@ -25,8 +25,7 @@ from cls.export.formats.end_to_end import input_stage, write_end_to_end
 from cls.export.formats.files import Format
 from cls.export.formats.onnx import read_onnx
 from cls.export.formats.onnx_int8 import Quantiser
-from cls.export.formats.tensorrt import write_plan
-from cls.export.formats.tensorrt_timings import FOLDER
+from cls.export.formats.tensorrt import FOLDER, write_plan
 from cls.export.rebuild import rebuild_package
 from cls.package.plans import HEADER_BYTES, Gpu, version_in_plan
 from cls.people.preprocess import Preprocessing

@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 
 from cls.errors import ParityError
-from cls.export.parity.answers import BATCH_SIZES, Answers, answers_of
-from cls.export.parity.compare import compare_with
+from cls.export.parity.compare import (
+    answer_faults,
+    compare_with,
+    f1_faults,
+    label_faults,
+    limit_faults,
+    meta_faults,
+    size_faults,
+)
 from cls.export.parity.labels import (
     LabelResult,
     calibration_error,
@@ -22,9 +29,8 @@ from cls.export.parity.labels import (
     logit_differences,
     logits_of_probs,
 )
-from cls.export.parity.limits import answer_faults, f1_faults, label_faults, limit_faults, meta_faults, size_faults
-from cls.export.parity.page import _size
-from cls.export.parity.report import BatchResult, _rounded_up
+from cls.export.parity.report import BatchResult, _rounded_up, _size
+from cls.export.parity.samples import BATCH_SIZES, Answers, answers_of
 from cls.export.parity.sizes import SizeResult
 from cls.metrics.multilabel import LabelMetrics
 from cls.settings import ParityLimits

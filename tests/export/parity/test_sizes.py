@@ -30,7 +30,7 @@ from cls.export.parity.sizes import (
     size_results,
 )
 from cls.people.cutout import Cutout, cut_out, on_flat_background
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing, inner_size
 from tests.export.tables import PIXEL, Table, classifier
 from tests.export.tables import reference as table_reference

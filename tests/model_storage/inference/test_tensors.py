@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cls.model_storage.inference.sessions import NUMPY_TYPES
 from cls.model_storage.inference.tensors import (
+    NUMPY_TYPES,
     InferenceRequest,
     ProtocolError,
     WantedOutput,

@@ -18,12 +18,9 @@ import pytest
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, UsageError
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
-from cls.segmentation.gallery.gallery import build_gallery
-from cls.segmentation.gallery.journal import JOURNAL_NAME, MaskJournal
-from cls.segmentation.gallery.plan import GalleryConfig
-from cls.segmentation.gallery.sheet import CARDS_A_PAGE
+from cls.segmentation.gallery.gallery import CARDS_A_PAGE, JOURNAL_NAME, GalleryConfig, MaskJournal, build_gallery
 from cls.settings import REPOSITORY
 
 GROUP = "hair color / 'é' <b>"

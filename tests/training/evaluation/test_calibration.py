@@ -19,8 +19,7 @@ from cls.training.evaluation.calibration import (
     write_weights,
 )
 from cls.training.loop.losses import MultiLabelLoss, positive_weights
-from cls.training.network.build import head_of
-from cls.training.network.checkpoint import load_network
+from cls.training.network.build import head_of, load_network
 
 ARCH, HEIGHT_PX, WIDTH_PX = "test_resnet", 64, 48
 NO_SHIFT = (0.0, 0.0)

@@ -5,8 +5,7 @@ import pytest
 
 from cls.metrics.multilabel import measure
 from cls.metrics.thresholds import choose_thresholds
-from cls.training.evaluation.calibration import choose_calibration
-from cls.training.evaluation.cross_fit import _folds, cross_fit
+from cls.training.evaluation.calibration import _folds, choose_calibration, cross_fit
 
 NAMES = ("a", "b")
 NO_SHIFT = (0.0, 0.0)

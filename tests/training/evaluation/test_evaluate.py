@@ -22,7 +22,7 @@ from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.background_sensitivity import BackgroundTrial
 from cls.training.evaluation.evaluate import Evaluation, evaluate
 from cls.training.evaluation.logits import logits_of
-from cls.training.network.checkpoint import load_network
+from cls.training.network.build import load_network
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
 
 ARCH = "test_resnet"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cls.training.evaluation.leak_difference import Predictions, difference
+from cls.training.evaluation.leak_tax import Predictions, difference
 
 
 def part(people: int, skill: float, seed: int, *, units: int = 40) -> Predictions:

@@ -13,7 +13,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import TRAIN, VALID, Split, split_samples
 from cls.errors import UsageError
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.training.config import TrainConfig
 from cls.training.evaluation.leak_tax import random_sides
 from cls.training.runs.folder import FINISHED

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cls.errors import TrainingError
-from cls.training.loop.freezing import FrozenStages, stages_of
+from cls.training.loop.optimizer import FrozenStages, stages_of
 from cls.training.network.build import build_network, head_of
 
 ARCH = "resnet10t"

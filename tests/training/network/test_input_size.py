@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cls.dataset.samples import Sample
 from cls.errors import UsageError
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.training.network.input_size import DEFAULT_PIXELS, pixels_of, size_for
 
 

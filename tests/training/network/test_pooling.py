@@ -10,8 +10,7 @@ from cls.export.formats.onnx import write_onnx
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.loop.optimizer import optimizer_for
-from cls.training.network.build import build_network, check_size, head_of
-from cls.training.network.pooling import StripePool, pool_by_stripes, stripes_of
+from cls.training.network.build import StripePool, build_network, check_size, head_of, pool_by_stripes, stripes_of
 
 ARCH = "resnet10t"
 

@@ -20,20 +20,34 @@ from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
 from cls.dataset.samples import Ledger, Sample
 from cls.metrics.label_errors import probable_label_errors
 from cls.metrics.multilabel import measure
-from cls.people.person import Person
+from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig
 from cls.training.evaluation.calibration import Calibration
 from cls.training.evaluation.evaluate import Evaluation
 from cls.training.evaluation.leak_tax import LeakTax
-from cls.training.report.charts import Chart, nice_ticks, whole_ticks
-from cls.training.report.figures import loss_figure, precision_recall_svg, reliability_figure, scores_figure, scores_svg
+from cls.training.report.figures import (
+    Chart,
+    loss_figure,
+    nice_ticks,
+    precision_recall_svg,
+    reliability_figure,
+    scores_figure,
+    scores_svg,
+    whole_ticks,
+)
 from cls.training.report.grids import Pair, caption
 from cls.training.report.labels import confusions, given_together, label_rows, predicted_of
 from cls.training.report.page import ReportMatter, write_report
-from cls.training.report.robustness import backgrounds_of_run, calibration_of_run, leak_tax_of_run
-from cls.training.report.scores import cards, measured_text, overall
+from cls.training.report.robustness import (
+    backgrounds_of_run,
+    calibration_of_run,
+    cards,
+    leak_tax_of_run,
+    measured_text,
+    overall,
+)
 from cls.training.runs.run import newest_run
 from tests.bottles import make_tiny_bottle
 
