@@ -287,12 +287,12 @@ def run(options: argparse.Namespace) -> None:
     settings = load_settings(options.cfg)
     wait_passively()
     config = config_of(options, options.cat)
-    from cls.training.loop.distributed import Crew
+    from cls.training.loop.distributed import ProcessGroup
     from cls.training.train import assist, train
 
-    crew = Crew(config)
-    if not crew.is_first:
-        assist(Bottle(settings), config, crew)
+    processes = ProcessGroup(config)
+    if not processes.is_first:
+        assist(Bottle(settings), config, processes)
         return
     finished = train(Bottle(settings), config, convert=convert, resume=options.resume)
     print(f"run {finished.folder}")

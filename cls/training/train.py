@@ -22,19 +22,19 @@ from cls.metrics.label_errors import LABEL_ERRORS, probable_label_errors, write_
 from cls.people.preprocess import Preprocessing
 from cls.progress import fall_silent
 from cls.training.config import TrainConfig
+from cls.training.data import TrainingData, prepare, warn_of_missing_labels
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.evaluation.calibration import shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, evaluate
 from cls.training.evaluation.leak_tax import measure_leak_tax
 from cls.training.loop.device import check_machine, prepare_process
-from cls.training.loop.distributed import Crew, check_crew
-from cls.training.loop.fit import FitResult, base_rates, batches_of, fit_material
+from cls.training.loop.distributed import ProcessGroup, check_crew
+from cls.training.loop.fit import FitResult, base_rates, batches_of, fit_network
 from cls.training.loop.losses import loss_for
 from cls.training.loop.module import NotANumberError
-from cls.training.material import Material, prepare, warn_of_missing_labels
 from cls.training.network.build import memory_format_of
 from cls.training.report.grids import write_train_grids
-from cls.training.report.page import ReportMatter, write_report
+from cls.training.report.page import ReportData, write_report
 from cls.training.runs.folder import (
     FINISHED,
     LEDGER,
@@ -81,18 +81,18 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     started_s = time.time()
     prepare_process()
     check_machine(config)
-    crew = Crew(config)
-    material = prepare(bottle, config)
-    check_crew(config, *(len(material.part(side)[0]) for side in (TRAIN, VALID)))
-    folder = _claim_folder(bottle, material, resume)
+    processes = ProcessGroup(config)
+    data = prepare(bottle, config)
+    check_crew(config, *(len(data.part(side)[0]) for side in (TRAIN, VALID)))
+    folder = _claim_folder(bottle, data, resume)
     try:
         with RunTime(folder.path, started_s) as clock:
             _log.info("run folder %s", folder.path)
-            crew.tell((folder.path.name, material.identity))
-            metrics, evaluation = _fit_in(bottle, material, folder)
+            processes.broadcast((folder.path.name, data.identity))
+            metrics, evaluation = _fit_in(bottle, data, folder)
             if convert is not None:
                 network = evaluation.network
-                metrics["conversions"] = convert(network, material.preprocessing, material.dataset.labels, folder.path)
+                metrics["conversions"] = convert(network, data.preprocessing, data.dataset.labels, folder.path)
             metrics[WHOLE_SECONDS] = round(clock.seconds, 2)
             write_json_atomic(folder.path / FINISHED, metrics)
     finally:
@@ -100,34 +100,34 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     return open_run(bottle, folder.path)
 
 
-def assist(bottle: Bottle, config: TrainConfig, crew: Crew) -> None:
+def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None:
     """What the processes beside the first one do: they take part in the fit, and write nothing.
 
     Args:
         bottle: the data folder, the same as the first process's.
         config: the same as the first process's.
-        crew: of several processes, this one not the first.
+        processes: of several processes, this one not the first.
 
     Raises:
         TrainingError: this process does not find what the first one found.
     """
     prepare_process()
     fall_silent()
-    told: tuple[str, str] = crew.tell(None)
+    told: tuple[str, str] = processes.broadcast(None)
     name, identity = told
-    material = prepare(bottle, config)
-    if material.identity != identity:
+    data = prepare(bottle, config)
+    if data.identity != identity:
         raise TrainingError(
-            f"process {crew.rank} finds other samples, weights or library versions than the first one",
+            f"process {processes.rank} finds other samples, weights or library versions than the first one",
             where=bottle.root,
             hint="give all nodes the same bottle and the same environment",
         )
     with suppress(NotANumberError):  # the first process says it
-        fit_material(material, bottle.models(config.group) / name, rank=crew.rank)
+        fit_network(data, bottle.models(config.group) / name, rank=processes.rank)
 
 
-def _claim_folder(bottle: Bottle, material: Material, resume: bool | None) -> RunFolder:
-    config, identity = material.config, material.identity
+def _claim_folder(bottle: Bottle, data: TrainingData, resume: bool | None) -> RunFolder:
+    config, identity = data.config, data.identity
     found = None if resume is False else unfinished_run(bottle, config.group, identity)
     if found is not None:
         _log.info("going on with %s, which was cut off (--no-resume starts anew)", found.path.name)
@@ -141,82 +141,82 @@ def _claim_folder(bottle: Bottle, material: Material, resume: bool | None) -> Ru
     return new_run_folder(bottle, config.group, config.folder_tail, identity)
 
 
-def _fit_in(bottle: Bottle, material: Material, folder: RunFolder) -> tuple[dict[str, Any], Evaluation]:
+def _fit_in(bottle: Bottle, data: TrainingData, folder: RunFolder) -> tuple[dict[str, Any], Evaluation]:
     """Fits, measures and reports in a run folder; returns what metrics.json will say."""
-    config = material.config
-    _write_beginning(material, folder.path)
+    config = data.config
+    _write_beginning(data, folder.path)
     # What is trained on is what split.json says: it is read back and checked.
     train_paths, valid_paths = read_split(folder.path / SPLIT)
-    (train_samples, train_cutouts), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
+    (train_samples, train_cutouts), (valid_samples, valid_cutouts) = data.part(TRAIN), data.part(VALID)
     check_split(train_samples, valid_samples, where=folder.path / SPLIT)
     if {s.path for s in train_samples} != train_paths or {s.path for s in valid_samples} != valid_paths:
         raise TrainingError("does not hold the split of this training", where=folder.path / SPLIT, hint="train again")
-    warn_of_missing_labels(train_samples, valid_samples, material.dataset.labels)
+    warn_of_missing_labels(train_samples, valid_samples, data.dataset.labels)
     pairs = write_train_grids(
-        folder.path / "train_batches", batches_of(material), config, train_cutouts, material.dataset.labels
+        folder.path / "train_batches", batches_of(data), config, train_cutouts, data.dataset.labels
     )
-    result = fit_material(material, folder.path)
+    result = fit_network(data, folder.path)
     evaluation = evaluate(
-        folder.path, material.timm_arch, material.preprocessing, material.dataset.labels, valid_samples, valid_cutouts,
+        folder.path, data.timm_arch, data.preprocessing, data.dataset.labels, valid_samples, valid_cutouts,
         earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
-        trial=_background_trial(material) if valid_samples else None, seed=config.seed,
-        memory_format=memory_format_of(material.network),
+        trial=_background_trial(data) if valid_samples else None, seed=config.seed,
+        memory_format=memory_format_of(data.network),
     )  # fmt: skip
-    metrics = _metrics(material, folder.path, result, evaluation)
+    metrics = _metrics(data, folder.path, result, evaluation)
     if config.leak_tax:
-        metrics["leak_tax"] = measure_leak_tax(bottle, material, folder.path, evaluation)
+        metrics["leak_tax"] = measure_leak_tax(bottle, data, folder.path, evaluation)
     errors = probable_label_errors(evaluation.probs, evaluation.labels)
     if valid_samples:
-        write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, material.dataset.labels)
-    matter = ReportMatter(
-        config, material.timm_arch, material.dataset.labels, train_samples, material.ledger, material.preprocessing,
+        write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, data.dataset.labels)
+    report_data = ReportData(
+        config, data.timm_arch, data.dataset.labels, train_samples, data.ledger, data.preprocessing,
         evaluation, metrics, pairs, errors,
     )  # fmt: skip
-    write_report(folder.path, matter)
+    write_report(folder.path, report_data)
     return metrics, evaluation
 
 
-def _background_trial(material: Material) -> BackgroundTrial | None:
+def _background_trial(data: TrainingData) -> BackgroundTrial | None:
     """People before other photos' backgrounds, those of training; None where it is switched off."""
-    config, people = material.config, material.config.background_people
+    config, people = data.config, data.config.background_people
     if people is None:
-        people = people_tried(config.epochs, len(material.part(TRAIN)[0]), config.backgrounds)
+        people = people_tried(config.epochs, len(data.part(TRAIN)[0]), config.backgrounds)
     if not people or not config.backgrounds:
         return None
-    return BackgroundTrial(material.backgrounds[0], people, config.backgrounds)
+    return BackgroundTrial(data.backgrounds[0], people, config.backgrounds)
 
 
-def _write_beginning(material: Material, folder: Path) -> None:
+def _write_beginning(data: TrainingData, folder: Path) -> None:
     """args.yaml, split.json and ledger.json."""
-    config = material.config
+    config = data.config
     write_args(
         folder,
         {
             "settings": config.to_dict(),
-            "timm_arch": material.timm_arch,
-            "memory_format": material.memory_format,
-            "weights": material.source.to_dict(),
-            "preprocessing": material.preprocessing.to_dict(),
-            "labels": list(material.dataset.labels),
-            "dataset_sha256": material.dataset_sha256,
+            "timm_arch": data.timm_arch,
+            "memory_format": data.memory_format,
+            "weights": data.source.to_dict(),
+            "preprocessing": data.preprocessing.to_dict(),
+            "labels": list(data.dataset.labels),
+            "dataset_sha256": data.dataset_sha256,
             "code_version": code_version(),
             "started": started_at(folder) or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     )
     write_split(
-        folder / SPLIT, material.split, material.samples, seed=config.seed, valid_share=config.valid, by=config.split,
-        seen_earlier=material.seen.beside(material.part(TRAIN)[0]),
+        folder / SPLIT, data.split, data.samples, seed=config.seed, valid_share=config.valid, by=config.split,
+        seen_earlier=data.seen.beside(data.part(TRAIN)[0]),
     )  # fmt: skip
-    write_json_atomic(folder / LEDGER, material.ledger.to_dict(), indent=1)
+    write_json_atomic(folder / LEDGER, data.ledger.to_dict(), indent=1)
 
 
-def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Evaluation) -> dict[str, Any]:
+def _metrics(data: TrainingData, folder: Path, result: FitResult, evaluation: Evaluation) -> dict[str, Any]:
     """What metrics.json says."""
-    sides = {side: len(material.part(side)[0]) for side in (TRAIN, VALID)}
-    names = material.dataset.labels
+    sides = {side: len(data.part(side)[0]) for side in (TRAIN, VALID)}
+    names = data.dataset.labels
     return {
         "run": folder.name,
-        "group": material.config.group,
+        "group": data.config.group,
         "labels": list(names),
         "thresholds": dict(zip(names, evaluation.thresholds, strict=True)),
         "thresholds_from": evaluation.thresholds_from,
@@ -225,19 +225,19 @@ def _metrics(material: Material, folder: Path, result: FitResult, evaluation: Ev
         "background_sensitivity": None if evaluation.background is None else evaluation.background.to_dict(),
         "samples": sides,
         "validated_on": validated_on(evaluation.samples) if evaluation.samples else None,
-        "parts": None if material.parts is None else material.parts.to_dict(),
-        "pictures": {key: value for key, value in material.ledger.to_dict().items() if key != "left_out"},
-        "weights": material.source.to_dict(),
+        "parts": None if data.parts is None else data.parts.to_dict(),
+        "pictures": {key: value for key, value in data.ledger.to_dict().items() if key != "left_out"},
+        "weights": data.source.to_dict(),
         "history": result.history,
         "seconds": round(result.seconds, 2),
         "waiting_share": round(result.waiting_share, 5),
-        "dataset_sha256": material.dataset_sha256,
+        "dataset_sha256": data.dataset_sha256,
         "split_sha256": sha256_of_file(folder / SPLIT),
         "weights_sha256": sha256_of_file(folder / "checkpoints" / MODEL_CKPT),
-        "segmentation_models": sorted(material.ledger.segmentation_models),
+        "segmentation_models": sorted(data.ledger.segmentation_models),
         "code_version": code_version(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 
-__all__ = ["Convert", "Material", "prepare", "train"]
+__all__ = ["Convert", "TrainingData", "prepare", "train"]

@@ -18,7 +18,7 @@ from cls.dataset.split import picture_signatures
 from cls.errors import TrainingError
 from cls.files import read_json
 from cls.training.config import TrainConfig
-from cls.training.material import prepare
+from cls.training.data import prepare
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
 UNKNOWN = math.nan
@@ -64,8 +64,8 @@ def test_incomplete_labels_are_masked_everywhere(tiny: Bottle) -> None:
 
 def test_writing_the_split_does_not_change_the_dataset_digest(tiny: Bottle) -> None:
     before = read_dataset(tiny.dataset_file(GROUP)).sha256
-    material = prepare(tiny, config())
-    assert material.dataset_sha256 == before == read_dataset(tiny.dataset_file(GROUP)).sha256
+    data = prepare(tiny, config())
+    assert data.dataset_sha256 == before == read_dataset(tiny.dataset_file(GROUP)).sha256
     assert "splits" in read_json(tiny.dataset_file(GROUP))
     assert prepare(tiny, config(incomplete=())).dataset_sha256 == before
 
@@ -126,7 +126,7 @@ def test_a_group_whose_masks_are_half_missing_is_trained_and_says_so(
 
 def test_a_picture_deleted_before_it_is_decoded_is_left_out(tiny: Bottle, monkeypatch: pytest.MonkeyPatch) -> None:
     """It goes between the look at the pool and the cutting out."""
-    import cls.training.material as material_module
+    import cls.training.data as material_module
 
     real = collect_samples
 
@@ -136,9 +136,9 @@ def test_a_picture_deleted_before_it_is_decoded_is_left_out(tiny: Bottle, monkey
         return found
 
     monkeypatch.setattr(material_module, "collect_samples", collect_then_delete)
-    material = prepare(tiny, config())
-    assert len(material.samples) == 23
-    assert material.ledger.left_out == {"0004.jpeg": BROKEN}
+    data = prepare(tiny, config())
+    assert len(data.samples) == 23
+    assert data.ledger.left_out == {"0004.jpeg": BROKEN}
     monkeypatch.undo()
     assert prepare(tiny, config()).ledger.left_out == {"0004.jpeg": NO_FILE}
 
@@ -150,10 +150,10 @@ def test_a_picture_deleted_after_it_was_cut_out_is_trained_on(tiny: Bottle, monk
     real = train_module.prepare
 
     def prepare_then_delete(bottle: Bottle, config: TrainConfig) -> object:
-        material = real(bottle, config)
+        data = real(bottle, config)
         for picture in sorted(tiny.pictures.iterdir()):
             picture.unlink()
-        return material
+        return data
 
     monkeypatch.setattr(train_module, "prepare", prepare_then_delete)
     run = train_tiny_run(tiny)

@@ -28,11 +28,11 @@ from cls.errors import FileError
 from cls.files import read_json, write_json_atomic
 from cls.metrics.bootstrap import RESAMPLES, Interval, draw_units, interval_of, mean_of_defined, resampled, thin_labels
 from cls.metrics.exact_interval import LEVEL
+from cls.training.data import TrainingData, start_network
 from cls.training.evaluation.calibration import crossed_decisions, shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, evaluate
-from cls.training.loop.fit import base_rates, fit_material
+from cls.training.loop.fit import base_rates, fit_network
 from cls.training.loop.losses import loss_for
-from cls.training.material import Material, start_network
 from cls.training.network.build import memory_format_of
 
 # What is said -> the measure behind it.
@@ -174,7 +174,7 @@ class LeakTax:
         }
 
 
-def measure_leak_tax(bottle: Bottle, material: Material, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
+def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     """Trains once more, with the same settings and first weights, on a random split, and compares.
 
     Everything happens in `leak_tax/` of the run folder, which holds no run: its weights are removed at the end. Killed
@@ -182,7 +182,7 @@ def measure_leak_tax(bottle: Bottle, material: Material, folder: Path, evaluatio
 
     Args:
         bottle: the data folder.
-        material: of the run.
+        data: of the run.
         folder: the run folder.
         evaluation: of the run.
 
@@ -198,8 +198,8 @@ def measure_leak_tax(bottle: Bottle, material: Material, folder: Path, evaluatio
     found = _measured(inner / RESULT)
     if found is None:
         _log.info("leak tax: the same training on a random split")
-        sides = random_sides(material.samples, material.split, seed=material.config.seed)
-        found = _compare(bottle, material, inner, evaluation, sides).to_dict()
+        sides = random_sides(data.samples, data.split, seed=data.config.seed)
+        found = _compare(bottle, data, inner, evaluation, sides).to_dict()
         write_json_atomic(inner / RESULT, found)
         shutil.rmtree(inner / "checkpoints", ignore_errors=True)
         (inner / "predictions.csv").unlink(missing_ok=True)
@@ -212,20 +212,20 @@ def random_sides(samples: Sequence[Sample], split: Split, *, seed: int) -> list[
     return split_alone(samples, valid_people=valid, seed=seed)
 
 
-def _compare(bottle: Bottle, material: Material, folder: Path, evaluation: Evaluation, sides: Sequence[str]) -> LeakTax:
+def _compare(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evaluation, sides: Sequence[str]) -> LeakTax:
     """Trains on the random split in a folder, and measures both."""
-    names, seed = material.dataset.labels, material.config.seed
-    mixed, shift = _mixed(bottle, material, sides)
-    fit_material(mixed, folder)
+    names, seed = data.dataset.labels, data.config.seed
+    mixed, shift = _mixed(bottle, data, sides)
+    fit_network(mixed, folder)
     valid, cutouts = mixed.part(VALID)
     other = evaluate(
         folder, mixed.timm_arch, mixed.preprocessing, names, valid, cutouts, earlier=(), loss_shift=shift, seed=seed,
         memory_format=memory_format_of(mixed.network),
     )  # fmt: skip
-    own_units = [sample.unit for sample, side in zip(material.samples, sides, strict=True) if side == VALID]
-    train, _ = material.part(TRAIN)
+    own_units = [sample.unit for sample, side in zip(data.samples, sides, strict=True) if side == VALID]
+    train, _ = data.part(TRAIN)
     found = difference(
-        _predictions(evaluation, [sample.unit for sample in evaluation.samples], _shift(material, train), seed),
+        _predictions(evaluation, [sample.unit for sample in evaluation.samples], _shift(data, train), seed),
         _predictions(other, own_units, shift, seed),
         seed=seed,
     )
@@ -233,7 +233,7 @@ def _compare(bottle: Bottle, material: Material, folder: Path, evaluation: Evalu
     return LeakTax(
         by_picset=found.first,
         random_split=found.second,
-        known_share=_known_share(material.samples, sides),
+        known_share=_known_share(data.samples, sides),
         intervals=found.intervals,
         units=found.units,
         compared=tuple(name for name in names if name not in left_out),
@@ -241,22 +241,22 @@ def _compare(bottle: Bottle, material: Material, folder: Path, evaluation: Evalu
     )
 
 
-def _mixed(bottle: Bottle, material: Material, sides: Sequence[str]) -> tuple[Material, tuple[float, ...]]:
-    """The same material on a random split, and what its loss adds to logits."""
-    config = replace(material.config, loggers=())
+def _mixed(bottle: Bottle, data: TrainingData, sides: Sequence[str]) -> tuple[TrainingData, tuple[float, ...]]:
+    """The same data on a random split, and what its loss adds to logits."""
+    config = replace(data.config, loggers=())
     # Everybody is a unit of their own.
-    samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(material.samples)]
+    samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.samples)]
     split = Split({sample.unit: side for sample, side in zip(samples, sides, strict=True)})
-    network = start_network(config, material.timm_arch, material.source, samples, material.dataset, material.auxiliary)
-    network.to(memory_format=memory_format_of(material.network))
-    mixed = replace(material, config=config, samples=samples, split=split, network=network)
+    network = start_network(config, data.timm_arch, data.source, samples, data.dataset, data.auxiliary)
+    network.to(memory_format=memory_format_of(data.network))
+    mixed = replace(data, config=config, samples=samples, split=split, network=network)
     train, cutouts = mixed.part(TRAIN)
     mixed = replace(mixed, backgrounds=background_sources(bottle, cutouts, mixed.preprocessing))
     return mixed, _shift(mixed, train)
 
 
-def _shift(material: Material, train: Sequence[Sample]) -> tuple[float, ...]:
-    return shift_of_loss(loss_for(material.config, base_rates(train)))
+def _shift(data: TrainingData, train: Sequence[Sample]) -> tuple[float, ...]:
+    return shift_of_loss(loss_for(data.config, base_rates(train)))
 
 
 def _predictions(evaluation: Evaluation, units: Sequence[str], shift: Sequence[float], seed: int) -> Predictions:

@@ -1,4 +1,4 @@
-"""Several processes that train together: who is first, what they tell each other, and that none outlives the first."""
+"""Several processes that train together: who is first, what is broadcast to all, and that none outlives the first."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _log = logging.getLogger("cls.training")
 Value = TypeVar("Value")
 
 
-class Crew:
+class ProcessGroup:
     """The processes of one training: one, or `devices` on each of `nodes`.
 
     Lightning starts the others by running the same command again (or torchrun, SLURM or the user on each node did);
     they come to `assist` in `cls.training.train`. The first one reads, checks and makes the run folder; the others wait
-    in `tell` until it is there.
+    in `broadcast` until it is there.
 
     Args:
         config: devices, nodes, strategy.
@@ -53,7 +53,7 @@ class Crew:
         """This process's number, from 0."""
         return 0 if self._fabric is None else int(self._fabric.global_rank)
 
-    def tell(self, value: Value | None) -> Value:
+    def broadcast(self, value: Value | None) -> Value:
         """What the first process says, in every process; starts the others and waits for them.
 
         Args:

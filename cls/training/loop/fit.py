@@ -25,22 +25,22 @@ from cls.dataset.split.assign import TRAIN, VALID
 from cls.errors import FileError
 from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
+from cls.training.data import TrainingData
 from cls.training.loop.auxiliary import JointLoss
 from cls.training.loop.device import accelerator, precision_of, quiet_lightning
 from cls.training.loop.epoch_checkpoints import BEST, LAST, EpochCheckpoints, PlainFiles, checkpoint_to_go_on_with
 from cls.training.loop.loggers import loggers_for
 from cls.training.loop.losses import MultiLabelLoss, loss_for
 from cls.training.loop.module import BadBatches, ClassifierModule
-from cls.training.material import Material
 from cls.training.network.ema import MovingAverage
 from cls.training.network.head_start import start_head
 
 
-def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResult:
-    """Trains on material in a run folder; each of several processes calls it.
+def fit_network(data: TrainingData, folder: Path, *, rank: int = 0) -> FitResult:
+    """Trains in a run folder; each of several processes calls it.
 
     Args:
-        material: what to train on.
+        data: what to train on.
         folder: the run folder.
         rank: this process's number; the first one writes.
 
@@ -49,21 +49,21 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
         TrainingError: the loss is not a number, or the training cannot go on.
         FileError: something cannot be written.
     """
-    config = material.config
-    (train_samples, _), (valid_samples, valid_cutouts) = material.part(TRAIN), material.part(VALID)
-    batches = batches_of(material)
+    config = data.config
+    (train_samples, _), (valid_samples, valid_cutouts) = data.part(TRAIN), data.part(VALID)
+    batches = batches_of(data)
     sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed, rank=rank, world=config.world)
     loss = loss_for(config, base_rates(train_samples))
     if rank == 0 and config.head_start:
-        _start_head(material, folder)
-    others = None if not material.auxiliary else auxiliary_loss(material)
+        _start_head(data, folder)
+    others = None if not data.auxiliary else auxiliary_loss(data)
     module = ClassifierModule(
-        material.network,
+        data.network,
         loss,
         config,
-        material.preprocessing,
-        material.dataset.labels,
-        is_pretrained=material.source.is_pretrained,
+        data.preprocessing,
+        data.dataset.labels,
+        is_pretrained=data.source.is_pretrained,
         auxiliary_loss=others,
         bad_batches=BadBatches(folder, [s.path for s in train_samples], [s.path for s in valid_samples]),
     )
@@ -74,14 +74,14 @@ def fit_material(material: Material, folder: Path, *, rank: int = 0) -> FitResul
     )  # fmt: skip
 
 
-def batches_of(material: Material) -> TrainBatches:
-    """The augmented batches that a training on material is made of."""
-    samples, cutouts = material.part(TRAIN)
+def batches_of(data: TrainingData) -> TrainBatches:
+    """The augmented batches of a training."""
+    samples, cutouts = data.part(TRAIN)
     # Two in three other backgrounds are pictures, one is a flat colour.
-    share = material.config.background_share
+    share = data.config.background_share
     augmentation = Augmentation(p_picture=share * 2 / 3, p_flat=share / 3)
-    seed = material.config.seed
-    return TrainBatches(cutouts, _labels(material, samples), augmentation, seed=seed, backgrounds=material.backgrounds)
+    seed = data.config.seed
+    return TrainBatches(cutouts, _labels(data, samples), augmentation, seed=seed, backgrounds=data.backgrounds)
 
 
 def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainConfig) -> Loader:
@@ -90,14 +90,14 @@ def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainCon
     return Loader(WideBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
 
 
-def auxiliary_loss(material: Material) -> MultiLabelLoss:
+def auxiliary_loss(data: TrainingData) -> MultiLabelLoss:
     """The loss of the labels learnt alongside: of the same kind as the group's own."""
-    return loss_for(material.config, rates_of(material.auxiliary.of(material.part(TRAIN)[0])))
+    return loss_for(data.config, rates_of(data.auxiliary.of(data.part(TRAIN)[0])))
 
 
-def _labels(material: Material, samples: Sequence[Sample]) -> NDArray[np.float32]:
+def _labels(data: TrainingData, samples: Sequence[Sample]) -> NDArray[np.float32]:
     """The group's labels, and behind them those learnt alongside; float32 (samples, labels)."""
-    return np.concatenate([labels_of(samples), material.auxiliary.of(samples)], axis=1)
+    return np.concatenate([labels_of(samples), data.auxiliary.of(samples)], axis=1)
 
 
 def base_rates(samples: Sequence[Sample]) -> list[float]:
@@ -117,21 +117,21 @@ def _exact_loader(cutouts: Cutouts, samples: list[Sample], config: TrainConfig, 
     return Loader(ExactBatches(cutouts, labels_of(samples)), sampler)
 
 
-def _start_head(material: Material, folder: Path) -> None:
+def _start_head(data: TrainingData, folder: Path) -> None:
     """Head start, where there are learnt features and the training does not go on from a checkpoint."""
-    if not material.source.is_pretrained:
+    if not data.source.is_pretrained:
         _log.warning("no head start: the backbone's weights are random")
         return
     if (folder / "checkpoints" / LAST).exists():
         return
-    samples, cutouts = material.part(TRAIN)
+    samples, cutouts = data.part(TRAIN)
     device = "cuda" if accelerator() == "gpu" else "cpu"
-    labels = torch.from_numpy(_labels(material, samples))
+    labels = torch.from_numpy(_labels(data, samples))
     units = [sample.unit for sample in samples]
-    loss: nn.Module = loss_for(material.config, base_rates(samples))
-    if material.auxiliary:
-        loss = JointLoss(loss, auxiliary_loss(material), len(material.dataset.labels))
-    start_head(material.network, loss, cutouts, labels, units, device=device)
+    loss: nn.Module = loss_for(data.config, base_rates(samples))
+    if data.auxiliary:
+        loss = JointLoss(loss, auxiliary_loss(data), len(data.dataset.labels))
+    start_head(data.network, loss, cutouts, labels, units, device=device)
 
 
 __all__ = ["BEST", "LAST", "FitResult", "accelerator", "fit"]

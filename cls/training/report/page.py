@@ -44,7 +44,7 @@ _MOST_LEFT_OUT = 2000
 
 
 @dataclass(frozen=True)
-class ReportMatter:
+class ReportData:
     """What the page is about.
 
     Attributes:
@@ -72,22 +72,22 @@ class ReportMatter:
     label_errors: Sequence[LabelError]
 
 
-def write_report(folder: Path, matter: ReportMatter) -> None:
+def write_report(folder: Path, data: ReportData) -> None:
     """Writes report.html into a run folder; everything it shows is inside it.
 
     Args:
         folder: the run folder.
-        matter: what to show.
+        data: what to show.
     """
     environment = Environment(
         loader=PackageLoader("cls.training.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("report.html").render(**_values(folder, matter))
+    page = environment.get_template("report.html").render(**_values(folder, data))
     write_text_atomic(folder / "report.html", page)
 
 
-def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
-    metrics, config = matter.metrics, matter.config
+def _values(folder: Path, data: ReportData) -> dict[str, Any]:
+    metrics, config = data.metrics, data.config
     validation = metrics["validation"]
     base_rate = None if validation is None else validation["macro"]["base_rate"]
     ap = None if validation is None else mean_of(validation, "ap")
@@ -95,7 +95,7 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
     values: dict[str, Any] = {
         "group": config.group,
         "run": folder.name,
-        "arch": matter.timm_arch,
+        "arch": data.timm_arch,
         "size": f"{config.height_px} × {config.width_px}",
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "notes": _notes(metrics),
@@ -103,12 +103,12 @@ def _values(folder: Path, matter: ReportMatter) -> dict[str, Any]:
         "curves": [loss_figure(metrics["history"]), *([] if scores is None else [scores])],
         "is_validated": validation is not None,
         "thresholds_from": metrics["thresholds_from"],
-        "pairs": before_and_after(matter.pairs),
-        "data": _data(matter),
-        "left_out": sorted(matter.ledger.left_out.items())[:_MOST_LEFT_OUT],
-        "left_out_title": _left_out_title(matter.ledger),
+        "pairs": before_and_after(data.pairs),
+        "data": _data(data),
+        "left_out": sorted(data.ledger.left_out.items())[:_MOST_LEFT_OUT],
+        "left_out_title": _left_out_title(data.ledger),
         "settings": [(key, "-" if value is None else value) for key, value in config.to_dict().items()],
-        **(_unvalidated(matter) if validation is None else _validated(matter, validation)),
+        **(_unvalidated(data) if validation is None else _validated(data, validation)),
     }
     return {**values, "contents": _contents(values)}
 
@@ -120,16 +120,16 @@ def _notes(metrics: dict[str, Any]) -> list[str]:
     return [*notes, *([parts["note"]] if parts else [])]
 
 
-def _unvalidated(matter: ReportMatter) -> dict[str, Any]:
-    trained = np.nansum(labels_of(matter.train), axis=0).astype(int).tolist()
-    pairs = zip(matter.names, trained, matter.evaluation.thresholds, strict=True)
+def _unvalidated(data: ReportData) -> dict[str, Any]:
+    trained = np.nansum(labels_of(data.train), axis=0).astype(int).tolist()
+    pairs = zip(data.names, trained, data.evaluation.thresholds, strict=True)
     return {"rows": [{"name": name, "train": count, "threshold": f"{value:.3f}"} for name, count, value in pairs]}
 
 
-def _validated(matter: ReportMatter, validation: dict[str, Any]) -> dict[str, Any]:
-    evaluation, names, metrics = matter.evaluation, matter.names, matter.metrics
+def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
+    evaluation, names, metrics = data.evaluation, data.names, data.metrics
     probs, labels, thresholds = evaluation.probs, evaluation.labels, evaluation.thresholds
-    trained = labels_of(matter.train)
+    trained = labels_of(data.train)
     worst, best = mistaken_and_sure(evaluation, names)
     units = len({sample.unit for sample in evaluation.samples})
     calibration = calibration_of_run(metrics)
@@ -153,8 +153,8 @@ def _validated(matter: ReportMatter, validation: dict[str, Any]) -> dict[str, An
         "leak_tax": leak_tax_of_run(metrics),
         "worst": worst,
         "best": best,
-        "suspects": suspects(evaluation, names, matter.label_errors),
-        "suspects_text": _suspects_text(matter),
+        "suspects": suspects(evaluation, names, data.label_errors),
+        "suspects_text": _suspects_text(data),
     }
 
 
@@ -192,12 +192,12 @@ _TITLES = {
 }
 
 
-def _suspects_text(matter: ReportMatter) -> str:
-    errors, evaluation = matter.label_errors, matter.evaluation
+def _suspects_text(data: ReportData) -> str:
+    errors, evaluation = data.label_errors, data.evaluation
     people = len({error.sample for error in errors})
     where = "Only people in validation are looked at, as the network knows the labels of the others by heart."
     judged = judged_labels(evaluation.probs, evaluation.labels)
-    unjudged = [name for number, name in enumerate(matter.names) if number not in judged]
+    unjudged = [name for number, name in enumerate(data.names) if number not in judged]
     if unjudged:
         where += f" Not judged, as the network knows too little of them: {', '.join(unjudged)}."
     if not errors:
@@ -218,8 +218,8 @@ def _left_out_title(ledger: Ledger) -> str:
     return f"{counted(count, 'picture')} left out{first}"
 
 
-def _data(matter: ReportMatter) -> list[tuple[str, Any]]:
-    ledger, metrics = matter.ledger, matter.metrics
+def _data(data: ReportData) -> list[tuple[str, Any]]:
+    ledger, metrics = data.ledger, data.metrics
     models = ", ".join(f"{name or '-'} ({count})" for name, count in sorted(ledger.segmentation_models.items()))
     return [
         ("pictures in the dataset", f"{ledger.pictures:,}"),
@@ -231,7 +231,7 @@ def _data(matter: ReportMatter) -> list[tuple[str, Any]]:
         ("split", _split_text(metrics)),
         ("first weights", metrics["weights"]["origin"]),
         ("thresholds", f"from {metrics['thresholds_from']}"),
-        ("normalisation", f"mean {matter.preprocessing.mean_rgb}, deviation {matter.preprocessing.std_rgb}"),
+        ("normalisation", f"mean {data.preprocessing.mean_rgb}, deviation {data.preprocessing.std_rgb}"),
         ("digest of the dataset", metrics["dataset_sha256"]),
         ("digest of the split", metrics["split_sha256"]),
     ]

@@ -15,7 +15,7 @@ from cls.dataset.split.parts import PARTS_KEY
 from cls.errors import TrainingError
 from cls.files import read_json
 from cls.training.config import TrainConfig
-from cls.training.material import Material, prepare
+from cls.training.data import TrainingData, prepare
 from cls.training.runs.folder import SPLIT
 from cls.training.runs.run import Run
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
@@ -39,7 +39,7 @@ def earlier(bottle: Bottle) -> Run:
     return train_tiny_run(bottle, arch=ARCH, valid=0.3, near_duplicates=False)
 
 
-def prepared(bottle: Bottle, group: str = GROUP, **options: object) -> Material:
+def prepared(bottle: Bottle, group: str = GROUP, **options: object) -> TrainingData:
     values: dict[str, object] = {
         "arch": ARCH, "epochs": 1, "batch": 4, "height_px": 64, "width_px": 48, "valid": 0.3,
         "near_duplicates": False, **options,
@@ -47,8 +47,8 @@ def prepared(bottle: Bottle, group: str = GROUP, **options: object) -> Material:
     return prepare(bottle, TrainConfig(group=group, **values))  # type: ignore[arg-type]
 
 
-def people(material: Material, side: str) -> set[str]:
-    return {sample.path for sample in material.part(side)[0]}
+def people(data: TrainingData, side: str) -> set[str]:
+    return {sample.path for sample in data.part(side)[0]}
 
 
 def test_the_same_split_is_kept(bottle: Bottle, earlier: Run) -> None:

@@ -39,7 +39,7 @@ from cls.training.report.figures import (
 )
 from cls.training.report.grids import Pair, caption
 from cls.training.report.labels import confusions, given_together, label_rows, predicted_of
-from cls.training.report.page import ReportMatter, write_report
+from cls.training.report.page import ReportData, write_report
 from cls.training.report.robustness import (
     backgrounds_of_run,
     calibration_of_run,
@@ -365,11 +365,11 @@ def many_labels(folder: Path, names: tuple[str, ...], people: int = 400) -> Path
     }  # fmt: skip
     pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n]) for n in range(10)]
     ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(3000)})
-    matter = ReportMatter(
+    report_data = ReportData(
         TrainConfig("Цвет: «верх» 色"), "lite0", names, samples, ledger, preprocessing, evaluation, values, pairs,
         probable_label_errors(probs, labels),
     )  # fmt: skip
-    write_report(folder, matter)
+    write_report(folder, report_data)
     return folder / "report.html"
 
 

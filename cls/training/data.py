@@ -262,7 +262,7 @@ _log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingData:
     """Everything a fit needs, checked.
 
     Attributes:
@@ -331,7 +331,7 @@ class Material:
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def prepare(bottle: Bottle, config: TrainConfig) -> Material:
+def prepare(bottle: Bottle, config: TrainConfig) -> TrainingData:
     """Reads, checks and cuts out everything a training needs; makes no run folder.
 
     Raises:
@@ -381,7 +381,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
     if auxiliary:
         _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
-    material = Material(
+    data = TrainingData(
         config,
         timm_arch,
         dataset,
@@ -397,7 +397,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Material:
         auxiliary=auxiliary,
         seen=seen,
     )
-    return replace(material, backgrounds=background_sources(bottle, material.part(TRAIN)[1], preprocessing))
+    return replace(data, backgrounds=background_sources(bottle, data.part(TRAIN)[1], preprocessing))
 
 
 def start_network(
