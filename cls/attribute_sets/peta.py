@@ -5,7 +5,7 @@ github.com/valencebond/Rethinking_of_PAR and github.com/davidygp/Pedestrian-Attr
 with `data`, a row a picture of 4 numbers (picture, person, subset, person within the subset) and 105 labels;
 `attribute` 105x1 cell; `selected_attribute`, the 35 columns of `data` (from 1) that are evaluated; `partion_attribute`
 (so spelt) 5x1 cell of structures `train`, `val`, `test`. Picture n is `images/%05d.png`.
-Where there is no PETA.mat, the original folders are read: `cls.attribute_sets.peta_archives`.
+Where there is no PETA.mat, the original folders are read: `read_peta_archives`.
 """
 
 from __future__ import annotations
