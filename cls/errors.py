@@ -21,9 +21,12 @@
     └── StorageError         the model storage cannot be reached, or refuses
 
 Each says what happened, where (file, row, URL, version), and what to do next; `cls.cli.command` prints it as one line.
+Each has a code that stays when its words change, such as `collector.login_refused`: its class's area, and the case.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 
 class ClsError(Exception):
@@ -31,12 +34,19 @@ class ClsError(Exception):
 
     Args:
         what: what happened, in one sentence without a final stop.
+        code: the case within the class's area, lower case with underscores; empty: none of its own.
         where: file, row, URL or version it happened at, if it is not in `what`.
         hint: what the user can do next, in one sentence without a final stop.
+
+    Attributes:
+        code: area and case, `area.case`, or the area alone; programs and tests go by it.
     """
 
-    def __init__(self, what: str, *, where: object = None, hint: str | None = None) -> None:
+    area: ClassVar[str] = "cls"
+
+    def __init__(self, what: str, *, code: str = "", where: object = None, hint: str | None = None) -> None:
         self.what = what
+        self.code = f"{self.area}.{code}" if code else self.area
         self.where = None if where is None else str(where)
         self.hint = hint
         super().__init__(self.line())
@@ -48,74 +58,114 @@ class ClsError(Exception):
             text = f"{text}; {self.hint}"
         return " ".join(text.split())
 
+    def to_dict(self) -> dict[str, str | None]:
+        """Its parts, as `--json` prints them."""
+        return {"code": self.code, "what": self.what, "where": self.where, "hint": self.hint}
+
 
 class SettingsError(ClsError):
     """The configuration cannot be used; lists every problem at once."""
+
+    area = "settings"
 
 
 class UsageError(ClsError):
     """Options that do not go together, or a value an option cannot take."""
 
+    area = "usage"
+
 
 class FileError(ClsError):
     """A file is missing, cannot be read or written, or is not what it claims to be."""
+
+    area = "file"
 
 
 class BottleError(ClsError):
     """The data folder lacks something a step needs, or holds something unreadable."""
 
+    area = "bottle"
+
 
 class CollectorError(ClsError):
     """The collector cannot be reached, refuses, or answers something that is not its interface."""
+
+    area = "collector"
 
 
 class DatabaseError(ClsError):
     """The pictures database cannot be reached or used."""
 
+    area = "database"
+
 
 class SegmentationError(ClsError):
     """A person segmentation model cannot be loaded or run."""
+
+    area = "segmentation"
 
 
 class YoloError(ClsError):
     """Annotation archives, a YOLO dataset or a YOLO training cannot be used."""
 
+    area = "yolo"
+
 
 class SampleError(ClsError):
     """A sample photo set cannot be made as asked."""
+
+    area = "sample"
 
 
 class AttributeSetError(ClsError):
     """A public attribute set is not in its published layout, or a file of it cannot be read."""
 
+    area = "attribute_set"
+
 
 class TrainingError(ClsError):
     """A training cannot start or cannot go on."""
+
+    area = "training"
 
 
 class NetworkError(TrainingError):
     """A backbone cannot be trained on this machine with these settings, whatever the data."""
 
+    area = "network"
+
 
 class ExportError(ClsError):
     """A conversion cannot be made."""
+
+    area = "export"
 
 
 class ParityError(ExportError):
     """A conversion was made, and it disagrees with the network it was made from."""
 
+    area = "parity"
+
 
 class PackageError(ClsError):
     """A model package (zip, meta.json, config.pbtxt) is broken or incomplete."""
+
+    area = "package"
 
 
 class SignatureError(PackageError):
     """A package is not signed by a trusted key, or was changed since it was signed."""
 
+    area = "signature"
+
 
 class PredictionError(ClsError):
     """A model cannot be run on the given photos."""
 
+    area = "prediction"
+
 
 class StorageError(ClsError):
     """The model storage cannot be reached, or refuses a request."""
+
+    area = "storage"

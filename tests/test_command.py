@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -48,7 +49,25 @@ def test_debug_shows_where_it_happened(capsys: pytest.CaptureFixture[str]) -> No
         raise FileError("is gone", where="a.jpeg")
 
     assert execute(verb(run), ["--debug"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed
+    assert printed.splitlines()[-1] == "error: a.jpeg: is gone [file]"
+
+
+def test_an_error_of_a_verb_that_prints_json_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--json", action="store_true")
+
+    def run(_: argparse.Namespace) -> None:
+        raise CollectorError("says no", code="login_refused", where="http://host")
+
+    command = Command("try", "tries something", add_arguments, run)
+    assert execute(command, ["--json"]) == 1
+    printed = capsys.readouterr()
+    expected = {"code": "collector.login_refused", "what": "says no", "where": "http://host", "hint": None}
+    assert (printed.out, json.loads(printed.err)) == ("", {"error": expected})
+    assert execute(command, []) == 1
+    assert capsys.readouterr().err == "error: http://host: says no\n"
 
 
 def test_an_unexpected_error_is_not_hidden() -> None:

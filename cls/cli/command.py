@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -38,7 +39,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options every verb has: --cfg, --debug, --quiet."""
     common = parser.add_argument_group("common options")
     common.add_argument("--cfg", type=Path, metavar="FILE", help="configuration file (default: the project's)")
-    common.add_argument("--debug", action="store_true", help="show tracebacks and debug messages")
+    common.add_argument("--debug", action="store_true", help="show tracebacks, debug messages and codes of errors")
     common.add_argument("--quiet", action="store_true", help="no progress, warnings and errors only")
 
 
@@ -68,7 +69,10 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
     except ClsError as error:
         if options.debug:
             logging.getLogger("cls").exception("%s failed", command.name)
-        print(f"error: {error.line()}", file=sys.stderr)
+        if getattr(options, "json", None) is True:
+            print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), file=sys.stderr)
+        else:
+            print(f"error: {error.line()}" + (f" [{error.code}]" if options.debug else ""), file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)

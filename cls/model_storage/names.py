@@ -16,12 +16,13 @@ class RefusedError(StorageError):
         status: HTTP status of the answer (404 unknown, 409 exists already, 413 too big, 422 cannot be used,
             502 the inference server fails, 507 no space).
         what: what is wrong, in one sentence without a final stop.
+        code: the case, see `ClsError`.
         hint: what the user can do next.
     """
 
-    def __init__(self, status: int, what: str, *, hint: str | None = None) -> None:
+    def __init__(self, status: int, what: str, *, code: str = "", hint: str | None = None) -> None:
         self.status = status
-        super().__init__(what, hint=hint)
+        super().__init__(what, code=code, hint=hint)
 
 
 def model_folder_name(name: str, models_folder: Path) -> str:
