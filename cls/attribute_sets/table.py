@@ -1,4 +1,4 @@
-"""The papers' table of a set: a run on each of its parts, beside what others published."""
+"""The scores of a set: a run on each of its parts, beside what others published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pool's ledger: where every picture came from and what it held when it was stored."""
+"""The bottle's ledgers: where every picture came from and what it held, and which model versions were published."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def make_all(
     packing: Packing,
     page: Path,
 ) -> Making:
-    """Makes formats and sends each through the gate.
+    """Makes formats and checks the parity of each.
 
     Args:
         conversions: makes the model files.
@@ -179,7 +179,7 @@ class Packing:
         return archive
 
     def candidate(self, name: Format, source: Path | None, steps: Steps) -> Candidate:
-        """A format as the gate takes it.
+        """A format as the parity check takes it.
 
         Args:
             name: a format whose zip is written.
@@ -211,7 +211,7 @@ def make_proven(
 ) -> Steps:
     """Makes a format and its zip, with as few layers in float32 as its limits allow.
 
-    The last try stands, whether or not it keeps the limits: the gate says what is wrong with it.
+    The last try stands, whether or not it keeps the limits: the parity check says what is wrong with it.
 
     Args:
         conversions: makes the model files.

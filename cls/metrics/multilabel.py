@@ -1,4 +1,4 @@
-"""Metrics of multi-label predictions, in NumPy; unknown labels (NaN) are left out."""
+"""Metrics of multi-label predictions and their calibration error, in NumPy; unknown labels (NaN) are left out."""
 
 from __future__ import annotations
 

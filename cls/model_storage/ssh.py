@@ -1,4 +1,4 @@
-"""The SSH server in front of the files: who may log in, and the host's key."""
+"""The SSH server in front of the files: scp and SFTP, who may log in, and the host's key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every statement the pictures database is sent. Each takes a connection; transactions are the caller's."""
+"""The tables, and every statement the pictures database is sent. Transactions are the caller's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a served network is over HTTP and over gRPC alike: batches, patience, and what its configuration says of it."""
+"""Served networks, over HTTP and gRPC: their addresses, batches, patience, and what their configuration says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything a fit needs, read and checked before a run folder is made."""
+"""Training data: samples, split, network and settings, read and checked before a run folder is made."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class FormatFiles:
         archive: its zip in the package's folder.
         inner: the same files as they are called inside the zip, at its root.
         platform: what Triton runs them with.
-        precision: what its numbers are; the parity gate's limits depend on it.
+        precision: what its numbers are; the parity check's limits depend on it.
         source: the format whose file it is made from; None where it is made from the trained network.
     """
 

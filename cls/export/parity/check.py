@@ -1,4 +1,4 @@
-"""The gate of an export: every format is opened as its users will, compared, and refused when it decides otherwise."""
+"""The parity check of an export: every format is opened as its users will, compared, and refused when it differs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of a conversion.
+    """What the parity check says of a conversion.
 
     Attributes:
         report: how it compares; None where it could not be compared.

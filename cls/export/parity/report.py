@@ -1,4 +1,4 @@
-"""What a comparison of a conversion with the trained network found."""
+"""What a comparison of a conversion with the trained network found, and the page that shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The people a conversion is proven on, and what the trained network says of them."""
+"""The people a conversion is compared on, what the trained network says of them, and what the conversion does."""
 
 from __future__ import annotations
 

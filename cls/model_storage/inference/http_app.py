@@ -1,4 +1,4 @@
-"""The embedded engine over HTTP: the Open Inference Protocol v2 with binary tensors, as Triton speaks it."""
+"""The embedded engine over HTTP and gRPC: the Open Inference Protocol v2 with binary tensors, as Triton speaks it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inference requests and answers on the wire: JSON, with tensors inside it or as raw bytes after it."""
+"""Inference requests and answers on the wire: JSON with tensors inside it or as raw bytes after it, and gRPC."""
 
 from __future__ import annotations
 

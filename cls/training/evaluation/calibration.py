@@ -1,4 +1,4 @@
-"""Logits made honest: what the loss added is taken out, and one temperature makes them as sure as they are right.
+"""Logits made honest, and cross-fitting: what the loss added is taken out, and one temperature is chosen.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The order of a label's people stays.
 """

@@ -1,4 +1,4 @@
-"""AdamW, which weight learns how fast, and how that changes from step to step."""
+"""AdamW, which weight learns how fast or not at all, and how that changes from step to step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network: a timm backbone with a head of one logit a label."""
+"""The network: a timm backbone with pooling and a head of one logit a label, from a name or a checkpoint."""
 
 from __future__ import annotations
 
