@@ -14,6 +14,7 @@ from collections.abc import Callable
 import pytest
 
 from cls.cli.command import Command, execute
+from cls.cli.main import main as cls_main
 from cls.errors import ClsError, CollectorError, FileError, ParityError
 from cls.settings import REPOSITORY
 from tests.processes import default_signals
@@ -32,6 +33,42 @@ def test_a_verb_receives_its_options(capsys: pytest.CaptureFixture[str]) -> None
 
     assert execute(verb(run), ["--group", "top color", "--cfg", "f.yaml", "--quiet"]) == 0
     assert capsys.readouterr().out == "top color f.yaml False True\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cat", "hat", "--batch-size", "4", "--image-size=64"],
+        ["--cat=hat", "--batch_size=4", "--image_size", "64"],
+        ["--group", "hat", "--batch_size", "4", "--image-size", "64"],
+        ["--gr", "hat", "--bat", "4", "--ima", "64"],
+    ],
+)
+def test_options_have_hyphens_or_underscores(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--group")
+        parser.add_argument("--batch-size", type=int)
+        parser.add_argument_group("sizes").add_argument("--image_size", type=int)
+        parser.add_argument("rest", nargs="*")
+
+    def run(options: argparse.Namespace) -> None:
+        print(options.group, options.batch_size, options.image_size, options.rest)
+
+    command = Command("try", "tries something", add_arguments, run)
+    assert execute(command, [*words, "--", "--cat", "a_b"]) == 0
+    assert capsys.readouterr().out == "hat 4 64 ['--cat', 'a_b']\n"
+    with pytest.raises(SystemExit) as caught:
+        execute(command, ["--batch_sizes", "4"])
+    assert caught.value.code == 2
+    assert "--batch_sizes" in capsys.readouterr().err
+
+
+def test_every_verb_understands_group_and_cat(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["runs", "--cat", "hat", "--help"], ["train", "--group", "hat", "--help"]):
+        with pytest.raises(SystemExit) as caught:
+            cls_main(words)
+        assert caught.value.code == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_an_expected_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,33 @@ class Command:
     run: Callable[[argparse.Namespace], None]
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that takes options with hyphens or underscores, and `--cat` for `--group` and the other way round.
+
+    Help shows the spelling that an option was added with.
+    """
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, for any spelling."""
+        known = {name for action in self._actions for name in action.option_strings}
+        words = sys.argv[1:] if args is None else list(args)
+        end = words.index("--") if "--" in words else len(words)
+        spelled = [_known_spelling(word, known) for word in words[:end]]
+        return super().parse_known_args([*spelled, *words[end:]], namespace)
+
+
+def _known_spelling(word: str, known: Container[str]) -> str:
+    name, *value = word.split("=", 1)
+    if not name.startswith("--") or name in known:
+        return word
+    body = name[2:]
+    spellings = (body.replace("_", "-"), body.replace("-", "_"), {"cat": "group", "group": "cat"}.get(body, body))
+    found = next((f"--{one}" for one in spellings if f"--{one}" in known), name)
+    return "=".join([found, *value])
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options every verb has: --cfg, --debug, --quiet."""
     common = parser.add_argument_group("common options")
@@ -54,7 +81,7 @@ def execute(command: Command, arguments: Sequence[str] | None = None, *, program
     Returns:
         The exit status: 0, 1 for an expected error, 130 for Ctrl-C.
     """
-    parser = argparse.ArgumentParser(prog=program, description=command.summary)
+    parser = Parser(prog=program, description=command.summary)
     command.add_arguments(parser)
     add_common_arguments(parser)
     return run_parsed(command, parser.parse_args(arguments))

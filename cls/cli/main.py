@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from cls.cli.command import Command, add_common_arguments, run_parsed
+from cls.cli.command import Command, Parser, add_common_arguments, run_parsed
 
 # The words typed after `cls` -> where its Command is defined.
 VERBS: dict[tuple[str, ...], str] = {
@@ -71,12 +71,12 @@ def build_parser(verbs: dict[tuple[str, ...], str]) -> argparse.ArgumentParser:
     """The parser of `cls` with the given verbs."""
     from cls import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cls", description="From an annotation service to a served, versioned classifier of people's attributes."
     )
     parser.add_argument("--version", action="version", version=f"cls {__version__}")
     top = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    groups: dict[str, argparse._SubParsersAction[argparse.ArgumentParser]] = {}
+    groups: dict[str, argparse._SubParsersAction[Parser]] = {}
     for words, place in verbs.items():
         command = _command(place)
         target = top
