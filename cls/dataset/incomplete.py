@@ -27,6 +27,7 @@ def with_incomplete(dataset: GroupDataset, names: Sequence[str], *, where: objec
     if strange:
         raise TrainingError(
             f"--incomplete: group '{dataset.group}' has no label {', '.join(repr(name) for name in strange)}",
+            code="unknown_label",
             where=where,
             hint=f"its labels: {', '.join(dataset.labels)}",
         )

@@ -113,6 +113,7 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
         raise FileError(
             f"{needed_bytes:,} bytes more do not fit under the cache's limit of {limit_bytes / GIB:g} GiB "
             f"({total:,} bytes are in use)",
+            code="cache_limit",
             where=own,
             hint="raise `cache_limit_gb` in the configuration, or train with --cache jpeg or a smaller --size",
         )
@@ -338,6 +339,7 @@ def _check_space(folder: Path, needed_bytes: int) -> None:
 def _no_space(folder: Path, needed_bytes: int, why: str) -> FileError:
     return FileError(
         f"the cut-out cache needs about {needed_bytes:,} bytes more: {why}",
+        code="no_space",
         where=folder,
         hint="free space and run again (what is stored is kept), or train with --cache jpeg or a smaller --size",
     )

@@ -114,7 +114,7 @@ def _opened(index_file: Path) -> Shard | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
         pass  # Nothing that could be used: made again when somebody asks for it.
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=index_file) from error
+        raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=index_file) from error
     Shard(index_file, (), ()).remove()
     return None
 

@@ -133,18 +133,19 @@ def split_samples(
         if not (sides == side).any():
             raise TrainingError(
                 f"the {name} part is empty: an earlier split has all {len(samples)} samples on the other side",
+                code="empty_part",
                 hint="load more picsets, or make another split with another --seed",
             )
     return Split({unit: _SIDES[side] for unit, side in sorted(zip(units, sides.tolist(), strict=True))}, moved)
 
 
 def _one_unit(samples: Sequence[Sample]) -> TrainingError:
-    what = f"all {len(samples)} samples are of one picset"
+    what, code = f"all {len(samples)} samples are of one picset", "one_picset"
     hint = "load more picsets, or train on everything with --mode all"
     if len({sample.own_unit for sample in samples}) > 1:
-        what = f"all {len(samples)} samples are of picsets that belong together"
+        what, code = f"all {len(samples)} samples are of picsets that belong together", "all_joined"
         hint = "load more picsets, look at --join-by and --no-near-duplicates, or train on everything with --mode all"
-    return TrainingError(f"{what}: no part of them can be held out for validation", hint=hint)
+    return TrainingError(f"{what}: no part of them can be held out for validation", code=code, hint=hint)
 
 
 def _earlier_sides(samples: Sequence[Sample], known: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -240,6 +241,7 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
         shown = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
         raise TrainingError(
             f"the split leaks: {shown} in training and in validation",
+            code="split_leaks",
             where=where,
             hint="remove the file and train again: a new split is made",
         )

@@ -78,11 +78,14 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
         clusters = joined_in(content)
         units = [_units_of(side, clusters) for side in sides]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise TrainingError(f"is not a split: {error!r}", where=path, hint="train again") from error
+        raise TrainingError(f"is not a split: {error!r}", code="not_a_split", where=path, hint="train again") from error
     both = sorted(pictures[0] & pictures[1]) + sorted(units[0] & units[1])
     if both:
         raise TrainingError(
-            f"the split leaks: {', '.join(both[:3])} in training and in validation", where=path, hint="train again"
+            f"the split leaks: {', '.join(both[:3])} in training and in validation",
+            code="split_leaks",
+            where=path,
+            hint="train again",
         )
     return pictures[0], pictures[1]
 
@@ -99,7 +102,9 @@ def trained_on(path: Path) -> dict[str, str]:
         rows = [*content[TRAIN], *content.get(_SEEN_EARLIER, [])]
         return {str(row[0]): str(row[1]) for row in rows}
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise TrainingError(f"is not a split: {error!r}", where=path, hint="start from another run") from error
+        raise TrainingError(
+            f"is not a split: {error!r}", code="not_a_split", where=path, hint="start from another run"
+        ) from error
 
 
 def joined_in(content: Mapping[str, Any]) -> dict[str, str]:
@@ -172,6 +177,7 @@ def _sides_in(memory: Any, key: str, where: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not set(found.values()) <= {TRAIN, VALID}:
         raise TrainingError(
             "holds a memory of splits that cannot be read",
+            code="split_memory_unreadable",
             where=where,
             hint="remove 'splits' from it (or the file itself, if it is splits.json): a new split is made",
         )

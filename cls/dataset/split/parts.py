@@ -115,6 +115,7 @@ def sides_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[
         group = json.dumps(dataset.group, ensure_ascii=False)
         raise TrainingError(
             f"group {group} has no parts named '{name}'",
+            code="unknown_parts",
             where=where,
             hint=f"use one of {', '.join(known)}" if known else "leave out --split: the split is made by picset",
         )
@@ -123,11 +124,19 @@ def sides_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[
         pairs = [(str(picture), side) for side in PART_SIDES for picture in content.get(side, [])]
     except (AttributeError, TypeError) as error:
         raise TrainingError(
-            f"parts '{name}' are not readable: {error!r}", where=where, hint="load the set again"
+            f"parts '{name}' are not readable: {error!r}",
+            code="parts_unreadable",
+            where=where,
+            hint="load the set again",
         ) from error
     sides = dict(pairs)
     if len(sides) != len(pairs):
-        raise TrainingError(f"a picture stands in two of the parts '{name}'", where=where, hint="load the set again")
+        raise TrainingError(
+            f"a picture stands in two of the parts '{name}'",
+            code="overlapping_parts",
+            where=where,
+            hint="load the set again",
+        )
     return sides
 
 
@@ -165,7 +174,10 @@ def split_by_parts(
     for side in (TRAIN, VALID):
         if side not in split.sides.values():
             raise TrainingError(
-                f"part '{side}' of '{name}' has no usable picture", where=where, hint="look at what was left out, above"
+                f"part '{side}' of '{name}' has no usable picture",
+                code="empty_part",
+                where=where,
+                hint="look at what was left out, above",
             )
     test = [sample for sample in samples if sides.get(sample.path) == TEST]
     if ledger is not None:
