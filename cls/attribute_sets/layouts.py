@@ -26,14 +26,18 @@ def read_set(layout: str, root: Path, *, partition: int = 1) -> AttributeSet:
         AttributeSetError: the folder is not in the layout; says what was looked for, or file and field.
     """
     if layout not in LAYOUTS:
-        raise UsageError(f"--layout: expected one of {', '.join(LAYOUTS)}, found '{layout}'")
+        raise UsageError(
+            f"--layout: expected one of {', '.join(LAYOUTS)}, found '{layout}'", code="unknown_option_value"
+        )
     if not root.is_dir():
-        raise AttributeSetError("there is no such folder", where=root, hint="give the folder of the set")
+        raise AttributeSetError(
+            "there is no such folder", code="not_found", where=root, hint="give the folder of the set"
+        )
     if layout == "pa100k":
         from cls.attribute_sets.pa100k import read_pa100k
 
         if partition != 1:
-            raise UsageError(f"--partition: PA-100K has one partition, found {partition}")
+            raise UsageError(f"--partition: PA-100K has one partition, found {partition}", code="invalid_option_value")
         return read_pa100k(root)
     if layout == "peta":
         from cls.attribute_sets.peta import read_peta

@@ -44,7 +44,9 @@ def partition_of(partitions: MatlabValue, number: int) -> MatlabValue:
     cells = partitions.cells()
     if not 1 <= number <= len(cells):
         raise UsageError(
-            f"--partition: expected a number from 1 to {len(cells)}, found {number}", hint="the published one is 1"
+            f"--partition: expected a number from 1 to {len(cells)}, found {number}",
+            code="invalid_option_value",
+            hint="the published one is 1",
         )
     return cells[number - 1]
 
@@ -65,7 +67,9 @@ def sides_of_partition(partition: MatlabValue, fields: Mapping[str, str], count:
         vector = partition.field(name)
         for index in vector.indices(count):
             if sides.setdefault(index, side) != side:
-                raise AttributeSetError(f"picture {index + 1} is in '{sides[index]}' too", where=vector.where)
+                raise AttributeSetError(
+                    f"picture {index + 1} is in '{sides[index]}' too", code="overlapping_parts", where=vector.where
+                )
     return sides
 
 
@@ -183,7 +187,9 @@ def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedS
         )
         if not usable:
             raise AttributeSetError(
-                f"not one of {len(placed)} pictures can be used", where=left_out[0] if left_out else None
+                f"not one of {len(placed)} pictures can be used",
+                code="no_usable_pictures",
+                where=left_out[0] if left_out else None,
             )
         dataset = _dataset(attribute_set, usable, group, kept_keys)
         write_dataset_if_changed(file, dataset, ignoring=[_LEDGER_KEY])
@@ -210,7 +216,10 @@ def _keys_to_keep(file: Path, group: str) -> dict[str, Any]:
     known = read_dataset(file, group)
     if PARTS_KEY not in known.extra:
         raise AttributeSetError(
-            f"group '{group}' is there already and is no attribute set", where=file, hint="give another --group"
+            f"group '{group}' is there already and is no attribute set",
+            code="group_taken",
+            where=file,
+            hint="give another --group",
         )
     return {key: value for key, value in known.extra.items() if key not in (PARTS_KEY, _LEDGER_KEY)}
 

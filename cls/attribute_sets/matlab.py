@@ -213,11 +213,14 @@ class MatlabValue:
             AttributeSetError: the value is no structure, or has no such field; names those it has.
         """
         if len(self.array.records) != 1:
-            raise AttributeSetError("is not a structure", where=self.where)
+            raise AttributeSetError("is not a structure", code="not_a_structure", where=self.where)
         record = self.array.records[0]
         if name not in record:
             raise AttributeSetError(
-                f"has no field '{name}'", where=self.where, hint=f"its fields are: {', '.join(record)}"
+                f"has no field '{name}'",
+                code="missing_field",
+                where=self.where,
+                hint=f"its fields are: {', '.join(record)}",
             )
         return MatlabValue(record[name], f"{self.where}.{name}")
 
@@ -235,7 +238,7 @@ class MatlabValue:
             records = [MatArray("struct", (1, 1), records=(record,)) for record in self.array.records]
             return [MatlabValue(record, f"{self.where}({number})") for number, record in enumerate(records, 1)]
         if self.array.kind != "cell":
-            raise AttributeSetError("is not a cell array", where=self.where)
+            raise AttributeSetError("is not a cell array", code="not_a_cell_array", where=self.where)
         return [MatlabValue(value, f"{self.where}{{{number}}}") for number, value in enumerate(self.array.cells, 1)]
 
     def texts(self) -> list[str]:
@@ -261,7 +264,7 @@ class MatlabValue:
         while array.kind == "cell" and len(array.cells) == 1:
             array = array.cells[0]
         if array.kind != "text" or len(array.texts) > 1:
-            raise AttributeSetError("is not a text", where=self.where)
+            raise AttributeSetError("is not a text", code="not_a_text", where=self.where)
         return array.texts[0] if array.texts else ""
 
     def matrix(self) -> NDArray[np.float64]:
@@ -272,7 +275,7 @@ class MatlabValue:
         """
         numbers = self.array.numbers
         if numbers is None or numbers.ndim != 2:
-            raise AttributeSetError("is not a matrix of numbers", where=self.where)
+            raise AttributeSetError("is not a matrix of numbers", code="not_a_matrix", where=self.where)
         return numbers.astype(np.float64)
 
     def indices(self, count: int) -> list[int]:
@@ -287,7 +290,9 @@ class MatlabValue:
         numbers = self.matrix().reshape(-1)
         is_right = (numbers >= 1) & (numbers <= count) & (numbers == np.round(numbers))
         if not is_right.all():
-            raise AttributeSetError(f"points at row {numbers[~is_right][0]:g} of {count}", where=self.where)
+            raise AttributeSetError(
+                f"points at row {numbers[~is_right][0]:g} of {count}", code="index_out_of_range", where=self.where
+            )
         return [int(number) - 1 for number in numbers]
 
 
@@ -300,10 +305,11 @@ def read_matlab(path: Path) -> dict[str, MatlabValue]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise AttributeSetError(f"cannot be read: {error.strerror}", where=path) from error
+        raise AttributeSetError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
     if content.startswith(b"MATLAB 7.3") or _HDF5_SIGNATURE in content[:520]:
         raise AttributeSetError(
             "is a MATLAB file of version 7.3 (HDF5), which is not read",
+            code="unsupported_version",
             where=path,
             hint=f"convert it in MATLAB: s = load('{path.name}'); save('{path.name}', '-struct', 's', '-v7')",
         )
@@ -311,7 +317,10 @@ def read_matlab(path: Path) -> dict[str, MatlabValue]:
         variables = decode_mat(content)
     except BrokenFileError as error:
         raise AttributeSetError(
-            f"is not a whole MATLAB file: {error}", where=path, hint="get it anew from where the set is published"
+            f"is not a whole MATLAB file: {error}",
+            code="damaged",
+            where=path,
+            hint="get it anew from where the set is published",
         ) from error
     return {name: MatlabValue(array, f"{path}:{name}") for name, array in variables.items()}
 
@@ -324,6 +333,9 @@ def variable(variables: dict[str, MatlabValue], name: str, path: Path) -> Matlab
     """
     if name not in variables:
         raise AttributeSetError(
-            f"has no variable '{name}'", where=path, hint=f"its variables are: {', '.join(variables) or 'none'}"
+            f"has no variable '{name}'",
+            code="missing_variable",
+            where=path,
+            hint=f"its variables are: {', '.join(variables) or 'none'}",
         )
     return variables[name]

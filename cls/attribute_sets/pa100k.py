@@ -34,6 +34,7 @@ def read_pa100k(root: Path) -> AttributeSet:
         wanted = ANNOTATIONS if annotation is None else tuple(f"{name}/" for name in PICTURES)
         raise AttributeSetError(
             f"is no PA-100K: none of {', '.join(wanted)} is there",
+            code="wrong_layout",
             where=root,
             hint=f"give the folder that holds annotation.mat and the pictures; it holds {listing_of(root)}",
         )
@@ -68,6 +69,7 @@ def label_rows(value: MatlabValue, n_rows: int, n_labels: int) -> list[list[floa
     if matrix.shape != (n_rows, n_labels):
         raise AttributeSetError(
             f"has {matrix.shape[0]} rows of {matrix.shape[1]} values, expected {n_rows} pictures of {n_labels} labels",
+            code="wrong_size",
             where=value.where,
             hint="the file is not whole, or not of this layout: get it anew",
         )

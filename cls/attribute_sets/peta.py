@@ -68,7 +68,12 @@ def read_peta_archives(archives: Sequence[Path]) -> AttributeSet:
             identity = f"{subset} {int(number[0]) if number else file.stem}"
             pictures.append(SetPicture(file, name, labels, identity, f"{subset}/archive/{LABELS}:{line}"))
     if not pictures:
-        raise AttributeSetError("has no picture with labels", where=archives[0], hint=problems[0] if problems else None)
+        raise AttributeSetError(
+            "has no picture with labels",
+            code="no_labelled_pictures",
+            where=archives[0],
+            hint=problems[0] if problems else None,
+        )
     return AttributeSet("peta", EVALUATED, tuple(pictures), {}, tuple(problems))
 
 
@@ -77,7 +82,7 @@ def _read_labels(path: Path, problems: list[str]) -> dict[str, tuple[int, frozen
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
-        raise AttributeSetError(f"cannot be read: {error.strerror}", where=path) from error
+        raise AttributeSetError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
     found: dict[str, tuple[int, frozenset[str]]] = {}
     for line, text in enumerate(lines, 1):
         words = text.split()
@@ -120,6 +125,7 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
         wanted = "no images/" if annotation else "neither PETA.mat nor 'PETA dataset/<subset>/archive/Label.txt'"
         raise AttributeSetError(
             f"is no PETA: {wanted} is there",
+            code="wrong_layout",
             where=root,
             hint=f"give the folder that holds PETA.mat and images/, or 'PETA dataset'; it holds {listing_of(root)}",
         )
@@ -131,6 +137,7 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
     if n_ids < 0:
         raise AttributeSetError(
             f"has {matrix.shape[1]} columns, expected numbers of picture and person and {len(attributes)} labels",
+            code="wrong_size",
             where=data.where,
             hint="the file is not whole, or not of this layout: get it anew",
         )
@@ -160,6 +167,7 @@ def _selected(value: MatlabValue, n_ids: int, n_attributes: int) -> list[int]:
     if any(column < n_ids for column in columns):
         raise AttributeSetError(
             f"selects column {min(columns) + 1} of data, which is a number of a picture or person",
+            code="wrong_column",
             where=value.where,
             hint="the file is not of this layout: get it anew",
         )

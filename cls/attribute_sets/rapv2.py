@@ -44,6 +44,7 @@ def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
         wanted = ANNOTATIONS if annotation is None else tuple(f"{name}/" for name in PICTURES)
         raise AttributeSetError(
             f"is no RAPv2: none of {', '.join(wanted)} is there",
+            code="wrong_layout",
             where=root,
             hint=f"give the folder that holds RAP_annotation/ and RAP_dataset/; it holds {listing_of(root)}",
         )

@@ -75,7 +75,9 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
     cutouts, broken = load_cutouts(run.bottle, samples, format_, workers=cores())
     samples = drop_broken(samples, broken, ledger)
     if not samples:
-        raise AttributeSetError(f"the test part of '{parts}' has no usable picture", where=run.bottle.root)
+        raise AttributeSetError(
+            f"the test part of '{parts}' has no usable picture", code="empty_part", where=run.bottle.root
+        )
     _log.info("%s: testing on %d people (%d left out)", run.name, len(samples), len(ledger.left_out))
     labels = labels_of(samples).astype(np.float64)
     size = run.preprocessing.height_px, run.preprocessing.width_px
@@ -188,15 +190,21 @@ def make_table(bottle: Bottle, layout: str, loaded: LoadedSet, config: TrainConf
     """
     known = sorted(loaded.part_sizes, reverse=True)  # the published ones first
     if not known:
-        raise AttributeSetError("has no parts to train and test on: too few people", where=loaded.dataset_file)
+        raise AttributeSetError(
+            "has no parts to train and test on: too few people", code="no_parts", where=loaded.dataset_file
+        )
     for name in names:
         if name not in known:
             raise AttributeSetError(
-                f"the set has no parts '{name}'", where=loaded.dataset_file, hint=f"it has: {', '.join(known)}"
+                f"the set has no parts '{name}'",
+                code="unknown_parts",
+                where=loaded.dataset_file,
+                hint=f"it has: {', '.join(known)}",
             )
     if config.world > 1:
         raise UsageError(
             "--devices, --nodes: the table is made with one device",
+            code="unsupported_option",
             hint="train with `cls train --split official` on several, then run this with the same options",
         )
     results = []
