@@ -144,7 +144,7 @@ class TrainConfig:
             object.__setattr__(self, "incomplete", tuple(self.incomplete))
         problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
         if problems:
-            raise UsageError("; ".join(problems), hint=_HELP)
+            raise UsageError("; ".join(problems), code="invalid_option_value", hint=_HELP)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -216,9 +216,9 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
     try:
         config = TrainConfig(height_px=height_px, width_px=width_px, auto_px=auto_px or 0, **values)
     except UsageError as error:
-        raise UsageError("; ".join([error.what, *problems]), hint=error.hint) from None
+        raise UsageError("; ".join([error.what, *problems]), code="invalid_option_value", hint=error.hint) from None
     if problems:
-        raise UsageError("; ".join(problems), hint=_HELP)
+        raise UsageError("; ".join(problems), code="invalid_option_value", hint=_HELP)
     return config
 
 
@@ -252,7 +252,9 @@ def parse_size(text: str) -> tuple[int, int]:
     try:
         return int(height), int(width)
     except ValueError:
-        raise UsageError(f"--size: expected HEIGHTxWIDTH such as 256x192 or auto, found '{text}'") from None
+        raise UsageError(
+            f"--size: expected HEIGHTxWIDTH such as 256x192 or auto, found '{text}'", code="invalid_option_value"
+        ) from None
 
 
 def _integer_problems(config: TrainConfig) -> list[str]:

@@ -74,17 +74,24 @@ def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDat
     group = json.dumps(dataset.group, ensure_ascii=False)
     if not samples:
         raise TrainingError(
-            f"group {group} has no usable pictures: {_reasons(ledger)}", where=where, hint=_what_next(ledger, group)
+            f"group {group} has no usable pictures: {_reasons(ledger)}",
+            code="no_usable_pictures",
+            where=where,
+            hint=_what_next(ledger, group),
         )
     labels = labels_of(samples)
     if not dataset.labels:
         raise TrainingError(
-            f"group {group} has no categories besides trash", where=where, hint="load a group with at least one label"
+            f"group {group} has no categories besides trash",
+            code="no_labels",
+            where=where,
+            hint="load a group with at least one label",
         )
     blank = [name for name, column in zip(dataset.labels, labels.T, strict=True) if np.isnan(column).all()]
     if blank:
         raise TrainingError(
             f"{', '.join(repr(name) for name in blank)} is unknown for all {len(samples)} people",
+            code="label_unknown_for_all",
             where=where,
             hint="load pictures of which it is known, or remove the category from the group and load the group again",
         )
@@ -93,6 +100,7 @@ def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDat
         raise TrainingError(
             f"no usable picture shows {', '.join(repr(name) for name in empty)}"
             + (f" (left out: {_reasons(ledger)})" if ledger.left_out else ""),
+            code="no_positives",
             where=where,
             hint="load pictures of it, or remove the category from the group and load the group again",
         )
@@ -100,6 +108,7 @@ def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDat
         raise TrainingError(
             f"group {group} has one category, '{dataset.labels[0]}', and all {len(samples)} people have it: there is "
             "nothing to tell it from",
+            code="no_negatives",
             where=where,
             hint="load the group with a second category, or with a trash category of pictures without it",
         )
@@ -111,6 +120,7 @@ def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDat
     if endless:
         raise TrainingError(
             f"nobody is known to be without {', '.join(repr(name) for name in endless)}: nothing to tell it from",
+            code="no_known_negatives",
             where=where,
             hint="load trash pictures, which have none of the labels, or leave it out of --incomplete",
         )
@@ -177,6 +187,7 @@ def sides_for(
         raise TrainingError(
             f"--leak-tax: {seen.origin} was trained on {len(known)} of the {len(samples)} people, so a random split "
             "would be flattered by it and not by itself",
+            code="leak_tax_impossible",
             hint="leave out --leak-tax, or --pretrained",
         )
     if named is not None:
@@ -186,6 +197,7 @@ def sides_for(
         raise TrainingError(
             f"{seen.origin}, which gives the first weights, was trained on all {len(samples)} people, or on pictures "
             "that belong together with theirs: nobody is left to validate on",
+            code="nobody_to_validate_on",
             where=bottle.dataset_file(config.group),
             hint="start from a run that held people out, load more picsets, or train on everything with --mode all",
         )
@@ -236,6 +248,7 @@ def _check_parts(named: NamedSplit, seen: SeenPeople) -> None:
         raise TrainingError(
             f"{seen.origin}, which gives the first weights, was trained on {len(known)} of the {len(held_out)} people "
             f"that parts '{named.used.name}' of the dataset hold out (e.g. {known[0].path})",
+            code="held_out_people_trained_on",
             hint="start from a run trained on the same parts, or leave out --pretrained",
         )
 

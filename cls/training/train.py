@@ -119,6 +119,7 @@ def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None
     if data.identity != identity:
         raise TrainingError(
             f"process {processes.rank} finds other samples, weights or library versions than the first one",
+            code="processes_differ",
             where=bottle.root,
             hint="give all nodes the same bottle and the same environment",
         )
@@ -135,6 +136,7 @@ def _claim_folder(bottle: Bottle, data: TrainingData, resume: bool | None) -> Ru
     if resume:
         raise TrainingError(
             f"no cut-off run of group '{config.group}' has these settings and samples",
+            code="nothing_to_resume",
             where=bottle.models(config.group),
             hint="start one without --resume",
         )
@@ -150,7 +152,12 @@ def _fit_in(bottle: Bottle, data: TrainingData, folder: RunFolder) -> tuple[dict
     (train_samples, train_cutouts), (valid_samples, valid_cutouts) = data.part(TRAIN), data.part(VALID)
     check_split(train_samples, valid_samples, where=folder.path / SPLIT)
     if {s.path for s in train_samples} != train_paths or {s.path for s in valid_samples} != valid_paths:
-        raise TrainingError("does not hold the split of this training", where=folder.path / SPLIT, hint="train again")
+        raise TrainingError(
+            "does not hold the split of this training",
+            code="wrong_split",
+            where=folder.path / SPLIT,
+            hint="train again",
+        )
     warn_of_missing_labels(train_samples, valid_samples, data.dataset.labels)
     pairs = write_train_grids(
         folder.path / "train_batches", batches_of(data), config, train_cutouts, data.dataset.labels

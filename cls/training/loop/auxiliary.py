@@ -90,7 +90,9 @@ def auxiliary_labels(bottle: Bottle, group: str, asked: Sequence[str], samples: 
     is_every = tuple(asked) == (EVERY_GROUP,)
     groups = [name for name in groups_of(bottle) if name != group] if is_every else list(asked)
     if group in groups:
-        raise TrainingError(f"--auxiliary: '{group}' is the group that is trained", hint="name other groups")
+        raise TrainingError(
+            f"--auxiliary: '{group}' is the group that is trained", code="group_is_trained", hint="name other groups"
+        )
     wanted = {sample.path for sample in samples}
     used, names = [], []
     columns: list[dict[str, float]] = []
@@ -101,6 +103,7 @@ def auxiliary_labels(bottle: Bottle, group: str, asked: Sequence[str], samples: 
             if not is_every:
                 raise TrainingError(
                     f"--auxiliary: group '{name}' has none of the {len(wanted)} pictures of group '{group}'",
+                    code="no_shared_pictures",
                     where=bottle.dataset_file(name),
                     hint="name groups over the same pictures",
                 )

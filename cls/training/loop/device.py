@@ -83,7 +83,7 @@ def check_machine(config: TrainConfig) -> None:
     if config.compile and (reason := _why_not_compiling()):
         problems.append(f"--compile does not work here ({reason}); leave it out, or install a C++ compiler such as g++")
     if problems:
-        raise TrainingError("this machine cannot train so: " + "; ".join(problems))
+        raise TrainingError("this machine cannot train so: " + "; ".join(problems), code="machine_unsuitable")
 
 
 def _why_not_compiling() -> str | None:

@@ -74,6 +74,7 @@ class ProcessGroup:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(
                 f"the {self._world} processes cannot work together: {reason}",
+                code="processes_not_connected",
                 hint="check MASTER_ADDR, MASTER_PORT and NODE_RANK on every node, or train with --devices 1 --nodes 1",
             ) from error
         if self.is_first:
@@ -105,5 +106,6 @@ def check_crew(config: TrainConfig, train_count: int, valid_count: int) -> None:
         if 0 < count < config.world:
             raise TrainingError(
                 f"{config.world} processes are more than the {count} people for {side}",
+                code="too_many_processes",
                 hint="train with fewer --devices or --nodes",
             )

@@ -79,7 +79,7 @@ class EpochCheckpoints(Checkpoint):
             with atomic_path(self._folder / LAST) as part:
                 trainer.save_checkpoint(part)
         except FileError as error:
-            raise FileError(error.what, where=error.where, hint=_GO_ON) from error
+            raise FileError(error.what, code=error.code.partition(".")[2], where=error.where, hint=_GO_ON) from error
 
     def _write_best(self, trainer: lightning.Trainer, module: ClassifierModule) -> None:
         state = module.state_dict() if self._average is None else self._average.averaged_state()
@@ -117,7 +117,10 @@ def checkpoint_to_go_on_with(folder: Path) -> Path | None:
         return None
     if not _is_whole(file):
         raise TrainingError(
-            "is damaged: it is no checkpoint", where=file, hint="start anew with --no-resume, or put back a copy of it"
+            "is damaged: it is no checkpoint",
+            code="checkpoint_damaged",
+            where=file,
+            hint="start anew with --no-resume, or put back a copy of it",
         )
     _check_plain(file)
     return file
@@ -129,9 +132,11 @@ def _check_plain(file: Path) -> None:
         torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
         named = sorted(get_unsafe_globals_in_checkpoint(file)) if "GLOBAL" in str(error) else []
-        what = f"it holds code ({', '.join(named[:3])}), which is not run" if named else "it cannot be read"
+        what, code = "it cannot be read", "checkpoint_unreadable"
+        if named:
+            what, code = f"it holds code ({', '.join(named[:3])}), which is not run", "checkpoint_holds_code"
         raise TrainingError(
-            f"is no checkpoint to go on with: {what}", where=file, hint="start anew with --no-resume"
+            f"is no checkpoint to go on with: {what}", code=code, where=file, hint="start anew with --no-resume"
         ) from error
 
 

@@ -200,6 +200,7 @@ def fit(
         except OSError as error:
             raise FileError(
                 f"cannot be written: {error.strerror or error}",
+                code="unwritable",
                 where=error.filename or folder,
                 hint="check free space and permissions; the same command goes on after the last whole epoch",
             ) from error

@@ -188,6 +188,7 @@ class ClassifierModule(lightning.LightningModule):
         said = "" if what is None else self._saved(batch, logits, what, batch_index)
         raise NotANumberError(
             "; ".join(text for text in gathered(said, self.trainer.world_size) if text),
+            code="not_a_number",
             hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip",
         )
 

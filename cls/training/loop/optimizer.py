@@ -35,6 +35,7 @@ class FrozenStages:
             raise TrainingError(
                 f"--freeze {count}: {type(network).__name__} has {last} stages before its head, and one must be left "
                 "to train",
+                code="too_many_frozen_stages",
                 hint=f"give --freeze 0 to {max(last - 1, 0)}",
             )
         frozen = {name for name, stage in stages.items() if stage < count}

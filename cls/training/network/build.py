@@ -37,7 +37,7 @@ def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, w
         BottleError: the checkpoint is missing, broken, or another network's.
     """
     if not path.is_file():
-        raise BottleError("the run's checkpoint is missing", where=path, hint="train again")
+        raise BottleError("the run's checkpoint is missing", code="checkpoint_missing", where=path, hint="train again")
     network = build_network(timm_arch, label_count, height_px, width_px)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,7 +49,10 @@ def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, w
     except Exception as error:  # torch raises many kinds for broken files
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BottleError(
-            f"is not a checkpoint of {timm_arch}: {first_line}", where=path, hint="train again"
+            f"is not a checkpoint of {timm_arch}: {first_line}",
+            code="checkpoint_damaged",
+            where=path,
+            hint="train again",
         ) from error
     return network.float().eval()
 
@@ -103,6 +106,7 @@ def pool_by_stripes(network: nn.Module, stripes: int) -> nn.Module:
     if not isinstance(pool, nn.Module) or head.in_features != getattr(network, "num_features", None):
         raise TrainingError(
             f"--stripes: {type(network).__name__} has no pooled feature map right before its head",
+            code="stripes_unsupported",
             hint="leave out --stripes, or take an --arch such as eff, res or tf_efficientnet_lite0",
         )
     network.global_pool = StripePool(stripes)
@@ -159,6 +163,7 @@ def timm_name(arch: str) -> str:
     meant = f"did you mean {' or '.join(close)}? " if close else ""
     raise TrainingError(
         f"there is no architecture '{arch}'",
+        code="unknown_architecture",
         hint=f"{meant}Short names: {shorts}; or any name that `timm.list_models()` lists",
     )
 
@@ -194,6 +199,7 @@ def build_network(
     except Exception as error:  # each of timm's networks has its own kinds
         raise NetworkError(
             f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {_first_line(error)}",
+            code="cannot_be_built",
             hint="choose another --size or --arch",
         ) from error
     _make_head_linear(network)
@@ -256,6 +262,7 @@ def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int
     except Exception as error:  # each of timm's networks has its own kinds
         raise NetworkError(
             f"backbone {timm_arch} cannot take inputs of {height_px}x{width_px}: {_first_line(error)}",
+            code="unsupported_input_size",
             hint="choose another --size or --arch",
         ) from error
     finally:
@@ -286,7 +293,11 @@ def head_of(network: nn.Module) -> nn.Linear:
     """
     heads = [module for part in _classifiers(network) for module in part.modules() if isinstance(module, nn.Linear)]
     if not heads:
-        raise NetworkError(f"backbone {type(network).__name__} has no linear classifier", hint="choose another --arch")
+        raise NetworkError(
+            f"backbone {type(network).__name__} has no linear classifier",
+            code="no_linear_classifier",
+            hint="choose another --arch",
+        )
     return heads[-1]
 
 

@@ -56,6 +56,7 @@ def start_head(
         raise TrainingError(
             f"--head-start does not know this backbone: its features are {tuple(features.shape)[1:]}, its head takes "
             f"{head.in_features}",
+            code="head_start_unsupported",
             hint="leave out --head-start",
         )
     mean, std = features.mean(0), features.std(0)

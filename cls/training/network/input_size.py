@@ -41,7 +41,9 @@ def pixels_of(text: str) -> int | None:
         return DEFAULT_PIXELS
     if pixels.isdigit() and _LEAST_PIXELS <= int(pixels) <= _MOST_PIXELS:
         return int(pixels)
-    raise UsageError(f"--size: expected auto:PIXELS such as auto:{DEFAULT_PIXELS}, found '{text}'")
+    raise UsageError(
+        f"--size: expected auto:PIXELS such as auto:{DEFAULT_PIXELS}, found '{text}'", code="invalid_option_value"
+    )
 
 
 def size_for(samples: Sequence[Sample], pixels: int, *, margin_rel: float) -> tuple[int, int]:

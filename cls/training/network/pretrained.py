@@ -95,6 +95,7 @@ def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> 
     if run.arch != timm_arch:
         raise TrainingError(
             f"run {run.name} is of backbone {run.arch}, and {timm_arch} is to be trained",
+            code="wrong_backbone",
             where=run.folder,
             hint=f"give --arch {run.arch}, or a run of {timm_arch} to --pretrained",
         )
@@ -117,10 +118,13 @@ def _folder_of(bottle: Bottle, asked: str, group: str) -> Path:
         return meant[0]
     if meant:
         choices = ", ".join(f"{folder.parent.name}/{folder.name}" for folder in meant)
-        raise TrainingError(f"--pretrained {asked}: several groups have this run", hint=f"give one of {choices}")
+        raise TrainingError(
+            f"--pretrained {asked}: several groups have this run", code="ambiguous_run", hint=f"give one of {choices}"
+        )
     known = ", ".join(path.parent.name for path in sorted(bottle.models(group).glob(f"v__*/{FINISHED}"))) or "none"
     raise TrainingError(
         f"--pretrained {asked}: there is no such finished run",
+        code="run_not_found",
         where=bottle.models(group),
         hint=f"finished runs of group '{group}': {known}; or give a run folder's path",
     )

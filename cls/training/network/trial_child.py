@@ -50,21 +50,21 @@ def main() -> None:
         if found is None:
             outcome = {"memory_format": memory_format, "not_channels_last": outcome.get("what")}
             break
-        outcome = {"what": found[0], "hint": found[1]}
+        outcome = found
     gc.collect()  # freeing the networks is the last chance to find damaged memory
     print(json.dumps(outcome), file=answers, flush=True)
     os._exit(0)
 
 
-def tried(told: dict[str, Any], memory_format: str) -> tuple[str, str | None] | None:
-    """What is wrong with a network in a memory format, and what to do about it; None when nothing is."""
+def tried(told: dict[str, Any], memory_format: str) -> dict[str, str | None] | None:
+    """What is wrong with a network in a memory format (`what`, `code`, `hint`); None when nothing is."""
     try:
         try_network(told, memory_format)
     except ClsError as error:
-        return error.what, error.hint
+        return {"what": error.what, "code": error.code.partition(".")[2], "hint": error.hint}
     except Exception as error:  # noqa: BLE001 - a foreign network may raise anything: it is told in one line
         text = (str(error).strip().splitlines() or [""])[0]
-        return (f"{type(error).__name__}: {text}" if text else type(error).__name__), None
+        return {"what": f"{type(error).__name__}: {text}" if text else type(error).__name__}
     return None
 
 
@@ -120,7 +120,8 @@ def _refuse_overflow(network: nn.Module) -> None:
         ):
             raise NetworkError(
                 f"oneDNN's gradient of a strided 1x1 convolution of {module.in_channels} channels ({name}) writes past "
-                "its buffer"
+                "its buffer",
+                code="onednn_fault",
             )
 
 
@@ -137,29 +138,35 @@ def _gradient(
     nn.functional.binary_cross_entropy_with_logits(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
     gradient = {name: p.grad.detach().clone() for name, p in network.named_parameters() if p.grad is not None}
     if not all(bool(torch.isfinite(value).all()) for value in gradient.values()):
-        raise NetworkError("the gradient of a trial step is not a number")
+        raise NetworkError("the gradient of a trial step is not a number", code="gradient_not_finite")
     if head_of(network).weight.grad is None:
-        raise NetworkError("the logits do not depend on the last linear layer: it has no gradient")
+        raise NetworkError(
+            "the logits do not depend on the last linear layer: it has no gradient", code="head_without_gradient"
+        )
     return gradient
 
 
 def _checked(logits: Any, labels: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.shape != labels.shape:
         given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise NetworkError(f"it answers {given} where logits of shape {tuple(labels.shape)} are expected")
+        raise NetworkError(
+            f"it answers {given} where logits of shape {tuple(labels.shape)} are expected", code="wrong_output"
+        )
     if not bool(torch.isfinite(logits).all()):
-        raise NetworkError("its logits are not numbers")
+        raise NetworkError("its logits are not numbers", code="output_not_finite")
     return logits
 
 
 def _check_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     if found.keys() != expected.keys():
-        raise NetworkError("channels_last gives other weights a gradient")
+        raise NetworkError("channels_last gives other weights a gradient", code="channels_last_differs")
     difference = sum(float((found[name] - value).double().square().sum()) for name, value in expected.items())
     norm = sum(float(value.double().square().sum()) for value in expected.values())
     share = (difference / norm) ** 0.5 if norm else difference
     if not share <= _MOST_DIFFERENCE:
-        raise NetworkError(f"the gradient in channels_last differs by {share:.2g} of its norm")
+        raise NetworkError(
+            f"the gradient in channels_last differs by {share:.2g} of its norm", code="channels_last_differs"
+        )
 
 
 def _check_evaluation(
@@ -177,6 +184,7 @@ def _check_evaluation(
         raise NetworkError(
             f"--head-start does not know this backbone: its features are {tuple(features.shape)[1:]}, its head takes "
             f"{width}",
+            code="head_start_unsupported",
             hint="leave out --head-start",
         )
 

@@ -101,6 +101,7 @@ class _Outcome:
     memory_format: str | None = None
     not_channels_last: str | None = None
     what: str | None = None
+    code: str = "trial_failed"
     hint: str | None = None
     is_crash: bool = False
 
@@ -138,6 +139,7 @@ class RunningTrial:
         if outcome.memory_format is None:
             raise NetworkError(
                 f"backbone {self._trial.timm_arch} cannot be trained with torch {version}: {outcome.what}",
+                code=outcome.code,
                 hint=outcome.hint or _HINT,
             )
         why = f"; {CHANNELS_LAST}: {outcome.not_channels_last}" if outcome.not_channels_last else ""
@@ -191,11 +193,13 @@ def _wait(child: subprocess.Popen[str]) -> _Outcome:
     try:
         said, _ = child.communicate(timeout=_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return _Outcome(what=f"the trial steps took more than {_TIMEOUT_S:.0f} s", is_crash=True)
+        return _Outcome(what=f"the trial steps took more than {_TIMEOUT_S:.0f} s", code="timeout", is_crash=True)
     finally:
         _end(child)
     if child.returncode < 0:
-        return _Outcome(what=f"a trial step crashed ({_signal_name(-child.returncode)})", is_crash=True)
+        return _Outcome(
+            what=f"a trial step crashed ({_signal_name(-child.returncode)})", code="trial_crashed", is_crash=True
+        )
     try:
         outcome = _Outcome(**json.loads(said.strip().splitlines()[-1]))
     except (ValueError, IndexError, TypeError):

@@ -74,7 +74,10 @@ def find_weights(asked: str, timm_arch: str) -> WeightsSource:
         file = Path(asked).expanduser()
         if not file.is_file():
             raise TrainingError(
-                "there is no such weights file", where=file, hint="give --weights auto, none or an existing file"
+                "there is no such weights file",
+                code="weights_not_found",
+                where=file,
+                hint="give --weights auto, none or an existing file",
             )
         return WeightsSource("file", f"file {file.name}", file)
     for find in (_in_hub_cache, _in_package, _from_hub):
@@ -176,6 +179,7 @@ def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> N
         what += [f"{len(differing)} have another shape, e.g. {differing[0]}"] if differing else []
         raise TrainingError(
             f"is not a file of weights for {timm_arch}: {'; '.join(what)}",
+            code="weights_mismatch",
             where=source.file,
             hint="give the --arch the file was made with, or --weights auto",
         )
@@ -197,12 +201,15 @@ def read_state(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises many kinds for files that are none of its own
         raise TrainingError(
             f"is not a file of weights: {_why_unreadable(file, error)}",
+            code="weights_unreadable",
             where=file,
             hint="expected a state_dict (.pth, .pt), a .safetensors file or a run's checkpoint",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TrainingError("holds no state_dict of tensors", where=file, hint="save it with `model.state_dict()`")
+        raise TrainingError(
+            "holds no state_dict of tensors", code="no_state_dict", where=file, hint="save it with `model.state_dict()`"
+        )
     prefix = "network."
     if all(str(name).startswith(prefix) for name in state):
         return {str(name)[len(prefix) :]: value for name, value in state.items()}

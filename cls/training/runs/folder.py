@@ -133,7 +133,10 @@ def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunF
             lock.acquire(timeout=0)
     except OSError as error:
         raise TrainingError(
-            f"no run folder can be made: {error.strerror}", where=models, hint="check free space and permissions"
+            f"no run folder can be made: {error.strerror}",
+            code="unwritable",
+            where=models,
+            hint="check free space and permissions",
         ) from error
     write_json_atomic(path / ".identity.json", {"identity": identity})
     return RunFolder(path, is_resumed=False, _lock=lock)
@@ -180,7 +183,9 @@ def started_at(folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TrainingError(f"cannot be read: {error}", where=folder / ARGS, hint="train with --no-resume") from error
+        raise TrainingError(
+            f"cannot be read: {error}", code="unreadable", where=folder / ARGS, hint="train with --no-resume"
+        ) from error
     started = content.get("started") if isinstance(content, dict) else None
     return None if started is None else str(started)
 

@@ -137,7 +137,7 @@ def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:
         if not entries:
             known = sorted({entry.group for entry in list_runs(bottle)})
             hint = f"groups with runs: {', '.join(known)}" if known else "train one: `cls train --cat GROUP`"
-            raise BottleError(f"group '{group}' has no runs", where=bottle.models(group), hint=hint)
+            raise BottleError(f"group '{group}' has no runs", code="no_runs", where=bottle.models(group), hint=hint)
         return entries
     models = bottle.root / bottle.settings.models_dir
     folders = [path for path in sorted(models.glob("*/v__*")) if path.is_dir() and run_number(path) is not None]
@@ -158,7 +158,9 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
     if name == "newest":
         finished = [entry for entry in entries if entry.state == FINISHED_STATE]
         if not finished:
-            raise BottleError("there is no finished run", where=bottle.root, hint="see `cls runs`")
+            raise BottleError(
+                "there is no finished run", code="no_finished_run", where=bottle.root, hint="see `cls runs`"
+            )
         return max(finished, key=lambda entry: (entry.metrics.get("finished") or "", run_number(entry.folder)))
     number = name.removeprefix("v__")
     found = [
@@ -168,9 +170,11 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
     ]
     if len(found) > 1:
         groups = ", ".join(entry.group for entry in found)
-        raise BottleError(f"several groups have a run {name}: {groups}", hint="say which with --group")
+        raise BottleError(
+            f"several groups have a run {name}: {groups}", code="ambiguous_run", hint="say which with --group"
+        )
     if not found:
-        raise BottleError(f"there is no run '{name}'", where=bottle.root, hint="see `cls runs`")
+        raise BottleError(f"there is no run '{name}'", code="run_not_found", where=bottle.root, hint="see `cls runs`")
     return found[0]
 
 

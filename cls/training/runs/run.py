@@ -151,6 +151,7 @@ def newest_run(bottle: Bottle, group: str, name: str | None = None) -> Run:
         if not chosen:
             raise BottleError(
                 f"group '{group}' has no finished run '{name}'",
+                code="run_not_found",
                 where=bottle.models(group),
                 hint=f"finished runs: {known}",
             )
@@ -160,6 +161,7 @@ def newest_run(bottle: Bottle, group: str, name: str | None = None) -> Run:
         unfinished = f" ({started} started and not finished)" if started else ""
         raise BottleError(
             f"group '{group}' has no finished training run{unfinished}",
+            code="no_finished_run",
             where=bottle.models(group),
             hint=f"run `cls train --cat {json.dumps(group, ensure_ascii=False)}` first",
         )
@@ -193,7 +195,10 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise BottleError(
-            f"is not a readable run: {_in_words(error)}", where=folder, hint="train again, or remove the folder"
+            f"is not a readable run: {_in_words(error)}",
+            code="run_unreadable",
+            where=folder,
+            hint="train again, or remove the folder",
         ) from error
     return run
 
@@ -207,7 +212,12 @@ def _json_of(path: Path) -> Any:
     try:
         return read_json(path)
     except FileError as error:
-        raise BottleError(error.what, where=error.where, hint="train again, or remove the run's folder") from error
+        raise BottleError(
+            error.what,
+            code=error.code.partition(".")[2],
+            where=error.where,
+            hint="train again, or remove the run's folder",
+        ) from error
 
 
 def _in_words(error: Exception) -> str:
