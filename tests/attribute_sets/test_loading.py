@@ -110,15 +110,19 @@ def test_a_set_without_one_usable_picture(bottle: Bottle, tmp_path: Path) -> Non
     read = read_set("pa100k", write_pa100k(tmp_path / "set"))
     for picture in read.pictures:
         picture.file.unlink()
-    with pytest.raises(AttributeSetError, match="not one of 30 pictures can be used"):
+    with pytest.raises(AttributeSetError) as caught:
         load_set(bottle, read, "pa100k")
+    assert caught.value.code == "attribute_set.no_usable_pictures"
+    assert "30 pictures" in caught.value.what
     assert not bottle.dataset_file("pa100k").exists()
 
 
 def test_another_groups_dataset_is_not_written_over(bottle: Bottle, tmp_path: Path) -> None:
     write_dataset(bottle.dataset_file("hat"), GroupDataset("hat", ("hat",), (LabelledRow("a.jpg", (1.0,)),)))
-    with pytest.raises(AttributeSetError, match="'hat' is there already and is no attribute set"):
+    with pytest.raises(AttributeSetError) as caught:
         load_set(bottle, read_set("peta", write_peta(tmp_path / "set")), "hat")
+    assert caught.value.code == "attribute_set.group_taken"
+    assert "'hat'" in caught.value.what
 
 
 def test_another_picture_of_the_name_is_left_alone(bottle: Bottle, tmp_path: Path) -> None:
@@ -164,17 +168,27 @@ def test_a_set_that_names_nobody_is_not_called_clean(bottle: Bottle, tmp_path: P
 
 def test_parts_that_are_not_there(bottle: Bottle, tmp_path: Path) -> None:
     dataset = load_set(bottle, read_set("pa100k", write_pa100k(tmp_path / "set")), "pa").dataset
-    with pytest.raises(TrainingError, match="no parts named 'identity'; use one of official"):
+    with pytest.raises(TrainingError) as caught:
         sides_of(dataset, "identity")
+    assert caught.value.code == "training.unknown_parts"
+    assert "'identity'" in caught.value.what
+    assert "use one of official" in str(caught.value.hint)
     plain = GroupDataset("hat", ("hat",), (LabelledRow("a.jpg", (1.0,)),))
-    with pytest.raises(TrainingError, match="leave out --split"):
+    with pytest.raises(TrainingError) as caught:
         sides_of(plain, "official")
+    assert caught.value.code == "training.unknown_parts"
+    assert "'official'" in caught.value.what
+    assert "leave out --split" in str(caught.value.hint)
     twice = GroupDataset("hat", ("hat",), plain.rows, {"parts": {"x": {"train": ["a.jpg"], "test": ["a.jpg"]}}})
-    with pytest.raises(TrainingError, match="stands in two of the parts"):
+    with pytest.raises(TrainingError) as caught:
         sides_of(twice, "x")
+    assert caught.value.code == "training.overlapping_parts"
+    assert "'x'" in caught.value.what
     broken = GroupDataset("hat", ("hat",), plain.rows, {"parts": {"x": {"train": 3}}})
-    with pytest.raises(TrainingError, match="are not readable"):
+    with pytest.raises(TrainingError) as caught:
         sides_of(broken, "x")
+    assert caught.value.code == "training.parts_unreadable"
+    assert "'x'" in caught.value.what
 
 
 def test_uncertain_labels_stay_unknown(bottle: Bottle, tmp_path: Path) -> None:
