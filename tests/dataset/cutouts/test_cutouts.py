@@ -233,8 +233,9 @@ def test_how_large_compressed_cutouts_are_is_measured(tiny: Bottle, storage: str
     assert len(again) == len(samples)
     del again
     shutil.rmtree(tiny.cache)
-    with pytest.raises(FileError, match="do not fit under the cache's limit"):
+    with pytest.raises(FileError) as caught:
         load_cutouts(limited(tiny, 0.8 * total), samples, form, workers=2)
+    assert caught.value.code == "file.cache_limit"
     tiny.picture(samples[0].path).write_bytes(b"no picture")
     left, broken = load_cutouts(limited(tiny, 1.1 * total), samples, form, workers=2)
     assert broken == [samples[0].path]
@@ -257,8 +258,10 @@ def test_what_is_in_use_is_not_removed(tiny: Bottle) -> None:
     bottle = limited(tiny, 1.5 * 24 * record_bytes)
     read_now = load_size(bottle, samples, 40)
     before = np.array(read_now.wide(0))
-    with pytest.raises(FileError, match=r"do not fit under the cache's limit.*cache_limit_gb"):
+    with pytest.raises(FileError) as caught:
         load_size(bottle, samples, 39)
+    assert caught.value.code == "file.cache_limit"
+    assert "cache_limit_gb" in str(caught.value.hint)
     np.testing.assert_array_equal(read_now.wide(0), before)
     assert cached(bottle, 40) == {40: True}
     del read_now
@@ -292,10 +295,12 @@ cache._PICTURES_PER_SHARD = 14
 try:
     load_cutouts(bottle, samples, format_, workers=1)
 except FileError as error:
+    print(error.code)
     print(error.line())
 """
     made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    lines = made.stdout.splitlines()
+    code, *lines = made.stdout.splitlines()
+    assert code == "file.no_space"
     assert len(lines) == 1, made
     assert lines[0].startswith(str(tiny.cache / "cutouts" / FORMAT.digest))
     assert f"needs about {14 * FORMAT.record_bytes:,} bytes more" in lines[0]
@@ -314,8 +319,10 @@ def test_more_than_the_disk_holds_is_refused_before_the_work(tiny: Bottle, monke
     from cls.dataset.cutouts import cache
 
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
-    with pytest.raises(FileError, match=r"needs about .* bytes more: 1,000 bytes are free"):
+    with pytest.raises(FileError) as caught:
         load_cutouts(tiny, samples_of(tiny), FORMAT, workers=2)
+    assert caught.value.code == "file.no_space"
+    assert "1,000 bytes" in caught.value.what
     assert not shard_files(tiny)
 
 

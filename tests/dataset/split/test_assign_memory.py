@@ -87,5 +87,7 @@ def test_trainings_at_once_agree_and_lose_nothing(file: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("memory", [["a"], {KEY: ["a"]}, {KEY: {"picset:a": "left"}}])
 def test_a_memory_that_cannot_be_read_is_refused(file: Path, tmp_path: Path, memory: object) -> None:
     write_json_atomic(file, {**read_json(file), "splits": memory})
-    with pytest.raises(TrainingError, match="memory of splits that cannot be read"):
+    with pytest.raises(TrainingError) as caught:
         split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), seed=0, valid_share=0.2)
+    assert caught.value.code == "training.split_memory_unreadable"
+    assert caught.value.where == str(file)
