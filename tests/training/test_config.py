@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cls.cli.command import execute
@@ -11,6 +13,7 @@ from cls.training.network.build import SHORT_NAMES, timm_name
 def test_all_problems_are_listed_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig(group="", epochs=0, batch=-1, mode="some", lr=float("nan"), valid=1.5, people="few", height_px=3)
+    assert caught.value.code == "usage.invalid_option_value"
     line = caught.value.line()
     for part in ("--cat", "--epochs", "--batch", "--mode", "--lr", "--valid", "--people", "--size"):
         assert part in line
@@ -19,6 +22,7 @@ def test_all_problems_are_listed_at_once() -> None:
 def test_the_size_the_backbone_and_the_weights_are_among_them() -> None:
     with pytest.raises(UsageError) as caught:
         config_of_options(group="hat", epochs=0, batch=-1, size="foo", arch="nope", weights="gone.pth")
+    assert caught.value.code == "usage.invalid_option_value"
     line = caught.value.line()
     for part in (
         "--epochs: expected a whole number from 1, found 0",
@@ -48,8 +52,10 @@ def test_round_trip_leaves_out_keys_of_other_versions() -> None:
 
 def test_size() -> None:
     assert parse_size("256x192") == (256, 192)
-    with pytest.raises(UsageError, match="HEIGHTxWIDTH"):
+    with pytest.raises(UsageError) as caught:
         parse_size("big")
+    assert caught.value.code == "usage.invalid_option_value"
+    assert "'big'" in caught.value.what
 
 
 def test_short_names_are_timm_models() -> None:
@@ -60,8 +66,11 @@ def test_short_names_are_timm_models() -> None:
 
 
 def test_an_unknown_architecture_suggests_the_closest() -> None:
-    with pytest.raises(TrainingError, match=r"no architecture 'resnet51'.*did you mean resnet\d+"):
+    with pytest.raises(TrainingError) as caught:
         timm_name("resnet51")
+    assert caught.value.code == "training.unknown_architecture"
+    assert "'resnet51'" in caught.value.what
+    assert re.search(r"resnet\d+", str(caught.value.hint))
 
 
 def test_help_shows_the_choices(capsys: pytest.CaptureFixture[str]) -> None:

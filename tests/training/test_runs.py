@@ -17,9 +17,12 @@ from cls.cli.command import execute
 from cls.cli.report import COMMAND as REPORT
 from cls.cli.runs import COMMAND as RUNS
 from cls.dataset.samples import Sample
-from cls.files import safe_name
+from cls.errors import BottleError, FileError
+from cls.files import read_json, safe_name
 from cls.people.photos import Person
 from cls.training.runs.folder import new_run_folder
+from cls.training.runs.listing import find_run, list_runs
+from cls.training.runs.run import open_run
 from cls.training.runs.table import validated_on
 from tests.bottles import make_empty_bottle
 
@@ -276,27 +279,53 @@ def test_labels_left_out_of_intervals_are_named(bottle: Bottle, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "values"),
     [
-        (("gloves",), "group 'gloves' has no runs; groups with runs: hat, top_color"),
-        (("--compare", "v__7", "newest"), "there is no run 'v__7'; see `cls runs`"),
-        (("--compare", "v__0_train_eff_4_0.001", "newest"), "have a run v__0_train_eff_4_0.001: hat, top_color"),
+        (("gloves",), "bottle.no_runs", ["'gloves'", "hat, top_color"]),
+        (("--compare", "v__7", "newest"), "bottle.run_not_found", ["'v__7'", "`cls runs`"]),
+        (
+            ("--compare", "v__0_train_eff_4_0.001", "newest"),
+            "bottle.ambiguous_run",
+            ["v__0_train_eff_4_0.001", "hat, top_color"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_there(
-    bottle: Bottle, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+    bottle: Bottle, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: str, values: list[str]
 ) -> None:
     for group in ("hat", "top_color"):
         make_run(bottle, "v__0_train_eff_4_0.001", group)
+    with pytest.raises(BottleError) as caught:
+        _ = list_runs(bottle, words[0]) if len(words) == 1 else find_run(bottle, words[1])
+    assert caught.value.code == code
+    assert all(value in caught.value.line() for value in values)
     assert execute(RUNS, [*words, "--cfg", str(bottle.settings.file)]) == 1
-    assert said in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {caught.value.line()}"
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_file_of_a_run_that_cannot_be_read_has_the_files_case(bottle: Bottle, content: str | None) -> None:
+    file = make_run(bottle, "v__0_train_eff_4_0.001") / "metrics.json"
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(FileError) as unread:
+        read_json(file)
+    with pytest.raises(BottleError) as caught:
+        open_run(bottle, file.parent)
+    assert caught.value.code.partition(".")[::2] == ("bottle", unread.value.code.partition(".")[2])
+    assert caught.value.where == unread.value.where
+    assert caught.value.hint
 
 
 def test_no_runs_at_all(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
     assert say(RUNS, bottle, capsys).strip() == "no runs yet; train one: `cls train --cat GROUP`"
     assert say(RUNS, bottle, capsys, "--json").strip() == "[]"
+    with pytest.raises(BottleError) as caught:
+        find_run(bottle, "newest")
+    assert caught.value.code == "bottle.no_finished_run"
     assert execute(REPORT, ["newest", "--cfg", str(bottle.settings.file)]) == 1
-    assert "there is no finished run" in capsys.readouterr().err
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {caught.value.line()}"
 
 
 @pytest.mark.parametrize("display", [True, False])

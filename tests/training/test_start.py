@@ -60,14 +60,22 @@ def test_an_earlier_run_gives_backbone_and_rows_of_the_same_labels(bottle: Bottl
 
 
 def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: Run) -> None:
-    with pytest.raises(
-        TrainingError, match=rf"is of backbone {ARCH}, and resnet18 is to be trained; give --arch {ARCH}"
-    ):
+    with pytest.raises(TrainingError) as caught:
         find_run_weights(bottle, earlier.name, GROUP, "resnet18")
-    with pytest.raises(TrainingError, match=f"there is no such finished run; finished runs of group '{GROUP}': v__0"):
+    assert caught.value.code == "training.wrong_backbone"
+    assert earlier.name in caught.value.what
+    assert "resnet18" in caught.value.what
+    assert f"--arch {ARCH}" in str(caught.value.hint)
+    with pytest.raises(TrainingError) as caught:
         find_run_weights(bottle, "v__7", GROUP, ARCH)
-    with pytest.raises(TrainingError, match="there is no such finished run; finished runs of group 'hat': none"):
+    assert caught.value.code == "training.run_not_found"
+    assert "v__7" in caught.value.what
+    assert f"group '{GROUP}': v__0" in str(caught.value.hint)
+    with pytest.raises(TrainingError) as caught:
         find_run_weights(bottle, "newest", "hat", ARCH)
+    assert caught.value.code == "training.run_not_found"
+    assert "newest" in caught.value.what
+    assert "group 'hat': none" in str(caught.value.hint)
 
 
 def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,6 +132,7 @@ def test_a_loss_that_is_no_number_saves_and_names_the_batch(bottle: Bottle, tmp_
     torch.save(state, file)
     with pytest.raises(NotANumberError) as caught:
         train_tiny_run(bottle, arch=ARCH, weights=str(file))
+    assert caught.value.code == "training.not_a_number"
     line = caught.value.line()
     assert line.startswith("the loss is nan in epoch 0, batch 0; the batch is saved in ")
     assert "train with a smaller --lr" in line
@@ -168,10 +177,15 @@ def test_tensorboard_holds_every_epoch(bottle: Bottle) -> None:
 def test_a_machine_that_cannot_is_said_before_work(bottle: Bottle) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine can")
-    with pytest.raises(TrainingError, match="--precision 16 needs a GPU; give bf16 or 32"):
+    with pytest.raises(TrainingError) as caught:
         train_tiny_run(bottle, arch=ARCH, precision="16")
-    with pytest.raises(TrainingError, match=r"40 processes are more than the \d+ people for training"):
+    assert caught.value.code == "training.machine_unsuitable"
+    assert "--precision 16" in caught.value.what
+    with pytest.raises(TrainingError) as caught:
         train_tiny_run(bottle, arch=ARCH, devices=40)
+    assert caught.value.code == "training.too_many_processes"
+    assert "40 processes" in caught.value.what
+    assert "people for training" in caught.value.what
 
 
 def test_other_ways_to_learn_run(bottle: Bottle) -> None:

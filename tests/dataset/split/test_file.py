@@ -194,8 +194,9 @@ def test_picsets_do_not_matter_and_stratification_does() -> None:
     held_out = [one for one, side in zip(people, sides, strict=True) if side == VALID]
     assert (len(held_out), sum(one.labels[0] for one in held_out)) == (8, 2)
     assert sides != split_alone(people, valid_people=8, seed=1)
-    with pytest.raises(TrainingError):
+    with pytest.raises(TrainingError) as caught:
         split_alone(people[:1], valid_people=1, seed=0)
+    assert caught.value.code == "training.one_picset"
 
 
 def test_people_are_dealt_as_units_of_their_own() -> None:

@@ -149,5 +149,6 @@ def test_all_labels_unknown(bottle: Bottle, tmp_path: Path) -> None:
 
 def test_no_checkpoint_to_measure(bottle: Bottle, tmp_path: Path) -> None:
     samples, cutouts = people_of(bottle)
-    with pytest.raises(BottleError, match="checkpoint is missing"):
+    with pytest.raises(BottleError) as caught:
         evaluated(tmp_path, samples, cutouts)
+    assert caught.value.code == "bottle.checkpoint_missing"

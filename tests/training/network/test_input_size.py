@@ -27,8 +27,11 @@ def test_the_words(text: str, pixels: int | None) -> None:
 
 @pytest.mark.parametrize("text", ["auto:", "auto:many", "auto:12", "auto:99999999999", "auto:-5"])
 def test_what_is_no_number_of_pixels(text: str) -> None:
-    with pytest.raises(UsageError, match="--size: expected auto:PIXELS"):
+    with pytest.raises(UsageError) as caught:
         pixels_of(text)
+    assert caught.value.code == "usage.invalid_option_value"
+    assert "auto:PIXELS" in caught.value.what
+    assert text in caught.value.what
 
 
 def test_standing_people_get_a_high_input() -> None:

@@ -46,14 +46,17 @@ def test_no_stripes_leave_the_network_as_it_is() -> None:
 
 @pytest.mark.parametrize("arch", ["mobilenetv3_small_050", "vit_tiny_patch16_224"])
 def test_a_network_without_a_map_before_its_head_is_refused(arch: str) -> None:
-    with pytest.raises(TrainingError, match="--stripes"):
+    with pytest.raises(TrainingError) as caught:
         pool_by_stripes(build_network(arch, 2, 64, 48), 2)
+    assert caught.value.code == "training.stripes_unsupported"
 
 
 def test_more_stripes_than_rows_are_refused() -> None:
     network = pool_by_stripes(build_network(ARCH, 2, 64, 48), 4)
-    with pytest.raises(TrainingError, match="4 stripes of 2 rows"):
+    with pytest.raises(TrainingError) as caught:
         check_size(network, ARCH, 64, 48)
+    assert caught.value.code == "network.unsupported_input_size"
+    assert "4 stripes of 2 rows" in caught.value.what
 
 
 def test_a_wide_head_learns_at_a_rate_by_its_width() -> None:
