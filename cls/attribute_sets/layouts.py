@@ -37,7 +37,7 @@ def read_set(layout: str, root: Path, *, partition: int = 1) -> AttributeSet:
         from cls.attribute_sets.pa100k import read_pa100k
 
         if partition != 1:
-            raise UsageError(f"--partition: PA-100K has one partition, found {partition}", code="invalid_option_value")
+            raise UsageError(f"--partition: PA-100K has one partition, found {partition}", code="out_of_range")
         return read_pa100k(root)
     if layout == "peta":
         from cls.attribute_sets.peta import read_peta

@@ -45,7 +45,7 @@ def partition_of(partitions: MatlabValue, number: int) -> MatlabValue:
     if not 1 <= number <= len(cells):
         raise UsageError(
             f"--partition: expected a number from 1 to {len(cells)}, found {number}",
-            code="invalid_option_value",
+            code="out_of_range",
             hint="the published one is 1",
         )
     return cells[number - 1]

@@ -144,7 +144,7 @@ class TrainConfig:
             object.__setattr__(self, "incomplete", tuple(self.incomplete))
         problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
         if problems:
-            raise UsageError("; ".join(problems), code="invalid_option_value", hint=_HELP)
+            raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -216,9 +216,9 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
     try:
         config = TrainConfig(height_px=height_px, width_px=width_px, auto_px=auto_px or 0, **values)
     except UsageError as error:
-        raise UsageError("; ".join([error.what, *problems]), code="invalid_option_value", hint=error.hint) from None
+        raise UsageError("; ".join([error.what, *problems]), code="invalid_options", hint=error.hint) from None
     if problems:
-        raise UsageError("; ".join(problems), code="invalid_option_value", hint=_HELP)
+        raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP)
     return config
 
 

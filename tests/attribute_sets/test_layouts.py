@@ -64,13 +64,13 @@ def test_another_published_partition_is_another_one(tmp_path: Path) -> None:
     assert first.official != second.official
     with pytest.raises(UsageError) as caught:
         read_set("peta", tmp_path, partition=6)
-    assert caught.value.code == "usage.invalid_option_value"
+    assert caught.value.code == "usage.out_of_range"
     assert "--partition" in caught.value.what
     assert "from 1 to 5" in caught.value.what
     assert "found 6" in caught.value.what
     with pytest.raises(UsageError) as caught:
         read_set("pa100k", write_pa100k(tmp_path / "other"), partition=2)
-    assert caught.value.code == "usage.invalid_option_value"
+    assert caught.value.code == "usage.out_of_range"
     assert "--partition" in caught.value.what
     assert "PA-100K" in caught.value.what
     assert "found 2" in caught.value.what

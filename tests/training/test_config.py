@@ -13,7 +13,7 @@ from cls.training.network.build import SHORT_NAMES, timm_name
 def test_all_problems_are_listed_at_once() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig(group="", epochs=0, batch=-1, mode="some", lr=float("nan"), valid=1.5, people="few", height_px=3)
-    assert caught.value.code == "usage.invalid_option_value"
+    assert caught.value.code == "usage.invalid_options"
     line = caught.value.line()
     for part in ("--cat", "--epochs", "--batch", "--mode", "--lr", "--valid", "--people", "--size"):
         assert part in line
@@ -22,7 +22,7 @@ def test_all_problems_are_listed_at_once() -> None:
 def test_the_size_the_backbone_and_the_weights_are_among_them() -> None:
     with pytest.raises(UsageError) as caught:
         config_of_options(group="hat", epochs=0, batch=-1, size="foo", arch="nope", weights="gone.pth")
-    assert caught.value.code == "usage.invalid_option_value"
+    assert caught.value.code == "usage.invalid_options"
     line = caught.value.line()
     for part in (
         "--epochs: expected a whole number from 1, found 0",

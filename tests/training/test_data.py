@@ -84,7 +84,7 @@ def test_the_identity_reads_no_cutouts_and_knows_every_change_of_them(tmp_path: 
 def test_options_of_cache_and_backgrounds_are_checked() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig(group=GROUP, background_share=2, cache="tiff", augment_on="tpu")
-    assert caught.value.code == "usage.invalid_option_value"
+    assert caught.value.code == "usage.invalid_options"
     found = [caught.value.what.index(option) for option in ("--background-share", "--cache", "--augment-on")]
     assert found == sorted(found)
 

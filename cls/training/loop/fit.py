@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -200,7 +201,7 @@ def fit(
         except OSError as error:
             raise FileError(
                 f"cannot be written: {error.strerror or error}",
-                code="unwritable",
+                code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
                 where=error.filename or folder,
                 hint="check free space and permissions; the same command goes on after the last whole epoch",
             ) from error

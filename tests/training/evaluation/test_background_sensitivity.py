@@ -124,7 +124,7 @@ def test_a_trial_costs_a_few_percent_of_the_training() -> None:
 def test_numbers_that_cannot_be() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig("hat", backgrounds=-1, background_people=-2)
-    assert caught.value.code == "usage.invalid_option_value"
+    assert caught.value.code == "usage.invalid_options"
     assert "--backgrounds: expected a whole number from 0, found -1" in str(caught.value)
     assert "--background-people: expected a whole number from 0, found -2" in str(caught.value)
     assert TrainConfig("hat", backgrounds=0, background_people=0).backgrounds == 0
