@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -46,7 +47,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise write_error(path, error) from error
     try:
         yield part
         with part.open("rb") as written:
@@ -57,7 +58,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # Errors of other files that the block reads or writes are not ours to explain.
         if error.filename not in (None, str(part), str(path)):
             raise
-        raise _not_written(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -68,8 +69,14 @@ def _part_stem(name: str) -> str:
     return os.fsencode(name)[:80].decode(errors="ignore")
 
 
-def _not_written(path: Path, error: OSError) -> FileError:
-    return FileError(f"cannot be written: {error.strerror}", where=path, hint="check free space and permissions")
+def write_error(path: Path, error: OSError) -> FileError:
+    """The error of a file that cannot be written, to be raised: `no_space` where the disk or a quota is full."""
+    return FileError(
+        f"cannot be written: {error.strerror}",
+        code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+        where=path,
+        hint="check free space and permissions",
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -122,11 +129,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise FileError("there is no such file", where=path) from None
+        raise FileError("there is no such file", code="not_found", where=path) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"cannot be read: {error}", where=path) from error
+        raise FileError(f"cannot be read: {error}", code="unreadable", where=path) from error
     except json.JSONDecodeError as error:
-        raise FileError(f"is not JSON: {error.msg}", where=f"{path}:{error.lineno}:{error.colno}") from error
+        raise FileError(
+            f"is not JSON: {error.msg}", code="not_json", where=f"{path}:{error.lineno}:{error.colno}"
+        ) from error
 
 
 def sha256_of_file(path: Path) -> str:
@@ -153,7 +162,7 @@ def safe_name(text: str) -> str:
         FileError: the text is empty.
     """
     if not text:
-        raise FileError("an empty text cannot name a folder", hint="give the group a name")
+        raise FileError("an empty text cannot name a folder", code="empty_name", hint="give the group a name")
     name = "".join(sign if sign.isalnum() or sign in _SAFE_SIGNS else quote(sign, safe="") for sign in text)
     if name[0] in ". -" or _RESERVED.match(name):
         name = f"%{ord(name[0]):02X}{name[1:]}"

@@ -169,7 +169,9 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
         problems.append("missing key 'data_path': expected the path of the data folder, e.g. 'classification_data'")
     _check_folders_differ(checked, problems)
     if problems:
-        raise SettingsError("; ".join(problems), where=path, hint="correct the file or the environment and run again")
+        raise SettingsError(
+            "; ".join(problems), code="invalid", where=path, hint="correct the file or the environment and run again"
+        )
     data_path = (base / Path(checked.pop("data_path")).expanduser()).resolve()
     if "pictures_info_db_url" in checked:
         checked["pictures_info_db_url"] = _with_absolute_file(checked["pictures_info_db_url"], base)
@@ -197,18 +199,23 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(
-            "there is no configuration file", where=path, hint="give one with --cfg FILE or restore the project's"
+            "there is no configuration file",
+            code="not_found",
+            where=path,
+            hint="give one with --cfg FILE or restore the project's",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot be read: {error}", where=path) from error
+        raise SettingsError(f"cannot be read: {error}", code="unreadable", where=path) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SettingsError(f"is not YAML: {getattr(error, 'problem', error)}", where=place) from error
+        raise SettingsError(f"is not YAML: {getattr(error, 'problem', error)}", code="not_yaml", where=place) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise SettingsError(f"expected lines of `key: value`, found {type(content).__name__}", where=path)
+        raise SettingsError(
+            f"expected lines of `key: value`, found {type(content).__name__}", code="not_a_mapping", where=path
+        )
     return {str(key): value for key, value in content.items()}
 
 

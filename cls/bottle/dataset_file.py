@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import BottleError, FileError
-from cls.files import read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_json_atomic
+from cls.files import read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_error, write_json_atomic
 
 # Who was on which side in earlier trainings; kept when the group is loaded again.
 SPLITS_KEY = "splits"
@@ -124,7 +124,12 @@ def change_splits(path: Path, change: Callable[[Any], Any]) -> None:
     with _locked(path):
         content = read_json(path)
         if not isinstance(content, dict):
-            raise BottleError("is not a dataset file", where=path, hint="load the group again with `cls load-group`")
+            raise BottleError(
+                "is not a dataset file",
+                code="not_a_dataset",
+                where=path,
+                hint="load the group again with `cls load-group`",
+            )
         known = content.get(SPLITS_KEY)
         changed = change(known)
         if changed != known:
@@ -155,9 +160,7 @@ def _locked(path: Path) -> Iterator[None]:
         lock = FileLock(path.with_name(f".{path.name}.lock"))
         lock.acquire()
     except OSError as error:
-        raise FileError(
-            f"cannot be written: {error.strerror}", where=path, hint="check free space and permissions"
-        ) from error
+        raise write_error(path, error) from error
     try:
         yield
     finally:
@@ -195,15 +198,18 @@ def _check(dataset: GroupDataset, path: Path) -> None:
     if _PATH_COLUMN in dataset.labels:
         raise BottleError(
             f"a label of group '{dataset.group}' is named '{_PATH_COLUMN}', which is the column of file names",
+            code="reserved_label",
             where=path,
             hint="rename the label in the collector",
         )
     if len(set(dataset.labels)) != len(dataset.labels):
-        raise BottleError(f"group '{dataset.group}' has two labels of one name", where=path)
+        raise BottleError(f"group '{dataset.group}' has two labels of one name", code="duplicate_label", where=path)
     if len({row.path for row in dataset.rows}) != len(dataset.rows):
-        raise BottleError(f"group '{dataset.group}' has two rows for one photo", where=path)
+        raise BottleError(f"group '{dataset.group}' has two rows for one photo", code="duplicate_row", where=path)
     if any(len(row.labels) != len(dataset.labels) for row in dataset.rows):
-        raise BottleError(f"a row of group '{dataset.group}' has not one value a label", where=path)
+        raise BottleError(
+            f"a row of group '{dataset.group}' has not one value a label", code="wrong_label_count", where=path
+        )
 
 
 def loaded_groups(folder: Path) -> list[str]:
@@ -237,6 +243,7 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
         name = group if group is not None else path.stem
         raise BottleError(
             f"group '{name}' has not been loaded",
+            code="group_not_loaded",
             where=path,
             hint=f"run `cls load-group --group {json.dumps(name)}` first",
         )
@@ -254,7 +261,10 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
         name = content["cat"] if isinstance(content["cat"], str) else content["cat"][0]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise BottleError(
-            f"is not a dataset file: {error!r}", where=path, hint="load the group again with `cls load-group`"
+            f"is not a dataset file: {error!r}",
+            code="not_a_dataset",
+            where=path,
+            hint="load the group again with `cls load-group`",
         ) from error
     known = {"cat", "num2label", "weights", "data", "picsets", _UNKNOWN_KEY}
     extra = {key: value for key, value in content.items() if key not in known}

@@ -71,6 +71,7 @@ def read_forgotten(bottle: Bottle) -> ForgottenNames:
     if not salt or not isinstance(digests, list) or not all(isinstance(text, str) for text in (salt, *digests)):
         raise BottleError(
             "is not a list of forgotten pictures",
+            code="damaged_forgotten_list",
             where=file,
             hint="restore it from a copy; without it, pictures that were forgotten are loaded again",
         )

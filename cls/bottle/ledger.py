@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import FileError
+from cls.files import write_error
 
 JOURNAL = Path("journals") / "model_versions.jsonl"
 _TEXT_KEYS = ("group", "run", "weights_sha256", "version")
@@ -122,7 +123,7 @@ class PictureLedger:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}", where=path) from error
+            raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
         self._is_line_open = bool(text) and not text.endswith("\n")
         for line in text.split("\n"):
             entry = _entry_of(line)
@@ -178,9 +179,7 @@ class PictureLedger:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise FileError(
-                f"cannot be written: {error.strerror}", where=self._path, hint="check free space and permissions"
-            ) from error
+            raise write_error(self._path, error) from error
 
 
 def _entry_of(line: str) -> PictureEntry | None:

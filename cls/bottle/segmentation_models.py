@@ -74,6 +74,7 @@ def read_models(segments: Path) -> dict[str, tuple[ModelFile, ...]]:
     except (AttributeError, KeyError, TypeError) as error:
         raise BottleError(
             f"is not a list of segmentation models: {error!r}",
+            code="damaged_model_list",
             where=path,
             hint="remove it; it is written again when people are cut out again",
         ) from error

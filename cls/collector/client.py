@@ -122,6 +122,7 @@ class CollectorClient:
         if not any(category.pictures for category in payload.data.values()):
             raise CollectorError(
                 f"lists no photos for group '{group}' (modes {', '.join(modes)})",
+                code="no_photos",
                 where=self.url,
                 hint=payload.message or "check the spelling of --group against the groups of the collector",
             )
@@ -187,11 +188,12 @@ class CollectorClient:
         if response.status_code == 401:
             raise CollectorError(
                 f"answered {status_text(response)}, also to a fresh token",
+                code="token_refused",
                 where=shown_url(url),
                 hint="check that collector_static_url belongs to the collector that is logged in to",
             )
         if response.status_code != 200:
-            raise PictureMissingError(f"answered {status_text(response)}", where=shown_url(url))
+            raise PictureMissingError(f"answered {status_text(response)}", code="picture_missing", where=shown_url(url))
         return response.content
 
     def _post_json(self, kind: type[Any], path: str, body: Mapping[str, Any]) -> Any:
@@ -206,6 +208,7 @@ class CollectorClient:
         if not response.is_success:
             raise CollectorError(
                 f"answered {status_text(response)}",
+                code="unexpected_status",
                 where=shown_url(url),
                 hint="check that collector_url is the address of a collector",
             )
@@ -234,12 +237,14 @@ class CollectorClient:
         except BusyError as error:
             raise busy(
                 f"answered {status_text(error.response)}, also when asked again",
+                code="busy",
                 where=shown_url(url),
                 hint="the collector is busy or ill: run the same command later, it goes on from where it stopped",
             ) from error
         except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
             raise CollectorError(
                 f"the collector cannot be reached: {str(error) or type(error).__name__}",
+                code="unreachable",
                 where=shown_url(url),
                 hint="check that it runs and that collector_url is its address, then run the same command again",
             ) from error
@@ -280,16 +285,20 @@ class CollectorClient:
         if response.status_code in (400, 401, 403, 422):
             raise CollectorError(
                 f"refuses login '{self._login}'",
+                code="login_refused",
                 where=shown_url(url),
                 hint="check collector_login in the configuration and CLS_COLLECTOR_PASSWORD in the environment",
             )
         if not response.is_success:
             raise CollectorError(
                 f"answered {status_text(response)} to the login",
+                code="unexpected_status",
                 where=shown_url(url),
                 hint="check that collector_url is the address of a collector",
             )
         token: str = parse(TokenPayload, json_of(response, shown_url(url)), where=shown_url(url)).token
         if not token.isascii() or not token.isprintable():
-            raise CollectorError("answered a token that no request can carry", where=shown_url(url))
+            raise CollectorError(
+                "answered a token that no request can carry", code="unusable_token", where=shown_url(url)
+            )
         return token

@@ -171,10 +171,13 @@ def merge_categories(group: str, categories: Mapping[str, Iterable[ListedPhoto]]
 
 def _check_category(group: str, category: str) -> None:
     if not category:
-        raise CollectorError(f"group '{group}' has a category without a name", hint="name it in the collector")
+        raise CollectorError(
+            f"group '{group}' has a category without a name", code="unnamed_category", hint="name it in the collector"
+        )
     if category in RESERVED_LABELS:
         raise CollectorError(
             f"group '{group}' has a category named '{category}', which the dataset file keeps for file names",
+            code="reserved_category",
             hint="rename the category in the collector",
         )
 

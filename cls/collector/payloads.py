@@ -147,6 +147,7 @@ def parse(kind: type[Payload], value: Any, *, where: object) -> Payload:
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
         raise CollectorError(
             f"answered something that is not the collector's interface: {place}: {first['msg']}",
+            code="unexpected_answer",
             where=where,
             hint="check that collector_url is the address of a collector",
         ) from error

@@ -116,7 +116,9 @@ class PhotoSet:
     def listing(self, group: str) -> Listing:
         """The photos and labels of a group; see `Source`."""
         if group not in self.groups:
-            raise CollectorError(f"there is no group '{group}'", where=self.name, hint=self.groups_hint())
+            raise CollectorError(
+                f"there is no group '{group}'", code="group_not_found", where=self.name, hint=self.groups_hint()
+            )
         categories = self.categories(group)
         return merge_categories(
             group, {name: [ListedPhoto(p.filepath, p.picset) for p in photos] for name, photos in categories.items()}
@@ -174,11 +176,13 @@ class PhotoSet:
         """The bytes of a photo; see `Source`."""
         photo = self.by_filepath.get(filepath)
         if photo is None:
-            raise PictureMissingError("the set has no such photo", where=filepath)
+            raise PictureMissingError("the set has no such photo", code="picture_missing", where=filepath)
         try:
             return photo.file.read_bytes()
         except OSError as error:
-            raise PictureMissingError(f"the file cannot be read: {error.strerror}", where=photo.file) from error
+            raise PictureMissingError(
+                f"the file cannot be read: {error.strerror}", code="picture_unreadable", where=photo.file
+            ) from error
 
 
 def build_photo_set(name: str, found: Iterable[FoundPhoto], *, limit: int | None = None) -> PhotoSet:

@@ -27,6 +27,7 @@ def json_of(response: httpx.Response, where: str) -> Any:
     except ValueError as error:
         raise CollectorError(
             "answered something that is not JSON",
+            code="not_json",
             where=where,
             hint="check that collector_url is the address of a collector",
         ) from error

@@ -46,7 +46,9 @@ class CollectorState:
         modes_file = folder / "modes.json"
         content = read_json(modes_file) if modes_file.exists() else {}
         if not isinstance(content, dict) or not all(mode in MODES for mode in content.values()):
-            raise FileError(f"expected {{guid: one of {', '.join(MODES)}}}", where=modes_file)
+            raise FileError(
+                f"expected {{guid: one of {', '.join(MODES)}}}", code="unexpected_content", where=modes_file
+            )
         self._modes: dict[str, str] = content
 
     def mode(self, guid: str) -> str:
@@ -201,6 +203,7 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise CollectorError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
+            code="cannot_listen",
             hint="stop what uses the port, or choose another with --port",
         ) from error
     return listener

@@ -43,12 +43,16 @@ def bottle_alone(bottle: Bottle) -> Iterator[None]:
             try:
                 stack.enter_context(_held(path))
             except Timeout:
-                raise BottleError("another process is reading or writing here", where=path.parent, hint=_HINT) from None
+                raise BottleError(
+                    "another process is reading or writing here", code="in_use", where=path.parent, hint=_HINT
+                ) from None
             except OSError as error:
-                raise FileError(f"cannot be written: {error.strerror}", where=path) from error
+                raise FileError(f"cannot be written: {error.strerror}", code="unwritable", where=path) from error
         for folder in record_folders(bottle.cache):
             if is_used(folder):
-                raise BottleError("a training is reading these cut-outs", where=folder, hint=_HINT)
+                raise BottleError(
+                    "a training is reading these cut-outs", code="in_use_by_training", where=folder, hint=_HINT
+                )
         yield
 
 
@@ -139,7 +143,9 @@ def _unlink(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(f"cannot be removed: {error.strerror}", where=file, hint="check permissions") from error
+        raise FileError(
+            f"cannot be removed: {error.strerror}", code="not_removable", where=file, hint="check permissions"
+        ) from error
 
 
 KEEP, DELETE_PICTURES = "keep", "delete-pictures"
@@ -164,7 +170,9 @@ def run_forget(
         DatabaseError, FileError: see `remove`.
     """
     if not pictures and not picsets:
-        raise UsageError("nobody is named", hint="give pictures' file names, --picset GUID or --list FILE")
+        raise UsageError(
+            "nobody is named", code="nothing_named", hint="give pictures' file names, --picset GUID or --list FILE"
+        )
     with bottle_alone(bottle) if is_for_real else nullcontext():
         plan = _plan(bottle, pictures, picsets)
         if not is_for_real:
@@ -172,6 +180,7 @@ def run_forget(
         if plan.runs and runs is None:
             raise UsageError(
                 f"{counted(len(plan.runs), 'run')} of these pictures would be left as they are or lose their reports",
+                code="missing_option",
                 hint=f"say --runs {KEEP} or --runs {DELETE_PICTURES}; without --yes all is shown",
             )
         remove(bottle, plan, is_showing_removed=runs == DELETE_PICTURES)
@@ -192,6 +201,7 @@ def run_allow(bottle: Bottle, names: Sequence[str]) -> list[str]:
             bottle,
             [name for name in names if name not in forgotten],
             "not on the list of forgotten ones, nothing was changed",
+            code="not_forgotten",
         )
         write_forgotten(bottle, forgotten.without_names(names))
     return [f"{counted(len(names), 'name')} may be loaded again: `cls load-group` brings the pictures back"]
@@ -205,15 +215,16 @@ def _plan(bottle: Bottle, pictures: Sequence[str], picsets: Sequence[str]) -> Pl
     forgotten = read_forgotten(bottle)
     known = plan.found | by_picset.keys()
     unknown = [name for name in (*pictures, *picsets) if name not in known and name not in forgotten]
-    _refuse_unknown(bottle, unknown, "unknown here, nothing was removed")
+    _refuse_unknown(bottle, unknown, "unknown here, nothing was removed", code="unknown_names")
     return plan
 
 
-def _refuse_unknown(bottle: Bottle, unknown: Sequence[str], what: str) -> None:
+def _refuse_unknown(bottle: Bottle, unknown: Sequence[str], what: str, *, code: str) -> None:
     if unknown:
         more = f" and {len(unknown) - _LISTED} more" if len(unknown) > _LISTED else ""
         raise BottleError(
             f"{counted(len(unknown), 'name')} {what}: {', '.join(unknown[:_LISTED])}{more}",
+            code=code,
             where=bottle.root,
             hint="a picture is named by its file name in pictures/, with its ending; leave unknown ones out",
         )

@@ -60,7 +60,9 @@ def rest_of(file: Path, names: Names) -> Rest | None:
     except FileNotFoundError:
         return None  # Others may tidy up their own files meanwhile.
     except (OSError, csv.Error, polars.exceptions.PolarsError) as error:
-        raise FileError(f"cannot be read: {error}", where=file, hint="repair or remove it, and run again") from error
+        raise FileError(
+            f"cannot be read: {error}", code="unreadable", where=file, hint="repair or remove it, and run again"
+        ) from error
     return rest if rest.found else None
 
 

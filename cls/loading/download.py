@@ -124,6 +124,7 @@ class PicturePool:
             raise CollectorError(
                 f"answered with server errors for {counted(len(busy), 'picture')}, e.g. {busy[0].filepath}:"
                 f" {busy[0].reason}",
+                code="too_many_server_errors",
                 where=self._source.description,
                 hint="the collector is ill: run the same command later, it goes on from where it stopped",
             )

@@ -92,6 +92,7 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
     if not listing.labels:
         raise CollectorError(
             f"group '{group}' has no category besides trash",
+            code="no_labels",
             where=source.description,
             hint="a group needs at least one label; add one in the collector",
         )
@@ -108,6 +109,7 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
             raise CollectorError(
                 f"not one labelled photo of group '{group}' could be loaded ({len(skipped)} left out"
                 + (f", e.g. {skipped[0].filepath}: {skipped[0].reason})" if skipped else ")"),
+                code="no_usable_photos",
                 where=source.description,
             )
         used = {label for labels, _ in rows.values() for label in labels}

@@ -64,15 +64,20 @@ def read_guids(path: Path) -> list[str]:
     content = read_json(path)
     rows = content.get("picsets") if isinstance(content, dict) else None
     if not isinstance(rows, list):
-        raise FileError('expected {"picsets": [["guid", …], …]}', where=path)
+        raise FileError('expected {"picsets": [["guid", …], …]}', code="unexpected_content", where=path)
     guids: dict[str, None] = {}
     for number, row in enumerate(rows):
         found = list(_guids_of(row))
         if not found:
-            raise FileError(f"picsets.{number} holds no GUID", where=path, hint="correct or remove that row")
+            raise FileError(
+                f"picsets.{number} holds no GUID",
+                code="row_without_guid",
+                where=path,
+                hint="correct or remove that row",
+            )
         guids.update(dict.fromkeys(found))
     if not guids:
-        raise FileError("lists no picsets", where=path)
+        raise FileError("lists no picsets", code="no_picsets", where=path)
     return list(guids)
 
 
@@ -118,6 +123,7 @@ def load_picsets(source: Source, bottle: Bottle, guids: Sequence[str], *, worker
         if not known:
             raise CollectorError(
                 f"knows none of the {counted(len(guids), 'picset')}, e.g. {guids[0]}",
+                code="picsets_not_found",
                 where=source.description,
                 hint="check that the file's GUIDs belong to this collector",
             )
@@ -220,7 +226,7 @@ def run_load_group(bottle: Bottle, group: str, *, folder: Path | None, workers: 
         CollectorError, FileError: see `load_group`.
     """
     if not group.strip():
-        raise UsageError("--group expects the name of a group")
+        raise UsageError("--group expects the name of a group", code="empty_option_value")
     with _source(bottle, group, folder, workers) as source:
         return group_lines(load_group(source, bottle, group, workers=workers))
 
@@ -240,7 +246,7 @@ def run_load_json(bottle: Bottle, json_path: Path, *, workers: int) -> list[str]
 @contextmanager
 def _source(bottle: Bottle, group: str | None, folder: Path | None, workers: int) -> Iterator[Source]:
     if not 1 <= workers <= 128:
-        raise UsageError("--workers expects 1 to 128")
+        raise UsageError("--workers expects 1 to 128", code="out_of_range")
     forgotten = read_forgotten(bottle)
     if folder is not None:
         yield SourceWithoutForgotten(open_photo_set(folder, group_of_layout(folder, group)), forgotten)

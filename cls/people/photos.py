@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,9 +88,9 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise FileError("there is no such picture", where=path) from None
+        raise FileError("there is no such picture", code="not_found", where=path) from None
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=path) from error
+        raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
     return decode_photo(content, where=path)
 
 
@@ -110,9 +111,7 @@ def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) ->
     header = _read_header(data, where)
     if header.is_for_pillow:
         return _decode_on_white(data, where)
-    image_bgr = _decode_with_opencv(data, cv2.IMREAD_COLOR)
-    if image_bgr is None:
-        raise FileError("is not a picture that can be decoded", where=where, hint=_HINT)
+    image_bgr = _decode_with_opencv(data, cv2.IMREAD_COLOR, where)
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -138,9 +137,7 @@ def decode_photo_reduced(
     if not header.is_jpeg or not factors:
         image_rgb = decode_photo(content, where=where)
         return image_rgb, (image_rgb.shape[0], image_rgb.shape[1])
-    image_bgr = _decode_with_opencv(content, _REDUCED[max(factors)])
-    if image_bgr is None:
-        raise FileError("is not a picture that can be decoded", where=where, hint=_HINT)
+    image_bgr = _decode_with_opencv(content, _REDUCED[max(factors)], where)
     # The stored size knows nothing of the EXIF orientation, the decoded picture does.
     is_turned = (stored_px[0] > stored_px[1]) != (image_bgr.shape[0] > image_bgr.shape[1])
     size_px = (stored_px[1], stored_px[0]) if is_turned else stored_px
@@ -160,8 +157,8 @@ def check_photo(content: bytes, *, where: object = None) -> None:
     header = _read_header(content, where)
     if not header.is_jpeg:
         decode_photo(content, where=where)
-    elif _decode_with_opencv(content, cv2.IMREAD_REDUCED_GRAYSCALE_8) is None:
-        raise FileError("is not a picture that can be decoded", where=where, hint=_HINT)
+    else:
+        _decode_with_opencv(content, cv2.IMREAD_REDUCED_GRAYSCALE_8, where)
 
 
 def photo_of_array(image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -180,6 +177,7 @@ def photo_of_array(image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.
     if image.dtype not in (np.uint8, np.uint16) or not image.size or channels not in _ARRAY_MODES:
         raise FileError(
             f"an array of shape {image.shape} and type {image.dtype} is no photo",
+            code="unsupported_array",
             hint="give uint8 (height, width, 3), RGB",
         )
     levels = np.asarray(image if image.dtype == np.uint8 else image >> 8, np.uint8)
@@ -202,6 +200,7 @@ def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in _BOUNDLESS_MODES:
         raise FileError(
             f"a Pillow picture of mode '{image.mode}' (32 bits a pixel) is no photo",
+            code="unsupported_mode",
             hint="scale its numbers to 8 bits and convert it to mode 'L'",
         )
     try:
@@ -213,7 +212,7 @@ def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
             return _on_white(turned.convert("RGBA"))
         return np.array(turned.convert("RGB"), np.uint8)
     except _PILLOW_ERRORS as error:
-        raise FileError(f"is damaged or cut off ({error})", hint=_HINT) from error
+        raise FileError(f"is damaged or cut off ({error})", code="damaged", hint=_HINT) from error
 
 
 def _load(image: Image.Image) -> None:
@@ -239,7 +238,7 @@ def _read_header(content: bytes, where: object) -> _Header:
         FileError: see `decode_photo`.
     """
     if not content:
-        raise FileError("is empty", where=where, hint=_HINT)
+        raise FileError("is empty", code="empty", where=where, hint=_HINT)
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             n_pixels = image.width * image.height
@@ -255,15 +254,20 @@ def _read_header(content: bytes, where: object) -> _Header:
     except Image.DecompressionBombError:
         n_pixels = MAX_PIXELS + 1
     except UnidentifiedImageError:
-        raise FileError("is not a picture (JPEG, PNG, WebP, BMP or TIFF)", where=where, hint=_HINT) from None
+        raise FileError(
+            "is not a picture (JPEG, PNG, WebP, BMP or TIFF)", code="not_an_image", where=where, hint=_HINT
+        ) from None
     except _PILLOW_ERRORS as error:
-        raise FileError(f"is damaged or cut off ({error})", where=where, hint=_HINT) from error
+        raise FileError(f"is damaged or cut off ({error})", code="damaged", where=where, hint=_HINT) from error
     if n_pixels > MAX_PIXELS:
         raise FileError(
-            f"is too large to be a photo (more than {MAX_PIXELS // 1_000_000} million pixels)", where=where, hint=_HINT
+            f"is too large to be a photo (more than {MAX_PIXELS // 1_000_000} million pixels)",
+            code="too_large",
+            where=where,
+            hint=_HINT,
         )
     if (header.is_jpeg and not _is_whole_jpeg(content)) or (header.is_png and _END_OF_PNG not in content):
-        raise FileError("is cut off: the end of the picture is missing", where=where, hint=_HINT)
+        raise FileError("is cut off: the end of the picture is missing", code="cut_short", where=where, hint=_HINT)
     return header
 
 
@@ -290,12 +294,18 @@ def _is_whole_jpeg(content: bytes) -> bool:
     return False
 
 
-def _decode_with_opencv(content: bytes, flags: int) -> NDArray[np.uint8] | None:
-    """The decoded picture, EXIF orientation applied, or None when it cannot be decoded."""
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), flags)  # type: ignore[return-value]
-    except (cv2.error, MemoryError):
-        return None
+def _decode_with_opencv(content: bytes, flags: int, where: object) -> NDArray[np.uint8]:
+    """The decoded picture, EXIF orientation applied.
+
+    Raises:
+        FileError: it cannot be decoded.
+    """
+    image = None
+    with suppress(cv2.error, MemoryError):
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if image is None:
+        raise FileError("is not a picture that can be decoded", code="undecodable", where=where, hint=_HINT)
+    return image  # type: ignore[return-value]
 
 
 def _decode_on_white(content: bytes, where: object) -> NDArray[np.uint8]:
@@ -304,7 +314,7 @@ def _decode_on_white(content: bytes, where: object) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             turned = ImageOps.exif_transpose(image).convert("RGBA")
     except _PILLOW_ERRORS as error:
-        raise FileError(f"is damaged or cut off ({error})", where=where, hint=_HINT) from error
+        raise FileError(f"is damaged or cut off ({error})", code="damaged", where=where, hint=_HINT) from error
     return _on_white(turned)
 
 

@@ -36,7 +36,9 @@ def choose_people(
         UsageError: `people` is none of the three.
     """
     if people not in CHOICES:
-        raise UsageError(f"nobody can be chosen by '{people}'", hint=f"use one of {', '.join(CHOICES)}")
+        raise UsageError(
+            f"nobody can be chosen by '{people}'", code="unknown_option_value", hint=f"use one of {', '.join(CHOICES)}"
+        )
     candidates = tuple(person for person in found if subject is None or person.cls == subject)
     if people == ALL or not candidates:
         return candidates

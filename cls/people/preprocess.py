@@ -97,12 +97,18 @@ class Preprocessing:
         """
         version = values.get("version", 1)
         if type(version) is not int or version not in _RESIZE:
-            raise PackageError(f"preprocessing version {version!r} is not known (known: 1, 2)", hint="update CLS")
+            raise PackageError(
+                f"preprocessing version {version!r} is not known (known: 1, 2)",
+                code="unknown_preprocessing_version",
+                hint="update CLS",
+            )
         for key, known in (
             ("resize", _RESIZE[version]), ("colour_order", "RGB"), ("layout", "NCHW"), ("scale", "1/255"),
         ):  # fmt: skip
             if values.get(key, known) != known:
-                raise PackageError(f"preprocessing {key} '{values[key]}' is not known (known: {known})")
+                raise PackageError(
+                    f"preprocessing {key} '{values[key]}' is not known (known: {known})", code="unknown_preprocessing"
+                )
         try:
             return cls(
                 height_px=int(values["height_px"]),
@@ -115,7 +121,7 @@ class Preprocessing:
                 version=version,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise PackageError(f"preprocessing cannot be read: {error!r}") from error
+            raise PackageError(f"preprocessing cannot be read: {error!r}", code="invalid_preprocessing") from error
 
 
 @lru_cache(maxsize=16)

@@ -58,21 +58,25 @@ def read_badlist(path: Path) -> list[str]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise FileError("there is no such file", where=path) from None
+        raise FileError("there is no such file", code="not_found", where=path) from None
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=path) from error
+        raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
     is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
         text = content.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise FileError("is not UTF-8 text", where=f"{path}:{line}", hint="save it as UTF-8, a name a line") from error
+        raise FileError(
+            "is not UTF-8 text", code="not_utf8", where=f"{path}:{line}", hint="save it as UTF-8, a name a line"
+        ) from error
     if "\0" in text:
-        raise FileError("is not a text file", where=path, hint="give a text file with one picture name a line")
+        raise FileError(
+            "is not a text file", code="not_text", where=path, hint="give a text file with one picture name a line"
+        )
     names = [picture_named(line) for line in re.split(r"\r\n|\r|\n", text)]
     unique = list(dict.fromkeys(name for name in names if name))
     if not unique:
-        raise FileError("names no picture", where=path, hint="write one picture name a line")
+        raise FileError("names no picture", code="no_names", where=path, hint="write one picture name a line")
     return unique
 
 
@@ -230,7 +234,9 @@ class PicturesDatabase:
             DatabaseError: there is no such status, or the database cannot be used.
         """
         if status not in Status.ALL:
-            raise DatabaseError(f"there is no status '{status}'", hint=f"use one of {', '.join(Status.ALL)}")
+            raise DatabaseError(
+                f"there is no status '{status}'", code="unknown_status", hint=f"use one of {', '.join(Status.ALL)}"
+            )
         asked = [path for path in dict.fromkeys(paths) if is_storable(path)]
 
         def change(connection: Connection) -> int:
@@ -314,7 +320,9 @@ class PicturesDatabase:
 
     def _write(self, work: Callable[[Connection], Result]) -> Result:
         if self._is_read_only:
-            raise DatabaseError("the pictures database was opened for reading", where=shown(self._engine.url))
+            raise DatabaseError(
+                "the pictures database was opened for reading", code="opened_read_only", where=shown(self._engine.url)
+            )
         return self._run(work, is_writing=True)
 
     def _run(self, work: Callable[[Connection], Result], *, is_writing: bool) -> Result:

@@ -80,6 +80,7 @@ def parse_url(text: str) -> URL:
     if url is None or url.get_backend_name() != "postgresql":
         raise DatabaseError(
             "the URL of the pictures database is not one of PostgreSQL or of an SQLite file",
+            code="invalid_url",
             where="key 'pictures_info_db_url'",
             hint="write postgresql+psycopg2://user:password@host:5432/database or sqlite:////folder/file.sqlite",
         )
@@ -182,6 +183,7 @@ def make_sqlite_folder(url: URL) -> None:
     except OSError as error:
         raise DatabaseError(
             f"the folder of the pictures database cannot be made: {error.strerror}",
+            code="folder_not_made",
             where=folder,
             hint="check data_path and 'pictures_info_db_url' in the configuration, and permissions",
         ) from error
@@ -198,37 +200,64 @@ def expected_failures(url: URL) -> Iterator[None]:
         raise _error_of(url, str(error), None) from error
 
 
-_HINTS_BY_STATE = {
-    "28P01": "check user and password in key 'pictures_info_db_url'",
-    "28000": "check user and password in key 'pictures_info_db_url', and the server's pg_hba.conf",
-    "3D000": "create the database on the server, or correct its name in key 'pictures_info_db_url'",
-    "42501": "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`"
-    " (`cls forget`: DELETE too)",
-    "25006": "this server takes no writes: give the address of the one that does",
-    "23505": "if the key that exists is the table's `id`, its sequence is behind: "
-    "SELECT setval(pg_get_serial_sequence('pictures', 'id'), max(id)) FROM pictures",
-    "53300": "the server has no free connection: try again, or close other clients",
-    "42P01": "the table `pictures` has gone: run the command again to make it",
+# Code and hint of an error.
+_LOGIN_REFUSED = ("login_refused", "check user and password in key 'pictures_info_db_url'")
+_ACCESS_DENIED = (
+    "access_denied",
+    "check user and password in key 'pictures_info_db_url', and the server's pg_hba.conf",
+)
+_DATABASE_NOT_FOUND = (
+    "database_not_found",
+    "create the database on the server, or correct its name in key 'pictures_info_db_url'",
+)
+_HOST_NOT_FOUND = ("host_not_found", "check the host's name in key 'pictures_info_db_url'")
+_ANY_CASE = ("unusable", "check key 'pictures_info_db_url' and the server, then run the same command again")
+_CASES_BY_STATE = {
+    "28P01": _LOGIN_REFUSED,
+    "28000": _ACCESS_DENIED,
+    "3D000": _DATABASE_NOT_FOUND,
+    "42501": (
+        "missing_rights",
+        (
+            "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`"
+            " (`cls forget`: DELETE too)"
+        ),
+    ),
+    "25006": ("read_only_server", "this server takes no writes: give the address of the one that does"),
+    "23505": (
+        "duplicate_key",
+        (
+            "if the key that exists is the table's `id`, its sequence is behind: "
+            "SELECT setval(pg_get_serial_sequence('pictures', 'id'), max(id)) FROM pictures"
+        ),
+    ),
+    "53300": ("too_many_connections", "the server has no free connection: try again, or close other clients"),
+    "42P01": ("table_not_found", "the table `pictures` has gone: run the command again to make it"),
 }
-_HINTS_BY_TEXT = {
-    "password authentication failed": _HINTS_BY_STATE["28P01"],
-    "no password supplied": _HINTS_BY_STATE["28P01"],
-    'role "': _HINTS_BY_STATE["28P01"],
-    "no pg_hba.conf entry": _HINTS_BY_STATE["28000"],
-    "does not exist": _HINTS_BY_STATE["3D000"],
-    "refused": "check host and port in key 'pictures_info_db_url', and that PostgreSQL runs there",
-    "resolve": "check the host's name in key 'pictures_info_db_url'",
-    "translate host name": "check the host's name in key 'pictures_info_db_url'",
-    "timeout": "check host and port in key 'pictures_info_db_url', and the network between",
-    "file is not a database": "the file is no SQLite database: move it away, or name another in 'pictures_info_db_url'",
-    "malformed": "the file is damaged: restore it from a copy, or repair it with `sqlite3 FILE .recover`",
-    "unable to open database file": "check that the path is a file in a folder that can be written",
-    "readonly database": "the file or its folder cannot be written: check their permissions",
-    "database is locked": "another process has held the database for long: wait for it or stop it",
-    "disk is full": "free some space and run the same command again",
-    "No space left": "free some space on the server and run the same command again",
+_CASES_BY_TEXT = {
+    "password authentication failed": _LOGIN_REFUSED,
+    "no password supplied": _LOGIN_REFUSED,
+    'role "': _LOGIN_REFUSED,
+    "no pg_hba.conf entry": _ACCESS_DENIED,
+    "does not exist": _DATABASE_NOT_FOUND,
+    "refused": ("unreachable", "check host and port in key 'pictures_info_db_url', and that PostgreSQL runs there"),
+    "resolve": _HOST_NOT_FOUND,
+    "translate host name": _HOST_NOT_FOUND,
+    "timeout": ("timeout", "check host and port in key 'pictures_info_db_url', and the network between"),
+    "file is not a database": (
+        "not_sqlite",
+        "the file is no SQLite database: move it away, or name another in 'pictures_info_db_url'",
+    ),
+    "malformed": ("damaged", "the file is damaged: restore it from a copy, or repair it with `sqlite3 FILE .recover`"),
+    "unable to open database file": (
+        "file_not_opened",
+        "check that the path is a file in a folder that can be written",
+    ),
+    "readonly database": ("unwritable", "the file or its folder cannot be written: check their permissions"),
+    "database is locked": ("locked", "another process has held the database for long: wait for it or stop it"),
+    "disk is full": ("no_space", "free some space and run the same command again"),
+    "No space left": ("no_space", "free some space on the server and run the same command again"),
 }
-_GENERAL_HINT = "check key 'pictures_info_db_url' and the server, then run the same command again"
 
 
 def _error_of(url: URL, message: str, state: str | None) -> DatabaseError:
@@ -240,6 +269,6 @@ def _error_of(url: URL, message: str, state: str | None) -> DatabaseError:
     # psycopg lists every address it tried; the last line that says what failed is the one to show.
     failures = [line for line in lines if "failed:" in line or "error" in line.lower()]
     line = (failures or lines or ["it failed without a message"])[0]
-    by_text = [hint for part, hint in _HINTS_BY_TEXT.items() if part in message]
-    hint = _HINTS_BY_STATE.get(state or "") or (by_text or [_GENERAL_HINT])[0]
-    return DatabaseError(f"the pictures database cannot be used: {line}", where=shown(url), hint=hint)
+    by_text = [case for part, case in _CASES_BY_TEXT.items() if part in message]
+    code, hint = _CASES_BY_STATE.get(state or "") or (by_text or [_ANY_CASE])[0]
+    return DatabaseError(f"the pictures database cannot be used: {line}", code=code, where=shown(url), hint=hint)

@@ -64,6 +64,7 @@ def check_columns(engine: Engine) -> None:
     if missing:
         raise DatabaseError(
             f"the table `pictures` lacks the columns {', '.join(missing)}",
+            code="missing_columns",
             where=shown(engine.url),
             hint="name the right database in key 'pictures_info_db_url', or add the columns",
         )
@@ -110,6 +111,7 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
             if time.monotonic() > deadline_s:
                 raise DatabaseError(
                     "another process has been migrating the pictures database for long",
+                    code="migration_running",
                     where=shown(engine.url),
                     hint="wait for it or stop it, then run the same command again",
                 )

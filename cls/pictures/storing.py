@@ -73,7 +73,10 @@ def row_of(record: PictureRecord) -> dict[str, Any]:
         segments = segments_of_people(people)
     except ValueError as error:
         raise DatabaseError(
-            f"cannot be stored: {error}", where=record.path, hint="the segmentation model answers nonsense: check it"
+            f"cannot be stored: {error}",
+            code="invalid_person",
+            where=record.path,
+            hint="the segmentation model answers nonsense: check it",
         ) from error
     return {
         "path": record.path,
@@ -92,12 +95,15 @@ def _check_text(name: str, value: str, limit: int, where: str) -> None:
     if len(value) > limit:
         raise DatabaseError(
             f"the {name} '{value[:60]}…' has {len(value)} signs, the table takes {limit}",
+            code="too_long",
             where=None if value == where else where,
             hint="give the file a shorter name",
         )
     if not is_storable(value):
         raise DatabaseError(
-            f"the {name} {value!r} holds signs that a database cannot store", hint="give the file another name"
+            f"the {name} {value!r} holds signs that a database cannot store",
+            code="unstorable_text",
+            hint="give the file another name",
         )
 
 

@@ -44,7 +44,9 @@ def open_photo_set(folder: Path, group: str | None = None, *, limit: int | None 
     try:
         return build_photo_set(folder.name, _find_photos(folder, group), limit=limit)
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=error.filename or folder) from error
+        raise FileError(
+            f"cannot be read: {error.strerror}", code="unreadable", where=error.filename or folder
+        ) from error
 
 
 def group_of_layout(folder: Path, group: str | None) -> str | None:
@@ -62,11 +64,13 @@ def group_of_layout(folder: Path, group: str | None) -> str | None:
 
 def _find_photos(folder: Path, group: str | None = None) -> Iterator[FoundPhoto]:
     if not folder.is_dir():
-        raise CollectorError("there is no such folder", where=folder)
+        raise CollectorError("there is no such folder", code="folder_not_found", where=folder)
     if (folder / TAGS_FILE).exists():
         if group is not None:
             raise CollectorError(
-                f"holds {TAGS_FILE}: its groups come from groups.json, and no group can be named for it", where=folder
+                f"holds {TAGS_FILE}: its groups come from groups.json, and no group can be named for it",
+                code="group_not_allowed",
+                where=folder,
             )
         yield from read_tagged_photos(folder)
         return
@@ -74,6 +78,7 @@ def _find_photos(folder: Path, group: str | None = None) -> Iterator[FoundPhoto]
     if not photos:
         raise CollectorError(
             "holds no labelled photos",
+            code="no_labelled_photos",
             where=folder,
             hint="expected tags.csv with groups.json, or <group>/<category>/*.jpg, or <category>/*.jpg and --group",
         )

@@ -45,9 +45,13 @@ def _read_groups(path: Path) -> Mapping[str, list[str]]:
         isinstance(tags, list) and tags and all(isinstance(tag, str) and tag.strip() for tag in tags)
         for tags in content.values()
     ):
-        raise CollectorError('expected {"group": ["tag", …], …}', where=path)
+        raise CollectorError('expected {"group": ["tag", …], …}', code="unexpected_content", where=path)
     if not content or not all(group.strip() for group in content):
-        raise CollectorError("expected at least one group, each with a name", where=path)
+        raise CollectorError(
+            "expected at least one group, each with a name",
+            code="unnamed_group" if content else "no_groups",
+            where=path,
+        )
     return {group: [tag.strip() for tag in tags] for group, tags in content.items()}
 
 
@@ -60,18 +64,23 @@ def _read_rows(path: Path) -> Iterator[tuple[str, set[str], str]]:
             missing = [name for name in ("file", "tags") if name not in columns]
             if missing:
                 raise CollectorError(
-                    f"has no column '{missing[0]}'", where=path, hint="expected the columns file,tags[,picset]"
+                    f"has no column '{missing[0]}'",
+                    code="missing_column",
+                    where=path,
+                    hint="expected the columns file,tags[,picset]",
                 )
             for row in reader:
                 yield _row(row, f"{path}:{reader.line_num}")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CollectorError(f"cannot be read: {error}", where=path) from error
+        raise CollectorError(f"cannot be read: {error}", code="unreadable", where=path) from error
 
 
 def _row(row: Mapping[str, str | None], where: str) -> tuple[str, set[str], str]:
     file = (row["file"] or "").strip()
     parts = PurePosixPath(file.replace("\\", "/"))
     if not file or parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-        raise CollectorError(f"'{file}' is not the name of a photo in this folder", where=where)
+        raise CollectorError(
+            f"'{file}' is not the name of a photo in this folder", code="invalid_file_name", where=where
+        )
     tags = {tag.strip() for tag in (row["tags"] or "").split(_TAG_SEPARATOR)}
     return str(parts), tags - {""}, (row.get("picset") or "").strip()

@@ -358,7 +358,7 @@ def test_a_picture_that_is_too_large_is_not_looked_at_any_further(monkeypatch: p
 
 @pytest.mark.parametrize("read", [check_photo, decode_photo, lambda c, where: decode_photo_reduced(c, 8, where=where)])
 def test_what_opencv_cannot_decode_is_said_of_the_file(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photos, "_decode_with_opencv", lambda content, flags: None)
+    monkeypatch.setattr(photos.cv2, "imdecode", lambda content, flags: None)
     with pytest.raises(FileError) as caught:
         read(_saved(_slope(64, 64)), where="a.jpeg")
     assert (caught.value.where, caught.value.hint) == ("a.jpeg", _HINT)
