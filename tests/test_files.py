@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -91,16 +92,25 @@ def test_remove_parts_leaves_everything_else(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match=str(tmp_path / "file" / "below")):
-        write_bytes_atomic(tmp_path / "file" / "below", b"")
-    with pytest.raises(FileError, match="cannot be written"):
-        write_bytes_atomic(tmp_path / ("x" * 300), b"")
+    for file in (tmp_path / "file" / "below", tmp_path / ("x" * 300)):
+        with pytest.raises(FileError) as caught:
+            write_bytes_atomic(file, b"")
+        assert (caught.value.code, caught.value.where) == ("file.unwritable", str(file))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_and_a_full_quota_have_a_code_of_their_own(tmp_path: Path, number: int) -> None:
+    with pytest.raises(FileError) as caught, atomic_path(tmp_path / "file"):
+        raise OSError(number, os.strerror(number))
+    assert (caught.value.code, caught.value.where) == ("file.no_space", str(tmp_path / "file"))
+    assert names(tmp_path) == []
 
 
 def test_a_file_where_a_folder_belongs_names_the_file_that_was_meant(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match=str(tmp_path / "file" / "far" / "below")):
+    with pytest.raises(FileError) as caught:
         write_bytes_atomic(tmp_path / "file" / "far" / "below", b"")
+    assert (caught.value.code, caught.value.where) == ("file.unwritable", str(tmp_path / "file" / "far" / "below"))
 
 
 @pytest.mark.parametrize("name", ["é" * 120, "\N{EYES}" * 63, "x" * 255])
@@ -116,8 +126,9 @@ def test_errors_of_other_files_are_not_explained_away(tmp_path: Path) -> None:
 
 def test_a_folder_in_the_way_is_an_error_and_stays(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
-    with pytest.raises(FileError):
+    with pytest.raises(FileError) as caught:
         write_bytes_atomic(tmp_path / "file", b"")
+    assert caught.value.code == "file.unwritable"
     assert names(tmp_path) == ["file"]
 
 
@@ -136,13 +147,18 @@ def test_nan_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"{\n oh", r"v\.json:2:2: is not JSON"), (b"\xff", "cannot be read"), (b"", r":1:1: is not JSON")],
+    ("content", "code", "where"),
+    [
+        (b"{\n oh", "file.not_json", "v.json:2:2"),
+        (b"\xff", "file.unreadable", "v.json"),
+        (b"", "file.not_json", "v.json:1:1"),
+    ],
 )
-def test_what_is_not_json_is_told_with_its_place(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_not_json_is_told_with_its_place(tmp_path: Path, content: bytes, code: str, where: str) -> None:
     (tmp_path / "v.json").write_bytes(content)
-    with pytest.raises(FileError, match=said):
+    with pytest.raises(FileError) as caught:
         read_json(tmp_path / "v.json")
+    assert (caught.value.code, caught.value.where) == (code, str(tmp_path / where))
 
 
 def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -151,8 +167,9 @@ def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
 
 
 def test_missing_json(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="no such file"):
+    with pytest.raises(FileError) as caught:
         read_json(tmp_path / "v.json")
+    assert (caught.value.code, caught.value.where) == ("file.not_found", str(tmp_path / "v.json"))
 
 
 def test_digests(tmp_path: Path) -> None:
@@ -200,8 +217,9 @@ def test_plain_names_stay_as_they_are(text: str) -> None:
 
 
 def test_an_empty_text_names_nothing() -> None:
-    with pytest.raises(FileError, match="empty"):
+    with pytest.raises(FileError) as caught:
         safe_name("")
+    assert caught.value.code == "file.empty_name"
 
 
 @given(TEXT)

@@ -142,26 +142,29 @@ def test_a_photo_in_two_rows_has_the_labels_of_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "code"),
     [
-        {"data": "{"},
-        {"data": "[]"},
-        {"data": '{"path": {"0": "a.jpeg"}}'},
-        {"data": '{"path": {"0": "a.jpeg"}, "black hair": {"0": "yes"}, "blonde hair": {"0": 1.0}}'},
-        {"num2label": ["black hair"]},
-        {"num2label": {"first": "black hair"}},
-        {"num2label": {"0": "path"}},
-        {"num2label": {"0": "black hair", "1": "black hair"}},
-        {"cat": []},
-        {"cat": None},
-        {"picsets": []},
+        ({"data": "{"}, "bottle.not_a_dataset"),
+        ({"data": "[]"}, "bottle.not_a_dataset"),
+        ({"data": '{"path": {"0": "a.jpeg"}}'}, "bottle.not_a_dataset"),
+        (
+            {"data": '{"path": {"0": "a.jpeg"}, "black hair": {"0": "yes"}, "blonde hair": {"0": 1.0}}'},
+            "bottle.not_a_dataset",
+        ),
+        ({"num2label": ["black hair"]}, "bottle.not_a_dataset"),
+        ({"num2label": {"first": "black hair"}}, "bottle.not_a_dataset"),
+        ({"num2label": {"0": "path"}}, "bottle.not_a_dataset"),
+        ({"num2label": {"0": "black hair", "1": "black hair"}}, "bottle.duplicate_label"),
+        ({"cat": []}, "bottle.not_a_dataset"),
+        ({"cat": None}, "bottle.not_a_dataset"),
+        ({"picsets": []}, "bottle.not_a_dataset"),
     ],
 )
-def test_what_is_no_dataset_is_told_with_its_file(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_what_is_no_dataset_is_told_with_its_file(tmp_path: Path, changes: dict[str, Any], code: str) -> None:
     file = older_file(tmp_path / "d.json", **changes)
     with pytest.raises(BottleError) as caught:
         read_dataset(file)
-    assert str(file) in caught.value.line()
+    assert (caught.value.code, caught.value.where) == (code, str(file))
     assert len(caught.value.line().splitlines()) == 1
 
 
@@ -169,36 +172,42 @@ def test_what_is_no_dataset_is_told_with_its_file(tmp_path: Path, changes: dict[
 def test_json_of_another_kind(tmp_path: Path, content: str) -> None:
     file = tmp_path / "d.json"
     file.write_text(content)
-    with pytest.raises(BottleError, match="is not a dataset file"):
+    with pytest.raises(BottleError) as caught:
         read_dataset(file)
+    assert (caught.value.code, caught.value.where) == ("bottle.not_a_dataset", str(file))
 
 
 def test_what_is_not_json(tmp_path: Path) -> None:
     file = tmp_path / "d.json"
     file.write_text("{\n 'a': 1}")
-    with pytest.raises(FileError, match=r":2:\d"):
+    with pytest.raises(FileError) as caught:
         read_dataset(file)
+    assert (caught.value.code, caught.value.where) == ("file.not_json", f"{file}:2:2")
 
 
 def test_a_missing_file_says_which_command_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(BottleError, match=r'group \'top "x"\' has not been loaded.*--group "top \\"x\\""'):
+    with pytest.raises(BottleError) as caught:
         read_dataset(tmp_path / "none.json", 'top "x"')
+    assert (caught.value.code, caught.value.where) == ("bottle.group_not_loaded", str(tmp_path / "none.json"))
+    assert 'top "x"' in caught.value.what
+    assert '--group "top \\"x\\""' in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
-    ("labels", "rows", "said"),
+    ("labels", "rows", "code"),
     [
-        (("path",), (), "is named 'path'"),
-        (("hat", "hat"), (), "two labels of one name"),
-        (("hat",), (LabelledRow("a", (1.0,)), LabelledRow("a", (0.0,))), "two rows for one photo"),
-        (("hat",), (LabelledRow("a", ()),), "not one value a label"),
+        (("path",), (), "bottle.reserved_label"),
+        (("hat", "hat"), (), "bottle.duplicate_label"),
+        (("hat",), (LabelledRow("a", (1.0,)), LabelledRow("a", (0.0,))), "bottle.duplicate_row"),
+        (("hat",), (LabelledRow("a", ()),), "bottle.wrong_label_count"),
     ],
 )
 def test_what_columns_cannot_hold_is_refused(
-    tmp_path: Path, labels: tuple[str, ...], rows: tuple[LabelledRow, ...], said: str
+    tmp_path: Path, labels: tuple[str, ...], rows: tuple[LabelledRow, ...], code: str
 ) -> None:
-    with pytest.raises(BottleError, match=said):
+    with pytest.raises(BottleError) as caught:
         write_dataset(tmp_path / "d.json", GroupDataset("g", labels, rows))
+    assert (caught.value.code, caught.value.where) == (code, str(tmp_path / "d.json"))
     assert not (tmp_path / "d.json").exists()
 
 

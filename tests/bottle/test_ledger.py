@@ -96,8 +96,10 @@ def test_lines_that_are_none_are_passed_over(tmp_path: Path, line: str) -> None:
 
 
 def test_what_cannot_be_read_or_written_is_an_error(tmp_path: Path, picture: Path) -> None:
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError) as caught:
         PictureLedger(tmp_path)
+    assert (caught.value.code, caught.value.where) == ("file.unreadable", str(tmp_path))
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileError, match="cannot be"):
+    with pytest.raises(FileError) as caught:
         PictureLedger(tmp_path / "file" / "l.jsonl").enter("a", "b", "c", picture)
+    assert (caught.value.code, caught.value.where) == ("file.unreadable", str(tmp_path / "file" / "l.jsonl"))

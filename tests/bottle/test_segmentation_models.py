@@ -48,8 +48,11 @@ def test_builders_side_by_side_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [[], {"best": [{"sha256": 1}]}, {"best": [{"sha256": 1, "file": 2}]}, {"best": 3}])
 def test_a_foreign_file_is_refused(tmp_path: Path, content: object) -> None:
     (tmp_path / "models.json").write_text(json.dumps(content))
-    with pytest.raises(BottleError, match="not a list of segmentation models"):
+    with pytest.raises(BottleError) as caught:
         read_models(tmp_path)
+    assert caught.value.code == "bottle.damaged_model_list"
+    assert caught.value.where == str(tmp_path / "models.json")
     (tmp_path / "models.json").write_text("{")
-    with pytest.raises(FileError, match="not JSON"):
+    with pytest.raises(FileError) as refused:
         read_models(tmp_path)
+    assert refused.value.code == "file.not_json"

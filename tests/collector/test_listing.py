@@ -74,13 +74,18 @@ def test_trash_means_none_of_the_labels_and_a_label_outweighs_it() -> None:
 
 @pytest.mark.parametrize("category", ["path", " path "])
 def test_a_category_that_the_dataset_cannot_hold_is_an_error(category: str) -> None:
-    with pytest.raises(CollectorError, match="rename the category"):
+    with pytest.raises(CollectorError) as caught:
         merge_categories("hat", {category: []})
+    assert caught.value.code == "collector.reserved_category"
+    assert "'hat'" in caught.value.what
+    assert "'path'" in caught.value.what
 
 
 def test_a_category_without_a_name_is_an_error() -> None:
-    with pytest.raises(CollectorError, match="without a name"):
+    with pytest.raises(CollectorError) as caught:
         merge_categories("hat", {"  ": []})
+    assert caught.value.code == "collector.unnamed_category"
+    assert "'hat'" in caught.value.what
 
 
 @pytest.mark.parametrize(

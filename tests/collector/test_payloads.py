@@ -102,9 +102,9 @@ def test_a_picset() -> None:
 def test_what_is_not_the_interface_is_named(kind: type[BaseModel], value: object, place: str) -> None:
     with pytest.raises(CollectorError) as caught:
         parse(kind, value, where="http://x/v1")
-    said = caught.value.line()
-    assert said.startswith(f"http://x/v1: answered something that is not the collector's interface: {place}: ")
-    assert "collector_url" in said
+    assert (caught.value.code, caught.value.where) == ("collector.unexpected_answer", "http://x/v1")
+    assert f": {place}: " in caught.value.what
+    assert "collector_url" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,8 @@ def test_what_is_not_the_interface_is_named(kind: type[BaseModel], value: object
     ],
 )
 def test_what_is_no_picset_is_named(change: dict[str, object], place: str) -> None:
-    with pytest.raises(CollectorError, match=rf": {place}: "):
+    with pytest.raises(CollectorError) as caught:
         picset_of({**PICSET, **change}, where="x")
+    assert (caught.value.code, caught.value.where) == ("collector.unexpected_answer", "x")
+    assert f": {place}: " in caught.value.what
     assert parse(PicsetsPayload, {"data": [3, None]}, where="x").data == [3, None], "checked one by one, later"

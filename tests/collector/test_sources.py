@@ -63,8 +63,11 @@ def test_a_listing_merges_labels(tmp_path: Path) -> None:
 
 
 def test_an_unknown_group_names_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(CollectorError, match=r"no group 'hat'.*accessories, hair_color"):
+    with pytest.raises(CollectorError) as caught:
         open_photo_set(small_set(tmp_path / "set")).listing("hat")
+    assert caught.value.code == "collector.group_not_found"
+    assert "'hat'" in caught.value.what
+    assert "accessories, hair_color" in (caught.value.hint or "")
 
 
 def test_photos_beside_the_table_and_rows_given_twice(tmp_path: Path) -> None:
@@ -77,27 +80,30 @@ def test_photos_beside_the_table_and_rows_given_twice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tags", "groups", "said"),
+    ("tags", "groups", "code", "where"),
     [
-        ("name,tags\n", "{}", "at least one group"),
-        ("name,tags\na,b\n", '{"hat": ["cap"]}', "no column 'file'"),
-        ("", '{"hat": ["cap"]}', "no column 'file'"),
-        ("file,tags\n../a.jpeg,cap\n", '{"hat": ["cap"]}', "tags.csv:2.*not the name of a photo"),
-        ("file,tags\nb.jpeg,\n/etc/passwd,cap\n", '{"hat": ["cap"]}', "tags.csv:3"),
-        ("file,tags\n,cap\n", '{"hat": ["cap"]}', "tags.csv:2"),
-        ("file,tags\na,cap\n", '{"hat": "cap"}', "groups.json"),
-        ("file,tags\na,cap\n", '{"hat": [""]}', "groups.json"),
-        ("file,tags\na,cap\n", "[]", "groups.json"),
-        ("file,tags\na,cap\n", "{", "groups.json.*is not JSON"),
-        ("file,tags\na,cap\n", None, "groups.json.*no such file"),
+        ("name,tags\n", "{}", "collector.no_groups", "groups.json"),
+        ("name,tags\n", '{" ": ["cap"]}', "collector.unnamed_group", "groups.json"),
+        ("name,tags\na,b\n", '{"hat": ["cap"]}', "collector.missing_column", "tags.csv"),
+        ("", '{"hat": ["cap"]}', "collector.missing_column", "tags.csv"),
+        ("file,tags\n../a.jpeg,cap\n", '{"hat": ["cap"]}', "collector.invalid_file_name", "tags.csv:2"),
+        ("file,tags\nb.jpeg,\n/etc/passwd,cap\n", '{"hat": ["cap"]}', "collector.invalid_file_name", "tags.csv:3"),
+        ("file,tags\n,cap\n", '{"hat": ["cap"]}', "collector.invalid_file_name", "tags.csv:2"),
+        ("file,tags\na,cap\n", '{"hat": "cap"}', "collector.unexpected_content", "groups.json"),
+        ("file,tags\na,cap\n", '{"hat": [""]}', "collector.unexpected_content", "groups.json"),
+        ("file,tags\na,cap\n", "[]", "collector.unexpected_content", "groups.json"),
+        ("file,tags\na,cap\n", "{", "file.not_json", "groups.json:1:2"),
+        ("file,tags\na,cap\n", None, "file.not_found", "groups.json"),
     ],
 )
-def test_tables_that_cannot_be_used(tmp_path: Path, tags: str, groups: str | None, said: str) -> None:
+def test_tables_that_cannot_be_used(tmp_path: Path, tags: str, groups: str | None, code: str, where: str) -> None:
     (tmp_path / "tags.csv").write_text(tags)
     if groups is not None:
         (tmp_path / "groups.json").write_text(groups)
-    with pytest.raises(ClsError, match=said):
+    with pytest.raises(ClsError) as caught:
         open_photo_set(tmp_path)
+    assert (caught.value.code, caught.value.where) == (code, str(tmp_path / where))
+    assert code != "collector.missing_column" or "'file'" in caught.value.what
 
 
 def test_a_folder_a_category(tmp_path: Path) -> None:
@@ -164,22 +170,29 @@ def test_a_limit_takes_the_same_photos_every_time(tmp_path: Path) -> None:
 
 
 def test_folders_that_hold_nothing_show_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(CollectorError, match=r"tags\.csv with groups\.json"):
+    with pytest.raises(CollectorError) as caught:
         open_photo_set(tmp_path)
-    with pytest.raises(CollectorError, match="no such folder"):
+    assert (caught.value.code, caught.value.where) == ("collector.no_labelled_photos", str(tmp_path))
+    assert "tags.csv with groups.json" in (caught.value.hint or "")
+    with pytest.raises(CollectorError) as caught:
         open_photo_set(tmp_path / "none")
-    with pytest.raises(CollectorError, match="no group can be named"):
+    assert (caught.value.code, caught.value.where) == ("collector.folder_not_found", str(tmp_path / "none"))
+    with pytest.raises(CollectorError) as caught:
         open_photo_set(small_set(tmp_path / "set"), "hat")
+    assert (caught.value.code, caught.value.where) == ("collector.group_not_allowed", str(tmp_path / "set"))
 
 
 def test_a_photo_that_is_gone_or_unknown(tmp_path: Path) -> None:
     folder = small_set(tmp_path / "set")
     photos = open_photo_set(folder)
     (folder / "images" / "a.jpeg").unlink()
-    with pytest.raises(PictureMissingError, match="cannot be read"):
+    with pytest.raises(PictureMissingError) as caught:
         photos.read(photos.photos[0].filepath)
-    with pytest.raises(PictureMissingError, match="no such photo"):
+    assert caught.value.code == "collector.picture_unreadable"
+    assert caught.value.where == str(folder / "images" / "a.jpeg")
+    with pytest.raises(PictureMissingError) as caught:
         photos.read("../tags.csv")
+    assert (caught.value.code, caught.value.where) == ("collector.picture_missing", "../tags.csv")
 
 
 def test_picsets_are_as_the_interface_has_them(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cls.errors import FileError
+from cls.loading.pictures import read_guids
 from tests.collector.photos import small_set
 from tests.collector.servers import flaky_collector, run_script, serving
 
@@ -124,20 +126,27 @@ def test_a_folder_without_the_group_names_its_groups(configuration: Callable[...
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "code", "words"),
     [
-        (None, ["no such file"]),
-        ("{", ["is not JSON", ":1:"]),
-        ("[]", ["picsets"]),
-        (json.dumps({"picsets": []}), ["lists no picsets"]),
-        (json.dumps({"picsets": [["d9e3a1c2-0000-4000-8000-000000000001"], ["a shoot"]]}), ["picsets.1", "GUID"]),
+        (None, "file.not_found", []),
+        ("{", "file.not_json", [":1:"]),
+        ("[]", "file.unexpected_content", ["picsets"]),
+        (json.dumps({"picsets": []}), "file.no_picsets", []),
+        (
+            json.dumps({"picsets": [["d9e3a1c2-0000-4000-8000-000000000001"], ["a shoot"]]}),
+            "file.row_without_guid",
+            ["picsets.1", "GUID"],
+        ),
     ],
 )
 def test_picset_lists(
-    configuration: Callable[..., Path], tmp_path: Path, content: str | None, words: list[str]
+    configuration: Callable[..., Path], tmp_path: Path, content: str | None, code: str, words: list[str]
 ) -> None:
     file = tmp_path / "picsets.json"
     if content is not None:
         file.write_text(content)
+    with pytest.raises(FileError) as caught:
+        read_guids(file)
+    assert caught.value.code == code
     done = run_script("load_json.py", "--json_path", str(file), "--cfg", str(configuration()))
     assert_refused(done, tmp_path / "classification_data", "picsets.json", *words)

@@ -69,8 +69,10 @@ def test_tokens_that_expire_in_the_middle_are_renewed(bottle: Bottle, token_uses
 
 def test_a_token_that_is_never_good_is_an_error(bottle: Bottle) -> None:
     with flaky_collector(token_uses=0) as url:
-        with pytest.raises(CollectorError, match="HTTP 401"):
+        with pytest.raises(CollectorError) as caught:
             load(url, bottle)
+        assert caught.value.code == "collector.unexpected_status"
+        assert "HTTP 401" in caught.value.what
         assert stats(url)["/v1/login"] < 10
 
 
@@ -94,8 +96,9 @@ def test_what_is_no_picture_is_left_out_and_listed(bottle: Bottle) -> None:
 
 def test_a_collector_that_refuses_every_picture_is_down(bottle: Bottle) -> None:
     with flaky_collector(pictures=300, all_ill=True) as url:
-        with pytest.raises(CollectorError, match="the collector is ill"):
+        with pytest.raises(CollectorError) as caught:
             load(url, bottle, policy=RetryPolicy(attempts=2, wait_initial_s=0.01, wait_max_s=0.02))
+        assert caught.value.code == "collector.too_many_server_errors"
         assert stats(url)["pictures"] < 300
     assert not bottle.dataset_file("hair_color").exists()
 
@@ -119,7 +122,7 @@ def test_a_collector_that_goes_away_ends_the_load_and_keeps_what_is_there(bottle
             time.sleep(0.02)
     thread.join(30)
     assert len(failures) == 1
-    assert "cannot be reached" in failures[0].line()
+    assert failures[0].code == "collector.unreachable"
     assert not bottle.dataset_file("hair_color").exists()
     kept = names_in(bottle.pictures)
     assert 20 <= len(kept) < 200
@@ -210,21 +213,26 @@ def test_a_copied_bottle_is_not_fetched_again(bottle: Bottle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listing", "said"),
+    ("listing", "code", "said"),
     [
-        ("<html>", "is not JSON"),
-        ("[]", "not the collector's interface"),
-        ('{"data": []}', "data"),
-        ('{"data": {"black hair": {"pictures": [{"filepath": 5}]}}}', "filepath"),
-        ('{"data": {"path": {"pictures": [{"filepath": "0/0/x.png"}]}}}', "keeps for file names"),
-        ('{"data": {" ": {"pictures": [{"filepath": "0/0/x.png"}]}}}', "without a name"),
-        ('{"data": {"hair_color trash": {"pictures": [{"filepath": "0/0/x.png"}]}}}', "besides trash"),
-        ('{"data": {"black hair": {"pictures": [{"filepath": "../../../x.png"}]}}}', "leads out of the photos"),
+        ("<html>", "not_json", "/v1/meta/pictures"),
+        ("[]", "unexpected_answer", "the answer"),
+        ('{"data": []}', "unexpected_answer", ": data: "),
+        ('{"data": {"black hair": {"pictures": [{"filepath": 5}]}}}', "unexpected_answer", "black hair.pictures.0"),
+        ('{"data": {"path": {"pictures": [{"filepath": "0/0/x.png"}]}}}', "reserved_category", "'path'"),
+        ('{"data": {" ": {"pictures": [{"filepath": "0/0/x.png"}]}}}', "unnamed_category", "'hair_color'"),
+        ('{"data": {"hair_color trash": {"pictures": [{"filepath": "0/0/x.png"}]}}}', "no_labels", "'hair_color'"),
+        (
+            '{"data": {"black hair": {"pictures": [{"filepath": "../../../x.png"}]}}}',
+            "no_usable_photos",
+            "../../../x.png: its address leads out of the photos",
+        ),
     ],
 )
-def test_nonsense_is_one_line_and_leaves_the_bottle_alone(bottle: Bottle, listing: str, said: str) -> None:
+def test_nonsense_is_one_line_and_leaves_the_bottle_alone(bottle: Bottle, listing: str, code: str, said: str) -> None:
     with flaky_collector(listing=listing) as url, pytest.raises(CollectorError) as caught:
         load(url, bottle)
+    assert caught.value.code == f"collector.{code}"
     assert said in caught.value.line()
     assert "\n" not in caught.value.line()
     assert not bottle.dataset_file("hair_color").exists()
@@ -236,6 +244,8 @@ def test_a_failed_load_leaves_the_older_dataset(bottle: Bottle) -> None:
         load(url, bottle)
     before = bottle.dataset_file("hair_color").read_bytes()
     gone = '{"data": {"black hair": {"pictures": [{"filepath": "0/0/none.png"}]}}}'
-    with flaky_collector(listing=gone) as url, pytest.raises(CollectorError, match="not one labelled photo"):
+    with flaky_collector(listing=gone) as url, pytest.raises(CollectorError) as caught:
         load(url, bottle)
+    assert caught.value.code == "collector.no_usable_photos"
+    assert "0/0/none.png" in caught.value.what
     assert bottle.dataset_file("hair_color").read_bytes() == before

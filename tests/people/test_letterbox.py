@@ -142,5 +142,6 @@ def test_a_cutout_starts_at_the_photos_corner_unless_it_says_otherwise() -> None
 def test_a_preprocessing_of_the_future_is_refused_by_its_number() -> None:
     with pytest.raises(PackageError) as refused:
         Preprocessing.from_dict({**Preprocessing().to_dict(), "version": 3})
+    assert refused.value.code == "package.unknown_preprocessing_version"
     assert "version 3" in refused.value.what
     assert refused.value.hint == "update CLS"

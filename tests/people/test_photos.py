@@ -105,6 +105,9 @@ def test_transparent_parts_are_white() -> None:
         assert (decoded[20:] == 255).all()
 
 
+_BROKEN = ("file.damaged", "file.cut_short", "file.undecodable", "file.not_an_image")
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95, 0.999])
 def test_a_cut_off_picture_is_refused(kind: str, share: float, capfd: pytest.CaptureFixture[str]) -> None:
@@ -114,16 +117,18 @@ def test_a_cut_off_picture_is_refused(kind: str, share: float, capfd: pytest.Cap
         if kind in ("BMP", "WEBP", "TIFF") and cut == content[:-1]:
             continue  # the last byte is padding or a trailer: the picture is whole without it
         for read in (check_photo, decode_photo):
-            with pytest.raises(FileError, match=r"damaged|cut off|cannot be decoded|is not a picture"):
+            with pytest.raises(FileError) as caught:
                 read(cut)
+            assert caught.value.code in _BROKEN
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_jpeg_whose_rest_is_zeros_is_cut_off() -> None:
     content = _saved(_noise(), "JPEG")
     half = len(content) // 2
-    with pytest.raises(FileError, match="cut off"):
+    with pytest.raises(FileError) as caught:
         check_photo(content[:half] + bytes(len(content) - half))
+    assert caught.value.code == "file.cut_short"
 
 
 def test_a_preview_inside_does_not_pass_for_the_end() -> None:
@@ -133,8 +138,9 @@ def test_a_preview_inside_does_not_pass_for_the_end() -> None:
     content = _saved(_noise(), "JPEG", exif=exif.tobytes() + preview)
     assert content.count(b"\xff\xd9") == 2
     check_photo(content)
-    with pytest.raises(FileError, match="cut off"):
+    with pytest.raises(FileError) as caught:
         check_photo(content[: len(content) * 3 // 4])
+    assert caught.value.code == "file.cut_short"
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 4}, {"subsampling": 0}])
@@ -142,8 +148,9 @@ def test_kinds_of_jpeg(options: dict[str, Any]) -> None:
     content = _saved(_noise(), "JPEG", quality=90, **options)
     check_photo(content)
     check_photo(content + b"what a camera appends" * 100)
-    with pytest.raises(FileError, match="cut off"):
+    with pytest.raises(FileError) as caught:
         check_photo(content[: len(content) // 2])
+    assert caught.value.code == "file.cut_short"
 
 
 @pytest.mark.parametrize(
@@ -163,20 +170,24 @@ def test_what_is_no_picture(content: bytes) -> None:
     for read in (check_photo, decode_photo):
         with pytest.raises(FileError) as caught:
             read(content, where="a.jpeg")
-        assert caught.value.line().startswith("a.jpeg: is ")
+        assert caught.value.code in (_BROKEN if content else ("file.empty",))
+        assert caught.value.where == "a.jpeg"
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     for size in ((13_000, 13_000), (30_000, 30_000)):
-        with pytest.raises(FileError, match="too large to be a photo"):
+        with pytest.raises(FileError) as caught:
             check_photo(_saved(Image.new("1", size), "PNG"))
+        assert caught.value.code == "file.too_large"
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="there is no such picture"):
+    with pytest.raises(FileError) as caught:
         read_photo(tmp_path / "absent.jpeg")
-    with pytest.raises(FileError, match="cannot be read"):
+    assert (caught.value.code, caught.value.where) == ("file.not_found", str(tmp_path / "absent.jpeg"))
+    with pytest.raises(FileError) as caught:
         read_photo(tmp_path)
+    assert (caught.value.code, caught.value.where) == ("file.unreadable", str(tmp_path))
 
 
 def test_random_damage_never_crashes() -> None:

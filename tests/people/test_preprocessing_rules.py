@@ -368,23 +368,33 @@ def test_runs_from_before_there_were_versions_keep_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("code", "key", "values"),
     [
-        {"version": 3}, {"version": 0}, {"version": True}, {"version": 2.0}, {"version": "2"}, {"version": None},
-        {"version": [2]}, {"version": 1}, {"resize": "letterbox"}, {"layout": "NHWC"}, {"scale": "1"},
-        {"colour_order": "BGR"}, {"fill_rgb": [1, 2]}, {"mean_rgb": 3}, {"std_rgb": [1, 2, "x"]},
+        ("unknown_preprocessing_version", "version", (3, 0, True, 2.0, "2", None, [2])),
+        ("unknown_preprocessing", "version", (1,)),  # whose rules are others than those that stand there
+        ("unknown_preprocessing", "resize", ("letterbox",)),
+        ("unknown_preprocessing", "layout", ("NHWC",)),
+        ("unknown_preprocessing", "scale", ("1",)),
+        ("unknown_preprocessing", "colour_order", ("BGR",)),
+        ("invalid_preprocessing", "fill_rgb", ([1, 2],)),
+        ("invalid_preprocessing", "mean_rgb", (3,)),
+        ("invalid_preprocessing", "std_rgb", ([1, 2, "x"],)),
     ],
-)  # fmt: skip
-def test_a_version_or_rule_that_is_not_known_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(PackageError):
-        Preprocessing.from_dict({**Preprocessing().to_dict(), **change})
+)
+def test_a_version_or_rule_that_is_not_known_is_refused(code: str, key: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        with pytest.raises(PackageError) as caught:
+            Preprocessing.from_dict({**Preprocessing().to_dict(), key: value})
+        assert caught.value.code == f"package.{code}"
 
 
 @pytest.mark.parametrize("key", ["height_px", "width_px", "mean_rgb", "std_rgb", "fill_rgb", "margin_rel"])
 def test_a_number_that_is_missing_is_refused(key: str) -> None:
     said = {name: value for name, value in Preprocessing().to_dict().items() if name != key}
-    with pytest.raises(PackageError, match=key):
+    with pytest.raises(PackageError) as caught:
         Preprocessing.from_dict(said)
+    assert caught.value.code == "package.invalid_preprocessing"
+    assert repr(key) in caught.value.what
 
 
 def test_both_versions_go_the_whole_way() -> None:
@@ -464,4 +474,5 @@ def test_who_is_chosen_of_equals() -> None:
     assert choose_people([], "all") == ()
     with pytest.raises(UsageError) as caught:
         choose_people([], "nobody")
+    assert caught.value.code == "usage.unknown_option_value"
     assert caught.value.hint == "use one of largest, single, all"

@@ -88,8 +88,10 @@ def test_status_of_pictures(database_url: str) -> None:
         assert {read.status for read in database.records().values()} == {"rejected"}
         assert database.set_status(["a.jpeg"], Status.APPROVED) == 1
         assert database.records()["a.jpeg"].status == "approved"
-        with pytest.raises(DatabaseError, match="no status 'fine'"):
+        with pytest.raises(DatabaseError) as caught:
             database.set_status(["a.jpeg"], "fine")
+        assert caught.value.code == "database.unknown_status"
+        assert "'fine'" in caught.value.what
 
 
 def test_rejecting_also_what_has_no_row(database_url: str) -> None:
@@ -123,22 +125,28 @@ def test_names_of_any_alphabet(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "code", "said"),
     [
-        (record("x" * 256), "256 signs"),
-        (record("a.jpeg", model_version="v" * 51), "51 signs"),
-        (record("a\0.jpeg"), "cannot store"),
-        (record("a\ud800.jpeg"), "cannot store"),
-        (record("a.jpeg", person(conf=float("nan"))), "not finite"),
-        (record("a.jpeg", Person("female", 1.0, (0, 0, 1, 1), (np.full((4, 2), np.inf),))), "not finite"),
+        (record("x" * 256), "database.too_long", "256 signs"),
+        (record("a.jpeg", model_version="v" * 51), "database.too_long", "51 signs"),
+        (record("a\0.jpeg"), "database.unstorable_text", "'a\\x00.jpeg'"),
+        (record("a\ud800.jpeg"), "database.unstorable_text", "'a\\ud800.jpeg'"),
+        (record("a.jpeg", person(conf=float("nan"))), "database.invalid_person", "a.jpeg"),
+        (
+            record("a.jpeg", Person("female", 1.0, (0, 0, 1, 1), (np.full((4, 2), np.inf),))),
+            "database.invalid_person",
+            "a.jpeg",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
-    database_url: str, wrong: PictureRecord, said: str
+    database_url: str, wrong: PictureRecord, code: str, said: str
 ) -> None:
     with PicturesDatabase.open(database_url) as database:
-        with pytest.raises(DatabaseError, match=said):
+        with pytest.raises(DatabaseError) as caught:
             database.write_people([record("good.jpeg"), wrong], replace=False)
+        assert caught.value.code == code
+        assert said in caught.value.line()
         assert database.count() == 0
 
 

@@ -128,7 +128,7 @@ def test_texts_that_just_fit() -> None:
     for values, where in ((("p" * 256, "m", "s"), None), (("p", "m" * 51, "s"), "p"), (("p", "m", "s" * 51), "p")):
         with pytest.raises(DatabaseError) as error:
             row_of(PictureRecord(*values, None))
-        assert error.value.where == where
+        assert (error.value.code, error.value.where) == ("database.too_long", where)
         longest = max(values, key=len)
         assert f"'{longest[:60]}…' has {len(longest)} signs, the table takes {len(longest) - 1}" in error.value.what
 
@@ -267,36 +267,37 @@ class _FailureError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("message", "state", "line", "hint"),
+    ("message", "state", "line", "code", "hint"),
     [
-        ("a\nconnection failed: b\nc", None, "connection failed: b", "check key 'pictures_info_db_url' and the server"),
-        ("a\nan Error here\nc", None, "an Error here", "check key"),
-        ("  first  \nsecond", None, "first", "check key"),
-        ("", None, "it failed without a message", "check key"),
-        ("connection refused for pass77", None, "connection refused for ***", "check host and port"),
-        ("role \"x\" does not exist", None, 'role "x" does not exist', "check user and password"),
-        ("database \"x\" does not exist", None, 'database "x" does not exist', "create the database"),
-        ("connection refused", "42501", "connection refused", "ask the database's owner"),
-        ("x", "25006", "x", "this server takes no writes"),
-        ("x", "23505", "x", "if the key that exists"),
-        ("x", "53300", "x", "the server has no free connection"),
-        ("x", "42P01", "x", "the table `pictures` has gone"),
-        ("x", "3D000", "x", "create the database on the server"),
-        ("x", "28P01", "x", "check user and password"),
-        ("x", "28000", "x", "check user and password in key 'pictures_info_db_url', and the server's"),
-        ("disk is full", "99999", "disk is full", "free some space and run"),
-        ("No space left", None, "No space left", "free some space on the server"),
-        ("database is locked", None, "database is locked", "another process has held"),
-        ("readonly database", None, "readonly database", "the file or its folder cannot be written"),
-        ("connect timeout", None, "connect timeout", "check host and port"),
-        ("could not resolve host", None, "could not resolve host", "check the host's name"),
+        ("a\nconnection failed: b\nc", None, "connection failed: b", "unusable", "check key 'pictures_info_db_url'"),
+        ("a\nan Error here\nc", None, "an Error here", "unusable", "check key"),
+        ("  first  \nsecond", None, "first", "unusable", "check key"),
+        ("", None, "it failed without a message", "unusable", "check key"),
+        ("connection refused for pass77", None, "connection refused for ***", "unreachable", "check host and port"),
+        ("role \"x\" does not exist", None, 'role "x" does not exist', "login_refused", "check user and password"),
+        ("database \"x\" does not exist", None, 'database "x" does not exist', "database_not_found", "create the"),
+        ("connection refused", "42501", "connection refused", "missing_rights", "ask the database's owner"),
+        ("x", "25006", "x", "read_only_server", "this server takes no writes"),
+        ("x", "23505", "x", "duplicate_key", "if the key that exists"),
+        ("x", "53300", "x", "too_many_connections", "the server has no free connection"),
+        ("x", "42P01", "x", "table_not_found", "the table `pictures` has gone"),
+        ("x", "3D000", "x", "database_not_found", "create the database on the server"),
+        ("x", "28P01", "x", "login_refused", "check user and password"),
+        ("x", "28000", "x", "access_denied", "check user and password in key 'pictures_info_db_url', and the server's"),
+        ("disk is full", "99999", "disk is full", "no_space", "free some space and run"),
+        ("No space left", None, "No space left", "no_space", "free some space on the server"),
+        ("database is locked", None, "database is locked", "locked", "another process has held"),
+        ("readonly database", None, "readonly database", "unwritable", "the file or its folder cannot be written"),
+        ("connect timeout", None, "connect timeout", "timeout", "check host and port"),
+        ("could not resolve host", None, "could not resolve host", "host_not_found", "check the host's name"),
     ],
 )  # fmt: skip
-def test_a_failure_in_one_line(message: str, state: str | None, line: str, hint: str) -> None:
+def test_a_failure_in_one_line(message: str, state: str | None, line: str, code: str, hint: str) -> None:
     url = parse_url("postgresql://anna:pass77@h/d?sslpassword=pass88")
     with pytest.raises(DatabaseError) as error, expected_failures(url):
         raise OperationalError("SELECT", {}, _FailureError(message, state))
     assert error.value.what == f"the pictures database cannot be used: {line}"
+    assert error.value.code == f"database.{code}"
     assert (error.value.hint or "").startswith(hint)
     assert "***@h/d" in str(error.value.where)
     with pytest.raises(DatabaseError) as error, expected_failures(url):
@@ -338,8 +339,9 @@ def test_a_name_in_a_line(line: str, name: str) -> None:
 
 def test_where_a_list_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"a\nb\nc\xff\n")
-    with pytest.raises(Exception, match="list:3: is not UTF-8"):
+    with pytest.raises(FileError) as caught:
         read_badlist(tmp_path / "list")
+    assert (caught.value.code, caught.value.where) == ("file.not_utf8", f"{tmp_path / 'list'}:3")
     (tmp_path / "list").write_bytes("é\na\n".encode("utf-16-be").join([b"\xfe\xff", b""]))
     assert read_badlist(tmp_path / "list") == ["é", "a"]
 

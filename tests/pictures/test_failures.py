@@ -18,40 +18,38 @@ from cls.settings import load_settings
 from tests.pictures.people import person, record
 
 
-def _line(url: str) -> str:
+def _line(url: str, code: str) -> str:
+    """The line of the error of a database that cannot be opened."""
     with pytest.raises(DatabaseError) as caught:
         PicturesDatabase.open(url)
     line = caught.value.line()
     assert "\n" not in line
     assert caught.value.hint
+    assert caught.value.code == f"database.{code}"
     return line
 
 
 def test_nobody_listens() -> None:
-    line = _line("postgresql+psycopg2://anna:geheim77@127.0.0.1:1/pictures")
-    assert "refused" in line.lower()
-    assert "check host and port" in line
+    line = _line("postgresql+psycopg2://anna:geheim77@127.0.0.1:1/pictures", "unreachable")
+    assert "127.0.0.1:1" in line
     assert "geheim77" not in line
     assert "anna" in line
 
 
 def test_an_unknown_host() -> None:
-    line = _line("postgresql://anna:geheim77@no-such-host.invalid/pictures")
-    assert "check the host's name" in line
+    line = _line("postgresql://anna:geheim77@no-such-host.invalid/pictures", "host_not_found")
+    assert "no-such-host.invalid" in line
     assert "geheim77" not in line
 
 
 def test_a_wrong_password(postgres_url: str) -> None:
-    line = _line(postgres_url.replace("s3cret-word", "geheim77"))
-    assert "password authentication failed" in line
-    assert "check user and password" in line
+    line = _line(postgres_url.replace("s3cret-word", "geheim77"), "login_refused")
     assert "geheim77" not in line
 
 
 def test_no_such_database(postgres_url: str) -> None:
-    line = _line(postgres_url.removesuffix("/postgres") + "/nothing_here")
-    assert 'database "nothing_here" does not exist' in line
-    assert "create the database" in line
+    line = _line(postgres_url.removesuffix("/postgres") + "/nothing_here", "database_not_found")
+    assert '"nothing_here"' in line
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_no_such_database(postgres_url: str) -> None:
     ],
 )
 def test_a_url_of_something_else(url: str) -> None:
-    line = _line(url)
+    line = _line(url, "invalid_url")
     assert "pictures_info_db_url" in line
     assert "geheim77" not in line
 
@@ -105,25 +103,24 @@ def test_sqlite_files_of_any_name_and_in_a_new_folder(tmp_path: Path, name: str)
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     file = tmp_path / "pictures.sqlite"
     file.write_text("these are my notes, not a database\n" * 100)
-    line = _line(f"sqlite:///{file}")
-    assert "not a database" in line
+    assert str(file) in _line(f"sqlite:///{file}", "not_sqlite")
     assert file.read_text().startswith("these are my notes")
 
 
 def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
-    assert "unable to open database file" in _line(f"sqlite:///{tmp_path}")
+    assert str(tmp_path) in _line(f"sqlite:///{tmp_path}", "file_not_opened")
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "cannot be made" in _line(f"sqlite:///{tmp_path / 'file' / 'pictures.sqlite'}")
+    assert str(tmp_path / "file") in _line(f"sqlite:///{tmp_path / 'file' / 'pictures.sqlite'}", "folder_not_made")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir()
     (tmp_path / "closed").chmod(stat.S_IRUSR | stat.S_IXUSR)
-    assert "check" in _line(f"sqlite:///{tmp_path / 'closed' / 'pictures.sqlite'}")
+    assert "check" in _line(f"sqlite:///{tmp_path / 'closed' / 'pictures.sqlite'}", "file_not_opened")
 
 
 def test_a_damaged_file(tmp_path: Path) -> None:
@@ -134,10 +131,11 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     content[4096:] = b"\x55" * (len(content) - 4096)
     file.write_bytes(bytes(content))
     with (
-        pytest.raises(DatabaseError, match=r"malformed|damaged"),
+        pytest.raises(DatabaseError) as caught,
         PicturesDatabase.open(f"sqlite:///{file}") as database,
     ):
         database.records()
+    assert caught.value.code == "database.damaged"
 
 
 def test_an_sqlite_writer_waits_for_another(tmp_path: Path) -> None:
@@ -165,8 +163,9 @@ def test_an_id_sequence_that_is_behind(fresh_postgres_url: str) -> None:
                 "INSERT INTO pictures (id, path, model_version, status) "
                 "SELECT n, n || 'x', 'y', 'approved' FROM generate_series(2, 500) AS n"
             )
-        with pytest.raises(DatabaseError, match="setval"):
+        with pytest.raises(DatabaseError) as caught:
             database.write_people([record("a.jpeg", person())], replace=False)
+        assert caught.value.code == "database.duplicate_key"
         assert database.count() == 500
 
 

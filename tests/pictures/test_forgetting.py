@@ -62,8 +62,10 @@ def test_rights_that_do_not_suffice_are_told(fresh_postgres_url: str) -> None:
         url = f"{fresh_postgres_url}{separator}options=-crole%3Dannotator"
         with PicturesDatabase.open(url) as database:
             assert database.forget(["other.jpeg"]) == 0
-            with pytest.raises(DatabaseError, match="DELETE too"):
+            with pytest.raises(DatabaseError) as caught:
                 database.forget(["a.jpeg"])
+            assert caught.value.code == "database.missing_rights"
+            assert "DELETE" in (caught.value.hint or "")
             assert database.known_paths(["a.jpeg"]) == {"a.jpeg"}
         connection.execute("DROP OWNED BY annotator")
         connection.execute("DROP ROLE annotator")

@@ -158,7 +158,7 @@ def test_an_id_is_stored_last_and_only_where_there_is_one() -> None:
 def test_an_id_that_cannot_be_read_back_is_not_written(url: str, database: PicturesDatabase) -> None:
     with pytest.raises(DatabaseError) as error:
         database.write_people([record("a.jpeg", _someone(0, id="a b"))], replace=False)
-    assert error.value.where == "a.jpeg"
+    assert (error.value.code, error.value.where) == ("database.invalid_person", "a.jpeg")
     assert _stored(url) == []
 
 

@@ -25,8 +25,9 @@ def test_a_file_that_does_not_exist_reads_as_empty_and_is_not_made(tmp_path: Pat
         assert database.known_paths(["a.jpeg"]) == set()
         assert database.records() == {}
         assert database.records(["a.jpeg", "b.jpeg"]) == {}
-        with pytest.raises(DatabaseError, match="opened for reading"):
+        with pytest.raises(DatabaseError) as caught:
             database.set_status(["a.jpeg"], "approved")
+        assert caught.value.code == "database.opened_read_only"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -36,13 +37,15 @@ def test_a_file_that_exists_is_read_and_not_written(tmp_path: Path) -> None:
         database.write_people([record("a.jpeg")], replace=False)
     with PicturesDatabase.open_for_reading(url) as database:
         assert database.count() == 1
-        with pytest.raises(DatabaseError, match="opened for reading"):
+        with pytest.raises(DatabaseError) as caught:
             database.write_people([record("b.jpeg")], replace=False)
+        assert caught.value.code == "database.opened_read_only"
 
 
 def test_a_path_that_is_no_file_is_still_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match="unable to open database file"):
+    with pytest.raises(DatabaseError) as caught:
         PicturesDatabase.open_for_reading(f"sqlite:///{tmp_path}")
+    assert caught.value.code == "database.file_not_opened"
 
 
 def _commands() -> list[tuple[str, Command, list[str]]]:

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from cls.collector.server import CollectorState, _bind
+from cls.errors import CollectorError, FileError
 from cls.settings import REPOSITORY
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, write_photo
 from tests.collector.servers import SERVE, environment, serving
@@ -284,7 +286,20 @@ def test_what_it_does_not_start_with(photos: Path, tmp_path: Path, url: str) -> 
     assert "--limit" in refused(str(photos), "--limit", "0")
     assert "--port" in refused(str(photos), "--port", "70000")
     assert "--token-ttl-s" in refused(str(photos), "--token-ttl-s", "0")
-    assert "cannot listen on 127.0.0.1" in refused(str(photos), "--port", str(urlsplit(url).port))
+    port = urlsplit(url).port
+    assert port is not None
+    assert f"127.0.0.1:{port}" in refused(str(photos), "--port", str(port))
+    with pytest.raises(CollectorError) as caught:
+        _bind("127.0.0.1", port)
+    assert caught.value.code == "collector.cannot_listen"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"guid": "PERHAPS"}'])
+def test_a_state_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "modes.json").write_text(content)
+    with pytest.raises(FileError) as caught:
+        CollectorState(tmp_path)
+    assert (caught.value.code, caught.value.where) == ("file.unexpected_content", str(tmp_path / "modes.json"))
 
 
 def test_with_a_password_it_listens_elsewhere(photos: Path) -> None:
