@@ -69,13 +69,13 @@ def _part_stem(name: str) -> str:
     return os.fsencode(name)[:80].decode(errors="ignore")
 
 
-def write_error(path: Path, error: OSError) -> FileError:
+def write_error(path: Path, error: OSError, hint: str | None = "check free space and permissions") -> FileError:
     """The error of a file that cannot be written, to be raised: `no_space` where the disk or a quota is full."""
     return FileError(
         f"cannot be written: {error.strerror}",
         code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
         where=path,
-        hint="check free space and permissions",
+        hint=hint,
     )
 
 

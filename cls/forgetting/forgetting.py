@@ -15,7 +15,7 @@ from cls.bottle.forgotten import read_forgotten, write_forgotten
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cache import forget_removed, is_used, record_folders
 from cls.errors import BottleError, FileError, UsageError
-from cls.files import remove_parts, write_bytes_atomic
+from cls.files import remove_parts, write_bytes_atomic, write_error
 from cls.forgetting.names import Names, pictures_of_picsets
 from cls.forgetting.plan import Plan, Trace, make_plan, other_folders
 from cls.forgetting.traces import Rest, dataset_without, rest_of
@@ -47,7 +47,7 @@ def bottle_alone(bottle: Bottle) -> Iterator[None]:
                     "another process is reading or writing here", code="in_use", where=path.parent, hint=_HINT
                 ) from None
             except OSError as error:
-                raise FileError(f"cannot be written: {error.strerror}", code="unwritable", where=path) from error
+                raise write_error(path, error, hint=None) from error
         for folder in record_folders(bottle.cache):
             if is_used(folder):
                 raise BottleError(
