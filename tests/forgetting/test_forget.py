@@ -13,7 +13,8 @@ from filelock import FileLock
 
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.cutouts.cache import FolderUse, record_folders
-from cls.errors import BottleError
+from cls.errors import BottleError, UsageError
+from cls.forgetting.forgetting import bottle_alone, run_allow, run_forget
 from cls.prediction.journal import Record, lock_of, open_journal
 from cls.settings import REPOSITORY
 from cls.training.runs.run import open_run
@@ -138,7 +139,10 @@ def test_runs_are_left_as_they_are_only_when_that_is_said(
     name = copied.pictures_of(copied.picset_of_training())[0]
     before = contents(copied.bottle.root)
     assert copied.forget(name, "--yes") == 1
-    assert "say --runs keep or --runs delete-pictures" in last_error(capsys)
+    assert "--runs keep or --runs delete-pictures" in last_error(capsys)
+    with pytest.raises(UsageError) as caught:
+        run_forget(copied.bottle, [name], [], runs=None, is_for_real=True)
+    assert caught.value.code == "usage.missing_option"
     assert {path: content for path, content in contents(copied.bottle.root).items() if path in before} == before
     assert copied.forget(name, "--yes", "--runs", "keep") == 0
     assert "kept as it was: models/" in capsys.readouterr().out
@@ -156,19 +160,30 @@ def test_unknown_names_are_told_all_at_once(copied: FullBottle, capsys: pytest.C
     listed = copied.folder / "list.txt"
     listed.write_text(f"d/9/{known[0]}\r\nother.jpeg\r\n")
     assert copied.forget("nobody.jpeg", "--list", listed, "--picset", "no-guid", "--yes", "--runs", "keep") == 1
-    assert "3 names unknown here, nothing was removed: nobody.jpeg, other.jpeg, no-guid" in last_error(capsys)
+    assert "nobody.jpeg, other.jpeg, no-guid" in last_error(capsys)
+    with pytest.raises(BottleError) as unknown:
+        run_forget(copied.bottle, ["nobody.jpeg", known[0]], ["no-guid"], runs="keep", is_for_real=True)
+    assert (unknown.value.code, unknown.value.where) == ("bottle.unknown_names", str(copied.bottle.root))
+    assert "2 names" in unknown.value.what
+    assert unknown.value.what.endswith(": nobody.jpeg, no-guid")
     assert before.items() <= contents(copied.bottle.root).items()
     listed.write_text(f"d/9/{known[0]}\r\n")
     assert copied.forget("--list", listed, "--yes", "--runs", "keep") == 0
     assert copied.forget("--yes") == 1
-    assert "nobody is named" in last_error(capsys)
+    with pytest.raises(UsageError) as caught:
+        run_forget(copied.bottle, [], [], runs=None, is_for_real=True)
+    assert caught.value.code == "usage.nothing_named"
 
 
 def test_allowed_again_a_load_brings_it_back(copied: FullBottle, capsys: pytest.CaptureFixture[str]) -> None:
     name, other = copied.pictures_of(copied.picset_of_training())[:2]
     assert copied.forget(name, "--yes", "--runs", "delete-pictures") == 0
     assert copied.forget("--allow", name, other) == 1
-    assert f"1 name not on the list of forgotten ones, nothing was changed: {other}" in last_error(capsys)
+    assert last_error(capsys).startswith(f"error: {copied.bottle.root}: 1 name ")
+    with pytest.raises(BottleError) as caught:
+        run_allow(copied.bottle, [name, other])
+    assert caught.value.code == "bottle.not_forgotten"
+    assert caught.value.what.endswith(f": {other}")
     assert copied.forget("--allow", name) == 0
     copied.load()
     assert copied.bottle.picture(name).is_file()
@@ -189,8 +204,12 @@ def test_it_waits_for_nobody_and_disturbs_nobody(
     with FolderUse(folder) if who == "reader" else FileLock(places[who]):
         before = without_locks(contents(copied.bottle.root))
         assert copied.forget(name, "--yes", "--runs", "keep") == 1
-        error = last_error(capsys)
-        assert ("reading these cut-outs" if who == "reader" else "another process is reading or writing here") in error
+        with pytest.raises(BottleError) as caught, bottle_alone(copied.bottle):
+            pass
+        place = folder if who == "reader" else places[who].parent
+        code = "bottle.in_use_by_training" if who == "reader" else "bottle.in_use"
+        assert (caught.value.code, caught.value.where) == (code, str(place))
+        assert last_error(capsys).startswith(f"error: {place}: ")
         assert without_locks(contents(copied.bottle.root)) == before
         assert copied.forget(name) == 0, "looking disturbs nobody"
 
@@ -213,8 +232,10 @@ def test_a_damaged_list_is_never_taken_for_empty(copied: FullBottle) -> None:
     name = copied.pictures_of(copied.picset_of_training())[0]
     assert copied.forget(name, "--yes", "--runs", "keep") == 0
     (copied.bottle.ledger / "forgotten.json").write_text(json.dumps({"salt": "x"}))
-    with pytest.raises(BottleError, match="is not a list of forgotten pictures"):
+    with pytest.raises(BottleError) as caught:
         copied.load()
+    assert caught.value.code == "bottle.damaged_forgotten_list"
+    assert caught.value.where == str(copied.bottle.ledger / "forgotten.json")
 
 
 def test_what_is_not_there_is_not_made_and_others_files_stay(copied: FullBottle) -> None:
