@@ -58,6 +58,11 @@ class ClsError(Exception):
             text = f"{text}; {self.hint}"
         return " ".join(text.split())
 
+    @property
+    def case(self) -> str:
+        """The part of the code within the area, to raise it again in another one."""
+        return self.code.partition(".")[2]
+
     def to_dict(self) -> dict[str, str | None]:
         """Its parts, as `--json` prints them."""
         return {"code": self.code, "what": self.what, "where": self.where, "hint": self.hint}

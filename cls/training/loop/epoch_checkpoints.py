@@ -79,7 +79,7 @@ class EpochCheckpoints(Checkpoint):
             with atomic_path(self._folder / LAST) as part:
                 trainer.save_checkpoint(part)
         except FileError as error:
-            raise FileError(error.what, code=error.code.partition(".")[2], where=error.where, hint=_GO_ON) from error
+            raise FileError(error.what, code=error.case, where=error.where, hint=_GO_ON) from error
 
     def _write_best(self, trainer: lightning.Trainer, module: ClassifierModule) -> None:
         state = module.state_dict() if self._average is None else self._average.averaged_state()

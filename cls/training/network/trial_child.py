@@ -61,7 +61,7 @@ def tried(told: dict[str, Any], memory_format: str) -> dict[str, str | None] | N
     try:
         try_network(told, memory_format)
     except ClsError as error:
-        return {"what": error.what, "code": error.code.partition(".")[2], "hint": error.hint}
+        return {"what": error.what, "code": error.case, "hint": error.hint}
     except Exception as error:  # noqa: BLE001 - a foreign network may raise anything: it is told in one line
         text = (str(error).strip().splitlines() or [""])[0]
         return {"what": f"{type(error).__name__}: {text}" if text else type(error).__name__}

@@ -214,7 +214,7 @@ def _json_of(path: Path) -> Any:
     except FileError as error:
         raise BottleError(
             error.what,
-            code=error.code.partition(".")[2],
+            code=error.case,
             where=error.where,
             hint="train again, or remove the run's folder",
         ) from error
