@@ -75,6 +75,7 @@ def make_all(
                 None,
                 ExportError(
                     "it is made from the float32 ONNX, which cannot be used",
+                    code="source_failed",
                     where=where,
                     hint="see what is said of model.onnx",
                 ),
@@ -115,7 +116,7 @@ def _for_the_user(error: ClsError, name: Format, where: str, folder: Path) -> Ex
     if error.where is not None and not error.where.startswith(str(folder)):
         where = f"{where}: {error.where}"
     hint = error.hint or f"leave out {name} in --formats, or run again with --debug to see all that the converter says"
-    readable = ExportError(what, where=where, hint=hint)
+    readable = ExportError(what, code=error.code.partition(".")[2], where=where, hint=hint)
     readable.__cause__ = error
     return readable
 

@@ -231,11 +231,16 @@ def export_run(
             files = FILES[name]
             raise ExportError(
                 f"{files.model} and {files.archive} cannot be made: {not_made[name]}",
+                code="format_unavailable",
                 hint=hint_for(name, is_end_to_end=is_end_to_end),
             )
     made = [name for name in in_order(formats) if name not in not_made]
     if not made:
-        raise ExportError(f"nothing can be made: {'; '.join(not_made.values())}", hint="add onnx to --formats")
+        raise ExportError(
+            f"nothing can be made: {'; '.join(not_made.values())}",
+            code="format_unavailable",
+            hint="add onnx to --formats",
+        )
     folder = bottle.inference_model(run.group)
     samples, part = _people(bottle, run)
     shown = f"{counted(len(samples), 'person')} of the {part} part"
@@ -303,7 +308,10 @@ def _locked(folder: Path, group: str) -> Iterator[None]:
             yield
     except Timeout:
         raise ExportError(
-            f"group '{group}' is being exported by another process", where=folder, hint="wait until it is done"
+            f"group '{group}' is being exported by another process",
+            code="locked",
+            where=folder,
+            hint="wait until it is done",
         ) from None
 
 
@@ -320,6 +328,7 @@ def _people(bottle: Bottle, run: Run) -> tuple[list[ParitySample], PeoplePart]:
     if not samples:
         raise ExportError(
             f"none of the {counted(len(wanted), 'photo')} of the {part} part of run {run.name} is left to compare with",
+            code="no_photos",
             where=bottle.pictures,
             hint="load and segment the group again",
         )

@@ -136,6 +136,7 @@ def _source_of(zip_path: Path, trust: TrustedKeys | None) -> _Source:
         if name is None:
             raise PackageError(
                 "carries no ONNX to rebuild it from",
+                code="no_onnx",
                 where=zip_path,
                 hint="rebuild from model_onnx.zip, or export again",
             )
@@ -147,23 +148,28 @@ def _source_of(zip_path: Path, trust: TrustedKeys | None) -> _Source:
 def _refuse_replacing(output: Path, zip_path: Path, meta: ModelMeta, name: Format) -> None:
     """Nothing is replaced but the same rebuilt package of before."""
     if output.suffix != ".zip":
-        raise UsageError(f"--output {output}: a package is a zip", hint="give a name that ends in .zip")
+        raise UsageError(
+            f"--output {output}: a package is a zip", code="not_a_zip", hint="give a name that ends in .zip"
+        )
     if not output.exists():
         return
     hint = "give another --output"
     if output.resolve() == zip_path.resolve():
-        raise UsageError(f"--output {output} is the package it is to be made of", hint=hint)
+        raise UsageError(f"--output {output} is the package it is to be made of", code="same_file", hint=hint)
     try:
         with open_package(output) as package:
             there = package.meta()
     except (ClsError, OSError):
-        raise FileError("is there and is no package, so it is not replaced", where=output, hint=hint) from None
+        raise FileError(
+            "is there and is no package, so it is not replaced", code="not_a_package", where=output, hint=hint
+        ) from None
     own = (meta.group, meta.training.run, meta.is_end_to_end, name)
     other = (there.group, there.training.run, there.is_end_to_end, there.package.format if there.package else "")
     if own != other:
         raise FileError(
             f"is there and is another package ({other[3] or 'older'}, of run {other[1]} of group '{other[0]}'"
             f"{', --end-to-end' if other[2] else ''}), so it is not replaced",
+            code="other_package",
             where=output,
             hint=hint,
         )
@@ -178,19 +184,30 @@ def _own_format(meta: ModelMeta) -> Format:
 
 def _refuse_impossible(name: Format, meta: ModelMeta) -> None:
     if name not in REBUILDABLE:
-        raise UsageError(f"{name} is not made of an ONNX alone", hint=f"give one of {', '.join(REBUILDABLE)}")
+        raise UsageError(
+            f"{name} is not made of an ONNX alone",
+            code="unsupported_format",
+            hint=f"give one of {', '.join(REBUILDABLE)}",
+        )
     own = meta.package.format if meta.package else "onnx"
     if name != own and "trt_int8" in (name, own):
         raise UsageError(
             f"{name} is not made of what a package of {own} carries",
+            code="unsupported_format",
             hint="an 8-bit plan is made again from model_trt_int8.zip, whose ONNX is 8-bit; others from model_onnx.zip",
         )
     if name != "openvino" and meta.is_end_to_end:
-        raise UsageError(f"{name} is not made of a network with its preprocessing inside", hint="use `cls export`")
+        raise UsageError(
+            f"{name} is not made of a network with its preprocessing inside",
+            code="unsupported_format",
+            hint="use `cls export`",
+        )
     reason = why_not(name)
     if reason is not None:
         other = f"name another one with --format: {', '.join(one for one in REBUILDABLE if why_not(one) is None)}"
-        raise ExportError(f"{FILES[name].model} cannot be made on this machine: {reason}", hint=other)
+        raise ExportError(
+            f"{FILES[name].model} cannot be made on this machine: {reason}", code="format_unavailable", hint=other
+        )
 
 
 def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Reference, str]:
@@ -211,12 +228,18 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
     if photos is None:
         raise ExportError(
             f"there is nobody to prove it on: the package carries no people ({REBUILD_SAMPLES})",
+            code="no_samples",
             where=zip_path,
             hint="export with --carry-samples N, or give pictures of people with --photos DIR",
         )
     files = sorted(file for file in photos.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
     if not files:
-        raise ExportError("holds no picture to prove it on", where=photos, hint="give a folder of pictures of people")
+        raise ExportError(
+            "holds no picture to prove it on",
+            code="no_photos",
+            where=photos,
+            hint="give a folder of pictures of people",
+        )
     people = choose_samples(_whole_photos(files, photos))
     reference = reference_of(onnx, people, part="photos")
     shown = counted(len(reference), "picture")
@@ -232,7 +255,12 @@ def _whole_photos(files: Sequence[Path], folder: Path) -> list[ParitySample]:
         except FileError as error:
             _log.warning("left out: %s", error.line())
     if not people:
-        raise ExportError("holds no picture that can be read", where=folder, hint="give a folder of pictures of people")
+        raise ExportError(
+            "holds no picture that can be read",
+            code="unreadable_photos",
+            where=folder,
+            hint="give a folder of pictures of people",
+        )
     return people
 
 

@@ -86,7 +86,7 @@ def pack_files(zip_path: Path, entries: Mapping[str, Path | bytes]) -> Path:
     """
     for source in entries.values():
         if isinstance(source, Path) and not source.is_file():
-            raise PackageError("a file of the package is missing", where=source, hint=_HINT)
+            raise PackageError("a file of the package is missing", code="missing_file", where=source, hint=_HINT)
     with atomic_path(zip_path) as part, zipfile.ZipFile(part, "w") as archive:
         for name in sorted(entries):
             info = zipfile.ZipInfo(name, _EPOCH)
@@ -159,7 +159,9 @@ class ZipContents:
             yield chunk
         signed = self._signed.get(name)
         if signed != SignedFile(sha256=digest.hexdigest(), size_bytes=size_bytes):
-            raise SignatureError("was changed since it was signed", where=f"{self.path}!{name}", hint=CHANGED_HINT)
+            raise SignatureError(
+                "was changed since it was signed", code="changed", where=f"{self.path}!{name}", hint=CHANGED_HINT
+            )
 
     def start(self, size_bytes: int, name: str) -> bytes:
         """The first bytes of a file inside, without the rest being unpacked where no signature is checked.
@@ -248,10 +250,12 @@ def open_zip(
         archive = zipfile.ZipFile(zip_path)
     except FileNotFoundError:
         raise PackageError(
-            "there is no such file", where=zip_path, hint="give a package that `cls export` made"
+            "there is no such file", code="not_found", where=zip_path, hint="give a package that `cls export` made"
         ) from None
     except (*ZIP_ERRORS, ValueError) as error:
-        raise PackageError(f"is not a zip that can be read: {error}", where=zip_path, hint=_HINT) from error
+        raise PackageError(
+            f"is not a zip that can be read: {error}", code="not_a_zip", where=zip_path, hint=_HINT
+        ) from error
     with archive:
         contents = ZipContents(zip_path, _checked_names(archive, zip_path, limits), archive, limits)
         yield contents if trust is None else _signed_contents(contents, archive, trust)
@@ -282,13 +286,16 @@ def open_package(
         models = [name for name in MODEL_NAMES if name in contents.names]
         missing = missing_at_root(contents.names)
         if missing:
-            raise PackageError(f"lacks {', '.join(missing)} at its root", where=zip_path, hint=_HINT)
+            raise PackageError(
+                f"lacks {', '.join(missing)} at its root", code="missing_file", where=zip_path, hint=_HINT
+            )
         meta_bytes = contents.read_text_bytes(META_FILE_NAME)
         config_text = config_text_of(contents)
         config = parse_config(config_text, f"{zip_path}!{CONFIG_FILE_NAME}")
         if config.model_file_name not in models:
             raise PackageError(
                 f"holds {' and '.join(models)}, and its config.pbtxt is for {config.model_file_name}",
+                code="config_mismatch",
                 where=zip_path,
                 hint=_HINT,
             )
@@ -319,7 +326,7 @@ def config_text_of(contents: ZipContents) -> str:
         return contents.read_text_bytes(CONFIG_FILE_NAME).decode("utf-8")
     except UnicodeDecodeError as error:
         where = f"{contents.path}!{CONFIG_FILE_NAME}"
-        raise PackageError(f"is not UTF-8: {error.reason}", where=where, hint=_HINT) from error
+        raise PackageError(f"is not UTF-8: {error.reason}", code="not_utf8", where=where, hint=_HINT) from error
 
 
 def _signed_contents(contents: ZipContents, archive: zipfile.ZipFile, trust: TrustedKeys) -> ZipContents:
@@ -334,7 +341,7 @@ def _signed_contents(contents: ZipContents, archive: zipfile.ZipFile, trust: Tru
     faults += [f"holds {name}, which was not signed" for name in there if name not in signed]
     faults += [] if faults else layout_faults(archive, contents.path)
     if faults:
-        raise SignatureError("; ".join(faults), where=contents.path, hint=CHANGED_HINT)
+        raise SignatureError("; ".join(faults), code="changed", where=contents.path, hint=CHANGED_HINT)
     return replace(contents, signers=signers, _signed=signed)
 
 
@@ -342,36 +349,45 @@ def _checked_names(archive: zipfile.ZipFile, zip_path: Path, limits: ReadLimits)
     """The names of the files inside, after the checks that need no unpacking."""
     files = [info for info in archive.infolist() if not info.is_dir()]
     if len(files) > limits.files:
-        raise PackageError(f"holds {counted(len(files), 'file')}, at most {limits.files} are taken", where=zip_path)
+        raise PackageError(
+            f"holds {counted(len(files), 'file')}, at most {limits.files} are taken",
+            code="too_many_files",
+            where=zip_path,
+        )
     seen: set[str] = set()
     for info in archive.infolist():
         fault = _fault_of_entry(info, limits)
         if fault is None and info.filename.casefold() in seen:
-            fault = "stands there twice"
+            fault = ("duplicate_name", "stands there twice")
         if fault is not None:
-            raise PackageError(f"entry {info.filename!r} {fault}", where=zip_path, hint=_HINT)
+            case, what = fault
+            raise PackageError(f"entry {info.filename!r} {what}", code=case, where=zip_path, hint=_HINT)
         seen.add(info.filename.casefold())
     total_bytes = sum(info.file_size for info in files)
     if total_bytes > limits.total_bytes:
         raise PackageError(
-            f"unpacks to {total_bytes} bytes, at most {limits.total_bytes} are taken", where=zip_path, hint=_HINT
+            f"unpacks to {total_bytes} bytes, at most {limits.total_bytes} are taken",
+            code="too_large",
+            where=zip_path,
+            hint=_HINT,
         )
     return tuple(info.filename for info in files)
 
 
-def _fault_of_entry(info: zipfile.ZipInfo, limits: ReadLimits) -> str | None:
+def _fault_of_entry(info: zipfile.ZipInfo, limits: ReadLimits) -> tuple[str, str] | None:
+    """The case and what is wrong, of an entry that is refused."""
     # zipfile makes backslashes and NULs harmless on some systems only: look at the name as stored.
     name = info.orig_filename
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]:
-        return "leaves the package's folder"
+        return "unsafe_path", "leaves the package's folder"
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is a link or a device"
+        return "not_a_regular_file", "is a link or a device"
     if info.flag_bits & 0x1:
-        return "is encrypted"
+        return "encrypted", "is encrypted"
     if info.file_size > _CHUNK_BYTES and info.file_size > limits.ratio * info.compress_size:
-        return f"unpacks to more than {limits.ratio} times its packed size"
+        return "too_large", f"unpacks to more than {limits.ratio} times its packed size"
     return None
 
 
@@ -383,9 +399,11 @@ def _stream(archive: zipfile.ZipFile, zip_path: Path, name: str, limit_bytes: in
             while chunk := source.read(_CHUNK_BYTES):
                 size_bytes += len(chunk)
                 if size_bytes > limit_bytes:
-                    raise PackageError(f"unpacks to more than {limit_bytes} bytes", where=f"{zip_path}!{name}")
+                    raise PackageError(
+                        f"unpacks to more than {limit_bytes} bytes", code="too_large", where=f"{zip_path}!{name}"
+                    )
                 yield chunk
     except KeyError:
-        raise PackageError(f"holds no {name}", where=zip_path, hint=_HINT) from None
+        raise PackageError(f"holds no {name}", code="missing_file", where=zip_path, hint=_HINT) from None
     except ZIP_ERRORS as error:
-        raise PackageError(f"is damaged: {error}", where=f"{zip_path}!{name}", hint=_HINT) from error
+        raise PackageError(f"is damaged: {error}", code="damaged", where=f"{zip_path}!{name}", hint=_HINT) from error

@@ -240,7 +240,7 @@ def zips_of(path: Path) -> list[Path]:
         return [path]
     zips = sorted(path.glob("*.zip"))
     if not zips:
-        raise PackageError("holds no zip", where=path, hint="make one with `cls export`")
+        raise PackageError("holds no zip", code="no_packages", where=path, hint="make one with `cls export`")
     return zips
 
 

@@ -35,7 +35,12 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         FileError: the folder cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise FileError("is a file, where a folder is to be written", where=folder, hint="move it somewhere else")
+        raise FileError(
+            "is a file, where a folder is to be written",
+            code="not_a_folder",
+            where=folder,
+            hint="move it somewhere else",
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _settle(folder)
@@ -43,7 +48,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         staged.mkdir()
     except OSError as error:
         raise FileError(
-            f"cannot be written: {error.strerror}", where=folder, hint="check space and permissions"
+            f"cannot be written: {error.strerror}", code="unwritable", where=folder, hint="check space and permissions"
         ) from error
     try:
         yield staged

@@ -106,7 +106,11 @@ def make_key(path: Path, *, passphrase: str = "") -> SigningKey:
 
     secret = passphrase.encode()
     if len(secret) > _MAX_PASSPHRASE_BYTES:
-        raise FileError(f"the passphrase is longer than {_MAX_PASSPHRASE_BYTES} bytes", hint="choose a shorter one")
+        raise FileError(
+            f"the passphrase is longer than {_MAX_PASSPHRASE_BYTES} bytes",
+            code="passphrase_too_long",
+            hint="choose a shorter one",
+        )
     private = Ed25519PrivateKey.generate()
     encryption = serialization.BestAvailableEncryption(secret) if secret else serialization.NoEncryption()
     pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
@@ -114,7 +118,12 @@ def make_key(path: Path, *, passphrase: str = "") -> SigningKey:
     public_path = path.with_name(path.name + PUBLIC_SUFFIX)
     for file in (path, public_path):
         if file.exists() or file.is_symlink():
-            raise FileError("is there already, and a key is never overwritten", where=file, hint="give another name")
+            raise FileError(
+                "is there already, and a key is never overwritten",
+                code="already_exists",
+                where=file,
+                hint="give another name",
+            )
     _write_new(path, pem, 0o600)
     try:
         comment = b" ".join(os.fsencode(path.name).split())
@@ -142,25 +151,38 @@ def read_signing_key(path: Path, *, passphrase: str = "") -> SigningKey:
 
     content, mode = _read_key_file(path)
     if content.lstrip().startswith(_KEY_TYPE.encode()):
-        raise FileError("is a public key, and a private one signs", where=path, hint="give the file without .pub")
+        raise FileError(
+            "is a public key, and a private one signs",
+            code="public_key_given",
+            where=path,
+            hint="give the file without .pub",
+        )
     if os.name != "nt" and mode & _OTHERS:
         raise FileError(
-            f"is a private key that others may read (mode {mode:04o})", where=path, hint=f"run: chmod 600 {path}"
+            f"is a private key that others may read (mode {mode:04o})",
+            code="insecure_permissions",
+            where=path,
+            hint=f"run: chmod 600 {path}",
         )
     is_encrypted = b"BEGIN ENCRYPTED" in content
     if is_encrypted and not passphrase:
-        raise FileError("is encrypted", where=path, hint=f"give its passphrase in {PASSPHRASE_VARIABLE}")
+        raise FileError(
+            "is encrypted", code="passphrase_missing", where=path, hint=f"give its passphrase in {PASSPHRASE_VARIABLE}"
+        )
     try:
         private = load_pem_private_key(content, passphrase.encode() if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         reason = "cannot be decrypted: the passphrase is wrong, or the file is damaged"
         raise FileError(
             reason if is_encrypted else "is no private key in PEM (PKCS#8)",
+            code="wrong_passphrase" if is_encrypted else "not_a_private_key",
             where=path,
             hint=f"set {PASSPHRASE_VARIABLE} to its passphrase" if is_encrypted else _MAKE_HINT,
         ) from None
     if not isinstance(private, Ed25519PrivateKey):
-        raise FileError("is a private key of another kind than Ed25519", where=path, hint=_MAKE_HINT)
+        raise FileError(
+            "is a private key of another kind than Ed25519", code="unsupported_key_type", where=path, hint=_MAKE_HINT
+        )
     return _signing_key(private)
 
 
@@ -200,11 +222,14 @@ def read_trusted_keys(paths: Sequence[Path]) -> TrustedKeys:
             of_path.update(_keys_of_lines(file))
             if len({*found, *of_path}) > MAX_TRUSTED_KEYS:
                 raise FileError(
-                    f"more than {MAX_TRUSTED_KEYS} keys are to be trusted", where=file, hint="give those in use alone"
+                    f"more than {MAX_TRUSTED_KEYS} keys are to be trusted",
+                    code="too_many_keys",
+                    where=file,
+                    hint="give those in use alone",
                 )
         if not of_path:
             what = f"no file *{PUBLIC_SUFFIX} with a public key" if path.is_dir() else "no public key"
-            raise FileError(f"holds {what}", where=path, hint=_PUBLIC_HINT)
+            raise FileError(f"holds {what}", code="no_public_keys", where=path, hint=_PUBLIC_HINT)
         found.update(of_path)
     return TrustedKeys(tuple(found.items()))
 
@@ -223,14 +248,21 @@ def _keys_of_lines(path: Path) -> dict[str, bytes]:
         if not words or words[0].startswith(b"#"):
             continue
         if b"PRIVATE KEY-----" in line:
-            raise FileError("is a private key, and public ones are trusted", where=path, hint=_PUBLIC_HINT)
+            raise FileError(
+                "is a private key, and public ones are trusted", code="private_key_given", where=path, hint=_PUBLIC_HINT
+            )
         public_key = _public_key(words)
         if public_key is None:
             # The line itself is not shown: whoever mixes up files may have given a secret.
-            raise FileError("is no Ed25519 public key", where=f"{path}:{number}", hint=_PUBLIC_HINT)
+            raise FileError(
+                "is no Ed25519 public key", code="not_a_public_key", where=f"{path}:{number}", hint=_PUBLIC_HINT
+            )
         if public_key[:-1] + bytes([public_key[-1] & 0x7F]) in _SMALL_ORDER:
             raise FileError(
-                "is a key in whose name anybody can sign", where=f"{path}:{number}", hint="do not trust its sender"
+                "is a key in whose name anybody can sign",
+                code="weak_key",
+                where=f"{path}:{number}",
+                hint="do not trust its sender",
             )
         found[fingerprint_of(public_key)] = public_key
     return found
@@ -255,11 +287,17 @@ def _read_key_file(path: Path) -> tuple[bytes, int]:
             mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
             content = stream.read(MAX_KEY_FILE_BYTES + 1)
     except FileNotFoundError:
-        raise FileError("there is no such key file", where=path, hint=f"check the path; {_MAKE_HINT}") from None
+        raise FileError(
+            "there is no such key file", code="not_found", where=path, hint=f"check the path; {_MAKE_HINT}"
+        ) from None
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=path, hint="give a key file") from None
+        raise FileError(
+            f"cannot be read: {error.strerror}", code="unreadable", where=path, hint="give a key file"
+        ) from None
     if len(content) > MAX_KEY_FILE_BYTES:
-        raise FileError(f"is longer than {MAX_KEY_FILE_BYTES} bytes: no key file", where=path, hint=_MAKE_HINT)
+        raise FileError(
+            f"is longer than {MAX_KEY_FILE_BYTES} bytes: no key file", code="too_large", where=path, hint=_MAKE_HINT
+        )
     return content, mode
 
 
@@ -278,7 +316,10 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
             part.unlink(missing_ok=True)
     except OSError as error:
         raise FileError(
-            f"cannot be written: {error.strerror}", where=path, hint="give a new name in a folder that is there"
+            f"cannot be written: {error.strerror}",
+            code="unwritable",
+            where=path,
+            hint="give a new name in a folder that is there",
         ) from None
 
 

@@ -312,13 +312,14 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise PackageError(
             f"is a meta.json of schema version {version}, and this version of CLS knows up to {SCHEMA_VERSION}",
+            code="unsupported_version",
             where=where,
             hint="update CLS",
         )
     faults = schema_faults(content)
     if faults:
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise PackageError(f"is not a valid meta.json: {shown}", where=where, hint=_HINT)
+        raise PackageError(f"is not a valid meta.json: {shown}", code="invalid_meta", where=where, hint=_HINT)
     try:
         return ModelMeta.model_validate(content)
     except ValidationError as error:
@@ -327,7 +328,9 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
             (f"{_json_path(fault['loc'])}: " if fault["loc"] else "") + fault["msg"].removeprefix("Value error, ")
             for fault in error.errors()
         )
-        raise PackageError(f"is not a valid meta.json: {details}", where=where, hint=_HINT) from error
+        raise PackageError(
+            f"is not a valid meta.json: {details}", code="invalid_meta", where=where, hint=_HINT
+        ) from error
 
 
 def parse_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> ModelMeta:
@@ -346,11 +349,18 @@ def json_of_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> dict
             text.decode("utf-8-sig") if isinstance(text, bytes) else text, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError as error:
-        raise PackageError(f"meta.json is not UTF-8: {error.reason}", where=where, hint=_HINT) from error
+        raise PackageError(
+            f"meta.json is not UTF-8: {error.reason}", code="not_utf8", where=where, hint=_HINT
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise PackageError(f"meta.json is not JSON: {error}", where=where, hint=_HINT) from error
+        raise PackageError(f"meta.json is not JSON: {error}", code="not_json", where=where, hint=_HINT) from error
     if not isinstance(content, dict):
-        raise PackageError(f"meta.json holds a {type(content).__name__}, expected an object", where=where, hint=_HINT)
+        raise PackageError(
+            f"meta.json holds a {type(content).__name__}, expected an object",
+            code="invalid_meta",
+            where=where,
+            hint=_HINT,
+        )
     return content
 
 
@@ -363,7 +373,7 @@ def read_meta(path: Path) -> ModelMeta:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise PackageError(f"cannot be read: {error.strerror}", where=path, hint=_HINT) from error
+        raise PackageError(f"cannot be read: {error.strerror}", code="unreadable", where=path, hint=_HINT) from error
     return parse_meta_text(content, path)
 
 

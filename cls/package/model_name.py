@@ -65,7 +65,7 @@ def model_name_of_group(group: str) -> str:
         PackageError: the text is empty.
     """
     if not group:
-        raise PackageError("an empty text cannot name a model", hint="give the group a name")
+        raise PackageError("an empty text cannot name a model", code="empty_name", hint="give the group a name")
     content = group.encode("utf-8", "surrogatepass")
     is_reserved = _RESERVED.match(group) is not None
     parts = []

@@ -29,9 +29,11 @@ def read_onnx(content: bytes, where: object) -> ModelProto:
     try:
         model: ModelProto = onnx.load_model_from_string(content)
     except (DecodeError, ValueError) as error:
-        raise PackageError(f"is not an ONNX model: {str(error).splitlines()[0][:300]}", where=where) from error
+        raise PackageError(
+            f"is not an ONNX model: {str(error).splitlines()[0][:300]}", code="not_onnx", where=where
+        ) from error
     if not model.graph.node:
-        raise PackageError("is not an ONNX model: it has no graph", where=where)
+        raise PackageError("is not an ONNX model: it has no graph", code="not_onnx", where=where)
     return model
 
 

@@ -82,12 +82,17 @@ def read_samples(content: bytes, meta: ModelMeta, where: object) -> CarriedSampl
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
     except (*ZIP_ERRORS, zipfile.BadZipFile, ValueError, KeyError) as error:
-        raise PackageError(f"does not hold samples: {error}", where=where, hint=_HINT) from error
+        raise PackageError(
+            f"does not hold samples: {error}", code="invalid_samples", where=where, hint=_HINT
+        ) from error
     crops, probabilities, truth = arrays["crops_rgb"], arrays["probabilities"], arrays["truth"]
     labels = tuple(str(label) for label in arrays["labels"].ravel().tolist())
     if labels != meta.labels:
         raise PackageError(
-            f"holds samples of another model: its labels are {', '.join(labels[:4])}", where=where, hint=_HINT
+            f"holds samples of another model: its labels are {', '.join(labels[:4])}",
+            code="other_model",
+            where=where,
+            hint=_HINT,
         )
     size = (meta.preprocessing.height_px, meta.preprocessing.width_px, 3)
     table = (len(crops), len(labels))
@@ -101,6 +106,7 @@ def read_samples(content: bytes, meta: ModelMeta, where: object) -> CarriedSampl
     ):
         raise PackageError(
             f"does not hold people of {size[0]}x{size[1]} pixels with a probability for each label (of {len(labels)})",
+            code="wrong_shape",
             where=where,
             hint=_HINT,
         )

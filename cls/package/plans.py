@@ -100,7 +100,9 @@ def version_in_plan(content: bytes, where: object) -> str | None:
         PackageError: this is not a plan.
     """
     if len(content) < HEADER_BYTES or content[:4] != _PLAN_TAG:
-        raise PackageError("is not a TensorRT plan", where=where, hint="make the package again with `cls export`")
+        raise PackageError(
+            "is not a TensorRT plan", code="not_a_plan", where=where, hint="make the package again with `cls export`"
+        )
     (serialization,) = struct.unpack_from("<I", content, 4)
     if serialization != 0:
         return None
@@ -161,6 +163,7 @@ def refuse_foreign_plan(plan: PlanMeta | None, header: bytes, host: PlanHost, wh
     if faults:
         raise PackageError(
             "; ".join(faults),
+            code="incompatible_plan",
             where=where,
             hint="make the plan where it is served: cls package rebuild model_trt.zip",
         )

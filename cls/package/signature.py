@@ -109,12 +109,16 @@ class PackageSignature(_Part):
                 continue
             if not is_signed_by(public_key, base64.b64decode(entry.signature), message):
                 raise SignatureError(
-                    f"the signature by {entry.key_id} is not of these files", where=where, hint=CHANGED_HINT
+                    f"the signature by {entry.key_id} is not of these files",
+                    code="invalid",
+                    where=where,
+                    hint=CHANGED_HINT,
                 )
             trusted.append(entry.key_id)
         if not trusted:
             raise SignatureError(
                 f"is signed by {' and '.join(self.key_ids)}, which is not trusted",
+                code="untrusted",
                 where=where,
                 hint="compare the fingerprint with its owner's; if it is right, add the public key to --trust",
             )
@@ -136,15 +140,19 @@ def sign(entries: Mapping[str, Path | bytes], key: SigningKey, earlier: PackageS
     manifest = Manifest(files={name: _signed_file(source) for name, source in sorted(entries.items())})
     total_bytes = sum(file.size_bytes for file in manifest.files.values())
     if total_bytes > MAX_SIGNED_BYTES:
-        raise SignatureError(f"has {total_bytes} bytes, and packages of at most {MAX_SIGNED_BYTES} are signed")
+        raise SignatureError(
+            f"has {total_bytes} bytes, and packages of at most {MAX_SIGNED_BYTES} are signed", code="too_large"
+        )
     others: list[KeySignature] = []
     if earlier is not None:
         if earlier.manifest != manifest:
-            raise SignatureError("the signature in it is of other files", hint=CHANGED_HINT)
+            raise SignatureError("the signature in it is of other files", code="changed", hint=CHANGED_HINT)
         others = [entry for entry in earlier.signatures if entry.key_id != key.fingerprint]
     if len(others) >= MAX_SIGNATURES:
         raise SignatureError(
-            f"has {len(others)} signatures, which is the limit", hint="export it again, signed by the keys in use"
+            f"has {len(others)} signatures, which is the limit",
+            code="too_many",
+            hint="export it again, signed by the keys in use",
         )
     signature = base64.b64encode(key.sign(manifest.message())).decode()
     own = KeySignature(key_id=key.fingerprint, signature=signature)
@@ -164,6 +172,7 @@ def parse_signature(content: bytes, where: object) -> PackageSignature:
     if signature is None or signature.to_bytes() != content or len(set(signature.key_ids)) != len(signature.key_ids):
         raise SignatureError(
             f"is no {SIGNATURE_FILE_NAME} that this version of CLS knows, or was changed",
+            code="malformed",
             where=where,
             hint="get the package again from whoever made it, or update CLS",
         )
@@ -196,7 +205,7 @@ def layout_faults(archive: zipfile.ZipFile, zip_path: Path) -> list[str]:
 
 def not_signed(where: object) -> SignatureError:
     """The error for a package without a signature where one is asked for."""
-    return SignatureError("is not signed", where=where, hint=_SIGN_HINT)
+    return SignatureError("is not signed", code="missing", where=where, hint=_SIGN_HINT)
 
 
 def _signed_file(source: Path | bytes) -> SignedFile:

@@ -78,6 +78,7 @@ class TritonConfig:
         if META_PARAMETER not in self.parameters:
             raise PackageError(
                 f"carries no parameter '{META_PARAMETER}'",
+                code="missing_parameter",
                 where=where,
                 hint="publish a package that `cls export` made",
             )
@@ -166,11 +167,15 @@ def parse_config_json(content: Any, where: object) -> TritonConfig:
     from tritonclient.grpc import model_config_pb2 as pb
 
     if not isinstance(content, dict):
-        raise PackageError(f"is not a Triton model configuration: {type(content).__name__}", where=where)
+        raise PackageError(
+            f"is not a Triton model configuration: {type(content).__name__}", code="invalid_config", where=where
+        )
     try:
         config = json_format.ParseDict(content, pb.ModelConfig(), ignore_unknown_fields=True)
     except json_format.ParseError as error:
-        raise PackageError(f"is not a Triton model configuration: {error}", where=where) from error
+        raise PackageError(
+            f"is not a Triton model configuration: {error}", code="invalid_config", where=where
+        ) from error
     return _parsed(config)
 
 
@@ -218,7 +223,7 @@ def _message_of(text: str, where: object) -> Any:
     try:
         return text_format.Parse(text, pb.ModelConfig())
     except text_format.ParseError as error:
-        raise PackageError(f"is not a config.pbtxt: {error}", where=where) from error
+        raise PackageError(f"is not a config.pbtxt: {error}", code="invalid_config", where=where) from error
 
 
 def _text_of(config: Any) -> str:

@@ -136,18 +136,24 @@ def read_vectors(contents: ZipContents, meta: ModelMeta) -> Vectors:
     """
     where = f"{contents.path}!{VECTORS_FILE}"
     if not has_vectors(contents):
-        raise PackageError(f"carries no conformance vectors ({VECTORS_FILE})", where=contents.path, hint=_HINT)
+        raise PackageError(
+            f"carries no conformance vectors ({VECTORS_FILE})", code="no_vectors", where=contents.path, hint=_HINT
+        )
     try:
         said = VectorsSaid.model_validate(json.loads(_bytes_of(contents, VECTORS_FILE, _MAX_JSON_BYTES)))
     except (ValidationError, ValueError, RecursionError) as error:
         first = str(error).splitlines()
-        raise PackageError(f"does not hold vectors: {' '.join(first[:3])}", where=where, hint=_HINT) from error
+        raise PackageError(
+            f"does not hold vectors: {' '.join(first[:3])}", code="invalid_vectors", where=where, hint=_HINT
+        ) from error
     names = [case.name for case in said.cases]
     if len(set(names)) != len(names):
-        raise PackageError("names a case twice", where=where, hint=_HINT)
+        raise PackageError("names a case twice", code="duplicate_name", where=where, hint=_HINT)
     for case in said.cases:
         if tuple(case.probabilities) != meta.labels:
-            raise PackageError(f"holds vectors of another model: case '{case.name}'", where=where, hint=_HINT)
+            raise PackageError(
+                f"holds vectors of another model: case '{case.name}'", code="other_model", where=where, hint=_HINT
+            )
     cases = tuple(_case(contents, case, meta) for case in said.cases)
     return Vectors(cases, said.runtime, said.max_probability_difference)
 
@@ -173,15 +179,18 @@ def _case(contents: ZipContents, said: CaseSaid, meta: ModelMeta) -> Case:
         content = _bytes_of(contents, tensor_file(said), _MAX_TENSOR_BYTES)
         tensor = np.load(io.BytesIO(content), allow_pickle=False)
     except FileError as error:
-        raise PackageError(error.what, where=where, hint=_HINT) from error
+        raise PackageError(error.what, code=error.code.partition(".")[2], where=where, hint=_HINT) from error
     except (*ZIP_ERRORS, ValueError) as error:
-        raise PackageError(f"is no array: {error}", where=f"{contents.path}!{tensor_file(said)}", hint=_HINT) from error
+        raise PackageError(
+            f"is no array: {error}", code="not_an_array", where=f"{contents.path}!{tensor_file(said)}", hint=_HINT
+        ) from error
     size = (meta.preprocessing.height_px, meta.preprocessing.width_px)
     shape, kind = ((1, *crop.shape), np.uint8) if meta.is_end_to_end else ((1, 3, *size), np.float32)
     if tensor.shape != shape or tensor.dtype != kind or (not meta.is_end_to_end and crop.shape[:2] != size):
         raise PackageError(
             f"case '{said.name}' has a picture of {crop.shape} and a tensor of {tensor.shape}, {tensor.dtype}: not what"
             " the model takes",
+            code="wrong_shape",
             where=contents.path,
             hint=_HINT,
         )
@@ -198,7 +207,9 @@ def _bytes_of(contents: ZipContents, name: str, limit_bytes: int) -> bytes:
     for chunk in contents.stream(name):
         size_bytes += len(chunk)
         if size_bytes > limit_bytes:
-            raise PackageError(f"unpacks to more than {limit_bytes} bytes", where=f"{contents.path}!{name}")
+            raise PackageError(
+                f"unpacks to more than {limit_bytes} bytes", code="too_large", where=f"{contents.path}!{name}"
+            )
         parts.append(chunk)
     return b"".join(parts)
 

@@ -60,7 +60,9 @@ class Verification:
         if self.distrust is not None:
             raise self.distrust
         if self.problems:
-            raise PackageError("; ".join(self.problems), where=self.path, hint="make the package again: `cls export`")
+            raise PackageError(
+                "; ".join(self.problems), code="invalid", where=self.path, hint="make the package again: `cls export`"
+            )
 
 
 def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys | None = None) -> Verification:
@@ -78,7 +80,9 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys 
             digests = _digests(found, contents)
             _check_signature(found, contents, digests)
             if trust is not None and found.problems:
-                found.distrust = SignatureError("; ".join(found.problems), where=zip_path, hint=CHANGED_HINT)
+                found.distrust = SignatureError(
+                    "; ".join(found.problems), code="changed", where=zip_path, hint=CHANGED_HINT
+                )
                 return found
             missing = missing_at_root(contents.names)
             found.take("the files a package needs", [f"lacks {name} at its root" for name in missing])
@@ -115,11 +119,13 @@ def refuse_foreign_files(path: Path, meta: ModelMeta) -> None:
         for file in files
         if file.name in known and file.is_file() and sha256_of_file(file) != known[file.name]
     ]
+    case = "digest_mismatch"
     if path.suffix == ".onnx" and not faults:
+        case = "other_model"
         faults = onnx_faults(read_onnx(path.read_bytes(), path), meta, path.name)
     if faults:
         raise PackageError(
-            "; ".join(faults), where=path, hint="keep the package together, or export again: `cls export`"
+            "; ".join(faults), code=case, where=path, hint="keep the package together, or export again: `cls export`"
         )
 
 

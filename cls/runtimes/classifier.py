@@ -101,7 +101,7 @@ class Classifier:
             UsageError: it is not a number from 0 to 1.
         """
         if not 0 <= threshold <= 1:
-            raise UsageError(f"a threshold is a number from 0 to 1, and not {threshold:g}")
+            raise UsageError(f"a threshold is a number from 0 to 1, and not {threshold:g}", code="out_of_range")
         return replace(self, thresholds=(threshold,) * len(self.labels))
 
     def _probabilities(self, crops_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -113,12 +113,14 @@ class Classifier:
                 f"the network answers shape {logits.shape}, and {expected} is expected for"
                 f" {counted(len(self.labels), 'label')}"
                 f" ({', '.join(self.labels[:4])}{', …' if len(self.labels) > 4 else ''})",
+                code="wrong_output_shape",
                 where=self.source,
                 hint="model and meta.json do not belong together: export again",
             )
         if not np.isfinite(logits).all():
             raise PredictionError(
                 "the network answers something that is not a number",
+                code="not_a_number",
                 where=self.source,
                 hint="export again; if it stays, the training went wrong",
             )

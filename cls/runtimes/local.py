@@ -48,7 +48,9 @@ class TorchRuntime:
                 logits: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise PredictionError(f"the network does not take images of shape {images.shape}: {reason}") from error
+            raise PredictionError(
+                f"the network does not take images of shape {images.shape}: {reason}", code="wrong_input_shape"
+            ) from error
         return logits
 
 
@@ -72,7 +74,9 @@ def torchscript_runtime(path: Path, content: bytes | None = None) -> TorchRuntim
             load: Any = torch.jit.load
             runtime = TorchRuntime(load(str(path) if content is None else io.BytesIO(content), map_location="cpu"))
         except (RuntimeError, OSError, ValueError) as error:
-            raise PredictionError("is not a TorchScript network", where=path, hint=_HINT) from error
+            raise PredictionError(
+                "is not a TorchScript network", code="invalid_model", where=path, hint=_HINT
+            ) from error
     runtime.description = runtime.description.replace("PyTorch", "TorchScript, PyTorch")
     return runtime
 
@@ -104,12 +108,15 @@ class OnnxRuntime:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise PredictionError(f"is not an ONNX network: {reason}", where=source, hint=_HINT) from error
+            raise PredictionError(
+                f"is not an ONNX network: {reason}", code="invalid_model", where=source, hint=_HINT
+            ) from error
         inputs = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]
         if inputs != [input_name] or output_name not in outputs:
             raise PredictionError(
                 f"the network has inputs {inputs} and outputs {outputs}, expected '{input_name}' and '{output_name}'",
+                code="unexpected_tensors",
                 where=source,
                 hint=_HINT,
             )
@@ -128,7 +135,10 @@ class OnnxRuntime:
         except Exception as error:
             reason = str(error).strip().splitlines()[0]
             raise PredictionError(
-                f"the network does not take images of shape {images.shape}: {reason}", where=self._source, hint=_HINT
+                f"the network does not take images of shape {images.shape}: {reason}",
+                code="wrong_input_shape",
+                where=self._source,
+                hint=_HINT,
             ) from error
         return logits
 

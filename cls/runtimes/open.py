@@ -91,6 +91,7 @@ def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool
     if not is_of_photos:
         raise PredictionError(
             f"the model is of group '{classifier.group}', and group '{group}' was asked for",
+            code="wrong_group",
             where=classifier.source,
             hint=f"give the model of '{group}', or name the group '{classifier.group}'",
         )
@@ -112,6 +113,7 @@ def check_served_name(classifier: Classifier, address: ServedAddress, group: str
         raise PredictionError(
             f"the model served as '{address.model}' is of group '{classifier.group}',"
             f" and group '{group}' was asked for",
+            code="wrong_group",
             where=classifier.source,
             hint=f"publish that of '{group}' there, or give this one by its whole address, {address.url}",
         )
@@ -169,7 +171,9 @@ def open_classifier(
     """
     if model.startswith(SERVED_SCHEMES):
         if trust is not None:
-            raise SignatureError("what a server answers is not signed", where=model, hint=_SIGNED_HINT)
+            raise SignatureError(
+                "what a server answers is not signed", code="unsupported_source", where=model, hint=_SIGNED_HINT
+            )
         classifier = _of_server(model, group, bottle)
     else:
         classifier = _of_path(Path(model), bottle, trust, is_verified=is_verified)
@@ -181,18 +185,25 @@ def _of_path(path: Path, bottle: Bottle, trust: TrustedKeys | None, *, is_verifi
     if path.is_dir():
         return _of_folder(path, bottle, trust)
     if not path.is_file():
-        raise PredictionError("there is no such model", where=path, hint=f"give {_KINDS}")
+        raise PredictionError("there is no such model", code="not_found", where=path, hint=f"give {_KINDS}")
     if path.suffix == ".zip":
         return _of_zip(path, trust, is_verified=is_verified)
     if trust is not None:
-        raise SignatureError("is not a package's zip, and nothing else is signed", where=path, hint=_SIGNED_HINT)
+        raise SignatureError(
+            "is not a package's zip, and nothing else is signed",
+            code="unsupported_source",
+            where=path,
+            hint=_SIGNED_HINT,
+        )
     if (path.parent / META_FILE_NAME).is_file() and path.suffix in _MODEL_SUFFIXES:
         return _of_package_file(path)
     if _is_run(path.parent.parent):
         return _of_run(path.parent.parent, path, bottle)
     if path.suffix in _MODEL_SUFFIXES:
-        raise PackageError(f"lacks a {META_FILE_NAME} beside it", where=path, hint=_TOGETHER)
-    raise PredictionError("is not a model that can be opened", where=path, hint=f"give {_KINDS}")
+        raise PackageError(f"lacks a {META_FILE_NAME} beside it", code="missing_file", where=path, hint=_TOGETHER)
+    raise PredictionError(
+        "is not a model that can be opened", code="unsupported_model", where=path, hint=f"give {_KINDS}"
+    )
 
 
 def open_exported(bottle: Bottle, group: str, trust: TrustedKeys | None = None) -> Classifier:
@@ -211,7 +222,10 @@ def open_exported(bottle: Bottle, group: str, trust: TrustedKeys | None = None) 
     folder = bottle.inference_model(group)
     if not (folder / META_FILE_NAME).is_file():
         raise PredictionError(
-            f"group '{group}' has no exported model", where=folder, hint=f'run `cls export --group "{group}"` first'
+            f"group '{group}' has no exported model",
+            code="not_exported",
+            where=folder,
+            hint=f'run `cls export --group "{group}"` first',
         )
     classifier = _of_folder(folder, bottle, trust)
     check_group(classifier, group)
@@ -246,7 +260,9 @@ def runtime_of_file(path: Path, meta: ModelMeta) -> Runtime:
     """
     weights = path.with_suffix(".bin")
     if path.suffix == ".xml" and not weights.is_file():
-        raise PredictionError(f"lacks its weights, {weights.name}, beside it", where=path, hint=_TOGETHER)
+        raise PredictionError(
+            f"lacks its weights, {weights.name}, beside it", code="missing_weights", where=path, hint=_TOGETHER
+        )
     return _runtime(path.suffix, path.read_bytes(), lambda: weights.read_bytes(), path, meta)
 
 
@@ -279,21 +295,30 @@ def _of_server(url: str, group: str | None, bottle: Bottle) -> Classifier:
 def _of_folder(folder: Path, bottle: Bottle, trust: TrustedKeys | None) -> Classifier:
     if _is_run(folder):
         if trust is not None:
-            raise SignatureError("is a training run, which is not signed", where=folder, hint=_SIGNED_HINT)
+            raise SignatureError(
+                "is a training run, which is not signed", code="unsupported_source", where=folder, hint=_SIGNED_HINT
+            )
         return _of_run(folder, None, bottle)
     named = [folder / name for name in MODEL_NAMES]
     # A package of other precisions alone holds model_fp16.onnx and the like.
     others = sorted(path for path in folder.glob("model_*") if path.suffix in _MODEL_SUFFIXES)
     models = [path for path in (*named, *others) if path.is_file()]
     if not models or not (folder / META_FILE_NAME).is_file():
-        raise PredictionError("holds neither a package nor a finished run", where=folder, hint=f"give {_KINDS}")
+        raise PredictionError(
+            "holds neither a package nor a finished run", code="no_model", where=folder, hint=f"give {_KINDS}"
+        )
     if trust is None:
         return _of_package_file(models[0])
     # Files of a folder are not signed, and its meta.json speaks of several zips: the zip has all that is needed.
     zip_path = folder / f"model_{_ZIP_KINDS[models[0].suffix]}{models[0].stem.removeprefix('model')}.zip"
     if not zip_path.is_file():
         hint = "give the signed zip that the files came in"
-        raise SignatureError(f"holds no {zip_path.name}, and its files are not signed", where=folder, hint=hint)
+        raise SignatureError(
+            f"holds no {zip_path.name}, and its files are not signed",
+            code="unsupported_source",
+            where=folder,
+            hint=hint,
+        )
     return _of_zip(zip_path, trust, is_verified=False)
 
 
@@ -325,7 +350,9 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
     from cls.training.runs.run import open_run
 
     if not (folder / FINISHED).is_file():
-        raise PredictionError("the run is not finished", where=folder, hint="finish it with `cls train`")
+        raise PredictionError(
+            "the run is not finished", code="unfinished_run", where=folder, hint="finish it with `cls train`"
+        )
     run = open_run(bottle, folder)
     size = run.preprocessing
     runtime: Runtime
@@ -337,5 +364,7 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
     elif file.suffix == ".pt":
         runtime = torchscript_runtime(file)
     else:
-        raise PredictionError("is not a model that can be opened", where=file, hint=f"give {_KINDS}")
+        raise PredictionError(
+            "is not a model that can be opened", code="unsupported_model", where=file, hint=f"give {_KINDS}"
+        )
     return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(file or folder))

@@ -84,6 +84,7 @@ class OpenvinoRuntime:
         if reason is not None:
             raise PredictionError(
                 f"an OpenVINO network cannot be run here: {reason}",
+                code="runtime_unavailable",
                 where=source,
                 hint="install it, or use the package's ONNX",
             )
@@ -102,10 +103,13 @@ class OpenvinoRuntime:
             self._network = core.compile_model(network, "CPU", options)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise PredictionError(f"is not an OpenVINO network: {reason}", where=source, hint=_HINT) from error
+            raise PredictionError(
+                f"is not an OpenVINO network: {reason}", code="invalid_model", where=source, hint=_HINT
+            ) from error
         if input_name not in inputs or output_name not in outputs:
             raise PredictionError(
                 f"the network has inputs {inputs} and outputs {outputs}, expected '{input_name}' and '{output_name}'",
+                code="unexpected_tensors",
                 where=source,
                 hint=_HINT,
             )
@@ -127,5 +131,8 @@ class OpenvinoRuntime:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise PredictionError(
-                f"the network does not take images of shape {images.shape}: {reason}", where=self._source, hint=_HINT
+                f"the network does not take images of shape {images.shape}: {reason}",
+                code="wrong_input_shape",
+                where=self._source,
+                hint=_HINT,
             ) from error

@@ -84,12 +84,14 @@ def parse_address(url: str, group: str | None = None) -> ServedAddress:
 def _http_address(url: str, parts: SplitResult, group: str | None) -> ServedAddress:
     found = _HTTP_PATH.match(parts.path)
     if parts.scheme not in _HTTP or not parts.hostname:
-        raise PredictionError("is not the address of a served model", where=url, hint=_HTTP_HINT)
+        raise PredictionError(
+            "is not the address of a served model", code="invalid_address", where=url, hint=_HTTP_HINT
+        )
     if found:
         base = parts.netloc + found["prefix"]
         return ServedAddress(parts.scheme, base, unquote(found["model"]), found["version"] or "")
     if group is None or "/v2" in parts.path:
-        raise PredictionError("names no model", where=url, hint=f"{_HTTP_HINT}, or the group")
+        raise PredictionError("names no model", code="no_model_name", where=url, hint=f"{_HTTP_HINT}, or the group")
     base = parts.netloc + parts.path.rstrip("/")
     return ServedAddress(parts.scheme, base, model_name_of_group(group), is_of_group=True)
 
@@ -100,14 +102,16 @@ def _grpc_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
     except ValueError:
         is_whole = False
     if not is_whole:
-        raise PredictionError("is not the address of a served model", where=url, hint=GRPC_HINT)
+        raise PredictionError("is not the address of a served model", code="invalid_address", where=url, hint=GRPC_HINT)
     names = [unquote(name) for name in parts.path.split("/") if name]
     if not names and group is not None:
         return ServedAddress(parts.scheme, parts.netloc, model_name_of_group(group), is_of_group=True)
     if not names:
-        raise PredictionError("names no model", where=url, hint=f"{GRPC_HINT}, or the group")
+        raise PredictionError("names no model", code="no_model_name", where=url, hint=f"{GRPC_HINT}, or the group")
     if len(names) > 2 or (len(names) == 2 and not names[1].isdigit()):
-        raise PredictionError("is not the address of a served model", where=url, hint=f"{GRPC_HINT}[/VERSION]")
+        raise PredictionError(
+            "is not the address of a served model", code="invalid_address", where=url, hint=f"{GRPC_HINT}[/VERSION]"
+        )
     return ServedAddress(parts.scheme, parts.netloc, names[0], names[1] if len(names) == 2 else "")
 
 
@@ -181,7 +185,9 @@ class ServedRuntime(ABC):
         for start in range(0, len(images), limit):
             values = self._infer(np.ascontiguousarray(images[start : start + limit]), source, target)
             if values is None:
-                raise PredictionError(f"the server answered without '{target.name}'", where=self.url)
+                raise PredictionError(
+                    f"the server answered without '{target.name}'", code="missing_output", where=self.url
+                )
             parts.append(np.asarray(values, np.float32))
         return np.concatenate(parts)
 
@@ -247,17 +253,20 @@ class HttpRuntime(ServedRuntime):
             if "decoding the response" in error.message():
                 raise PredictionError(
                     "answers something that is not the Open Inference Protocol",
+                    code="invalid_response",
                     where=self.url,
                     hint="give the address of an inference server: port 8100 of `cls storage serve`, 8000 of Triton",
                 ) from error
             raise PredictionError(
                 f"the inference server refuses: {error.message()}",
+                code="refused",
                 where=self.url,
                 hint="publish the model with `cls push`, or correct the name",
             ) from error
         except (HTTPException, ValueError) as error:
             raise PredictionError(
                 f"answers something that is not the Open Inference Protocol: {error or type(error).__name__}",
+                code="invalid_response",
                 where=self.url,
                 hint="check the address, and whether the server was stopped in the middle",
             ) from error
@@ -270,6 +279,7 @@ class HttpRuntime(ServedRuntime):
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return PredictionError(
             f"the inference server cannot be reached: {reason}",
+            code="unreachable",
             where=self.url,
             hint="start it (`cls storage serve`) or correct the address",
         )
@@ -309,7 +319,9 @@ class GrpcRuntime(ServedRuntime):
                 address.base, ssl=address.is_tls, channel_args=list(_CHANNEL_OPTIONS)
             )
         except ValueError as error:
-            raise PredictionError(f"is not an address: {error}", where=address.url, hint=GRPC_HINT) from error
+            raise PredictionError(
+                f"is not an address: {error}", code="invalid_address", where=address.url, hint=GRPC_HINT
+            ) from error
         self.description = f"Open Inference Protocol server {address.base} (gRPC)"
         super().__init__(address)
 
@@ -343,7 +355,7 @@ class GrpcRuntime(ServedRuntime):
             told = self._explained(status, error.message())
             raise (AwayError(told) if status == "UNAVAILABLE" else told) from error
         except ValueError as error:
-            raise PredictionError(f"cannot be asked: {error}", where=self.url) from error
+            raise PredictionError(f"cannot be asked: {error}", code="invalid_request", where=self.url) from error
 
     def _explained(self, status: str, message: str) -> PredictionError:
         """The error as its user can act on it."""
@@ -351,27 +363,34 @@ class GrpcRuntime(ServedRuntime):
         if status == "UNAVAILABLE":
             return PredictionError(
                 f"the inference server cannot be reached over gRPC: {first}",
+                code="unreachable",
                 where=where,
                 hint="start it (`cls storage serve`), or correct the address: gRPC has a port of its own, mostly 8101",
             )
         if status == "DEADLINE_EXCEEDED":
             return PredictionError(
-                f"the inference server gave no answer in {ANSWER_TIMEOUT_S:.0f} s", where=where, hint="ask it later"
+                f"the inference server gave no answer in {ANSWER_TIMEOUT_S:.0f} s",
+                code="timeout",
+                where=where,
+                hint="ask it later",
             )
         if status == "UNAUTHENTICATED":
             return PredictionError(
                 f"the inference server lets nobody in without its token: {first}",
+                code="unauthorized",
                 where=where,
                 hint="set CLS_MODEL_STORAGE_TOKEN, and model_storage_url or inference_url to the server's host",
             )
         if status in ("UNIMPLEMENTED", "UNKNOWN", ""):
             return PredictionError(
                 f"answers something that is not the Open Inference Protocol over gRPC: {first or status}",
+                code="invalid_response",
                 where=where,
                 hint="check the address",
             )
         return PredictionError(
             f"the inference server refuses: {first}",
+            code="refused",
             where=where,
             hint="publish the model with `cls push`, or correct the name",
         )

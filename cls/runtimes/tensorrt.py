@@ -44,7 +44,10 @@ class TensorrtRuntime:
         reason = why_no_tensorrt()
         if reason is not None:
             raise PredictionError(
-                f"a TensorRT plan cannot be run here: {reason}", where=source, hint="use the package's ONNX"
+                f"a TensorRT plan cannot be run here: {reason}",
+                code="runtime_unavailable",
+                where=source,
+                hint="use the package's ONNX",
             )
         trt = tensorrt_module()
         # The engine lives as long as its runtime, and that as long as its logger: all three are kept.
@@ -54,6 +57,7 @@ class TensorrtRuntime:
         if self._engine is None:
             raise PredictionError(
                 "the plan was built for another GPU or TensorRT version",
+                code="incompatible_plan",
                 where=source,
                 hint="run `cls export` on this machine",
             )
@@ -75,13 +79,15 @@ class TensorrtRuntime:
 
         source = torch.from_numpy(np.ascontiguousarray(images)).cuda()
         if not self._context.set_input_shape(INPUT_NAME, tuple(source.shape)):
-            raise PredictionError(f"the plan does not take images of shape {images.shape}", where=self._source)
+            raise PredictionError(
+                f"the plan does not take images of shape {images.shape}", code="wrong_input_shape", where=self._source
+            )
         target = torch.empty(tuple(self._context.get_tensor_shape(OUTPUT_NAME)), dtype=torch.float32, device="cuda")
         self._context.set_tensor_address(INPUT_NAME, source.data_ptr())
         self._context.set_tensor_address(OUTPUT_NAME, target.data_ptr())
         stream = torch.cuda.current_stream()
         if not self._context.execute_async_v3(stream.cuda_stream):
-            raise PredictionError("the plan failed on the GPU", where=self._source)
+            raise PredictionError("the plan failed on the GPU", code="run_failed", where=self._source)
         stream.synchronize()
         logits: NDArray[np.float32] = target.cpu().numpy()
         return logits

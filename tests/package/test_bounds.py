@@ -133,7 +133,7 @@ def test_the_bytes_of_a_text(tmp_path: Path) -> None:
 )
 def test_how_much_a_file_may_shrink(size: int, packed: int, is_bomb: bool) -> None:
     fault = _fault_of_entry(entry(file_size=size, compress_size=packed), ReadLimits())
-    assert fault == ("unpacks to more than 200 times its packed size" if is_bomb else None)
+    assert (fault and fault[0]) == ("too_large" if is_bomb else None)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_how_much_a_file_may_shrink(size: int, packed: int, is_bomb: bool) -> No
 )
 def test_names(name: str, is_safe: bool) -> None:
     fault = _fault_of_entry(entry("x", orig_filename=name), ReadLimits())
-    assert fault == (None if is_safe else "leaves the package's folder")
+    assert (fault and fault[0]) == (None if is_safe else "unsafe_path")
 
 
 @pytest.mark.parametrize(
@@ -177,13 +177,13 @@ def test_names(name: str, is_safe: bool) -> None:
 )
 def test_kinds_of_entries(kind: int, is_file: bool) -> None:
     fault = _fault_of_entry(entry(external_attr=(kind | 0o644) << 16), ReadLimits())
-    assert fault == (None if is_file else "is a link or a device")
+    assert (fault and fault[0]) == (None if is_file else "not_a_regular_file")
 
 
 @pytest.mark.parametrize(("flags", "is_encrypted"), [(0, False), (0x8, False), (0x800, False), (1, True), (0x9, True)])
 def test_encrypted_entries(flags: int, is_encrypted: bool) -> None:
     fault = _fault_of_entry(entry(flag_bits=flags), ReadLimits())
-    assert fault == ("is encrypted" if is_encrypted else None)
+    assert (fault and fault[0]) == ("encrypted" if is_encrypted else None)
 
 
 @pytest.mark.parametrize("names", [("meta.json", "META.json"), ("Meta.json", "mETA.json"), ("a/ß", "a/SS")])

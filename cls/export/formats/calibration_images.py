@@ -55,6 +55,7 @@ class CalibrationImages:
             reason = f": {broken[0]}" if broken else ""
             raise ExportError(
                 f"none of the training photos of run {run.name} can be read to calibrate with{reason}",
+                code="unreadable_photos",
                 hint="load and segment the group again, or leave out fp16 and int8",
             )
         if broken:

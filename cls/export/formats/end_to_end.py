@@ -149,7 +149,7 @@ def input_stage(preprocessing: Preprocessing) -> onnx.ModelProto:
             verbose=False,
         )
     if program is None:
-        raise ExportError("the preprocessing cannot be converted to ONNX")
+        raise ExportError("the preprocessing cannot be converted to ONNX", code="conversion_failed")
     model: onnx.ModelProto = program.model_proto
     strip_traces(model)
     return model
@@ -178,7 +178,9 @@ def write_end_to_end(source: Path, stage: onnx.ModelProto, path: Path) -> None:
     try:
         model = compose.merge_models(first, network, io_map=[(NORMALISED, f"{NETWORK_PREFIX}{INPUT_NAME}")])
     except ValueError as error:
-        raise ExportError(f"the preprocessing cannot be put into the network: {error}", where=source) from error
+        raise ExportError(
+            f"the preprocessing cannot be put into the network: {error}", code="conversion_failed", where=source
+        ) from error
     labels = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     sigmoid = helper.make_node("Sigmoid", [model.graph.output[0].name], [END_TO_END_OUTPUT_NAME], name="activation")
     model.graph.node.append(sigmoid)

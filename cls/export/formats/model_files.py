@@ -23,7 +23,7 @@ def check_model_files(files: Sequence[Path]) -> None:
     """
     for file in files:
         if not file.is_file():
-            raise ExportError("the model's file is missing", where=file, hint="export again")
+            raise ExportError("the model's file is missing", code="missing_file", where=file, hint="export again")
     graph = files[0]
     if graph.suffix == ".onnx":
         _check_onnx(graph)
@@ -35,7 +35,9 @@ def _check_onnx(graph: Path) -> None:
     try:
         needed = external_weights(read_onnx(graph.read_bytes(), graph))
     except PackageError as error:
-        raise ExportError(f"{error.what}, or is cut short", where=graph, hint="export again") from error
+        raise ExportError(
+            f"{error.what}, or is cut short", code="not_onnx", where=graph, hint="export again"
+        ) from error
     for name, size_bytes in needed.items():
         _check_size(graph.parent / name, size_bytes, graph)
 
@@ -51,11 +53,14 @@ def _check_openvino(graph: Path, weights: Path) -> None:
 
 def _check_size(weights: Path, needed_bytes: int, graph: Path) -> None:
     if not weights.is_file():
-        raise ExportError(f"the weights of {graph.name} are missing", where=weights, hint="export again")
+        raise ExportError(
+            f"the weights of {graph.name} are missing", code="missing_weights", where=weights, hint="export again"
+        )
     found_bytes = weights.stat().st_size
     if found_bytes < needed_bytes:
         raise ExportError(
             f"the weights of {graph.name} are cut short: {needed_bytes:,} bytes are needed, {found_bytes:,} are there",
+            code="cut_short",
             where=weights,
             hint="export again; look at the free space",
         )

@@ -44,7 +44,11 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
     with torch.inference_mode():
         width = network(example_images(preprocessing, 1)).shape[-1]
     if width != len(labels):
-        raise ExportError(f"the network has {counted(width, 'output')} for {counted(len(labels), 'label')}", where=path)
+        raise ExportError(
+            f"the network has {counted(width, 'output')} for {counted(len(labels), 'label')}",
+            code="label_count_mismatch",
+            where=path,
+        )
     model = _converted(network, preprocessing, path)
     strip_traces(model)
     onnx.helper.set_model_props(
@@ -85,7 +89,9 @@ def _check_valid(model: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the converted network is not valid ONNX: {first_line(error)}", where=path) from error
+        raise ExportError(
+            f"the converted network is not valid ONNX: {first_line(error)}", code="invalid_onnx", where=path
+        ) from error
 
 
 def add_notes(path: Path, notes: Mapping[str, str]) -> None:
@@ -111,9 +117,13 @@ def _converted(network: nn.Module, preprocessing: Preprocessing, path: Path) -> 
                 verbose=False,
             )
         except Exception as error:
-            raise ExportError(f"the network cannot be converted to ONNX: {first_line(error)}", where=path) from error
+            raise ExportError(
+                f"the network cannot be converted to ONNX: {first_line(error)}", code="conversion_failed", where=path
+            ) from error
     if program is None:
-        raise ExportError("the network cannot be converted to ONNX: the exporter made nothing", where=path)
+        raise ExportError(
+            "the network cannot be converted to ONNX: the exporter made nothing", code="conversion_failed", where=path
+        )
     model: onnx.ModelProto = program.model_proto
     return model
 

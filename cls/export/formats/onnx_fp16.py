@@ -57,7 +57,9 @@ def write_onnx_fp16(source: Path, images: CalibrationImages, path: Path, *, kept
         )
     except Exception as error:
         raise ExportError(
-            f"the network cannot be put into half precision: {first_line(error)}", where=source
+            f"the network cannot be put into half precision: {first_line(error)}",
+            code="conversion_failed",
+            where=source,
         ) from error
     finally:
         logging.getLogger("onnxruntime.transformers.float16").setLevel(level)
@@ -130,6 +132,7 @@ def _check(what: str, largest: float, where: Path) -> None:
     if not largest <= LARGEST_FP16:
         raise ExportError(
             f"fp16 overflow: {what} reach {largest:.6g}, and half precision ends at {LARGEST_FP16:g}",
+            code="fp16_overflow",
             where=where,
             hint="leave out the fp16 formats, or train with a larger --decay",
         )

@@ -57,7 +57,9 @@ class Quantiser:
                 # Symbolic shapes are for transformers; the batch is the only free axis here.
                 quant_pre_process(str(source), str(self._prepared), skip_symbolic_shape=True)
             except Exception as error:
-                raise ExportError(f"the network cannot be quantised: {first_line(error)}", where=source) from error
+                raise ExportError(
+                    f"the network cannot be quantised: {first_line(error)}", code="quantization_failed", where=source
+                ) from error
         nodes = onnx.load(self._prepared).graph.node
         self._nodes = tuple(node.name for node in nodes)
         self._layers = tuple(node.name for node in nodes if node.op_type in _WITH_WEIGHTS)
@@ -131,7 +133,9 @@ class Quantiser:
                 )
             except Exception as error:
                 raise ExportError(
-                    f"the network cannot be quantised: {first_line(error)}", where=self._source
+                    f"the network cannot be quantised: {first_line(error)}",
+                    code="quantization_failed",
+                    where=self._source,
                 ) from error
         return read_onnx(target)
 

@@ -36,7 +36,9 @@ def write_openvino(source: Path, xml_path: Path) -> None:
             _name_by_place(model)
             openvino.save_model(model, str(made), compress_to_fp16=False)
         except RuntimeError as error:
-            raise ExportError(f"OpenVINO cannot convert the network: {first_line(error)}", where=source) from error
+            raise ExportError(
+                f"OpenVINO cannot convert the network: {first_line(error)}", code="conversion_failed", where=source
+            ) from error
         # The weights first: a graph that is there has its weights.
         write_bytes_atomic(xml_path.with_suffix(".bin"), made.with_suffix(".bin").read_bytes())
         write_bytes_atomic(xml_path, made.read_bytes())

@@ -58,7 +58,7 @@ class Timings:
         if known:
             _log.warning("%s: TensorRT does not take these timings; they are measured anew", self.file)
         if not _is_taken(config, config.create_timing_cache(b"")):
-            raise ExportError(f"TensorRT {self.version} makes no timing cache", where=self.file)
+            raise ExportError(f"TensorRT {self.version} makes no timing cache", code="no_timing_cache", where=self.file)
 
     def keep_from(self, config: BuilderConfig) -> None:
         """Keeps what is known after a build; a folder that cannot be written to costs a warning, not the plan."""
@@ -220,7 +220,9 @@ def write_plan(
     parser = trt.OnnxParser(network, log)
     if not parser.parse(onnx_path.read_bytes()):
         faults = "; ".join(_one_line(parser.get_error(number)) for number in range(parser.num_errors))
-        raise ExportError(f"TensorRT {trt.__version__} cannot read the network: {faults}", where=onnx_path)
+        raise ExportError(
+            f"TensorRT {trt.__version__} cannot read the network: {faults}", code="unsupported_network", where=onnx_path
+        )
     config = _configured(trt, builder.create_builder_config())
     config.add_optimization_profile(_sized(builder.create_optimization_profile(), preprocessing))
     timings = Timings(cache, trt.__version__, gpu or gpu_in_use())
@@ -229,7 +231,9 @@ def write_plan(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         reason = _one_line(log.errors[0]) if log.errors else "it does not say why"
-        raise ExportError(f"TensorRT {trt.__version__} could not build a plan: {reason}", where=onnx_path)
+        raise ExportError(
+            f"TensorRT {trt.__version__} could not build a plan: {reason}", code="build_failed", where=onnx_path
+        )
     timings.keep_from(config)
     write_bytes_atomic(path, bytes(plan))
     return trt.__version__

@@ -51,13 +51,17 @@ def write_torchscript(
             traced = trace(network, (examples or example_images)(preprocessing, 2), check_trace=False)
         except Exception as error:
             raise ExportError(
-                f"the network cannot be traced to TorchScript: {first_line(error)}", where=path
+                f"the network cannot be traced to TorchScript: {first_line(error)}",
+                code="conversion_failed",
+                where=path,
             ) from error
         try:
             content = _portable(torch.jit.freeze(traced), {PREPROCESSING_ENTRY: json.dumps(preprocessing.to_dict())})
             loaded = load(io.BytesIO(content), map_location="cpu")
         except RuntimeError as error:
-            raise ExportError(f"the trace cannot be kept: {last_line(error)}", where=path) from error
+            raise ExportError(
+                f"the trace cannot be kept: {last_line(error)}", code="conversion_failed", where=path
+            ) from error
     check_same(network, loaded, preprocessing, path, "TorchScript", examples=examples)
     write_bytes_atomic(path, content)
 
@@ -125,18 +129,24 @@ def check_same(
             except Exception as error:  # a runtime's own kinds, all of them about the shape
                 raise ExportError(
                     f"the {kind} network does not take a batch of {batch}: {last_line(error)}",
+                    code="fixed_batch_size",
                     where=path,
                     hint="the network keeps a batch size fixed; take another --arch",
                 ) from error
         if found.shape != expected.shape:
             raise ExportError(
                 f"the {kind} network answers shape {tuple(found.shape)} where {tuple(expected.shape)} is expected",
+                code="wrong_output_shape",
                 where=path,
                 hint="the network keeps a batch size fixed; take another --arch",
             )
         difference = (found - expected).abs().max().item()
         if not difference <= TRACE_TOLERANCE * max(1.0, expected.abs().max().item()):
-            raise ExportError(f"the {kind} network differs from its source by {difference:.3g} in a logit", where=path)
+            raise ExportError(
+                f"the {kind} network differs from its source by {difference:.3g} in a logit",
+                code="output_mismatch",
+                where=path,
+            )
 
 
 @contextmanager

@@ -148,7 +148,9 @@ def _run(path: Path, images: NDArray[Any]) -> _Graph:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         answers = session.run(wanted, {session.get_inputs()[0].name: images})
     except Exception as error:
-        raise ExportError(f"cannot be run with all its values: {first_line(error)}", where=path) from error
+        raise ExportError(
+            f"cannot be run with all its values: {first_line(error)}", code="run_failed", where=path
+        ) from error
     values = {
         name: np.asarray(value, np.float32)
         for name, value in zip(wanted, answers, strict=True)

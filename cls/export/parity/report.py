@@ -479,7 +479,12 @@ class ParityReport:
             ParityError: names the faults, what they look like, and the worst sample.
         """
         if self.faults:
-            raise ParityError(self.sentence(), where=where, hint=f"nothing of it was packaged; the report is {page}")
+            raise ParityError(
+                self.sentence(),
+                code="out_of_tolerance",
+                where=where,
+                hint=f"nothing of it was packaged; the report is {page}",
+            )
 
 
 def _label_meta(one: LabelResult) -> LabelParityMeta:

@@ -79,6 +79,7 @@ def answers_of(converted: Classifier, reference: Reference) -> Answers:
             f"the conversion's labels are {', '.join(converted.labels)},"
             f" those of the trained network {', '.join(reference.trained.labels)}:"
             " looks like: the meta.json is of another model",
+            code="label_mismatch",
             where=converted.source,
         )
     crops = reference.crops_of(converted.preprocessing)
@@ -118,7 +119,9 @@ def _answer(converted: Classifier, crops: NDArray[np.uint8], batch: int) -> NDAr
         except PredictionError:
             raw = np.zeros(0, np.float32)
         if raw.shape != (len(crops), len(converted.labels)) or np.isfinite(raw).all():
-            raise ParityError(f"the conversion at batch {batch}: {error.what}", where=error.where) from error
+            raise ParityError(
+                f"the conversion at batch {batch}: {error.what}", code=error.code.partition(".")[2], where=error.where
+            ) from error
     probs = raw if converted.is_end_to_end else sigmoid(raw)
     return np.where(np.isfinite(raw), probs, np.float32(np.nan))
 
@@ -196,6 +199,7 @@ class Reference:
         if not self.samples:
             raise ParityError(
                 "the preprocessing is not that of the trained network, and only its own cut-outs are at hand",
+                code="preprocessing_mismatch",
                 where=self.trained.source,
                 hint="export again where the photos are",
             )
@@ -247,6 +251,7 @@ def reference_of(
         what = f"none of the run's {len(samples)} photos" if len(samples) > 1 else "not even the run's only photo"
         raise ExportError(
             f"{what} can be read to compare with: {broken[0]}",
+            code="unreadable_photos",
             hint="load the group again",
         )
     kept = tuple(samples[number] for number in readable)

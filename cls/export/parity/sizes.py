@@ -96,7 +96,11 @@ def size_results(converted: Classifier, reference: Reference) -> tuple[SizeResul
             found = answers_of_sized(converted, sized)[:, order]
             fitted_before = converted.probabilities(sized.fitted_rgb)[:, order]
         except PredictionError as error:
-            raise ParityError(f"the conversion on cut-outs {sized.kind}: {error.what}", where=error.where) from error
+            raise ParityError(
+                f"the conversion on cut-outs {sized.kind}: {error.what}",
+                code=error.code.partition(".")[2],
+                where=error.where,
+            ) from error
         is_flip = (found >= own_thresholds) != (sized.probs >= thresholds)
         distance = np.abs(sized.probs - thresholds)
         results.append(
