@@ -193,13 +193,13 @@ def _refuse_impossible(name: Format, meta: ModelMeta) -> None:
     if name != own and "trt_int8" in (name, own):
         raise UsageError(
             f"{name} is not made of what a package of {own} carries",
-            code="unsupported_format",
+            code="wrong_source_package",
             hint="an 8-bit plan is made again from model_trt_int8.zip, whose ONNX is 8-bit; others from model_onnx.zip",
         )
     if name != "openvino" and meta.is_end_to_end:
         raise UsageError(
             f"{name} is not made of a network with its preprocessing inside",
-            code="unsupported_format",
+            code="wrong_source_package",
             hint="use `cls export`",
         )
     reason = why_not(name)

@@ -339,9 +339,12 @@ def _signed_contents(contents: ZipContents, archive: zipfile.ZipFile, trust: Tru
     faults = [f"lacks {name}" for name in signed if name not in contents.names]
     there = [info.filename for info in archive.infolist() if info.filename != SIGNATURE_FILE_NAME]
     faults += [f"holds {name}, which was not signed" for name in there if name not in signed]
-    faults += [] if faults else layout_faults(archive, contents.path)
+    case = "changed"
+    if not faults:
+        case = "ambiguous_zip"
+        faults = layout_faults(archive, contents.path)
     if faults:
-        raise SignatureError("; ".join(faults), code="changed", where=contents.path, hint=CHANGED_HINT)
+        raise SignatureError("; ".join(faults), code=case, where=contents.path, hint=CHANGED_HINT)
     return replace(contents, signers=signers, _signed=signed)
 
 
@@ -380,7 +383,7 @@ def _fault_of_entry(info: zipfile.ZipInfo, limits: ReadLimits) -> tuple[str, str
     name = info.orig_filename
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]:
-        return "unsafe_path", "leaves the package's folder"
+        return "path_traversal", "leaves the package's folder"
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "not_a_regular_file", "is a link or a device"

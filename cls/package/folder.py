@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
@@ -48,7 +49,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         staged.mkdir()
     except OSError as error:
         raise FileError(
-            f"cannot be written: {error.strerror}", code="unwritable", where=folder, hint="check space and permissions"
+            f"cannot be written: {error.strerror}",
+            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+            where=folder,
+            hint="check space and permissions",
         ) from error
     try:
         yield staged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import os
 import secrets
@@ -317,7 +318,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
     except OSError as error:
         raise FileError(
             f"cannot be written: {error.strerror}",
-            code="unwritable",
+            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
             where=path,
             hint="give a new name in a folder that is there",
         ) from None

@@ -259,7 +259,7 @@ class HttpRuntime(ServedRuntime):
                 ) from error
             raise PredictionError(
                 f"the inference server refuses: {error.message()}",
-                code="refused",
+                code="unauthorized" if error.status() == "401" else "refused",
                 where=self.url,
                 hint="publish the model with `cls push`, or correct the name",
             ) from error

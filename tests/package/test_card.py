@@ -177,15 +177,19 @@ def test_a_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_no_package(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match=r"meta\.json"):
+    with pytest.raises(PackageError) as caught:
         card_of(tmp_path)
-    with pytest.raises(PackageError, match="there is no such file"):
+    assert caught.value.code == "package.unreadable"
+    assert caught.value.where == str(tmp_path / "meta.json")
+    with pytest.raises(PackageError) as caught:
         card_of(tmp_path / "none.zip")
+    assert caught.value.code == "package.not_found"
 
 
 def test_the_zips_of_a_path(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="holds no zip"):
+    with pytest.raises(PackageError) as caught:
         zips_of(tmp_path)
+    assert caught.value.code == "package.no_packages"
     for name in ("b.zip", "a.zip", "c.txt"):
         (tmp_path / name).touch()
     assert zips_of(tmp_path) == [tmp_path / "a.zip", tmp_path / "b.zip"]

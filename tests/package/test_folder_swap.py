@@ -84,7 +84,10 @@ def test_a_folder_moved_aside_is_put_back_only_where_none_took_its_place(tmp_pat
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="is a file, where a folder is to be written"), atomic_folder(tmp_path / "file"):
+    with pytest.raises(FileError) as caught, atomic_folder(tmp_path / "file"):
         pass
-    with pytest.raises(FileError, match=r"file/model: cannot be written"), atomic_folder(tmp_path / "file" / "model"):
+    assert caught.value.code == "file.not_a_folder"
+    with pytest.raises(FileError) as caught, atomic_folder(tmp_path / "file" / "model"):
         pass
+    assert caught.value.code == "file.unwritable"
+    assert caught.value.where == str(tmp_path / "file" / "model")

@@ -62,5 +62,6 @@ def test_a_long_name_is_cut_once() -> None:
 
 
 def test_an_empty_text_is_refused() -> None:
-    with pytest.raises(PackageError, match="empty"):
+    with pytest.raises(PackageError) as caught:
         model_name_of_group("")
+    assert caught.value.code == "package.empty_name"

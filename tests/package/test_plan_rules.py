@@ -36,8 +36,10 @@ def test_the_header() -> None:
     assert len(header) == 28
     assert version_in_plan(header, "x") == "10.13.3.9"
     assert version_in_plan(b"ftrt" + bytes(3) + b"\x01" + header[8:], "x") is None
-    with pytest.raises(PackageError, match=r"^x: is not a TensorRT plan"):
+    with pytest.raises(PackageError) as caught:
         version_in_plan(header[:-1], "x")
+    assert caught.value.code == "package.not_a_plan"
+    assert caught.value.where == "x"
     assert (PlanHost().place, PlanHost().gpus, PlanHost().tensorrt_version) == ("this machine", (), "")
     assert [host.is_known for host in (PlanHost(), PlanHost((L4,)), PlanHost((), "10"))] == [False, True, True]
 
@@ -84,10 +86,15 @@ def test_warnings_of_a_plan() -> None:
 def test_a_foreign_plan_is_refused() -> None:
     refuse_foreign_plan(PLAN, plan_bytes(), PlanHost((L4,), "10.13.3"), "a.zip")
     refuse_foreign_plan(None, plan_bytes(), PlanHost(), "a.zip")
-    with pytest.raises(PackageError, match=r"^a\.zip: .*TensorRT 10\.13\.3\.9.*; .*NVIDIA T4.*; make the plan where"):
+    with pytest.raises(PackageError) as caught:
         refuse_foreign_plan(PLAN, plan_bytes(), PlanHost((T4,), "9.0"), "a.zip")
-    with pytest.raises(PackageError, match="is not a TensorRT plan"):
+    assert caught.value.code == "package.incompatible_plan"
+    assert caught.value.where == "a.zip"
+    assert "TensorRT 10.13.3.9" in caught.value.what
+    assert "NVIDIA T4" in caught.value.what
+    with pytest.raises(PackageError) as caught:
         refuse_foreign_plan(PLAN, b"", PlanHost(), "a.zip")
+    assert caught.value.code == "package.not_a_plan"
     other = PlanMeta(tensorrt_version="9.1", gpu="x", compute_capability="8.9")
     refuse_foreign_plan(other, plan_bytes(), PlanHost((L4,), "10.13.3"), "the plan is believed")
 

@@ -43,8 +43,9 @@ def test_later_serializations_are_not_guessed_and_other_files_refused() -> None:
     later[4] = 1
     assert version_in_plan(bytes(later), "a.plan") is None
     for content in (b"", plan_bytes()[:27], b"ptrt" + plan_bytes()[4:]):
-        with pytest.raises(PackageError, match="is not a TensorRT plan"):
+        with pytest.raises(PackageError) as caught:
             version_in_plan(content, "a.plan")
+        assert caught.value.code == "package.not_a_plan"
 
 
 @pytest.mark.parametrize(
@@ -82,5 +83,9 @@ def test_the_plan_is_believed_before_its_meta_json() -> None:
 
 
 def test_refusal_says_what_to_do() -> None:
-    with pytest.raises(PackageError, match=r"a\.zip: the plan was built for a NVIDIA L4 .*; .*cls package rebuild"):
+    with pytest.raises(PackageError) as caught:
         refuse_foreign_plan(PLAN, plan_bytes(), PlanHost((Gpu("", "9.0"),)), "a.zip")
+    assert caught.value.code == "package.incompatible_plan"
+    assert caught.value.where == "a.zip"
+    assert "NVIDIA L4" in caught.value.what
+    assert "cls package rebuild" in (caught.value.hint or "")

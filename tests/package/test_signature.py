@@ -173,11 +173,11 @@ def test_the_same_package_signed_by_the_same_key_has_the_same_bytes(tmp_path: Pa
 
 def test_unsigned_and_signed_by_others(tmp_path: Path, signed: Path, team: Team, other: Team) -> None:
     unsigned = make_signed(tmp_path, None)
-    assert refusal(unsigned, team.trust).what == "is not signed"
+    assert refusal(unsigned, team.trust).code == "signature.missing"
     assert verify_zip(unsigned).signature == "not signed"
     assert verify_zip(unsigned).problems == []
     assert "cls package sign" in (refusal(unsigned, team.trust).hint or "")
-    assert "which is not trusted" in refusal(signed, other.trust).what
+    assert refusal(signed, other.trust).code == "signature.untrusted"
     assert "add the public key to --trust" in (refusal(signed, other.trust).hint or "")
     assert team.key.fingerprint in refusal(signed, other.trust).what
 
@@ -208,7 +208,7 @@ def test_a_wrong_signature_in_a_trusted_name_is_not_outvoted(tmp_path: Path, tea
     )
     path = repacked(path, tmp_path, lambda entries: entries.update(as_written(content)))
     for trust in (team.trust, other.trust, both(team, other)):
-        assert "is not of these files" in refusal(path, trust).what
+        assert refusal(path, trust).code == "signature.invalid"
 
 
 def as_written(content: Any) -> dict[str, bytes]:
@@ -320,7 +320,7 @@ def test_a_forged_meta_json_passes_everything_but_the_signature(
 ) -> None:
     path = forged(signed, tmp_path, EDITS[field])
     assert verify_zip(path).problems == []  # why packages are signed
-    assert "is not of these files" in refusal(path, team.trust).what
+    assert refusal(path, team.trust).code == "signature.invalid"
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_forged_config(signed: Path, team: Team, tmp_path: Path, old: str, new
     path = forged(signed, tmp_path, lambda meta: None, lambda text: text.replace(old, new))
     assert entries_of(path)["config.pbtxt"] != entries_of(signed)["config.pbtxt"]
     assert verify_zip(path).problems == []
-    assert "is not of these files" in refusal(path, team.trust).what
+    assert refusal(path, team.trust).code == "signature.invalid"
 
 
 def leaves_of(content: Any) -> list[tuple[Any, Any]]:
@@ -375,9 +375,10 @@ def test_a_forged_meta_json_with_the_signature_left_as_it_was(signed: Path, team
     forged_entries = entries_of(forged(signed, tmp_path, EDITS["thresholds"]))
     forged_entries[SIGNATURE_FILE_NAME] = entries_of(signed)[SIGNATURE_FILE_NAME]
     path = pack_files(tmp_path / "half.zip", forged_entries)
-    words = refusal(path, team.trust).what
-    assert "config.pbtxt was changed since it was signed" in words
-    assert "meta.json was changed since it was signed" in words
+    error = refusal(path, team.trust)
+    assert error.code == "signature.changed"
+    assert "config.pbtxt" in error.what
+    assert "meta.json" in error.what
     # Without a key, it is at least seen that files and signature disagree.
     assert "meta.json was changed since it was signed" in verify_zip(path).problems
 
@@ -426,8 +427,9 @@ def test_two_files_that_change_places(tmp_path: Path, team: Team) -> None:
     path = repacked(path, tmp_path, lambda entries: entries.update(a=b"2", b=b"1"))
     with open_zip(path, trust=team.trust) as contents:
         for name in ("a", "b"):
-            with pytest.raises(SignatureError, match="was changed since it was signed"):
+            with pytest.raises(SignatureError) as caught:
                 contents.read(name)
+            assert caught.value.code == "signature.changed"
             with pytest.raises(SignatureError):
                 contents.start(1, name)
             with pytest.raises(SignatureError):
@@ -459,8 +461,9 @@ def test_a_file_that_changes_in_place_between_check_and_use(team: Team, tmp_path
             stream.write(altered)
         with zipfile.ZipFile(path) as archive:
             assert archive.read("a") == altered != content  # no checksum of the zip tells
-        with pytest.raises(SignatureError, match="was changed since it was signed"):
+        with pytest.raises(SignatureError) as caught:
             contents.read("a")
+        assert caught.value.code == "signature.changed"
 
 
 def force_crc(content: bytes, crc: int) -> bytes:
@@ -558,8 +561,9 @@ def test_two_entries_of_one_name_a_folder_and_extra_fields(signed: Path, team: T
 
     meta = entries_of(signed)["meta.json"]
     path = appended(zipfile.ZipInfo("meta.json"), meta.replace(b"0.5", b"0.1"))
-    with pytest.raises(PackageError, match="stands there twice"), open_package(path, trust=team.trust):
+    with pytest.raises(PackageError) as caught, open_package(path, trust=team.trust):
         pass
+    assert caught.value.code == "package.duplicate_name"
     assert "holds folder/, which was not signed" in refusal(appended(zipfile.ZipInfo("folder/"), b""), team.trust).what
     entries = entries_of(signed)
     for field, value in (("extra", b"\x99\x99\0\0"), ("comment", b"hello")):
@@ -570,7 +574,7 @@ def test_two_entries_of_one_name_a_folder_and_extra_fields(signed: Path, team: T
                 setattr(info, field, value)
                 archive.writestr(info, entries[name])
         assert verify_zip(path).problems == []
-        assert "can be read in more than one way" in refusal(path, team.trust).what
+        assert refusal(path, team.trust).code == "signature.ambiguous_zip"
 
 
 def test_a_zip_written_by_another_program_is_good_if_it_hides_nothing(signed: Path, team: Team, tmp_path: Path) -> None:
@@ -595,7 +599,7 @@ def test_a_zip_written_to_a_pipe_is_refused(signed: Path, team: Team, tmp_path: 
         for name, content in entries_of(signed).items():
             archive.writestr(name, content)
     pipe.stream.close()
-    assert "more than one way" in refusal(tmp_path / "pipe.zip", team.trust).what
+    assert refusal(tmp_path / "pipe.zip", team.trust).code == "signature.ambiguous_zip"
 
 
 @pytest.mark.parametrize(
@@ -629,7 +633,7 @@ def test_texts_that_are_no_signature(
     content = json.loads(entries_of(signed)[SIGNATURE_FILE_NAME])
     edit(content)
     path = repacked(signed, tmp_path, lambda files: files.update(as_written(content)))
-    assert "that this version of CLS knows, or was changed" in refusal(path, team.trust).what
+    assert refusal(path, team.trust).code == "signature.malformed"
     assert verify_zip(path).problems  # without keys, too
     with pytest.raises(SignatureError):
         card_of(path)
@@ -652,10 +656,11 @@ def test_another_layout_of_the_same_signature(signed: Path) -> None:
 
 
 def test_how_big_a_signature_may_be(signed: Path, team: Team, tmp_path: Path) -> None:
-    for size, words in ((MAX_SIGNATURE_BYTES, "or was changed"), (MAX_SIGNATURE_BYTES + 1, "unpacks to more than")):
+    for size, code in ((MAX_SIGNATURE_BYTES, "signature.malformed"), (MAX_SIGNATURE_BYTES + 1, "package.too_large")):
         path = stored(tmp_path / "big.zip", {**entries_of(signed), SIGNATURE_FILE_NAME: b"x" * size})
-        with pytest.raises(PackageError, match=words), open_package(path, trust=team.trust):
+        with pytest.raises(PackageError) as caught, open_package(path, trust=team.trust):
             pass
+        assert caught.value.code == code
 
 
 def test_how_many_signatures_there_may_be(team: Team, tmp_path: Path) -> None:
@@ -669,8 +674,10 @@ def test_how_many_signatures_there_may_be(team: Team, tmp_path: Path) -> None:
     full = parse_signature(as_written(content)[SIGNATURE_FILE_NAME], "x")
     assert len(full.signatures) == MAX_SIGNATURES
     assert parse_signature(sign(files, team.key, full), "x") == full  # a key that is there takes no new place
-    with pytest.raises(SignatureError, match=f"has {MAX_SIGNATURES} signatures"):
+    with pytest.raises(SignatureError) as caught:
         sign(files, make_key(tmp_path / "one more.key"), full)
+    assert caught.value.code == "signature.too_many"
+    assert str(MAX_SIGNATURES) in caught.value.what
     content["signatures"].append({"key_id": fingerprint_of(bytes([99] * 32)), "signature": "A" * 86 + "=="})
     content["signatures"].sort(key=lambda entry: entry["key_id"])
     with pytest.raises(SignatureError):
@@ -680,8 +687,11 @@ def test_how_many_signatures_there_may_be(team: Team, tmp_path: Path) -> None:
 def test_how_big_a_signed_package_may_be(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signature_module, "MAX_SIGNED_BYTES", 10)
     sign({"a": b"12345", "b": b"67890"}, team.key)
-    with pytest.raises(SignatureError, match="has 11 bytes, and packages of at most 10 are signed"):
+    with pytest.raises(SignatureError) as caught:
         sign({"a": b"12345", "b": b"678901"}, team.key)
+    assert caught.value.code == "signature.too_large"
+    assert "11 bytes" in caught.value.what
+    assert "at most 10" in caught.value.what
 
 
 def test_files_are_signed_as_their_content_is(tmp_path: Path, team: Team) -> None:
@@ -693,16 +703,19 @@ def test_files_are_signed_as_their_content_is(tmp_path: Path, team: Team) -> Non
 def test_only_packages_in_order_are_signed(signed: Path, team: Team, other: Team, tmp_path: Path) -> None:
     broken = repacked(signed, tmp_path, lambda files: files.pop(SIGNATURE_FILE_NAME) and files.update({"x": b""}))
     before = broken.read_bytes()
-    with pytest.raises(PackageError, match=r"x is there, and meta\.json does not know it") as caught:
+    with pytest.raises(PackageError) as caught:
         sign_package(broken, team.key)
+    assert caught.value.code == "package.invalid"
+    assert "x is there" in caught.value.what
     assert caught.value.where == str(broken)
     assert broken.read_bytes() == before
     changed = forged(signed, tmp_path, EDITS["thresholds"])
     entries = entries_of(changed)
     entries[SIGNATURE_FILE_NAME] = entries_of(signed)[SIGNATURE_FILE_NAME]
     path = pack_files(tmp_path / "half.zip", entries)
-    with pytest.raises(SignatureError, match="the signature in it is of other files"):
+    with pytest.raises(SignatureError) as caught:
         sign_package(path, other.key)
+    assert caught.value.code == "signature.changed"
     assert entries_of(path) == entries
     assert {file.name for file in tmp_path.iterdir()} == {"changed.zip", "forged.zip", "half.zip"}
 

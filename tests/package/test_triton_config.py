@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,14 +68,19 @@ def test_config_over_http_is_the_same() -> None:
 def test_foreign_config_without_meta() -> None:
     config = parse_config('backend: "onnxruntime" input { name: "x" data_type: TYPE_INT64 dims: [4] }')
     assert config.inputs[0].datatype == "INT64"
-    with pytest.raises(PackageError, match="cls_meta"):
+    with pytest.raises(PackageError) as caught:
         config.meta()
+    assert caught.value.code == "package.missing_parameter"
+    assert "cls_meta" in caught.value.what
 
 
 @pytest.mark.parametrize("text", ["max_batch_size: lots", "nonsense {", "unknown_field: 3"])
 def test_bad_text_is_named_with_line_and_column(text: str) -> None:
-    with pytest.raises(PackageError, match=r"zip!config: is not a config\.pbtxt: .*1:\d+"):
+    with pytest.raises(PackageError) as caught:
         parse_config(text, "zip!config")
+    assert caught.value.code == "package.invalid_config"
+    assert caught.value.where == "zip!config"
+    assert re.search(r"1:\d+", caught.value.what)
 
 
 @pytest.mark.parametrize("content", [[], {"max_batch_size": "many"}, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -85,8 +86,10 @@ def test_wrong_weights(
     change: Callable[[NDArray[np.float32]], NDArray[np.float32]],
 ) -> None:
     report = compare(trained, with_head(converted, change), samples)
-    with pytest.raises(ParityError, match=r"probabilities differ by up to .*worst: '.+ top' in \d+\.jpeg at batch"):
+    with pytest.raises(ParityError) as caught:
         report.raise_if_refused("run", converted.source)
+    assert caught.value.code == "parity.out_of_tolerance"
+    assert re.search(r"probabilities differ by up to .*worst: '.+ top' in \d+\.jpeg at batch", caught.value.what)
 
 
 def test_a_decision_counts_once_however_many_batch_sizes_it_differs_at(
@@ -163,8 +166,10 @@ def test_thresholds_of_another_run(trained: Classifier, converted: Classifier, s
 
 
 def test_labels_of_another_model(trained: Classifier, converted: Classifier, samples: list[ParitySample]) -> None:
-    with pytest.raises(ParityError, match="labels are hat, cap, none"):
+    with pytest.raises(ParityError) as caught:
         compare(trained, replace(converted, labels=("hat", "cap", "none")), samples)
+    assert caught.value.code == "parity.label_mismatch"
+    assert "hat, cap, none" in caught.value.what
 
 
 def test_damaged_photos_are_left_out(copied: ExportedBottle, samples: list[ParitySample]) -> None:
@@ -175,8 +180,10 @@ def test_damaged_photos_are_left_out(copied: ExportedBottle, samples: list[Parit
     assert compare(trained, trained, own).samples == 11
     for file in files:
         file.write_bytes(b"no")
-    with pytest.raises(ExportError, match="none of the run's 12 photos"):
+    with pytest.raises(ExportError) as caught:
         compare(trained, trained, own)
+    assert caught.value.code == "export.unreadable_photos"
+    assert "12 photos" in caught.value.what
 
 
 def test_many_samples_are_a_seeded_choice(samples: list[ParitySample]) -> None:

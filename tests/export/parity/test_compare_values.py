@@ -44,6 +44,7 @@ def test_which_network_cannot_be_run_is_said(tmp_path: Path) -> None:
     for first, second in ((source, broken), (broken, source)):
         with pytest.raises(ExportError) as caught:
             divergence_from_onnx(first, IMAGES, second, IMAGES, "fp32")
+        assert caught.value.code == "export.run_failed"
         assert caught.value.where == str(broken)
         assert "NoSuchOperator" in caught.value.what
 
