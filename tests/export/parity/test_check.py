@@ -114,7 +114,7 @@ def test_a_weight_is_refused_where_no_answer_is(gate: Gate) -> None:
 
 def test_what_cannot_be_opened_is_refused(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     gate.file.write_bytes(gate.source.read_bytes())
-    failure = FileError("no such thing", where="/somewhere/thing.json")
+    failure = FileError("no such thing", code="not_found", where="/somewhere/thing.json")
 
     def broken(*_: object, **__: object) -> Classifier:
         raise failure
@@ -123,6 +123,7 @@ def test_what_cannot_be_opened_is_refused(gate: Gate, monkeypatch: pytest.Monkey
     verdict = gate.judge()
     assert verdict.report is None
     assert verdict.error is not None
+    assert verdict.error.code == "parity.not_found"
     assert verdict.error.what == "the conversion cannot be used: no such thing"
     assert verdict.error.where == "v__0, model.onnx, thing.json"
     assert verdict.error.hint == "nothing of it was packaged; the report is page.html"

@@ -209,5 +209,6 @@ def test_an_export_whose_letterbox_is_another_is_refused(
     monkeypatch.setattr(end_to_end, "_resampling", never_by_area)
     with pytest.raises(ParityError) as refused:
         export_run(copied.bottle, copied.run, ["onnx"], is_end_to_end=True)
+    assert refused.value.code == "parity.out_of_tolerance"
     assert f"cut-outs {LARGER} are resized otherwise inside the model: pixels differ by up to" in refused.value.what
     assert f"on cut-outs {LARGER} resizing inside the model changes logits by" in refused.value.what

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cls.errors import ParityError
+from cls.errors import ParityError, PredictionError
 from cls.export.parity.compare import (
     answer_faults,
     compare_with,
@@ -90,6 +90,19 @@ def test_a_conversion_of_other_labels_is_refused_at_once() -> None:
     assert caught.value.code == "parity.label_mismatch"
     assert "hat, tie" in caught.value.what
     assert "hat, cap" in caught.value.what
+
+
+def test_a_conversion_that_does_not_answer_is_refused_with_its_own_case() -> None:
+    class Fixed(Table):
+        def logits(self, images: np.ndarray) -> np.ndarray:
+            if len(images) > 1:
+                raise PredictionError("one person at a time", code="wrong_input_shape", where="there")
+            return super().logits(images)
+
+    with pytest.raises(ParityError) as caught:
+        answers_of(classifier(Fixed(PROBS)), reference(PROBS))
+    assert (caught.value.code, caught.value.where) == ("parity.wrong_input_shape", "there")
+    assert "batch 7" in caught.value.what
 
 
 def test_what_the_batch_changes() -> None:

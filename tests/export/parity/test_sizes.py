@@ -159,13 +159,14 @@ def test_a_model_that_does_not_take_other_sizes_is_refused() -> None:
     class Fixed(BySize):
         def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:  # type: ignore[override]
             if images.shape[1:3] != (1, 1):
-                raise PredictionError("of one size only", where="there")
+                raise PredictionError("of one size only", code="wrong_input_shape", where="there")
             return super().logits(images)
 
     probs = np.array([[0.9, 0.2], [0.6, 0.7]])
     with pytest.raises(ParityError) as refused:
         size_results(replace(classifier(Fixed(probs, probs)), is_end_to_end=True), table_reference(probs))
 
+    assert refused.value.code == "parity.wrong_input_shape"
     assert refused.value.what == "the conversion on cut-outs larger than the input: of one size only"
     assert refused.value.where == "there"
 
