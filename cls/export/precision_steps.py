@@ -116,7 +116,7 @@ def _for_the_user(error: ClsError, name: Format, where: str, folder: Path) -> Ex
     if error.where is not None and not error.where.startswith(str(folder)):
         where = f"{where}: {error.where}"
     hint = error.hint or f"leave out {name} in --formats, or run again with --debug to see all that the converter says"
-    readable = ExportError(what, code=error.code.partition(".")[2], where=where, hint=hint)
+    readable = ExportError(what, code=error.case, where=where, hint=hint)
     readable.__cause__ = error
     return readable
 

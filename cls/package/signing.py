@@ -33,9 +33,7 @@ def sign_package(zip_path: Path, signer: SigningKey) -> PackageSignature:
         try:
             signature = sign(entries, signer, contents.signature())
         except SignatureError as error:
-            raise SignatureError(
-                error.what, code=error.code.partition(".")[2], where=zip_path, hint=error.hint
-            ) from error
+            raise SignatureError(error.what, code=error.case, where=zip_path, hint=error.hint) from error
     with atomic_path(zip_path) as part:
         pack_files(part, {**entries, SIGNATURE_FILE_NAME: signature})
         problems = verify_zip(part).problems

@@ -179,7 +179,7 @@ def _case(contents: ZipContents, said: CaseSaid, meta: ModelMeta) -> Case:
         content = _bytes_of(contents, tensor_file(said), _MAX_TENSOR_BYTES)
         tensor = np.load(io.BytesIO(content), allow_pickle=False)
     except FileError as error:
-        raise PackageError(error.what, code=error.code.partition(".")[2], where=where, hint=_HINT) from error
+        raise PackageError(error.what, code=error.case, where=where, hint=_HINT) from error
     except (*ZIP_ERRORS, ValueError) as error:
         raise PackageError(
             f"is no array: {error}", code="not_an_array", where=f"{contents.path}!{tensor_file(said)}", hint=_HINT

@@ -120,7 +120,7 @@ def judge(reference: Reference, candidate: Candidate, bottle: Bottle, limits: Pa
     except ClsError as failure:
         error = ParityError(
             f"the conversion cannot be used: {failure.what}",
-            code=failure.code.partition(".")[2],
+            code=failure.case,
             where=f"{where}, {Path(failure.where).name}" if failure.where else where,
             hint=f"nothing of it was packaged; the report is {page}",
         )

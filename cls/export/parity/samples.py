@@ -120,7 +120,7 @@ def _answer(converted: Classifier, crops: NDArray[np.uint8], batch: int) -> NDAr
             raw = np.zeros(0, np.float32)
         if raw.shape != (len(crops), len(converted.labels)) or np.isfinite(raw).all():
             raise ParityError(
-                f"the conversion at batch {batch}: {error.what}", code=error.code.partition(".")[2], where=error.where
+                f"the conversion at batch {batch}: {error.what}", code=error.case, where=error.where
             ) from error
     probs = raw if converted.is_end_to_end else sigmoid(raw)
     return np.where(np.isfinite(raw), probs, np.float32(np.nan))

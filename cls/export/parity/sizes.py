@@ -98,7 +98,7 @@ def size_results(converted: Classifier, reference: Reference) -> tuple[SizeResul
         except PredictionError as error:
             raise ParityError(
                 f"the conversion on cut-outs {sized.kind}: {error.what}",
-                code=error.code.partition(".")[2],
+                code=error.case,
                 where=error.where,
             ) from error
         is_flip = (found >= own_thresholds) != (sized.probs >= thresholds)
