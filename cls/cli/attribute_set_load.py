@@ -44,7 +44,7 @@ def load(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
     from cls.errors import UsageError
 
     if options.limit is not None and options.limit < 1:
-        raise UsageError(f"--limit: expected a whole number from 1, found {options.limit}")
+        raise UsageError(f"--limit: expected a whole number from 1, found {options.limit}", code="out_of_range")
     attribute_set = read_set(options.layout, options.root, partition=options.partition)
     if options.limit is not None:
         attribute_set = some_pictures(attribute_set, options.limit)

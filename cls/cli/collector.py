@@ -55,16 +55,17 @@ def serve(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace, password: str) -> None:
     if options.limit is not None and options.limit < 1:
-        raise UsageError("--limit expects a number of photos from 1 on")
+        raise UsageError("--limit expects a number of photos from 1 on", code="out_of_range")
     if not 0 <= options.port <= 65535:
-        raise UsageError("--port expects 0 to 65535")
+        raise UsageError("--port expects 0 to 65535", code="out_of_range")
     if options.token_ttl_s <= 0:
-        raise UsageError("--token-ttl-s expects more than 0 seconds")
+        raise UsageError("--token-ttl-s expects more than 0 seconds", code="out_of_range")
     if options.group is not None and not options.group.strip():
-        raise UsageError("--group expects a name")
+        raise UsageError("--group expects a name", code="empty_value")
     if not password and not _is_loopback(options.host):
         raise CollectorError(
             f"will not listen on {options.host} without a password",
+            code="password_missing",
             hint=f"set {PASSWORD_VARIABLE}, or leave --host at 127.0.0.1",
         )
 

@@ -56,7 +56,9 @@ def run(options: argparse.Namespace) -> None:
 
     settings = load_settings(options.cfg)
     if options.carry_samples < 0:
-        raise UsageError(f"--carry-samples {options.carry_samples}: expected a number of people, 0 for none")
+        raise UsageError(
+            f"--carry-samples {options.carry_samples}: expected a number of people, 0 for none", code="out_of_range"
+        )
     asked, named = _formats(options.formats)
     from cls.bottle.layout import Bottle
     from cls.export.publish import export_run
@@ -93,7 +95,8 @@ def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
     unknown = [name for name in names if name not in (*FORMATS, "all")]
     if unknown or not names:
         raise UsageError(
-            f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{', '.join(unknown) or text}'"
+            f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{', '.join(unknown) or text}'",
+            code="unknown_option_value",
         )
     named = in_order(name for name in FORMATS if name in names)
     return (FORMATS if "all" in names else named), named

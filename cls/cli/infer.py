@@ -138,25 +138,36 @@ def run(options: argparse.Namespace) -> None:
 def _model(options: argparse.Namespace, inference_url: str) -> str | None:
     """What to open; None for the group's exported package."""
     if options.group is None and options.source is None:
-        raise UsageError("say which photos: --group G or --source DIR")
+        raise UsageError("say which photos: --group G or --source DIR", code="option_missing")
     if options.conf_thresh is not None and not 0 <= options.conf_thresh <= 1:
-        raise UsageError(f"--conf_thresh: expected a number from 0 to 1, found {options.conf_thresh:g}")
+        raise UsageError(
+            f"--conf_thresh: expected a number from 0 to 1, found {options.conf_thresh:g}", code="out_of_range"
+        )
     if options.whole and options.segmenter is not None:
-        raise UsageError("--whole and --segmenter exclude each other")
+        raise UsageError("--whole and --segmenter exclude each other", code="options_conflict")
     if options.served and options.model is not None:
-        raise UsageError("--served and --model exclude each other", hint="give the served model's URL as --model")
+        raise UsageError(
+            "--served and --model exclude each other",
+            code="options_conflict",
+            hint="give the served model's URL as --model",
+        )
     if options.model is None and options.group is None:
-        raise UsageError("say which model: --model FILE or URL, or --group G for its exported one")
+        raise UsageError(
+            "say which model: --model FILE or URL, or --group G for its exported one", code="option_missing"
+        )
     if not options.served:
         model: str | None = options.model
         return model
     if not inference_url:
         raise UsageError(
             "--served needs inference_url in the configuration",
+            code="setting_missing",
             hint="set it, e.g. CLS_INFERENCE_URL=http://127.0.0.1:8100",
         )
     if options.group is None:
-        raise UsageError("--served needs --group", hint="or give the served model's URL as --model")
+        raise UsageError(
+            "--served needs --group", code="option_missing", hint="or give the served model's URL as --model"
+        )
     return inference_url
 
 
@@ -169,11 +180,13 @@ def _sources(options: argparse.Namespace, bottle: Bottle) -> Sources:
         if options.sort_into is not None and finds_below(options.source, options.sort_into):
             raise UsageError(
                 "--sort-into lies inside --source, where the sorted photos would be found as photos",
+                code="folder_inside_source",
                 hint="give a folder elsewhere",
             )
         if options.cluster is not None and not sources.photos:
             raise UsageError(
                 "--cluster shares photos out, and there are none: a video is read in order, by one process",
+                code="no_photos",
                 hint="run the videos without --cluster",
             )
         return sources

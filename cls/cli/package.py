@@ -80,6 +80,7 @@ def _verify(options: argparse.Namespace) -> None:
         count = sum(len(found.problems) for found in bad)
         raise PackageError(
             f"{counted(count, 'problem')} in {len(bad)} of {counted(looked_at, 'package')}",
+            code="problems_found",
             where=", ".join(str(found.path) for found in bad),
             hint=_what_to_do(bad),
         )
@@ -202,6 +203,7 @@ def _vectors(options: argparse.Namespace) -> None:
     if missed:
         raise PackageError(
             f"{len(missed)} of {counted(len(results), 'conformance vector')} not met: {', '.join(missed)}",
+            code="vectors_not_met",
             where=options.package,
             hint="export again where the package is used, or update the runtime",
         )
@@ -241,6 +243,7 @@ def _keygen(options: argparse.Namespace) -> None:
     if path.resolve().is_relative_to(Bottle(settings).root.resolve()):
         raise UsageError(
             f"{path} is in the data folder, which is passed on with all that is in it",
+            code="inside_data_folder",
             hint="give a place of your own, e.g. ~/.ssh/packages.key",
         )
     made = make_key(path, passphrase=settings.signing_passphrase)

@@ -122,7 +122,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.json and not (options.is_preview or (options.withdraw and not options.yes)):
         problems.append("--json goes with --preview")
     if problems:
-        raise UsageError("; ".join(problems))
+        raise UsageError("; ".join(problems), code="invalid_options")
 
 
 def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known: int) -> None:

@@ -53,7 +53,9 @@ def run(options: argparse.Namespace) -> None:
     entry = find_run(Bottle(load_settings(options.cfg)), options.run, options.group)
     page = entry.folder / "report.html"
     if not page.is_file():
-        raise BottleError(f"the run has no report: it is {entry.state}", where=entry.folder, hint="see `cls runs`")
+        raise BottleError(
+            f"the run has no report: it is {entry.state}", code="no_report", where=entry.folder, hint="see `cls runs`"
+        )
     print(page.resolve())
     if not options.print:
         open_page(page)

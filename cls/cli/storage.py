@@ -115,7 +115,7 @@ def _check_serve_options(options: argparse.Namespace) -> None:
     if (options.gpu or options.tensorrt) and not options.triton:
         faults.append("--gpu and --tensorrt say what Triton has: give --triton, too")
     if faults:
-        raise UsageError("; ".join(faults))
+        raise UsageError("; ".join(faults), code="invalid_options")
 
 
 def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +146,7 @@ def _push(options: argparse.Namespace) -> None:
         there = ", ".join(path.stem.removeprefix("model_") for path in sorted(folder.glob("model_*.zip")))
         raise StorageError(
             "there is no package to publish",
+            code="package_not_found",
             where=zip_path,
             hint=f"make it with: cls export --group {_quoted(options.group)}"
             + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
@@ -157,6 +158,7 @@ def _push(options: argparse.Namespace) -> None:
     if meta.group != options.group:
         raise StorageError(
             f"the package is of group '{meta.group}', and was to be published as '{options.group}'",
+            code="wrong_group",
             where=zip_path,
             hint=f"make that of '{options.group}': cls export --group {_quoted(options.group)}",
         )

@@ -33,9 +33,14 @@ def run(options: argparse.Namespace) -> None:
     wait_passively()
     check_model_file(options.src_path)
     if options.src_path.suffix.lower() != ".pt":
-        raise UsageError("only a checkpoint (.pt) can be converted", where=options.src_path)
+        raise UsageError("only a checkpoint (.pt) can be converted", code="not_a_checkpoint", where=options.src_path)
     if options.dst_path.is_file():
-        raise UsageError("is a file, a folder is needed", where=options.dst_path, hint="give a folder as --dst_path")
+        raise UsageError(
+            "is a file, a folder is needed",
+            code="not_a_folder",
+            where=options.dst_path,
+            hint="give a folder as --dst_path",
+        )
 
     from cls.segmentation.builder import list_pictures
     from cls.yolo.exporting import export_model

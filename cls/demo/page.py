@@ -70,7 +70,9 @@ def read_predictions(file: Path) -> list[PredictedPhoto]:
             person = json.loads(line)
             people.setdefault(str(person["picture"]), []).append(person)
     except (OSError, ValueError, KeyError) as error:
-        raise ClsError(f"the predictions cannot be read: {error!r}", where=file) from error
+        raise ClsError(
+            f"the predictions cannot be read: {error!r}", code="predictions_unreadable", where=file
+        ) from error
     return [PredictedPhoto(name, tuple(found)) for name, found in sorted(people.items())]
 
 
@@ -115,7 +117,7 @@ def validation_of(walk: Walk) -> tuple[ValidationScores, float | None]:
     metrics: dict[str, Any] = read_json(walk.run / "metrics.json")
     scores = validation_scores(metrics)
     if scores is None:
-        raise ClsError("the run has not been validated", where=walk.run)
+        raise ClsError("the run has not been validated", code="not_validated", where=walk.run)
     return scores, metrics["validation"]["macro"].get("base_rate")
 
 
@@ -316,4 +318,4 @@ def _open(walk: Walk, name: str) -> NDArray[np.uint8]:
     for folder in (walk.plan.folder / "new_photos" / "images", walk.plan.folder / "new_photos"):
         if (folder / name).is_file():
             return read_photo(folder / name)
-    raise FileError("a predicted photo is gone", where=walk.plan.folder / "new_photos" / name)
+    raise FileError("a predicted photo is gone", code="not_found", where=walk.plan.folder / "new_photos" / name)

@@ -55,6 +55,7 @@ class Journal:
         if content and content.get("signature") != dict(signature):
             raise ClsError(
                 f"this folder holds another demonstration ({_words(content.get('signature', {}))})",
+                code="folder_taken",
                 where=file.parent,
                 hint="remove it with `make clean-demo`, or give another one with DEMO=folder",
             )
@@ -140,5 +141,7 @@ def run_step(step: Step, environment: Mapping[str, str]) -> StepResult:
         raise
     if status != 0:
         last = next((line for line in reversed(lines) if line), "it printed nothing")
-        raise ClsError(f"`{shown(step.command)}` ended with status {status}: {last.removeprefix('error: ')}")
+        raise ClsError(
+            f"`{shown(step.command)}` ended with status {status}: {last.removeprefix('error: ')}", code="step_failed"
+        )
     return StepResult(step, time.monotonic() - started_s, was_done=False, output="\n".join(lines))

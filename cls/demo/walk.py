@@ -55,7 +55,7 @@ def _free_port(wanted: int) -> int:
             with contextlib.suppress(OSError):
                 probe.bind((HOST, port))
                 return int(probe.getsockname()[1])
-    raise ClsError(f"no free port on {HOST}", hint="close programs that listen, and run again")
+    raise ClsError(f"no free port on {HOST}", code="no_free_port", hint="close programs that listen, and run again")
 
 
 def _is_listening(port: int) -> bool:
@@ -85,6 +85,7 @@ def service(
         # Whoever listens there is not ours: photos and models must not go to a stranger's service.
         raise ClsError(
             f"the {name} cannot be started: another program listens on port {taken[0]} of {HOST} by now",
+            code="port_in_use",
             hint="run it again: it chooses other ports, and goes on from what is there",
         )
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +111,13 @@ def _await_ports(name: str, process: subprocess.Popen[bytes], ports: Sequence[in
     while not all(_is_listening(port) for port in ports):
         if process.poll() is not None:
             lines = log.read_text(errors="replace").strip().splitlines()
-            raise ClsError(f"the {name} did not start: {lines[-1] if lines else 'it printed nothing'}", where=log)
+            raise ClsError(
+                f"the {name} did not start: {lines[-1] if lines else 'it printed nothing'}",
+                code="server_not_started",
+                where=log,
+            )
         if time.monotonic() > deadline_s:
-            raise ClsError(f"the {name} did not listen within {_START_TIMEOUT_S:.0f} s", where=log)
+            raise ClsError(f"the {name} did not listen within {_START_TIMEOUT_S:.0f} s", code="timeout", where=log)
         time.sleep(0.1)
 
 
@@ -209,7 +214,7 @@ def plan_demo(
     if source is not None and segmenter is None:
         problems.append("photos of your own need a segmentation model of your own: SEGMENTER=path/to/best.pt")
     if problems:
-        raise UsageError("; ".join(problems))
+        raise UsageError("; ".join(problems), code="invalid_options")
     is_sample = source is None
     return DemoPlan(
         folder=folder,
@@ -416,7 +421,12 @@ def _make_sample(folder: Path, photos: int, seed: int, title: str) -> Step:
 def _offer_person_model(plan: DemoPlan) -> None:
     """Puts the segmentation model where the storage offers it for scp."""
     if not plan.segmenter.is_file():
-        raise ClsError("there is no segmentation model", where=plan.segmenter, hint="give one with SEGMENTER=FILE")
+        raise ClsError(
+            "there is no segmentation model",
+            code="no_segmentation_model",
+            where=plan.segmenter,
+            hint="give one with SEGMENTER=FILE",
+        )
     offered = plan.storage / "other" / "best.pt"
     if not offered.exists() or offered.read_bytes() != plan.segmenter.read_bytes():
         with atomic_path(offered) as part:
@@ -431,7 +441,11 @@ def _fetch_person_model(plan: DemoPlan, ports: Ports) -> Step:
         *("-o", f"UserKnownHostsFile={known_hosts}", f"user@{HOST}:/storage/other/best.pt", _short(plan.person_model)),
     )
     if shutil.which("scp") is None:
-        raise ClsError("scp is not installed", hint="install OpenSSH's client (Debian: apt-get install openssh-client)")
+        raise ClsError(
+            "scp is not installed",
+            code="scp_not_installed",
+            hint="install OpenSSH's client (Debian: apt-get install openssh-client)",
+        )
     return Step("scp", "Fetch the segmentation model from the model storage", command, products=(plan.person_model,))
 
 
@@ -439,7 +453,7 @@ def _newest_run(bottle: Bottle, group: str) -> Path:
     """The run folder with the highest number that is finished."""
     finished = [file.parent for file in bottle.models(group).glob("v__*/metrics.json")]
     if not finished:
-        raise ClsError("the training left no finished run", where=bottle.models(group))
+        raise ClsError("the training left no finished run", code="no_finished_run", where=bottle.models(group))
     return max(finished, key=lambda folder: int(folder.name.split("_")[2]))
 
 

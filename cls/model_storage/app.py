@@ -153,7 +153,7 @@ def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool:
 
 def _field(upload: Upload, name: str) -> str:
     if not upload.fields.get(name):
-        raise RefusedError(422, f"the form has no {name}", hint=f"send it with -F '{name}=…'")
+        raise RefusedError(422, f"the form has no {name}", code="field_missing", hint=f"send it with -F '{name}=…'")
     return upload.fields[name]
 
 
@@ -161,7 +161,10 @@ def _version_number(text: str) -> int:
     # Triton reads folder names as 64-bit numbers and leaves out those with a leading zero.
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and text[0] != "0"):
         raise RefusedError(
-            422, f"version {text[:40]!r} is not the number of a version folder", hint="give a number from 1 on"
+            422,
+            f"version {text[:40]!r} is not the number of a version folder",
+            code="invalid_version_number",
+            hint="give a number from 1 on",
         )
     return int(text)
 
@@ -227,20 +230,25 @@ def _add_serving(app: FastAPI, storage: ModelStorage) -> None:
         return [state.to_dict() for state in storage.index()]
 
 
-def _detail(text: str, status: int) -> JSONResponse:
-    return JSONResponse({"detail": text}, status)
+def _detail(text: str, status: int, **more: str) -> JSONResponse:
+    return JSONResponse({"detail": text, **more}, status)
+
+
+def _error(error: Exception, status: int) -> JSONResponse:
+    """An expected error, with the code that stays when its words change."""
+    return _detail(str(error), status, **({"code": error.code} if isinstance(error, ClsError) else {}))
 
 
 async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
     status = error.status if isinstance(error, RefusedError) else 500
     if request.method != "GET":  # Reading what is not there is no event; what somebody tried to change is.
         _log.warning("%s %s refused with %d: %s", request.method, request.url.path, status, error)
-    return _detail(str(error), status)
+    return _error(error, status)
 
 
 async def _answer_fault(_: Request, error: Exception) -> JSONResponse:
     _log.error("%s", error)
-    return _detail(str(error), 500)
+    return _error(error, 500)
 
 
 async def _answer_validation(_: Request, error: Exception) -> JSONResponse:

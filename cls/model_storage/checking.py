@@ -52,6 +52,7 @@ def refuse_other_group(model: str, group: str | None, stored: Iterable[StoredVer
     raise RefusedError(
         422,
         f"the package is of group {group!r}, and model {model!r} is of group {_listed(groups)}",
+        code="wrong_group",
         hint=f"send it as model {model_name_of_group(group)!r}, or send the package of the right group",
     )
 
@@ -70,6 +71,7 @@ def refuse_stray(model: str, number: int, stored: Iterable[StoredVersion]) -> No
             422,
             f"version folder {number} of {model} is of group {group!r}, and the model is of group {_listed(groups)}:"
             " what was served stays",
+            code="wrong_group",
             hint=f"publish that package as model {model_name_of_group(group)!r}",
         )
 
@@ -160,18 +162,25 @@ def check_upload(
             group = None if meta is None else meta.group
             checked = CheckedUpload(folder, package.meta_json, package.config_text, package.model_name, group)
     except PackageError as error:
-        raise RefusedError(422, f"the package {_without_place(error)}", hint=error.hint) from error
+        raise RefusedError(
+            422, f"the package {_without_place(error)}", code="invalid_package", hint=error.hint
+        ) from error
     except FileError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno == _NO_SPACE:
-            raise RefusedError(507, "no space is left to unpack the package") from error
-        raise RefusedError(422, f"the package cannot be unpacked: {error.what}") from error
+            raise RefusedError(507, "no space is left to unpack the package", code="no_space") from error
+        raise RefusedError(422, f"the package cannot be unpacked: {error.what}", code="unpack_failed") from error
     if checked.model_name == "model.onnx":
         _check_onnx(folder / checked.model_name, parse_config(checked.config_text), meta)
     if meta is not None:
         problems = verify_zip(zip_path, plan_host).problems
         if problems:
-            raise RefusedError(422, f"the package is not in order: {'; '.join(problems)}", hint=_hint_of(checked))
+            raise RefusedError(
+                422,
+                f"the package is not in order: {'; '.join(problems)}",
+                code="problems_found",
+                hint=_hint_of(checked),
+            )
     elif checked.model_name == "model.plan":
         refuse_plan(folder, plan_host)
     uploaded = {"sha256": sha256, "uploaded_at": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -209,6 +218,7 @@ def _check_onnx(path: Path, config: TritonConfig, meta: ModelMeta | None) -> Non
             raise RefusedError(
                 422,
                 f"config.pbtxt names the {kind} {absent[0]!r}, and model.onnx has {', '.join(sorted(there))}",
+                code="tensor_not_in_model",
                 hint="make the package again with `cls export`",
             )
     if meta is None:
@@ -222,13 +232,16 @@ def _check_onnx(path: Path, config: TritonConfig, meta: ModelMeta | None) -> Non
     except Exception as error:
         # ONNX Runtime raises classes of its own without a common root, for whatever a foreign graph does.
         raise RefusedError(
-            422, f"model.onnx fails on one picture of {height_px}x{width_px} pixels: {_first_line(error)}"
+            422,
+            f"model.onnx fails on one picture of {height_px}x{width_px} pixels: {_first_line(error)}",
+            code="model_run_failed",
         ) from error
     if answer.shape != (1, len(meta.labels)):
         raise RefusedError(
             422,
             f"output {output!r} of model.onnx has shape {list(answer.shape)} for one picture, "
             f"and meta.json names {counted(len(meta.labels), 'label')}",
+            code="wrong_output_shape",
             hint="make the package again with `cls export`",
         )
 
@@ -238,9 +251,11 @@ def _refuse_external_data(path: Path) -> None:
     try:
         is_whole = not external_weights(read_onnx(path.read_bytes(), path.name))
     except PackageError as error:
-        raise RefusedError(422, f"{path.name} {error.what}") from error
+        raise RefusedError(422, f"{path.name} {error.what}", code="invalid_model") from error
     if not is_whole:
-        raise RefusedError(422, "model.onnx keeps weights in other files", hint="export it as a single file")
+        raise RefusedError(
+            422, "model.onnx keeps weights in other files", code="external_weights", hint="export it as a single file"
+        )
 
 
 def refuse_plan(folder: Path, plan_host: PlanHost | None) -> None:
@@ -268,7 +283,7 @@ def refuse_plan(folder: Path, plan_host: PlanHost | None) -> None:
         with path.open("rb") as source:
             refuse_foreign_plan(plan, source.read(HEADER_BYTES), plan_host, path.name)
     except PackageError as error:
-        raise RefusedError(422, error.what, hint=error.hint) from error
+        raise RefusedError(422, error.what, code="foreign_plan", hint=error.hint) from error
 
 
 def _hint_of(upload: CheckedUpload) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,6 +26,7 @@ _ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
 _HEALING_STATUSES = (429, 503, 504)
+_CASE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _log = logging.getLogger("cls.model_storage")
 
 
@@ -114,7 +116,9 @@ class StorageClient:
         """What the storage lists of a version it took."""
         numbers = [item["version"] for item in stored["versions"] if item["semantic_version"] == version]
         if not numbers:
-            raise StorageError(f"the storage took version {version} and does not list it", where=self.url)
+            raise StorageError(
+                f"the storage took version {version} and does not list it", code="version_not_listed", where=self.url
+            )
         url = f"{stored['inference_url']}/v2/models/{quote(stored['model'], safe='')}"
         return PublishedVersion(version, numbers[0], stored["served"] == numbers[0], url)
 
@@ -149,6 +153,7 @@ class StorageClient:
                 return found
         raise StorageError(
             f"the upload failed {_ATTEMPTS} times, at last since {reason}",
+            code="upload_failed",
             where=self.url,
             hint="see the storage's log, then run the same command again",
         )
@@ -156,6 +161,7 @@ class StorageClient:
     def _unreachable(self, error: Exception) -> StorageError:
         return StorageError(
             f"the model storage cannot be reached: {error or type(error).__name__}",
+            code="unreachable",
             where=self.url,
             hint="start it with `cls storage serve`, or correct model_storage_url",
         )
@@ -176,18 +182,28 @@ class StorageClient:
         if response.status_code == 401:
             raise StorageError(
                 "the model storage asks for a token",
+                code="token_refused",
                 where=self.url,
                 hint="set CLS_MODEL_STORAGE_TOKEN to the token it was started with",
             )
         if response.status_code >= 400 and isinstance(content, dict) and "detail" in content:
-            raise StorageError(f"the model storage refuses: {content['detail']}", where=self.url)
+            raise StorageError(
+                f"the model storage refuses: {content['detail']}", code=_case_of(content), where=self.url
+            )
         if response.status_code != 200 or not isinstance(content, dict):
             raise StorageError(
                 f"answered HTTP status {response.status_code} with something that is not a model storage's answer",
+                code="unexpected_answer",
                 where=self.url,
                 hint="check model_storage_url",
             )
         return content
+
+
+def _case_of(refusal: dict[str, Any]) -> str:
+    """The case a refusal's code names; that of any refusal where an older storage, or another service, sent none."""
+    area, _, case = str(refusal.get("code", "")).partition(".")
+    return case if area == StorageError.area and _CASE.fullmatch(case) else "refused"
 
 
 class _BusyError(Exception):

@@ -18,10 +18,14 @@ class RefusedError(StorageError):
         what: what is wrong, in one sentence without a final stop.
         code: the case, see `ClsError`.
         hint: what the user can do next.
+
+    Attributes:
+        status, case: as given; whoever raises a refusal again, with more words, keeps them.
     """
 
     def __init__(self, status: int, what: str, *, code: str = "", hint: str | None = None) -> None:
         self.status = status
+        self.case = code
         super().__init__(what, code=code, hint=hint)
 
 
@@ -37,7 +41,7 @@ def model_folder_name(name: str, models_folder: Path) -> str:
     """
     if not name or not name.isprintable() or "/" in name or "\\" in name or name in (".", ".."):
         hint = f"write it as {model_name_of_group(name)!r}, as `cls push` does" if name else "give the group's name"
-        raise RefusedError(422, f"model name {name[:80]!r} cannot name a folder", hint=hint)
+        raise RefusedError(422, f"model name {name[:80]!r} cannot name a folder", code="invalid_model_name", hint=hint)
     is_there = not name.startswith(".") and len(name.encode()) <= 255 and (models_folder / name).is_dir()
     return name if is_there or is_model_name(name) else model_name_of_group(name)
 
@@ -58,12 +62,16 @@ class SemanticVersion:
             raise RefusedError(
                 422,
                 f"version {text[:80]!r}... has {len(text)} signs",
+                code="version_too_long",
                 hint=f"write a semantic version of at most {MAX_VERSION_SIGNS}",
             )
         key = version_key(text)
         if key is None:
             raise RefusedError(
-                422, f"version {text[:80]!r} is not a semantic version", hint="write three numbers, such as 0.0.1"
+                422,
+                f"version {text[:80]!r} is not a semantic version",
+                code="invalid_version",
+                hint="write three numbers, such as 0.0.1",
             )
         self.text = text
         self._key = key

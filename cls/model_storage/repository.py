@@ -81,7 +81,10 @@ class ModelRepository:
             self.ssh_folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"the storage root cannot be used: {error.strerror}", where=root, hint="give another with --root"
+                f"the storage root cannot be used: {error.strerror}",
+                code="root_unusable",
+                where=root,
+                hint="give another with --root",
             ) from error
 
     def lock(self) -> None:
@@ -95,11 +98,14 @@ class ModelRepository:
         except Timeout:
             raise StorageError(
                 "another model storage service works on this root",
+                code="root_in_use",
                 where=self.root,
                 hint="stop it, or give another folder with --root",
             ) from None
         except OSError as error:
-            raise StorageError(f"the storage root cannot be locked: {error.strerror}", where=self.root) from error
+            raise StorageError(
+                f"the storage root cannot be locked: {error.strerror}", code="root_not_lockable", where=self.root
+            ) from error
 
     def unlock(self) -> None:
         """Gives the root back."""
@@ -159,6 +165,7 @@ class ModelRepository:
             raise RefusedError(
                 404,
                 f"there is no model {model!r}",
+                code="model_not_found",
                 hint=f"the models are: {known}" if known else "no model was published yet: `cls push` publishes one",
             )
         return folder
@@ -196,7 +203,7 @@ class ModelRepository:
         named = parse_config(config_text, folder / CONFIG_FILE_NAME).version_numbers if config_text else ()
         served = [number for number in named if number in numbers] or numbers
         if not served:
-            raise RefusedError(404, f"model {model!r} has no version")
+            raise RefusedError(404, f"model {model!r} has no version", code="no_version")
         return max(served)
 
     def config_text(self, model: str) -> str | None:
@@ -214,6 +221,7 @@ class ModelRepository:
             raise RefusedError(
                 409,
                 f"model {model!r} has no config.pbtxt, so version folder {number} cannot be selected",
+                code="config_missing",
                 hint="upload it as a package",
             )
         return serving(text, model, number, own)

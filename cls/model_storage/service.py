@@ -160,6 +160,7 @@ def run_service(options: ServiceOptions) -> None:
     if not is_loopback(options.host) and not options.token:
         raise UsageError(
             f"other machines can reach {options.host}, and no token is set up",
+            code="token_missing",
             hint="set the environment variable CLS_MODEL_STORAGE_TOKEN, or leave --host at 127.0.0.1",
         )
     repository = ModelRepository(options.root)
@@ -287,7 +288,9 @@ def _bound(host: str, port: int, option: str) -> socket.socket:
         # asyncio sends small answers at once (TCP_NODELAY) only on sockets whose protocol is named: 40 ms a request.
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise StorageError(f"{host} is not an address: {error.strerror}", hint="give another with --host") from error
+        raise StorageError(
+            f"{host} is not an address: {error.strerror}", code="invalid_address", hint="give another with --host"
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -297,10 +300,14 @@ def _bound(host: str, port: int, option: str) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise StorageError(
-                f"port {port} of {host} is in use", hint=f"stop what uses it, or give another with {option}"
+                f"port {port} of {host} is in use",
+                code="port_in_use",
+                hint=f"stop what uses it, or give another with {option}",
             ) from error
         raise StorageError(
-            f"port {port} of {host} cannot be used: {error.strerror}", hint=f"give another with {option} or --host"
+            f"port {port} of {host} cannot be used: {error.strerror}",
+            code="port_unusable",
+            hint=f"give another with {option} or --host",
         ) from error
     return listener
 
@@ -344,7 +351,7 @@ class _Servers:
         while not server.started:
             if task.done():
                 task.result()
-                raise StorageError("the HTTP server ended before it started")
+                raise StorageError("the HTTP server ended before it started", code="server_ended")
             await asyncio.sleep(0.01)
 
     async def _stop(self, task: asyncio.Task[None]) -> None:

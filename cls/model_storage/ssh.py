@@ -329,5 +329,8 @@ def _host_key(path: Path) -> asyncssh.SSHKey:
         return asyncssh.read_private_key(path)
     except (OSError, asyncssh.KeyImportError) as error:
         raise StorageError(
-            f"the host key cannot be used: {error}", where=path, hint="remove the file and a new one is made"
+            f"the host key cannot be used: {error}",
+            code="host_key_unusable",
+            where=path,
+            hint="remove the file and a new one is made",
         ) from error

@@ -114,6 +114,7 @@ class ModelStorage:
                 raise RefusedError(
                     409,
                     f"version folder {number} of {model} exists already",
+                    code="version_taken",
                     hint=f"the next free one is {next_number}",
                 )
             return self._place_and_serve(zip_path.parent, model, number or next_number, upload, stored)
@@ -126,6 +127,7 @@ class ModelStorage:
             raise RefusedError(
                 409,
                 f"version {version} of {model}{of_group} exists already and stays as it is",
+                code="version_taken",
                 hint=f"the next free one is {next_version(one.text for one in taken)}",
             )
         return stored
@@ -142,7 +144,10 @@ class ModelStorage:
             self.repository.take_back(stage)
             self._reload_quietly(model)
             raise RefusedError(
-                error.status, f"version not published, {model} is as it was: {error.what}", hint=error.hint
+                error.status,
+                f"version not published, {model} is as it was: {error.what}",
+                code=error.case,
+                hint=error.hint,
             ) from error
         except BaseException:
             self.repository.take_back(stage)
@@ -186,7 +191,7 @@ class ModelStorage:
             self.repository.folder(model)
             found = [item.semantic for item in self.repository.versions(model) if item.semantic is not None]
         if not found:
-            raise RefusedError(404, f"no version of {model!r} has a semantic version")
+            raise RefusedError(404, f"no version of {model!r} has a semantic version", code="no_semantic_version")
         return max(found).text
 
     def served_number(self, name: str) -> int:
@@ -209,10 +214,14 @@ class ModelStorage:
                 return json_of_meta_text(path.read_bytes())
             except OSError as error:
                 raise RefusedError(
-                    404, f"version folder {number} of {model!r} has no meta.json that can be read: {error.strerror}"
+                    404,
+                    f"version folder {number} of {model!r} has no meta.json that can be read: {error.strerror}",
+                    code="meta_unreadable",
                 ) from error
             except PackageError as error:
-                raise RefusedError(404, f"version folder {number} of {model!r}: {error.what}") from error
+                raise RefusedError(
+                    404, f"version folder {number} of {model!r}: {error.what}", code="meta_invalid"
+                ) from error
 
     def serve_semantic(self, name: str, version_text: str) -> int:
         """Serves a semantic version; returns its folder number.
@@ -236,7 +245,12 @@ class ModelStorage:
             if item.semantic == version:
                 return item.number
         known = ", ".join(str(item.semantic) for item in stored if item.semantic is not None)
-        raise RefusedError(404, f"{model!r} has no version {version}", hint=f"it has {known}" if known else None)
+        raise RefusedError(
+            404,
+            f"{model!r} has no version {version}",
+            code="version_not_found",
+            hint=f"it has {known}" if known else None,
+        )
 
     def serve_number(self, name: str, number: int) -> int:
         """Serves a version folder; see `serve_semantic`."""
@@ -245,7 +259,10 @@ class ModelStorage:
             stored = [item.number for item in self.repository.versions(model)]
             if number not in stored:
                 raise RefusedError(
-                    404, f"{model!r} has no version folder {number}", hint=f"it has {', '.join(map(str, stored))}"
+                    404,
+                    f"{model!r} has no version folder {number}",
+                    code="version_not_found",
+                    hint=f"it has {', '.join(map(str, stored))}",
                 )
             return self._serve(model, number)
 
@@ -261,6 +278,7 @@ class ModelStorage:
             raise RefusedError(
                 error.status,
                 f"version folder {number} of {model} is not served, what was served stays: {error.what}",
+                code=error.case,
                 hint=error.hint,
             ) from error
         _log.info("%s serves version folder %d", model, number)

@@ -64,7 +64,7 @@ class _Form:
         self._parts += 1
         self._headers = {}
         if self._parts > _MAX_PARTS:
-            raise RefusedError(422, f"the form has more than {_MAX_PARTS} parts")
+            raise RefusedError(422, f"the form has more than {_MAX_PARTS} parts", code="too_many_parts")
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
         self._header[0].extend(data[start:end])
@@ -82,7 +82,7 @@ class _Form:
         self._field = None
         if self._name == self._file_field:
             if self.has_file:
-                raise RefusedError(422, f"the form has more than one {self._file_field}")
+                raise RefusedError(422, f"the form has more than one {self._file_field}", code="duplicate_file")
             self._file = self._path.open("wb")
             self.has_file = True
         else:
@@ -96,13 +96,14 @@ class _Form:
                 raise RefusedError(
                     413,
                     f"the file is bigger than {self._limit_bytes >> 20} MB",
+                    code="too_large",
                     hint="start the service with a higher --max-upload-mb",
                 )
             self._file.write(chunk)
             self.digest.update(chunk)
         elif self._field is not None:
             if len(self._field) + len(chunk) > _MAX_FIELD_BYTES:
-                raise RefusedError(422, f"field {self._name!r} of the form is too long")
+                raise RefusedError(422, f"field {self._name!r} of the form is too long", code="field_too_long")
             self._field.extend(chunk)
 
     def part_end(self) -> None:
@@ -113,7 +114,9 @@ class _Form:
             try:
                 self.fields[self._name] = self._field.decode("utf-8").strip()
             except UnicodeDecodeError as error:
-                raise RefusedError(422, f"field {self._name!r} of the form is not UTF-8") from error
+                raise RefusedError(
+                    422, f"field {self._name!r} of the form is not UTF-8", code="field_not_utf8"
+                ) from error
 
     def end(self) -> None:
         self.is_complete = True
@@ -179,23 +182,26 @@ async def receive_upload(
         finally:
             form.close()
     except ClientDisconnect as error:
-        raise RefusedError(422, "the upload was cut off") from error
+        raise RefusedError(422, "the upload was cut off", code="cut_short") from error
     except FormParserError as error:
         await body.drop_rest()
-        raise RefusedError(422, f"the body is not a multipart form: {error}") from error
+        raise RefusedError(422, f"the body is not a multipart form: {error}", code="invalid_form") from error
     except OSError as error:
         await body.drop_rest()
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise RefusedError(507, "no space is left for the upload") from error
+            raise RefusedError(507, "no space is left for the upload", code="no_space") from error
         raise
     except RefusedError:
         await body.drop_rest()
         raise
     if not form.is_complete:
-        raise RefusedError(422, "the upload was cut off: the multipart form has no end")
+        raise RefusedError(422, "the upload was cut off: the multipart form has no end", code="cut_short")
     if not form.has_file:
         raise RefusedError(
-            422, f"the form has no file {file_field!r}", hint=f"send it with -F '{file_field}=@FILE.zip'"
+            422,
+            f"the form has no file {file_field!r}",
+            code="file_missing",
+            hint=f"send it with -F '{file_field}=@FILE.zip'",
         )
     return Upload(path, form.digest.hexdigest(), form.fields)
 
@@ -207,17 +213,22 @@ def _check_announced_size(request: Request, limit_bytes: int, free_bytes: int) -
         raise RefusedError(
             413,
             f"the upload has {announced_bytes >> 20} MB, at most {limit_bytes >> 20} MB are taken",
+            code="too_large",
             hint="start the service with a higher --max-upload-mb",
         )
     if announced_bytes > free_bytes:
-        raise RefusedError(507, f"the upload has {announced_bytes >> 20} MB, and {free_bytes >> 20} MB are free")
+        raise RefusedError(
+            507, f"the upload has {announced_bytes >> 20} MB, and {free_bytes >> 20} MB are free", code="no_space"
+        )
 
 
 def _parser_for(request: Request, form: _Form) -> MultipartParser:
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise RefusedError(422, "the body is not a multipart form with a boundary", hint="send it with curl -F")
+        raise RefusedError(
+            422, "the body is not a multipart form with a boundary", code="not_a_form", hint="send it with curl -F"
+        )
     return MultipartParser(
         boundary,
         {

@@ -132,12 +132,14 @@ def _result(future: Any) -> list[list[Record]]:
     except (dask.KilledWorker, dask.CancelledError) as error:
         raise PredictionError(
             "the cluster's workers died again and again over the same photos",
+            code="workers_died",
             hint="look at their memory; what is done is kept, the same command goes on from there",
         ) from error
     except Exception as error:
         # Whatever a worker on another machine can run into: another version of CLS, a folder it does not have.
         raise PredictionError(
             f"a worker of the cluster failed: {type(error).__name__}: {error}",
+            code="worker_failed",
             hint="all workers need this version of CLS, and the photos and the model under the same paths",
         ) from error
     return result
@@ -190,7 +192,9 @@ def _dask() -> Any:
     try:
         return importlib.import_module("distributed")
     except ImportError as error:
-        raise PredictionError("--cluster needs Dask, which is not installed", hint=_HINT) from error
+        raise PredictionError(
+            "--cluster needs Dask, which is not installed", code="dask_not_installed", hint=_HINT
+        ) from error
 
 
 def _quieten() -> None:
@@ -223,9 +227,14 @@ def _client(address: str | None) -> Iterator[Any]:
         client = dask.Client(address, timeout=_CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise PredictionError(
-            "the cluster cannot be reached", where=address, hint="start it (`dask scheduler`) or correct the address"
+            "the cluster cannot be reached",
+            code="cluster_unreachable",
+            where=address,
+            hint="start it (`dask scheduler`) or correct the address",
         ) from error
     with client:
         if not client.scheduler_info()["workers"]:
-            raise PredictionError("the cluster has no workers", where=address, hint="start one (`dask worker ADDRESS`)")
+            raise PredictionError(
+                "the cluster has no workers", code="no_workers", where=address, hint="start one (`dask worker ADDRESS`)"
+            )
         yield client

@@ -252,11 +252,14 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
             stack.enter_context(alone_in_output(path))
         except Timeout:
             raise PredictionError(
-                "another process is predicting into this output", where=path.parent, hint="wait, or give another --out"
+                "another process is predicting into this output",
+                code="output_in_use",
+                where=path.parent,
+                hint="wait, or give another --out",
             ) from None
         except OSError as error:
             raise FileError(
-                f"cannot be written: {error.strerror}", where=path.parent, hint="give another --out"
+                f"cannot be written: {error.strerror}", code="unwritable", where=path.parent, hint="give another --out"
             ) from error
         journal = PredictionJournal(path, identity)
         try:

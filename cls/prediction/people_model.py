@@ -167,6 +167,7 @@ def open_model(
     if path is None:
         raise PredictionError(
             "there is no segmentation model that finds the people",
+            code="no_segmentation_model",
             where=DEFAULT_SEGMENTER,
             hint="fetch one there, give one as segmenter=, or take whole photos with whole=True",
         )
@@ -186,6 +187,7 @@ def _image_of(photo: Photo) -> NDArray[np.uint8]:
     if not hasattr(photo, "getexif"):
         raise FileError(
             f"a {type(photo).__name__} is no photo",
+            code="not_a_photo",
             hint="give a path, a file's bytes, an array of RGB values or a Pillow picture",
         )
     return photo_of_pil(photo)

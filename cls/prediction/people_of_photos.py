@@ -96,6 +96,7 @@ def people_finder(
         _refuse_unreadable(files, videos)
         raise PredictionError(
             f"it is not known who is in the {what}, and there is no segmentation model",
+            code="no_segmentation_model",
             where=DEFAULT_SEGMENTER,
             hint="fetch one there, give one with --segmenter, "
             + ("run `cls segment`, or take whole photos with --whole" if is_whole_offered else "or run `cls segment`"),
@@ -122,7 +123,9 @@ def _refuse_unreadable(photos: Sequence[Path], videos: Sequence[Path]) -> None:
         count = len(photos) + len(videos)
         what = "photos" if not videos else "videos" if not photos else "photos and videos"
         which = f"none of the {count} {what} can be opened; the first one " if count > 1 else ""
-        raise PredictionError(f"{which}{first.what}", where=first.where, hint=first.hint or "check the files")
+        raise PredictionError(
+            f"{which}{first.what}", code="no_usable_photo", where=first.where, hint=first.hint or "check the files"
+        )
 
 
 def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Person, ...]]:

@@ -142,7 +142,10 @@ def check_replaceable(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.is_dir() or (path.exists() and not _is_ours(path)):
             raise FileError(
-                "is there and was not written by CLS, so it is not replaced", where=path, hint="give another --out"
+                "is there and was not written by CLS, so it is not replaced",
+                code="not_ours",
+                where=path,
+                hint="give another --out",
             )
 
 

@@ -71,11 +71,14 @@ def _none_usable(sources: Sources, pictures: FoundPictures) -> PredictionError:
     name, reason = next(iter(pictures.skipped.items()))
     files = (*sources.photos, *sources.videos)
     if len(files) == 1:
-        return PredictionError(reason, where=files[0], hint="check the file")
+        return PredictionError(reason, code="no_usable_photo", where=files[0], hint="check the file")
     kinds = ((len(sources.photos), "photo"), (len(sources.videos), "video"))
     counts = " and ".join(counted(number, word) for number, word in kinds if number)
     return PredictionError(
-        f"none of the {counts} could be used ({name}: {reason})", where=sources.root, hint="check the files"
+        f"none of the {counts} could be used ({name}: {reason})",
+        code="no_usable_photo",
+        where=sources.root,
+        hint="check the files",
     )
 
 

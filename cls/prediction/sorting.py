@@ -53,7 +53,10 @@ class Sorter:
             return
         except OSError as error:
             raise FileError(
-                f"cannot be used: {error.strerror}", where=self.folder, hint="give another folder as --sort-into"
+                f"cannot be used: {error.strerror}",
+                code="unwritable",
+                where=self.folder,
+                hint="give another folder as --sort-into",
             ) from error
         for line in lines:
             with suppress(ValueError, TypeError):  # a damaged line: that file counts as somebody else's
@@ -92,7 +95,7 @@ class Sorter:
                 is_link = not is_own_file and target.stat().st_nlink > 1
                 self._new[place] = _Placed(_state(target), str(origin.resolve()), is_link)
             except OSError as error:
-                raise FileError(f"cannot be written: {error.strerror}", where=target) from error
+                raise FileError(f"cannot be written: {error.strerror}", code="unwritable", where=target) from error
             self.placed += 1
 
     def finish(self) -> None:

@@ -89,6 +89,7 @@ def photos_below(source: Path) -> list[Path]:
     if not source.is_dir():
         raise FileError(
             "there is no such file or folder",
+            code="not_found",
             where=source,
             hint="give photos, folders, patterns or videos with --source",
         )
@@ -98,7 +99,12 @@ def photos_below(source: Path) -> list[Path]:
         if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".") and file.is_file()
     )
     if not files:
-        raise FileError(f"holds no photo ({', '.join(PHOTO_SUFFIXES)})", where=source, hint="give another --source")
+        raise FileError(
+            f"holds no photo ({', '.join(PHOTO_SUFFIXES)})",
+            code="no_photos",
+            where=source,
+            hint="give another --source",
+        )
     return files
 
 
@@ -117,7 +123,7 @@ def _found(text: str) -> tuple[list[Path], Path]:
         file for file in matches if file.suffix.lower() in (*PHOTO_SUFFIXES, *VIDEO_SUFFIXES) and file.is_file()
     )
     if not files:
-        raise FileError("no photo and no video matches", where=text, hint="give another --source")
+        raise FileError("no photo and no video matches", code="no_match", where=text, hint="give another --source")
     return files, _plain_part(path)
 
 

@@ -61,7 +61,9 @@ def parse_every(text: str) -> Every:
     """
     found = _EVERY.match(text)
     if found is None or not float(found["number"]) or (not found["unit"] and "." in found["number"]):
-        raise UsageError(f"--every: expected frames, e.g. 30, or seconds, e.g. 0.5s, found '{text}'")
+        raise UsageError(
+            f"--every: expected frames, e.g. 30, or seconds, e.g. 0.5s, found '{text}'", code="invalid_option_value"
+        )
     return Every(0, float(found["number"])) if found["unit"] else Every(int(found["number"]), 0.0)
 
 
@@ -80,20 +82,27 @@ def frames_of(path: Path, every: Every, is_wanted: Callable[[int], bool] = lambd
         FileError: it is not a video; or, after the frames that can be read, it was cut off.
     """
     if not path.is_file():
-        raise FileError("there is no such video", where=path)
+        raise FileError("there is no such video", code="not_found", where=path)
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise FileError("is not a video that can be read", where=path, hint="remove or replace the file")
+            raise FileError(
+                "is not a video that can be read", code="not_a_video", where=path, hint="remove or replace the file"
+            )
         claimed = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         rate = capture.get(cv2.CAP_PROP_FPS)
         count = yield from _frames(capture, every, rate if rate > 0 else 25.0, is_wanted)
     finally:
         capture.release()
     if not count:
-        raise FileError("is a video without a frame that can be read", where=path, hint="remove or replace the file")
+        raise FileError(
+            "is a video without a frame that can be read",
+            code="no_frames",
+            where=path,
+            hint="remove or replace the file",
+        )
     if claimed - count > max(_MISSING_FRAMES, _MISSING_REL * claimed):
-        raise FileError(f"is cut off or damaged: {count} of {claimed} frames can be read", where=path)
+        raise FileError(f"is cut off or damaged: {count} of {claimed} frames can be read", code="cut_short", where=path)
 
 
 def _frames(

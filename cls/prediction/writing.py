@@ -64,12 +64,18 @@ def outputs_of(out: Path, formats: Sequence[TableFormat] = (), sorted_folder: Pa
     file_format = next((name for name in TABLE_FORMATS if name == suffix), None)
     if suffix in _OTHER_FILES and not out.is_dir():
         kinds = ", ".join(f".{name}" for name in TABLE_FORMATS)
-        raise UsageError(f"--out {out}: no table of that kind is written", hint=f"give one of {kinds}, or a folder")
+        raise UsageError(
+            f"--out {out}: no table of that kind is written",
+            code="unknown_option_value",
+            hint=f"give one of {kinds}, or a folder",
+        )
     if file_format is None or out.is_dir():
         tables = {name: out / f"{_STEM}.{name}" for name in formats or DEFAULT_FORMATS}
         return Outputs(tables, out / SHEET_NAME, out / f".{_STEM}.journal", sorted_folder)
     if formats and set(formats) != {file_format}:
-        raise UsageError(f"--out names a .{suffix} file, and --format asks for {', '.join(formats)}")
+        raise UsageError(
+            f"--out names a .{suffix} file, and --format asks for {', '.join(formats)}", code="options_conflict"
+        )
     return Outputs({file_format: out}, None, out.with_name(f".{out.name}.journal"), sorted_folder)
 
 
@@ -82,7 +88,10 @@ def parse_formats(text: str) -> tuple[TableFormat, ...]:
     asked = [part.strip().lower() for part in text.split(",") if part.strip()]
     unknown = [name for name in asked if name not in TABLE_FORMATS]
     if unknown or not asked:
-        raise UsageError(f"--format: expected some of {', '.join(TABLE_FORMATS)}, found '{', '.join(unknown) or text}'")
+        raise UsageError(
+            f"--format: expected some of {', '.join(TABLE_FORMATS)}, found '{', '.join(unknown) or text}'",
+            code="unknown_option_value",
+        )
     return tuple(name for name in TABLE_FORMATS if name in asked)
 
 

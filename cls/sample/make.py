@@ -123,7 +123,7 @@ def make_sample(
     """
     config = SampleConfig(photos, seed, *size_px, wrong_labels, corrupt)
     if workers is not None and workers < 1:
-        raise SampleError(f"workers must be at least 1, not {workers}")
+        raise SampleError(f"workers must be at least 1, not {workers}", code="out_of_range")
     plan = Plan(config)
     is_finished = _claim(directory, config)
     remove_parts(directory / "images")
@@ -158,14 +158,20 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
         if other:
             raise SampleError(
                 f"holds a sample set of other parameters ({', '.join(other)})",
+                code="other_parameters",
                 where=directory,
                 hint="choose another folder, delete this one, or repeat its parameters",
             )
         return bool(found.get("finished"))
     if directory.is_file():
-        raise SampleError("is a file, not a folder", where=directory, hint="choose another name")
+        raise SampleError("is a file, not a folder", code="not_a_folder", where=directory, hint="choose another name")
     if directory.exists() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
-        raise SampleError("is not empty and holds no sample set", where=directory, hint="choose an empty or new folder")
+        raise SampleError(
+            "is not empty and holds no sample set",
+            code="folder_taken",
+            where=directory,
+            hint="choose an empty or new folder",
+        )
     (directory / "images").mkdir(parents=True, exist_ok=True)
     write_json_atomic(profile, {**config.as_json(), "finished": False})
     return False
@@ -208,6 +214,7 @@ def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers
             except BrokenProcessPool:
                 raise SampleError(
                     "a drawing process ended before its time (out of memory?)",
+                    code="worker_died",
                     where=directory,
                     hint="the same command goes on from here; fewer --workers need less memory",
                 ) from None

@@ -128,7 +128,7 @@ class SampleConfig:
             if not 0 <= share <= 1:
                 problems.append(f"{name} must be a share from 0 to 1, not {share}")
         if problems:
-            raise SampleError("; ".join(problems))
+            raise SampleError("; ".join(problems), code="out_of_range")
 
     def stream(self, *key: int) -> np.random.Generator:
         """A source of random numbers for one purpose (and index) of this set."""

@@ -75,9 +75,9 @@ def read_for_segmentation(path: Path) -> ReadPhoto:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise FileError("there is no such picture", where=path) from None
+        raise FileError("there is no such picture", code="not_found", where=path) from None
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", where=path) from error
+        raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
     image_rgb, (height_px, width_px) = decode_photo_reduced(content, _ENOUGH_PX, where=path)
     return ReadPhoto(path, image_rgb, width_px, height_px)
 
@@ -132,7 +132,10 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.threads < 1:
-            raise UsageError(f"a batch of {counted(self.batch, 'photo')} read by {self.threads} threads cannot be used")
+            raise UsageError(
+                f"a batch of {counted(self.batch, 'photo')} read by {self.threads} threads cannot be used",
+                code="out_of_range",
+            )
 
 
 @dataclass
@@ -198,11 +201,11 @@ def list_pictures(folder: Path, forgotten: Container[str] = ()) -> list[str]:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file() and not entry.name.startswith("."))
     except FileNotFoundError:
-        raise BottleError("there are no pictures yet", where=folder, hint=hint) from None
+        raise BottleError("there are no pictures yet", code="no_pictures", where=folder, hint=hint) from None
     except OSError as error:
-        raise BottleError(f"cannot be read: {error.strerror}", where=folder) from error
+        raise BottleError(f"cannot be read: {error.strerror}", code="unreadable", where=folder) from error
     if not names:
-        raise BottleError("there are no pictures yet", where=folder, hint=hint)
+        raise BottleError("there are no pictures yet", code="no_pictures", where=folder, hint=hint)
     kept = [name for name in names if name not in forgotten]
     if len(kept) < len(names):
         again = "`cls forget` them again, or let them be with `cls forget --allow NAME`"

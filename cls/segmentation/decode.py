@@ -157,7 +157,8 @@ def candidates_of(
     else:
         raise SegmentationError(
             f"the model answers with shape {output.shape}: neither of the known layouts for {class_count} classes"
-            f" and {coefficient_count} mask prototypes"
+            f" and {coefficient_count} mask prototypes",
+            code="unknown_output_layout",
         )
     order = np.argsort(-scores, kind="stable")
     return Candidates(boxes, scores, numbers.astype(np.int64), coefficients)[order]

@@ -165,7 +165,7 @@ def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
 
     with path.open("rb") as stream:
         if stream.read(2) not in _TORCH_STARTS:
-            raise SegmentationError("is not a torch checkpoint", where=path, hint=_HINT)
+            raise SegmentationError("is not a torch checkpoint", code="not_a_checkpoint", where=path, hint=_HINT)
     try:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
         model = checkpoint.get("ema") or checkpoint["model"]
@@ -173,10 +173,15 @@ def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         arguments = dict(checkpoint.get("train_args") or {})
     except _UNREADABLE as error:
         raise SegmentationError(
-            f"is not a segmentation model that can be read ({_first_line(error, path)})", where=path, hint=_HINT
+            f"is not a segmentation model that can be read ({_first_line(error, path)})",
+            code="unreadable_checkpoint",
+            where=path,
+            hint=_HINT,
         ) from error
     if not isinstance(head, Segment):
-        raise SegmentationError(f"is a model without masks (it ends in {type(head).__name__})", where=path, hint=_HINT)
+        raise SegmentationError(
+            f"is a model without masks (it ends in {type(head).__name__})", code="no_masks", where=path, hint=_HINT
+        )
     return model, arguments
 
 
@@ -197,7 +202,10 @@ class OnnxNetwork:
         # ONNX Runtime's exceptions have no common root below Exception.
         except Exception as error:
             raise SegmentationError(
-                f"is not an ONNX model that can be read ({_first_line(error, path)})", where=path, hint=_HINT
+                f"is not an ONNX model that can be read ({_first_line(error, path)})",
+                code="unreadable_onnx",
+                where=path,
+                hint=_HINT,
             ) from error
         metadata = self._session.get_modelmeta().custom_metadata_map
         if (
@@ -206,7 +214,10 @@ class OnnxNetwork:
             or len(self._session.get_outputs()) != 2
         ):
             raise SegmentationError(
-                "is not an exported segmentation model (class names, task or masks are missing)", where=path, hint=_HINT
+                "is not an exported segmentation model (class names, task or masks are missing)",
+                code="not_a_segmentation_model",
+                where=path,
+                hint=_HINT,
             )
         self.names = _names(_literal(metadata["names"], path), path)
         self.image_size_px = _image_size(_literal(metadata.get("imgsz", "None"), path), path)
@@ -244,14 +255,21 @@ def _names(names: Any, path: Path) -> tuple[str, ...]:
         return tuple(str(names[number]) for number in sorted(names))
     if isinstance(names, list | tuple) and names:
         return tuple(str(name) for name in names)
-    raise SegmentationError(f"its class names cannot be read: {names!r}", where=path, hint=_HINT)
+    raise SegmentationError(
+        f"its class names cannot be read: {names!r}", code="invalid_class_names", where=path, hint=_HINT
+    )
 
 
 def _image_size(size: Any, path: Path) -> int:
     """The longer side of a training size given as a number or as [height, width]."""
     sides = size if isinstance(size, list | tuple) else [size]
     if not sides or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise SegmentationError(f"its training size cannot be read: {size!r}", where=path, hint="give --image_size")
+        raise SegmentationError(
+            f"its training size cannot be read: {size!r}",
+            code="invalid_image_size",
+            where=path,
+            hint="give --image_size",
+        )
     return int(max(sides))
 
 
@@ -259,7 +277,9 @@ def _literal(text: str, path: Path) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
-        raise SegmentationError(f"its metadata cannot be read: {text[:80]!r}", where=path, hint=_HINT) from error
+        raise SegmentationError(
+            f"its metadata cannot be read: {text[:80]!r}", code="invalid_metadata", where=path, hint=_HINT
+        ) from error
 
 
 def _first_line(error: BaseException, path: Path) -> str:

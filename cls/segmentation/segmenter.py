@@ -120,12 +120,14 @@ def check_model_file(path: Path) -> None:
     if not path.is_file():
         raise SegmentationError(
             "there is no such model",
+            code="not_found",
             where=path,
             hint=f"fetch one, e.g. `scp -P 4000 user@HOST:/storage/other/{path.name} {path}`",
         )
     if path.suffix.lower() not in _SUFFIXES:
         raise SegmentationError(
             "is not named like a segmentation model",
+            code="unknown_suffix",
             where=path,
             hint=f"give a file that ends in {' or '.join(_SUFFIXES)}",
         )
@@ -133,6 +135,7 @@ def check_model_file(path: Path) -> None:
         raise SegmentationError(
             f"the name '{path.stem}' has {len(path.stem)} characters, and the pictures database keeps"
             f" {_MAX_VERSION_LENGTH} as model version",
+            code="name_too_long",
             where=path,
             hint="rename the file",
         )
@@ -164,17 +167,22 @@ def load_segmenter(
     check_model_file(path)
     if not 0 < confidence < 1:
         raise SegmentationError(
-            f"a confidence of {confidence} cannot be used", hint="give one between 0 and 1, e.g. 0.4"
+            f"a confidence of {confidence} cannot be used",
+            code="confidence_out_of_range",
+            hint="give one between 0 and 1, e.g. 0.4",
         )
     network: Network = OnnxNetwork(path) if path.suffix.lower() == ".onnx" else UltralyticsNetwork(path)
     if image_size_px is not None and image_size_px < network.stride_px:
         raise SegmentationError(
-            f"photos cannot be scaled to {image_size_px} pixels", hint="give --image_size 32 or more"
+            f"photos cannot be scaled to {image_size_px} pixels",
+            code="image_size_out_of_range",
+            hint="give --image_size 32 or more",
         )
     names = _people_names(network.names, people_classes, classes, only_mapped=only_mapped)
     if not any(names):
         raise SegmentationError(
             f"none of its classes ({', '.join(network.names)}) is wanted",
+            code="no_wanted_class",
             where=path,
             hint="name it under people_classes in the configuration, or leave out --only_mapped and --classes",
         )

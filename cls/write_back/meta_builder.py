@@ -260,6 +260,7 @@ def _read_picsets(bottle: Bottle, groups: Sequence[str], summary: BuildSummary) 
         if not files:
             raise BottleError(
                 f"group '{group}' has no picsets",
+                code="no_picsets",
                 where=bottle.meta(group),
                 hint=f'run `cls load-group --group "{group}"` first',
             )

@@ -105,6 +105,7 @@ def read_predictions(bottle: Bottle, groups: Sequence[str], journal: SentJournal
         if not files:
             raise BottleError(
                 f"group '{group}' has no {RET_META_NAME}",
+                code="no_ret_meta",
                 where=bottle.meta(group),
                 hint=f'run `cls segment-meta --groups "{group}"` first',
             )

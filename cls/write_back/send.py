@@ -137,6 +137,7 @@ def carry_out(
         guids = ", ".join(guid for guid, _ in refused[:5])
         raise CollectorError(
             f"{len(refused)} of {counted(len(intent.guids), 'picset')} were refused ({guids}): {refused[0][1].what}",
+            code="picsets_refused",
             where=refused[0][1].where,
             hint=f"{summary.sent} were sent; run the same command again to try the others once more",
         )
@@ -178,7 +179,9 @@ def sending(bottle: Bottle, collector_url: str) -> Iterator[SentJournal]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise BottleError("another process is sending predictions", where=path, hint="wait until it is done") from None
+        raise BottleError(
+            "another process is sending predictions", code="in_use", where=path, hint="wait until it is done"
+        ) from None
     try:
         yield SentJournal(path, collector_url)
     finally:

@@ -91,10 +91,12 @@ def split_name(text: str, groups: Sequence[str]) -> tuple[tuple[str, ...], str]:
     group, slash, name = text.rpartition("/")
     if not slash:
         if not groups:
-            raise UsageError("say of which groups: --groups G, or --withdraw G/NAME")
+            raise UsageError("say of which groups: --groups G, or --withdraw G/NAME", code="option_missing")
         return tuple(groups), text
     if groups and group not in groups:
-        raise UsageError(f"--withdraw is about group '{group}', and --groups names {', '.join(groups)}")
+        raise UsageError(
+            f"--withdraw is about group '{group}', and --groups names {', '.join(groups)}", code="options_conflict"
+        )
     return (group,), name
 
 
@@ -137,12 +139,15 @@ def what_to_withdraw(
         hint = _sent_in_words(sent)
         raise UsageError(
             f"it is not known what to withdraw: {'; '.join(problems)}",
+            code="model_not_known",
             hint=f"name the run: {hint}" if any(sent.values()) else hint,
         )
     if not any(journal.guids_of(group, run) for group, run in runs.items()):
         what = f"version {name} ({', '.join(runs.values())})" if is_version else f"run '{name}'"
         raise UsageError(
-            f"nothing of {what} that this bottle sent is at {journal.collector_url}", hint=_sent_in_words(sent)
+            f"nothing of {what} that this bottle sent is at {journal.collector_url}",
+            code="nothing_sent",
+            hint=_sent_in_words(sent),
         )
     return Withdrawn(runs, tuple(notes))
 

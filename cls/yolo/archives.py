@@ -49,11 +49,14 @@ class Archive:
         """
         try:
             if opened.getinfo(member).file_size > _MAX_PICTURE_BYTES:
-                raise YoloError("is larger than any picture", where=f"{self.path}!{member}")
+                raise YoloError("is larger than any picture", code="picture_too_large", where=f"{self.path}!{member}")
             return opened.read(member)
         except (*ZIP_ERRORS, ValueError) as error:
             raise YoloError(
-                f"cannot be unpacked: {error}", where=f"{self.path}!{member}", hint="export the archive again"
+                f"cannot be unpacked: {error}",
+                code="unpack_failed",
+                where=f"{self.path}!{member}",
+                hint="export the archive again",
             ) from error
 
 
@@ -64,10 +67,12 @@ def list_archives(folder: Path) -> list[Path]:
         YoloError: there is no folder, or no zip in it.
     """
     if not folder.is_dir():
-        raise YoloError("there is no such folder", where=folder, hint="give the folder of annotation archives")
+        raise YoloError(
+            "there is no such folder", code="not_found", where=folder, hint="give the folder of annotation archives"
+        )
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".zip" and path.is_file())
     if not paths:
-        raise YoloError("there are no annotation archives (*.zip)", where=folder, hint=_HINT)
+        raise YoloError("there are no annotation archives (*.zip)", code="no_archives", where=folder, hint=_HINT)
     return paths
 
 
@@ -79,14 +84,19 @@ def open_archives(paths: Iterable[Path]) -> list[Archive]:
             names every such archive.
     """
     archives: list[Archive] = []
-    problems: list[str] = []
+    errors: list[YoloError] = []
     for path in paths:
         try:
             archives.append(_open_archive(path))
         except YoloError as error:
-            problems.append(error.line())
-    if problems:
-        raise YoloError("; ".join(problems), hint="remove or replace them; nothing was unpacked")
+            errors.append(error)
+    if errors:
+        cases = {error.code.partition(".")[2] for error in errors}
+        raise YoloError(
+            "; ".join(error.line() for error in errors),
+            code=cases.pop() if len(cases) == 1 else "several_problems",
+            hint="remove or replace them; nothing was unpacked",
+        )
     return archives
 
 
@@ -108,11 +118,11 @@ def _open_archive(path: Path) -> Archive:
                 for root, info in places.items()
             }
     except ZIP_ERRORS as error:
-        raise YoloError(f"is not a zip that can be read: {error}", where=path) from error
+        raise YoloError(f"is not a zip that can be read: {error}", code="not_a_zip", where=path) from error
     except ValueError as error:
-        raise YoloError(f"its annotations are not JSON: {error}", where=path) from error
+        raise YoloError(f"its annotations are not JSON: {error}", code="annotations_not_json", where=path) from error
     if not files:
-        raise YoloError("has no annotations/instances_*.json", where=path)
+        raise YoloError("has no annotations/instances_*.json", code="no_annotations", where=path)
     return Archive(path, files, frozenset(info.filename for info in infos))
 
 
@@ -126,10 +136,12 @@ def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
     name = info.filename.replace("\\", "/")
     member = PurePosixPath(name)
     if member.is_absolute() or ".." in member.parts or (len(name) > 1 and name[1] == ":"):
-        raise YoloError(f"holds a file that would leave its folder ('{info.filename}')", where=path)
+        raise YoloError(
+            f"holds a file that would leave its folder ('{info.filename}')", code="path_traversal", where=path
+        )
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise YoloError(f"holds a link ('{info.filename}')", where=path)
+        raise YoloError(f"holds a link ('{info.filename}')", code="link", where=path)
     if info.flag_bits & 1:
-        raise YoloError("is encrypted", where=path)
+        raise YoloError("is encrypted", code="encrypted", where=path)
     if _is_annotations(name) and info.file_size > _MAX_JSON_BYTES:
-        raise YoloError(f"holds annotations of {info.file_size} bytes", where=path)
+        raise YoloError(f"holds annotations of {info.file_size} bytes", code="annotations_too_large", where=path)

@@ -133,7 +133,10 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
         annotations = list(content["annotations"])
     except (KeyError, TypeError, ValueError) as error:
         raise YoloError(
-            f"is not a COCO annotation file: {error!r}", where=where, hint="export from CVAT as 'COCO 1.0' with images"
+            f"is not a COCO annotation file: {error!r}",
+            code="not_coco",
+            where=where,
+            hint="export from CVAT as 'COCO 1.0' with images",
         ) from error
     shapes: dict[int, list[Shape]] = defaultdict(list)
     problems: list[str] = []

@@ -63,7 +63,11 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.val_share < 1:
-            raise UsageError(f"a validation share of {self.val_share} cannot be used", hint="give one such as 0.15")
+            raise UsageError(
+                f"a validation share of {self.val_share} cannot be used",
+                code="out_of_range",
+                hint="give one such as 0.15",
+            )
 
 
 @dataclass
@@ -133,7 +137,10 @@ def create_dataset(
     unknown = [name for name in class_names if name not in found]
     if unknown:
         raise YoloError(
-            f"there are no classes {', '.join(unknown)}", where=source, hint=f"there are {', '.join(sorted(found))}"
+            f"there are no classes {', '.join(unknown)}",
+            code="unknown_classes",
+            where=source,
+            hint=f"there are {', '.join(sorted(found))}",
         )
     before = _read_split(destination / SPLIT_FILE)
     writer = _Writer(destination, class_names, config.val_share, before)
@@ -155,17 +162,24 @@ def create_dataset(
 def _annotations_of(source: Path) -> Path:
     path = source / ANNOTATIONS
     if not path.is_file():
-        raise YoloError("there are no annotations", where=path, hint="make them with parse_archives.py")
+        raise YoloError(
+            "there are no annotations", code="no_annotations", where=path, hint="make them with parse_archives.py"
+        )
     return path
 
 
 def _check_destination(destination: Path, existing: Sequence[ExistingDataset]) -> None:
     """Refuses a folder that holds something this command did not write, or that is to be merged into itself."""
     if any(dataset.folder.resolve() == destination.resolve() for dataset in existing):
-        raise YoloError("is also an existing dataset", where=destination, hint="give a new folder as --dst_dir")
+        raise YoloError(
+            "is also an existing dataset", code="same_folder", where=destination, hint="give a new folder as --dst_dir"
+        )
     if destination.is_dir() and any(destination.iterdir()) and not (destination / SPLIT_FILE).is_file():
         raise YoloError(
-            "is not empty and was not written by this command", where=destination, hint="give a new folder as --dst_dir"
+            "is not empty and was not written by this command",
+            code="folder_taken",
+            where=destination,
+            hint="give a new folder as --dst_dir",
         )
 
 
@@ -215,11 +229,11 @@ def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
     """
     path = source / IMAGES / picture.file_name
     if not path.resolve().is_relative_to((source / IMAGES).resolve()):
-        raise FileError("leaves the folder of images")
+        raise FileError("leaves the folder of images", code="path_traversal")
     try:
         return path.read_bytes()
     except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}") from error
+        raise FileError(f"cannot be read: {error.strerror}", code="unreadable") from error
 
 
 class _Writer:
@@ -289,6 +303,7 @@ class _Writer:
         if len(keys) < 2:
             raise YoloError(
                 f"{counted(len(self._split), 'picture')} of one picset cannot be shared out to {' and '.join(PARTS)}",
+                code="not_enough_picsets",
                 where=self._folder,
                 hint="annotate pictures of another picset",
             )

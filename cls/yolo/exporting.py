@@ -62,7 +62,7 @@ def export_model(source: Path, destination: Path, photos: Sequence[Path], *, is_
     """
     no_engine = reason_for_no_engine()
     if is_engine_required and no_engine:
-        raise ExportError(f"the TensorRT engine cannot be made: {no_engine}", where=source)
+        raise ExportError(f"the TensorRT engine cannot be made: {no_engine}", code="no_engine", where=source)
     checkpoint = load_segmenter(source, people_classes={}, confidence=_CONFIDENCE)
     images = _read_photos(photos)
     destination.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,9 @@ def _convert(checkpoint: Path, target: str, **arguments: object) -> Path:
             return Path(YOLO(str(checkpoint), task="segment").export(format=target, verbose=False, **arguments))
         except _FAILURES as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise ExportError(f"cannot be converted to {target}: {reason[:300]}", where=checkpoint.name) from error
+            raise ExportError(
+                f"cannot be converted to {target}: {reason[:300]}", code="conversion_failed", where=checkpoint.name
+            ) from error
 
 
 def _check(agreement: Agreement, source: Path) -> None:
@@ -149,6 +151,7 @@ def _check(agreement: Agreement, source: Path) -> None:
             f" {counted(agreement.pairs, 'person')} found by both, {agreement.only_first} and"
             f" {agreement.only_second} found by one alone, boxes off by up to {agreement.box_px:.2f} px, lowest mask"
             f" IoU {score(agreement.mask_iou_min)}",
+            code="outputs_differ",
             where=source,
             hint="nothing was written",
         )

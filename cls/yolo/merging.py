@@ -77,7 +77,8 @@ class DisplayedPicture:
             y = self.height_px - stored_x if self.orientation in (7, 8) else stored_x
             return np.stack([x, y], axis=1)
         raise FileError(
-            f"the picture is {self.width_px}x{self.height_px}, its annotation was made on {width_px}x{height_px}"
+            f"the picture is {self.width_px}x{self.height_px}, its annotation was made on {width_px}x{height_px}",
+            code="wrong_size",
         )
 
 
@@ -104,7 +105,7 @@ def as_displayed(content: bytes) -> DisplayedPicture:
                 return DisplayedPicture(content, suffix, *image.size)
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FileError(f"is not a picture that can be decoded ({error})") from error
+        raise FileError(f"is not a picture that can be decoded ({error})", code="not_an_image") from error
     stream = io.BytesIO()
     upright.save(stream, "JPEG", quality=95, subsampling=0)
     is_known = orientation if orientation in range(1, 9) else 1
@@ -272,7 +273,9 @@ class _Merger:
         report, pictures = self.report, self.pictures()
         if not pictures:
             reason = f"; the first: {report.problems[0]}" if report.problems else ""
-            raise YoloError(f"no picture of {counted(report.archives, 'archive')} can be used{reason}")
+            raise YoloError(
+                f"no picture of {counted(report.archives, 'archive')} can be used{reason}", code="no_usable_picture"
+            )
         report.pictures = len(pictures)
         report.empty = sum(not picture.shapes for picture in pictures)
         report.shapes.update(shape.class_name for picture in pictures for shape in picture.shapes)

@@ -44,6 +44,7 @@ def resolve_model(model: str, cache: Path, *, is_offline: bool, url: str = _PUBL
     if path.suffix != ".pt":
         raise YoloError(
             "is neither a checkpoint (.pt) nor a description of a network (.yaml)",
+            code="unknown_suffix",
             where=model,
             hint="give e.g. --model yolov8s-seg.yaml",
         )
@@ -51,13 +52,16 @@ def resolve_model(model: str, cache: Path, *, is_offline: bool, url: str = _PUBL
         return str(path)
     scratch = f"or start from random weights with `--model {path.stem}.yaml`"
     if path.name != model or not _PUBLISHED.fullmatch(path.name):
-        raise YoloError("there is no such checkpoint", where=model, hint=f"give another one, {scratch}")
+        raise YoloError(
+            "there is no such checkpoint", code="not_found", where=model, hint=f"give another one, {scratch}"
+        )
     cached = cache / path.name
     if cached.is_file():
         return str(cached)
     if is_offline:
         raise YoloError(
             "these pretrained weights are not here, and the network is switched off (YOLO_OFFLINE, HF_HUB_OFFLINE)",
+            code="offline",
             where=model,
             hint=f"put the file beside and give its path, {scratch}",
         )
@@ -87,10 +91,12 @@ def _download(url: str, path: Path, hint: str) -> None:
             _check_is_checkpoint(part, url, hint)
     except httpx.HTTPError as error:
         reason = f"{type(error).__name__}: {error}"
-        raise YoloError(f"these pretrained weights cannot be fetched ({reason})", where=url, hint=hint) from error
+        raise YoloError(
+            f"these pretrained weights cannot be fetched ({reason})", code="download_failed", where=url, hint=hint
+        ) from error
 
 
 def _check_is_checkpoint(path: Path, url: str, hint: str) -> None:
     with path.open("rb") as stream:
         if stream.read(2) != b"PK":
-            raise YoloError("what was sent is not a torch checkpoint", where=url, hint=hint)
+            raise YoloError("what was sent is not a torch checkpoint", code="not_a_checkpoint", where=url, hint=hint)

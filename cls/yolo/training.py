@@ -50,7 +50,9 @@ def make_portable(checkpoint: Path) -> None:
                 if network is not None:
                     _clean_network(network)
         except _PORTABLE_FAILURES as error:
-            raise YoloError(f"cannot be read as a checkpoint: {error}", where=checkpoint) from error
+            raise YoloError(
+                f"cannot be read as a checkpoint: {error}", code="unreadable_checkpoint", where=checkpoint
+            ) from error
         # Into memory first: torch writes a file's own name into it, and a temporary name is different every time.
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -133,7 +135,7 @@ class YoloTraining:
             if value < least
         ]
         if problems:
-            raise UsageError(f"cannot be used: {', '.join(problems)}")
+            raise UsageError(f"cannot be used: {', '.join(problems)}", code="out_of_range")
 
     def arguments(self) -> dict[str, Any]:
         """What identifies this training among the runs of a project, in ultralytics' words."""
@@ -208,7 +210,10 @@ def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedMod
         except _FAILURES as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise YoloError(
-                f"the training failed: {reason[:300]}", where=training.model, hint="see the whole error with --debug"
+                f"the training failed: {reason[:300]}",
+                code="failed",
+                where=training.model,
+                hint="see the whole error with --debug",
             ) from error
         return _result(model)
 
@@ -220,6 +225,7 @@ def _checked_parts(dataset: ExistingDataset, data: Path) -> int:
     if empty:
         raise YoloError(
             f"there are no pictures in its part {' and '.join(empty)}",
+            code="no_pictures",
             where=data,
             hint="make the dataset with create_yolo_dataset.py",
         )
@@ -229,7 +235,9 @@ def _checked_parts(dataset: ExistingDataset, data: Path) -> int:
 def _check_has_masks(model: Any, name: str) -> None:
     head = type(model.model.model[-1]).__name__
     if not head.startswith("Segment"):
-        raise YoloError(f"is a network without masks (it ends in {head})", where=name, hint="give a -seg model")
+        raise YoloError(
+            f"is a network without masks (it ends in {head})", code="no_masks", where=name, hint="give a -seg model"
+        )
 
 
 def find_unfinished(training: YoloTraining) -> Path | None:
@@ -287,7 +295,7 @@ def _result(model: Any) -> TrainedModel:
     trainer = model.trainer
     best = Path(trainer.best)
     if not best.is_file():
-        raise YoloError("the training wrote no checkpoint", where=trainer.save_dir)
+        raise YoloError("the training wrote no checkpoint", code="no_checkpoint", where=trainer.save_dir)
     for checkpoint in (best, Path(trainer.last)):
         if checkpoint.is_file():
             make_portable(checkpoint)

@@ -72,11 +72,13 @@ class ExistingDataset:
             name = self.class_names[int(words[0])]
             points = np.array(words[1:], np.float64)
         except (ValueError, IndexError) as error:
-            raise YoloError(f"is not a label: {error}", where=where) from error
+            raise YoloError(f"is not a label: {error}", code="invalid_label", where=where) from error
         if len(points) == 4:
-            raise YoloError("is a box, not an outline", where=where, hint="give a segmentation dataset")
+            raise YoloError(
+                "is a box, not an outline", code="box_label", where=where, hint="give a segmentation dataset"
+            )
         if len(points) < 6 or len(points) % 2:
-            raise YoloError(f"is not an outline: {counted(len(points), 'number')}", where=where)
+            raise YoloError(f"is not an outline: {counted(len(points), 'number')}", code="invalid_outline", where=where)
         return Label(name, np.clip(points.reshape(-1, 2), 0.0, 1.0))
 
 
@@ -119,7 +121,10 @@ def find_datasets(folder: Path) -> list[ExistingDataset]:
     files = [folder / DATA_FILE] if (folder / DATA_FILE).is_file() else sorted(folder.glob(f"*/{DATA_FILE}"))
     if not files:
         raise YoloError(
-            f"there is no {DATA_FILE} in it nor in its folders", where=folder, hint="give the folder of a YOLO dataset"
+            f"there is no {DATA_FILE} in it nor in its folders",
+            code="no_data_file",
+            where=folder,
+            hint="give the folder of a YOLO dataset",
         )
     return [read_data_file(path) for path in files]
 
@@ -137,9 +142,13 @@ def read_data_file(path: Path) -> ExistingDataset:
         base = _base_folder(path, content.get("path"))
         folders = {part: tuple(_folders(base, content.get(part))) for part in PARTS}
     except FileNotFoundError:
-        raise YoloError("there is no such file", where=path, hint="make it with create_yolo_dataset.py") from None
+        raise YoloError(
+            "there is no such file", code="not_found", where=path, hint="make it with create_yolo_dataset.py"
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise YoloError(f"is not the data file of a YOLO dataset: {error!r}", where=path) from error
+        raise YoloError(
+            f"is not the data file of a YOLO dataset: {error!r}", code="invalid_data_file", where=path
+        ) from error
     return ExistingDataset(path.parent, class_names, folders)
 
 

@@ -138,5 +138,12 @@ def push(configuration: Path, *arguments: str, **variables: str) -> subprocess.C
 def detail(response: httpx.Response) -> str:
     """The text of a refusal."""
     content = json.loads(response.text)
-    assert set(content) == {"detail"}
+    assert set(content) - {"code"} == {"detail"}
     return str(content["detail"])
+
+
+def refusal(response: httpx.Response) -> tuple[int, str]:
+    """HTTP status and code of a refused request."""
+    content = json.loads(response.text)
+    assert set(content) == {"detail", "code"}
+    return response.status_code, str(content["code"])

@@ -42,12 +42,16 @@ class EmbeddedEngine:
             text = self._repository.config_text(model)
             where = f"{model}/{CONFIG_FILE_NAME}"
             if text is None:
-                raise EngineError(422, f"model {model!r} has no config.pbtxt")
+                raise EngineError(422, f"model {model!r} has no config.pbtxt", code="config_missing")
             numbers = _wanted_numbers(
                 parse_config(text, where), [item.number for item in self._repository.versions(model)]
             )
             if not numbers:
-                raise EngineError(422, f"at least one version must be available under the version policy of {model!r}")
+                raise EngineError(
+                    422,
+                    f"at least one version must be available under the version policy of {model!r}",
+                    code="no_version",
+                )
             versions = {}
             for number in numbers:
                 versions[number] = load_version(
@@ -55,9 +59,10 @@ class EmbeddedEngine:
                 )
         except (RefusedError, PackageError, OSError) as error:
             what = error.what if isinstance(error, (RefusedError, PackageError)) else str(error)
+            case = error.case if isinstance(error, RefusedError) else "load_failed"
             with self._guard:
                 self._faults[model] = (str(number or ""), what)
-            raise EngineError(422, f"the embedded engine does not load it: {what}") from error
+            raise EngineError(422, f"the embedded engine does not load it: {what}", code=case) from error
         with self._guard:
             self._faults.pop(model, None)
             self._loaded = {**self._loaded, model: versions}
@@ -114,5 +119,5 @@ def _wanted_numbers(config: TritonConfig, there: Sequence[int]) -> list[int]:
     """The versions a config asks for: the named ones, all of which must be there, or the highest."""
     missing = [number for number in config.version_numbers if number not in there]
     if missing:
-        raise EngineError(422, f"version folder {missing[0]} is not there")
+        raise EngineError(422, f"version folder {missing[0]} is not there", code="version_not_found")
     return sorted(config.version_numbers) or sorted(there)[-1:]

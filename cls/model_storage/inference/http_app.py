@@ -82,7 +82,9 @@ def start_grpc(
         bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError as error:
         raise StorageError(
-            f"port {port} of {host} cannot be used for gRPC", hint="give another with --infer-grpc-port"
+            f"port {port} of {host} cannot be used for gRPC",
+            code="port_unusable",
+            hint="give another with --infer-grpc-port",
         ) from error
     server.start()
     return server, int(bound)

@@ -59,7 +59,9 @@ def tensor_specs(
     inputs = {item.name: _spec_of_graph(item) for item in session.get_inputs()}
     outputs = {item.name: _spec_of_graph(item) for item in session.get_outputs()}
     if config.inputs and {tensor.name for tensor in config.inputs} != set(inputs):
-        raise RefusedError(422, f"config.pbtxt does not name the model's inputs: {', '.join(inputs)}")
+        raise RefusedError(
+            422, f"config.pbtxt does not name the model's inputs: {', '.join(inputs)}", code="input_not_in_config"
+        )
     return _agreed("input", inputs, config.inputs), _agreed("output", outputs, config.outputs)
 
 
@@ -69,7 +71,9 @@ def _agreed(kind: str, graph: dict[str, TensorSpec], named: tuple[Any, ...]) -> 
         in_graph = graph.get(tensor.name)
         if in_graph is None:
             raise RefusedError(
-                422, f"config.pbtxt names the {kind} {tensor.name!r}, and the model has {', '.join(graph)}"
+                422,
+                f"config.pbtxt names the {kind} {tensor.name!r}, and the model has {', '.join(graph)}",
+                code="tensor_not_in_model",
             )
         shape = tuple(tensor.shape)
         is_fitting = len(shape) == len(in_graph.shape) and all(
@@ -80,6 +84,7 @@ def _agreed(kind: str, graph: dict[str, TensorSpec], named: tuple[Any, ...]) -> 
                 422,
                 f"config.pbtxt declares the {kind} {tensor.name!r} as {tensor.datatype} {list(shape)}, "
                 f"and the model has {in_graph.datatype} {list(in_graph.shape)}",
+                code="tensor_mismatch",
             )
         specs.append(TensorSpec(tensor.name, tensor.datatype, shape))
     return tuple(specs) or tuple(graph.values())
@@ -266,15 +271,20 @@ def load_version(
         raise EngineError(
             422,
             f"a {path.name} needs {place}: start the service with --triton URL, or publish the ONNX package",
+            code="needs_triton",
         )
     if config.platform not in ("", "onnxruntime_onnx") or config.backend not in ("", "onnxruntime"):
-        raise EngineError(422, f"the backend {config.backend or config.platform!r} is not there")
+        raise EngineError(
+            422, f"the backend {config.backend or config.platform!r} is not there", code="unknown_backend"
+        )
     if config.name not in ("", model):
-        raise EngineError(422, f"config.pbtxt names the model {config.name!r}, and its folder is {model!r}")
+        raise EngineError(
+            422, f"config.pbtxt names the model {config.name!r}, and its folder is {model!r}", code="wrong_model_name"
+        )
     try:
         state = path.stat()
     except OSError as error:
-        raise EngineError(422, f"{number}/{path.name} cannot be read: {error.strerror}") from error
+        raise EngineError(422, f"{number}/{path.name} cannot be read: {error.strerror}", code="unreadable") from error
     file_state = (state.st_ino, state.st_size, state.st_mtime_ns)
     is_same = present is not None and present.file_state == file_state
     session = present.session if present is not None and is_same else open_session(path)

@@ -51,7 +51,7 @@ def open_session(path: Path) -> InferenceSession:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         # Its messages name our files; whoever sent the model has no use for that.
         reason = reason.replace(f"{path.parent}/", "")[:300]
-        raise RefusedError(422, f"{path.name} does not load in ONNX Runtime: {reason}") from error
+        raise RefusedError(422, f"{path.name} does not load in ONNX Runtime: {reason}", code="invalid_model") from error
 
 
 def datatype_of(onnx_type: str) -> str:
@@ -61,7 +61,9 @@ def datatype_of(onnx_type: str) -> str:
         RefusedError: 422, tensors of this type are not served.
     """
     if onnx_type not in _TYPES:
-        raise RefusedError(422, f"tensors of type {onnx_type} are not served by the embedded engine")
+        raise RefusedError(
+            422, f"tensors of type {onnx_type} are not served by the embedded engine", code="unsupported_tensor_type"
+        )
     return _TYPES[onnx_type][0]
 
 

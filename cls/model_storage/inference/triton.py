@@ -68,7 +68,9 @@ class TritonServer:
         while any(state.name == model and state.state in (READY, "UNLOADING") for state in self.index()):
             if time.monotonic() > give_up_s:
                 raise EngineError(
-                    502, f"Triton still serves {model} {_UNLOAD_TIMEOUT_S:.0f} s after it was told to stop"
+                    502,
+                    f"Triton still serves {model} {_UNLOAD_TIMEOUT_S:.0f} s after it was told to stop",
+                    code="unload_timeout",
                 )
             time.sleep(0.05)
 
@@ -96,6 +98,7 @@ class TritonServer:
             raise EngineError(
                 502,
                 f"Triton at {self.url} cannot be reached: {error or type(error).__name__}",
+                code="triton_unreachable",
                 hint="start it, or correct --triton",
             ) from error
         if response.status_code != 200:
@@ -103,8 +106,12 @@ class TritonServer:
             # something before it has a problem.
             reason = _reason(response)
             if reason is None:
-                raise EngineError(502, f"Triton {failure}: HTTP status {response.status_code} without a reason")
-            raise EngineError(422, f"Triton {failure}: {reason}")
+                raise EngineError(
+                    502,
+                    f"Triton {failure}: HTTP status {response.status_code} without a reason",
+                    code="triton_unexpected_answer",
+                )
+            raise EngineError(422, f"Triton {failure}: {reason}", code="triton_refused")
         return response
 
 

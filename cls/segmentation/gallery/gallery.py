@@ -53,7 +53,7 @@ class GalleryConfig:
 
     def __post_init__(self) -> None:
         if self.size_px < _MIN_SIZE_PX:
-            raise UsageError(f"--size: expected at least {_MIN_SIZE_PX}, found {self.size_px}")
+            raise UsageError(f"--size: expected at least {_MIN_SIZE_PX}, found {self.size_px}", code="out_of_range")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ class MaskJournal:
         try:
             self._stream = self._file.open("a", encoding="utf-8")
         except OSError as error:
-            raise FileError(f"cannot be written: {error.strerror}", where=self._file) from error
+            raise FileError(f"cannot be written: {error.strerror}", code="unwritable", where=self._file) from error
 
     def __enter__(self) -> MaskJournal:
         return self
@@ -197,7 +197,7 @@ class MaskJournal:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}", where=self._file) from error
+            raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=self._file) from error
 
     def _compact(self) -> None:
         write_text_atomic(self._file, "".join(_line(name, key) for name, key in self._keys.items()))
@@ -356,13 +356,14 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     if not masks and report.left_out[NOT_SEGMENTED] == len(dataset.rows):
         raise BottleError(
             f"no picture of group '{group}' has been segmented",
+            code="not_segmented",
             where=bottle.pictures,
             hint="run `cls segment --model_path person_models/best.pt` first",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"cannot be made: {error.strerror}", where=folder) from error
+        raise FileError(f"cannot be made: {error.strerror}", code="unwritable", where=folder) from error
     remove_parts(folder)
     with MaskJournal(folder) as journal:
         shown = _make_missing(bottle, folder, journal, masks, config, report)
