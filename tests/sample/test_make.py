@@ -119,15 +119,16 @@ def test_a_folder_with_another_set_is_refused_and_left_alone(whole, change):
     parameters = {"photos": 48, "seed": 4, "wrong_labels": 0.25, "corrupt": 0.125, "size_px": SIZE, **change}
     with pytest.raises(SampleError) as caught:
         make_sample(whole, **parameters)
-    assert "choose another folder" in caught.value.line()
+    assert (caught.value.code, caught.value.where) == ("sample.other_parameters", str(whole))
     assert "\n" not in caught.value.line()
     assert content(whole) == before
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(SampleError, match="not empty"):
+    with pytest.raises(SampleError) as caught:
         make_sample(tmp_path, 4, 0)
+    assert (caught.value.code, caught.value.where) == ("sample.folder_taken", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

@@ -52,6 +52,7 @@ def test_a_photo_far_into_a_set_is_named_the_same_whatever_the_shares():
 def test_every_problem_of_the_parameters_is_told_at_once():
     with pytest.raises(SampleError) as caught:
         SampleConfig(0, -1, 10, 10, 1.5, -0.1)
+    assert caught.value.code == "sample.out_of_range"
     for word in ("photos", "seed", "size", "wrong-labels", "corrupt"):
         assert word in caught.value.line()
 

@@ -98,5 +98,6 @@ def test_nothing_found_is_nobody() -> None:
 
 
 def test_an_unknown_layout_is_refused() -> None:
-    with pytest.raises(SegmentationError, match="neither of the known layouts"):
+    with pytest.raises(SegmentationError) as caught:
         candidates_of(np.zeros((5, 7), np.float32), CLASSES, PROTOTYPES, confidence=0.4)
+    assert caught.value.code == "segmentation.unknown_output_layout"

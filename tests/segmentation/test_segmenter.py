@@ -100,16 +100,22 @@ def test_classes_can_be_left_out(onnx_model: Path, sample: Path) -> None:
     assert found(people_classes={"girl": "female"}, only_mapped=True) == {"female"}
     assert found(classes=["male"]) == {"male"}
     assert found(people_classes={"girl": "person", "man": "person"}) == {"person"}
-    with pytest.raises(SegmentationError, match=r"none of its classes \(girl, man\) is wanted"):
+    with pytest.raises(SegmentationError) as caught:
         load_segmenter(onnx_model, people_classes={}, only_mapped=True)
+    assert (caught.value.code, caught.value.where) == ("segmentation.no_wanted_class", str(onnx_model))
+    assert "(girl, man)" in caught.value.what
 
 
 def test_confidence_and_size_are_checked(onnx_model: Path) -> None:
     for confidence in (0.0, 1.0, 40.0):
-        with pytest.raises(SegmentationError, match="confidence"):
+        with pytest.raises(SegmentationError) as caught:
             load_segmenter(onnx_model, people_classes={}, confidence=confidence)
-    with pytest.raises(SegmentationError, match="cannot be scaled to 5 pixels"):
+        assert caught.value.code == "segmentation.confidence_out_of_range"
+        assert str(confidence) in caught.value.what
+    with pytest.raises(SegmentationError) as caught:
         load_segmenter(onnx_model, people_classes={}, image_size_px=5)
+    assert caught.value.code == "segmentation.image_size_out_of_range"
+    assert "5 pixels" in caught.value.what
 
 
 def write_detector(path: Path) -> None:
@@ -120,33 +126,35 @@ def write_detector(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "code"),
     [
-        ("text.pt", b"no model", "not a torch checkpoint"),
-        ("empty.pt", b"", "not a torch checkpoint"),
-        ("cut.pt", MODEL.read_bytes()[:100_000] if MODEL.exists() else b"PK", "not a segmentation model"),
-        ("text.onnx", b"no model", "not an ONNX model"),
-        ("empty.onnx", b"", "not an ONNX model"),
-        ("model.engine", b"x", "not named like a segmentation model"),
-        (f"{'x' * 51}.pt", b"PK", "has 51 characters"),
+        ("text.pt", b"no model", "segmentation.not_a_checkpoint"),
+        ("empty.pt", b"", "segmentation.not_a_checkpoint"),
+        ("cut.pt", MODEL.read_bytes()[:100_000] if MODEL.exists() else b"PK", "segmentation.unreadable_checkpoint"),
+        ("text.onnx", b"no model", "segmentation.unreadable_onnx"),
+        ("empty.onnx", b"", "segmentation.unreadable_onnx"),
+        ("model.engine", b"x", "segmentation.unknown_suffix"),
+        (f"{'x' * 51}.pt", b"PK", "segmentation.name_too_long"),
     ],
 )
-def test_files_that_are_no_model(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_files_that_are_no_model(tmp_path: Path, name: str, content: bytes, code: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(SegmentationError, match=message) as caught:
+    with pytest.raises(SegmentationError) as caught:
         load_segmenter(path, people_classes={})
-    assert caught.value.where == str(path)
+    assert (caught.value.code, caught.value.where) == (code, str(path))
     assert caught.value.hint
 
 
 def test_models_that_find_no_masks(tmp_path: Path) -> None:
     write_detector(tmp_path / "boxes.pt")
     torch.save({"weights": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(SegmentationError, match="a model without masks"):
+    with pytest.raises(SegmentationError) as caught:
         load_segmenter(tmp_path / "boxes.pt", people_classes={})
-    with pytest.raises(SegmentationError, match="not a segmentation model"):
+    assert caught.value.code == "segmentation.no_masks"
+    with pytest.raises(SegmentationError) as caught:
         load_segmenter(tmp_path / "other.pt", people_classes={})
+    assert caught.value.code == "segmentation.unreadable_checkpoint"
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -161,8 +169,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_says_how_to_fetch_one(tmp_path: Path) -> None:
-    with pytest.raises(SegmentationError, match=r"scp -P 4000 user@HOST:/storage/other/best\.pt "):
+    with pytest.raises(SegmentationError) as caught:
         load_segmenter(tmp_path / "best.pt", people_classes={})
+    assert caught.value.code == "segmentation.not_found"
+    assert "scp -P 4000 user@HOST:/storage/other/best.pt " in (caught.value.hint or "")
 
 
 @pytest.mark.shared_data

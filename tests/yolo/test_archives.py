@@ -20,8 +20,9 @@ def test_a_zip_that_leaves_its_folder_is_refused(tmp_path: Path, name: str) -> N
     path = good(tmp_path / "bad.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(name, b"x")
-    with pytest.raises(YoloError, match="would leave its folder") as caught:
+    with pytest.raises(YoloError) as caught:
         open_archives([path])
+    assert caught.value.code == "yolo.path_traversal"
     assert "nothing was unpacked" in caught.value.line()
 
 
@@ -31,8 +32,9 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(info, "/etc/passwd")
-    with pytest.raises(YoloError, match="holds a link"):
+    with pytest.raises(YoloError) as caught:
         open_archives([path])
+    assert caught.value.code == "yolo.link"
 
 
 def test_every_bad_archive_is_named_at_once(tmp_path: Path) -> None:
@@ -46,16 +48,19 @@ def test_every_bad_archive_is_named_at_once(tmp_path: Path) -> None:
     good(tmp_path / "good.zip")
     with pytest.raises(YoloError) as caught:
         open_archives(list_archives(tmp_path))
+    assert caught.value.code == "yolo.several_problems"
     for name in ("text.zip", "cut.zip", "empty.zip", "json.zip"):
         assert name in caught.value.line()
     assert "good.zip" not in caught.value.line()
 
 
 def test_folders_without_archives_are_said_to_be_so(tmp_path: Path) -> None:
-    with pytest.raises(YoloError, match="no annotation archives"):
+    with pytest.raises(YoloError) as caught:
         list_archives(tmp_path)
-    with pytest.raises(YoloError, match="no such folder"):
+    assert (caught.value.code, caught.value.where) == ("yolo.no_archives", str(tmp_path))
+    with pytest.raises(YoloError) as caught:
         list_archives(tmp_path / "missing")
+    assert (caught.value.code, caught.value.where) == ("yolo.not_found", str(tmp_path / "missing"))
 
 
 @pytest.mark.parametrize("root", ["", "task 1/", "a/b/"])
@@ -85,8 +90,11 @@ def damage(path: Path, member: str) -> None:
 def test_annotations_that_cannot_be_inflated_are_named(tmp_path: Path) -> None:
     path = good(tmp_path / "a.zip")
     damage(path, "annotations/instances_default.json")
-    with pytest.raises(YoloError, match=r"a\.zip: is not a zip that can be read: .*nothing was unpacked"):
+    with pytest.raises(YoloError) as caught:
         open_archives([path])
+    assert caught.value.code == "yolo.not_a_zip"
+    assert str(path) in caught.value.line()
+    assert "nothing was unpacked" in caught.value.line()
 
 
 def test_a_picture_that_cannot_be_inflated_is_named(tmp_path: Path) -> None:
@@ -95,5 +103,6 @@ def test_a_picture_that_cannot_be_inflated_is_named(tmp_path: Path) -> None:
         member = next(name for name in archive.namelist() if name.startswith("images/"))
     damage(path, member)
     (archive_read,) = open_archives([path])
-    with zipfile.ZipFile(path) as opened, pytest.raises(YoloError, match="cannot be unpacked"):
+    with zipfile.ZipFile(path) as opened, pytest.raises(YoloError) as caught:
         archive_read.read(opened, member)
+    assert (caught.value.code, caught.value.where) == ("yolo.unpack_failed", f"{path}!{member}")

@@ -65,8 +65,9 @@ def test_unreadable_annotations_are_left_out_and_told() -> None:
 
 @pytest.mark.parametrize("content", [None, [], {}, {"images": [], "annotations": []}, {"categories": 3}])
 def test_something_else_is_refused(content: Any) -> None:
-    with pytest.raises(YoloError, match="not a COCO annotation file"):
+    with pytest.raises(YoloError) as caught:
         parse_coco(content, where="file")
+    assert (caught.value.code, caught.value.where) == ("yolo.not_coco", "file")
 
 
 def test_what_is_written_is_read_again() -> None:
