@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.model_storage.packages import make_onnx, make_package, pack_folder
-from tests.model_storage.services import Service, detail, push, running_storage, tree
+from tests.model_storage.services import Service, detail, push, refusal, running_storage, tree
 
 BOUNDARY = "x1y2"
 
@@ -207,7 +207,7 @@ def test_an_upload_that_is_too_big(tmp_path: Path) -> None:
         big = tmp_path / "big.zip"
         big.write_bytes(os.urandom(5 << 20))
         response = service.upload(big, "hat", "0.0.1")
-        assert response.status_code == 413
+        assert refusal(response) == (413, "storage.too_large")
         assert "--max-upload-mb" in detail(response)
 
         def chunks() -> Iterator[bytes]:
@@ -217,7 +217,7 @@ def test_an_upload_that_is_too_big(tmp_path: Path) -> None:
 
         headers = {"content-type": f"multipart/form-data; boundary={BOUNDARY}"}
         response = httpx.post(f"{service.url}/upload_new_version/", content=chunks(), headers=headers, timeout=30)
-        assert response.status_code == 413
+        assert refusal(response) == (413, "storage.too_large")
         assert incoming(service.root) == []
         assert tree(service.root) == {}
 
@@ -255,7 +255,7 @@ def test_a_full_disk(tmp_path: Path, size_mb: int, when: str) -> None:
             )
         else:
             response = service.upload(big, "hat", "0.0.2")
-        assert response.status_code == 507
+        assert refusal(response) == (507, "storage.no_space")
         assert ("no space is left" in detail(response)) is (when != "announced")
         assert tree(service.root) == before
         assert incoming(service.root) == []

@@ -77,7 +77,7 @@ def test_a_plan_for_another_machine_is_refused_before_it_is_served(tmp_path: Pat
     storage = storage_for(tmp_path, host)
     with pytest.raises(RefusedError) as caught:
         publish(storage, plan_zip(tmp_path))
-    assert caught.value.status == 422
+    assert (caught.value.status, caught.value.code) == (422, "storage.problems_found")
     assert words in caught.value.line()
     assert "cls package rebuild" in caught.value.line()
     assert storage.repository.models() == []
@@ -89,13 +89,17 @@ def test_one_that_lies_there_already_is_not_loaded(tmp_path: Path) -> None:
     publish(storage_for(tmp_path, None), plan_zip(tmp_path))
     publish(storage_for(tmp_path, None), onnx_zip(tmp_path), "0.0.2")
     later = storage_for(tmp_path, H100)
-    with pytest.raises(RefusedError, match="what was served stays: the plan was built for a NVIDIA L4"):
+    with pytest.raises(RefusedError) as caught:
         later.serve_number("hair_color", 1)
+    assert caught.value.code == "storage.foreign_plan"
+    assert "what was served stays: the plan was built for a NVIDIA L4" in caught.value.what
     assert later.served_number("hair_color") == 2
     assert later.engine.loads == ["hair_color"]  # type: ignore[attr-defined] # what was served, again
     storage_for(tmp_path, L4).serve_number("hair_color", 1)
-    with pytest.raises(RefusedError, match="built for a NVIDIA L4"):
+    with pytest.raises(RefusedError) as caught:
         later.load("hair_color")
+    assert caught.value.code == "storage.foreign_plan"
+    assert "NVIDIA L4" in caught.value.what
     assert "hair_color is not served: the plan was built for a NVIDIA L4" in later.load_what_is_missing()[0]
 
 

@@ -69,18 +69,18 @@ def test_a_root_behind_a_link(repository: ModelRepository, tmp_path: Path) -> No
 
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "root").touch()
-    with pytest.raises(StorageError, match="the storage root cannot be used") as caught:
+    with pytest.raises(StorageError) as caught:
         ModelRepository(tmp_path / "root")
-    assert caught.value.line().startswith(str(tmp_path / "root"))
+    assert (caught.value.code, caught.value.where) == ("storage.root_unusable", str(tmp_path / "root"))
     assert "--root" in caught.value.line()
 
 
 def test_one_service_at_a_time(repository: ModelRepository) -> None:
     other = ModelRepository(repository.root)
     repository.lock()
-    with pytest.raises(StorageError, match="another model storage service works on this root") as caught:
+    with pytest.raises(StorageError) as caught:
         other.lock()
-    assert caught.value.line().startswith(str(repository.root))
+    assert (caught.value.code, caught.value.where) == ("storage.root_in_use", str(repository.root))
     repository.unlock()
     other.lock()
     other.unlock()
@@ -89,9 +89,9 @@ def test_one_service_at_a_time(repository: ModelRepository) -> None:
 
 def test_a_root_that_cannot_be_locked(repository: ModelRepository) -> None:
     (repository.root / ".lock").mkdir()
-    with pytest.raises(StorageError, match="the storage root cannot be locked: ") as caught:
+    with pytest.raises(StorageError) as caught:
         repository.lock()
-    assert caught.value.line().startswith(f"{repository.root}: ")
+    assert (caught.value.code, caught.value.where) == ("storage.root_not_lockable", str(repository.root))
 
 
 def test_models_are_folders_that_are_not_hidden(repository: ModelRepository) -> None:
@@ -104,10 +104,11 @@ def test_models_are_folders_that_are_not_hidden(repository: ModelRepository) -> 
 
 
 def test_a_model_that_is_not_there(repository: ModelRepository) -> None:
-    with pytest.raises(RefusedError, match="there is no model 'hat'") as caught:
+    with pytest.raises(RefusedError) as caught:
         repository.folder("hat")
-    assert caught.value.status == 404
-    assert "no model was published yet" in caught.value.line()
+    assert (caught.value.status, caught.value.code) == (404, "storage.model_not_found")
+    assert "'hat'" in caught.value.what
+    assert "cls push" in (caught.value.hint or "")
     for number in range(12):
         (repository.models_folder / f"m{number:02}").mkdir()
     with pytest.raises(RefusedError) as caught:
@@ -157,10 +158,11 @@ def test_the_version_that_is_served(repository: ModelRepository, versions: list[
 
 def test_no_version_to_serve(repository: ModelRepository) -> None:
     (repository.models_folder / "hair").mkdir()
-    for model, words in (("hair", "model 'hair' has no version"), ("hat", "there is no model 'hat'")):
-        with pytest.raises(RefusedError, match=words) as caught:
+    for model, code in (("hair", "storage.no_version"), ("hat", "storage.model_not_found")):
+        with pytest.raises(RefusedError) as caught:
             repository.served_number(model)
-        assert caught.value.status == 404
+        assert (caught.value.status, caught.value.code) == (404, code)
+        assert repr(model) in caught.value.what
     put_by_hand(repository, "hair", 7)
     assert repository.config_text("hair") is None
     assert repository.served_number("hair") == 7
@@ -169,9 +171,10 @@ def test_no_version_to_serve(repository: ModelRepository) -> None:
 def test_the_config_of_a_version(repository: ModelRepository) -> None:
     own = put_by_hand(repository, "hair", 3, config__pbtxt='name: "x" max_batch_size: 3')
     put_by_hand(repository, "hair", 4)
-    with pytest.raises(RefusedError, match=r"has no config\.pbtxt, so version folder 4 cannot be selected") as caught:
+    with pytest.raises(RefusedError) as caught:
         repository.config_serving("hair", 4)
-    assert caught.value.status == 409
+    assert (caught.value.status, caught.value.code) == (409, "storage.config_missing")
+    assert "version folder 4" in caught.value.what
     assert caught.value.line().endswith("; upload it as a package")
     repository.write_config("hair", CONFIG)
     first, second = (parse_config(repository.config_serving("hair", number)) for number in (3, 4))

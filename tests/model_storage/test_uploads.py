@@ -26,7 +26,7 @@ from tests.model_storage.packages import (
     pack_folder,
     random_images,
 )
-from tests.model_storage.services import Service, detail, tree
+from tests.model_storage.services import Service, detail, refusal, tree
 
 OLDER_CONFIG = """
 platform: "onnxruntime_onnx"
@@ -82,9 +82,9 @@ def test_an_existing_version_stays_as_it_is(service: Service, packages: dict[int
     assert service.upload(of_group(packages[1], "hat"), "hat", "1.0.0").status_code == 200
     before = tree(service.root)
     response = service.upload(of_group(packages[2], "hat"), "hat", "1.0.0")
-    assert response.status_code == 409
-    assert "version 1.0.0 of hat (group 'hat') exists already" in detail(response)
-    assert "next free one is 1.0.1" in detail(response)
+    assert refusal(response) == (409, "storage.version_taken")
+    assert "version 1.0.0 of hat (group 'hat')" in detail(response)
+    assert "1.0.1" in detail(response)
     assert tree(service.root) == before
     assert infer(service, "hat", 1) < 1e-5
 
@@ -98,10 +98,10 @@ def test_a_package_of_another_group_than_the_model_is_refused(service: Service, 
         " send it as model 'top_color', or send the package of the right group"
     )
     response = service.upload(sent, "hat", "3.0.0")
-    assert (response.status_code, detail(response)) == (422, expected)
+    assert (refusal(response), detail(response)) == ((422, "storage.wrong_group"), expected)
     with sent.open("rb") as stream:
         older = httpx.post(f"{service.url}/upload_model", data={"model_name": "hat"}, files={"file": stream})
-    assert (older.status_code, detail(older)) == (422, expected)
+    assert (refusal(older), detail(older)) == ((422, "storage.wrong_group"), expected)
     assert tree(service.root) == before
     assert not list((service.root / ".incoming").iterdir())
 
@@ -113,7 +113,7 @@ def test_a_model_may_be_called_anything(service: Service, packages: dict[int, Pa
         assert (answer.status_code, answer.json()) == (200, {"version": version})
     assert infer(service, "accessories_small", 1) < 1e-5
     refused = service.upload(of_group(packages[2], "top_color"), "accessories_small", "0.0.3")
-    assert refused.status_code == 422
+    assert refusal(refused) == (422, "storage.wrong_group")
     assert "model 'accessories_small' is of group 'accessories'" in detail(refused)
 
 
@@ -123,15 +123,16 @@ def test_the_group_a_model_is_named_after_takes_it_back(service: Service, packag
     assert service.upload(strange, "coat", "0.0.1").status_code == 200
     assert "coat is a new model of group 'top_color', under a name that is not the group's" in service.log.read_text()
     taken = service.upload(own, "coat", "0.0.1")
-    assert (taken.status_code, detail(taken)) == (
+    assert (*refusal(taken), detail(taken)) == (
         409,
+        "storage.version_taken",
         "version 0.0.1 of coat (group 'top_color') exists already and stays as it is; the next free one is 0.0.2",
     )
     assert f"POST /upload_new_version/ refused with 409: {detail(taken)}" in service.log.read_text()
     assert service.upload(own, "coat", "0.0.2").status_code == 200
     assert "coat held versions of group 'top_color', which are not served any more" in service.log.read_text()
     back = httpx.post(f"{service.url}/set_semantic_version/?model_name=coat&semantic_version=0.0.1")
-    assert back.status_code == 422
+    assert refusal(back) == (422, "storage.wrong_group")
     assert "version folder 1 of coat is of group 'top_color', and the model is of group 'coat'" in detail(back)
     assert httpx.post(f"{service.url}/set_version/coat?version=1").status_code == 422
     assert service.upload(strange, "coat", "0.0.3").status_code == 422
@@ -280,36 +281,36 @@ def fails_when_run(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "message", "case"),
     [
-        (broken_zip, "is not a zip that can be read"),
-        (no_zip, "is not a zip that can be read"),
-        (empty, "is not a zip that can be read"),
-        (with_entry("../evil.txt"), "leaves the package's folder"),
-        (with_entry("/etc/evil.txt"), "leaves the package's folder"),
-        (with_entry("a/../../evil.txt"), "leaves the package's folder"),
-        (with_entry("..\\evil.txt"), "leaves the package's folder"),
-        (with_entry("link", stat.S_IFLNK), "is a link"),
-        (with_entry("META.JSON"), "twice"),
-        (bomb, "times its packed size"),
-        (without("meta.json"), "lacks meta.json"),
-        (without("config.pbtxt"), "lacks config.pbtxt"),
-        (without("model.onnx"), "lacks model.onnx, model.plan"),
-        (replacing("meta.json", b"{"), "meta.json is not JSON"),
-        (replacing("meta.json", b"[]"), "expected an object"),
-        (replacing("meta.json", b'{"group": "x"}'), "is not a valid meta.json"),
-        (replacing("config.pbtxt", b"platform: {"), "is not a config.pbtxt"),
-        (replacing("config.pbtxt", b'platform: "tensorrt_plan"'), "model.plan"),
-        (replacing("model.onnx", b"not a model"), "is not an ONNX model"),
-        (replacing("model.onnx", b""), "is not an ONNX model: it has no graph"),
-        (too_narrow, "3 labels"),
-        (other_size, "fails on one picture of 32x48 pixels"),
-        (weights_elsewhere, "keeps weights in other files"),
-        (fails_when_run, "fails on one picture"),
+        (broken_zip, "is not a zip that can be read", "invalid_package"),
+        (no_zip, "is not a zip that can be read", "invalid_package"),
+        (empty, "is not a zip that can be read", "invalid_package"),
+        (with_entry("../evil.txt"), "leaves the package's folder", "invalid_package"),
+        (with_entry("/etc/evil.txt"), "leaves the package's folder", "invalid_package"),
+        (with_entry("a/../../evil.txt"), "leaves the package's folder", "invalid_package"),
+        (with_entry("..\\evil.txt"), "leaves the package's folder", "invalid_package"),
+        (with_entry("link", stat.S_IFLNK), "is a link", "invalid_package"),
+        (with_entry("META.JSON"), "twice", "invalid_package"),
+        (bomb, "times its packed size", "invalid_package"),
+        (without("meta.json"), "lacks meta.json", "invalid_package"),
+        (without("config.pbtxt"), "lacks config.pbtxt", "invalid_package"),
+        (without("model.onnx"), "lacks model.onnx, model.plan", "invalid_package"),
+        (replacing("meta.json", b"{"), "meta.json is not JSON", "invalid_package"),
+        (replacing("meta.json", b"[]"), "expected an object", "invalid_package"),
+        (replacing("meta.json", b'{"group": "x"}'), "is not a valid meta.json", "invalid_package"),
+        (replacing("config.pbtxt", b"platform: {"), "is not a config.pbtxt", "invalid_package"),
+        (replacing("config.pbtxt", b'platform: "tensorrt_plan"'), "model.plan", "invalid_package"),
+        (replacing("model.onnx", b"not a model"), "is not an ONNX model", "invalid_model"),
+        (replacing("model.onnx", b""), "is not an ONNX model: it has no graph", "invalid_model"),
+        (too_narrow, "3 labels", "wrong_output_shape"),
+        (other_size, "fails on one picture of 32x48 pixels", "model_run_failed"),
+        (weights_elsewhere, "keeps weights in other files", "external_weights"),
+        (fails_when_run, "fails on one picture", "model_run_failed"),
     ],
 )
 def test_a_package_that_cannot_be_served_is_refused(
-    service: Service, packages: dict[int, Path], tmp_path: Path, make: Make, message: str
+    service: Service, packages: dict[int, Path], tmp_path: Path, make: Make, message: str, case: str
 ) -> None:
     assert service.upload(of_group(packages[1], "accessories"), "accessories", "0.0.1").status_code in (200, 409)
     before = tree(service.root)
@@ -317,7 +318,7 @@ def test_a_package_that_cannot_be_served_is_refused(
         folder = tmp_path / model
         folder.mkdir()
         response = service.upload(make(folder), model, "0.0.2")
-        assert response.status_code == 422
+        assert refusal(response) == (422, f"storage.{case}")
         assert message in detail(response)
         assert str(service.root) not in detail(response)
     assert tree(service.root) == before
@@ -338,55 +339,55 @@ def test_a_plan_needs_a_triton(service: Service, tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").write_text(build_config(make_meta(group="plan"), "tensorrt_plan"))
     path = pack(tmp_path, tmp_path / "model_trt.zip", ["model.plan", "meta.json", "config.pbtxt"])
     response = service.upload(path, "plan", "0.0.1")
-    assert response.status_code == 422
+    assert refusal(response) == (422, "storage.needs_triton")
     assert "--triton URL" in detail(response)
     assert not (service.root / "model_repository" / "plan").exists()
 
 
 @pytest.mark.parametrize(
-    ("model", "version", "status", "message"),
+    ("model", "version", "code", "value"),
     [
-        ("../evil", "0.0.1", 422, "cannot name a folder; write it as '~2E.~2Fevil'"),
-        ("a/b", "0.0.1", 422, "cannot name a folder"),
-        ("..", "0.0.1", 422, "cannot name a folder"),
-        ("hat", "1", 422, "'1' is not a semantic version"),
-        ("hat", "v1.0.0", 422, "is not a semantic version"),
-        ("hat", "", 422, "the form has no model_version"),
-        ("", "0.0.1", 422, "the form has no model_name"),
+        ("../evil", "0.0.1", "storage.invalid_model_name", "'~2E.~2Fevil'"),
+        ("a/b", "0.0.1", "storage.invalid_model_name", "'a/b'"),
+        ("..", "0.0.1", "storage.invalid_model_name", "'..'"),
+        ("hat", "1", "storage.invalid_version", "'1'"),
+        ("hat", "v1.0.0", "storage.invalid_version", "'v1.0.0'"),
+        ("hat", "", "storage.field_missing", "model_version"),
+        ("", "0.0.1", "storage.field_missing", "model_name"),
     ],
 )
 def test_names_and_versions_that_cannot_be(
-    service: Service, packages: dict[int, Path], model: str, version: str, status: int, message: str
+    service: Service, packages: dict[int, Path], model: str, version: str, code: str, value: str
 ) -> None:
     before = tree(service.root)
     response = service.upload(packages[1], model, version)
-    assert response.status_code == status
-    assert message in detail(response)
+    assert refusal(response) == (422, code)
+    assert value in detail(response)
     assert tree(service.root) == before
 
 
 @pytest.mark.parametrize(
-    ("content", "content_type", "message"),
+    ("content", "content_type", "code"),
     [
-        (b"", "multipart/form-data", "not a multipart form with a boundary"),
-        (b"{}", "application/json", "not a multipart form with a boundary"),
-        (b"no form", "multipart/form-data; boundary=x", "is not a multipart form"),
+        (b"", "multipart/form-data", "storage.not_a_form"),
+        (b"{}", "application/json", "storage.not_a_form"),
+        (b"no form", "multipart/form-data; boundary=x", "storage.invalid_form"),
         (
             b'--x\r\nContent-Disposition: form-data; name="src_file"\r\n\r\nabc',
             "multipart/form-data; boundary=x",
-            "cut",
+            "storage.cut_short",
         ),
         (
             b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
             "multipart/form-data; boundary=x",
-            "no file",
+            "storage.file_missing",
         ),
     ],
 )
-def test_bodies_that_are_no_form(service: Service, content: bytes, content_type: str, message: str) -> None:
+def test_bodies_that_are_no_form(service: Service, content: bytes, content_type: str, code: str) -> None:
     response = httpx.post(f"{service.url}/upload_new_version/", content=content, headers={"content-type": content_type})
-    assert response.status_code == 422
-    assert message in detail(response)
+    assert refusal(response) == (422, code)
+    assert detail(response)
     assert not list((service.root / ".incoming").iterdir())
 
 

@@ -28,7 +28,7 @@ from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run
-from tests.model_storage.services import Service, detail
+from tests.model_storage.services import Service, detail, refusal
 from tests.prediction.inferring import infer, lines_of
 from tests.service.inference_servers import KINDS, serving
 
@@ -93,7 +93,7 @@ def test_the_same_decisions_everywhere(
     version = f"1.{SERVED.index((form, name))}.0"
     response = storage.upload(at.package / FILES[name].archive, GROUP, version)
     if FILES[name].platform != "onnxruntime_onnx" and not (storage.root.parent / "triton.log").exists():
-        assert response.status_code == 422
+        assert refusal(response) == (422, "storage.needs_triton")
         assert f"a {FILES[name].inner[0]} needs a real Triton" in detail(response)
         return
     assert response.status_code == 200, response.text

@@ -14,7 +14,7 @@ import pytest
 
 from cls.settings import REPOSITORY
 from tests.model_storage.packages import expected_logits, make_package, random_images
-from tests.model_storage.services import Service, detail, environment, running_storage, start_arguments, tree
+from tests.model_storage.services import Service, detail, environment, refusal, running_storage, start_arguments, tree
 from tests.required_tools import need_program
 
 
@@ -160,8 +160,8 @@ def test_a_triton_that_is_not_there(tmp_path: Path) -> None:
     package = make_package(tmp_path, group="hat")
     with running_storage(tmp_path / "storage", "--triton", "http://127.0.0.1:9") as service:
         response = service.upload(package, "hat", "0.0.1")
-        assert response.status_code == 502
-        assert "Triton at http://127.0.0.1:9 cannot be reached" in detail(response)
+        assert refusal(response) == (502, "storage.triton_unreachable")
+        assert "http://127.0.0.1:9" in detail(response)
         assert tree(service.root) == {}
         assert httpx.get(f"{service.url}/index/").status_code == 502
 
