@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 
-from cls.cli.command import execute
+from cls.cli.command import Command, execute
 from cls.cli.infer import COMMAND
+from cls.errors import ClsError
 from tests.export.runs import ExportedBottle
 
 
 def infer(at: ExportedBottle, *arguments: object) -> int:
     """Runs the command on a bottle; its exit status."""
     return execute(COMMAND, [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"])
+
+
+def error_of(at: ExportedBottle, *arguments: object, command: Command = COMMAND) -> ClsError:
+    """The expected error a command ends with, with exit status 1."""
+    errors: list[ClsError] = []
+
+    def run(options: argparse.Namespace) -> None:
+        try:
+            command.run(options)
+        except ClsError as error:
+            errors.append(error)
+            raise
+
+    words = [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"]
+    assert execute(replace(command, run=run), words) == 1
+    (error,) = errors
+    return error
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pytest
 from cls.prediction import cluster
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
-from tests.prediction.inferring import infer, rows_of, write_video
+from tests.prediction.inferring import error_of, infer, rows_of, write_video
 from tests.required_tools import need_module
 
 
@@ -58,15 +58,14 @@ def test_a_worker_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -
             assert float(one[f"p {label}"]) == pytest.approx(float(other[f"p {label}"]), abs=1e-5)
 
 
-def test_what_cannot_be(
-    copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be(copied: ExportedBottle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need_module("distributed")
     monkeypatch.setattr(cluster, "_CONNECT_TIMEOUT_S", 1)
     out = tmp_path / "out"
-    assert infer(copied, "--group", GROUP, "--out", out, "--cluster", "tcp://127.0.0.1:9") == 1
-    assert "the cluster cannot be reached" in capsys.readouterr().err.strip().splitlines()[-1]
+    error = error_of(copied, "--group", GROUP, "--out", out, "--cluster", "tcp://127.0.0.1:9")
+    assert (error.code, error.where) == ("prediction.cluster_unreachable", "tcp://127.0.0.1:9")
     assert not out.exists()
     (tmp_path / "clip.mp4").write_bytes(b"x")
-    assert infer(copied, "--source", tmp_path / "clip.mp4", "--group", GROUP, "--cluster") == 1
-    assert "--cluster shares photos out, and there are none" in capsys.readouterr().err
+    error = error_of(copied, "--source", tmp_path / "clip.mp4", "--group", GROUP, "--cluster")
+    assert error.code == "usage.no_photos"
+    assert "--cluster" in error.what

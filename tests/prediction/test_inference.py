@@ -18,7 +18,7 @@ from cls.prediction.people_of_photos import known_people, whole_photo
 from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP, write_rows
 from tests.export.runs import ExportedBottle
-from tests.prediction.inferring import infer, last_error, lines_of
+from tests.prediction.inferring import error_of, infer, last_error, lines_of
 
 
 def test_a_group_by_its_exported_model(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,10 +101,9 @@ def test_nobody_known_and_no_segmenter(
     monkeypatch.setattr("cls.prediction.people_of_photos.REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
     shutil.copy(exported.bottle.picture("0000.jpeg"), tmp_path / "0000.jpeg")
-    assert infer(exported, "--source", tmp_path, "--group", GROUP) == 1
-    line = last_error(capsys)
-    assert "there is no segmentation model" in line
-    assert "--whole" in line
+    error = error_of(exported, "--source", tmp_path, "--group", GROUP)
+    assert error.code == "prediction.no_segmentation_model"
+    assert "--whole" in (error.hint or "")
 
 
 def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_missing(
@@ -115,26 +114,25 @@ def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_miss
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "broken.jpg").write_bytes(b"no photo at all")
-    assert infer(exported, "--source", photos / "broken.jpg", "--group", GROUP) == 1
-    line = last_error(capsys)
-    assert line.startswith(f"error: {photos / 'broken.jpg'}: ")
-    assert "segment" not in line
+    unusable = "prediction.no_usable_photo"
+    error = error_of(exported, "--source", photos / "broken.jpg", "--group", GROUP)
+    assert (error.code, error.where) == (unusable, str(photos / "broken.jpg"))
+    assert "segment" not in error.line()
     (photos / "empty.jpg").write_bytes(b"")
-    assert infer(exported, "--source", photos, "--group", GROUP) == 1
-    line = last_error(capsys)
-    assert "none of the 2 photos can be opened; the first one " in line
-    assert "segment" not in line
+    error = error_of(exported, "--source", photos, "--group", GROUP)
+    assert (error.code, error.where) == (unusable, str(photos / "broken.jpg"))
+    assert "2 photos" in error.what
+    assert "segment" not in error.line()
     (tmp_path / "broken.mp4").write_bytes(b"no video at all")
-    assert infer(exported, "--source", tmp_path / "broken.mp4", "--group", GROUP) == 1
-    line = last_error(capsys)
-    assert line.startswith(f"error: {tmp_path / 'broken.mp4'}: is not a video that can be read")
-    assert "segment" not in line
-    assert infer(exported, "--source", photos, tmp_path / "broken.mp4", "--group", GROUP) == 1
-    assert "none of the 3 photos and videos can be opened; the first one " in last_error(capsys)
+    error = error_of(exported, "--source", tmp_path / "broken.mp4", "--group", GROUP)
+    assert (error.code, error.where) == (unusable, str(tmp_path / "broken.mp4"))
+    assert "segment" not in error.line()
+    error = error_of(exported, "--source", photos, tmp_path / "broken.mp4", "--group", GROUP)
+    assert error.code == unusable
+    assert "3 photos and videos" in error.what
     # One that can be opened needs the segmenter.
     shutil.copy(exported.bottle.picture("0000.jpeg"), photos / "good.jpg")
-    assert infer(exported, "--source", photos, "--group", GROUP) == 1
-    assert "there is no segmentation model" in last_error(capsys)
+    assert error_of(exported, "--source", photos, "--group", GROUP).code == "prediction.no_segmentation_model"
 
 
 def test_some_not_segmented_are_listed(
@@ -274,23 +272,25 @@ def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "named"),
     [
-        ([], "say which photos"),
-        (["--source", "."], "say which model"),
-        (["--group", GROUP, "--conf_thresh", "50"], "expected a number from 0 to 1"),
-        (["--group", GROUP, "--served"], "--served needs inference_url"),
-        (["--group", "hat"], "group 'hat' has not been loaded"),
-        (["--source", "/nowhere", "--group", GROUP], "there is no such file or folder"),
-        (["--group", GROUP, "--out", "people.xlsx"], "--out people.xlsx: no table of that kind is written"),
-        (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "exclude each other"),
+        ([], "usage.option_missing", "--source"),
+        (["--source", "."], "usage.option_missing", "--model"),
+        (["--group", GROUP, "--conf_thresh", "50"], "usage.out_of_range", "--conf_thresh"),
+        (["--group", GROUP, "--served"], "usage.setting_missing", "inference_url"),
+        (["--source", "/nowhere", "--group", GROUP], "file.not_found", "/nowhere"),
+        (["--group", GROUP, "--out", "people.xlsx"], "usage.unknown_option_value", "--out people.xlsx"),
+        (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "usage.options_conflict", "--whole and --segmenter"),
     ],
 )
-def test_options_that_do_not_go_together(
-    exported: ExportedBottle, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
-) -> None:
-    assert infer(exported, *arguments) == 1
-    assert words in last_error(capsys)
+def test_options_that_do_not_go_together(exported: ExportedBottle, arguments: list[str], code: str, named: str) -> None:
+    error = error_of(exported, *arguments)
+    assert error.code == code
+    assert named in error.line()
+
+
+def test_a_group_that_was_not_loaded(exported: ExportedBottle) -> None:
+    assert "group 'hat' has not been loaded" in error_of(exported, "--group", "hat").line()
 
 
 def test_a_table_named_in_capitals_is_written_again(copied: ExportedBottle, tmp_path: Path) -> None:
@@ -298,11 +298,12 @@ def test_a_table_named_in_capitals_is_written_again(copied: ExportedBottle, tmp_
         assert infer(copied, "--group", GROUP, "--out", tmp_path / "people.CSV") == 0
 
 
-def test_no_photo_can_be_used(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_photo_can_be_used(copied: ExportedBottle) -> None:
     for photo in copied.bottle.pictures.iterdir():
         photo.write_bytes(b"no")
-    assert infer(copied, "--group", GROUP) == 1
-    assert "none of the 24 photos could be used" in last_error(capsys)
+    error = error_of(copied, "--group", GROUP)
+    assert error.code == "prediction.no_usable_photo"
+    assert "24 photos" in error.what
 
 
 def test_without_an_export(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:

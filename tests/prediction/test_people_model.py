@@ -149,8 +149,11 @@ def test_what_is_no_photo(exported: ExportedBottle, tmp_path: Path, monkeypatch:
         model(tmp_path / "x.jpg")
     monkeypatch.setattr("cls.prediction.people_of_photos.REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PredictionError, match="segmenter=, or take whole photos with whole=True"):
+    with pytest.raises(PredictionError) as caught:
         cls.open_model(exported.package)
+    assert caught.value.code == "prediction.no_segmentation_model"
+    assert "segmenter=" in (caught.value.hint or "")
+    assert "whole=True" in (caught.value.hint or "")
     with pytest.raises(AttributeError):
         _ = cls.nothing
 

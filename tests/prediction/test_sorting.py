@@ -102,5 +102,7 @@ def test_a_label_called_as_the_folder_of_those_without(tmp_path: Path) -> None:
 
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="give another folder as --sort-into"):
+    with pytest.raises(FileError) as caught:
         Sorter(photo(tmp_path, "sorted", b"")).start()
+    assert (caught.value.code, caught.value.where) == ("file.unwritable", str(tmp_path / "sorted"))
+    assert "--sort-into" in (caught.value.hint or "")

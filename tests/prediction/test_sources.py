@@ -26,7 +26,7 @@ from cls.prediction.sources import finds_below, sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle
-from tests.prediction.inferring import infer, last_error, lines_of, write_video
+from tests.prediction.inferring import error_of, infer, lines_of, write_video
 
 
 def test_folders_files_and_patterns(tmp_path: Path) -> None:
@@ -64,8 +64,11 @@ def test_whether_a_folder_is_searched(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_every() -> None:
     assert (parse_every("30"), parse_every("0.5s")) == (Every(30, 0.0), Every(0, 0.5))
     for text in ("", "0", "-3", "1.5", "s", "0s", "often"):
-        with pytest.raises(UsageError, match="--every"):
+        with pytest.raises(UsageError) as caught:
             parse_every(text)
+        assert caught.value.code == "usage.invalid_option_value"
+        assert "--every" in caught.value.what
+        assert f"'{text}'" in caught.value.what
 
 
 def test_frames(exported: ExportedBottle, tmp_path: Path) -> None:
@@ -75,11 +78,14 @@ def test_frames(exported: ExportedBottle, tmp_path: Path) -> None:
     (tmp_path / "cut.avi").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     (tmp_path / "no.mp4").write_bytes(b"no video at all")
     seen = []
-    with pytest.raises(FileError, match="of 24 frames can be read"):
+    with pytest.raises(FileError) as caught:
         seen.extend(frames_of(tmp_path / "cut.avi", Every(1)))
+    assert (caught.value.code, caught.value.where) == ("file.cut_short", str(tmp_path / "cut.avi"))
+    assert f"{len(seen)} of 24 frames" in caught.value.what
     assert 5 < len(seen) < 20
-    with pytest.raises(FileError, match="is not a video that can be read"):
+    with pytest.raises(FileError) as caught:
         list(frames_of(tmp_path / "no.mp4", Every(1)))
+    assert (caught.value.code, caught.value.where) == ("file.not_a_video", str(tmp_path / "no.mp4"))
 
 
 def test_a_video_and_one_that_is_none(
@@ -101,8 +107,8 @@ def test_a_video_and_one_that_is_none(
     assert read_photo(pictures[0]).ndim == 3
     head = (out / "predictions.csv").read_text().splitlines()[0]
     assert head.startswith("picture,frame,time_s,person,class,conf")
-    assert infer(exported, "--source", tmp_path / "no.mp4", "--group", GROUP, "--whole", "--out", tmp_path / "x") == 1
-    assert "no.mp4: is not a video" in last_error(capsys)
+    error = error_of(exported, "--source", tmp_path / "no.mp4", "--group", GROUP, "--whole", "--out", tmp_path / "x")
+    assert (error.code, error.where) == ("prediction.no_usable_photo", str(tmp_path / "no.mp4"))
 
 
 def test_parquet_holds_what_the_others_do(copied: ExportedBottle, tmp_path: Path) -> None:
@@ -120,16 +126,22 @@ def test_parquet_holds_what_the_others_do(copied: ExportedBottle, tmp_path: Path
     assert table.columns == (out / "predictions.csv").read_text().splitlines()[0].split(",")
 
 
-def test_other_peoples_files_stay(copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_peoples_files_stay(copied: ExportedBottle, tmp_path: Path) -> None:
     (tmp_path / "predictions.csv").write_text("my,own,table\n")
     (tmp_path / "mine.parquet").write_bytes(b"PAR1 no")
-    assert infer(copied, "--group", GROUP, "--out", tmp_path) == 1
-    assert "was not written by CLS, so it is not replaced" in last_error(capsys)
-    assert infer(copied, "--group", GROUP, "--out", tmp_path / "mine.parquet") == 1
+    error = error_of(copied, "--group", GROUP, "--out", tmp_path)
+    assert (error.code, error.where) == ("file.not_ours", str(tmp_path / "predictions.csv"))
+    error = error_of(copied, "--group", GROUP, "--out", tmp_path / "mine.parquet")
+    assert (error.code, error.where) == ("file.not_ours", str(tmp_path / "mine.parquet"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "mine.parquet", "predictions.csv"]
-    for options in (["--format", "xlsx"], ["--out", tmp_path / "a.csv", "--format", "jsonl"], ["--every", "x"]):
-        assert infer(copied, "--group", GROUP, *options) == 1
-        assert options[0] in last_error(capsys)
+    for options, code in (
+        (["--format", "xlsx"], "usage.unknown_option_value"),
+        (["--out", tmp_path / "a.csv", "--format", "jsonl"], "usage.options_conflict"),
+        (["--every", "x"], "usage.invalid_option_value"),
+    ):
+        error = error_of(copied, "--group", GROUP, *options)
+        assert error.code == code
+        assert str(options[0]) in error.what
 
 
 def test_sorted_again_by_another_threshold(
@@ -150,8 +162,8 @@ def test_sorted_again_by_another_threshold(
     assert [path.name for path in (into / labels[0]).iterdir()] == ["mine.txt"]
     assert (into / "none of them" / "0003.jpeg").read_bytes() == b"mine too"
     assert len(list((into / "none of them").iterdir())) == 24
-    assert infer(copied, "--source", into.parent, "--group", GROUP, "--whole", "--sort-into", into) == 1
-    assert "--sort-into lies inside --source" in last_error(capsys)
+    error = error_of(copied, "--source", into.parent, "--group", GROUP, "--whole", "--sort-into", into)
+    assert error.code == "usage.folder_inside_source"
 
 
 def test_done_pictures_are_not_done_again(
@@ -255,12 +267,10 @@ def test_the_journal_of_another_inference_is_begun_anew(tmp_path: Path) -> None:
     other.close()
 
 
-def test_an_output_that_is_being_written(
-    copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_output_that_is_being_written(copied: ExportedBottle, tmp_path: Path) -> None:
     with open_journal(tmp_path / ".predictions.journal", "x"):
-        assert infer(copied, "--group", GROUP, "--out", tmp_path) == 1
-    assert "another process is predicting into this output" in last_error(capsys)
+        error = error_of(copied, "--group", GROUP, "--out", tmp_path)
+    assert (error.code, error.where) == ("prediction.output_in_use", str(tmp_path))
     assert np.array_equal(sorted(path.name for path in tmp_path.iterdir()), ["copy"])
 
 
@@ -269,8 +279,9 @@ def test_the_lock_goes_when_nobody_predicts_any_more(tmp_path: Path) -> None:
     with open_journal(journal, "x") as kept:
         kept.add([Record("a")])
         assert lock_of(journal).exists()
-        with pytest.raises(PredictionError, match="another process"), open_journal(journal, "x"):
+        with pytest.raises(PredictionError) as caught, open_journal(journal, "x"):
             pass
+        assert caught.value.code == "prediction.output_in_use"
         assert lock_of(journal).exists(), "who came too late must not remove it"
         # Who has opened the file before it went holds nothing that anybody else looks for.
         late = lock_of(journal).open("rb")
@@ -316,8 +327,9 @@ def test_a_lock_that_goes_while_it_is_taken_is_nobodys(tmp_path: Path, monkeypat
 def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     for folder in (tmp_path / "out", tmp_path / "out" / "deeper"):
-        with pytest.raises(FileError, match="cannot be written") as caught, open_journal(folder / ".a.journal", "x"):
+        with pytest.raises(FileError) as caught, open_journal(folder / ".a.journal", "x"):
             pass
+        assert (caught.value.code, caught.value.where) == ("file.unwritable", str(folder))
         assert "\n" not in caught.value.line()
 
 

@@ -26,6 +26,7 @@ from tests.collector.servers import serving
 from tests.export.runs import ExportedBottle, fabricate_run
 from tests.export.runs import export_run as export
 from tests.model_storage.services import running_storage
+from tests.prediction.inferring import error_of
 
 GUIDS = [f"d9e3a1c2-0000-4000-8000-{number:012d}" for number in range(4)]
 
@@ -206,8 +207,9 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
                 expected[1] = [by_hand["items"][1]["trained"][1]]
             assert [item["trained"] for item in picset.content["items"]] == expected
             assert picset.content["picset"]["neural_version"] == {GROUP: "", "hat": ""}
-        assert run(POST, loaded, *withdraw, "--yes") == 1
-        assert f"nothing of version 0.0.2 ({loaded.run.name}) that this bottle sent is at " in capsys.readouterr().err
+        error = error_of(loaded, *withdraw, "--yes", command=POST)
+        assert error.code == "usage.nothing_sent"
+        assert f"0.0.2 ({loaded.run.name})" in error.what
 
 
 def _weights(at: ExportedBottle) -> str:
@@ -232,10 +234,12 @@ def test_a_version_published_elsewhere(
         printed = capsys.readouterr().out
         assert f"{GROUP} 0.0.2 is {loaded.run.name}\n" in printed
         assert "4 picsets would be changed" in printed
-        assert run(POST, loaded, "--groups", GROUP, "--withdraw", "0.0.3") == 1
-        assert f"the model storage {storage.url} does not have it; name the run: sent were" in capsys.readouterr().err
-    assert run(POST, loaded, *withdraw) == 1
-    line = capsys.readouterr().err.splitlines()[-1]
+        error = error_of(loaded, "--groups", GROUP, "--withdraw", "0.0.3", command=POST)
+        assert error.code == "usage.model_not_known"
+        assert f"the model storage {storage.url} does not have it; name the run: sent were" in error.line()
+    error = error_of(loaded, *withdraw, command=POST)
+    assert error.code == "usage.model_not_known"
+    line = error.line()
     assert f"{GROUP} 0.0.2: it was not published from this bottle, and the model storage" in line
     assert "cannot be asked" in line
 
@@ -336,10 +340,11 @@ def test_predictions_of_another_tool_give_way_when_it_is_named(
     assert "withdrawn from 4 picsets" in capsys.readouterr().out
 
 
-def test_options_that_do_not_go_together(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(POST, exported, "--groups", GROUP, "--yes", "--preview", "--replaces", "x", "--withdraw", "y") == 1
-    printed = capsys.readouterr().err
-    assert "--yes and --preview exclude each other; --replaces and --withdraw exclude each other" in printed
+def test_options_that_do_not_go_together(exported: ExportedBottle) -> None:
+    words = ("--groups", GROUP, "--yes", "--preview", "--replaces", "x", "--withdraw", "y")
+    error = error_of(exported, *words, command=POST)
+    assert error.code == "usage.invalid_options"
+    assert "--yes and --preview exclude each other; --replaces and --withdraw exclude each other" in error.what
 
 
 def test_lines_of_the_journal(tmp_path: Path) -> None:
@@ -377,12 +382,14 @@ def test_pictures_that_cannot_be_used_are_listed_and_left_alone(
 
 
 def test_what_is_missing_is_said(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(BUILD, exported, "--groups", GROUP) == 1
-    assert "has no picsets; run `cls load-group" in capsys.readouterr().err.replace("; see", "").splitlines()[-1]
+    error = error_of(exported, "--groups", GROUP, command=BUILD)
+    assert error.code == "bottle.no_picsets"
+    assert "cls load-group" in (error.hint or "")
     assert run(BUILD, exported, "--groups", GROUP, "hat") == 1
     assert "group 'hat' has no exported model; run `cls export" in capsys.readouterr().err
-    assert run(POST, exported, "--groups", GROUP) == 1
-    assert "has no ret_meta.json; run `cls segment-meta" in capsys.readouterr().err
+    error = error_of(exported, "--groups", GROUP, command=POST)
+    assert error.code == "bottle.no_ret_meta"
+    assert "cls segment-meta" in (error.hint or "")
 
 
 def test_a_collector_that_is_down(
