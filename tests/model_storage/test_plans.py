@@ -123,6 +123,8 @@ def test_what_is_known_of_tritons_machine(tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_faults_of_a_package_are_refused_too(tmp_path: Path) -> None:
     storage = storage_for(tmp_path, None)
     tampered = changed(onnx_zip(tmp_path), "model.onnx", lambda _: onnx_bytes(tmp_path, 2))
-    with pytest.raises(RefusedError, match=r"model\.onnx is not the file that meta.json was written for"):
+    with pytest.raises(RefusedError) as caught:
         publish(storage, tampered)
+    assert caught.value.code == "storage.problems_found"
+    assert "model.onnx is not the file that meta.json was written for" in caught.value.what
     assert storage.repository.models() == []
