@@ -203,7 +203,7 @@ def _vectors(options: argparse.Namespace) -> None:
     if missed:
         raise PackageError(
             f"{len(missed)} of {counted(len(results), 'conformance vector')} not met: {', '.join(missed)}",
-            code="vectors_not_met",
+            code="vectors_failed",
             where=options.package,
             hint="export again where the package is used, or update the runtime",
         )

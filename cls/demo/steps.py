@@ -55,7 +55,7 @@ class Journal:
         if content and content.get("signature") != dict(signature):
             raise ClsError(
                 f"this folder holds another demonstration ({_words(content.get('signature', {}))})",
-                code="folder_taken",
+                code="other_parameters",
                 where=file.parent,
                 hint="remove it with `make clean-demo`, or give another one with DEMO=folder",
             )

@@ -283,7 +283,7 @@ def refuse_plan(folder: Path, plan_host: PlanHost | None) -> None:
         with path.open("rb") as source:
             refuse_foreign_plan(plan, source.read(HEADER_BYTES), plan_host, path.name)
     except PackageError as error:
-        raise RefusedError(422, error.what, code="foreign_plan", hint=error.hint) from error
+        raise RefusedError(422, error.what, code="incompatible_plan", hint=error.hint) from error
 
 
 def _hint_of(upload: CheckedUpload) -> str:

@@ -182,7 +182,7 @@ class StorageClient:
         if response.status_code == 401:
             raise StorageError(
                 "the model storage asks for a token",
-                code="token_refused",
+                code="unauthorized",
                 where=self.url,
                 hint="set CLS_MODEL_STORAGE_TOKEN to the token it was started with",
             )

@@ -104,7 +104,7 @@ class ModelRepository:
             ) from None
         except OSError as error:
             raise StorageError(
-                f"the storage root cannot be locked: {error.strerror}", code="root_not_lockable", where=self.root
+                f"the storage root cannot be locked: {error.strerror}", code="root_lock_failed", where=self.root
             ) from error
 
     def unlock(self) -> None:

@@ -143,7 +143,7 @@ def check_replaceable(paths: Sequence[Path]) -> None:
         if path.is_dir() or (path.exists() and not _is_ours(path)):
             raise FileError(
                 "is there and was not written by CLS, so it is not replaced",
-                code="not_ours",
+                code="already_exists",
                 where=path,
                 hint="give another --out",
             )

@@ -168,7 +168,7 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
     if directory.exists() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
         raise SampleError(
             "is not empty and holds no sample set",
-            code="folder_taken",
+            code="folder_not_empty",
             where=directory,
             hint="choose an empty or new folder",
         )

@@ -140,7 +140,7 @@ def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
             f"holds a file that would leave its folder ('{info.filename}')", code="path_traversal", where=path
         )
     if stat.S_ISLNK(info.external_attr >> 16):
-        raise YoloError(f"holds a link ('{info.filename}')", code="link", where=path)
+        raise YoloError(f"holds a link ('{info.filename}')", code="symbolic_link", where=path)
     if info.flag_bits & 1:
         raise YoloError("is encrypted", code="encrypted", where=path)
     if _is_annotations(name) and info.file_size > _MAX_JSON_BYTES:

@@ -177,7 +177,7 @@ def _check_destination(destination: Path, existing: Sequence[ExistingDataset]) -
     if destination.is_dir() and any(destination.iterdir()) and not (destination / SPLIT_FILE).is_file():
         raise YoloError(
             "is not empty and was not written by this command",
-            code="folder_taken",
+            code="folder_not_empty",
             where=destination,
             hint="give a new folder as --dst_dir",
         )

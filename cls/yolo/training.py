@@ -211,7 +211,7 @@ def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedMod
             reason = " ".join(str(error).split()) or type(error).__name__
             raise YoloError(
                 f"the training failed: {reason[:300]}",
-                code="failed",
+                code="training_failed",
                 where=training.model,
                 hint="see the whole error with --debug",
             ) from error

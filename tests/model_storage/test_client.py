@@ -87,5 +87,5 @@ def test_something_that_is_no_storage(packages: dict[int, Path]) -> None:
 def test_a_wrong_token(packages: dict[int, Path], tmp_path: Path) -> None:
     with running_storage(tmp_path / "storage", CLS_MODEL_STORAGE_TOKEN="right") as guarded:
         error = refused(guarded.url, packages[1], token="wrong")
-    assert error.code == "storage.token_refused"
+    assert error.code == "storage.unauthorized"
     assert "CLS_MODEL_STORAGE_TOKEN" in (error.hint or "")

@@ -91,14 +91,14 @@ def test_one_that_lies_there_already_is_not_loaded(tmp_path: Path) -> None:
     later = storage_for(tmp_path, H100)
     with pytest.raises(RefusedError) as caught:
         later.serve_number("hair_color", 1)
-    assert caught.value.code == "storage.foreign_plan"
+    assert caught.value.code == "storage.incompatible_plan"
     assert "what was served stays: the plan was built for a NVIDIA L4" in caught.value.what
     assert later.served_number("hair_color") == 2
     assert later.engine.loads == ["hair_color"]  # type: ignore[attr-defined] # what was served, again
     storage_for(tmp_path, L4).serve_number("hair_color", 1)
     with pytest.raises(RefusedError) as caught:
         later.load("hair_color")
-    assert caught.value.code == "storage.foreign_plan"
+    assert caught.value.code == "storage.incompatible_plan"
     assert "NVIDIA L4" in caught.value.what
     assert "hair_color is not served: the plan was built for a NVIDIA L4" in later.load_what_is_missing()[0]
 

@@ -91,7 +91,7 @@ def test_a_root_that_cannot_be_locked(repository: ModelRepository) -> None:
     (repository.root / ".lock").mkdir()
     with pytest.raises(StorageError) as caught:
         repository.lock()
-    assert (caught.value.code, caught.value.where) == ("storage.root_not_lockable", str(repository.root))
+    assert (caught.value.code, caught.value.where) == ("storage.root_lock_failed", str(repository.root))
 
 
 def test_models_are_folders_that_are_not_hidden(repository: ModelRepository) -> None:

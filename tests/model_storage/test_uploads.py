@@ -339,7 +339,7 @@ def test_a_plan_needs_a_triton(service: Service, tmp_path: Path) -> None:
     (tmp_path / "config.pbtxt").write_text(build_config(make_meta(group="plan"), "tensorrt_plan"))
     path = pack(tmp_path, tmp_path / "model_trt.zip", ["model.plan", "meta.json", "config.pbtxt"])
     response = service.upload(path, "plan", "0.0.1")
-    assert refusal(response) == (422, "storage.needs_triton")
+    assert refusal(response) == (422, "storage.triton_required")
     assert "--triton URL" in detail(response)
     assert not (service.root / "model_repository" / "plan").exists()
 

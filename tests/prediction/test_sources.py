@@ -130,9 +130,9 @@ def test_other_peoples_files_stay(copied: ExportedBottle, tmp_path: Path) -> Non
     (tmp_path / "predictions.csv").write_text("my,own,table\n")
     (tmp_path / "mine.parquet").write_bytes(b"PAR1 no")
     error = error_of(copied, "--group", GROUP, "--out", tmp_path)
-    assert (error.code, error.where) == ("file.not_ours", str(tmp_path / "predictions.csv"))
+    assert (error.code, error.where) == ("file.already_exists", str(tmp_path / "predictions.csv"))
     error = error_of(copied, "--group", GROUP, "--out", tmp_path / "mine.parquet")
-    assert (error.code, error.where) == ("file.not_ours", str(tmp_path / "mine.parquet"))
+    assert (error.code, error.where) == ("file.already_exists", str(tmp_path / "mine.parquet"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "mine.parquet", "predictions.csv"]
     for options, code in (
         (["--format", "xlsx"], "usage.unknown_option_value"),

@@ -128,7 +128,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(SampleError) as caught:
         make_sample(tmp_path, 4, 0)
-    assert (caught.value.code, caught.value.where) == ("sample.folder_taken", str(tmp_path))
+    assert (caught.value.code, caught.value.where) == ("sample.folder_not_empty", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

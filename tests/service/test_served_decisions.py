@@ -93,7 +93,7 @@ def test_the_same_decisions_everywhere(
     version = f"1.{SERVED.index((form, name))}.0"
     response = storage.upload(at.package / FILES[name].archive, GROUP, version)
     if FILES[name].platform != "onnxruntime_onnx" and not (storage.root.parent / "triton.log").exists():
-        assert refusal(response) == (422, "storage.needs_triton")
+        assert refusal(response) == (422, "storage.triton_required")
         assert f"a {FILES[name].inner[0]} needs a real Triton" in detail(response)
         return
     assert response.status_code == 200, response.text

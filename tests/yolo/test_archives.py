@@ -34,7 +34,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
         archive.writestr(info, "/etc/passwd")
     with pytest.raises(YoloError) as caught:
         open_archives([path])
-    assert caught.value.code == "yolo.link"
+    assert caught.value.code == "yolo.symbolic_link"
 
 
 def test_every_bad_archive_is_named_at_once(tmp_path: Path) -> None:

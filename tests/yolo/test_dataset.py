@@ -144,7 +144,7 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     (full / "thesis.txt").write_text("mine")
     with pytest.raises(YoloError) as caught:
         make(source, full)
-    assert (caught.value.code, caught.value.where) == ("yolo.folder_taken", str(full))
+    assert (caught.value.code, caught.value.where) == ("yolo.folder_not_empty", str(full))
     with pytest.raises(YoloError) as caught:
         make(source, tmp_path / "dataset", DatasetConfig(0.3, ("cat",)))
     assert caught.value.code == "yolo.unknown_classes"

@@ -191,5 +191,5 @@ def test_datasets_that_cannot_be_trained_on(dataset: Path, tmp_path: Path) -> No
     (tmp_path / "broken.pt").write_bytes(b"PK no checkpoint")
     with pytest.raises(YoloError) as caught:
         train_model(YoloTraining(dataset / "data.yaml", str(tmp_path / "broken.pt"), 1, 4, 64, tmp_path / "runs"))
-    assert (caught.value.code, caught.value.where) == ("yolo.failed", str(tmp_path / "broken.pt"))
+    assert (caught.value.code, caught.value.where) == ("yolo.training_failed", str(tmp_path / "broken.pt"))
     assert not (tmp_path / "runs").exists()

@@ -271,7 +271,7 @@ def load_version(
         raise EngineError(
             422,
             f"a {path.name} needs {place}: start the service with --triton URL, or publish the ONNX package",
-            code="needs_triton",
+            code="triton_required",
         )
     if config.platform not in ("", "onnxruntime_onnx") or config.backend not in ("", "onnxruntime"):
         raise EngineError(
