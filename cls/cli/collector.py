@@ -61,11 +61,11 @@ def _check(options: argparse.Namespace, password: str) -> None:
     if options.token_ttl_s <= 0:
         raise UsageError("--token-ttl-s expects more than 0 seconds", code="out_of_range")
     if options.group is not None and not options.group.strip():
-        raise UsageError("--group expects a name", code="empty_value")
+        raise UsageError("--group expects a name", code="empty_option_value")
     if not password and not _is_loopback(options.host):
         raise CollectorError(
             f"will not listen on {options.host} without a password",
-            code="password_missing",
+            code="missing_password",
             hint=f"set {PASSWORD_VARIABLE}, or leave --host at 127.0.0.1",
         )
 

@@ -138,7 +138,7 @@ def run(options: argparse.Namespace) -> None:
 def _model(options: argparse.Namespace, inference_url: str) -> str | None:
     """What to open; None for the group's exported package."""
     if options.group is None and options.source is None:
-        raise UsageError("say which photos: --group G or --source DIR", code="option_missing")
+        raise UsageError("say which photos: --group G or --source DIR", code="missing_option")
     if options.conf_thresh is not None and not 0 <= options.conf_thresh <= 1:
         raise UsageError(
             f"--conf_thresh: expected a number from 0 to 1, found {options.conf_thresh:g}", code="out_of_range"
@@ -153,7 +153,7 @@ def _model(options: argparse.Namespace, inference_url: str) -> str | None:
         )
     if options.model is None and options.group is None:
         raise UsageError(
-            "say which model: --model FILE or URL, or --group G for its exported one", code="option_missing"
+            "say which model: --model FILE or URL, or --group G for its exported one", code="missing_option"
         )
     if not options.served:
         model: str | None = options.model
@@ -161,12 +161,12 @@ def _model(options: argparse.Namespace, inference_url: str) -> str | None:
     if not inference_url:
         raise UsageError(
             "--served needs inference_url in the configuration",
-            code="setting_missing",
+            code="missing_setting",
             hint="set it, e.g. CLS_INFERENCE_URL=http://127.0.0.1:8100",
         )
     if options.group is None:
         raise UsageError(
-            "--served needs --group", code="option_missing", hint="or give the served model's URL as --model"
+            "--served needs --group", code="missing_option", hint="or give the served model's URL as --model"
         )
     return inference_url
 

@@ -153,7 +153,7 @@ def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool:
 
 def _field(upload: Upload, name: str) -> str:
     if not upload.fields.get(name):
-        raise RefusedError(422, f"the form has no {name}", code="field_missing", hint=f"send it with -F '{name}=…'")
+        raise RefusedError(422, f"the form has no {name}", code="missing_field", hint=f"send it with -F '{name}=…'")
     return upload.fields[name]
 
 

@@ -221,7 +221,7 @@ class ModelRepository:
             raise RefusedError(
                 409,
                 f"model {model!r} has no config.pbtxt, so version folder {number} cannot be selected",
-                code="config_missing",
+                code="missing_config",
                 hint="upload it as a package",
             )
         return serving(text, model, number, own)

@@ -160,7 +160,7 @@ def run_service(options: ServiceOptions) -> None:
     if not is_loopback(options.host) and not options.token:
         raise UsageError(
             f"other machines can reach {options.host}, and no token is set up",
-            code="token_missing",
+            code="missing_token",
             hint="set the environment variable CLS_MODEL_STORAGE_TOKEN, or leave --host at 127.0.0.1",
         )
     repository = ModelRepository(options.root)

@@ -200,7 +200,7 @@ async def receive_upload(
         raise RefusedError(
             422,
             f"the form has no file {file_field!r}",
-            code="file_missing",
+            code="missing_file",
             hint=f"send it with -F '{file_field}=@FILE.zip'",
         )
     return Upload(path, form.digest.hexdigest(), form.fields)

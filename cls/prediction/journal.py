@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -259,7 +260,10 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
             ) from None
         except OSError as error:
             raise FileError(
-                f"cannot be written: {error.strerror}", code="unwritable", where=path.parent, hint="give another --out"
+                f"cannot be written: {error.strerror}",
+                code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+                where=path.parent,
+                hint="give another --out",
             ) from error
         journal = PredictionJournal(path, identity)
         try:

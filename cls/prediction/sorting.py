@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import json
 import os
@@ -95,7 +96,11 @@ class Sorter:
                 is_link = not is_own_file and target.stat().st_nlink > 1
                 self._new[place] = _Placed(_state(target), str(origin.resolve()), is_link)
             except OSError as error:
-                raise FileError(f"cannot be written: {error.strerror}", code="unwritable", where=target) from error
+                raise FileError(
+                    f"cannot be written: {error.strerror}",
+                    code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+                    where=target,
+                ) from error
             self.placed += 1
 
     def finish(self) -> None:

@@ -91,7 +91,7 @@ def split_name(text: str, groups: Sequence[str]) -> tuple[tuple[str, ...], str]:
     group, slash, name = text.rpartition("/")
     if not slash:
         if not groups:
-            raise UsageError("say of which groups: --groups G, or --withdraw G/NAME", code="option_missing")
+            raise UsageError("say of which groups: --groups G, or --withdraw G/NAME", code="missing_option")
         return tuple(groups), text
     if groups and group not in groups:
         raise UsageError(

@@ -105,7 +105,7 @@ def as_displayed(content: bytes) -> DisplayedPicture:
                 return DisplayedPicture(content, suffix, *image.size)
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FileError(f"is not a picture that can be decoded ({error})", code="not_an_image") from error
+        raise FileError(f"is not a picture that can be decoded ({error})", code="undecodable") from error
     stream = io.BytesIO()
     upright.save(stream, "JPEG", quality=95, subsampling=0)
     is_known = orientation if orientation in range(1, 9) else 1

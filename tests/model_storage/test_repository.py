@@ -173,7 +173,7 @@ def test_the_config_of_a_version(repository: ModelRepository) -> None:
     put_by_hand(repository, "hair", 4)
     with pytest.raises(RefusedError) as caught:
         repository.config_serving("hair", 4)
-    assert (caught.value.status, caught.value.code) == (409, "storage.config_missing")
+    assert (caught.value.status, caught.value.code) == (409, "storage.missing_config")
     assert "version folder 4" in caught.value.what
     assert caught.value.line().endswith("; upload it as a package")
     repository.write_config("hair", CONFIG)

@@ -352,8 +352,8 @@ def test_a_plan_needs_a_triton(service: Service, tmp_path: Path) -> None:
         ("..", "0.0.1", "storage.invalid_model_name", "'..'"),
         ("hat", "1", "storage.invalid_version", "'1'"),
         ("hat", "v1.0.0", "storage.invalid_version", "'v1.0.0'"),
-        ("hat", "", "storage.field_missing", "model_version"),
-        ("", "0.0.1", "storage.field_missing", "model_name"),
+        ("hat", "", "storage.missing_field", "model_version"),
+        ("", "0.0.1", "storage.missing_field", "model_name"),
     ],
 )
 def test_names_and_versions_that_cannot_be(
@@ -380,7 +380,7 @@ def test_names_and_versions_that_cannot_be(
         (
             b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nb\r\n--x--\r\n',
             "multipart/form-data; boundary=x",
-            "storage.file_missing",
+            "storage.missing_file",
         ),
     ],
 )

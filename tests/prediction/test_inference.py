@@ -274,10 +274,10 @@ def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        ([], "usage.option_missing", "--source"),
-        (["--source", "."], "usage.option_missing", "--model"),
+        ([], "usage.missing_option", "--source"),
+        (["--source", "."], "usage.missing_option", "--model"),
         (["--group", GROUP, "--conf_thresh", "50"], "usage.out_of_range", "--conf_thresh"),
-        (["--group", GROUP, "--served"], "usage.setting_missing", "inference_url"),
+        (["--group", GROUP, "--served"], "usage.missing_setting", "inference_url"),
         (["--source", "/nowhere", "--group", GROUP], "file.not_found", "/nowhere"),
         (["--group", GROUP, "--out", "people.xlsx"], "usage.unknown_option_value", "--out people.xlsx"),
         (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "usage.options_conflict", "--whole and --segmenter"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,25 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         Sorter(photo(tmp_path, "sorted", b"")).start()
     assert (caught.value.code, caught.value.where) == ("file.unwritable", str(tmp_path / "sorted"))
     assert "--sort-into" in (caught.value.hint or "")
+
+
+def test_a_label_whose_folder_is_a_file(tmp_path: Path) -> None:
+    into = tmp_path / "sorted"
+    into.mkdir()
+    (into / "hat").write_text("mine")
+    with pytest.raises(FileError) as caught:
+        sort(into, {photo(tmp_path / "day1", "1.jpg", b"one"): ("hat",)})
+    assert (caught.value.code, caught.value.where) == ("file.unwritable", str(into / "hat" / "1.jpg"))
+    assert (into / "hat").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_has_a_code_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def full(source: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("cls.prediction.sorting._link", full)
+    into = tmp_path / "sorted"
+    with pytest.raises(FileError) as caught:
+        sort(into, {photo(tmp_path / "day1", "1.jpg", b"one"): ("hat",)})
+    assert (caught.value.code, caught.value.where) == ("file.no_space", str(into / "hat" / "1.jpg"))

@@ -36,7 +36,7 @@ def test_names() -> None:
     assert split_name(f"hat/{RUN}", ["hat", "top_color"]) == (("hat",), RUN)
     with pytest.raises(UsageError) as caught:
         split_name("0.0.2", [])
-    assert caught.value.code == "usage.option_missing"
+    assert caught.value.code == "usage.missing_option"
     with pytest.raises(UsageError) as caught:
         split_name("hat/0.0.2", ["top_color"])
     assert caught.value.code == "usage.options_conflict"

@@ -42,7 +42,7 @@ class EmbeddedEngine:
             text = self._repository.config_text(model)
             where = f"{model}/{CONFIG_FILE_NAME}"
             if text is None:
-                raise EngineError(422, f"model {model!r} has no config.pbtxt", code="config_missing")
+                raise EngineError(422, f"model {model!r} has no config.pbtxt", code="missing_config")
             numbers = _wanted_numbers(
                 parse_config(text, where), [item.number for item in self._repository.versions(model)]
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -145,7 +146,11 @@ class MaskJournal:
         try:
             self._stream = self._file.open("a", encoding="utf-8")
         except OSError as error:
-            raise FileError(f"cannot be written: {error.strerror}", code="unwritable", where=self._file) from error
+            raise FileError(
+                f"cannot be written: {error.strerror}",
+                code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+                where=self._file,
+            ) from error
 
     def __enter__(self) -> MaskJournal:
         return self
@@ -363,7 +368,11 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"cannot be made: {error.strerror}", code="unwritable", where=folder) from error
+        raise FileError(
+            f"cannot be made: {error.strerror}",
+            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+            where=folder,
+        ) from error
     remove_parts(folder)
     with MaskJournal(folder) as journal:
         shown = _make_missing(bottle, folder, journal, masks, config, report)
