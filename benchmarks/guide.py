@@ -64,7 +64,7 @@ def sample_bottle(work: Path, *, photos: int, seed: int, groups: Sequence[str]) 
         for group in groups:
             load = ("python", "cls/classification/load_group.py", "--group", group, "--source", str(folder))
             run_step(Step("load", "load the group", load), environment)
-        segment = ("python", "cls/classification/segment_builder.py", "--model_path", str(SAMPLE_MODEL))
+        segment = ("python", "cls/classification/segment_builder.py", "--model-path", str(SAMPLE_MODEL))
         result = run_step(Step("segment", "cut the people out", segment), environment)
         write_json_atomic(mark, {"segment_s": result.seconds})
     return open_bottle(bottle), float(read_json(mark)["segment_s"])

@@ -134,7 +134,7 @@ def load_and_segment(source: Path, bottle: Path, groups: Sequence[str], plan: Pl
         for group in groups:
             command = ("python", "cls/classification/load_group.py", "--group", group)
             run_step(Step("load", f"load {group}", command), environment)
-        command = ("python", "cls/classification/segment_builder.py", "--model_path", str(plan.segmenter.absolute()))
+        command = ("python", "cls/classification/segment_builder.py", "--model-path", str(plan.segmenter.absolute()))
         run_step(Step("segment", "segment", command), environment)
     write_json_atomic(mark, wanted)
 

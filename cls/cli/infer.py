@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
     model.add_argument(
-        "--conf_thresh",
+        "--conf-thresh",
         "--conf-thresh",
         type=float,
         metavar="P",
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> None:
     thresholds_text = "of the model, one a label"
     if options.conf_thresh is not None:
         classifier = classifier.with_threshold(options.conf_thresh)
-        thresholds_text = f"{options.conf_thresh:g} for all labels (--conf_thresh)"
+        thresholds_text = f"{options.conf_thresh:g} for all labels (--conf-thresh)"
     outputs = outputs_of(options.out or bottle.inference(options.group or classifier.group), formats, options.sort_into)
     finder = people_finder(
         bottle,
@@ -141,7 +141,7 @@ def _model(options: argparse.Namespace, inference_url: str) -> str | None:
         raise UsageError("say which photos: --group G or --source DIR", code="missing_option")
     if options.conf_thresh is not None and not 0 <= options.conf_thresh <= 1:
         raise UsageError(
-            f"--conf_thresh: expected a number from 0 to 1, found {options.conf_thresh:g}", code="out_of_range"
+            f"--conf-thresh: expected a number from 0 to 1, found {options.conf_thresh:g}", code="out_of_range"
         )
     if options.whole and options.segmenter is not None:
         raise UsageError("--whole and --segmenter exclude each other", code="options_conflict")

@@ -1,4 +1,4 @@
-"""Loads picsets listed by GUID into the bottle: `python cls/classification/load_json.py --json_path FILE`."""
+"""Loads picsets listed by GUID into the bottle: `python cls/classification/load_json.py --json-path FILE`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cls.cli.command import Command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls load-json`."""
     parser.add_argument(
-        "--json_path", type=Path, required=True, metavar="FILE", help='picsets by GUID: {"picsets": [["guid", …], …]}'
+        "--json-path", type=Path, required=True, metavar="FILE", help='picsets by GUID: {"picsets": [["guid", …], …]}'
     )
     parser.add_argument("--workers", type=int, default=8, help="pictures fetched at once (default: %(default)s)")
 

@@ -14,7 +14,7 @@ _N_NAMES_SHOWN = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `push_badlist.py`."""
     parser.add_argument(
-        "--badlist_path", type=Path, required=True, metavar="FILE", help="text file with one picture name a line"
+        "--badlist-path", type=Path, required=True, metavar="FILE", help="text file with one picture name a line"
     )
 
 

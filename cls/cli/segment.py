@@ -13,19 +13,19 @@ from cls.cli.command import Command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `segment_builder.py`."""
     parser.add_argument(
-        "--model_path", type=Path, required=True, metavar="FILE", help="segmentation model: best.pt, or its ONNX export"
+        "--model-path", type=Path, required=True, metavar="FILE", help="segmentation model: best.pt, or its ONNX export"
     )
-    parser.add_argument("--process_all", action="store_true", help="also do pictures again that have a row")
-    parser.add_argument("--mark_approved", action="store_true", help="write status approved instead of unchecked")
+    parser.add_argument("--process-all", action="store_true", help="also do pictures again that have a row")
+    parser.add_argument("--mark-approved", action="store_true", help="write status approved instead of unchecked")
     parser.add_argument(
         "--confidence", type=float, default=0.4, metavar="C", help="lowest confidence of a person (default: 0.4)"
     )
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos at a time (default: 16)")
     parser.add_argument(
-        "--image_size", type=int, metavar="PX", help="longer side photos are scaled to (default: the training size)"
+        "--image-size", type=int, metavar="PX", help="longer side photos are scaled to (default: the training size)"
     )
     parser.add_argument(
-        "--only_mapped", action="store_true", help="leave out classes that people_classes of the configuration lacks"
+        "--only-mapped", action="store_true", help="leave out classes that people_classes of the configuration lacks"
     )
     parser.add_argument(
         "--classes", nargs="+", metavar="NAME", help="leave out people classes other than these, e.g. female male"

@@ -10,13 +10,13 @@ from cls.cli.command import Command
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `create_yolo_dataset.py`."""
-    parser.add_argument("--src_dir", type=Path, required=True, metavar="D", help="folder written by parse_archives.py")
-    parser.add_argument("--dst_dir", type=Path, required=True, metavar="D", help="folder of the dataset to write")
+    parser.add_argument("--src-dir", type=Path, required=True, metavar="D", help="folder written by parse_archives.py")
+    parser.add_argument("--dst-dir", type=Path, required=True, metavar="D", help="folder of the dataset to write")
     parser.add_argument(
-        "--existing_datasets", type=Path, metavar="D", help="a YOLO dataset, or a folder of several, to merge in"
+        "--existing-datasets", type=Path, metavar="D", help="a YOLO dataset, or a folder of several, to merge in"
     )
     parser.add_argument(
-        "--val_share", type=float, default=0.15, metavar="F", help="fraction kept for validation (default: 0.15)"
+        "--val-share", type=float, default=0.15, metavar="F", help="fraction kept for validation (default: 0.15)"
     )
     parser.add_argument(
         "--classes", nargs="+", default=[], metavar="NAME", help="classes to keep, in the order of their numbers"

@@ -13,8 +13,8 @@ _PHOTOS = 24
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `export_to_trt.py`."""
-    parser.add_argument("--src_path", type=Path, required=True, metavar="FILE", help="the checkpoint, best.pt")
-    parser.add_argument("--dst_path", type=Path, required=True, metavar="D", help="folder to write best.onnx into")
+    parser.add_argument("--src-path", type=Path, required=True, metavar="FILE", help="the checkpoint, best.pt")
+    parser.add_argument("--dst-path", type=Path, required=True, metavar="D", help="folder to write best.onnx into")
     parser.add_argument(
         "--pictures", type=Path, metavar="D", help="photos to compare the two models on (default: the bottle's)"
     )
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
             "is a file, a folder is needed",
             code="not_a_folder",
             where=options.dst_path,
-            hint="give a folder as --dst_path",
+            hint="give a folder as --dst-path",
         )
 
     from cls.segmentation.builder import list_pictures
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
             f" (lowest {score(made.agreement.mask_iou_min, 4)})"
         )
     print(f"TensorRT: {made.engine}" if made.engine else f"TensorRT: no engine was made: {made.no_engine}")
-    print(f"next: python cls/classification/segment_builder.py --model_path {made.onnx}")
+    print(f"next: python cls/classification/segment_builder.py --model-path {made.onnx}")
 
 
 COMMAND = Command("yolo export", "person segmenter -> ONNX, TensorRT", add_arguments, run)

@@ -11,12 +11,12 @@ from cls.cli.command import Command
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `parse_archives.py`."""
     parser.add_argument(
-        "--input_dir", type=Path, required=True, metavar="D", help="folder of zips with images/ and annotations/"
+        "--input-dir", type=Path, required=True, metavar="D", help="folder of zips with images/ and annotations/"
     )
     parser.add_argument(
-        "--output_dir", type=Path, required=True, metavar="D", help="folder to write images/ and annotations/ into"
+        "--output-dir", type=Path, required=True, metavar="D", help="folder to write images/ and annotations/ into"
     )
-    parser.add_argument("--skip_empty", action="store_true", help="leave out pictures without annotations")
+    parser.add_argument("--skip-empty", action="store_true", help="leave out pictures without annotations")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"annotations: {options.output_dir / ANNOTATIONS}; report: {options.output_dir / 'report.json'}")
     print(
         "next: python cls/instance_segmentation/create_yolo_dataset.py"
-        f" --src_dir {options.output_dir} --dst_dir {options.output_dir}_yolo"
+        f" --src-dir {options.output_dir} --dst-dir {options.output_dir}_yolo"
     )
 
 

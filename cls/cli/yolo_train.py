@@ -19,13 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", type=int, required=True, metavar="N", help="passes over the training part")
     parser.add_argument("--batch", type=int, default=16, metavar="N", help="pictures a step (default: 16)")
-    parser.add_argument("--image_size", type=int, default=640, metavar="PX", help="side of the input (default: 640)")
+    parser.add_argument("--image-size", type=int, default=640, metavar="PX", help="side of the input (default: 640)")
     parser.add_argument(
         "--project", type=Path, default=Path("person_models/runs"), metavar="D", help="folder of the training runs"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and augmentation (default: 0)")
     parser.add_argument(
-        "--nominal_batch",
+        "--nominal-batch",
         type=int,
         default=64,
         metavar="N",
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     )
     print(f"curves and pictures: {trained.folder}")
     print(f"best model: {trained.best}")
-    print(f"next: python cls/classification/segment_builder.py --model_path {trained.best}")
+    print(f"next: python cls/classification/segment_builder.py --model-path {trained.best}")
 
 
 COMMAND = Command("yolo train", "train a person segmenter", add_arguments, run)

@@ -187,7 +187,7 @@ def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[
     unsegmented = ledger.reasons.get(NOT_SEGMENTED, 0)
     if unsegmented:
         _log.warning(
-            "%s could be trained on: run `python cls/classification/segment_builder.py --model_path MODEL`, which does "
+            "%s could be trained on: run `python cls/classification/segment_builder.py --model-path MODEL`, which does "
             "only what is missing",
             counted(unsegmented, "more picture"),
         )

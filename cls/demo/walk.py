@@ -289,7 +289,7 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
         Step(
             "segment",
             "Cut the people out",
-            _script("segment_builder", "--model_path", model_path),
+            _script("segment_builder", "--model-path", model_path),
         )
     )
     train = Step(

@@ -154,7 +154,7 @@ def _sort_out(picset: Picset, filepaths: set[str], skipped: dict[str, str]) -> i
 
 
 _MAX_LISTED = 5
-_SEGMENT = "python cls/classification/segment_builder.py --model_path person_models/best.pt"
+_SEGMENT = "python cls/classification/segment_builder.py --model-path person_models/best.pt"
 
 
 def group_lines(loaded: LoadedGroup) -> list[str]:

@@ -268,7 +268,7 @@ def _image_size(size: Any, path: Path) -> int:
             f"its training size cannot be read: {size!r}",
             code="invalid_image_size",
             where=path,
-            hint="give --image_size",
+            hint="give --image-size",
         )
     return int(max(sides))
 

@@ -176,7 +176,7 @@ def load_segmenter(
         raise SegmentationError(
             f"photos cannot be scaled to {image_size_px} pixels",
             code="image_size_out_of_range",
-            hint="give --image_size 32 or more",
+            hint="give --image-size 32 or more",
         )
     names = _people_names(network.names, people_classes, classes, only_mapped=only_mapped)
     if not any(names):
@@ -184,7 +184,7 @@ def load_segmenter(
             f"none of its classes ({', '.join(network.names)}) is wanted",
             code="no_wanted_class",
             where=path,
-            hint="name it under people_classes in the configuration, or leave out --only_mapped and --classes",
+            hint="name it under people_classes in the configuration, or leave out --only-mapped and --classes",
         )
     return YoloSegmenter(
         network,

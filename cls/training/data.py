@@ -149,7 +149,7 @@ def _reasons(ledger: Ledger) -> str:
 def _what_next(ledger: Ledger, group: str) -> str:
     most_frequent = next(iter(ledger.reasons), "")
     if most_frequent == NOT_SEGMENTED:
-        return "run `python cls/classification/segment_builder.py --model_path person_models/best.pt` first"
+        return "run `python cls/classification/segment_builder.py --model-path person_models/best.pt` first"
     if most_frequent == NO_FILE or not most_frequent:
         return f"run `cls load-group --group {group}` first"
     if most_frequent == NO_LABEL_KNOWN:

@@ -172,14 +172,14 @@ def _check_destination(destination: Path, existing: Sequence[ExistingDataset]) -
     """Refuses a folder that holds something this command did not write, or that is to be merged into itself."""
     if any(dataset.folder.resolve() == destination.resolve() for dataset in existing):
         raise YoloError(
-            "is also an existing dataset", code="same_folder", where=destination, hint="give a new folder as --dst_dir"
+            "is also an existing dataset", code="same_folder", where=destination, hint="give a new folder as --dst-dir"
         )
     if destination.is_dir() and any(destination.iterdir()) and not (destination / SPLIT_FILE).is_file():
         raise YoloError(
             "is not empty and was not written by this command",
             code="folder_not_empty",
             where=destination,
-            hint="give a new folder as --dst_dir",
+            hint="give a new folder as --dst-dir",
         )
 
 

@@ -363,7 +363,7 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
             f"no picture of group '{group}' has been segmented",
             code="not_segmented",
             where=bottle.pictures,
-            hint="run `cls segment --model_path person_models/best.pt` first",
+            hint="run `cls segment --model-path person_models/best.pt` first",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
