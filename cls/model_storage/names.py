@@ -20,12 +20,11 @@ class RefusedError(StorageError):
         hint: what the user can do next.
 
     Attributes:
-        status, case: as given; whoever raises a refusal again, with more words, keeps them.
+        status: as given; whoever raises a refusal again, with more words, keeps it and the case.
     """
 
     def __init__(self, status: int, what: str, *, code: str = "", hint: str | None = None) -> None:
         self.status = status
-        self.case = code
         super().__init__(what, code=code, hint=hint)
 
 
