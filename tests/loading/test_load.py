@@ -106,7 +106,7 @@ def test_the_summary_counts(bottle: Bottle, tmp_path: Path) -> None:
         "  scarf  2",
         "  trash  1  (none of the labels)",
         f"dataset: {bottle.dataset_file('accessories')}",
-        "next: python cls/classification/segment_builder.py --model_path person_models/best.pt",
+        "next: python cls/classification/segment_builder.py --model-path person_models/best.pt",
     ]
     assert run_load_group(bottle, "accessories", folder=folder, workers=2)[-2].endswith("(unchanged)")
 
@@ -136,7 +136,7 @@ def test_picsets_by_guid(bottle: Bottle, tmp_path: Path) -> None:
     lines = picsets_lines(loaded)
     assert unknown in "\n".join(lines)
     assert lines[-2:] == [
-        "next: python cls/classification/segment_builder.py --model_path person_models/best.pt",
+        "next: python cls/classification/segment_builder.py --model-path person_models/best.pt",
         "then: python cls/classification/segment_meta_builder.py --groups accessories hair_color",
     ]
     again = load_picsets(open_photo_set(folder), bottle, guids, workers=2)

@@ -54,7 +54,7 @@ def test_the_sheet_needs_no_other_file(copied: ExportedBottle) -> None:
 
 def test_one_threshold_for_all_labels(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
     assert infer(copied, "--group", GROUP, "--conf_thresh", "0") == 0
-    assert "thresholds: 0 for all labels (--conf_thresh)" in capsys.readouterr().out
+    assert "thresholds: 0 for all labels (--conf-thresh)" in capsys.readouterr().out
     assert all(len(line["labels"]) == 3 for line in lines_of(copied.bottle.inference(GROUP)))
 
 
@@ -276,7 +276,7 @@ def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
     [
         ([], "usage.missing_option", "--source"),
         (["--source", "."], "usage.missing_option", "--model"),
-        (["--group", GROUP, "--conf_thresh", "50"], "usage.out_of_range", "--conf_thresh"),
+        (["--group", GROUP, "--conf_thresh", "50"], "usage.out_of_range", "--conf-thresh"),
         (["--group", GROUP, "--served"], "usage.missing_setting", "inference_url"),
         (["--source", "/nowhere", "--group", GROUP], "file.not_found", "/nowhere"),
         (["--group", GROUP, "--out", "people.xlsx"], "usage.unknown_option_value", "--out people.xlsx"),
