@@ -72,7 +72,7 @@ def _part_stem(name: str) -> str:
 def write_error(path: Path, error: OSError, hint: str | None = "check free space and permissions") -> FileError:
     """The error of a file that cannot be written, to be raised: `no_space` where the disk or a quota is full."""
     return FileError(
-        f"cannot be written: {error.strerror}",
+        f"cannot be written: {error.strerror or error}",
         code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
         where=path,
         hint=hint,

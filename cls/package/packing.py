@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +80,7 @@ def read_samples(content: bytes, meta: ModelMeta, where: object) -> CarriedSampl
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
-    except (*ZIP_ERRORS, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except (*ZIP_ERRORS, ValueError, KeyError) as error:
         raise PackageError(
             f"does not hold samples: {error}", code="invalid_samples", where=where, hint=_HINT
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,8 +11,8 @@ from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from cls.errors import FileError, PredictionError
-from cls.files import sha256_of_bytes, sha256_of_file
+from cls.errors import PredictionError
+from cls.files import sha256_of_bytes, sha256_of_file, write_error
 from cls.runtimes.classifier import Classifier
 
 _VERSION = 1
@@ -259,12 +258,7 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
                 hint="wait, or give another --out",
             ) from None
         except OSError as error:
-            raise FileError(
-                f"cannot be written: {error.strerror}",
-                code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-                where=path.parent,
-                hint="give another --out",
-            ) from error
+            raise write_error(path.parent, error, "give another --out") from error
         journal = PredictionJournal(path, identity)
         try:
             yield journal

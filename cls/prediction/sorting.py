@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import filecmp
 import json
 import os
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.errors import FileError
-from cls.files import safe_name, write_text_atomic
+from cls.files import safe_name, write_error, write_text_atomic
 
 NO_LABEL = "none of them"
 _LIST_NAME = ".sorted_by_cls.jsonl"
@@ -96,11 +95,7 @@ class Sorter:
                 is_link = not is_own_file and target.stat().st_nlink > 1
                 self._new[place] = _Placed(_state(target), str(origin.resolve()), is_link)
             except OSError as error:
-                raise FileError(
-                    f"cannot be written: {error.strerror}",
-                    code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-                    where=target,
-                ) from error
+                raise write_error(target, error) from error
             self.placed += 1
 
     def finish(self) -> None:

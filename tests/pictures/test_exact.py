@@ -253,7 +253,7 @@ def test_a_postgresql_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_urls() -> None:
     assert parse_url("sqlite+pysqlite:///a b?c.sqlite").database == "a b?c.sqlite"
-    assert parse_url("sqlite:////root/x.sqlite").database == "/root/x.sqlite"
+    assert parse_url("sqlite:////srv/x.sqlite").database == "/srv/x.sqlite"
     hidden = shown(parse_url("postgresql://u:secret@h/d?sslmode=x&sslPassword=concealed"))
     assert not any(word in hidden for word in ("secret", "concealed"))
     assert "***@h/d" in hidden

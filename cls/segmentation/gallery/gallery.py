@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError, UsageError
-from cls.files import remove_parts, safe_name, write_bytes_atomic, write_text_atomic
+from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error, write_text_atomic
 from cls.people.cutout import cut_out, on_flat_background, resize_cutout
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import choose_people
@@ -146,11 +146,7 @@ class MaskJournal:
         try:
             self._stream = self._file.open("a", encoding="utf-8")
         except OSError as error:
-            raise FileError(
-                f"cannot be written: {error.strerror}",
-                code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-                where=self._file,
-            ) from error
+            raise write_error(self._file, error) from error
 
     def __enter__(self) -> MaskJournal:
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +22,7 @@ from cls.dataset.cutouts.cutouts import Cutouts
 from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import Sample, labels_of
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.errors import FileError
+from cls.files import write_error
 from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
 from cls.training.data import TrainingData
@@ -199,11 +198,10 @@ def fit(
             # Lightning ends the process on Ctrl-C; the command decides how that is said.
             raise KeyboardInterrupt from None
         except OSError as error:
-            raise FileError(
-                f"cannot be written: {error.strerror or error}",
-                code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-                where=error.filename or folder,
-                hint="check free space and permissions; the same command goes on after the last whole epoch",
+            raise write_error(
+                Path(error.filename or folder),
+                error,
+                "check free space and permissions; the same command goes on after the last whole epoch",
             ) from error
         if trainer.interrupted:
             raise KeyboardInterrupt
