@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
+from cls.demo.services import HOST
 from cls.demo.steps import Step, run_step
-from cls.demo.walk import HOST, SAMPLE_MODEL
+from cls.demo.walk import SAMPLE_MODEL
 from cls.files import read_json, write_json_atomic
 from cls.settings import REPOSITORY, load_settings
 

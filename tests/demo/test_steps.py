@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cls.demo.services import service
 from cls.demo.steps import Journal, Step
-from cls.demo.walk import service
 from cls.errors import ClsError
 
 

@@ -13,7 +13,8 @@ from cls.export.formats.files import Format
 from cls.export.formats.model_files import check_model_files
 from cls.export.parity.compare import compare_with
 from cls.export.parity.divergence import divergence_from_onnx, divergence_from_torch
-from cls.export.parity.report import Divergence, Elsewhere, ParityReport, RefusedTry, write_page
+from cls.export.parity.page import Elsewhere, write_page
+from cls.export.parity.report import Divergence, ParityReport, RefusedTry
 from cls.export.parity.samples import Reference
 from cls.export.parity.sizes import level_faults
 from cls.export.parity.weights import weight_faults

@@ -21,7 +21,8 @@ from cls.export.parity.check import Verdict, keep_reports, refused_report
 from cls.export.parity.compare import compare_with
 from cls.export.parity.divergence import divergence_from_onnx, divergence_from_torch
 from cls.export.parity.labels import LabelResult
-from cls.export.parity.report import Divergence, Elsewhere, ParityReport, RefusedTry, WorstSample, write_page
+from cls.export.parity.page import Elsewhere, write_page
+from cls.export.parity.report import Divergence, ParityReport, RefusedTry, WorstSample
 from cls.export.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
 from cls.export.parity.sizes import SizeResult
 from cls.package.meta import ParityMeta

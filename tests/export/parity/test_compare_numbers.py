@@ -29,7 +29,8 @@ from cls.export.parity.labels import (
     logit_differences,
     logits_of_probs,
 )
-from cls.export.parity.report import BatchResult, _rounded_up, _size
+from cls.export.parity.page import _size
+from cls.export.parity.report import BatchResult, _rounded_up
 from cls.export.parity.samples import BATCH_SIZES, Answers, answers_of
 from cls.export.parity.sizes import SizeResult
 from cls.metrics.multilabel import LabelMetrics

@@ -19,7 +19,8 @@ from cls.export.parity import check as parity_gate
 from cls.export.parity.compare import _shown, label_faults
 from cls.export.parity.divergence import divergence_from_onnx, divergence_from_torch
 from cls.export.parity.labels import LabelResult
-from cls.export.parity.report import _facts, _label_meta, _told_apart
+from cls.export.parity.page import _facts, _told_apart
+from cls.export.parity.report import _label_meta
 from cls.export.parity.samples import ParitySample, Reference
 from cls.export.parity.sizes import odd_sizes
 from cls.export.parity.weights import _channels_beyond, weight_faults

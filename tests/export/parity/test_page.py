@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cls.export.parity.report import BatchResult, ParityReport, WorstSample, _person, write_page
+from cls.export.parity.page import _person, write_page
+from cls.export.parity.report import BatchResult, ParityReport, WorstSample
 from cls.settings import ParityLimits
 
 WORST = WorstSample("1.jpeg", "hat", 1, 0.1265, 0.25, 0.5)
