@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="one threshold for all labels, e.g. 0.5 (default: each label's own, kept with the model)",
     )
-    people = parser.add_argument_group("people (default: whom the pictures database knows, then the segmenter)")
+    people = parser.add_argument_group("people (default: from the pictures database, otherwise from the segmenter)")
     people.add_argument(
         "--segmenter", type=Path, metavar="FILE", help="segmentation model (default: person_models/best.pt, if there)"
     )

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--people",
         choices=("largest", "single", "all"),
         default="largest",
-        help="whom of each photo: the largest, the only one, or everyone (default: largest)",
+        help="people used of each photo: the largest, the only one, or all (default: largest)",
     )
     parser.add_argument("--subject", metavar="CLASS", help="people of this class only, e.g. female")
     parser.add_argument(

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_training_arguments(parser: argparse.ArgumentParser, *, is_alone: bool = True) -> None:
     """All options of a training but its group; where it is not alone, without those that are about one run."""
     parser.add_argument("--epochs", type=int, default=12, help="how often every person is seen (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="people a step (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="batch size, in people (default: %(default)s)")
     # Choices are shown here and checked with everything else, so that all that is wrong is said at once.
     parser.add_argument(
         "--mode",
@@ -143,21 +143,20 @@ def _add_learning_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=TrainConfig.freeze,
         metavar="STAGES",
-        help=f"so many first stages of a pretrained backbone stay as they came, and cost half the time {default}",
+        help=f"number of first stages of a pretrained backbone to freeze {default}",
     )
     group.add_argument(
         "--stripes",
         type=int,
         default=TrainConfig.stripes,
-        help="the head sees mean and maximum of so many horizontal stripes of the person, e.g. 4; 0: one mean "
-        f"{default}",
+        help=f"pool mean and maximum over this many horizontal stripes, e.g. 4; 0: one global average {default}",
     )
     group.add_argument(
         "--auxiliary",
         nargs="+",
         default=(),
         metavar="GROUP",
-        help="groups over the same pictures whose labels are learnt alongside, so that less is learnt by heart; all: "
+        help="groups over the same pictures whose labels are auxiliary targets, against overfitting; all: "
         "every other group of the bottle (default: none)",
     )
     group.add_argument(
