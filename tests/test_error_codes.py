@@ -1,0 +1,25 @@
+"""docs/errors.md lists the codes that the code raises."""
+
+from __future__ import annotations
+
+from tests.error_codes import PAGE, page, read_error_codes
+
+
+def test_the_page_is_that_of_the_code() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tests.error_codes"
+
+
+def test_every_class_and_every_way_to_give_a_code_is_read() -> None:
+    classes, codes = read_error_codes()
+    assert {"ClsError", "SignatureError", "EngineError", "PictureBusyError", "NotANumberError"} <= classes.keys()
+    named = {
+        "settings.not_found",  # at the raise
+        "file.no_space",  # one of two
+        "training.one_picset",  # in a variable
+        "bottle.not_forgotten",  # handed to a function of the module
+        "package.path_traversal",  # from a function of the module
+        "database.too_many_connections",  # from a table
+        "collector.busy",  # of a class handed over
+        "network.trial_crashed",  # taken over from the outcome of another process
+    }
+    assert named <= codes.keys()
