@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel
 
 from cls.collector.errors import PictureBusyError, PictureMissingError
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import (
     MODES,
+    GuidsPayload,
+    LoginPayload,
+    Payload,
     Picset,
     PicsetsPayload,
     PicturesPayload,
+    PicturesQueryPayload,
     TokenPayload,
     categories_of,
     parse,
@@ -117,8 +122,8 @@ class CollectorClient:
         Raises:
             CollectorError: the collector knows nothing of the group, or the call fails.
         """
-        body = {"listBy": 0, "categories": [], "groups": [group], "mode": list(modes)}
-        payload = self._post_json(PicturesPayload, "/v1/meta/pictures", body)
+        query = PicturesQueryPayload(listBy=0, groups=[group], mode=list(modes))
+        payload = self._post_json(PicturesPayload, "/v1/meta/pictures", query)
         if not any(category.pictures for category in payload.data.values()):
             raise CollectorError(
                 f"lists no photos for group '{group}' (modes {', '.join(modes)})",
@@ -135,24 +140,20 @@ class CollectorClient:
             CollectorError: the call fails, or an entry is no PICSET.
         """
         for start in range(0, len(guids), _GUIDS_A_REQUEST):
-            batch = list(guids[start : start + _GUIDS_A_REQUEST])
-            payload = self._post_json(PicsetsPayload, "/v1/meta/picsets", {"guids": batch})
+            batch = GuidsPayload(guids=list(guids[start : start + _GUIDS_A_REQUEST]))
+            payload = self._post_json(PicsetsPayload, "/v1/meta/picsets", batch)
             for number, content in enumerate(payload.data):
                 yield picset_of(content, where=f"{self.url}/v1/meta/picsets data.{number}")
 
     def set_preparing(self, guids: Iterable[str]) -> None:
         """Moves picsets back to preparation."""
-        self._call("POST", self._url + "/v1/picset/preparing", _READ_SCHEME, {"guids": list(guids)})
+        self._call("POST", self._url + "/v1/picset/preparing", _READ_SCHEME, GuidsPayload(guids=list(guids)))
 
     def set_checking(self, guids: Iterable[str]) -> None:
         """Moves picsets to checking."""
-        self._call("POST", self._url + "/v1/picset/checking", _WRITE_SCHEME, {"guids": list(guids)})
+        self._call("POST", self._url + "/v1/picset/checking", _WRITE_SCHEME, GuidsPayload(guids=list(guids)))
 
-    def post_trained(self, picset: Mapping[str, Any]) -> None:
-        """Writes a PICSET with predictions back."""
-        self._call("POST", self._url + "/v1/picset/trained", _WRITE_SCHEME, picset)
-
-    def change_trained(self, build: Callable[[], Mapping[str, Any] | None]) -> bool:
+    def change_trained(self, build: Callable[[], Picset | None]) -> bool:
         """Writes a PICSET back that is built for every attempt anew, so that each follows a fresh reading of it.
 
         Args:
@@ -163,10 +164,10 @@ class CollectorClient:
         """
 
         def request() -> httpx.Response:
-            content = build()
-            if content is None:
+            picset = build()
+            if picset is None:
                 raise _NothingToSendError
-            return self._authorised("POST", url, _WRITE_SCHEME, content)
+            return self._authorised("POST", url, _WRITE_SCHEME, picset.content)
 
         url = self._url + "/v1/picset/trained"
         try:
@@ -196,13 +197,13 @@ class CollectorClient:
             raise PictureMissingError(f"answered {status_text(response)}", code="picture_missing", where=shown_url(url))
         return response.content
 
-    def _post_json(self, kind: type[Any], path: str, body: Mapping[str, Any]) -> Any:
+    def _post_json(self, kind: type[Payload], path: str, body: BaseModel) -> Payload:
         response = self._call("POST", self._url + path, _READ_SCHEME, body)
         return parse(kind, json_of(response, self.url + path), where=self.url + path)
 
-    def _call(self, method: str, url: str, scheme: str, body: Mapping[str, Any]) -> httpx.Response:
+    def _call(self, method: str, url: str, scheme: str, body: BaseModel) -> httpx.Response:
         """One call of the interface; any answer but success is an error."""
-        return self._checked(url, self._request_patiently(method, url, scheme, body))
+        return self._checked(url, self._request_patiently(method, url, scheme, body.model_dump(by_alias=True)))
 
     def _checked(self, url: str, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
@@ -219,7 +220,7 @@ class CollectorClient:
         method: str,
         url: str,
         scheme: str,
-        body: Mapping[str, Any] | None,
+        body: Any,
         *,
         busy: type[CollectorError] = CollectorError,
     ) -> httpx.Response:
@@ -258,9 +259,7 @@ class CollectorClient:
             raise BusyError(response)
         return response
 
-    def _authorised(
-        self, method: str, url: str, scheme: str, body: Mapping[str, Any] | None, logins: int = 0
-    ) -> httpx.Response:
+    def _authorised(self, method: str, url: str, scheme: str, body: Any, logins: int = 0) -> httpx.Response:
         """One request with a token; a refused token is renewed."""
         token = self._token or self._renew_token(None)
         response = self._http.request(method, url, json=body, headers={"Authorization": f"{scheme} {token}"})
@@ -280,7 +279,7 @@ class CollectorClient:
 
     def _ask_for_token(self) -> str:
         url = self._url + "/v1/login"
-        body = {"login": self._login, "password": self._password}
+        body = LoginPayload(login=self._login, password=self._password).model_dump()
         response = self._patiently(url, lambda: self._http.post(url, json=body))
         if response.status_code in (400, 401, 403, 422):
             raise CollectorError(
@@ -296,7 +295,7 @@ class CollectorClient:
                 where=shown_url(url),
                 hint="check that collector_url is the address of a collector",
             )
-        token: str = parse(TokenPayload, json_of(response, shown_url(url)), where=shown_url(url)).token
+        token = parse(TokenPayload, json_of(response, shown_url(url)), where=shown_url(url)).token
         if not token.isascii() or not token.isprintable():
             raise CollectorError(
                 "answered a token that no request can carry", code="unusable_token", where=shown_url(url)

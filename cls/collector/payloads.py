@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from cls.collector.listing import ListedPhoto
 from cls.errors import CollectorError
 
-MODES = ("PREPARING", "CHECKING", "VALIDATED")
+Mode = Literal["PREPARING", "CHECKING", "VALIDATED"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 class LoginPayload(BaseModel):
@@ -96,7 +99,7 @@ class ItemPayload(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     origin: OriginPayload | None = None
-    trained: list[dict[str, Any]] | None = None
+    trained: list[dict[str, JsonValue]] | None = None
 
 
 class PicsetPayload(BaseModel):
@@ -114,6 +117,129 @@ class PicsetsPayload(BaseModel):
     data: list[Any]
 
 
+class ServedPicture(BaseModel):
+    """One entry of a category, as our own collector answers it."""
+
+    filepath: str
+    picset_guid: str = Field(alias="picsetGuid")
+    filename: str
+
+
+class ServedCategory(BaseModel):
+    """One category, as our own collector answers it."""
+
+    pictures: list[ServedPicture]
+
+
+class ServedPictures(BaseModel):
+    """Our own collector's answer of POST /v1/meta/pictures; `message` says why it is empty."""
+
+    data: dict[str, ServedCategory]
+    message: str | None = None
+
+
+class ServedOrigin(BaseModel):
+    """The `origin` of a photo of our own collector; the size is 0 where the file is no picture."""
+
+    filename: str
+    filepath: str
+    width: int
+    height: int
+
+
+class ServedItem(BaseModel):
+    """One photo of our own collector's PICSET."""
+
+    origin: ServedOrigin
+    trained: list[dict[str, JsonValue]]
+
+
+class ServedHead(BaseModel):
+    """The head of our own collector's PICSET; mode and runs are its state, and unset without one."""
+
+    guid: str
+    name: str
+    group: list[GroupOfPicsetPayload]
+    category: list[str]
+    mode: str | None = None
+    neural_version: dict[str, JsonValue] | None = None
+
+
+class ServedPicset(BaseModel):
+    """A PICSET of our own collector."""
+
+    picset: ServedHead
+    items: list[ServedItem]
+
+
+class ServedPicsets(BaseModel):
+    """Our own collector's answer of POST /v1/meta/picsets."""
+
+    data: list[ServedPicset]
+
+
+# `filepath` entries shorter than this are placeholders.
+_SHORTEST_PATH = 5
+_LABELS_KEYS = {"group", "category"}
+_ENTRY_KEYS = {"gender", "bbox", "groups"}
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class GroupLabels:
+    """What an entry of `trained` says of one group.
+
+    Attributes:
+        group: the group; None where none is named.
+        category: the labels; None where none can be read.
+        is_bare: whether it holds nothing but these two.
+        source: the JSON as it came.
+    """
+
+    group: str | None
+    category: tuple[str, ...] | None
+    is_bare: bool
+    source: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TrainedEntry:
+    """One entry of an item's `trained`: a person and what is said of it.
+
+    Attributes:
+        gender: the person's class, as it stands there.
+        box_xyxy_rel: the person's box as fractions; None where none can be read.
+        groups: what is said; None where that is no list.
+        is_bare: whether it holds nothing but these three.
+        source: the JSON as it came.
+    """
+
+    gender: Any
+    box_xyxy_rel: Box | None
+    groups: tuple[GroupLabels, ...] | None
+    is_bare: bool
+    source: Any = field(repr=False)
+
+    def with_groups(self, groups: Iterable[GroupLabels]) -> TrainedEntry:
+        """The same with other groups; further fields stay as they are."""
+        kept = tuple(groups)
+        return replace(self, groups=kept, source={**self.source, "groups": [one.source for one in kept]})
+
+
+@dataclass(frozen=True)
+class PicsetItem:
+    """One photo of a PICSET.
+
+    Attributes:
+        picture: name of the photo in the pool; None for a placeholder.
+        trained: its entries; None where the field is missing or null.
+    """
+
+    picture: str | None
+    trained: tuple[TrainedEntry, ...] | None
+
+
 @dataclass(frozen=True)
 class Picset:
     """A picset as the collector tells of it.
@@ -128,7 +254,94 @@ class Picset:
     guid: str
     groups: tuple[str, ...]
     filepaths: tuple[str, ...]
-    content: Mapping[str, Any]
+    content: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def items(self) -> tuple[PicsetItem, ...]:
+        """Its photos."""
+        return tuple(
+            PicsetItem(
+                _picture_of((item.get("origin") or {}).get("filepath") or ""),
+                None if item.get("trained") is None else tuple(map(entry_of, item["trained"])),
+            )
+            for item in self.content.get("items", ())
+        )
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Its `neural_version`, group -> run; groups whose run was withdrawn (an empty name) left out."""
+        known = self.content["picset"].get("neural_version")
+        known = known if isinstance(known, dict) else {}
+        return {group: str(run) for group, run in known.items() if run not in ("", None)}
+
+    def without_photos(self, is_kept: Callable[[str], bool]) -> Picset:
+        """The same without some photos.
+
+        Args:
+            is_kept: tells by the address (empty for a placeholder without one) whether a photo stays.
+        """
+        filepaths = tuple(path for path in self.filepaths if is_kept(path))
+        if len(filepaths) == len(self.filepaths):
+            return self
+        items = [item for item in self.content["items"] if is_kept((item.get("origin") or {}).get("filepath") or "")]
+        return replace(self, filepaths=filepaths, content={**self.content, "items": items})
+
+    def with_trained(self, trained: Mapping[int, Sequence[TrainedEntry]], versions: Mapping[str, str]) -> Picset:
+        """The same with other entries; everything else stays as it came.
+
+        Args:
+            trained: position of the photo in `items` -> its entries.
+            versions: group -> what `neural_version` says of it from now on; groups not named are left as they are.
+        """
+        content = dict(self.content)
+        if "items" in content:
+            content["items"] = [
+                {**item, "trained": [entry.source for entry in trained[place]]} if place in trained else item
+                for place, item in enumerate(content["items"])
+            ]
+        if versions:
+            known = content["picset"].get("neural_version")
+            known = known if isinstance(known, dict) else {}
+            content["picset"] = {**content["picset"], "neural_version": {**known, **versions}}
+        return replace(self, content=content)
+
+
+def entry_of(source: dict[str, Any]) -> TrainedEntry:
+    """An entry of `trained` in our own type."""
+    groups = source.get("groups")
+    return TrainedEntry(
+        source.get("gender"),
+        _box_of(source.get("bbox")),
+        tuple(map(_labels_of, groups)) if isinstance(groups, list) else None,
+        set(source) <= _ENTRY_KEYS,
+        source,
+    )
+
+
+def _labels_of(source: Any) -> GroupLabels:
+    if not isinstance(source, dict):
+        return GroupLabels(None, None, is_bare=False, source=source)
+    group, category = source.get("group"), source.get("category")
+    return GroupLabels(
+        group if isinstance(group, str) else None,
+        tuple(category) if isinstance(category, list) and all(isinstance(one, str) for one in category) else None,
+        set(source) <= _LABELS_KEYS,
+        source,
+    )
+
+
+def _picture_of(filepath: str) -> str | None:
+    return (PurePosixPath(filepath).name or None) if len(filepath) >= _SHORTEST_PATH else None
+
+
+def _box_of(value: Any) -> Box | None:
+    """A box, whatever it is; None when it is not four numbers."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    if not all(isinstance(side, (int, float)) and not isinstance(side, bool) for side in value):
+        return None
+    x1, y1, x2, y2 = (float(side) for side in value)
+    return x1, y1, x2, y2
 
 
 Payload = TypeVar("Payload", bound=BaseModel)

@@ -8,11 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from cls.collector.errors import PictureMissingError
 from cls.collector.listing import ListedPhoto, Listing, is_trash, merge_categories, spread, trash_category
-from cls.collector.payloads import Picset, picset_of
+from cls.collector.payloads import (
+    GroupOfPicsetPayload,
+    Picset,
+    ServedHead,
+    ServedItem,
+    ServedOrigin,
+    ServedPicset,
+    picset_of,
+)
 from cls.errors import CollectorError
 from cls.files import sha256_of_file
 
@@ -128,25 +135,25 @@ class PhotoSet:
         """The groups there are, for a message."""
         return f"its groups are: {', '.join(self.groups)}" if self.groups else "it has no groups"
 
-    def picset_content(self, guid: str) -> dict[str, Any] | None:
+    def served_picset(self, guid: str) -> ServedPicset | None:
         """The PICSET of a GUID as the collector's interface has it, without states; None when unknown."""
         photos = self.by_picset.get(guid)
         if photos is None:
             return None
         groups = sorted({group for photo in photos for group in photo.categories})
         categories = sorted({name for photo in photos for names in photo.categories.values() for name in names})
-        head = {
-            "guid": guid,
-            "name": photos[0].picset_name,
-            "group": [{"group": group} for group in groups],
-            "category": categories,
-        }
-        return {"picset": head, "items": [self._item(photo) for photo in photos]}
+        head = ServedHead(
+            guid=guid,
+            name=photos[0].picset_name,
+            group=[GroupOfPicsetPayload(group=group) for group in groups],
+            category=categories,
+        )
+        return ServedPicset(picset=head, items=[self._item(photo) for photo in photos])
 
-    def _item(self, photo: Photo) -> dict[str, Any]:
+    def _item(self, photo: Photo) -> ServedItem:
         width_px, height_px = self._size_px(photo)
-        origin = {"filename": photo.name, "filepath": photo.filepath, "width": width_px, "height": height_px}
-        return {"origin": origin, "trained": []}
+        origin = ServedOrigin(filename=photo.name, filepath=photo.filepath, width=width_px, height=height_px)
+        return ServedItem(origin=origin, trained=[])
 
     def _size_px(self, photo: Photo) -> tuple[int, int]:
         """Width and height as stored, from the file's head; 0, 0 for a file that is no picture."""
@@ -168,9 +175,9 @@ class PhotoSet:
     def picsets(self, guids: Sequence[str]) -> Iterator[Picset]:
         """What the set says of picsets; see `Source`."""
         for guid in guids:
-            content = self.picset_content(guid)
-            if content is not None:
-                yield picset_of(content, where=self.name)
+            served = self.served_picset(guid)
+            if served is not None:
+                yield picset_of(served.model_dump(exclude_unset=True), where=self.name)
 
     def read(self, filepath: str) -> bytes:
         """The bytes of a photo; see `Source`."""

@@ -11,13 +11,26 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from cls.collector.payloads import MODES, GuidsPayload, LoginPayload, PicsetPayload, PicturesQueryPayload
+from cls.collector.payloads import (
+    MODES,
+    GuidsPayload,
+    LoginPayload,
+    Mode,
+    PicsetPayload,
+    PicturesQueryPayload,
+    ServedCategory,
+    ServedPicset,
+    ServedPicsets,
+    ServedPicture,
+    ServedPictures,
+)
 from cls.collector.photo_set import Photo, PhotoSet
 from cls.errors import CollectorError, FileError
 from cls.files import read_json, safe_name, write_json_atomic
@@ -28,6 +41,14 @@ if TYPE_CHECKING:
 
 DEFAULT_MODE = "VALIDATED"
 STATE_FOLDER = ".collector"
+_MODES_FILE = TypeAdapter(dict[str, Mode])
+
+
+class TrainedFile(BaseModel):
+    """What `trained/<guid>.json` keeps of a picset: address -> entries of that photo, and group -> run."""
+
+    items: dict[str, list[dict[str, JsonValue]]] = {}
+    neural_version: dict[str, JsonValue] = {}
 
 
 class CollectorState:
@@ -44,18 +65,18 @@ class CollectorState:
         self._folder = folder
         self._lock = threading.Lock()
         modes_file = folder / "modes.json"
-        content = read_json(modes_file) if modes_file.exists() else {}
-        if not isinstance(content, dict) or not all(mode in MODES for mode in content.values()):
+        try:
+            self._modes = _MODES_FILE.validate_python(read_json(modes_file) if modes_file.exists() else {})
+        except ValidationError as error:
             raise FileError(
                 f"expected {{guid: one of {', '.join(MODES)}}}", code="unexpected_content", where=modes_file
-            )
-        self._modes: dict[str, str] = content
+            ) from error
 
     def mode(self, guid: str) -> str:
         """The mode of a picset; photos of a folder count as validated until someone says otherwise."""
         return self._modes.get(guid, DEFAULT_MODE)
 
-    def set_mode(self, guids: Iterable[str], mode: str) -> None:
+    def set_mode(self, guids: Iterable[str], mode: Mode) -> None:
         """Moves picsets into a mode.
 
         Raises:
@@ -80,34 +101,34 @@ class CollectorState:
             if item.origin is not None and item.origin.filepath and item.trained is not None
         }
         with self._lock:
-            kept = self._read_trained(guid)
-            content = {
-                "items": {**kept.get("items", {}), **items},
-                "neural_version": {
-                    **kept.get("neural_version", {}),
-                    **(versions if isinstance(versions, dict) else {}),
-                },
-            }
-            write_json_atomic(self._trained_file(guid), content)
+            kept = self._read_trained(guid) or TrainedFile()
+            new = TrainedFile(
+                items={**kept.items, **items},
+                neural_version={**kept.neural_version, **(versions if isinstance(versions, dict) else {})},
+            )
+            write_json_atomic(self._trained_file(guid), new.model_dump())
 
-    def decorate(self, content: dict[str, Any]) -> dict[str, Any]:
+    def decorate(self, picset: ServedPicset) -> ServedPicset:
         """Adds mode and predictions to a PICSET of a photo set."""
-        guid = content["picset"]["guid"]
-        content["picset"]["mode"] = self.mode(guid)
-        kept = self._read_trained(guid)
-        if kept:
-            content["picset"]["neural_version"] = kept["neural_version"]
-            for item in content["items"]:
-                item["trained"] = kept["items"].get(item["origin"]["filepath"], [])
-        return content
+        picset.picset.mode = self.mode(picset.picset.guid)
+        kept = self._read_trained(picset.picset.guid)
+        if kept is not None:
+            picset.picset.neural_version = kept.neural_version
+            for item in picset.items:
+                item.trained = kept.items.get(item.origin.filepath, [])
+        return picset
 
     def _trained_file(self, guid: str) -> Path:
         return self._folder / "trained" / f"{safe_name(guid)}.json"
 
-    def _read_trained(self, guid: str) -> dict[str, Any]:
+    def _read_trained(self, guid: str) -> TrainedFile | None:
         file = self._trained_file(guid)
-        content: dict[str, Any] = read_json(file) if file.exists() else {}
-        return content
+        try:
+            return TrainedFile.model_validate(read_json(file)) if file.exists() else None
+        except ValidationError as error:
+            raise FileError(
+                f"holds no predictions of a picset: {error.errors()[0]['msg']}", code="unexpected_content", where=file
+            ) from error
 
 
 class Tokens:
@@ -259,35 +280,35 @@ def _add_login(app: FastAPI, tokens: Tokens) -> None:
 
 
 def _add_meta(app: FastAPI, photo_set: PhotoSet, state: CollectorState, check: Callable[[Request], None]) -> None:
-    @app.post("/v1/meta/pictures", dependencies=[Depends(check)])
-    def pictures(body: PicturesQueryPayload) -> dict[str, Any]:
+    @app.post("/v1/meta/pictures", dependencies=[Depends(check)], response_model_exclude_unset=True)
+    def pictures(body: PicturesQueryPayload) -> ServedPictures:
         """Lists the photos of groups by category; no group: of all groups; no category: all categories."""
         if body.list_by != _LIST_BY_CATEGORY:
             raise HTTPException(400, "this collector lists by category alone: listBy 0")
         unknown_modes = sorted(set(body.mode) - set(MODES))
         if unknown_modes:
             raise HTTPException(400, f"unknown mode {unknown_modes[0]}; modes are {', '.join(MODES)}")
-        data: dict[str, dict[str, list[dict[str, str]]]] = {}
+        data: dict[str, ServedCategory] = {}
         for group in body.groups or photo_set.groups:
             for category, photos in photo_set.categories(group).items():
                 if not body.categories or category in body.categories:
                     entries = [_entry(photo) for photo in photos if state.mode(photo.picset) in body.mode]
-                    data.setdefault(category, {"pictures": []})["pictures"] += entries
+                    data.setdefault(category, ServedCategory(pictures=[])).pictures += entries
         unknown_groups = [group for group in body.groups if group not in photo_set.groups]
-        answer: dict[str, Any] = {"data": data}
+        answer = ServedPictures(data=data)
         if unknown_groups:
-            answer["message"] = f"there is no group '{unknown_groups[0]}'; {photo_set.groups_hint()}"
+            answer.message = f"there is no group '{unknown_groups[0]}'; {photo_set.groups_hint()}"
         return answer
 
-    @app.post("/v1/meta/picsets", dependencies=[Depends(check)])
-    def picsets(body: GuidsPayload) -> dict[str, Any]:
+    @app.post("/v1/meta/picsets", dependencies=[Depends(check)], response_model_exclude_unset=True)
+    def picsets(body: GuidsPayload) -> ServedPicsets:
         """Tells what is known of picsets; unknown GUIDs are missing from the answer."""
-        contents = (photo_set.picset_content(guid) for guid in dict.fromkeys(body.guids))
-        return {"data": [state.decorate(content) for content in contents if content is not None]}
+        contents = (photo_set.served_picset(guid) for guid in dict.fromkeys(body.guids))
+        return ServedPicsets(data=[state.decorate(content) for content in contents if content is not None])
 
 
-def _entry(photo: Photo) -> dict[str, str]:
-    return {"filepath": photo.filepath, "picsetGuid": photo.picset, "filename": photo.name}
+def _entry(photo: Photo) -> ServedPicture:
+    return ServedPicture(filepath=photo.filepath, picsetGuid=photo.picset, filename=photo.name)
 
 
 def _add_picsets(app: FastAPI, photo_set: PhotoSet, state: CollectorState, tokens: Tokens) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cls.bottle.forgotten import ForgottenNames
 from cls.collector.listing import Listing, picture_name
@@ -48,13 +47,7 @@ class SourceWithoutForgotten:
         if len(asked) < len(guids):
             _LOGGER.warning("%s passed over: forgotten here", counted(len(guids) - len(asked), "picset"))
         for picset in self._source.picsets(asked):
-            items = picset.content.get("items")
-            if isinstance(items, list) and not all(self._is_kept(path) for path in picset.filepaths):
-                content = {**picset.content, "items": [item for item in items if self._is_kept(_filepath_of(item))]}
-                filepaths = tuple(path for path in picset.filepaths if self._is_kept(path))
-                yield replace(picset, filepaths=filepaths, content=content)
-            else:
-                yield picset
+            yield picset.without_photos(self._is_kept)
 
     def read(self, filepath: str) -> bytes:
         """The bytes of a photo."""
@@ -62,9 +55,3 @@ class SourceWithoutForgotten:
 
     def _is_kept(self, filepath: str) -> bool:
         return picture_name(filepath) not in self._forgotten
-
-
-def _filepath_of(item: Any) -> str:
-    origin = item.get("origin") if isinstance(item, dict) else None
-    filepath = origin.get("filepath") if isinstance(origin, dict) else None
-    return filepath if isinstance(filepath, str) else ""

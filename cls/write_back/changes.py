@@ -5,15 +5,45 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
+from cls.collector.payloads import Box, Picset
 from cls.write_back.ret_meta import iou
-from cls.write_back.statements import Statement, person_of, statements_of, versions_of
+from cls.write_back.statements import Statement, person_of, statements_of
 
 Kind = Literal["added", "changed", "removed", "left"]
 KINDS: tuple[Kind, ...] = ("added", "changed", "removed", "left")
 _MOST_TELLING_FIRST: tuple[Kind, ...] = ("removed", "changed", "left", "added")
 _SAME_PERSON_IOU = 0.5
+
+
+class ChangeJson(TypedDict):
+    """One person and group of a preview written with `--json`; `was` and `becomes` as in `Change`."""
+
+    change: Kind
+    picture: str
+    person: str | None
+    gender: Any
+    bbox: Box | None
+    group: str
+    was: tuple[str, ...] | None
+    becomes: tuple[str, ...] | None
+
+
+class PicsetChangesJson(TypedDict):
+    """One picset of a preview; `neural_version`: group -> the run before and after."""
+
+    guid: str
+    neural_version: dict[str, tuple[str, str]]
+    people: list[ChangeJson]
+
+
+class PreviewJson(TypedDict):
+    """A preview written with `--json`."""
+
+    collector: str
+    counts: dict[str, int]
+    picsets: list[PicsetChangesJson]
 
 
 @dataclass(frozen=True)
@@ -32,7 +62,7 @@ class Change:
     was: tuple[str, ...] | None
     becomes: tuple[str, ...] | None
 
-    def to_dict(self) -> dict[str, Any]:
+    def as_json(self) -> ChangeJson:
         """As the JSON preview shows it."""
         said = self.statement
         return {
@@ -61,12 +91,12 @@ class PicsetChanges:
     versions: Mapping[str, tuple[str, str]]
     changes: tuple[Change, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def as_json(self) -> PicsetChangesJson:
         """As the JSON preview shows it."""
         return {
             "guid": self.guid,
-            "neural_version": {group: list(pair) for group, pair in self.versions.items()},
-            "people": [change.to_dict() for change in self.changes],
+            "neural_version": dict(self.versions),
+            "people": [change.as_json() for change in self.changes],
         }
 
 
@@ -75,16 +105,16 @@ class Side:
     """A PICSET at one moment.
 
     Attributes:
-        content: the PICSET.
+        picset: the PICSET.
         sent: what of it is ours; these statements know whom they are about.
     """
 
-    content: Mapping[str, Any]
+    picset: Picset
     sent: Sequence[Statement] = ()
 
     def statements(self) -> list[Statement]:
         """Every statement, with its person where that is known."""
-        return [_named(said, self.sent) for said in statements_of(self.content)]
+        return [_named(said, self.sent) for said in statements_of(self.picset)]
 
 
 def changes_between(guid: str, before: Side, after: Side, left: Sequence[Statement] = ()) -> PicsetChanges:
@@ -111,9 +141,9 @@ def changes_between(guid: str, before: Side, after: Side, left: Sequence[Stateme
     changes += [Change("removed", said, said.category, None) for said in old]
     known = [*after.sent, *before.sent]
     changes += [Change("left", _named(said, known), said.category, said.category) for said in left]
-    was, becomes = versions_of(before.content), versions_of(after.content)
+    was, becomes = before.picset.versions, after.picset.versions
     versions = {
-        group: (str(was.get(group, "")), str(becomes.get(group, "")))
+        group: (was.get(group, ""), becomes.get(group, ""))
         for group in {**was, **becomes}
         if was.get(group) != becomes.get(group)
     }
@@ -126,12 +156,12 @@ def counts_of(picsets: Sequence[PicsetChanges]) -> dict[str, int]:
     return {kind: counts[kind] for kind in KINDS}
 
 
-def preview_as_json(collector_url: str, picsets: Sequence[PicsetChanges]) -> dict[str, Any]:
+def preview_as_json(collector_url: str, picsets: Sequence[PicsetChanges]) -> PreviewJson:
     """The whole preview as JSON values."""
     return {
         "collector": collector_url,
         "counts": counts_of(picsets),
-        "picsets": [picset.to_dict() for picset in picsets],
+        "picsets": [picset.as_json() for picset in picsets],
     }
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cls.bottle.layout import Bottle
 from cls.bottle.ledger import KnownModel, remember_models
-from cls.collector.payloads import Picset, picset_of
+from cls.collector.payloads import Box, Picset, picset_of
 from cls.errors import BottleError, CollectorError, FileError
 from cls.files import read_json, remove_parts, sha256_of_bytes, sha256_of_file, write_json_atomic
 from cls.people.photos import Person
@@ -22,14 +25,19 @@ from cls.write_back.ret_meta import (
     META_NAME,
     RET_META_NAME,
     RET_META_PEOPLE_NAME,
+    PersonRow,
     PredictedPerson,
+    RetMetaPeople,
+    RetMetaPicset,
     box_rel,
     with_predictions,
 )
 from cls.write_back.sent_journal import SentJournal, read_journal
-from cls.write_back.statements import Ours, box_of, picture_of_item
+from cls.write_back.statements import Ours
 
 FOLDER = "predictions"
+# A photo's key, and its people: class, box, group -> labels.
+_LINE = TypeAdapter(tuple[str, list[tuple[str, Box, dict[str, tuple[str, ...]]]]])
 
 
 class PredictionMemory:
@@ -46,12 +54,12 @@ class PredictionMemory:
         if path.exists():
             text = path.read_text(encoding="utf-8", errors="replace")
             self._is_cut = bool(text) and not text.endswith("\n")
-            for line in text.splitlines():
+            for line in text.split("\n"):
                 try:
-                    key, people = json.loads(line)
-                    self._known[str(key)] = tuple(_person(value) for value in people)
-                except (ValueError, KeyError, TypeError, AttributeError):
+                    key, people = _LINE.validate_json(line)
+                except ValidationError:
                     continue  # cut off by a kill: that photo is looked at again
+                self._known[key] = tuple(starmap(PredictedPerson, people))
 
     def get(self, key: str) -> tuple[PredictedPerson, ...] | None:
         """Who is in a photo; None when it has not been looked at in this state."""
@@ -106,14 +114,6 @@ def key_of_photo(file: Path, people: Sequence[Person] | None, segmenter_sha256: 
         ]
         who = sha256_of_bytes(json.dumps(outlines, default=float).encode())
     return f"{file.name}|{state.st_size}|{state.st_mtime_ns}|{who}"
-
-
-def _person(value: Any) -> PredictedPerson:
-    person_class, box, labels = value
-    known = box_of(box)
-    if known is None:
-        raise ValueError("not a box")
-    return PredictedPerson(person_class, known, {group: tuple(names) for group, names in labels.items()})
 
 
 NOT_IN_POOL = "not in the pool of pictures: run `cls load-group`"
@@ -273,8 +273,7 @@ def _read_picsets(bottle: Bottle, groups: Sequence[str], summary: BuildSummary) 
 
 
 def _names_of(picset: Picset) -> list[str]:
-    items = picset.content.get("items") or []
-    return [name for item in items if (name := picture_of_item(item)) is not None]
+    return [item.picture for item in picset.items if item.picture is not None]
 
 
 def _photos_of(bottle: Bottle, picsets: Mapping[Path, Picset], summary: BuildSummary) -> dict[str, Path]:
@@ -307,14 +306,20 @@ def _write(
     journal: SentJournal,
 ) -> bool:
     """Writes a picset's ret_meta.json if it would change, and whom it speaks of; returns whether the former did."""
-    merged = with_predictions(picset.content, people, runs, Ours(journal.of(picset.guid).said))
-    named = [[*said.to_json(), said.person] for said in merged.added if said.person]
-    beside = {"picset": {"guid": picset.guid}, "items": named}
-    _write_if_changed(meta_file.with_name(RET_META_PEOPLE_NAME), beside)
-    return _write_if_changed(meta_file.with_name(RET_META_NAME), merged.content)
+    merged = with_predictions(picset, people, runs, Ours(journal.of(picset.guid).said))
+    named = RetMetaPeople(
+        picset=RetMetaPicset(guid=picset.guid),
+        items=tuple(
+            PersonRow(said.picture, said.gender, said.box_xyxy_rel, said.group, said.category, said.person)
+            for said in merged.added
+            if said.person and said.box_xyxy_rel is not None
+        ),
+    )
+    _write_if_changed(meta_file.with_name(RET_META_PEOPLE_NAME), named.model_dump(mode="json"))
+    return _write_if_changed(meta_file.with_name(RET_META_NAME), merged.picset.content)
 
 
-def _write_if_changed(path: Path, content: dict[str, Any]) -> bool:
+def _write_if_changed(path: Path, content: Any) -> bool:
     remove_parts(path.parent, path.name)
     try:
         if read_json(path) == content:

@@ -6,23 +6,19 @@ where it already says something of a group, the prediction gives way to it.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict
+
+from cls.collector.payloads import Box, Picset, TrainedEntry, entry_of
 from cls.people.photos import Person
 from cls.write_back.statements import (
-    Box,
     Ours,
     Statement,
-    box_of,
-    group_of,
-    is_bare,
-    parts_of,
-    picture_of_item,
-    statement_of,
     statements_of,
+    statements_of_entry,
 )
 
 META_NAME = "meta.json"
@@ -31,6 +27,32 @@ RET_META_NAME = "ret_meta.json"
 RET_META_PEOPLE_NAME = "ret_meta_people.json"
 _SAME_PERSON_IOU = 0.5
 _NOBODYS = Ours()
+
+
+class PersonRow(NamedTuple):
+    """A statement of ret_meta.json, and the id of the person whom it is about."""
+
+    picture: str
+    gender: Any
+    box_xyxy_rel: Box
+    group: str
+    category: tuple[str, ...] | None
+    person: str
+
+
+class RetMetaPicset(BaseModel):
+    """The picset of ret_meta_people.json."""
+
+    guid: str
+
+
+class RetMetaPeople(BaseModel):
+    """The content of ret_meta_people.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    picset: RetMetaPicset
+    items: tuple[PersonRow, ...]
 
 
 @dataclass(frozen=True)
@@ -49,16 +71,12 @@ class PredictedPerson:
     labels: Mapping[str, tuple[str, ...]]
     id: str = ""
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> TrainedEntry:
         """The person as an entry of `trained`."""
-        return {
-            "gender": self.person_class,
-            "bbox": list(self.box_xyxy_rel),
-            "groups": [
-                {"group": group, "category": list(labels) or [f"{group} trash"]}
-                for group, labels in self.labels.items()
-            ],
-        }
+        groups = [
+            {"group": group, "category": list(labels) or [f"{group} trash"]} for group, labels in self.labels.items()
+        ]
+        return entry_of({"gender": self.person_class, "bbox": list(self.box_xyxy_rel), "groups": groups})
 
 
 @dataclass(frozen=True)
@@ -66,11 +84,11 @@ class Merged:
     """A PICSET with predictions.
 
     Attributes:
-        content: the PICSET.
+        picset: the PICSET.
         added: what was said in it, as it stands there now.
     """
 
-    content: dict[str, Any]
+    picset: Picset
     added: tuple[Statement, ...]
 
 
@@ -83,7 +101,7 @@ def box_rel(person: Person, height_px: int, width_px: int) -> Box:
 
 
 def with_predictions(
-    content: Mapping[str, Any],
+    picset: Picset,
     people: Mapping[str, Sequence[PredictedPerson]],
     runs: Mapping[str, str],
     ours: Ours = _NOBODYS,
@@ -95,48 +113,44 @@ def with_predictions(
     segmentation meet in one; where somebody else has said something of a group there, nothing is added for it.
 
     Args:
-        content: the PICSET as the collector has it.
+        picset: as the collector has it.
         people: picture -> who is in it; items of other pictures are left alone.
         runs: group -> name of the run that predicted it.
         ours: which of the statements that stand there we wrote.
 
     Returns:
-        A new PICSET. The same arguments give the same, and so does its own content in place of `content` once what was
-        added counts as ours.
+        A new PICSET. The same arguments give the same, and so does itself in place of `picset` once what was added
+        counts as ours.
     """
-    result: dict[str, Any] = copy.deepcopy(dict(content))
+    trained: dict[int, list[TrainedEntry]] = {}
     added: list[Statement] = []
-    for item in result.get("items") or []:
-        picture = picture_of_item(item)
-        if picture is not None and picture in people and isinstance(item.get("trained"), (list, type(None))):
-            kept = _without_ours(picture, item.get("trained"), set(runs), ours)
-            item["trained"], new = _merged(picture, kept, people[picture])
+    for place, item in enumerate(picset.items):
+        if item.picture is not None and item.picture in people:
+            kept = _without_ours(item.picture, item.trained or (), set(runs), ours)
+            trained[place], new = _merged(item.picture, kept, people[item.picture])
             added += new
     # A group of which others have said everything stays under the name that they gave it.
     ours_now = {statement.group for statement in added}
-    others_now = {statement.group for statement in statements_of(result)} - ours_now
-    _put_versions(result, {group: run for group, run in runs.items() if group not in others_now})
-    return Merged(result, tuple(added))
+    others_now = {statement.group for statement in statements_of(picset.with_trained(trained, {}))} - ours_now
+    versions = {group: run for group, run in runs.items() if group not in others_now}
+    return Merged(picset.with_trained(trained, versions), tuple(added))
 
 
-def without_statements(
-    content: Mapping[str, Any], groups: Collection[str], ours: Ours, versions: Mapping[str, str]
-) -> dict[str, Any]:
+def without_statements(picset: Picset, groups: Collection[str], ours: Ours, versions: Mapping[str, str]) -> Picset:
     """A PICSET without what we said of groups; everything else is kept as it came.
 
     Args:
-        content: the PICSET as the collector has it.
+        picset: as the collector has it.
         groups: which groups.
         ours: which statements of them are to go.
         versions: group -> what `neural_version` shall say of it from now on.
     """
-    result: dict[str, Any] = copy.deepcopy(dict(content))
-    for item in result.get("items") or []:
-        picture = picture_of_item(item)
-        if picture is not None and isinstance(item.get("trained"), list):
-            item["trained"] = [known.entry for known in _without_ours(picture, item["trained"], set(groups), ours)]
-    _put_versions(result, versions)
-    return result
+    trained = {
+        place: [known.entry for known in _without_ours(item.picture, item.trained, set(groups), ours)]
+        for place, item in enumerate(picset.items)
+        if item.picture is not None and item.trained is not None
+    }
+    return picset.with_trained(trained, versions)
 
 
 def iou(one: Box | None, two: Box | None) -> float:
@@ -151,26 +165,17 @@ def iou(one: Box | None, two: Box | None) -> float:
     return shared / ((one[2] - one[0]) * (one[3] - one[1]) + (two[2] - two[0]) * (two[3] - two[1]) - shared)
 
 
-def _put_versions(result: dict[str, Any], runs: Mapping[str, str]) -> None:
-    head = result["picset"]
-    known = head.get("neural_version")
-    if runs:
-        head["neural_version"] = {**(known if isinstance(known, dict) else {}), **runs}
-
-
 @dataclass(frozen=True)
 class _Known:
     """An entry that stays, and the id of its person where we sent it for one."""
 
-    entry: Any
+    entry: TrainedEntry
     person: str
 
     @property
     def box(self) -> Box | None:
         """The box of an entry that lists what is said of a person; None for any other."""
-        if not isinstance(self.entry, dict) or not isinstance(self.entry.get("groups"), list):
-            return None
-        return box_of(self.entry.get("bbox"))
+        return None if self.entry.groups is None else self.entry.box_xyxy_rel
 
     def likeness(self, person: PredictedPerson) -> float:
         """How surely it is about a person: 1 to 2 by the ids, 0 to 1 by the boxes where an id is not known."""
@@ -180,45 +185,44 @@ class _Known:
         return 1 + overlap if self.person == person.id else 0.0
 
 
-def _without_ours(picture: str, known: Any, groups: set[str], ours: Ours) -> list[_Known]:
+def _without_ours(picture: str, known: Sequence[TrainedEntry], groups: set[str], ours: Ours) -> list[_Known]:
     """The entries of an item without our statements of groups; an entry of which nothing is left goes."""
     kept: list[_Known] = []
-    for entry in known if isinstance(known, list) else []:
-        said = parts_of(entry)
-        others = [part for part in said if group_of(part) not in groups or not ours.has(picture, entry, part)]
+    for entry in known:
+        said = entry.groups or ()
+        others = [labels for labels in said if labels.group not in groups or not ours.has(picture, entry, labels)]
         if len(others) == len(said):
             kept.append(_Known(entry, ours.person_of(picture, entry)))
         # What somebody added to an entry of ours stays, even when nothing else of it does.
-        elif others or not is_bare(entry):
-            kept.append(_Known({**entry, "groups": others}, ours.person_of(picture, entry)))
+        elif others or not entry.is_bare:
+            kept.append(_Known(entry.with_groups(others), ours.person_of(picture, entry)))
     return kept
 
 
 def _merged(
     picture: str, kept: Sequence[_Known], people: Sequence[PredictedPerson]
-) -> tuple[list[Any], list[Statement]]:
+) -> tuple[list[TrainedEntry], list[Statement]]:
     """The entries that stay, with what is predicted added to those of the same people, and new ones after them."""
     twins = _twins(kept, people)
     merged = [known.entry for known in kept]
     added: list[Statement] = []
-    standing = [one for entry in merged for part in parts_of(entry) if (one := statement_of(picture, entry, part))]
+    standing = [said for entry in merged for said in statements_of_entry(picture, entry)]
     for number, person in enumerate(people):
         of_others = [kept[place] for other, place in twins.items() if other != number]
         known = {
-            group_of(part)
+            labels.group
             for entry in kept
             if entry.likeness(person) >= _SAME_PERSON_IOU and not any(entry is one for one in of_others)
-            for part in parts_of(entry.entry)
+            for labels in entry.entry.groups or ()
         }
-        parts = [part for part in person.entry()["groups"] if part["group"] not in known]
-        twin = merged[twins[number]] if number in twins else {**person.entry(), "groups": []}
-        said = [
-            replace(one, person=person.id) for part in parts if (one := statement_of(picture, twin, part)) is not None
-        ]
+        predicted = person.entry()
+        new = [labels for labels in predicted.groups or () if labels.group not in known]
+        twin = merged[twins[number]] if number in twins else predicted.with_groups(())
+        said = [replace(one, person=person.id) for one in statements_of_entry(picture, twin.with_groups(new))]
         # Word for word what somebody else has said: later nobody could tell which of the two is ours.
         if not said or any(one.is_same(other) for one in said for other in standing):
             continue
-        entry = {**twin, "groups": [*parts_of(twin), *parts]}
+        entry = twin.with_groups((*(twin.groups or ()), *new))
         if number in twins:
             merged[twins[number]] = entry
         else:

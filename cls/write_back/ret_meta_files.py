@@ -7,27 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from pydantic import ValidationError
 
 from cls.bottle.layout import Bottle
-from cls.collector.payloads import picset_of
+from cls.collector.payloads import Picset, TrainedEntry, picset_of
 from cls.errors import BottleError, FileError, PackageError
 from cls.files import read_json, sha256_of_bytes
 from cls.package.meta import META_FILE_NAME, read_meta
 from cls.people.identity import is_id
-from cls.write_back.ret_meta import META_NAME, RET_META_NAME, RET_META_PEOPLE_NAME, PredictedPerson
+from cls.write_back.ret_meta import META_NAME, RET_META_NAME, RET_META_PEOPLE_NAME, PredictedPerson, RetMetaPeople
 from cls.write_back.sent_journal import SentJournal
 from cls.write_back.statements import (
     Statement,
-    box_of,
-    category_of,
-    group_of,
-    parts_of,
     person_of,
-    picture_of_item,
-    statement_of,
     statements_of,
-    versions_of,
+    statements_of_entry,
 )
 
 
@@ -77,7 +72,7 @@ class PicsetPredictions:
     def digest(self) -> str:
         """The same for the same predictions, however the files are laid out."""
         people = [
-            [picture, [person.entry() for person in layer.people[picture]]]
+            [picture, [person.entry().source for person in layer.people[picture]]]
             for layer in self.layers
             for picture in sorted(layer.people)
         ]
@@ -130,11 +125,9 @@ def _newest(layers: list[tuple[float, Layer]]) -> tuple[Layer, ...]:
 def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[str, Layer]:
     picset = picset_of(read_json(file), where=file)
     meta = _meta_beside(file)
-    told = versions_of(meta) if meta else {}
+    told = meta.versions if meta else {}
     runs = {
-        group: str(run)
-        for group, run in versions_of(picset.content).items()
-        if told.get(group) != run or _is_run(bottle, group, str(run))
+        group: run for group, run in picset.versions.items() if told.get(group) != run or _is_run(bottle, group, run)
     }
     # What meta.json says in the same words was there before us, unless we had sent it.
     repeated = [
@@ -144,55 +137,47 @@ def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[st
     ]
     named = _named_beside(file)
     people: dict[str, tuple[PredictedPerson, ...]] = {}
-    for item in picset.content.get("items") or []:
-        picture = picture_of_item(item)
-        if picture is not None:
-            found = _people_of(picture, item.get("trained"), runs, repeated)
-            of_picture = [said for said in named if said.picture == picture]
-            people[picture] = tuple(replace(one, id=_id_of(picture, one, of_picture)) for one in found)
+    for item in picset.items:
+        if item.picture is not None:
+            found = _people_of(item.picture, item.trained or (), runs, repeated)
+            of_picture = [said for said in named if said.picture == item.picture]
+            people[item.picture] = tuple(replace(one, id=_id_of(item.picture, one, of_picture)) for one in found)
     return picset.guid, Layer(runs, people)
 
 
 def _people_of(
-    picture: str, trained: Any, runs: Mapping[str, str], repeated: Sequence[Statement]
+    picture: str, trained: Sequence[TrainedEntry], runs: Mapping[str, str], repeated: Sequence[Statement]
 ) -> tuple[PredictedPerson, ...]:
     people: list[PredictedPerson] = []
-    for entry in trained if isinstance(trained, list) else []:
-        labels: dict[str, tuple[str, ...]] = {}
-        for part in parts_of(entry):
-            group, said = group_of(part), statement_of(picture, entry, part)
-            category = category_of(part.get("category")) if group in runs else None
-            if group is None or said is None or category is None:
-                continue
-            if not any(said.is_same(other) for other in repeated):
-                labels[group] = category
-        box = box_of(entry.get("bbox")) if labels else None
-        if box is not None:
-            people.append(PredictedPerson(entry.get("gender"), box, labels))
+    for entry in trained:
+        labels = {
+            said.group: said.category
+            for said in statements_of_entry(picture, entry)
+            if said.group in runs and said.category is not None and not any(said.is_same(other) for other in repeated)
+        }
+        if labels and entry.box_xyxy_rel is not None:
+            people.append(PredictedPerson(entry.gender, entry.box_xyxy_rel, labels))
     return tuple(people)
 
 
 def _named_beside(file: Path) -> list[Statement]:
     """The statements of a ret_meta.json with the people they are about; none beside a file of an older version."""
     try:
-        content = read_json(file.with_name(RET_META_PEOPLE_NAME))
-        rows = content["items"] if isinstance(content, dict) else []
-        return [replace(Statement.from_json(row[:-1]), person=row[-1]) for row in rows if is_id(row[-1])]
-    except (FileError, ValueError, KeyError, TypeError, IndexError):
+        named = RetMetaPeople.model_validate_json(file.with_name(RET_META_PEOPLE_NAME).read_bytes())
+    except (OSError, ValidationError):
         return []  # it tells names alone: without it, people are told by their boxes
+    return [Statement(*row[:5], person=row.person) for row in named.items if is_id(row.person)]
 
 
 def _id_of(picture: str, person: PredictedPerson, named: Sequence[Statement]) -> str:
     """The id of the person of an entry in ret_meta.json."""
-    entry = person.entry()
-    said = (statement_of(picture, entry, part) for part in parts_of(entry))
-    ids = {person_of(one, named) for one in said if one is not None}
+    ids = {person_of(said, named) for said in statements_of_entry(picture, person.entry())}
     return ids.pop() if len(ids) == 1 else ""
 
 
-def _meta_beside(file: Path) -> Mapping[str, Any] | None:
+def _meta_beside(file: Path) -> Picset | None:
     try:
-        return picset_of(read_json(file.with_name(META_NAME)), where=file).content
+        return picset_of(read_json(file.with_name(META_NAME)), where=file)
     except FileError:
         return None  # without it, all that the file says counts as predicted
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from cls.bottle.layout import Bottle
 from cls.collector.payloads import Picset
-from cls.errors import BottleError, CollectorError, FileError
-from cls.files import read_json, sha256_of_bytes, write_json_atomic
+from cls.errors import BottleError, CollectorError
+from cls.files import sha256_of_bytes, write_json_atomic
 from cls.progress import track
 from cls.wording import counted
 from cls.write_back.sent_journal import JOURNAL, SentJournal
-from cls.write_back.statements import versions_of
 from cls.write_back.steps import Intent, Step
 
 FOLDER = "previews"
+_DIGESTS = TypeAdapter(dict[str, str])
 
 
 class PreviewMemory:
@@ -33,12 +34,9 @@ class PreviewMemory:
     def __init__(self, bottle: Bottle, collector_url: str) -> None:
         self._path = bottle.cache / FOLDER / f"{sha256_of_bytes(collector_url.encode())[:16]}.json"
         self._others: dict[str, str] = {}
-        try:
-            known = read_json(self._path)
-        except FileError:
-            return  # nothing was previewed; or it is damaged, and then nobody can compare
-        if isinstance(known, dict):
-            self._others = {str(guid): str(digest) for guid, digest in known.items()}
+        # Nothing was previewed; or it is damaged, and then nobody can compare.
+        with suppress(OSError, ValidationError):
+            self._others = _DIGESTS.validate_json(self._path.read_bytes())
 
     def keep(self, steps: Iterable[Step]) -> None:
         """Remembers what others say in picsets that were shown."""
@@ -65,7 +63,7 @@ _REFUSALS_IN_A_ROW = 3
 class _Collector(Protocol):
     def picsets(self, guids: Sequence[str]) -> Iterator[Picset]: ...
 
-    def change_trained(self, build: Callable[[], Mapping[str, Any] | None]) -> bool: ...
+    def change_trained(self, build: Callable[[], Picset | None]) -> bool: ...
 
 
 @dataclass
@@ -93,7 +91,7 @@ class SendSummary:
         self.sent += is_sent
         self.unchanged += not is_sent
         for said in step.left:
-            key = (said.group, str(versions_of(step.before).get(said.group, "")))
+            key = (said.group, step.before.versions.get(said.group, ""))
             self.left[key] = self.left.get(key, 0) + 1
 
 
@@ -149,10 +147,10 @@ def _send_one(collector: _Collector, journal: SentJournal, intent: Intent, guid:
     step: Step | None = None
     is_sent = False
 
-    def build() -> Mapping[str, Any] | None:
+    def build() -> Picset | None:
         nonlocal step, is_sent
         found = next((picset for picset in collector.picsets([guid]) if picset.guid == guid), None)
-        step = intent.step(guid, found.content) if found is not None else None
+        step = intent.step(found) if found is not None else None
         # An attempt that was cut off may have arrived: then there is nothing more to change.
         if step is None or not step.is_change:
             return None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cls.collector.payloads import Box
 from cls.collector.retrying import shown_url
 from cls.write_back.statements import Statement
 
 JOURNAL = Path("journals") / "ret_meta_sent.jsonl"
-_SENDING, _SENT = "sending", "sent"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,31 @@ class Sent:
     def of(self, group: str, run: str) -> tuple[Statement, ...]:
         """What a run's model said of a group."""
         return tuple(said for said, by in self.statements if said.group == group and by == run)
+
+
+class _Row(NamedTuple):
+    """A statement as the journal keeps it; lines of older versions name no person."""
+
+    picture: str
+    gender: Any
+    box_xyxy_rel: Box
+    group: str
+    category: tuple[str, ...] | None
+    run: str
+    person: str = ""
+
+
+class _Line(BaseModel):
+    """A line of the journal; those of older versions have no state, the oldest no statements either."""
+
+    model_config = ConfigDict(frozen=True)
+
+    collector: str
+    guid: str
+    state: Literal["sending", "sent"] | None = None
+    sha256: str
+    statements: tuple[_Row, ...] = ()
+    before: dict[str, str] = {}
 
 
 class SentJournal:
@@ -65,10 +91,10 @@ class SentJournal:
             return
         text = path.read_text(encoding="utf-8", errors="replace")
         self._is_cut = bool(text) and not text.endswith("\n")
-        for line in text.splitlines():
+        for line in text.split("\n"):
             try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                self._take(_Line.model_validate_json(line))
+            except ValidationError:
                 continue  # cut off by a kill: that picset is sent again, which changes nothing there
 
     def of(self, guid: str) -> Sent:
@@ -90,48 +116,47 @@ class SentJournal:
 
     def about_to_send(self, guid: str, sent: Sent) -> None:
         """Remembers what will be ours, before it is sent."""
-        self._add(_SENDING, guid, sent)
+        self._add("sending", guid, sent)
 
     def has_sent(self, guid: str, sent: Sent) -> None:
         """Remembers that the collector took it."""
-        self._add(_SENT, guid, sent)
+        self._add("sent", guid, sent)
 
-    def _add(self, state: str, guid: str, sent: Sent) -> None:
-        entry = {
-            "collector": self.collector_url,
-            "guid": guid,
-            "state": state,
-            "sha256": sent.digest,
-            "statements": [[*said.to_json(), run, said.person] for said, run in sent.statements],
-            "before": dict(sent.before),
-        }
+    def _add(self, state: Literal["sending", "sent"], guid: str, sent: Sent) -> None:
+        rows = [
+            [said.picture, said.gender, said.box_xyxy_rel, said.group, said.category, run, said.person]
+            for said, run in sent.statements
+        ]
+        line = _Line.model_validate(
+            {
+                "collector": self.collector_url,
+                "guid": guid,
+                "state": state,
+                "sha256": sent.digest,
+                "statements": rows,
+                "before": sent.before,
+            }
+        )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(("\n" if self._is_cut else "") + json.dumps(entry, ensure_ascii=False) + "\n")
+            stream.write(("\n" if self._is_cut else "") + line.model_dump_json() + "\n")
             stream.flush()
             os.fsync(stream.fileno())
         self._is_cut = False
-        self._take(entry)
+        self._take(line)
 
-    def _take(self, entry: Mapping[str, Any]) -> None:
-        if entry["collector"] != self.collector_url:
+    def _take(self, line: _Line) -> None:
+        if line.collector != self.collector_url:
             return
-        guid, digest = str(entry["guid"]), str(entry["sha256"])
-        rows: Sequence[Sequence[Any]] = entry.get("statements", ())
-        # Lines of older versions name no person.
-        statements = tuple(
-            (replace(Statement.from_json(row[:5]), person=str(row[6]) if len(row) > 6 else ""), str(row[5]))
-            for row in rows
-        )
-        self._ever.setdefault(guid, []).extend(said for said, _ in statements)
-        before = {str(group): str(run) for group, run in entry.get("before", {}).items()}
-        if entry.get("state", _SENT) == _SENT:
-            self._picsets[guid] = Sent(digest if "state" in entry else "", statements, before)
+        statements = tuple((Statement(*row[:5], person=row.person), row.run) for row in line.statements)
+        self._ever.setdefault(line.guid, []).extend(said for said, _ in statements)
+        if line.state != "sending":
+            self._picsets[line.guid] = Sent(line.sha256 if line.state else "", statements, line.before)
             return
         # What stood there before or what is sent now: either may be found.
-        known = self.of(guid)
+        known = self.of(line.guid)
         new = tuple(row for row in statements if row not in known.statements)
-        self._picsets[guid] = Sent("", (*known.statements, *new), {**before, **known.before})
+        self._picsets[line.guid] = Sent("", (*known.statements, *new), {**line.before, **known.before})
 
 
 def read_journal(root: Path, collector_url: str) -> SentJournal:

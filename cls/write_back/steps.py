@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from cls.collector.payloads import Picset
 from cls.files import sha256_of_bytes
@@ -13,7 +13,7 @@ from cls.write_back.changes import PicsetChanges, Side, changes_between
 from cls.write_back.ret_meta import with_predictions, without_statements
 from cls.write_back.ret_meta_files import PicsetPredictions
 from cls.write_back.sent_journal import Sent, SentJournal
-from cls.write_back.statements import Ours, Statement, picture_of_item, statements_of, versions_of
+from cls.write_back.statements import Ours, Statement, statements_of
 
 # So many at a time for a preview; what is sent is read one by one, right before it is sent.
 _PICSETS_A_REQUEST = 20
@@ -38,8 +38,8 @@ class Step:
     """
 
     guid: str
-    before: Mapping[str, Any] = field(repr=False)
-    after: Mapping[str, Any] = field(repr=False)
+    before: Picset = field(repr=False)
+    after: Picset = field(repr=False)
     sent: Sent = field(repr=False)
     known: Sent = field(repr=False)
     others: str
@@ -48,7 +48,7 @@ class Step:
     @property
     def is_change(self) -> bool:
         """Whether there is anything to send."""
-        return self.before != self.after
+        return self.before.content != self.after.content
 
     def changes(self) -> PicsetChanges:
         """What differs, person by person."""
@@ -62,11 +62,11 @@ class Intent:
 
     Attributes:
         guids: which ones.
-        step: GUID, and the picset as the collector has it -> what is to become of it.
+        step: the picset as the collector has it -> what is to become of it.
     """
 
     guids: tuple[str, ...]
-    step: Callable[[str, Mapping[str, Any]], Step] = field(repr=False)
+    step: Callable[[Picset], Step] = field(repr=False)
 
 
 def to_send(
@@ -81,8 +81,8 @@ def to_send(
     """
     wanted = {picset.guid: picset for picset in predictions}
 
-    def step(guid: str, content: Mapping[str, Any]) -> Step:
-        return _step_to_send(content, journal.of(guid), wanted[guid], replaced_runs)
+    def step(before: Picset) -> Step:
+        return _step_to_send(before, journal.of(before.guid), wanted[before.guid], replaced_runs)
 
     return Intent(tuple(wanted), step)
 
@@ -96,8 +96,8 @@ def to_withdraw(journal: SentJournal, runs: Mapping[str, str]) -> Intent:
     """
     guids = dict.fromkeys(guid for group, run in runs.items() for guid in journal.guids_of(group, run))
 
-    def step(guid: str, content: Mapping[str, Any]) -> Step:
-        return _step_to_withdraw(guid, content, journal.of(guid), runs)
+    def step(before: Picset) -> Step:
+        return _step_to_withdraw(before, journal.of(before.guid), runs)
 
     return Intent(tuple(guids), step)
 
@@ -118,54 +118,50 @@ def steps_of(collector: _Collector, intent: Intent) -> Iterator[Step | str]:
     """
     for start in range(0, len(intent.guids), _PICSETS_A_REQUEST):
         batch = intent.guids[start : start + _PICSETS_A_REQUEST]
-        found = {picset.guid: picset.content for picset in collector.picsets(batch)}
+        found = {picset.guid: picset for picset in collector.picsets(batch)}
         for guid in batch:
-            yield intent.step(guid, found[guid]) if guid in found else guid
+            yield intent.step(found[guid]) if guid in found else guid
 
 
-def _step_to_send(
-    before: Mapping[str, Any], known: Sent, predicted: PicsetPredictions, replaced_runs: Collection[str]
-) -> Step:
-    versions = versions_of(before)
-    after: Mapping[str, Any] = before
+def _step_to_send(before: Picset, known: Sent, predicted: PicsetPredictions, replaced_runs: Collection[str]) -> Step:
+    after = before
     added: list[tuple[Statement, str]] = []
     for layer in predicted.layers:
         # What the layers before have added tells whose entries they are.
-        ours = Ours([*known.said, *(said for said, _ in added)], versions, replaced_runs)
+        ours = Ours([*known.said, *(said for said, _ in added)], before.versions, replaced_runs)
         merged = with_predictions(after, layer.people, layer.runs, ours)
-        after = merged.content
+        after = merged.picset
         added += [(said, layer.runs[said.group]) for said in merged.added]
     standing = list(statements_of(after))
     new = [said for said, _ in added]
     kept = [row for row in known.statements if _has(standing, row[0]) and not _has(new, row[0])]
     still_ours = [*new, *(said for said, _ in kept)]
     left = [said for said in standing if said.group in predicted.runs and not _has(still_ours, said)]
-    first = {group: str(versions.get(group, "")) for group in predicted.runs if group not in known.before}
+    first = {group: before.versions.get(group, "") for group in predicted.runs if group not in known.before}
     sent = Sent(predicted.digest, (*kept, *added), {**known.before, **first})
     return Step(predicted.guid, before, after, sent, known, _others_digest(before, known), tuple(left))
 
 
-def _step_to_withdraw(guid: str, before: Mapping[str, Any], known: Sent, runs: Mapping[str, str]) -> Step:
+def _step_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) -> Step:
     rest = tuple(row for row in known.statements if runs.get(row[0].group) != row[1])
     staying = [said for said, _ in rest]
     gone = [said for group, run in runs.items() for said in known.of(group, run) if not _has(staying, said)]
-    now = versions_of(before)
     # An empty name says that no run speaks of the group: collectors that merge what they are sent keep names left out.
     versions = {
         group: known.before.get(group, "")
         for group, run in runs.items()
-        if now.get(group) == run and not any(said.group == group for said in staying)
+        if before.versions.get(group) == run and not any(said.group == group for said in staying)
     }
     after = without_statements(before, runs, Ours(gone), versions)
     still = {group: known.before[group] for group in known.before if any(said.group == group for said in staying)}
     left = [said for said in statements_of(after) if said.group in runs and not _has(staying, said)]
-    return Step(guid, before, after, Sent("", rest, still), known, _others_digest(before, known), tuple(left))
+    return Step(before.guid, before, after, Sent("", rest, still), known, _others_digest(before, known), tuple(left))
 
 
-def _others_digest(content: Mapping[str, Any], known: Sent) -> str:
+def _others_digest(picset: Picset, known: Sent) -> str:
     """The same as long as others say the same, whatever becomes of what is ours."""
-    rest = without_statements(content, {said.group for said in known.said}, Ours(known.said), {})
-    trained = [[picture_of_item(item), item.get("trained") or []] for item in rest.get("items") or []]
+    rest = without_statements(picset, {said.group for said in known.said}, Ours(known.said), {})
+    trained = [[item.picture, [entry.source for entry in item.trained or ()]] for item in rest.items]
     return sha256_of_bytes(json.dumps(trained, sort_keys=True, default=str).encode())[:32]
 
 

@@ -20,7 +20,6 @@ from cls.files import write_json_atomic
 from cls.settings import REPOSITORY, load_settings
 from cls.write_back.ret_meta import PredictedPerson, with_predictions
 from cls.write_back.sent_journal import JOURNAL
-from cls.write_back.statements import picture_of_item
 from tests.bottles import make_tiny_bottle
 from tests.collector.servers import environment, flaky_collector, run_script, stats
 from tests.export.runs import export_run, fabricate_run
@@ -37,11 +36,11 @@ def predicted(bottle: Bottle, url: str) -> dict[str, list[Any]]:
     expected: dict[str, list[Any]] = {}
     with CollectorClient(url) as client:
         for picset in client.picsets(GUIDS):
-            people = {str(picture_of_item(item)): [MAN, WOMAN] for item in picset.content["items"]}
-            merged = with_predictions(picset.content, people, {GROUP: RUN})
+            people = {str(item.picture): [MAN, WOMAN] for item in picset.items}
+            merged = with_predictions(picset, people, {GROUP: RUN})
             write_json_atomic(bottle.meta(GROUP) / picset.guid / "meta.json", picset.content)
-            write_json_atomic(bottle.meta(GROUP) / picset.guid / "ret_meta.json", merged.content)
-            expected[picset.guid] = entries_of(merged.content)
+            write_json_atomic(bottle.meta(GROUP) / picset.guid / "ret_meta.json", merged.picset.content)
+            expected[picset.guid] = entries_of(merged.picset.content)
     return expected
 
 

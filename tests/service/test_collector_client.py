@@ -15,6 +15,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.collector.client import CollectorClient
 from cls.collector.errors import PictureMissingError
 from cls.collector.listing import ListedPhoto
+from cls.collector.payloads import picset_of
 from cls.collector.retrying import RetryPolicy
 from cls.errors import CollectorError
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set
@@ -61,7 +62,7 @@ def test_modes_and_predictions(client: CollectorClient) -> None:
     picset = json.loads(json.dumps(dict(next(client.picsets([PICSET_B])).content)))
     picset["items"][0]["trained"] = [{"gender": "male", "bbox": [0, 0, 1, 1], "groups": []}]
     picset["picset"]["neural_version"] = {"hair_color": "v__0_train_eff_4_0.001"}
-    client.post_trained(picset)
+    client.change_trained(partial(picset_of, picset, where="test"))
     client.set_checking([PICSET_B])
     shown = next(client.picsets([PICSET_B])).content
     assert shown["items"][0]["trained"] == picset["items"][0]["trained"]

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import copy
-import json
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cls.collector.payloads import Picset, picset_of
 from cls.people.photos import Person
 from cls.write_back.ret_meta import PredictedPerson, box_rel, with_predictions, without_statements
-from cls.write_back.statements import Ours, Statement, picture_of_item, statements_of
+from cls.write_back.sent_journal import Sent, SentJournal
+from cls.write_back.statements import Ours, Statement, statements_of
 
 BOX = (0.1, 0.2, 0.5, 0.9)
 OTHER_BOX = (0.6, 0.2, 0.9, 0.9)
@@ -23,8 +26,8 @@ def person(box: tuple[float, float, float, float] = BOX, **labels: tuple[str, ..
     return PredictedPerson("female", box, labels or {"hair_color": ("black hair",), "hat": ()})
 
 
-def picset(*trained: dict[str, Any], **head: Any) -> dict[str, Any]:
-    return {
+def picset(*trained: dict[str, Any], **head: Any) -> Picset:
+    content = {
         "picset": {"guid": "g", "group": [{"group": "hair_color"}], "unknown": [1], **head},
         "items": [
             {"origin": {"filepath": "d/9/e/g/p/a.jpeg", "width": 3}, "trained": list(trained), "more": {"x": 1}},
@@ -32,25 +35,26 @@ def picset(*trained: dict[str, Any], **head: Any) -> dict[str, Any]:
         ],
         "top": "kept",
     }
+    return picset_of(content, where="test")
 
 
 def entry(group: str, category: str, box: Any = BOX, **more: Any) -> dict[str, Any]:
     return {"gender": "female", "bbox": list(box), "groups": [{"group": group, "category": [category]}], **more}
 
 
-def merged(content: dict[str, Any], people: list[PredictedPerson], ours: Ours | None = None) -> list[dict[str, Any]]:
+def merged(content: Picset, people: list[PredictedPerson], ours: Ours | None = None) -> list[dict[str, Any]]:
     """The entries of the first photo with predictions of two groups."""
     result = with_predictions(content, {"a.jpeg": people}, RUNS, ours or Ours())
-    trained: list[dict[str, Any]] = result.content["items"][0]["trained"]
+    trained: list[dict[str, Any]] = result.picset.content["items"][0]["trained"]
     return trained
 
 
-def all_ours(content: dict[str, Any]) -> Ours:
+def all_ours(content: Picset) -> Ours:
     return Ours(list(statements_of(content)))
 
 
 def test_the_format_of_the_spec() -> None:
-    result = with_predictions(picset(), {"a.jpeg": [person()]}, RUNS).content
+    result = with_predictions(picset(), {"a.jpeg": [person()]}, RUNS).picset.content
     assert result["items"][0]["trained"] == [
         {
             "gender": "female",
@@ -66,9 +70,9 @@ def test_the_format_of_the_spec() -> None:
 
 def test_everything_else_is_kept_and_the_source_untouched() -> None:
     content = picset(neural_version={"top_color": "v__9"})
-    before = copy.deepcopy(content)
-    result = with_predictions(content, {"a.jpeg": [person()]}, RUNS).content
-    assert content == before
+    before: Any = copy.deepcopy(content.content)
+    result: Any = with_predictions(content, {"a.jpeg": [person()]}, RUNS).picset.content
+    assert content.content == before
     assert result["picset"]["neural_version"] == {"top_color": "v__9", **RUNS}
     del result["picset"]["neural_version"], before["picset"]["neural_version"]
     result["items"][0]["trained"] = []
@@ -77,8 +81,8 @@ def test_everything_else_is_kept_and_the_source_untouched() -> None:
 
 def test_pictures_nobody_looked_at_are_left_alone() -> None:
     content = picset(entry("hair_color", "red hair"))
-    result = with_predictions(content, {}, RUNS, all_ours(content)).content
-    assert result["items"] == content["items"]
+    result = with_predictions(content, {}, RUNS, all_ours(content)).picset.content
+    assert result["items"] == content.content["items"]
 
 
 def test_nobody_in_the_picture() -> None:
@@ -101,11 +105,11 @@ def test_the_same_person_keeps_what_others_said() -> None:
 def test_where_somebody_has_said_something_the_prediction_gives_way() -> None:
     by_hand = {**entry("hair_color", "red hair", (0.12, 0.2, 0.5, 0.9)), "gender": "male"}
     result = with_predictions(picset(by_hand), {"a.jpeg": [person()]}, RUNS)
-    (found,) = result.content["items"][0]["trained"]
+    (found,) = result.picset.content["items"][0]["trained"]
     assert found == {**by_hand, "groups": [*by_hand["groups"], {"group": "hat", "category": ["hat trash"]}]}
     assert [said.group for said in result.added] == ["hat"]
     # Others have said all there is of hair_color: no run of ours is named for it.
-    assert result.content["picset"]["neural_version"] == {"hat": RUNS["hat"]}
+    assert result.picset.content["picset"]["neural_version"] == {"hat": RUNS["hat"]}
 
 
 @pytest.mark.parametrize(
@@ -124,13 +128,13 @@ def test_what_somebody_changed_of_ours_is_theirs(change: dict[str, Any]) -> None
     ours = all_ours(sent)
     assert merged(sent, [], ours) == []
     assert merged(picset(changed), [], ours) == [changed]
-    assert without_statements(picset(changed), ["hair_color"], ours, {})["items"][0]["trained"] == [changed]
+    assert without_statements(picset(changed), ["hair_color"], ours, {}).content["items"][0]["trained"] == [changed]
 
 
 def test_what_somebody_added_to_an_entry_of_ours_stays() -> None:
     sent = entry("hair_color", "black hair")
     noted = {**sent, "note": "look again"}
-    left = without_statements(picset(noted), ["hair_color"], all_ours(picset(sent)), {})["items"][0]["trained"]
+    left = without_statements(picset(noted), ["hair_color"], all_ours(picset(sent)), {}).content["items"][0]["trained"]
     assert left == [{**noted, "groups": []}]
 
 
@@ -157,20 +161,20 @@ def test_groups_whose_models_saw_other_boxes_meet_in_one_entry_a_person() -> Non
         {"hair_color": "v__1"},
     )
     second = with_predictions(
-        first.content,
+        first.picset,
         {"a.jpeg": [person(right_again, hat=("cap",)), person(left_again, hat=())]},
         {"hat": "v__0"},
         Ours(first.added),
     )
-    said = [[part["category"] for part in one["groups"]] for one in second.content["items"][0]["trained"]]
+    said = [[part["category"] for part in one["groups"]] for one in second.picset.content["items"][0]["trained"]]
     assert said == [[["black hair"], ["hat trash"]], [["red hair"], ["cap"]]]
     again = with_predictions(
-        second.content,
+        second.picset,
         {"a.jpeg": [person(left_again, hair_color=("red hair",)), person(right_again, hair_color=())]},
         {"hair_color": "v__2"},
         Ours((*first.added, *second.added)),
     )
-    said = [[part["category"] for part in one["groups"]] for one in again.content["items"][0]["trained"]]
+    said = [[part["category"] for part in one["groups"]] for one in again.picset.content["items"][0]["trained"]]
     assert said == [[["hat trash"], ["red hair"]], [["cap"], ["hair_color trash"]]]
 
 
@@ -191,8 +195,8 @@ people = st.lists(
 @given(known=entries, found=people)
 def test_again_changes_nothing(known: list[dict[str, Any]], found: list[PredictedPerson]) -> None:
     once = with_predictions(picset(*known), {"a.jpeg": found}, RUNS)
-    assert with_predictions(once.content, {"a.jpeg": found}, RUNS, Ours(once.added)).content == once.content
-    assert with_predictions(picset(*known), {"a.jpeg": found}, RUNS).content == once.content
+    assert with_predictions(once.picset, {"a.jpeg": found}, RUNS, Ours(once.added)).picset == once.picset
+    assert with_predictions(picset(*known), {"a.jpeg": found}, RUNS).picset == once.picset
 
 
 @given(known=entries, found=people)
@@ -201,10 +205,10 @@ def test_what_was_added_can_be_taken_away_again(known: list[dict[str, Any]], fou
     content = picset(*known)
     once = with_predictions(content, {"a.jpeg": found}, RUNS)
     for one in known:
-        kept = [other for other in once.content["items"][0]["trained"] if _starts_like(other, one)]
+        kept = [other for other in once.picset.content["items"][0]["trained"] if _starts_like(other, one)]
         assert kept, "an entry of others was changed"
-    back = without_statements(once.content, list(RUNS), Ours(once.added), {})
-    assert back["items"] == content["items"]
+    back = without_statements(once.picset, list(RUNS), Ours(once.added), {})
+    assert back.content["items"] == content.content["items"]
 
 
 def _starts_like(found: dict[str, Any], known: dict[str, Any]) -> bool:
@@ -225,7 +229,9 @@ def _starts_like(found: dict[str, Any], known: dict[str, Any]) -> bool:
     )
 )
 def test_statements_in_a_journal(said: Statement) -> None:
-    assert Statement.from_json(json.loads(json.dumps(said.to_json()))) == said
+    with TemporaryDirectory() as folder:
+        SentJournal(Path(folder) / "journal", "http://one").has_sent("g", Sent("d", ((said, "v__0"),)))
+        assert SentJournal(Path(folder) / "journal", "http://one").of("g").statements == ((said, "v__0"),)
 
 
 @given(box=st.tuples(*[st.floats(-1e4, 1e4)] * 4), height=st.integers(1, 5000), width=st.integers(1, 5000))
@@ -239,13 +245,7 @@ def test_box_of_a_photo() -> None:
 
 
 def test_names_of_pictures() -> None:
-    assert picture_of_item({"origin": {"filepath": "d/9/e/g/p/ab.jpeg"}}) == "ab.jpeg"
-    for item in (
-        {},
-        {"origin": None},
-        {"origin": {"filepath": "x"}},
-        {"origin": {"filepath": 3}},
-        None,
-        {"origin": {}},
-    ):
-        assert picture_of_item(item) is None
+    filepaths = ("d/9/e/g/p/ab.jpeg", "x", None)
+    items = [{"origin": {"filepath": path}} for path in filepaths] + [{}, {"origin": None}, {"origin": {}}]
+    found = picset_of({"picset": {"guid": "g"}, "items": items}, where="test")
+    assert [item.picture for item in found.items] == ["ab.jpeg", *[None] * 5]

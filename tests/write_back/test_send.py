@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cls.cli.load_group import COMMAND as LOAD
 from cls.cli.post_meta import COMMAND as POST
 from cls.cli.segment_meta import COMMAND as BUILD
 from cls.collector.client import CollectorClient
+from cls.collector.payloads import picset_of
 from cls.pictures.database import PicturesDatabase
 from cls.write_back.sent_journal import JOURNAL, Sent, SentJournal
 from cls.write_back.statements import Statement
@@ -52,7 +54,7 @@ def loaded(copied: ExportedBottle, collector: str, monkeypatch: pytest.MonkeyPat
             content["picset"]["neural_version"] = {GROUP: "", "hat": ""}
             for item in content["items"]:
                 item["trained"] = []
-            client.post_trained(content)
+            client.change_trained(partial(picset_of, content, where="test"))
     monkeypatch.setenv("CLS_COLLECTOR_URL", collector)
     for group in (GROUP, "hat"):
         assert run(LOAD, copied, "--group", group) == 0
@@ -168,10 +170,10 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
         corrected = json.loads(json.dumps(first.content))
         (entry,) = corrected["items"][0]["trained"]
         entry["groups"][0]["category"] = ["green top"]
-        client.post_trained(corrected)
+        client.change_trained(partial(picset_of, corrected, where="test"))
         by_hand = json.loads(json.dumps(second.content))
         by_hand["items"][1]["trained"].append({"gender": "child", "bbox": [0, 0, 0.1, 0.1], "groups": []})
-        client.post_trained(by_hand)
+        client.change_trained(partial(picset_of, by_hand, where="test"))
 
         # Another run of the model says something else of everybody.
         for path in loaded.bottle.meta(GROUP).glob("*/ret_meta.json"):

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from cls.collector.payloads import Box, Picset, entry_of, picset_of
 from cls.write_back.changes import Side, changes_between, table_of
 from cls.write_back.ret_meta import PredictedPerson, with_predictions
 from cls.write_back.ret_meta_files import Layer, PicsetPredictions
 from cls.write_back.sent_journal import Sent, SentJournal
-from cls.write_back.statements import Box, Ours, Statement, person_of
+from cls.write_back.statements import Ours, Statement, person_of
 from cls.write_back.steps import to_send, to_withdraw
 
 GUID, RUN = "g", "v__0_train_eff_4_0.001"
@@ -22,9 +23,9 @@ LEFT, RIGHT = (0.1, 0.1, 0.4, 0.9), (0.3, 0.1, 0.6, 0.9)
 LEFT_AGAIN, RIGHT_AGAIN = (0.22, 0.1, 0.55, 0.9), (0.16, 0.1, 0.45, 0.9)
 
 
-def picset(*trained: Mapping[str, Any]) -> dict[str, Any]:
+def picset(*trained: Mapping[str, Any]) -> Picset:
     items = [{"origin": {"filepath": "d/9/e/g/p/a.jpeg"}, "trained": list(trained)}]
-    return {"picset": {"guid": GUID}, "items": items}
+    return picset_of({"picset": {"guid": GUID}, "items": items}, where="test")
 
 
 def predicted(*people: tuple[str, Box, str], group: str = "hat") -> PicsetPredictions:
@@ -32,16 +33,16 @@ def predicted(*people: tuple[str, Box, str], group: str = "hat") -> PicsetPredic
     return PicsetPredictions(GUID, (Layer({group: RUN}, {"a.jpeg": found}),))
 
 
-def send(journal: SentJournal, content: dict[str, Any], *layers: PicsetPredictions) -> dict[str, Any]:
+def send(journal: SentJournal, before: Picset, *layers: PicsetPredictions) -> Picset:
     """What the collector has after a sending."""
     wanted = PicsetPredictions(GUID, tuple(layer for one in layers for layer in one.layers))
-    step = to_send(journal, [wanted]).step(GUID, content)
+    step = to_send(journal, [wanted]).step(before)
     journal.has_sent(GUID, step.sent)
-    return json.loads(json.dumps(step.after))  # type: ignore[no-any-return]
+    return picset_of(json.loads(json.dumps(step.after.content)), where="test")
 
 
-def trained(content: dict[str, Any]) -> list[dict[str, Any]]:
-    return content["items"][0]["trained"]  # type: ignore[no-any-return]
+def trained(found: Picset) -> list[dict[str, Any]]:
+    return found.content["items"][0]["trained"]  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -61,8 +62,8 @@ def test_a_preview_tells_by_the_id_who_changed(journal: SentJournal, tmp_path: P
     after = send(journal, picset(), predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret")))
     again = predicted(("p2", RIGHT_AGAIN, "hood"), ("p1", LEFT_AGAIN, "helmet"))
     read_again = SentJournal(tmp_path / "journal", "http://collector")
-    step = to_send(read_again, [again]).step(GUID, after)
-    changes = [change.to_dict() for change in step.changes().changes]
+    step = to_send(read_again, [again]).step(after)
+    changes = [change.as_json() for change in step.changes().changes]
     told = [(one["change"], one["person"], one["was"], one["becomes"]) for one in changes]
     assert told == [("changed", "p2", ("beret",), ("hood",)), ("changed", "p1", ("cap",), ("helmet",))]
     rows = table_of([step.changes()], 9)
@@ -71,24 +72,25 @@ def test_a_preview_tells_by_the_id_who_changed(journal: SentJournal, tmp_path: P
 
 def test_somebody_else_in_the_same_place_is_somebody_else(journal: SentJournal) -> None:
     after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
-    step = to_send(journal, [predicted(("p9", LEFT, "hood"))]).step(GUID, after)
+    step = to_send(journal, [predicted(("p9", LEFT, "hood"))]).step(after)
     found = [(change.kind, change.statement.person) for change in step.changes().changes]
     assert found == [("added", "p9"), ("removed", "p1")]
 
 
 def test_a_withdrawal_names_people(journal: SentJournal) -> None:
     after = send(journal, picset(), predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret")))
-    changes = to_withdraw(journal, {"hat": RUN}).step(GUID, after).changes().changes
+    changes = to_withdraw(journal, {"hat": RUN}).step(after).changes().changes
     assert [(one.kind, one.statement.person) for one in changes] == [("removed", "p1"), ("removed", "p2")]
 
 
 def test_what_others_changed_of_somebody_is_left_and_named(journal: SentJournal) -> None:
     after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
     trained(after)[0]["groups"][0]["category"] = ["beret"]
-    step = to_send(journal, [predicted(("p1", LEFT, "hood"))]).step(GUID, after)
+    after = picset_of(after.content, where="test")
+    step = to_send(journal, [predicted(("p1", LEFT, "hood"))]).step(after)
     (change,) = step.changes().changes
     assert (change.kind, change.statement.person, change.becomes) == ("left", "p1", ("beret",))
-    assert not step.is_change or trained(dict(step.after)) == trained(after)
+    assert not step.is_change or trained(step.after) == trained(after)
 
 
 def test_groups_segmented_at_different_times_meet_at_their_people(journal: SentJournal) -> None:
@@ -102,18 +104,18 @@ def test_groups_segmented_at_different_times_meet_at_their_people(journal: SentJ
     # Sent again, it says the same.
     again = to_send(journal, [PicsetPredictions(GUID, (*hats.layers, *tops.layers))])
     after = send(journal, picset(), hats, tops)
-    assert trained(dict(again.step(GUID, after).after)) == together
+    assert trained(again.step(after).after) == together
 
 
 def test_an_entry_is_somebodys_only_while_it_stands_as_it_was_sent() -> None:
     sent = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p1")
     entry = {"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]}
-    assert Ours([sent]).person_of("a.jpeg", entry) == "p1"
-    assert Ours([sent]).person_of("b.jpeg", entry) == ""
-    assert Ours([sent]).person_of("a.jpeg", {**entry, "bbox": list(RIGHT)}) == ""
-    assert Ours([sent]).person_of("a.jpeg", None) == ""
+    assert Ours([sent]).person_of("a.jpeg", entry_of(entry)) == "p1"
+    assert Ours([sent]).person_of("b.jpeg", entry_of(entry)) == ""
+    assert Ours([sent]).person_of("a.jpeg", entry_of({**entry, "bbox": list(RIGHT)})) == ""
+    assert Ours([sent]).person_of("a.jpeg", entry_of({})) == ""
     twin = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p2")
-    assert Ours([sent, twin]).person_of("a.jpeg", entry) == ""
+    assert Ours([sent, twin]).person_of("a.jpeg", entry_of(entry)) == ""
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_an_older_journal_and_people_without_ids(tmp_path: Path) -> None:
     assert journal.of(GUID) == Sent("d", ((Statement("a.jpeg", "female", LEFT, "hat", ("cap",)), RUN),))
     at_collector = picset({"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]})
     near = (0.11, 0.1, 0.41, 0.9)
-    step = to_send(journal, [predicted(("p1", near, "hood"))]).step(GUID, at_collector)
+    step = to_send(journal, [predicted(("p1", near, "hood"))]).step(at_collector)
     (change,) = step.changes().changes
     assert (change.kind, change.statement.person, change.was, change.becomes) == ("changed", "p1", ("cap",), ("hood",))
     journal.has_sent(GUID, step.sent)
@@ -159,7 +161,7 @@ def test_a_box_alone_does_not_take_somebodys_old_statement() -> None:
     before = with_predictions(picset(), {"a.jpeg": [PredictedPerson("female", LEFT, {"hat": ("cap",)})]}, {"hat": RUN})
     people = [unknown, PredictedPerson("female", LEFT_AGAIN, {"hat": ("hood",)})]
     after = with_predictions(picset(), {"a.jpeg": people}, {"hat": RUN})
-    changes = changes_between(GUID, Side(before.content, [old]), Side(after.content, [new])).changes
+    changes = changes_between(GUID, Side(before.picset, [old]), Side(after.picset, [new])).changes
     assert [(one.kind, one.statement.person, one.becomes) for one in changes] == [
         ("changed", "p1", ("hood",)),
         ("added", "", ("beret",)),
