@@ -198,7 +198,7 @@ def _go_through(
     import numpy as np
     from filelock import FileLock
 
-    from cls.export.publish import export_run
+    from cls.export.publish import ExportConfig, export_run
     from cls.people.photos import read_photo
     from cls.runtimes.open import open_classifier
     from cls.training.config import TrainConfig
@@ -210,7 +210,7 @@ def _go_through(
     )  # fmt: skip
     run = train(bottle, config, resume=False)
     row.keep(train=True, memory_format=run.args["memory_format"])
-    exported = export_run(bottle, run, ("onnx",), required=("onnx",))
+    exported = export_run(bottle, run, ExportConfig(("onnx",), required=("onnx",)))
     row.keep(onnx=True)
     people = [*run.validation_samples(), *run.samples("train")][:PEOPLE]
     row["people"] = len(people)

@@ -39,7 +39,7 @@ from benchmarks.format_peers import BareParts, bare_session, timm_eager, ultraly
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError
 from cls.export.formats.files import FILES, FORMATS, why_not
-from cls.export.publish import Exported, export_run
+from cls.export.publish import ExportConfig, Exported, export_run
 from cls.machine import cores
 from cls.people.photos import Person
 from cls.prediction.people_of_photos import PeopleFinder
@@ -65,7 +65,7 @@ def exported_in(
     settings = replace(bottle.settings, inference_models_dir=str(folder), parity_limits=limits)
     elsewhere = Bottle(settings)
     try:
-        exported = export_run(elsewhere, run, [name for name in FORMATS if name in formats])
+        exported = export_run(elsewhere, run, ExportConfig(tuple(name for name in FORMATS if name in formats)))
     except ClsError as error:
         raise SystemExit(f"there is nothing to measure: {error.line()}") from error
     for name, error in exported.refused.items():
@@ -74,7 +74,7 @@ def exported_in(
         refusal = exported.refused.get("onnx")
         why = f"onnx is refused: {refusal.what}" if refusal else "onnx is not among --formats"
         raise SystemExit(f"there is nothing to measure against: {why}")
-    for name, layers in exported.kept_in_float.items():
+    for name, layers in [(name, one.kept_in_float) for name, one in exported.reports.items() if one.kept_in_float]:
         print(f"{name}: {len(layers)} layers kept in 32 bits, so that it holds the limits")
     return exported, elsewhere
 

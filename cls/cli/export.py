@@ -55,13 +55,9 @@ def run(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    if options.carry_samples < 0:
-        raise UsageError(
-            f"--carry-samples {options.carry_samples}: expected a number of people, 0 for none", code="out_of_range"
-        )
     asked, named = _formats(options.formats)
     from cls.bottle.layout import Bottle
-    from cls.export.publish import export_run
+    from cls.export.publish import ExportConfig, export_run
     from cls.package.keys import read_signing_key
     from cls.training.runs.run import newest_run
 
@@ -69,15 +65,14 @@ def run(options: argparse.Namespace) -> None:
     bottle = Bottle(settings)
     chosen = newest_run(bottle, options.group, options.run)
     required = in_order((*named, *([options.require] if options.require else ())))
-    exported = export_run(
-        bottle,
-        chosen,
-        in_order((*asked, *required)),
+    config = ExportConfig(
+        formats=in_order((*asked, *required)),
         required=required,
         carry_samples=options.carry_samples,
         is_end_to_end=options.end_to_end,
         signer=signer,
     )
+    exported = export_run(bottle, chosen, config)
     _print(exported, bottle, signer)
     failed = [name for name in required if name in exported.refused]
     for name, error in exported.refused.items():
@@ -107,7 +102,7 @@ def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:
     from cls.package.archive import open_zip
 
     found = []
-    for name in exported.stayed:
+    for name in exported.earlier.parity:
         with open_zip(exported.folder / FILES[name].archive) as contents:
             signature = contents.signature()
         if signature is None or signer.fingerprint not in signature.key_ids:
@@ -116,7 +111,7 @@ def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:
 
 
 def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> None:
-    from cls.export.publish import push_lines
+    from cls.cli.storage import push_lines
     from cls.package.card import people_in_words
     from cls.package.packing import people_in
 
@@ -128,8 +123,8 @@ def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> Non
             f"  {FILES[name].archive}: agrees with the trained network on {proven_on} at batch"
             f" {', '.join(str(batch) for batch in report.batch_sizes)}: {report.in_words()}"
         )
-        if name in exported.kept_in_float:
-            kept = exported.kept_in_float[name]
+        if report.kept_in_float:
+            kept = report.kept_in_float
             layers = counted(len(kept), "layer")
             print(f"    kept in float32: {layers} ({', '.join(kept[:3])}{', …' if len(kept) > 3 else ''})")
         people = people_in(exported.folder / FILES[name].archive)
@@ -137,14 +132,14 @@ def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> Non
             print(f"    holds cut-outs of {counted(people, 'person')}: whoever gets it sees them")
     if signer is not None:
         print(f"  signed by {signer.fingerprint}")
-    if exported.stayed:
-        print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.stayed)}")
+    if exported.earlier.parity:
+        print(f"  made before and still there: {', '.join(FILES[name].archive for name in exported.earlier.parity)}")
         others = [] if signer is None else _not_signed_by(signer, exported)
         if others:
             print(f"    not signed by it: {', '.join(others)} (`cls package sign` does that)")
-    for name, reason in exported.removed.items():
+    for name, reason in exported.earlier.removed.items():
         print(f"  {FILES[name].archive} and what belongs to it were removed: {reason}")
-    for file, of_run in exported.of_other_runs.items():
+    for file, of_run in exported.earlier.of_other_runs.items():
         print(f"  {file} stays, and is of run {of_run}: delete it and its parity report when they are of no use")
     for name, reason in exported.not_made.items():
         print(f"  {FILES[name].model} and {FILES[name].archive} were not made: {reason}")

@@ -5,13 +5,37 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
 from cls.wording import counted
 
+if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
+
 _MEGABYTE = 1 << 20
 _log = logging.getLogger("cls.model_storage")
+
+
+def push_lines(bottle: Bottle, group: str, which: str = "onnx") -> str:
+    """The `cls push` of a package, under the next version, as lines that can be pasted as they are.
+
+    Args:
+        bottle: the data folder, which knows what was published from it.
+        group: the package's.
+        which: the package, as `--format` names it.
+    """
+    from cls.bottle.ledger import known_models
+    from cls.package.model_name import next_version
+
+    published = [one.version for one in known_models(bottle.root) if one.group == group and one.version]
+    chosen = "" if which == "onnx" else f" --format {shlex.quote(which)}"
+    return (
+        f"next: cls push --group {shlex.quote(group)}{chosen} --version {next_version(published)}\n"
+        "      # the next version for all this bottle knows; a model storage with more says which one is free"
+    )
 
 
 def _port(text: str) -> int:

@@ -23,7 +23,6 @@ from cls.collector.payloads import (
 from cls.errors import CollectorError
 from cls.files import sha256_of_file
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 # Picsets without a GUID get one made from their name, so that it is the same on every machine and at every start.
 _NAMESPACE = uuid.UUID("5f0c6f9e-6c1b-5b0e-9a53-0d6a3c1b8c4e")
 

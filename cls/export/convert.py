@@ -5,32 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 
 from cls.bottle.layout import Bottle
-from cls.errors import ExportError, PredictionError
+from cls.errors import ClsError, ExportError
 from cls.export.formats.calibration_images import CalibrationImages
 from cls.export.formats.files import FILES, Format
 from cls.export.formats.onnx import add_notes, write_onnx
 from cls.export.formats.onnx_fp16 import write_onnx_fp16
 from cls.export.formats.onnx_int8 import Quantiser
-from cls.export.formats.tensorrt import gpu_in_use
-from cls.export.parity.samples import Reference
-from cls.package.meta import PlanMeta
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, PackedModel
-from cls.package.plans import HEADER_BYTES, version_in_plan
-from cls.package.vectors import vectors_as_files
-from cls.runtimes.conformance import make_vectors
-from cls.runtimes.open import open_classifier
-from cls.runtimes.tensorrt import tensorrt_module
 from cls.training.runs.run import Run
 
 if TYPE_CHECKING:
@@ -39,93 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("cls.export")
 
 
-def packed_model(
-    name: Format,
-    folder: Path,
-    onnx: Path,
-    samples: bytes | None = None,
-    *,
-    is_rebuilt: bool = False,
-    vectors: Mapping[str, bytes] | None = None,
-) -> PackedModel:
-    """The files of one format.
-
-    A plan's zip carries the ONNX, since plans are made where they are served; people are carried by the zips that
-    `cls package rebuild` starts from, the ONNX's and the plans'. A package that was rebuilt carries what it was rebuilt
-    from, so that it can be again.
-
-    Args:
-        name: the format.
-        folder: holds its files under the names of `FILES`.
-        onnx: what a plan is made from on the machine that serves it: the float32 ONNX, or an 8-bit one.
-        samples: `rebuild/samples.npz`, where people are carried along.
-        is_rebuilt: whether `cls package rebuild` makes it.
-        vectors: of `vectors_of_zip`, once the model is proven.
-    """
-    files = FILES[name]
-    contents: dict[str, Path | bytes] = {
-        inner: folder / file for inner, file in zip(files.inner, files.files, strict=True)
-    }
-    is_plan = files.platform == "tensorrt_plan"
-    if (is_plan or is_rebuilt) and name != "onnx":
-        contents[REBUILD_ONNX] = onnx
-    if samples is not None and (is_plan or is_rebuilt or name == "onnx"):
-        contents[REBUILD_SAMPLES] = samples
-    contents |= vectors or {}
-    return PackedModel(name, files.platform, contents, plan_of_this_gpu(folder / files.model) if is_plan else None)
-
-
-def vectors_of_zip(name: Format, archive: Path, bottle: Bottle) -> dict[str, bytes]:
-    """What the model in a zip answers to drawn photos: the files of `vectors/`; none where it has no answer to them.
-
-    Args:
-        name: the format.
-        archive: the zip, still without vectors.
-        bottle: the data folder, whose limits say how far a model's answers may vary from machine to machine.
-    """
-    limit = bottle.settings.parity_limits[FILES[name].precision].batch
-    classifier = open_classifier(str(archive), bottle)
-    try:
-        vectors = make_vectors(classifier, 1.0 if limit is None else limit)
-    except PredictionError as error:
-        # It is proven on people; one drawn photo that overflows half precision is no reason to lose every format.
-        _log.warning("%s carries no conformance vectors: %s", archive.name, error.what)
-        return {}
-    return vectors_as_files(vectors)
-
-
-def plan_of_this_gpu(plan: Path) -> PlanMeta:
-    """What a plan that was built just now, on this machine's GPU, needs to run."""
-    with plan.open("rb") as source:
-        version = version_in_plan(source.read(HEADER_BYTES), plan)
-    gpu = gpu_in_use()
-    return PlanMeta(
-        tensorrt_version=version or str(tensorrt_module().__version__),
-        gpu=gpu.name,
-        compute_capability=gpu.compute_capability,
-    )
-
-
-def people_to_carry(reference: Reference, count: int, *, seed: int = 0) -> CarriedSamples:
-    """Some of the people an export is proven on, chosen by a seed; all of them where there are fewer.
-
-    Args:
-        reference: the people, and what the trained network says of them.
-        count: how many, at least 1.
-        seed: of the choice.
-    """
-    chosen = np.random.default_rng(seed).choice(len(reference), min(count, len(reference)), replace=False)
-    order = np.sort(chosen)
-    return CarriedSamples(
-        crops_rgb=reference.crops_rgb[order],
-        # The last bits depend on the number of threads: rounded, the zip is the same on every machine.
-        probabilities=np.round(reference.probs[order], 6),
-        truth=reference.truth[order].astype(np.float32),
-        labels=tuple(reference.trained.labels),
-    )
-
-
-WORK = ".work"
+_WORK = ".work"
 _INT8_OF_PLANS = "int8_of_plans.onnx"
 
 
@@ -139,7 +42,6 @@ class Conversions:
         run: a finished run.
         folder: where model files go, under the names of `FILES`.
         is_end_to_end: put preprocessing and activation inside.
-        first: what writes the float32 ONNX that the others are made from.
 
     Raises:
         TrainingError: the run's network cannot be read.
@@ -152,10 +54,9 @@ class Conversions:
         folder: Path,
         *,
         is_end_to_end: bool = False,
-        first: Callable[..., None] = write_onnx,
     ) -> None:
         self._bottle, self._run, self._folder, self._is_end_to_end = bottle, run, folder, is_end_to_end
-        self._work = folder / WORK
+        self._work = folder / _WORK
         self._cleaning = ExitStack()
         self._cleaning.callback(shutil.rmtree, self._work, ignore_errors=True)
         self._work.mkdir()
@@ -163,8 +64,9 @@ class Conversions:
         # TorchScript is made without it: whoever asks for another format is told.
         self._failure: ExportError | None = None
         network = self._network
+        _log.info("converting the network to ONNX")
         try:
-            first(network, run.preprocessing, run.labels, self.plain)
+            write_onnx(network, run.preprocessing, run.labels, self.plain)
             add_notes(self.plain, self._notes())
         except ExportError as error:
             self._failure = error
@@ -184,7 +86,7 @@ class Conversions:
             return self.plain if name == "onnx" and self._is_end_to_end else None
         return self.plain
 
-    def carried(self, name: Format) -> Path:
+    def onnx_for_plan(self, name: Format) -> Path:
         """The ONNX that a format's package carries where it is to be made again on another machine."""
         return self._work / _INT8_OF_PLANS if name == "trt_int8" else self.plain
 
@@ -226,7 +128,7 @@ class Conversions:
         """The ONNX in a format's precision, without preprocessing, and the layers that stay in float32 in it."""
         precision = FILES[name].precision
         if name == "trt_int8":
-            path = self.carried(name)
+            path = self.onnx_for_plan(name)
             return path, self._quantiser_of_plans.write(path, kept_share=kept_share)
         path = self._work / f"{precision}.onnx"
         if precision == "fp16":
@@ -288,3 +190,21 @@ class Conversions:
         from cls.export.formats.end_to_end import input_stage
 
         return input_stage(self._run.preprocessing)
+
+
+def readable_error(error: ClsError, name: Format, where: str, folder: Path) -> ExportError:
+    """A converter's error without the paths of temporary files, which are gone when it is read.
+
+    Args:
+        error: what a conversion raised.
+        name: the format.
+        where: the run and the model file.
+        folder: where the model files go.
+    """
+    what = error.what.replace(f"{folder / _WORK}/", "").replace(f"{folder}/", "")
+    if error.where is not None and not error.where.startswith(str(folder)):
+        where = f"{where}: {error.where}"
+    hint = error.hint or f"leave out {name} in --formats, or run again with --debug to see all that the converter says"
+    readable = ExportError(what, code=error.case, where=where, hint=hint)
+    readable.__cause__ = error
+    return readable

@@ -5,27 +5,25 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from cls.bottle.layout import Bottle
-from cls.collector.photo_set import PICTURE_SUFFIXES
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
-from cls.export.convert import packed_model, vectors_of_zip
 from cls.export.formats.files import FILES, Format, why_not
-from cls.export.meta_of_run import with_calibration_of
-from cls.export.parity.check import Candidate, prove
+from cls.export.package_writer import PackageWriter
+from cls.export.parity.check import Candidate, ParityCheck
 from cls.export.parity.report import ParityReport
 from cls.export.parity.samples import ParitySample, Reference, choose_samples, reference_of
-from cls.files import sha256_of_file, write_bytes_atomic
+from cls.files import write_bytes_atomic
 from cls.package.archive import open_package
 from cls.package.keys import SigningKey, TrustedKeys
-from cls.package.meta import ModelMeta, parse_meta
-from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, read_samples, write_package
+from cls.package.meta import ModelMeta
+from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, read_samples
 from cls.package.verifying import verify_zip
-from cls.people.photos import read_photo
+from cls.people.photos import PHOTO_SUFFIXES, read_photo
 from cls.prediction.people_of_photos import whole_photo
 from cls.runtimes.local import OnnxRuntime
 from cls.runtimes.open import classifier_of_meta
@@ -64,7 +62,6 @@ class _Source:
     meta: ModelMeta
     onnx: bytes
     samples: CarriedSamples | None
-    samples_bytes: bytes | None
 
 
 def rebuild_package(
@@ -109,20 +106,12 @@ def rebuild_package(
         write_bytes_atomic(folder / FILES["onnx"].model, source.onnx)
         _convert(name, reference, folder, bottle.cache)
         onnx = folder / FILES["onnx"].model
-        packed = packed_model(name, folder, onnx, source.samples_bytes, is_rebuilt=True)
-        archive = folder / FILES[name].archive
-        write_package(archive, source.meta, packed)
+        writer = PackageWriter(bottle, folder, source.meta, lambda _: onnx, source.samples, signer, is_rebuilding=True)
+        archive = writer.write_unproven(name)
         files = tuple(folder / file for file in FILES[name].files)
-        candidate = Candidate(name, FILES[name].precision, archive, files, onnx)
-        limits = bottle.settings.parity_limits
-        report = prove(reference, [candidate], bottle, report_file, limits)[name]
-        content = source.meta.to_dict()
-        content["parity"] = {**content["parity"], name: report.to_meta().model_dump(mode="json")}
-        content["metrics"] = with_calibration_of(report, content["metrics"])
-        inner = zip(FILES[name].inner, files, strict=True)
-        content["digests"]["files"] = {entry: sha256_of_file(file) for entry, file in inner}
-        packed = replace(packed, files={**packed.files, **vectors_of_zip(name, archive, bottle)})
-        meta = write_package(output, parse_meta(content, zip_path), packed, signer)
+        check = ParityCheck(reference, bottle, report_file)
+        report = check.require(Candidate(name, FILES[name].precision, archive, files, onnx))
+        meta = writer.write_proven(name, report, output)
     return Rebuilt(output, meta, report, proof, report_file)
 
 
@@ -142,7 +131,7 @@ def _source_of(zip_path: Path, trust: TrustedKeys | None) -> _Source:
             )
         content = package.read(REBUILD_SAMPLES) if REBUILD_SAMPLES in package.names else None
         samples = None if content is None else read_samples(content, meta, f"{zip_path}!{REBUILD_SAMPLES}")
-        return _Source(meta, package.read(name), samples, content)
+        return _Source(meta, package.read(name), samples)
 
 
 def _refuse_replacing(output: Path, zip_path: Path, meta: ModelMeta, name: Format) -> None:
@@ -232,7 +221,7 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
             where=zip_path,
             hint="export with --carry-samples N, or give pictures of people with --photos DIR",
         )
-    files = sorted(file for file in photos.rglob("*") if file.suffix.lower() in PICTURE_SUFFIXES)
+    files = sorted(file for file in photos.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES)
     if not files:
         raise ExportError(
             "holds no picture to prove it on",

@@ -10,8 +10,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from cls.errors import FileError
+from cls.people.photos import PHOTO_SUFFIXES
 
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 
 

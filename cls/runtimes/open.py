@@ -6,6 +6,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from cls.runtimes.local import OnnxRuntime, TorchRuntime, available_cores, torch
 from cls.runtimes.served_runtime import SERVED_SCHEMES, ServedAddress, open_served, parse_address
 from cls.runtimes.tensorrt import why_no_tensorrt
 from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.training.runs.run import Run
 
 _BATCHES = (1, 3)
 
@@ -354,11 +358,12 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
             "the run is not finished", code="unfinished_run", where=folder, hint="finish it with `cls train`"
         )
     run = open_run(bottle, folder)
-    size = run.preprocessing
+    if file is None:
+        return classifier_of_run(run)
     runtime: Runtime
-    if file is None or file.suffix == ".ckpt":
-        network = load_network(file or run.checkpoint, run.arch, len(run.labels), size.height_px, size.width_px)
-        runtime = TorchRuntime(network)
+    if file.suffix == ".ckpt":
+        size = run.preprocessing
+        runtime = TorchRuntime(load_network(file, run.arch, len(run.labels), size.height_px, size.width_px))
     elif file.suffix == ".onnx":
         runtime = OnnxRuntime(file.read_bytes(), file)
     elif file.suffix == ".pt":
@@ -367,4 +372,10 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
         raise PredictionError(
             "is not a model that can be opened", code="unsupported_model", where=file, hint=f"give {_KINDS}"
         )
-    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(file or folder))
+    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(file))
+
+
+def classifier_of_run(run: Run) -> Classifier:
+    """The network of a run as it was trained, with the run's labels and thresholds."""
+    runtime = TorchRuntime(run.load_network())
+    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(run.folder))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from cls.collector.photo_set import PICTURE_SUFFIXES, FoundPhoto, PhotoSet, build_photo_set
+from cls.collector.photo_set import FoundPhoto, PhotoSet, build_photo_set
 from cls.errors import CollectorError, FileError
+from cls.people.photos import PHOTO_SUFFIXES
 from cls.sources.tags_csv import TAGS_FILE, read_tagged_photos
 
 
@@ -24,7 +25,7 @@ def read_folders(folder: Path, group: str | None) -> Iterator[FoundPhoto]:
         for category, category_folder in _subfolders(group_folder):
             for file in sorted(category_folder.rglob("*")):
                 inside = file.relative_to(category_folder).parts
-                if file.suffix.lower() in PICTURE_SUFFIXES and not any(part.startswith(".") for part in inside):
+                if file.suffix.lower() in PHOTO_SUFFIXES and not any(part.startswith(".") for part in inside):
                     yield FoundPhoto(file, {group_name: (category,)}, "/".join(inside[:-1]))
 
 
@@ -57,7 +58,7 @@ def group_of_layout(folder: Path, group: str | None) -> str | None:
     if group is None or not folder.is_dir() or (folder / TAGS_FILE).exists():
         return None
     has_photos = any(
-        file.suffix.lower() in PICTURE_SUFFIXES for _, category in _subfolders(folder) for file in category.iterdir()
+        file.suffix.lower() in PHOTO_SUFFIXES for _, category in _subfolders(folder) for file in category.iterdir()
     )
     return group if has_photos else None
 

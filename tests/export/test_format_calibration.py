@@ -13,9 +13,9 @@ from cls.export.parity.compare import compare_with
 from cls.export.parity.labels import calibration_error
 from cls.export.parity.report import ParityReport
 from cls.export.parity.samples import ParitySample, reference_of
-from cls.export.publish import classifier_of_run
 from cls.package.archive import open_package
 from cls.package.meta import parse_meta, read_meta
+from cls.runtimes.open import classifier_of_run
 from cls.settings import ParityLimits
 from tests.export.runs import ExportedBottle
 from tests.export.tables import Table, classifier, reference

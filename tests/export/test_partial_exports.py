@@ -13,8 +13,8 @@ from cls.cli.command import execute
 from cls.cli.export import COMMAND
 from cls.cli.package import VERIFY
 from cls.errors import PackageError
+from cls.export.convert import readable_error
 from cls.export.formats.files import FORMATS
-from cls.export.precision_steps import _for_the_user
 from cls.package.meta import read_meta
 from tests.bottles import GROUP
 from tests.export.runs import ExportedBottle, fabricate_run
@@ -117,7 +117,7 @@ def test_the_first_layer_that_departs_is_named_end_to_end_too(
 
 def test_a_converter_s_error_keeps_its_case(tmp_path: Path) -> None:
     failure = PackageError(f"{tmp_path}/model.onnx is broken", code="not_onnx", where=tmp_path / "model.onnx")
-    error = _for_the_user(failure, "openvino", "v__0, model.xml", tmp_path)
+    error = readable_error(failure, "openvino", "v__0, model.xml", tmp_path)
     assert (error.code, error.where) == ("export.not_onnx", "v__0, model.xml")
     assert str(tmp_path) not in error.line()
 

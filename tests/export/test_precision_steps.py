@@ -17,8 +17,8 @@ from cls.cli.command import execute
 from cls.cli.export import COMMAND
 from cls.cli.package import SHOW
 from cls.export.parity.samples import ParitySample, reference_of
-from cls.export.publish import classifier_of_run
 from cls.package.archive import open_package
+from cls.runtimes.open import classifier_of_run
 from cls.training.runs.run import Run, open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.export.runs import fabricate_run

@@ -18,9 +18,9 @@ import pytest
 from cls.cli.command import execute
 from cls.cli.package import REBUILD, SHOW, VERIFY
 from cls.errors import ExportError, FileError, PackageError, ParityError, UsageError
-from cls.export.convert import people_to_carry
+from cls.export.package_writer import people_to_carry
 from cls.export.parity.samples import Reference
-from cls.export.publish import classifier_of_run, export_run
+from cls.export.publish import ExportConfig, export_run
 from cls.export.rebuild import rebuild_package
 from cls.package.archive import open_package
 from cls.package.meta import PlanMeta
@@ -34,6 +34,7 @@ from cls.package.packing import (
     write_package,
 )
 from cls.package.verifying import verify_zip
+from cls.runtimes.open import classifier_of_run
 from tests.bottles import make_tiny_bottle
 from tests.export.runs import ExportedBottle, fabricate_run
 from tests.package.zips import changed, plan_bytes
@@ -44,7 +45,7 @@ def carrying(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """A package that carries 6 people; look, do not touch."""
     bottle = make_tiny_bottle(tmp_path_factory.mktemp("carrying"))
     run = fabricate_run(bottle)
-    return ExportedBottle(bottle, run, export_run(bottle, run, ("onnx",), carry_samples=6))
+    return ExportedBottle(bottle, run, export_run(bottle, run, ExportConfig(("onnx",), carry_samples=6)))
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from PIL import Image
 from cls.cli.command import execute
 from cls.cli.package import VECTORS, VERIFY
 from cls.errors import PackageError
-from cls.export.convert import vectors_of_zip
-from cls.export.publish import export_run
+from cls.export.package_writer import vectors_of_zip
+from cls.export.publish import ExportConfig, export_run
 from cls.model_storage.checking import check_upload
 from cls.package.archive import open_package, pack_files
 from cls.package.card import card_of
@@ -331,7 +331,7 @@ def test_the_client_refuses_what_it_does_not_know(exported: ExportedBottle, tmp_
 
 
 def test_vectors_of_a_model_with_its_preprocessing_inside(copied: ExportedBottle) -> None:
-    export_run(copied.bottle, copied.run, ["onnx"], is_end_to_end=True)
+    export_run(copied.bottle, copied.run, ExportConfig(("onnx",), is_end_to_end=True))
     with open_package(_zip(copied)) as package:
         vectors = read_vectors(package, package.meta())
     for case in vectors.cases:
@@ -365,6 +365,6 @@ def test_a_model_without_an_answer_to_a_drawn_photo_carries_no_vectors(
             return super().logits(images) * np.float32("nan")
 
     silent = replace(_mean_classifier(Preprocessing(16, 12)), runtime=Nothing())
-    monkeypatch.setattr("cls.export.convert.open_classifier", lambda path, bottle: silent)
+    monkeypatch.setattr("cls.export.package_writer.open_classifier", lambda path, bottle: silent)
     assert vectors_of_zip("onnx", _zip(exported), exported.bottle) == {}
     assert "model_onnx.zip carries no conformance vectors" in caplog.text

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from cls.cli.command import execute
 from cls.cli.export import COMMAND
-from cls.export import publish
+from cls.export import convert
 from cls.export.parity.check import REPORT_NAME
 from cls.package.meta import read_meta
 from cls.settings import REPOSITORY
@@ -67,13 +67,13 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     said: str,
 ) -> None:
     before = exported.files()
-    real = publish.write_onnx
+    real = convert.write_onnx
 
     def write_wrong_onnx(network: object, preprocessing: object, labels: object, path: Path) -> None:
         real(network, preprocessing, labels, path)  # type: ignore[arg-type]
         plant(path)  # type: ignore[operator]
 
-    monkeypatch.setattr(publish, "write_onnx", write_wrong_onnx)
+    monkeypatch.setattr(convert, "write_onnx", write_wrong_onnx)
     fabricate_run(exported.bottle, 1, seed=8)
     assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
@@ -97,13 +97,13 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
 def test_what_is_made_from_a_wrong_onnx_is_refused_with_it_and_torchscript_is_not(
     exported: ExportedBottle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = publish.write_onnx
+    real = convert.write_onnx
 
     def write_wrong_onnx(network: object, preprocessing: object, labels: object, path: Path) -> None:
         real(network, preprocessing, labels, path)  # type: ignore[arg-type]
         swap_two_labels(path)
 
-    monkeypatch.setattr(publish, "write_onnx", write_wrong_onnx)
+    monkeypatch.setattr(convert, "write_onnx", write_wrong_onnx)
     names = ["--formats", "onnx,openvino,torchscript"]
     assert execute(COMMAND, ["--group", GROUP, *names, "--cfg", str(exported.cfg)]) == 1
     said = capsys.readouterr()

@@ -21,7 +21,7 @@ from cls.cli import segment_meta as segment_meta_builder
 from cls.cli.command import execute
 from cls.dataset.cutouts.cache import record_folders
 from cls.dataset.cutouts.shards import open_shards
-from cls.export.publish import export_run
+from cls.export.publish import ExportConfig, export_run
 from cls.loading.pictures import run_load_group
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
@@ -154,7 +154,7 @@ def make_full_bottle(folder: Path) -> FullBottle:
     np.savez(
         run.folder / "bad_batch" / "epoch_0_batch_0.npz", pictures=np.array(full.pictures_of(full.picset_of_training()))
     )
-    export_run(bottle, run, ("onnx",), carry_samples=2)
+    export_run(bottle, run, ExportConfig(("onnx",), carry_samples=2))
     build_gallery(bottle, group, GalleryConfig(size_px=64))
     words = ["--group", group, "--format", "csv,jsonl,parquet", "--sort-into", str(bottle.inference(group) / "sorted")]
     assert execute(inference.COMMAND, [*words, "--cfg", full.cfg, "--quiet"]) == 0

@@ -20,7 +20,7 @@ from cls.cli.package import SHOW, VERIFY
 from cls.cli.storage import PUSH
 from cls.export.formats.files import FILES, FORMATS, Format
 from cls.export.formats.onnx import read_onnx
-from cls.export.publish import export_run
+from cls.export.publish import ExportConfig, export_run
 from cls.package.meta import read_meta
 from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import whole_photo
@@ -48,7 +48,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """A run exported in every format."""
     bottle = make_tiny_bottle(tmp_path_factory.mktemp("plain") / "made")
     run = fabricate_run(bottle)
-    return ExportedBottle(bottle, run, export_run(bottle, run, MADE))
+    return ExportedBottle(bottle, run, export_run(bottle, run, ExportConfig(MADE)))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Candidate:
         tries: the conversions with fewer such layers that were refused before it.
     """
 
-    name: str
+    name: Format
     precision: str
     archive: Path
     files: tuple[Path, ...]
@@ -70,68 +70,93 @@ class Verdict:
     error: ClsError | None = None
 
 
-def prove(
-    reference: Reference,
-    candidates: Sequence[Candidate],
-    bottle: Bottle,
-    report_file: Path,
-    limits: Mapping[str, ParityLimits],
-) -> dict[str, ParityReport]:
-    """Compares conversions with the trained network, of which all must pass; keeps the report, also when one does not.
+class ParityCheck:
+    """Holds conversions against the trained network; what it finds is kept for the report.
 
     Args:
         reference: what the trained network says.
-        candidates: the conversions.
         bottle: the data folder.
         report_file: where the report goes; see `keep_reports`.
-        limits: by precision.
+        limits: by precision; those of the configuration when not given.
 
-    Returns:
-        Reports by format.
-
-    Raises:
-        ParityError: one cannot be opened, or disagrees; names what it looks like.
+    Attributes:
+        verdicts: format -> what was found of it last, in the order of the checks.
     """
-    page = refused_report(report_file).with_suffix(".html")
-    verdicts = {
-        candidate.name: judge(reference, candidate, bottle, limits[candidate.precision], page)
-        for candidate in candidates
-    }
-    keep_reports(report_file, reference, verdicts)
-    for verdict in verdicts.values():
+
+    def __init__(
+        self,
+        reference: Reference,
+        bottle: Bottle,
+        report_file: Path,
+        limits: Mapping[str, ParityLimits] | None = None,
+    ) -> None:
+        self.reference = reference
+        self.verdicts: dict[Format, Verdict] = {}
+        self._bottle, self._report_file = bottle, report_file
+        self._limits = bottle.settings.parity_limits if limits is None else limits
+
+    @property
+    def page(self) -> Path:
+        """The report of what passed, for people."""
+        return self._report_file.with_suffix(".html")
+
+    @property
+    def passed(self) -> dict[Format, ParityReport]:
+        """The formats that are proven, and how they compare."""
+        return {
+            name: verdict.report
+            for name, verdict in self.verdicts.items()
+            if verdict.error is None and verdict.report is not None
+        }
+
+    @property
+    def refused(self) -> dict[Format, ClsError]:
+        """The others, and why."""
+        return {name: verdict.error for name, verdict in self.verdicts.items() if verdict.error is not None}
+
+    def judge(self, candidate: Candidate) -> Verdict:
+        """Compares a conversion with the trained network."""
+        _log.info("%s: comparing with the trained network", candidate.archive.name)
+        verdict = self.verdicts[candidate.name] = self._verdict(candidate)
+        return verdict
+
+    def write_reports(
+        self, not_made: Mapping[Format, str] | None = None, stayed: Mapping[Format, ParityMeta] | None = None
+    ) -> None:
+        """Writes the reports of all verdicts; see `keep_reports`."""
+        keep_reports(self._report_file, self.reference, self.verdicts, not_made, stayed)
+
+    def require(self, candidate: Candidate) -> ParityReport:
+        """Compares a conversion that must pass, and writes the report, also when it does not.
+
+        Raises:
+            ParityError: it cannot be opened, or disagrees; names what it looks like.
+        """
+        verdict = self.judge(candidate)
+        self.write_reports()
         if verdict.error is not None:
             raise verdict.error
-    return {name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None}
+        return self.passed[candidate.name]
 
-
-def judge(reference: Reference, candidate: Candidate, bottle: Bottle, limits: ParityLimits, page: Path) -> Verdict:
-    """Compares a conversion with the trained network.
-
-    Args:
-        reference: what the trained network says.
-        candidate: the conversion.
-        bottle: the data folder.
-        limits: of its precision.
-        page: the report that a refusal points to.
-    """
-    where = f"{reference.trained.name}, {candidate.files[0].name}"
-    _log.info("%s: comparing with the trained network", candidate.archive.name)
-    try:
-        report = _examined(reference, candidate, bottle, limits)
-    except ClsError as failure:
-        error = ParityError(
-            f"the conversion cannot be used: {failure.what}",
-            code=failure.case,
-            where=f"{where}, {Path(failure.where).name}" if failure.where else where,
-            hint=f"nothing of it was packaged; the report is {page}",
-        )
-        error.__cause__ = failure
-        return Verdict(None, error)
-    try:
-        report.raise_if_refused(where, page)
-    except ParityError as refusal:
-        return Verdict(report, refusal)
-    return Verdict(report)
+    def _verdict(self, candidate: Candidate) -> Verdict:
+        where = f"{self.reference.trained.name}, {candidate.files[0].name}"
+        page = refused_report(self._report_file).with_suffix(".html")
+        try:
+            report = _examined(self.reference, candidate, self._bottle, self._limits[candidate.precision])
+        except ClsError as failure:
+            error = ParityError(
+                f"the conversion cannot be used: {failure.what}",
+                code=failure.case,
+                where=f"{where}, {Path(failure.where).name}" if failure.where else where,
+                hint=f"nothing of it was packaged; the report is {page}",
+            )
+            error.__cause__ = failure
+            return Verdict(None, error)
+        try:
+            report.raise_if_refused(where, page)
+        except ParityError as refusal:
+            return Verdict(report, refusal)
+        return Verdict(report)
 
 
 def refused_report(report_file: Path) -> Path:
@@ -142,8 +167,8 @@ def refused_report(report_file: Path) -> Path:
 def keep_reports(
     report_file: Path,
     reference: Reference,
-    verdicts: Mapping[str, Verdict] | Mapping[Format, Verdict],
-    not_made: Mapping[str, str] | Mapping[Format, str] | None = None,
+    verdicts: Mapping[Format, Verdict],
+    not_made: Mapping[Format, str] | None = None,
     stayed: Mapping[Format, ParityMeta] | None = None,
 ) -> None:
     """Writes the report of what passed, and in files of its own that of what was refused.
@@ -158,7 +183,7 @@ def keep_reports(
     passed = {name: verdict for name, verdict in verdicts.items() if verdict.error is None}
     refused = {name: verdict for name, verdict in verdicts.items() if verdict.error is not None}
     other = refused_report(report_file)
-    left = {name: Elsewhere("not made", reason) for name, reason in (not_made or {}).items()}
+    left: dict[str, Elsewhere] = {name: Elsewhere("not made", reason) for name, reason in (not_made or {}).items()}
     left |= {name: Elsewhere("agrees", _found_earlier(found)) for name, found in (stayed or {}).items()}
     if passed:
         page = other.with_suffix(".html").name
@@ -230,10 +255,12 @@ def _found_earlier(found: ParityMeta) -> str:
 
 
 def _keep(
-    report_file: Path, reference: Reference, verdicts: Mapping[str, Verdict], elsewhere: Mapping[str, Elsewhere]
+    report_file: Path, reference: Reference, verdicts: Mapping[Format, Verdict], elsewhere: Mapping[str, Elsewhere]
 ) -> None:
-    reports = {name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None}
-    failures = {
+    reports: dict[str, ParityReport] = {
+        name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None
+    }
+    failures: dict[str, str] = {
         name: f"{verdict.error.where}: {verdict.error.what}"
         for name, verdict in verdicts.items()
         if verdict.report is None and verdict.error is not None

@@ -23,7 +23,9 @@ from cls.runtimes.classifier import Classifier, sigmoid
 from cls.wording import counted
 
 if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
     from cls.export.parity.sizes import SizedCutouts
+    from cls.training.runs.run import Run
 
 BATCH_SIZES = (1, 7, MAX_BATCH_SIZE)
 # People who are also looked at in a batch of nobody but themselves.
@@ -212,6 +214,35 @@ def choose_samples(samples: Sequence[ParitySample], *, seed: int = 0) -> list[Pa
         return list(samples)
     chosen = np.random.default_rng(seed).choice(len(samples), MAX_SAMPLES, replace=False)
     return [samples[number] for number in sorted(chosen.tolist())]
+
+
+def samples_of_run(bottle: Bottle, run: Run) -> tuple[list[ParitySample], PeoplePart]:
+    """The run's validation people whose photos are still there; its training people where it held nobody out.
+
+    Raises:
+        ExportError: there are none.
+    """
+    part: PeoplePart = "validation" if run.pictures("valid") else "training"
+    side = "valid" if part == "validation" else "train"
+    samples = [sample for sample in run.samples(side) if bottle.picture(sample.path).is_file()]
+    wanted, there = set(run.pictures(side)), {sample.path for sample in samples}
+    if not samples:
+        raise ExportError(
+            f"none of the {counted(len(wanted), 'photo')} of the {part} part of run {run.name} is left to compare with",
+            code="no_photos",
+            where=bottle.pictures,
+            hint="load and segment the group again",
+        )
+    if wanted - there:
+        _log.warning(
+            "%d of the %s of the %s part of run %s are gone, or without people: it is proven on the others alone",
+            len(wanted - there),
+            counted(len(wanted), "photo"),
+            part,
+            run.name,
+        )
+    people = [ParitySample(bottle.picture(sample.path), sample.person, sample.labels) for sample in samples]
+    return choose_samples(people), part
 
 
 def reference_of(

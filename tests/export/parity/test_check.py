@@ -18,7 +18,7 @@ from cls.export.formats.calibration_images import CalibrationImages
 from cls.export.formats.end_to_end import NETWORK_PREFIX, NORMALISED
 from cls.export.formats.onnx_fp16 import write_onnx_fp16
 from cls.export.parity import check as parity_gate
-from cls.export.parity.check import REPORT_NAME, Candidate, judge, prove
+from cls.export.parity.check import REPORT_NAME, Candidate, ParityCheck
 from cls.export.parity.report import RefusedTry
 from cls.export.parity.samples import Reference
 from cls.export.parity.sizes import LARGER, SMALLER
@@ -65,7 +65,8 @@ class Gate:
 
     def judge(self, precision: str = "fp32", source: Path | None = None) -> parity_gate.Verdict:
         bottle: Bottle = None  # type: ignore[assignment]
-        return judge(self.reference, self.candidate(precision, source), bottle, NONE, Path("page.html"))
+        check = ParityCheck(self.reference, bottle, Path("report.json"), {precision: NONE})
+        return check.judge(self.candidate(precision, source))
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_the_network_itself_passes(gate: Gate) -> None:
 def test_half_precision_passes_and_says_how_it_was_made(gate: Gate) -> None:
     write_onnx_fp16(gate.source, CalibrationImages(SIZE.normalise(gate.reference.crops_rgb)), gate.file)
     made = replace(gate.candidate("fp16", gate.source), kept_in_float=("x",), tries=(RefusedTry(0, ("y",)),))
-    report = judge(gate.reference, made, None, NONE, Path("page.html")).report  # type: ignore[arg-type]
+    report = ParityCheck(gate.reference, None, Path("report.json"), {made.precision: NONE}).judge(made).report  # type: ignore[arg-type]
     assert report is not None
     assert (report.faults, report.divergence) == ((), None)
     assert (report.kept_in_float, report.tries) == (("x",), (RefusedTry(0, ("y",)),))
@@ -104,7 +105,7 @@ def test_a_weight_is_refused_where_no_answer_is(gate: Gate) -> None:
     assert verdict.report.divergence.node == "conv_second"
     assert isinstance(verdict.error, ParityError)
     assert verdict.error.where == "v__0, model.onnx"
-    assert verdict.error.hint == "nothing of it was packaged; the report is page.html"
+    assert verdict.error.hint == "nothing of it was packaged; the report is report_refused.html"
     # Without an ONNX it was made from there is nothing to compare weights with.
     for source in (None, Path("network.pt")):
         other = gate.judge(source=source).report
@@ -126,7 +127,7 @@ def test_what_cannot_be_opened_is_refused(gate: Gate, monkeypatch: pytest.Monkey
     assert verdict.error.code == "parity.not_found"
     assert verdict.error.what == "the conversion cannot be used: no such thing"
     assert verdict.error.where == "v__0, model.onnx, thing.json"
-    assert verdict.error.hint == "nothing of it was packaged; the report is page.html"
+    assert verdict.error.hint == "nothing of it was packaged; the report is report_refused.html"
     assert verdict.error.__cause__ is failure
     failure.where = ""
     error = gate.judge().error
@@ -232,13 +233,15 @@ def test_all_are_judged_before_one_is_refused(gate: Gate) -> None:
     report_file = gate.folder / "parity_report.json"
     bottle: Bottle = None  # type: ignore[assignment]
     limits = {"fp32": NONE, "int8": NONE}
-    reports = prove(gate.reference, [gate.candidate()], bottle, report_file, limits)
-    assert list(reports) == ["onnx"]
+    check = ParityCheck(gate.reference, bottle, report_file, limits)
+    assert check.require(gate.candidate()) is check.passed["onnx"]
     assert report_file.exists()
     gate.change("head", lambda values: values * np.float32(1.5))
-    good = replace(gate.candidate("int8"), name="other")
+    check.judge(replace(gate.candidate("int8"), name="onnx_int8"))
     with pytest.raises(ParityError) as refused:
-        prove(gate.reference, [gate.candidate(source=gate.source), good], bottle, report_file, limits)
+        check.require(gate.candidate(source=gate.source))
+    assert not check.passed
+    assert list(check.refused) == ["onnx", "onnx_int8"]
     assert refused.value.code == "parity.out_of_tolerance"
     assert "weights of 1 layer" in refused.value.what
     assert refused.value.hint is not None

@@ -16,10 +16,9 @@ from onnx import numpy_helper
 from cls.errors import ExportError, ParityError
 from cls.export.parity.compare import compare
 from cls.export.parity.samples import MAX_SAMPLES, ParitySample, choose_samples
-from cls.export.publish import classifier_of_run
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import OnnxRuntime
-from cls.runtimes.open import open_classifier
+from cls.runtimes.open import classifier_of_run, open_classifier
 from tests.export.runs import ExportedBottle
 
 

@@ -22,12 +22,13 @@ from cls.export.parity.sizes import (
     SMALLER,
     odd_sizes,
 )
-from cls.export.publish import classifier_of_run, export_run
+from cls.export.publish import ExportConfig, export_run
 from cls.people.cutout import Cutout, cut_out, on_flat_background
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing, inner_size
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
+from cls.runtimes.open import classifier_of_run
 from cls.settings import PARITY_LIMITS
 from tests.export.runs import ExportedBottle
 
@@ -208,7 +209,7 @@ def test_an_export_whose_letterbox_is_another_is_refused(
 
     monkeypatch.setattr(end_to_end, "_resampling", never_by_area)
     with pytest.raises(ParityError) as refused:
-        export_run(copied.bottle, copied.run, ["onnx"], is_end_to_end=True)
+        export_run(copied.bottle, copied.run, ExportConfig(("onnx",), is_end_to_end=True))
     assert refused.value.code == "parity.out_of_tolerance"
     assert f"cut-outs {LARGER} are resized otherwise inside the model: pixels differ by up to" in refused.value.what
     assert f"on cut-outs {LARGER} resizing inside the model changes logits by" in refused.value.what

@@ -18,16 +18,15 @@ from torch import nn
 from cls.errors import ParityError
 from cls.export.formats.calibration_images import CalibrationImages
 from cls.export.formats.onnx_fp16 import write_onnx_fp16
-from cls.export.parity.check import Candidate, prove
+from cls.export.parity.check import Candidate, ParityCheck
 from cls.export.parity.compare import compare_with
 from cls.export.parity.samples import ParitySample, Reference, reference_of
-from cls.export.publish import classifier_of_run
 from cls.package.meta import ModelMeta, read_meta
 from cls.package.packing import PackedModel, write_package
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
-from cls.runtimes.open import open_classifier
+from cls.runtimes.open import classifier_of_run, open_classifier
 from cls.settings import PARITY_LIMITS, ParityLimits
 from tests.export.runs import ExportedBottle
 
@@ -87,7 +86,7 @@ class Gate:
         archive = self.folder / "model_onnx.zip"
         write_package(archive, meta or self.meta, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": file}))
         candidate = Candidate("onnx", precision, archive, (file,), source)
-        prove(self.reference, [candidate], self.exported.bottle, self.report_file, PARITY_LIMITS)
+        ParityCheck(self.reference, self.exported.bottle, self.report_file, PARITY_LIMITS).require(candidate)
 
 
 def before_the_network(*nodes: onnx.NodeProto, **constants: NDArray[np.generic]) -> Plant:
@@ -315,7 +314,7 @@ def test_truncated_weights_of_openvino(gate: Gate, tmp_path: Path) -> None:
     weights.write_bytes(bytes(100))
     candidate = Candidate("openvino", "fp32", tmp_path / "model_openvino.zip", (graph, weights))
     with pytest.raises(ParityError) as caught:
-        prove(gate.reference, [candidate], gate.exported.bottle, gate.report_file, PARITY_LIMITS)
+        ParityCheck(gate.reference, gate.exported.bottle, gate.report_file, PARITY_LIMITS).require(candidate)
     assert caught.value.code == "parity.cut_short"
     assert "model.xml" in caught.value.what
     assert "4,104 bytes are needed, 100 are" in caught.value.what
