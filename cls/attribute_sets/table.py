@@ -16,8 +16,7 @@ from cls.attribute_sets.loading import IDENTITY, OFFICIAL, LoadedSet
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
-from cls.dataset.incomplete import with_incomplete
-from cls.dataset.samples import collect_samples, drop_broken, labels_of
+from cls.dataset.samples import collect_samples, drop_broken, labels_of, with_incomplete
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.parts import TEST, sides_of, split_by_parts
 from cls.errors import AttributeSetError, UsageError

@@ -219,8 +219,7 @@ def _add_sign_arguments(parser: argparse.ArgumentParser) -> None:
 def _sign(options: argparse.Namespace) -> None:
     from cls.package.card import zips_of
     from cls.package.keys import read_signing_key
-    from cls.package.signing import sign_package
-    from cls.package.verifying import signed_by
+    from cls.package.verifying import sign_package, signed_by
     from cls.settings import load_settings
 
     signer = read_signing_key(options.key, passphrase=load_settings(options.cfg).signing_passphrase)

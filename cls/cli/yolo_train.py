@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.machine import wait_passively
     from cls.settings import load_settings
-    from cls.yolo.pretrained import is_offline_wanted, resolve_model
+    from cls.yolo.training import is_offline_wanted, resolve_model
 
     bottle = Bottle(load_settings(options.cfg))
     wait_passively()

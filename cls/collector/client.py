@@ -12,7 +12,6 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel
 
-from cls.collector.errors import PictureBusyError, PictureMissingError
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import (
     MODES,
@@ -28,7 +27,16 @@ from cls.collector.payloads import (
     parse,
     picset_of,
 )
-from cls.collector.retrying import BusyError, RetryPolicy, attempts_of, json_of, shown_url, status_text
+from cls.collector.retrying import (
+    BusyError,
+    PictureBusyError,
+    PictureMissingError,
+    RetryPolicy,
+    attempts_of,
+    json_of,
+    shown_url,
+    status_text,
+)
 from cls.errors import CollectorError
 from cls.settings import Settings
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cls.collector.errors import PictureMissingError
 from cls.collector.listing import ListedPhoto, Listing, is_trash, merge_categories, spread, trash_category
 from cls.collector.payloads import (
     GroupOfPicsetPayload,
@@ -20,6 +19,7 @@ from cls.collector.payloads import (
     ServedPicset,
     picset_of,
 )
+from cls.collector.retrying import PictureMissingError
 from cls.errors import CollectorError
 from cls.files import sha256_of_file
 

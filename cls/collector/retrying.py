@@ -1,4 +1,4 @@
-"""What of the collector's failures is tried again, how often and how long."""
+"""Errors of single pictures, and which failures of the collector are tried again, how often and how long."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ import stamina
 from stamina.instrumentation import set_on_retry_hooks
 
 from cls.errors import CollectorError
+
+
+class PictureMissingError(CollectorError):
+    """A source cannot give one picture: it is gone, refused, or cannot be read."""
+
+
+class PictureBusyError(PictureMissingError):
+    """A source answered with server errors for one picture, also when asked again."""
 
 
 def json_of(response: httpx.Response, where: str) -> Any:

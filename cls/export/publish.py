@@ -22,7 +22,7 @@ from cls.export.package_writer import PackageWriter, people_to_carry
 from cls.export.parity.check import REPORT_NAME, Candidate, ParityCheck, Verdict
 from cls.export.parity.report import ParityReport, RefusedTry
 from cls.export.parity.samples import reference_of, samples_of_run
-from cls.package.folder import atomic_folder
+from cls.package.packing import atomic_folder
 from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta
 from cls.runtimes.open import classifier_of_run

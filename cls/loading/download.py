@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from cls.bottle.layout import Bottle
 from cls.bottle.ledger import PictureEntry, PictureLedger
-from cls.collector.errors import PictureBusyError, PictureMissingError
 from cls.collector.listing import picture_name
+from cls.collector.retrying import PictureBusyError, PictureMissingError
 from cls.errors import CollectorError, FileError
 from cls.files import remove_parts, sha256_of_bytes, write_bytes_atomic
 from cls.progress import progress

@@ -1,14 +1,21 @@
-"""A proven model as the zip that carries it: its files under the names servers expect, all of them digested."""
+"""Packages written: a folder that takes another's place in one step, and the zip that carries a proven model."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import io
-from collections.abc import Mapping
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.errors import PackageError
+from cls.errors import FileError, PackageError
 from cls.files import ZIP_ERRORS, sha256_of_bytes, sha256_of_file
 from cls.package.archive import open_package, pack_files
 from cls.package.keys import SigningKey
@@ -181,3 +188,87 @@ def _named(tensor: TensorMeta, platform: Platform) -> dict[str, object]:
     if platform == "pytorch_libtorch" and "__" not in tensor.name:
         content["name"] = f"{tensor.name}__0"
     return content
+
+
+_PART = ".part"
+_OLD = ".old"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when the block ends well, and vanishes when it does not.
+
+    Call it with a lock held: it removes what killed processes left behind.
+
+    Args:
+        folder: the final folder; an older one is replaced as a whole.
+
+    Yields:
+        Where to write.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileError(
+            "is a file, where a folder is to be written",
+            code="not_a_folder",
+            where=folder,
+            hint="move it somewhere else",
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _settle(folder)
+        staged = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
+        staged.mkdir()
+    except OSError as error:
+        raise FileError(
+            f"cannot be written: {error.strerror}",
+            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
+            where=folder,
+            hint="check space and permissions",
+        ) from error
+    try:
+        yield staged
+        _swap(staged, folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Puts back an old folder that was moved aside by a process killed in the middle, and removes leftovers."""
+    old = folder.with_name(f".{folder.name}{_OLD}")
+    if old.exists() and not folder.exists():
+        old.rename(folder)
+    for left in (old, *folder.parent.glob(f".{folder.name}.*{_PART}")):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _swap(staged: Path, folder: Path) -> None:
+    if not folder.exists():
+        staged.rename(folder)
+    elif not _exchange(staged, folder):
+        # Two steps where the system has no exchange: `_settle` mends what a kill between them leaves.
+        old = folder.with_name(f".{folder.name}{_OLD}")
+        folder.rename(old)
+        staged.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        descriptor = os.open(folder.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchanges two folders in one step (Linux); False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = (_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    return bool(renameat2(*names) == 0)

@@ -1,4 +1,7 @@
-"""Is a package what it says it is? Every problem at once, without running the model (`cls.prediction` does that)."""
+"""Is a package what it says it is? Every problem at once, without running the model (`cls.prediction` does that).
+
+Signs packages that are there already, too.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.errors import PackageError, SignatureError
-from cls.files import sha256_of_file
-from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip
-from cls.package.keys import TrustedKeys
+from cls.files import atomic_path, sha256_of_file
+from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip, pack_files
+from cls.package.keys import SigningKey, TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, json_of_meta_text, parse_meta
 from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, read_samples
 from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
-from cls.package.signature import CHANGED_HINT, SIGNATURE_FILE_NAME, PackageSignature
+from cls.package.signature import CHANGED_HINT, SIGNATURE_FILE_NAME, PackageSignature, parse_signature, sign
 from cls.package.triton_config import CONFIG_FILE_NAME, META_PARAMETER, TritonConfig, digest_of_config, parse_config
 from cls.package.vectors import VECTORS_FILE, read_vectors
 from cls.wording import counted
@@ -316,3 +319,35 @@ def _check_plan(found: Verification, meta: ModelMeta, contents: ZipContents, hos
         if not host.tensorrt_version:
             found.not_checked.append(f"model.plan's TensorRT: {host.place} has none that is known")
     found.take("model.plan: a plan, for what meta.json says", faults)
+
+
+def sign_package(zip_path: Path, signer: SigningKey) -> PackageSignature:
+    """Signs a package that is there, beside those who signed it before; its files stay as they are.
+
+    Args:
+        zip_path: the package; replaced by the signed one, whole or not at all.
+        signer: signs it.
+
+    Returns:
+        All its signatures.
+
+    Raises:
+        PackageError: the package is not in order.
+        SignatureError: it was changed since it was signed, or cannot be signed.
+    """
+    with open_zip(zip_path) as contents:
+        entries: dict[str, Path | bytes] = {
+            name: contents.read(name) for name in contents.names if name != SIGNATURE_FILE_NAME
+        }
+        try:
+            signature = sign(entries, signer, contents.signature())
+        except SignatureError as error:
+            raise SignatureError(error.what, code=error.case, where=zip_path, hint=error.hint) from error
+    with atomic_path(zip_path) as part:
+        pack_files(part, {**entries, SIGNATURE_FILE_NAME: signature})
+        problems = verify_zip(part).problems
+        if problems:
+            raise PackageError(
+                "; ".join(problems), code="invalid", where=zip_path, hint="only packages that are in order are signed"
+            )
+    return parse_signature(signature, zip_path)

@@ -20,7 +20,6 @@ from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
-from cls.dataset.incomplete import with_incomplete
 from cls.dataset.samples import (
     NO_FILE,
     NO_LABEL_KNOWN,
@@ -31,6 +30,7 @@ from cls.dataset.samples import (
     drop_broken,
     labels_of,
     log_ledger,
+    with_incomplete,
 )
 from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, split_samples
 from cls.dataset.split.file import split_with_memory

@@ -20,8 +20,20 @@ from cls.progress import track
 from cls.wording import counted
 from cls.yolo.coco import AnnotatedPicture, parse_coco
 from cls.yolo.merging import ANNOTATIONS, IMAGES
-from cls.yolo.splitting import PARTS, VAL, Looks, drawn_number, key_of_picset, key_of_picture, part_of_key
-from cls.yolo.yolo_files import DATA_FILE, ExistingDataset, Label, write_data_file, write_labels
+from cls.yolo.yolo_files import (
+    DATA_FILE,
+    PARTS,
+    VAL,
+    ExistingDataset,
+    Label,
+    Looks,
+    drawn_number,
+    key_of_picset,
+    key_of_picture,
+    part_of_key,
+    write_data_file,
+    write_labels,
+)
 
 
 def joined_outline(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

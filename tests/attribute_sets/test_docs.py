@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from cls.attribute_sets.pa100k import ANNOTATIONS, PICTURES
+from cls.attribute_sets.layouts import ANNOTATIONS, PICTURES
 from cls.attribute_sets.table import PUBLISHED
 from cls.cli.main import build_parser
 from cls.settings import REPOSITORY

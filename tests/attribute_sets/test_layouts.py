@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from cls.attribute_sets.attribute_set import some_pictures
-from cls.attribute_sets.layouts import read_set
-from cls.attribute_sets.peta import EVALUATED
+from cls.attribute_sets.layouts import EVALUATED, read_set
 from cls.errors import AttributeSetError, UsageError
 from tests.attribute_sets.published import (
     PA100K_LABELS,

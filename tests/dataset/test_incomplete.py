@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
-from cls.dataset.incomplete import with_incomplete
+from cls.dataset.samples import with_incomplete
 from cls.errors import TrainingError
 
 UNKNOWN = math.nan

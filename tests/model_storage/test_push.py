@@ -13,7 +13,7 @@ from cls.bottle.ledger import known_models
 from cls.files import sha256_of_file
 from cls.package.keys import make_key
 from cls.package.signature import parse_signature
-from cls.package.signing import sign_package
+from cls.package.verifying import sign_package
 from tests.model_storage.packages import of_group
 from tests.model_storage.services import Service, push
 from tests.package.zips import changed, onnx_zip

@@ -29,7 +29,6 @@ from cls.package.archive import (
     pack_files,
 )
 from cls.package.card import card_of, people_in_words
-from cls.package.folder import _exchange
 from cls.package.keys import MAX_KEY_FILE_BYTES, MAX_TRUSTED_KEYS
 from cls.package.meta import (
     END_TO_END_OUTPUT_NAME,
@@ -50,6 +49,7 @@ from cls.package.packing import (
     REBUILD_SAMPLES,
     CarriedSamples,
     PackedModel,
+    _exchange,
     people_in,
     read_samples,
     samples_as_bytes,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.package.folder import atomic_folder
+from cls.package.packing import atomic_folder
 
 
 def write(folder: Path, text: str) -> None:

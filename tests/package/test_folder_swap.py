@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cls.errors import FileError
-from cls.package import folder as room
-from cls.package.folder import atomic_folder
+from cls.package import packing as room
+from cls.package.packing import atomic_folder
 
 
 def write(folder: Path, text: str) -> None:

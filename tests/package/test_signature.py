@@ -35,9 +35,8 @@ from cls.package.signature import (
     parse_signature,
     sign,
 )
-from cls.package.signing import sign_package
 from cls.package.triton_config import build_config, digest_of_config, with_meta
-from cls.package.verifying import verify_zip
+from cls.package.verifying import sign_package, verify_zip
 from tests.package.metas import make_meta
 from tests.package.zips import onnx_bytes, plan_zip
 

@@ -12,11 +12,11 @@ import pytest
 from cls.errors import PackageError
 from cls.package.archive import ReadLimits, _fault_of_entry, open_package
 from cls.package.card import card_of
-from cls.package.folder import atomic_folder
 from cls.package.keys import PASSPHRASE_VARIABLE, make_key
 from cls.package.meta import parse_meta
 from cls.package.model_name import model_name_of_group
 from cls.package.onnx_file import read_onnx
+from cls.package.packing import atomic_folder
 from cls.package.steps import _MEANINGS, StepsMeta, steps_of
 from tests.package.metas import meta_dict
 from tests.package.zips import onnx_zip

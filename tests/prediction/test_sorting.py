@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cls.errors import FileError
-from cls.prediction.sorting import NO_LABEL, Sorter
+from cls.prediction.writing import NO_LABEL, Sorter
 
 
 def sort(into: Path, placed: dict[Path, tuple[str, ...]], *, origin: Path | None = None) -> Sorter:
@@ -125,7 +125,7 @@ def test_a_full_disk_has_a_code_of_its_own(tmp_path: Path, monkeypatch: pytest.M
     def full(source: Path, target: Path) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("cls.prediction.sorting._link", full)
+    monkeypatch.setattr("cls.prediction.writing._link", full)
     into = tmp_path / "sorted"
     with pytest.raises(FileError) as caught:
         sort(into, {photo(tmp_path / "day1", "1.jpg", b"one"): ("hat",)})

@@ -11,7 +11,7 @@ import cls
 from cls.errors import SignatureError
 from cls.package.archive import pack_files
 from cls.package.keys import SigningKey, TrustedKeys, make_key, read_trusted_keys
-from cls.package.signing import sign_package
+from cls.package.verifying import sign_package
 from cls.runtimes import open as opening
 from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP

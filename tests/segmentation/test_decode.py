@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cls.errors import SegmentationError
 from cls.people.polygons import mask_of_polygons
-from cls.segmentation.decode import Letterbox, candidates_of, objects_of, without_doubles
+from cls.segmentation.segmenter import Letterbox, candidates_of, objects_of, without_doubles
 
 PROTOTYPES = 4
 CLASSES = 2

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from cls.errors import SegmentationError
-from cls.segmentation import decode
-from cls.segmentation.decode import (
+from cls.segmentation import segmenter
+from cls.segmentation.segmenter import (
     Candidates,
     Letterbox,
     _cropped,
@@ -208,13 +208,13 @@ def test_a_mask_is_looked_up_in_the_prototypes(
 ) -> None:
     """Pixel by pixel: photo -> input -> prototypes, at pixel centres, linear between them."""
     seen = Seen()
-    monkeypatch.setattr(decode, "polygons_of_mask", seen)
+    monkeypatch.setattr(segmenter, "polygons_of_mask", seen)
     rng = np.random.default_rng(1)
     rows, columns = box.input_height_px // 4, box.input_width_px // 4
     coarse = map_coordinates(rng.normal(size=(6, 8)), np.mgrid[0 : 5 : rows * 1j, 0 : 7 : columns * 1j], order=3)
     logits = coarse.astype(np.float32)
     photo_box = np.array(corners)
-    polygons = decode._outlines(logits, photo_box, box)
+    polygons = segmenter._outlines(logits, photo_box, box)
 
     left, top = np.floor(corners[0]), np.floor(corners[1])
     width, height = np.ceil(corners[2]) - left, np.ceil(corners[3]) - top
@@ -250,8 +250,8 @@ def test_boxes_without_a_pixel_have_no_outline(
     corners: tuple[float, ...], is_seen: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Seen()
-    monkeypatch.setattr(decode, "polygons_of_mask", seen)
-    found = decode._outlines(np.ones((16, 16), np.float32), np.array(corners, np.float64), BOX)
+    monkeypatch.setattr(segmenter, "polygons_of_mask", seen)
+    found = segmenter._outlines(np.ones((16, 16), np.float32), np.array(corners, np.float64), BOX)
     assert (len(found), len(seen.masks)) == ((1, 1) if is_seen else (0, 0))
     if is_seen:
         assert seen.masks[0].all()
@@ -260,15 +260,15 @@ def test_boxes_without_a_pixel_have_no_outline(
 
 def test_a_long_thin_box_keeps_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen()
-    monkeypatch.setattr(decode, "polygons_of_mask", seen)
+    monkeypatch.setattr(segmenter, "polygons_of_mask", seen)
     box = Letterbox(4000, 4000, 64, 64)
-    decode._outlines(np.ones((16, 16), np.float32), np.array([0.0, 0, 4000, 2]), box)
-    decode._outlines(np.ones((16, 16), np.float32), np.array([0.0, 0, 2, 4000]), box)
+    segmenter._outlines(np.ones((16, 16), np.float32), np.array([0.0, 0, 4000, 2]), box)
+    segmenter._outlines(np.ones((16, 16), np.float32), np.array([0.0, 0, 2, 4000]), box)
     assert [mask.shape for mask in seen.masks] == [(1, 640), (640, 1)]
 
 
 def test_boxes_and_scores_of_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "polygons_of_mask", Seen())
+    monkeypatch.setattr(segmenter, "polygons_of_mask", Seen())
     box = Letterbox(128, 64, 64, 64)  # halved, 16 grey columns on each side
     two = candidates([[20, 4, 40, 60], [-50, -50, 500, 500]], [0.75, 0.5], [3, 4], [[2.0], [1.0]])
     prototypes = np.ones((1, 16, 16), np.float32)
@@ -282,7 +282,7 @@ def test_boxes_and_scores_of_what_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_mask_is_the_weighted_sum_of_prototypes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Seen()
-    monkeypatch.setattr(decode, "polygons_of_mask", seen)
+    monkeypatch.setattr(segmenter, "polygons_of_mask", seen)
     prototypes = np.stack([rectangle(slice(0, 4)), rectangle(slice(8, 12)), rectangle(slice(4, 6))])
     one = candidates([[0, 0, 64, 64]], [0.9], [0], [[1.0, 2.0, -0.5]])
     objects_of(one, prototypes, BOX)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.segmentation.decode import Letterbox
+from cls.segmentation.segmenter import Letterbox
 
 sides = st.integers(1, 4000)
 

@@ -12,11 +12,11 @@ import torch
 from cls.errors import SegmentationError
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import mask_of_polygons
-from cls.segmentation.agreement import compare_people
 from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
 from cls.yolo.coco import parse_coco
+from cls.yolo.exporting import compare_people
 from tests.segmentation.samples import MODEL, PEOPLE
 
 SHARED = REPOSITORY.parent / "shared"

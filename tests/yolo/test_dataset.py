@@ -12,8 +12,7 @@ from cls.errors import UsageError, YoloError
 from cls.yolo.archives import list_archives, open_archives
 from cls.yolo.dataset import DatasetConfig, DatasetReport, create_dataset
 from cls.yolo.merging import merge_archives
-from cls.yolo.splitting import part_of_key
-from cls.yolo.yolo_files import find_datasets, label_file_of, read_data_file
+from cls.yolo.yolo_files import find_datasets, label_file_of, part_of_key, read_data_file
 from tests.yolo.zips import annotation, picture, write_zip
 
 CONFIG = DatasetConfig(val_share=0.3)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cls.errors import YoloError
-from cls.yolo.pretrained import is_offline_wanted, resolve_model
+from cls.yolo.training import is_offline_wanted, resolve_model
 
 
 @contextmanager

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from math import cos, pi
+# ruff: noqa: RUF005 - a point is an array: adding an offset moves it
+from math import cos, pi, sin
 from typing import TYPE_CHECKING
 
-from cls.sample.figure import body, extras, garments, tops
-from cls.sample.figure.body import Frame
-from cls.sample.figure.face import Head, paint_glasses, paint_head
+import numpy as np
+
+from cls.sample.canvas import Cloth
+from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.figure import body, garments, palette, tops
+from cls.sample.figure.body import Frame, limb_points
+from cls.sample.figure.face import Head, headgear_cloth, paint_glasses, paint_head
 from cls.sample.figure.hair import Hair
 from cls.sample.figure.pose import skeleton
 
@@ -15,6 +20,286 @@ if TYPE_CHECKING:
     from cls.sample.canvas import Canvas
     from cls.sample.figure.pose import Pose
     from cls.sample.figure.wardrobe import Person
+
+
+def paint_hat_behind(head: Head) -> None:
+    """The part of a wide brim that is behind the head."""
+    if head.frame.person.hat == "wide-brim hat":
+        brim = head.points(ellipse((0, -0.5), 2.0, 0.42))
+        head.frame.canvas.paint(brim, headgear_cloth(head.frame, 0.72), 0.1 * head.frame.unit_px, relief=0.5)
+
+
+def paint_hat(head: Head) -> None:
+    """A cap, a beanie or a wide-brimmed hat, over hair and face."""
+    frame = head.frame
+    hat, canvas, unit = frame.person.hat, frame.canvas, frame.unit_px
+    turn = sin(frame.head_yaw) if not frame.is_turned_away else 0.0
+    back = -turn * 0.25
+    if hat == "beanie":
+        dome = smooth_closed(
+            [
+                (-1.06 + back, -0.32),
+                (-1.06 + back, -0.8),
+                (-0.66 + back, -1.26),
+                (back, -1.46),
+                (0.66 + back, -1.26),
+                (1.06 + back, -0.8),
+                (1.06 + back, -0.32),
+                (0.0, -0.28),
+            ]
+        )
+        cloth = headgear_cloth(frame)
+        ribbed = Cloth(
+            cloth.colour, palette.scaled(cloth.colour, 0.72), "knit", 1.1 * unit, 0.0, 0.05, 0.04, cloth.origin_px
+        )
+        canvas.paint(head.points(dome), ribbed, 0.26 * unit, relief=1.0, drop=0.3)
+        cuff = tapered(
+            [(-1.05 + back * 0.8, -0.48), (0.1 * turn, -0.4), (1.05 + back * 0.8, -0.48)], [0.19, 0.19, 0.19], 5
+        )
+        canvas.paint(head.points(cuff), ribbed, 0.09 * unit, relief=0.9, drop=0.35)
+        if frame.person.texture_px[0] > 150:
+            canvas.paint(head.points(ellipse((back, -1.54), 0.26, 0.22)), ribbed, 0.1 * unit, relief=1.2)
+    elif hat == "cap":
+        dome = smooth_closed(
+            [
+                (-1.04 + back, -0.42),
+                (-1.02 + back, -0.82),
+                (-0.62 + back, -1.2),
+                (back, -1.32),
+                (0.62 + back, -1.2),
+                (1.02 + back, -0.82),
+                (1.04 + back, -0.42),
+                (0.0, -0.48),
+            ]
+        )
+        canvas.paint(head.points(dome), headgear_cloth(frame), 0.26 * unit, relief=1.0, drop=0.2)
+        for bend in (-0.42, 0.0, 0.42):
+            seam = smooth_open([(back, -1.31), (back + bend * 0.9, -0.95), (turn * 0.5 + bend * 1.1, -0.5)])
+            canvas.darken(head.points(tapered(seam, [0.012] * len(seam), 2)), 0.2)
+        if not frame.is_turned_away:
+            m = turn * 0.95
+            peak = smooth_closed(
+                [
+                    (m * 0.6 - 0.86, -0.5),
+                    (m * 0.8 - 0.45, -0.62),
+                    (m * 0.8, -0.66),
+                    (m * 0.8 + 0.45, -0.62),
+                    (m * 0.6 + 0.86, -0.5),
+                    (m + 0.72, -0.26),
+                    (m, -0.16),
+                    (m - 0.72, -0.26),
+                ]
+            )
+            canvas.paint(head.points(peak), headgear_cloth(frame, 0.84), 0.1 * unit, relief=0.9, drop=0.5)
+            canvas.stain(
+                head.points(ellipse((m * 0.7, -0.9), 0.17, 0.14)),
+                palette.mixed(frame.person.hat_colour, (250, 248, 240), 0.75),
+                0.85,
+            )
+    elif hat == "wide-brim hat":
+        crown = smooth_closed(
+            [
+                (-0.98, -0.56),
+                (-0.94, -1.0),
+                (-0.72, -1.5),
+                (-0.2, -1.52),
+                (0.2, -1.52),
+                (0.72, -1.5),
+                (0.94, -1.0),
+                (0.98, -0.56),
+                (0, -0.46),
+            ]
+        )
+        front = smooth_closed(
+            [
+                (-2.0, -0.52),
+                (-1.4, -0.66),
+                (-0.95, -0.66),
+                (0, -0.58),
+                (0.95, -0.66),
+                (1.4, -0.66),
+                (2.0, -0.52),
+                (1.3, -0.3),
+                (0, -0.2),
+                (-1.3, -0.3),
+            ]
+        )
+        canvas.paint(head.points(crown), headgear_cloth(frame), 0.24 * unit, relief=1.0, drop=0.2)
+        band = tapered([(-0.97, -0.74), (0, -0.64), (0.97, -0.74)], [0.11, 0.11, 0.11], 5, is_round=False)
+        canvas.paint(head.points(band), Cloth(palette.scaled(frame.person.hat_colour, 0.35)), 0.06 * unit, relief=0.7)
+        canvas.paint(head.points(front), headgear_cloth(frame, 0.95), 0.08 * unit, relief=0.8, drop=0.55)
+
+
+def paint_backpack(frame: Frame) -> None:
+    """The sack of a backpack, which shows beside the body from the front and covers it from behind."""
+    bag = frame.person.bag
+    if bag is None or bag.cut != "backpack":
+        return
+    joints, build = frame.skeleton, frame.person.build
+    centre = joints.pelvis[:2] * 0.4 + joints.neck[:2] * 0.6 + np.array([-0.55 * sin(joints.yaw), 0.0])
+    half = build.shoulder * 0.88
+    outline = smooth_closed(
+        [
+            centre + (-half * 0.8, -1.05),
+            centre + (half * 0.8, -1.05),
+            centre + (half, -0.4),
+            centre + (half, 0.75),
+            centre + (half * 0.7, 1.0),
+            centre + (-half * 0.7, 1.0),
+            centre + (-half, 0.75),
+            centre + (-half, -0.4),
+        ]
+    )
+    cloth = frame.cloth(bag, folds=0.08)
+    frame.canvas.paint(frame.outline(outline), cloth, 0.22 * frame.unit_px, drop=0.3)
+    if frame.is_turned_away:
+        pocket = smooth_closed(
+            [
+                centre + (-half * 0.7, 0.1),
+                centre + (half * 0.7, 0.1),
+                centre + (half * 0.72, 0.8),
+                centre + (-half * 0.72, 0.8),
+            ]
+        )
+        frame.canvas.paint(frame.outline(pocket), cloth, 0.1 * frame.unit_px, drop=0.25, relief=0.8)
+
+
+def paint_straps(frame: Frame) -> None:
+    """The straps that lie on the chest: backpack, crossbody or tote; painted after the top, before the near arms."""
+    bag = frame.person.bag
+    if bag is None:
+        return
+    joints, unit = frame.skeleton, frame.unit_px
+    leather = Cloth(palette.scaled(bag.colour, 0.85), grain=0.03)
+    left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
+    if left[0] > right[0]:
+        left, right = right, left
+    neck, pelvis = joints.neck[:2], joints.pelvis[:2]
+    if bag.cut == "backpack" and not frame.is_turned_away:
+        for shoulder in (left, right):
+            top = neck + (shoulder - neck) * 0.62 + (0, -0.14)
+            strap = tapered(
+                [top, top + (0.04 * np.sign(neck[0] - shoulder[0]), 0.6), top + ((shoulder - neck)[0] * 0.18, 1.25)],
+                [0.1, 0.1, 0.08],
+                4,
+                is_round=False,
+            )
+            frame.canvas.paint(frame.outline(strap), leather, 0.06 * unit, drop=0.3)
+    elif bag.cut == "crossbody":
+        shoulder, hip = (left, pelvis + (0.55, 0.1)) if frame.person.bag_side > 0 else (right, pelvis + (-0.55, 0.1))
+        top = neck + (shoulder - neck) * 0.6 + (0, -0.12)
+        middle = (top + hip) / 2 + (0.0, 0.03)
+        frame.canvas.paint(
+            frame.outline(tapered([top, middle, hip], [0.065, 0.065, 0.065], 4, is_round=False)),
+            leather,
+            0.04 * unit,
+            drop=0.3,
+        )
+    elif bag.cut == "tote":
+        shoulder = right if frame.person.bag_side > 0 else left
+        top = neck + (shoulder - neck) * 0.8 + (0, -0.14)
+        end = pelvis + (np.sign((shoulder - neck)[0]) * (frame.person.build.hip + 0.16), -0.42)
+        for offset in (-0.1, 0.1):
+            frame.canvas.paint(
+                frame.outline(
+                    tapered(
+                        [top + (offset * 0.4, 0), (top + end) / 2 + (offset * 0.7, 0), end + (offset * 1.6, 0)],
+                        [0.04, 0.04, 0.04],
+                        4,
+                        is_round=False,
+                    )
+                ),
+                leather,
+                0.03 * unit,
+                drop=0.3,
+            )
+
+
+def paint_bag(frame: Frame) -> None:
+    """The bag itself, at the hip or in the hand; painted last."""
+    bag = frame.person.bag
+    if bag is None or bag.cut == "backpack":
+        return
+    joints, unit, build = frame.skeleton, frame.unit_px, frame.person.build
+    pelvis = joints.pelvis[:2]
+    side = frame.person.bag_side
+    cloth = Cloth(bag.colour, folds=0.07, grain=0.05, tile_px=1.6 * unit, origin_px=frame.person.texture_px)
+    if bag.cut == "tote":
+        centre = pelvis + (side * (build.hip + 0.16), 0.14)
+        half_x, half_y = 0.44 * max(cos(joints.yaw), 0.55), 0.56
+        shape = smooth_closed(
+            [
+                centre + (-half_x * 0.9, -half_y),
+                centre + (half_x * 0.9, -half_y),
+                centre + (half_x * 1.05, 0),
+                centre + (half_x, half_y),
+                centre + (-half_x, half_y),
+                centre + (-half_x * 1.05, 0),
+            ],
+            3,
+        )
+        frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
+        frame.canvas.darken(
+            frame.outline(
+                tapered(
+                    [centre + (-half_x * 0.85, -half_y + 0.1), centre + (half_x * 0.85, -half_y + 0.1)],
+                    [0.012, 0.012],
+                    2,
+                )
+            ),
+            0.3,
+        )
+    elif bag.cut == "crossbody":
+        centre = pelvis + (side * 0.56, 0.18)
+        shape = smooth_closed(
+            [centre + (-0.36, -0.24), centre + (0.36, -0.24), centre + (0.38, 0.22), centre + (-0.38, 0.22)], 3
+        )
+        flap = smooth_closed(
+            [
+                centre + (-0.37, -0.26),
+                centre + (0.37, -0.26),
+                centre + (0.34, 0.02),
+                centre + (0, 0.1),
+                centre + (-0.34, 0.02),
+            ],
+            3,
+        )
+        frame.canvas.paint(frame.outline(shape), cloth, 0.1 * unit, drop=0.4)
+        frame.canvas.paint(frame.outline(flap), cloth, 0.07 * unit, drop=0.3)
+        frame.canvas.stain(frame.outline(ellipse(centre + (0, 0.05), 0.04, 0.04)), (216, 186, 110), 0.95)
+    else:
+        index = 1 if joints.wrists[1][1] > joints.wrists[0][1] else 0
+        grip = joints.wrists[index][:2] + (joints.hands[index][:2] - joints.wrists[index][:2]) * 0.6
+        centre = grip + (0, 0.72)
+        handle = smooth_open(
+            [
+                centre + (-0.22, -0.32),
+                grip + (-0.16, 0.06),
+                grip + (0, -0.02),
+                grip + (0.16, 0.06),
+                centre + (0.22, -0.32),
+            ]
+        )
+        frame.canvas.paint(
+            frame.outline(tapered(handle, [0.032] * len(handle), 2)),
+            Cloth(palette.scaled(bag.colour, 0.7)),
+            0.03 * unit,
+        )
+        shape = smooth_closed(
+            [
+                centre + (-0.3, -0.36),
+                centre + (0.3, -0.36),
+                centre + (0.46, 0.0),
+                centre + (0.46, 0.3),
+                centre + (-0.46, 0.3),
+                centre + (-0.46, 0.0),
+            ],
+            3,
+        )
+        frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
+        for point in limb_points(np.append(centre + (-0.2, -0.2), 0), np.append(centre + (0.2, -0.2), 0), 2):
+            frame.canvas.stain(frame.outline(ellipse(point, 0.035, 0.035)), (216, 186, 110), 0.95)
+
 
 TOTAL_HEADS = 7.3
 """Height of a standing figure of average build, in head heights."""
@@ -73,8 +358,8 @@ def paint_figure(frame: Frame) -> None:
     hair = Hair(head)
     behind = [side for side in (0, 1) if _is_behind(frame, side)]
     if not frame.is_turned_away:
-        extras.paint_backpack(frame)
-        extras.paint_hat_behind(head)
+        paint_backpack(frame)
+        paint_hat_behind(head)
         hair.paint_behind()
     for side in behind:
         _paint_arm(frame, side)
@@ -82,16 +367,16 @@ def paint_figure(frame: Frame) -> None:
     body.paint_neck(frame)
     tops.paint_top(frame)
     if frame.is_turned_away:
-        extras.paint_backpack(frame)
-    extras.paint_straps(frame)
+        paint_backpack(frame)
+    paint_straps(frame)
     garments.paint_scarf(frame)
     for side in (0, 1):
         if side not in behind:
             _paint_arm(frame, side)
     if frame.is_turned_away:
-        extras.paint_hat_behind(head)
+        paint_hat_behind(head)
     paint_head(head)
     hair.paint_over()
     paint_glasses(head)
-    extras.paint_hat(head)
-    extras.paint_bag(frame)
+    paint_hat(head)
+    paint_bag(frame)

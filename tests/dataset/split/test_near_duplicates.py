@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cls.dataset.split import near_duplicates, similar_rows
+from cls.dataset.split import near_duplicates
 from cls.dataset.split import person_signature as signature_module
 from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
 from cls.dataset.split.person_signature import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
@@ -518,9 +518,9 @@ def test_few_people_before_one_backdrop_are_candidates_as_their_outlines_count_t
 def test_copies_are_found_among_more_than_are_compared_with_everyone(
     photos: list[Image], copy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(similar_rows, "COMPARED_WITH_ALL", 10)
-    monkeypatch.setattr(similar_rows, "_SIZE", 2)
-    monkeypatch.setattr(similar_rows, "_VISITED", 3)
+    monkeypatch.setattr(near_duplicates, "COMPARED_WITH_ALL", 10)
+    monkeypatch.setattr(near_duplicates, "_SIZE", 2)
+    monkeypatch.setattr(near_duplicates, "_VISITED", 3)
     some = np.stack([copied(image, copy) for image in photos[:6]])
     pairs = near_pairs(np.concatenate([signatures(photos), some]))
     assert pairs.tolist() == [[number, number + 12] for number in range(6)]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cls.dataset.split import similar_rows
-from cls.dataset.split.similar_rows import Features, Neighbourhoods, Similar
+from cls.dataset.split import near_duplicates
+from cls.dataset.split.near_duplicates import Features, Neighbourhoods, Similar
 
 _FEATURES = 6
 
@@ -65,7 +65,7 @@ def test_everyone_is_compared_with_everyone(
     features, numbers = features_of(rng, (count,)), rng.integers(0, units, count)
     everyone = Neighbourhoods(features, numbers)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similar_rows, "_PRODUCTS", products)
+        patch.setattr(near_duplicates, "_PRODUCTS", products)
         for start in range(0, count, 10):
             variants = features_of(rng, (frames, min(10, count - start)))
             found = rows_of(everyone.most_similar(start, variants, least=least, most=most))
@@ -77,8 +77,8 @@ def test_everyone_is_compared_with_everyone(
 @pytest.fixture
 def crowd(monkeypatch: pytest.MonkeyPatch) -> Features:
     """2,000 rows: the last 500 are like the first, every second of them mirrored."""
-    monkeypatch.setattr(similar_rows, "COMPARED_WITH_ALL", 100)
-    monkeypatch.setattr(similar_rows, "_SIZE", 20)
+    monkeypatch.setattr(near_duplicates, "COMPARED_WITH_ALL", 100)
+    monkeypatch.setattr(near_duplicates, "_SIZE", 20)
     rng = np.random.default_rng(3)
     even, odd = features_of(rng, (1500,))
     both = np.concatenate([even, odd * np.where(np.arange(1500) % 2, -1, 1).astype(np.float32)[:, None]], axis=1)[:500]
