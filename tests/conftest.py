@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cls import progress
 from cls.bottle.layout import Bottle
 from cls.settings import Settings
 from tests.postgres_server import PostgresServer, running_postgres
@@ -33,6 +35,16 @@ settings.register_profile(
 settings.load_profile("cls")
 
 _numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands called in this process set up logging for a process of their own; the next test starts without that."""
+    logger = logging.getLogger("cls")
+    handlers, level, propagate, is_quiet = logger.handlers[:], logger.level, logger.propagate, progress._is_quiet
+    yield
+    logger.handlers[:], logger.propagate, progress._is_quiet = handlers, propagate, is_quiet
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,6 @@ def test_every_photo_gets_a_row_and_a_second_run_skips_them(
     pictures: Path, database_url: str, onnx_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger="cls")
-    logging.getLogger("cls").propagate = True
     first = build(pictures, database_url, onnx_model)
     assert (first.photos, first.skipped, set(first.broken)) == (24, 0, {"a_broken.jpeg", "z_empty.jpeg"})
     written = rows(database_url)
