@@ -22,9 +22,9 @@ from cls.export.package_writer import PackageWriter, people_to_carry
 from cls.export.parity.check import REPORT_NAME, Candidate, ParityCheck, Verdict
 from cls.export.parity.report import ParityReport, RefusedTry
 from cls.export.parity.samples import reference_of, samples_of_run
-from cls.package.packing import atomic_folder
 from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta
+from cls.package.packing import atomic_folder
 from cls.runtimes.open import classifier_of_run
 from cls.wording import counted
 
