@@ -229,23 +229,28 @@ class ModelMeta(_Meta):
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ModelMeta:
         if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels repeat")
+            raise PackageError("labels repeat", code="meta_labels")
         if set(self.thresholds) != set(self.labels):
-            raise ValueError("thresholds are not given for exactly the labels")
+            raise PackageError("thresholds are not given for exactly the labels", code="meta_thresholds")
         if self.outputs[0].shape[-1] != len(self.labels):
-            raise ValueError(
+            raise PackageError(
                 f"output '{self.outputs[0].name}' has width {self.outputs[0].shape[-1]} "
-                f"for {counted(len(self.labels), 'label')}"
+                f"for {counted(len(self.labels), 'label')}",
+                code="meta_output",
             )
         version, resize = self.preprocessing.version, self.preprocessing.resize
         if (version == 1) != (resize == "letterbox"):
-            raise ValueError(f"preprocessing.resize '{resize}' is not that of preprocessing version {version}")
+            raise PackageError(
+                f"preprocessing.resize '{resize}' is not that of preprocessing version {version}",
+                code="meta_preprocessing",
+            )
         size = (self.preprocessing.height_px, self.preprocessing.width_px)
         expected = (-1, -1, 3) if self.is_end_to_end else (3, *size)
         if tuple(self.inputs[0].shape[1:]) != expected:
-            raise ValueError(
+            raise PackageError(
                 f"input '{self.inputs[0].name}' has shape {list(self.inputs[0].shape)}, "
-                f"and the preprocessing makes {[-1, *expected]}"
+                f"and the preprocessing makes {[-1, *expected]}",
+                code="meta_input",
             )
         fault = self.steps and steps_fault(
             self.steps,
@@ -254,7 +259,7 @@ class ModelMeta(_Meta):
             output=self.outputs[0].name,
         )
         if fault:
-            raise ValueError(fault)
+            raise PackageError(fault, code="meta_steps")
         return self
 
     @property
@@ -306,7 +311,7 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
         where: file, zip or URL it came from, for the error.
 
     Raises:
-        PackageError: it does not keep the schema; names the JSON path of every fault.
+        PackageError: it does not keep the schema (names the JSON path of every fault), or contradicts itself.
     """
     version = content.get("schema_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -323,13 +328,13 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
     try:
         return ModelMeta.model_validate(content)
     except ValidationError as error:
-        # What the whole contradicts is of no place; pydantic puts words of its own before a message.
-        details = "; ".join(
-            (f"{_json_path(fault['loc'])}: " if fault["loc"] else "") + fault["msg"].removeprefix("Value error, ")
-            for fault in error.errors()
-        )
+        details = "; ".join(f"{_json_path(fault['loc'])}: {fault['msg']}" for fault in error.errors())
         raise PackageError(
             f"is not a valid meta.json: {details}", code="invalid_meta", where=where, hint=_HINT
+        ) from error
+    except PackageError as error:  # it contradicts itself
+        raise PackageError(
+            f"is not a valid meta.json: {error.what}", code=error.case, where=where, hint=_HINT
         ) from error
 
 

@@ -104,25 +104,30 @@ def test_plans(change: dict[str, str], is_good: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "part", "values"),
     [
-        ({"labels": ["a", "a"], "thresholds": {"a": 0.5}}, "labels repeat"),
-        ({"thresholds": {"black hair": 0.5, "blonde hair": 0.5, "grey": 0.5}}, "not given for exactly the labels"),
-        ({"outputs": [{"name": "l", "datatype": "FP32", "shape": [3, 2]}]}, "output 'l' has width 2 for 3 labels"),
+        ({"labels": ["a", "a"], "thresholds": {"a": 0.5}}, "labels", []),
+        ({"thresholds": {"black hair": 0.5, "blonde hair": 0.5, "grey": 0.5}}, "thresholds", []),
+        ({"outputs": [{"name": "l", "datatype": "FP32", "shape": [3, 2]}]}, "output", ["'l'", " 2 ", " 3 "]),
         (
             {"inputs": [{"name": "i", "datatype": "FP32", "shape": [-1, 3, 48, 64]}]},
-            r"input 'i' has shape \[-1, 3, 48, 64\], and the preprocessing makes \[-1, 3, 64, 48\]",
+            "input",
+            ["'i'", "[-1, 3, 48, 64]", "[-1, 3, 64, 48]"],
         ),
         (
             {"inputs": [{"name": "i", "datatype": "UINT8", "shape": [-1, 64, 48, 3]}]},
-            r"and the preprocessing makes \[-1, -1, -1, 3\]",
+            "input",
+            ["'i'", "[-1, 64, 48, 3]", "[-1, -1, -1, 3]"],
         ),
-        ({"steps": {"before": [], "inside": [], "after": []}}, "steps.before lacks decode"),
+        ({"steps": {"before": [], "inside": [], "after": []}}, "steps", ["steps.before", "decode"]),
+        ({"preprocessing": {**meta_dict()["preprocessing"], "version": 2}}, "preprocessing", ["'letterbox'", "2"]),
     ],
 )
-def test_what_contradicts_itself(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(PackageError, match=f"^x: is not a valid meta.json: .*{words}"):
+def test_what_contradicts_itself(change: dict[str, Any], part: str, values: list[str]) -> None:
+    with pytest.raises(PackageError) as caught:
         parse_meta(meta_dict(**change), "x")
+    assert (caught.value.code, caught.value.where) == (f"package.meta_{part}", "x")
+    assert all(value in caught.value.what for value in values)
 
 
 def test_further_tensors_and_any_first_axis_are_taken() -> None:
@@ -136,11 +141,15 @@ def test_further_tensors_and_any_first_axis_are_taken() -> None:
 def test_the_first_tensors_are_those_of_the_labels() -> None:
     more = {"name": "m", "datatype": "FP32", "shape": [-1, 9]}
     outputs = [{"name": "o", "datatype": "FP32", "shape": [-1, 2]}, more]
-    with pytest.raises(PackageError, match="output 'o' has width 2 for 3 labels"):
+    with pytest.raises(PackageError) as caught:
         make_meta(outputs=outputs)
+    assert caught.value.code == "package.meta_output"
+    assert "'o'" in caught.value.what
     inputs = [{"name": "i", "datatype": "FP32", "shape": [-1, 9]}, more]
-    with pytest.raises(PackageError, match=r"input 'i' has shape \[-1, 9\]"):
+    with pytest.raises(PackageError) as caught:
         make_meta(inputs=inputs)
+    assert caught.value.code == "package.meta_input"
+    assert "'i'" in caught.value.what
 
 
 def test_thresholds_in_output_order() -> None:
@@ -158,10 +167,10 @@ def test_where_faults_are() -> None:
         parse_meta(many)
     assert caught.value.code == "package.invalid_meta"
     assert caught.value.line().count("$.labels[") == 5
-    assert "; and 3 more; make the package again" in caught.value.line()
+    assert caught.value.what.endswith(" 3 more")
     with pytest.raises(PackageError) as caught:
         parse_meta(meta_dict(labels=list(range(5))))
-    assert "more" not in caught.value.line().split(";")[-2]
+    assert not caught.value.what.endswith(" more")
     long = schema_faults(meta_dict(group=["x" * 500]))[0]
     assert long.startswith("$.group: ['xxx")
     assert len(long) == len("$.group: ") + 161
@@ -190,7 +199,7 @@ def test_texts() -> None:
         with pytest.raises(PackageError) as caught:
             json_of_meta_text(text, "x")
         assert (caught.value.code, caught.value.where) == (f"package.{code}", "x")
-        assert "make the package again" in (caught.value.hint or "")
+        assert "`cls export`" in (caught.value.hint or "")
     for constant in ("NaN", "Infinity", "-Infinity"):
         with pytest.raises(PackageError) as caught:
             json_of_meta_text(f'{{"a": {constant}}}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,33 +63,40 @@ def test_torchscript_behind_triton_is_not_mistaken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "case", "words"),
     [
         # Those of the other kind of model.
-        ({"steps": steps(True)}, r"steps.before lacks letterbox, scale, normalise, channels_first \(the input is of"),
-        (
-            {**WHOLE, "steps": steps(False)},
-            r"has also letterbox, .*channels_first \(the input is UINT8",
-        ),
+        ({"steps": steps(True)}, "meta_steps", r"steps.before lacks letterbox, scale, normalise, channels_first "),
+        ({**WHOLE, "steps": steps(False)}, "meta_steps", r"steps.before .* letterbox, .*channels_first .*UINT8"),
         # Done twice, and by nobody.
-        ({"steps": steps(False, inside=["network", "activation"])}, "steps.inside has also activation "),
-        ({**WHOLE, "steps": steps(True, after=["activation", "thresholds"])}, "steps.after has also activation "),
-        ({"steps": steps(False, after=[])}, "steps.after lacks activation, thresholds "),
+        ({"steps": steps(False, inside=["network", "activation"])}, "meta_steps", "steps.inside has also activation "),
+        (
+            {**WHOLE, "steps": steps(True, after=["activation", "thresholds"])},
+            "meta_steps",
+            "steps.after has also activation ",
+        ),
+        ({"steps": steps(False, after=[])}, "meta_steps", "steps.after lacks activation, thresholds "),
         # In another order.
-        ({"steps": steps(False, inside=["network"], after=["thresholds", "activation"])}, "in another order than act"),
+        (
+            {"steps": steps(False, inside=["network"], after=["thresholds", "activation"])},
+            "meta_steps",
+            "steps.after .* activation, thresholds",
+        ),
         # Against the preprocessing.
-        ({**KEPT, "steps": steps(False)}, "steps.before has also fill_background .*, the background is kept"),
+        ({**KEPT, "steps": steps(False)}, "meta_steps", "steps.before has also fill_background "),
         # Against the output.
-        ({"outputs": WHOLE["outputs"], "steps": steps(False)}, "'probabilities' .* activation is left to the caller"),
-        ({"inputs": WHOLE["inputs"], "steps": steps(True)}, "'logits' .* activation is inside the model"),
+        ({"outputs": WHOLE["outputs"], "steps": steps(False)}, "meta_steps", "'probabilities'"),
+        ({"inputs": WHOLE["inputs"], "steps": steps(True)}, "meta_steps", "'logits'"),
         # Not known, not whole.
-        ({"steps": steps(False, inside=["network", "magic"])}, r"\$\.steps"),
-        ({"steps": {"inside": ["network"]}}, r"\$\.steps"),
+        ({"steps": steps(False, inside=["network", "magic"])}, "invalid_meta", r"\$\.steps"),
+        ({"steps": {"inside": ["network"]}}, "invalid_meta", r"\$\.steps"),
     ],
 )
-def test_what_contradicts_the_model_is_refused(change: dict[str, Any], words: str) -> None:
-    with pytest.raises(PackageError, match=words):
+def test_what_contradicts_the_model_is_refused(change: dict[str, Any], case: str, words: str) -> None:
+    with pytest.raises(PackageError) as caught:
         parse_meta(meta_dict(**change))
+    assert caught.value.code == f"package.{case}"
+    assert re.search(words, caught.value.what)
 
 
 def test_the_card_says_who_does_what(tmp_path: Path) -> None:
