@@ -206,7 +206,7 @@ def _areas(
 
 
 def _cell(sentences: list[str]) -> str:
-    return "<br>".join(sentences).replace("|", "\\|").replace("\n", " ")
+    return "<br>".join(sorted(sentences)).replace("|", "\\|").replace("\n", " ")
 
 
 def page() -> str:
