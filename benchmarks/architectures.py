@@ -1,7 +1,7 @@
 """Which of timm's families can be trained, converted and served? One small member of each, all the way on 40 people.
 
 A family is a module of `timm.models`; its member is the one with the fewest parameters. Each is trained for one step
-from random weights (`cls.training.train.train`), exported to ONNX with the parity gate, and asked by the run's folder,
+from random weights (`cls.training.train.train`), exported to ONNX with the parity check, and asked by the run's folder,
 by the zip (ONNX Runtime) and by a model storage's embedded engine over HTTP: do the three decide the same?
 
     python benchmarks/architectures.py WORK [--families NAME ...] [--minutes M] [--workers N] [--again] [--trials]
@@ -420,9 +420,11 @@ def measure_trials(options: argparse.Namespace, results: dict[str, Any]) -> None
 
 def measure(options: argparse.Namespace, results: dict[str, Any]) -> None:
     """Tries what has not been tried, and keeps each row as it comes."""
+    import cv2
     import timm
     import torch
 
+    cv2.setNumThreads(1)  # the photos may be drawn here; threads of OpenCV would not survive the forks
     known = families()
     results |= {"families": list(known), "torch": torch.__version__, "timm": timm.__version__}
     bottle, _ = sample_bottle(options.work, photos=PHOTOS, seed=1, groups=(GROUP,))

@@ -67,14 +67,14 @@ class BareLoop:
         normal = torch.from_numpy(data.preprocessing.normalise(exact))
         self._images = normal.contiguous(memory_format=torch.channels_last)
         self._labels = torch.from_numpy(labels_of(samples))
-        self._material = data
+        self._data = data
         self._loss = loss_for(data.config, base_rates(samples))
 
     def epoch(self, network: nn.Module, seed: int) -> tuple[float, float]:
         """Seconds and processor seconds of one epoch."""
-        config = self._material.config
+        config = self._data.config
         parts = np.array_split(np.random.default_rng(seed).permutation(len(self._labels)), self.steps)
-        optimizer = optimizer_for(network, config, is_pretrained=self._material.source.is_pretrained)
+        optimizer = optimizer_for(network, config, is_pretrained=self._data.source.is_pretrained)
         schedule = schedule_for(optimizer, config, self.steps)
         network.train()
         total = 0.0
@@ -94,7 +94,7 @@ class BareLoop:
     @property
     def steps(self) -> int:
         """Steps an epoch."""
-        return -(-len(self._labels) // self._material.config.batch)
+        return -(-len(self._labels) // self._data.config.batch)
 
 
 def our_epoch(data: TrainingData, folder: Path) -> tuple[float, float, float, float]:

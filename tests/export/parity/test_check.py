@@ -1,4 +1,4 @@
-"""The gate on networks too small to wait for, in ONNX Runtime."""
+"""The parity check on networks too small to wait for, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NONE = ParityLimits()
 
 
 class Gate:
-    """Sends ONNX files through the gate; opened as they are, without a zip."""
+    """Sends ONNX files through the parity check; opened as they are, without a zip."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, gain: float = 1.0) -> None:
         self.folder, self.source, self.file = folder, folder / "source.onnx", folder / "model.onnx"

@@ -1,4 +1,4 @@
-"""The gate against planted faults: each is a mistake that conversions really make."""
+"""The parity check against planted faults: each is a mistake that conversions really make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every fault planted here is a mistake that conversions really make; the gate must refuse it and say what it is."""
+"""Every fault planted here is a mistake that conversions really make; the parity check must refuse and name it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gate(exported: ExportedBottle, reference: Reference, tmp_path: Path) -> Gate
 
 
 class Gate:
-    """Sends a package with a fault in it through the gate."""
+    """Sends a package with a fault in it through the parity check."""
 
     def __init__(self, exported: ExportedBottle, reference: Reference, folder: Path) -> None:
         self.exported, self.reference, self.folder = exported, reference, folder
@@ -63,7 +63,7 @@ class Gate:
         precision: str = "fp32",
         source: Path | None = None,
     ) -> str:
-        """What the gate says of the exported model with a fault planted, or of its package with another meta.json."""
+        """What the check says of the exported model with a fault planted, or of its package with another meta.json."""
         if plant is not None:
             plant(self.model)
         file = self.folder / "model.onnx"

@@ -1,4 +1,4 @@
-"""What the gate says and writes: sentences, reports, the page's numbers, and where a network departs."""
+"""What the parity check says and writes: sentences, reports, the page's numbers, and where a network departs."""
 
 from __future__ import annotations
 

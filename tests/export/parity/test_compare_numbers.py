@@ -1,4 +1,4 @@
-"""Every number and every limit of the gate, on answers small enough to calculate by hand."""
+"""Every number and every limit of the parity check, on answers small enough to calculate by hand."""
 
 from __future__ import annotations
 
