@@ -209,7 +209,7 @@ def _go_through(
         backgrounds=0, background_people=0,
     )  # fmt: skip
     run = train(bottle, config, resume=False)
-    row.keep(train=True, memory_format=run.args["memory_format"])
+    row.keep(train=True, memory_format=run.args.memory_format)
     exported = export_run(bottle, run, ExportConfig(("onnx",), required=("onnx",)))
     row.keep(onnx=True)
     people = [*run.validation_samples(), *run.samples("train")][:PEOPLE]

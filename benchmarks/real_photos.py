@@ -201,8 +201,8 @@ def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     run = newest_run(open_bottle(plan.bottle), group, run_name)
     aside = open_bottle(plan.aside_bottle)
     dataset = read_dataset(aside.dataset_file(group))
-    settings = run.args["settings"]
-    samples, ledger = collect_samples(aside, dataset, people=settings["people"], subject=settings["subject"])
+    config = run.args.config
+    samples, ledger = collect_samples(aside, dataset, people=config.people, subject=config.subject)
     cutouts, _ = load_cutouts(aside, samples, CutoutFormat(run.preprocessing), workers=cores())
     probs = probabilities(run.load_network(), run.preprocessing, cutouts)
     by_path: dict[str, NDArray[np.float64]] = {}

@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
+import cls
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
 from cls.files import write_text_atomic
 from cls.people.polygons import polygons_of_mask
+from cls.people.preprocess import Preprocessing
 from cls.settings import load_settings
+from cls.training.runs.args import InitialWeights, RunArgs
 
 if TYPE_CHECKING:
     from cls.training.runs.run import Run
@@ -46,6 +50,15 @@ class DrawnPhoto:
 
     image_rgb: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+
+
+def run_args(group: str, timm_arch: str, preprocessing: Preprocessing, settings: dict[str, JsonValue]) -> RunArgs:
+    """The args.yaml of a training from random weights."""
+    return RunArgs(
+        settings={"group": group, **settings}, timm_arch=timm_arch, preprocessing=preprocessing, labels=LABELS,
+        weights=InitialWeights(kind="none", origin="random weights"), dataset_sha256="d",
+        code_version=cls.__version__, started="2026-11-22T10:00:00+00:00",
+    )  # fmt: skip
 
 
 def draw_photo(rng: np.random.Generator, top_rgb: tuple[int, int, int]) -> DrawnPhoto:

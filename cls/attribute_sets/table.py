@@ -29,7 +29,7 @@ from cls.training.config import TrainConfig
 from cls.training.evaluation.logits import logits_of, probabilities_of
 from cls.training.network.build import load_network
 from cls.training.network.input_size import size_for
-from cls.training.network.trial_step import CHANNELS_LAST, FORMATS
+from cls.training.network.trial_step import FORMATS
 from cls.training.runs.folder import LEDGER, SPLIT
 from cls.training.runs.run import BEST_CKPT, Run, find_runs
 from cls.wording import percent
@@ -63,14 +63,14 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
     dataset = read_dataset(run.bottle.dataset_file(run.group), run.group)
     sides = sides_of(dataset, parts)
     rows = tuple(row for row in dataset.rows if sides.get(row.path) == TEST)
-    settings = run.args["settings"]
+    config = run.args.config
     samples, ledger = collect_samples(
         run.bottle,
         GroupDataset(run.group, run.labels, rows),
-        people=settings["people"],
-        subject=settings["subject"],
+        people=config.people,
+        subject=config.subject,
     )
-    format_ = CutoutFormat(run.preprocessing, storage=settings.get("cache", CutoutFormat.storage))
+    format_ = CutoutFormat(run.preprocessing, storage=config.cache)
     cutouts, broken = load_cutouts(run.bottle, samples, format_, workers=cores())
     samples = drop_broken(samples, broken, ledger)
     if not samples:
@@ -81,8 +81,7 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
     labels = labels_of(samples).astype(np.float64)
     size = run.preprocessing.height_px, run.preprocessing.width_px
     fitted = load_network(run.folder / "checkpoints" / BEST_CKPT, run.arch, len(run.labels), *size)
-    # Runs of versions without a trial step were trained in channels_last.
-    memory_format = FORMATS[run.args.get("memory_format", CHANNELS_LAST)]
+    memory_format = FORMATS[run.args.memory_format]
 
     def measured(network: nn.Module, thresholds: Sequence[float]) -> Metrics:
         network.to(memory_format=memory_format)
@@ -222,7 +221,7 @@ def _run_of(bottle: Bottle, config: TrainConfig) -> Run:
     dataset = read_dataset(bottle.dataset_file(config.group), config.group)
     config = _sized(bottle, config, dataset)
     for run in reversed(find_runs(bottle, config.group)):
-        if _decisive(run.args["settings"]) == _decisive(config.to_dict()) and _is_trained_on(run, dataset):
+        if _decisive(run.args.settings) == _decisive(config.to_dict()) and _is_trained_on(run, dataset):
             _log.info("%s has these settings and is finished: it is tested, not trained again", run.name)
             return run
     return train(bottle, config)
@@ -248,7 +247,7 @@ def _decisive(values: dict[str, Any]) -> dict[str, Any]:
 
 def _is_trained_on(run: Run, dataset: GroupDataset) -> bool:
     """Whether a run's training and validation are the dataset's parts as they are now, labels and all."""
-    sides = sides_of(dataset, run.args["settings"]["split"])
+    sides = sides_of(dataset, run.args.config.split)
     left_out = read_json(run.folder / LEDGER)["left_out"]
     split = read_json(run.folder / SPLIT)
     for side in (TRAIN, VALID):
@@ -275,8 +274,8 @@ def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> 
         sizes = loaded.part_sizes[result.parts]
         counts = ", ".join(f"{side} {count:,}" for side, count in sizes.items())
         lines += ["", f"{result.parts} parts ({counts}): {_leak(result.run, loaded)}"]
-        settings = result.run.args["settings"]
-        name = f"{settings['arch']} {result.run.preprocessing.height_px}x{result.run.preprocessing.width_px}"
+        config = result.run.args.config
+        name = f"{config.arch} {result.run.preprocessing.height_px}x{result.run.preprocessing.width_px}"
         mean = mean_of(result.tested.at_half.to_dict(), "ma")
         if mean.is_partial:
             lines.append(

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cls
 from cls.bottle.segmentation_models import digests_of_models
 from cls.export.parity.labels import CALIBRATION_MEASURES
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
@@ -70,7 +69,7 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
                 "files": {},
                 "segmentation_models": digests_of_models(segments, run.segmentation_models),
             },
-            "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args)},
+            "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args.to_dict())},
             "code_version": _code_version(run),
             "created_at": _ended_at(run),
         },
@@ -111,9 +110,8 @@ def _calibrated(values: Any, own: Mapping[str, float | None] | None) -> Any:
 
 
 def _code_version(run: Run) -> str:
-    """Of the code that trained, as the run says; a run that says nothing is taken for one of this version."""
-    said = run.metrics.get("code_version") or run.args.get("code_version")
-    return str(said or cls.__version__)
+    """Of the code that trained: the one that finished the run, or that started it."""
+    return str(run.metrics.get("code_version") or run.args.code_version)
 
 
 def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) -> dict[str, Any]:

@@ -190,7 +190,10 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Reads what `to_dict` wrote; keys of other versions are left out."""
         known = {field.name for field in fields(cls)}
-        return cls(**{key: value for key, value in values.items() if key in known})
+        try:
+            return cls(**{"group": "", **{key: value for key, value in values.items() if key in known}})
+        except TypeError as error:
+            raise UsageError(f"options have values of another type: {error}", code="invalid_options") from error
 
 
 def config_of_options(*, size: str, **values: Any) -> TrainConfig:

@@ -336,8 +336,8 @@ class TrainingData:
         ]
         people = [self.cutouts.format.digest, list(self.cutouts.keys), [source.identity for source in self.backgrounds]]
         values = [
-            cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.to_dict(), labels,
-            sorted(self.split.sides.items()), people, self.preprocessing.to_dict(), accelerator(),
+            cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.record().model_dump(),
+            labels, sorted(self.split.sides.items()), people, self.preprocessing.to_dict(), accelerator(),
         ]  # fmt: skip
         if self.memory_format != CHANNELS_LAST:
             values.append(self.memory_format)

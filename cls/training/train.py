@@ -35,6 +35,7 @@ from cls.training.loop.module import NotANumberError
 from cls.training.network.build import memory_format_of
 from cls.training.report.grids import write_train_grids
 from cls.training.report.page import ReportData, write_report
+from cls.training.runs.args import ARGS, RunArgs, read_args, write_args
 from cls.training.runs.folder import (
     FINISHED,
     LEDGER,
@@ -43,9 +44,7 @@ from cls.training.runs.folder import (
     RunFolder,
     RunTime,
     new_run_folder,
-    started_at,
     unfinished_run,
-    write_args,
 )
 from cls.training.runs.run import MODEL_CKPT, Run, find_runs, open_run
 from cls.training.runs.table import validated_on
@@ -196,20 +195,20 @@ def _background_trial(data: TrainingData) -> BackgroundTrial | None:
 def _write_beginning(data: TrainingData, folder: Path) -> None:
     """args.yaml, split.json and ledger.json."""
     config = data.config
-    write_args(
-        folder,
-        {
-            "settings": config.to_dict(),
-            "timm_arch": data.timm_arch,
-            "memory_format": data.memory_format,
-            "weights": data.source.to_dict(),
-            "preprocessing": data.preprocessing.to_dict(),
-            "labels": list(data.dataset.labels),
-            "dataset_sha256": data.dataset_sha256,
-            "code_version": code_version(),
-            "started": started_at(folder) or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        },
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    is_resumed = (folder / ARGS).exists()
+    args = RunArgs(
+        settings=config.to_dict(),
+        timm_arch=data.timm_arch,
+        memory_format=data.memory_format,
+        weights=data.source.record(),
+        preprocessing=data.preprocessing,
+        labels=data.dataset.labels,
+        dataset_sha256=data.dataset_sha256,
+        code_version=code_version(),
+        started=read_args(folder, hint="train with --no-resume").started if is_resumed else now,
     )
+    write_args(folder, args)
     write_split(
         folder / SPLIT, data.split, data.samples, seed=config.seed, valid_share=config.valid, by=config.split,
         seen_earlier=data.seen.beside(data.part(TRAIN)[0]),
@@ -234,7 +233,7 @@ def _metrics(data: TrainingData, folder: Path, result: FitResult, evaluation: Ev
         "validated_on": validated_on(evaluation.samples) if evaluation.samples else None,
         "parts": None if data.parts is None else data.parts.to_dict(),
         "pictures": {key: value for key, value in data.ledger.to_dict().items() if key != "left_out"},
-        "weights": data.source.to_dict(),
+        "weights": data.source.record().model_dump(),
         "history": result.history,
         "seconds": round(result.seconds, 2),
         "waiting_share": round(result.waiting_share, 5),

@@ -85,7 +85,7 @@ def test_a_size_found_from_the_people_is_not_trained_again(
     words = (root, "--layout", "peta", *TINY, "--size", "auto:2048", "--parts", "identity")
     assert run(TABLE, bottle, *words) == 0
     (first,) = find_runs(bottle, "peta")
-    assert first.args["settings"]["auto_px"] == 0, "the run has written down what auto came to"
+    assert first.args.config.auto_px == 0, "the run has written down what auto came to"
     capsys.readouterr()
     assert run(TABLE, bottle, *words) == 0
     assert find_runs(bottle, "peta") == [first]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-import yaml
+from pydantic import JsonValue
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
@@ -18,8 +18,9 @@ from cls.export.publish import Exported, export_run
 from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
 from cls.settings import load_settings
+from cls.training.runs.args import write_args
 from cls.training.runs.run import Run, open_run
-from tests.bottles import GROUP, make_tiny_bottle
+from tests.bottles import GROUP, make_tiny_bottle, run_args
 from tests.made_once import made_once
 
 ARCH = "test_resnet"
@@ -40,12 +41,8 @@ def fabricate_run(bottle: Bottle, number: int = 0, *, group: str = GROUP, seed: 
     torch.save({"state_dict": {f"network.{name}": value for name, value in network.state_dict().items()}}, checkpoint)
     rows = [[row.path, row.picset, list(row.labels)] for row in dataset.rows]
     (folder / "split.json").write_text(json.dumps({"train": rows[valid:], "valid": rows[:valid]}))
-    args = {
-        "settings": {"group": group, "people": "largest", "subject": None, "epochs": 1},
-        "preprocessing": Preprocessing(64, 48).to_dict(),
-        "timm_arch": ARCH,
-    }
-    (folder / "args.yaml").write_text(yaml.safe_dump(args, allow_unicode=True))
+    settings: dict[str, JsonValue] = {"people": "largest", "subject": None, "epochs": 1}
+    write_args(folder, run_args(group, ARCH, Preprocessing(64, 48), settings))
     metrics = {
         "labels": list(dataset.labels),
         "thresholds": {label: 0.4 + 0.1 * index for index, label in enumerate(dataset.labels)},

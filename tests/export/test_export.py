@@ -134,9 +134,9 @@ def test_a_file_in_the_place_of_the_folder_stays(copied: ExportedBottle, capsys:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("args.yaml", "{a: [", "is not a readable run: while parsing a flow "),
-        ("args.yaml", None, "is not a readable run: args.yaml: No such file or directory; train again"),
-        ("args.yaml", "settings: {}", "is not a readable run: 'group' is missing in its args.yaml"),
+        ("args.yaml", "{a: [", "args.yaml: cannot be read: while parsing a flow "),
+        ("args.yaml", None, "args.yaml: cannot be read: No such file or directory; train again"),
+        ("args.yaml", "settings: {}", "args.yaml: is not the args.yaml of a run: timm_arch: "),
         ("metrics.json", "{", "is not JSON: Expecting property name enclosed in double quotes; train again"),
         ("split.json", "{", "is not JSON: Expecting property name enclosed in double quotes; train again"),
     ],

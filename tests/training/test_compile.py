@@ -56,7 +56,7 @@ def test_a_compiled_network_is_the_same_network(tmp_path: Path) -> None:
     plain = trained(make_tiny_bottle(tmp_path / "plain"))
     compiled = trained(make_tiny_bottle(tmp_path / "compiled"), "--compile", **kernels)
     assert list((tmp_path / "kernels").rglob("*.so")), "something was compiled"
-    assert compiled.args["settings"]["compile"] is True
+    assert compiled.args.config.compile is True
     for key in ("train_loss", "valid_loss"):
         losses = [[epoch[key] for epoch in run.metrics["history"]] for run in (plain, compiled)]
         assert losses[1] == pytest.approx(losses[0], rel=0.02), "only dropout draws other numbers"

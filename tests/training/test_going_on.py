@@ -11,7 +11,8 @@ import torch
 
 from cls.errors import TrainingError
 from cls.training.loop.epoch_checkpoints import LAST, checkpoint_to_go_on_with
-from cls.training.runs.folder import ARGS, FINISHED
+from cls.training.runs.args import ARGS
+from cls.training.runs.folder import FINISHED
 from cls.training.runs.run import Run
 from tests.bottles import make_tiny_bottle, train_tiny_run
 
@@ -86,7 +87,7 @@ def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
     content["callbacks"]["_Clock"] = {"seconds": 1000.0, "waited_s": 30.0, "total_s": 120.0}
     torch.save(content, last)
     file = cut_off.folder / ARGS
-    started = str(cut_off.args["started"])
+    started = cut_off.args.started
     file.write_text(file.read_text().replace(started, "2026-01-02T03:04:05+00:00"))
     again = train_tiny_run(cut_off.bottle, arch="mobilenetv3_small_050", ema=0.9)
     assert again.folder == cut_off.folder
@@ -95,4 +96,4 @@ def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
     # The whole run is longer than its first part by what was done now, evaluation and reports included.
     first = cut_off.metrics["run_seconds"]
     assert cut_off.metrics["seconds"] < first < again.metrics["run_seconds"] < 1000
-    assert str(again.args["started"]) == "2026-01-02T03:04:05+00:00"
+    assert again.args.started == "2026-01-02T03:04:05+00:00"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from pydantic import JsonValue
 
 from cls.bottle.layout import Bottle
 from cls.cli.command import execute
@@ -20,11 +20,13 @@ from cls.dataset.samples import Sample
 from cls.errors import BottleError, FileError
 from cls.files import read_json, safe_name
 from cls.people.photos import Person
+from cls.people.preprocess import Preprocessing
+from cls.training.runs.args import write_args
 from cls.training.runs.folder import new_run_folder
 from cls.training.runs.listing import find_run, list_runs
 from cls.training.runs.run import open_run
 from cls.training.runs.table import validated_on
-from tests.bottles import make_empty_bottle
+from tests.bottles import make_empty_bottle, run_args
 
 LABELS = ("cap", "beanie")
 
@@ -42,14 +44,13 @@ def make_run(
     ap: float = 0.8,
     interval: tuple[float, float] | None = (0.7, 0.9),
     split: str = "s1",
-    **settings: object,
+    **settings: JsonValue,
 ) -> Path:
     """A run folder as a training leaves it, without its weights."""
     folder = bottle.root / bottle.settings.models_dir / safe_name(group) / name
     folder.mkdir(parents=True)
-    values = {"group": group, "epochs": 6, "arch": "lite0", "height_px": 160, "width_px": 112, "lr": None, **settings}
-    args = {"settings": values, "started": "2026-11-22T10:00:00+00:00"}
-    (folder / "args.yaml").write_text(yaml.safe_dump(args, allow_unicode=True), encoding="utf-8")
+    values = {"epochs": 6, "arch": "lite0", "height_px": 160, "width_px": 112, "lr": None, **settings}
+    write_args(folder, run_args(group, "tf_efficientnet_lite0", Preprocessing(160, 112), values))
     macro = {"ap": ap, "f1": ap - 0.05, "auroc": 0.9, "ma": 0.85, "precision": None, "recall": 0.7}
     scores = {"f1": ap - 0.1, "ma": 0.825}
     found = {

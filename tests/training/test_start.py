@@ -85,7 +85,7 @@ def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: py
         )
     assert run.metrics["weights"]["origin"] == f"run {earlier.name} of group '{GROUP}'"
     assert run.metrics["weights"]["sha256"] == earlier.weights_sha256
-    assert run.args["settings"]["pretrained"] == earlier.name
+    assert run.args.config.pretrained == earlier.name
     assert "labels taken over" in caplog.text
     assert "head start: " in caplog.text
 
@@ -192,4 +192,4 @@ def test_other_ways_to_learn_run(bottle: Bottle) -> None:
     options = {"accumulate": 2, "precision": "bf16", "loss": "asymmetric", "layer_decay": 0.8, "dropout": 0.0}
     run = train_tiny_run(bottle, arch=ARCH, seed=2, **options)
     assert np.isfinite(run.metrics["history"][0]["train_loss"])
-    assert run.args["settings"]["precision"] == "bf16"
+    assert run.args.config.precision == "bf16"

@@ -57,7 +57,7 @@ def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
     assert list((trained.folder / "csv_logs").rglob("metrics.csv"))
     assert not [path for path in trained.folder.rglob("*") if path.name.endswith(".part")]
     assert len(trained.metrics["history"]) == 2
-    assert trained.metrics["code_version"] == trained.args["code_version"] == code_version()
+    assert trained.metrics["code_version"] == trained.args.code_version == code_version()
 
 
 def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:

@@ -59,7 +59,7 @@ def test_incomplete_labels_are_masked_everywhere(tiny: Bottle) -> None:
     assert rows.count([0.0, 0.0, 0.0]) == 6
     assert {math.isnan(value) for sample in run.samples("train") for value in sample.labels} == {True, False}
     assert all(math.isfinite(epoch["train_loss"]) for epoch in run.metrics["history"])
-    assert run.args["settings"]["incomplete"] == []
+    assert run.args.config.incomplete == ()
 
 
 def test_writing_the_split_does_not_change_the_dataset_digest(tiny: Bottle) -> None:

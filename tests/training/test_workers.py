@@ -15,7 +15,7 @@ def test_two_processes_give_the_losses_and_weights_of_a_thread(tmp_path: Path) -
         train_tiny_run(bottle, arch="mobilenetv3_small_050", epochs=2, workers=workers, backgrounds=0)
         for workers in (0, 2)
     )
-    assert by_processes.args["settings"]["workers"] == 2
+    assert by_processes.args.config.workers == 2
     histories = [run.metrics["history"] for run in (by_thread, by_processes)]
     for key in ("train_loss", "valid_loss", "valid_map"):
         assert [epoch[key] for epoch in histories[0]] == [epoch[key] for epoch in histories[1]]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from cls.errors import TrainingError
 from cls.files import sha256_of_file
 from cls.training.network.build import head_names
+from cls.training.runs.args import InitialWeights
 
 _log = logging.getLogger("cls.training")
 
@@ -52,10 +53,10 @@ class WeightsSource:
         """Whether training starts from learnt weights."""
         return self.file is not None
 
-    def to_dict(self) -> dict[str, str | None]:
-        """Plain values for args.yaml; names no folder of this machine."""
+    def record(self) -> InitialWeights:
+        """What args.yaml and metrics.json keep of it; names no folder of this machine."""
         digest = None if self.file is None else sha256_of_file(self.file)
-        return {"kind": self.kind, "origin": self.origin, "sha256": digest}
+        return InitialWeights(kind=self.kind, origin=self.origin, sha256=digest)
 
 
 def find_weights(asked: str, timm_arch: str) -> WeightsSource:

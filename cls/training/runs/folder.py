@@ -7,17 +7,14 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, TrainingError
-from cls.files import read_json, write_json_atomic, write_text_atomic
+from cls.files import read_json, write_json_atomic
 
 FINISHED = "metrics.json"
-ARGS = "args.yaml"
 SPLIT = "split.json"
 LEDGER = "ledger.json"
 LOCK = ".lock"
@@ -174,22 +171,3 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
             continue
         return RunFolder(path, is_resumed=True, _lock=lock)
     return None
-
-
-def started_at(folder: Path) -> str | None:
-    """When the training of a run folder was started first, as args.yaml says; None where it says nothing yet."""
-    try:
-        content = yaml.safe_load((folder / ARGS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TrainingError(
-            f"cannot be read: {error}", code="unreadable", where=folder / ARGS, hint="train with --no-resume"
-        ) from error
-    started = content.get("started") if isinstance(content, dict) else None
-    return None if started is None else str(started)
-
-
-def write_args(folder: Path, values: dict[str, Any]) -> None:
-    """Writes args.yaml: the settings, and what they led to."""
-    write_text_atomic(folder / ARGS, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError, FileError
+from cls.errors import BottleError, ClsError, FileError
 from cls.files import read_json, text_of_safe_name
 from cls.package.validation_scores import ValidationScores, validation_scores
-from cls.training.runs.folder import ARGS, FINISHED, LOCK, WHOLE_SECONDS, run_folders, run_number
+from cls.training.runs.args import ARGS, RunArgs, read_args
+from cls.training.runs.folder import FINISHED, LOCK, WHOLE_SECONDS, run_folders, run_number
 
 FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
 
@@ -28,7 +28,7 @@ class RunEntry:
         group: name as the annotators typed it, as far as it is known.
         state: `finished`, `running` (a process of this machine holds it), `unfinished` or `damaged`.
         problem: what is wrong with a damaged one.
-        args: what args.yaml says; empty when it cannot be read.
+        args: what args.yaml says; None when it is missing or cannot be read.
         metrics: what metrics.json says; empty when it cannot be read.
     """
 
@@ -36,7 +36,7 @@ class RunEntry:
     group: str
     state: str
     problem: str = ""
-    args: dict[str, Any] = field(default_factory=dict, repr=False)
+    args: RunArgs | None = field(default=None, repr=False)
     metrics: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -46,7 +46,7 @@ class RunEntry:
 
     def setting(self, key: str) -> Any:
         """A setting of the run; None where it is not known."""
-        return _at(self.args, "settings", key)
+        return None if self.args is None else self.args.settings.get(key)
 
     def measure(self, *keys: str) -> float | None:
         """A number of metrics.json, e.g. `validation`, `macro`, `ap`; None where there is none."""
@@ -79,15 +79,12 @@ class RunEntry:
     @property
     def size(self) -> str:
         """Height and width of the input, `256x192`; empty where they are not known."""
-        for source in (_at(self.args, "preprocessing"), _at(self.args, "settings")):
-            if isinstance(source, dict) and {"height_px", "width_px"} <= source.keys():
-                return f"{source['height_px']}x{source['width_px']}"
-        return ""
+        return "" if self.args is None else f"{self.args.preprocessing.height_px}x{self.args.preprocessing.width_px}"
 
     @property
     def date(self) -> str:
         """When it was finished, or else started: `2026-11-22 19:40`, in universal time."""
-        text = self.metrics.get("finished") or self.args.get("started") or ""
+        text = self.metrics.get("finished") or (self.args.started if self.args else "")
         return str(text)[:16].replace("T", " ")
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,10 +177,9 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
 
 def _entry(folder: Path, group: str) -> RunEntry:
     """What can be read of a run folder; never an error."""
-    args, args_problem = _read(folder / ARGS)
+    args, args_problem = _read_args(folder)
     metrics, metrics_problem = _read(folder / FINISHED)
-    named = _at(args, "settings", "group")
-    group = named if isinstance(named, str) and named else group
+    group = group if args is None else args.config.group
     is_finished = (folder / FINISHED).exists()
     if is_finished and not metrics_problem and not _at(metrics, "labels"):
         metrics_problem = f"{FINISHED} names no labels"
@@ -195,13 +191,23 @@ def _entry(folder: Path, group: str) -> RunEntry:
     return RunEntry(folder, group, RUNNING if _is_held(folder) else UNFINISHED, "", args, metrics)
 
 
+def _read_args(folder: Path) -> tuple[RunArgs | None, str]:
+    """The content of args.yaml, and what is wrong with it; a missing file is not wrong."""
+    if not (folder / ARGS).exists():
+        return None, ""
+    try:
+        return read_args(folder), ""
+    except ClsError as error:
+        return None, " ".join(f"{ARGS} {error.what}".split())
+
+
 def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """A mapping from a JSON or YAML file, and what is wrong with it; a missing file is empty and not wrong."""
+    """A mapping from a JSON file, and what is wrong with it; a missing file is empty and not wrong."""
     if not path.exists():
         return {}, ""
     try:
-        content = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (FileError, OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = read_json(path)
+    except FileError as error:
         return {}, f"{path.name} cannot be read: {' '.join(str(error).split())}"
     return (content, "") if isinstance(content, dict) else ({}, f"{path.name} does not hold what it should")
 

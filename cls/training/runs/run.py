@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, ClsError, FileError
 from cls.files import read_json
 from cls.people.preprocess import Preprocessing
-from cls.training.runs.folder import ARGS, FINISHED, SPLIT, run_folders
+from cls.training.runs.args import RunArgs, read_args
+from cls.training.runs.folder import FINISHED, SPLIT, run_folders
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,7 +54,7 @@ class Run:
     thresholds: tuple[float, ...]
     preprocessing: Preprocessing
     arch: str
-    args: dict[str, Any] = field(repr=False)
+    args: RunArgs = field(repr=False)
     metrics: dict[str, Any] = field(repr=False)
     dataset_sha256: str
     split_sha256: str
@@ -111,8 +110,8 @@ class Run:
         )
         clusters = joined_in(split)
         dataset = GroupDataset(self.group, self.labels, rows)
-        settings = self.args["settings"]
-        samples, _ = collect_samples(self.bottle, dataset, people=settings["people"], subject=settings["subject"])
+        config = self.args.config
+        samples, _ = collect_samples(self.bottle, dataset, people=config.people, subject=config.subject)
         return [replace(sample, joined=clusters.get(sample.own_unit, "")) for sample in samples]
 
     def pictures(self, side: str) -> list[str]:
@@ -175,16 +174,16 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
         BottleError: its files cannot be read.
     """
     metrics = _json_of(folder / FINISHED)
+    args = read_args(folder)
     try:
-        args = yaml.safe_load((folder / ARGS).read_text(encoding="utf-8"))
         labels = tuple(metrics["labels"])
         run = Run(
             folder=folder,
-            group=str(args["settings"]["group"]),
+            group=args.config.group,
             labels=labels,
             thresholds=tuple(float(metrics["thresholds"][label]) for label in labels),
-            preprocessing=Preprocessing.from_dict(args["preprocessing"]),
-            arch=str(args["timm_arch"]),
+            preprocessing=args.preprocessing,
+            arch=args.timm_arch,
             args=args,
             metrics=metrics,
             dataset_sha256=str(metrics["dataset_sha256"]),
@@ -193,7 +192,7 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
             segmentation_models=tuple(metrics["segmentation_models"]),
             bottle=bottle,
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BottleError(
             f"is not a readable run: {_in_words(error)}",
             code="run_unreadable",
@@ -222,8 +221,6 @@ def _json_of(path: Path) -> Any:
 
 def _in_words(error: Exception) -> str:
     """What is wrong with a run's files, on one line."""
-    if isinstance(error, OSError):
-        return f"{Path(error.filename).name if error.filename else 'a file'}: {error.strerror}"
     if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing in its args.yaml or metrics.json"
+        return f"{error.args[0]!r} is missing in its metrics.json"
     return " ".join(str(error).split())

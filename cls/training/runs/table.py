@@ -266,8 +266,7 @@ def _title(entry: RunEntry) -> str:
 
 
 def _settings(entry: RunEntry) -> dict[str, Any]:
-    found = entry.args.get("settings")
-    return {**found, "size": entry.size} if isinstance(found, dict) else {}
+    return {} if entry.args is None else {**entry.args.settings, "size": entry.size}
 
 
 def _measures(first: RunEntry, second: RunEntry) -> list[tuple[str, tuple[str, ...], str]]:

@@ -53,7 +53,7 @@ def test_what_crashes_in_channels_last_is_trained_contiguous(
     bottle = make_tiny_bottle(tmp_path)
     with caplog.at_level(logging.INFO, logger="cls"):
         run = train_tiny_run(bottle, arch="fake_dies_in_channels_last")
-    assert run.args["memory_format"] == CONTIGUOUS
+    assert run.args.memory_format == CONTIGUOUS
     assert starts == [[CHANNELS_LAST, CONTIGUOUS], [CONTIGUOUS]]
     assert "memory format: contiguous" in caplog.text
     assert "SIGSEGV" in caplog.text
@@ -131,7 +131,7 @@ def test_repvgg_is_trained_and_not_in_channels_last_on_a_cpu(tmp_path: Path, sta
     if torch.cuda.is_available():
         pytest.skip("the fault is the CPU's")
     run = train_tiny_run(make_tiny_bottle(tmp_path), arch="repvgg_a0")
-    assert run.args["memory_format"] == CONTIGUOUS
+    assert run.args.memory_format == CONTIGUOUS
     assert memory_format_of(run.load_network()) == torch.contiguous_format
 
 

@@ -1,0 +1,70 @@
+"""args.yaml: written, read back, and read as earlier versions wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cls.errors import BottleError
+from cls.people.preprocess import Preprocessing
+from cls.training.config import TrainConfig
+from cls.training.runs.args import ARGS, read_args, write_args
+from tests.bottles import run_args
+
+EARLIER = sorted((Path(__file__).parent / "earlier_args").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
+def test_earlier_forms_are_read_and_nothing_is_added_to_what_they_say(file: Path, tmp_path: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    (tmp_path / ARGS).write_text(text, encoding="utf-8")
+    args, said = read_args(tmp_path), yaml.safe_load(text)
+    assert args.config == TrainConfig("hair_color", epochs=3, batch=4, arch="lite0", lr=0.002, subject="female")
+    assert args.settings == said["settings"]
+    assert args.preprocessing == Preprocessing(version=said["preprocessing"].get("version", 1))
+    assert (args.timm_arch, args.labels) == ("tf_efficientnet_lite0", ("black hair", "blonde hair"))
+    assert (args.weights.kind, args.weights.sha256) == ("package", said["weights"]["sha256"])
+    assert args.memory_format == "channels_last"
+    kept = args.to_dict()
+    assert kept.pop("preprocessing").items() >= said.pop("preprocessing").items()
+    assert kept == said
+
+
+def test_what_is_written_is_read_back_with_keys_of_later_versions(tmp_path: Path) -> None:
+    args = run_args("Цвет: верх", "resnet18", Preprocessing(64, 48), {"epochs": 2, "later": [1, None]})
+    write_args(tmp_path, args)
+    (tmp_path / ARGS).write_text((tmp_path / ARGS).read_text(encoding="utf-8") + "added: 5\n", encoding="utf-8")
+    again = read_args(tmp_path)
+    assert again.to_dict() == {**args.to_dict(), "added": 5}
+    assert again.config == TrainConfig("Цвет: верх", epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("[1, 2]", ""),
+        ("settings: 3", "settings"),
+        ("settings: {}", "timm_arch"),
+        ("a: [", "line 1"),
+    ],
+)
+def test_what_is_no_args_file_is_one_error(tmp_path: Path, content: str, named: str) -> None:
+    (tmp_path / ARGS).write_text(content, encoding="utf-8")
+    with pytest.raises(BottleError) as caught:
+        read_args(tmp_path)
+    assert caught.value.code == "bottle.run_unreadable"
+    assert named in caught.value.what
+    assert str(tmp_path / ARGS) == caught.value.where
+
+
+@pytest.mark.parametrize("wrong", [{"people": "few"}, {"epochs": 0, "dropout": 2.0}])
+def test_settings_that_cannot_be_are_named(tmp_path: Path, wrong: dict[str, str | float]) -> None:
+    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).to_dict()
+    args["settings"].update(wrong)
+    (tmp_path / ARGS).write_text(yaml.safe_dump(args), encoding="utf-8")
+    with pytest.raises(BottleError) as caught:
+        read_args(tmp_path)
+    assert caught.value.code == "bottle.run_unreadable"
+    assert all(f"--{key}" in caught.value.what for key in wrong)
