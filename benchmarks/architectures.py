@@ -198,7 +198,7 @@ def _go_through(
     import numpy as np
     from filelock import FileLock
 
-    from cls.export.publish import ExportConfig, export_run
+    from cls.exporting.publish import ExportConfig, export_run
     from cls.people.photos import read_photo
     from cls.runtimes.open import open_classifier
     from cls.training.config import TrainConfig

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 from benchmarks.format_peers import BareParts, bare_session, timm_eager, ultralytics_classifier, ultralytics_photos
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError
-from cls.export.formats.files import FILES, FORMATS, why_not
-from cls.export.publish import ExportConfig, Exported, export_run
+from cls.exporting.formats.files import FILES, FORMATS, why_not
+from cls.exporting.publish import ExportConfig, Exported, export_run
 from cls.machine import cores
 from cls.people.photos import Person
 from cls.prediction.people_of_photos import PeopleFinder

@@ -18,7 +18,7 @@ from cls.settings import Settings
 from tests.postgres_server import PostgresServer, running_postgres
 
 if TYPE_CHECKING:
-    from tests.export.runs import ExportedBottle
+    from tests.exporting.runs import ExportedBottle
 
 # Libraries that would look for the network say so at once instead of trying for a minute.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -109,7 +109,7 @@ def configuration(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """A bottle with an exported run; look, do not touch."""
-    from tests.export.runs import exported_once
+    from tests.exporting.runs import exported_once
 
     return exported_once(tmp_path_factory)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
 from cls.errors import UsageError
-from cls.export.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
+from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
 from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
-    from cls.export.publish import Exported
+    from cls.exporting.publish import Exported
     from cls.package.keys import SigningKey
 
-_log = logging.getLogger("cls.export")
+_log = logging.getLogger("cls.exporting")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     settings = load_settings(options.cfg)
     asked, named = _formats(options.formats)
     from cls.bottle.layout import Bottle
-    from cls.export.publish import ExportConfig, export_run
+    from cls.exporting.publish import ExportConfig, export_run
     from cls.package.keys import read_signing_key
     from cls.training.runs.run import newest_run
 

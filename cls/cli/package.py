@@ -127,7 +127,7 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
 def _rebuild(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.cli.storage import push_lines
-    from cls.export.rebuild import rebuild_package
+    from cls.exporting.rebuild import rebuild_package
     from cls.package.keys import read_signing_key, trusted_keys
     from cls.settings import load_settings
 

@@ -308,8 +308,8 @@ def convert(
     """Writes TorchScript and ONNX into a run folder; says why where one of them cannot be made."""
     from functools import partial
 
-    from cls.export.formats.onnx import write_onnx
-    from cls.export.formats.torchscript import write_torchscript
+    from cls.exporting.formats.onnx import write_onnx
+    from cls.exporting.formats.torchscript import write_torchscript
 
     return {
         "torchscript": _why_not(

@@ -17,12 +17,12 @@ from onnx import numpy_helper
 
 from cls.cli.command import execute
 from cls.cli.export import COMMAND
-from cls.export import convert
-from cls.export.parity.check import REPORT_NAME
+from cls.exporting import convert
+from cls.exporting.parity.check import REPORT_NAME
 from cls.package.meta import read_meta
 from cls.settings import REPOSITORY
 from tests.bottles import GROUP
-from tests.export.runs import ExportedBottle, exported_once, fabricate_run
+from tests.exporting.runs import ExportedBottle, exported_once, fabricate_run
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from cls.write_back.ret_meta import PredictedPerson, with_predictions
 from cls.write_back.sent_journal import JOURNAL
 from tests.bottles import make_tiny_bottle
 from tests.collector.servers import environment, flaky_collector, run_script, stats
-from tests.export.runs import export_run, fabricate_run
+from tests.exporting.runs import export_run, fabricate_run
 
 GROUP, RUN = "hair_color", "v__0_train_eff_4_0.001"
 PICSETS = 12

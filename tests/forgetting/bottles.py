@@ -21,7 +21,7 @@ from cls.cli import segment_meta as segment_meta_builder
 from cls.cli.command import execute
 from cls.dataset.cutouts.cache import record_folders
 from cls.dataset.cutouts.shards import open_shards
-from cls.export.publish import ExportConfig, export_run
+from cls.exporting.publish import ExportConfig, export_run
 from cls.loading.pictures import run_load_group
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status

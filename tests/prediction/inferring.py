@@ -15,7 +15,7 @@ import pytest
 from cls.cli.command import Command, execute
 from cls.cli.infer import COMMAND
 from cls.errors import ClsError
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 
 
 def infer(at: ExportedBottle, *arguments: object) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from cls.prediction import cluster
 from tests.bottles import GROUP
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import error_of, infer, rows_of, write_video
 from tests.required_tools import need_module
 

@@ -17,7 +17,7 @@ from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import known_people, whole_photo
 from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP, write_rows
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import error_of, infer, last_error, lines_of
 
 

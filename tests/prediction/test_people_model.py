@@ -20,7 +20,7 @@ from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import whole_photo
 from cls.runtimes.open import open_classifier
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer, lines_of
 
 SRGB = ImageCms.createProfile("sRGB")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cls.errors import PackageError, PredictionError
-from cls.export.formats.torchscript import write_torchscript
+from cls.exporting.formats.torchscript import write_torchscript
 from cls.package.archive import pack_files
 from cls.package.meta import ModelMeta, read_meta
 from cls.package.triton_config import CONFIG_FILE_NAME
@@ -20,7 +20,7 @@ from cls.runtimes import openvino as openvino_runtime
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.runtimes.openvino import openvino_module
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.required_tools import need_module
 
 

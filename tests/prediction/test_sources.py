@@ -25,7 +25,7 @@ from cls.prediction.journal import PredictionJournal, Record, lock_of, open_jour
 from cls.prediction.sources import finds_below, sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import error_of, infer, lines_of, write_video
 
 

@@ -15,7 +15,7 @@ from cls.package.verifying import sign_package
 from cls.runtimes import open as opening
 from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.package.test_signature import entries_of
 from tests.prediction.inferring import infer, last_error, rows_of
 from tests.required_tools import need_module
@@ -117,7 +117,7 @@ def test_the_zip_of_every_format_in_a_folder(signed: ExportedBottle, trust: Trus
         "model_fp16.plan": "model_trt_fp16.zip",
         "model_int8.plan": "model_trt_int8.zip",
     }
-    from cls.export.formats.files import FILES
+    from cls.exporting.formats.files import FILES
 
     assert {files.model: files.archive for files in FILES.values()} == names
     for model, archive in names.items():

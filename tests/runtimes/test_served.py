@@ -23,7 +23,7 @@ from cls.prediction.people_of_photos import whole_photo
 from cls.runtimes.open import open_classifier
 from cls.runtimes.served_runtime import parse_address
 from tests.bottles import GROUP
-from tests.export.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle
 from tests.model_storage.services import Service, running_storage
 
 

@@ -18,16 +18,16 @@ from cls.cli.command import Command, execute
 from cls.cli.export import COMMAND as EXPORT
 from cls.cli.package import SHOW, VERIFY
 from cls.cli.storage import PUSH
-from cls.export.formats.files import FILES, FORMATS, Format
-from cls.export.formats.onnx import read_onnx
-from cls.export.publish import ExportConfig, export_run
+from cls.exporting.formats.files import FILES, FORMATS, Format
+from cls.exporting.formats.onnx import read_onnx
+from cls.exporting.publish import ExportConfig, export_run
 from cls.package.meta import read_meta
 from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import whole_photo
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from tests.bottles import GROUP, make_tiny_bottle
-from tests.export.runs import ExportedBottle, fabricate_run
+from tests.exporting.runs import ExportedBottle, fabricate_run
 from tests.model_storage.services import Service, detail, refusal
 from tests.prediction.inferring import infer, lines_of
 from tests.service.inference_servers import KINDS, serving

@@ -25,8 +25,8 @@ from cls.write_back.statements import Statement
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
 from tests.collector.photos import tagged_set
 from tests.collector.servers import serving
-from tests.export.runs import ExportedBottle, fabricate_run
-from tests.export.runs import export_run as export
+from tests.exporting.runs import ExportedBottle, fabricate_run
+from tests.exporting.runs import export_run as export
 from tests.model_storage.services import running_storage
 from tests.prediction.inferring import error_of
 

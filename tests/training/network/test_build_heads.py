@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from cls.export.formats.onnx import session_of, write_onnx
+from cls.exporting.formats.onnx import session_of, write_onnx
 from cls.people.preprocess import Preprocessing
 from cls.training.network.build import build_network, head_names, head_of
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cls.errors import TrainingError
-from cls.export.formats.onnx import write_onnx
+from cls.exporting.formats.onnx import write_onnx
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.loop.optimizer import optimizer_for

@@ -1,0 +1,148 @@
+"""A training run -> the meta.json of its package."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cls.bottle.segmentation_models import digests_of_models
+from cls.exporting.parity.labels import CALIBRATION_MEASURES
+from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
+from cls.package.steps import steps_of
+from cls.people.preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from cls.exporting.parity.report import ParityReport
+    from cls.training.runs.run import Run
+
+# Keys of metrics.json that have a place of their own in meta.json.
+_SAID_ELSEWHERE = {
+    "labels", "thresholds", "dataset_sha256", "split_sha256", "weights_sha256", "segmentation_models",
+    "code_version", "finished",
+}  # fmt: skip
+# How the training went; that is in the run's own report.
+_OF_THE_RUN = {"history", "seconds", "run_seconds", "waiting_share"}
+
+
+def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> ModelMeta:
+    """What a package says of itself, still without parity reports and model files.
+
+    Nothing in it depends on when or where the export runs: the same run of the same bottle gives the same text.
+
+    Args:
+        run: a finished run.
+        segments: the bottle's segments folder, which knows the files of the segmentation models.
+        is_end_to_end: preprocessing and activation are inside the network.
+    """
+    left_out = _SAID_ELSEWHERE | _OF_THE_RUN
+    size = (run.preprocessing.height_px, run.preprocessing.width_px)
+    taken: dict[str, Any] = {"datatype": "FP32", "shape": [-1, 3, *size]}
+    answered = OUTPUT_NAME
+    if is_end_to_end:
+        taken, answered = {"datatype": "UINT8", "shape": [-1, -1, -1, 3]}, END_TO_END_OUTPUT_NAME
+    steps = steps_of(
+        is_end_to_end=is_end_to_end,
+        is_background_kept=run.preprocessing.is_background_kept,
+        version=run.preprocessing.version,
+    )
+    return parse_meta(
+        {
+            "schema_version": SCHEMA_VERSION,
+            "group": run.group,
+            "labels": list(run.labels),
+            "thresholds": dict(zip(run.labels, run.thresholds, strict=True)),
+            "activation": "sigmoid",
+            "steps": steps.model_dump(mode="json"),
+            "person": _person(run.preprocessing, run.segmentation_models),
+            "preprocessing": run.preprocessing.to_dict(),
+            "inputs": [{"name": INPUT_NAME, **taken}],
+            "outputs": [{"name": answered, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
+            "metrics": {key: value for key, value in _plain(run.metrics).items() if key not in left_out},
+            "parity": {},
+            "digests": {
+                "dataset": run.dataset_sha256,
+                "split": run.split_sha256,
+                "weights": run.weights_sha256,
+                "files": {},
+                "segmentation_models": digests_of_models(segments, run.segmentation_models),
+            },
+            "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args.to_dict())},
+            "code_version": _code_version(run),
+            "created_at": _ended_at(run),
+        },
+        where=run.folder,
+    )
+
+
+def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's metrics with the calibration errors of one format's own answers in the place of the trained network's.
+
+    Where the format was asked about other people than those that were validated on, they are left out instead: what is
+    there would be the trained network's.
+
+    Args:
+        report: how the format compares.
+        metrics: as meta.json has them.
+    """
+    validation = metrics.get("validation")
+    if not isinstance(validation, Mapping):
+        return dict(metrics)
+    is_same = report.part == "validation" and report.samples == validation.get("samples")
+    own = report.calibration if is_same else {}
+    changed = dict(validation)
+    for part in ("macro", "micro"):
+        changed[part] = _calibrated(validation.get(part), own.get(part))
+    labels = validation.get("labels")
+    if isinstance(labels, Mapping):
+        of_labels = own.get("labels", {})
+        changed["labels"] = {label: _calibrated(values, of_labels.get(label)) for label, values in labels.items()}
+    return {**metrics, "validation": changed}
+
+
+def _calibrated(values: Any, own: Mapping[str, float | None] | None) -> Any:
+    if not isinstance(values, Mapping):
+        return values
+    kept = {key: value for key, value in values.items() if key not in CALIBRATION_MEASURES}
+    return kept | {key: value for key, value in (own or {}).items() if key in values}
+
+
+def _code_version(run: Run) -> str:
+    """Of the code that trained: the one that finished the run, or that started it."""
+    return str(run.metrics.get("code_version") or run.args.code_version)
+
+
+def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) -> dict[str, Any]:
+    """In words, for people who use the package without this code; the numbers stand under `preprocessing`."""
+    return {
+        "source": "outline by instance segmentation of the photo as displayed (EXIF orientation applied)",
+        "frame": (
+            "box around the outline's points (the segmentation's box where there is no outline), widened on each side"
+            f" by {preprocessing.margin_rel:g} of its longer side, rounded outwards to whole pixels, cut off at the"
+            " photo's edge"
+        ),
+        "background": preprocessing.to_dict()["background"],
+        "segmentation_models": list(segmentation_models),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """YAML's values as JSON's: dates become text, numbers that JSON does not know become null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _ended_at(run: Run) -> str:
+    """When the training ended, in UTC: as metrics.json says, else the file's own time."""
+    try:
+        ended = datetime.fromisoformat(run.metrics["finished"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError):
+        ended = datetime.fromtimestamp((run.folder / "metrics.json").stat().st_mtime, UTC)
+    return ended.replace(microsecond=0).isoformat().replace("+00:00", "Z")

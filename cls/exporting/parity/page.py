@@ -1,0 +1,232 @@
+"""The page that shows what a comparison of conversions with the trained network found."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from cls.exporting.parity.labels import LabelResult
+from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
+from cls.exporting.parity.sizes import SizeResult
+from cls.files import write_text_atomic
+from cls.package.card import people_in_words
+from cls.training.report.labels import picture_url
+from cls.wording import counted, difference, score
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A format that the page does not speak of at length.
+
+    Attributes:
+        state: in a word or two: `agrees`, `refused`, `failed`, `not made`.
+        reason: why it is not here.
+        page: name of the page beside this one that says more; empty where there is none.
+    """
+
+    state: str
+    reason: str
+    page: str = ""
+
+
+def write_page(
+    path: Path,
+    group: str,
+    run: str,
+    reports: Mapping[str, ParityReport],
+    refused: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, Elsewhere] | None = None,
+) -> None:
+    """Writes the page, whole or not at all; everything it shows is inside it.
+
+    Args:
+        path: the file.
+        group: what is classified.
+        run: name of the run.
+        reports: by format.
+        refused: formats that could not even be compared -> why.
+        elsewhere: the other formats of the same export.
+    """
+    # It looks like the training's report, whose style it takes.
+    loader = ChoiceLoader([PackageLoader("cls.exporting.parity", "."), PackageLoader("cls.training.report", ".")])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    formats = [_format(name, report) for name, report in reports.items()]
+    formats += [_not_compared(name, reason) for name, reason in (refused or {}).items()]
+    most = max(reports.values(), key=lambda report: report.samples, default=None)
+    page = environment.get_template("parity.html").render(
+        group=group,
+        run=run,
+        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        formats=formats,
+        people="" if most is None else people_in_words(most.samples, most.part),
+        elsewhere=elsewhere or {},
+    )
+    write_text_atomic(path, page)
+
+
+def _format(name: str, report: ParityReport) -> dict[str, Any]:
+    return {
+        "name": name,
+        "runtime": report.runtime,
+        "faults": report.faults,
+        "causes": report.causes,
+        "divergence": "" if report.divergence is None else _capital(report.divergence.text()),
+        "batches": report.batch_sizes,
+        "summary": _summary(report),
+        "rows": _rows(report),
+        "labels": [_label(one) for one in report.labels],
+        "sizes": [_size(one) for one in report.sizes],
+        "facts": _facts(report),
+        "worst": [_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
+    }
+
+
+def _has_something_to_see(report: ParityReport) -> bool:
+    """Whether anybody would see the difference in the pictures' bars."""
+    return bool(report.faults) or report.max_probability_difference > 1e-3
+
+
+def _not_compared(name: str, reason: str) -> dict[str, Any]:
+    empty: dict[str, Any] = dict.fromkeys(
+        ("causes", "batches", "summary", "rows", "labels", "sizes", "facts", "worst"), ()
+    )
+    return {"name": name, "runtime": "", "faults": (reason,), "divergence": "", **empty}
+
+
+def _summary(report: ParityReport) -> list[tuple[str, str]]:
+    """A format in one row: the worst over its batch sizes."""
+    farthest = max(result.farthest_flip for result in report.by_batch)
+    return [
+        ("precision", report.precision),
+        ("largest difference", _small(report.max_probability_difference)),
+        ("decisions that differ", f"{report.label_flips} of {report.decisions}"),
+        ("farthest from its threshold", _small(farthest) if report.label_flips else "-"),
+        ("change of F1", _change(report.f1_change)),
+        ("change of mA", _change(report.ma_change)),
+    ]
+
+
+def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
+    """What is measured, with a value for each batch size."""
+    measures: tuple[tuple[str, Callable[[BatchResult], str]], ...] = (
+        ("largest difference", lambda found: _small(found.max_probability_difference)),
+        ("99.9 % are below", lambda found: _small(found.p999_probability_difference)),
+        ("mean difference", lambda found: _small(found.mean_probability_difference)),
+        ("decisions that differ", lambda found: str(found.label_flips)),
+        ("farthest from its threshold", lambda found: _small(found.farthest_flip) if found.label_flips else "-"),
+        (f"F1 ({score(report.f1, 4)} before)", lambda found: _changed(found.f1, report.f1)),
+        (f"mA ({score(report.ma, 4)} before)", lambda found: _changed(found.ma, report.ma)),
+    )
+    return [(name, [text(result) for result in report.by_batch]) for name, text in measures]
+
+
+def _label(one: LabelResult) -> dict[str, str]:
+    """A label in one row: the worst over the batch sizes."""
+    return {
+        "label": one.label,
+        "positives": f"{one.positives} of {one.known}" if one.known else "-",
+        "F1": _after(one.f1, one.f1_change),
+        "calibration error": _after(one.ece, one.ece_change),
+        "mean difference of logits": _change(one.logit_shift, 3),
+        "difference in standard deviations": _small(one.logit_error, 3),
+        "decisions that differ": str(one.label_flips),
+        "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
+    }
+
+
+def _size(one: SizeResult) -> dict[str, str]:
+    """Cut-outs of one kind of sizes in one row."""
+    return {
+        "cut-outs": one.kind,
+        "people": str(one.samples),
+        "resizing changes logits, in standard deviations": _small(one.resize_error),
+        "largest difference": _small(one.max_probability_difference),
+        "decisions that differ": str(one.label_flips),
+        "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
+    }
+
+
+def _facts(report: ParityReport) -> list[tuple[str, str]]:
+    limits = [f"{key} {'none' if value is None else f'{value:g}'}" for key, value in asdict(report.limits).items()]
+    beyond = f"{report.label_flips_beyond_limit} of them further than {report.limit:g} from their thresholds"
+    neighbours = f"the neighbours in it {_small(report.neighbour_difference)}"
+    return [
+        ("precision", report.precision),
+        ("limits", ", ".join(limits)),
+        ("F1 and mA on", f"{report.truth}, of {people_in_words(report.samples, report.part)}"),
+        ("decisions that differ", f"{report.label_flips} of {report.decisions} at any batch size, {beyond}"),
+        ("the batch changes", f"{_small(report.batch_difference)} of a probability at most, {neighbours}"),
+        ("no numbers", counted(report.not_a_number, "answer")),
+        *_steps(report),
+    ]
+
+
+def _steps(report: ParityReport) -> list[tuple[str, str]]:
+    """What stays in float32, and why not less of it."""
+    kept = report.kept_in_float
+    facts = [("left in float32", f"{counted(len(kept), 'layer')}: {', '.join(kept)}")] if kept else []
+    return facts + [
+        (f"refused with {step.layers_in_float} in float32", "; ".join(step.faults)) for step in report.tries
+    ]
+
+
+def _person(sample: WorstSample) -> dict[str, Any]:
+    expected, found, threshold = _told_apart(sample.expected, sample.found, sample.threshold)
+    return {
+        "image": "" if sample.crop_rgb is None else picture_url(sample.crop_rgb),
+        "label": sample.label,
+        "is_flip": sample.is_flip,
+        "numbers": f"{expected} → {found}, threshold {threshold}",
+        "expected_percent": round(100 * sample.expected, 1),
+        "found_percent": round(100 * (sample.found or 0.0), 1),
+        "threshold_percent": round(100 * sample.threshold, 1),
+        "picture": sample.picture,
+        "batch": sample.batch,
+    }
+
+
+def _told_apart(expected: float, found: float | None, threshold: float) -> tuple[str, str, str]:
+    """Three probabilities with as many digits as tell the different ones of them apart, four at least."""
+    values = {expected, threshold} if found is None else {expected, found, threshold}
+    for digits in range(4, 9):
+        if len({f"{value:.{digits}f}" for value in values}) == len(values):
+            break
+    shown = "no number" if found is None else f"{found:.{digits}f}"
+    return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"
+
+
+def _change(change: float | None, digits: int = 4) -> str:
+    """A change with its sign; `0` where there is none, or none but the noise of sums of floating-point numbers."""
+    text = difference(change, digits)
+    return "0" if change is not None and not float(text) else text
+
+
+def _changed(value: float | None, before: float | None) -> str:
+    if value is None or before is None:
+        return "-"
+    change = _change(value - before)
+    return score(value, 4) if change == "0" else f"{score(value, 4)} ({change})"
+
+
+def _after(before: float | None, change: float | None) -> str:
+    """What a measure is after a change, with the change."""
+    return "-" if before is None or change is None else _changed(before + change, before)
+
+
+def _small(value: float, digits: int = 4) -> str:
+    """A difference as people read it: 0.0213, or 2.4 × 10⁻⁷."""
+    if value == 0 or value >= 1e-3:
+        return f"{value:.{digits}f}" if value else "0"
+    mantissa, power = f"{value:.1e}".split("e")
+    return f"{mantissa}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

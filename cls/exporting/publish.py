@@ -1,0 +1,225 @@
+"""From a training run to a proven package in the bottle."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from cls.bottle.layout import Bottle
+from cls.errors import ClsError, ExportError, UsageError
+from cls.exporting.convert import Conversions, readable_error
+from cls.exporting.earlier import Earlier, keep_earlier
+from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
+from cls.exporting.meta_of_run import meta_of_run
+from cls.exporting.package_writer import PackageWriter, people_to_carry
+from cls.exporting.parity.check import REPORT_NAME, Candidate, ParityCheck, Verdict
+from cls.exporting.parity.report import ParityReport, RefusedTry
+from cls.exporting.parity.samples import reference_of, samples_of_run
+from cls.package.keys import SigningKey
+from cls.package.meta import ModelMeta
+from cls.package.packing import atomic_folder
+from cls.runtimes.open import classifier_of_run
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.training.runs.run import Run
+
+_log = logging.getLogger("cls.exporting")
+
+# Shares of the layers left in float32, one try after another; beyond half of them little would be won.
+_KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What an export makes.
+
+    Attributes:
+        formats: what to make; a format this machine cannot make is left out.
+        required: those of them that must not be left out.
+        carry_samples: how many people's cut-outs go into the zips that can be rebuilt elsewhere; personal data.
+        is_end_to_end: put preprocessing and activation inside: uint8 RGB cut-outs in, probabilities out.
+        signer: signs the packages made now; None: they are not signed.
+
+    Raises:
+        UsageError: the number of people is negative.
+    """
+
+    formats: tuple[Format, ...] = DEFAULT_FORMATS
+    required: tuple[Format, ...] = ()
+    carry_samples: int = 0
+    is_end_to_end: bool = False
+    signer: SigningKey | None = None
+
+    def __post_init__(self) -> None:
+        if self.carry_samples < 0:
+            raise UsageError(
+                f"--carry-samples {self.carry_samples}: expected a number of people, 0 for none", code="out_of_range"
+            )
+
+    def unavailable(self) -> dict[Format, str]:
+        """The formats that this machine cannot make, and why.
+
+        Raises:
+            ExportError: one of them is required, or nothing is left.
+        """
+        reasons = {name: why_not(name, is_end_to_end=self.is_end_to_end) for name in in_order(self.formats)}
+        not_made = {name: reason for name, reason in reasons.items() if reason is not None}
+        for name in self.required:
+            if name in not_made:
+                raise ExportError(
+                    f"{FILES[name].model} and {FILES[name].archive} cannot be made: {not_made[name]}",
+                    code="format_unavailable",
+                    hint=hint_for(name, is_end_to_end=self.is_end_to_end),
+                )
+        if len(not_made) == len(reasons):
+            raise ExportError(
+                f"nothing can be made: {'; '.join(not_made.values())}",
+                code="format_unavailable",
+                hint="add onnx to --formats",
+            )
+        return not_made
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        folder: the package's folder.
+        meta: its meta.json.
+        page: the report of what was made now, for people.
+        reports: format made now -> how it compares with the trained network.
+        not_made: format -> why it was left out.
+        refused: format -> why it failed, or was refused; nothing of it is packaged.
+        earlier: what earlier exports left in the folder.
+    """
+
+    folder: Path
+    meta: ModelMeta
+    page: Path
+    reports: dict[Format, ParityReport]
+    not_made: dict[Format, str]
+    refused: dict[Format, ClsError]
+    earlier: Earlier
+
+
+def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> Exported:
+    """Converts a run, proves the conversions and puts those that pass into the group's package.
+
+    Everything is made in a folder beside the package's; the old package stays until a new one is proven. Packages of
+    the same run in other formats stay; those of another run go.
+
+    Args:
+        bottle: the data folder.
+        run: a finished run.
+        config: what to make; the default formats when not given.
+
+    Raises:
+        ExportError: no conversion succeeds, a required format cannot be made here, or another export of the group runs.
+        ParityError: none agrees with the trained network. Where some do, the others are `Exported.refused`.
+    """
+    config = config or ExportConfig()
+    not_made = config.unavailable()
+    names = [name for name in in_order(config.formats) if name not in not_made]
+    folder = bottle.inference_model(run.group)
+    samples, part = samples_of_run(bottle, run)
+    people = f"{counted(len(samples), 'person')} of the {part} part"
+    _log.info("%s: %s, compared with it on %s", run.name, ", ".join(names), people)
+    with _locked(folder, run.group):
+        with (
+            atomic_folder(folder) as staged,
+            Conversions(bottle, run, staged, is_end_to_end=config.is_end_to_end) as conversions,
+        ):
+            reference = reference_of(classifier_of_run(run), samples, part=part)
+            check = ParityCheck(reference, bottle, folder.parent / REPORT_NAME)
+            carried = people_to_carry(reference, config.carry_samples) if config.carry_samples else None
+            meta = meta_of_run(run, bottle.segments, is_end_to_end=config.is_end_to_end)
+            writer = PackageWriter(bottle, staged, meta, conversions.onnx_for_plan, carried, config.signer)
+            for number, name in enumerate(names, 1):
+                _make(name, f"{number} of {len(names)}", conversions, writer, check)
+            if not check.passed:
+                check.write_reports(not_made)
+                raise _first(check.refused)
+            for name, report in check.passed.items():
+                writer.write_proven(name, report)
+            earlier = keep_earlier(folder, staged, meta, check.passed, check.refused)
+            parity = {name: report.to_meta() for name, report in check.passed.items()} | earlier.parity
+            meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
+        # Only now does the report speak of what is there.
+        check.write_reports(not_made, earlier.parity)
+    return Exported(folder, meta, check.page, check.passed, not_made, check.refused, earlier)
+
+
+def _make(name: Format, place: str, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> None:
+    """Makes a format and checks it; nothing is left of the files of one that is refused."""
+    started_s = time.monotonic()
+    where = f"{check.reference.trained.name}, {FILES[name].model}"
+    try:
+        if FILES[name].source is not None and "onnx" in check.refused:
+            raise ExportError(
+                "it is made from the float32 ONNX, which cannot be used",
+                code="source_failed",
+                hint="see what is said of model.onnx",
+            )
+        _log.info("%s (%s): converting", FILES[name].archive, place)
+        verdict = _best(name, conversions, writer, check)
+    except ClsError as error:
+        verdict = Verdict(None, readable_error(error, name, where, writer.folder))
+    check.verdicts[name] = verdict
+    if verdict.error is not None:
+        writer.remove(name)
+    how = "agrees with the trained network" if verdict.error is None else "is left out"
+    _log.info("%s: %s (%.1f s)", FILES[name].archive, how, time.monotonic() - started_s)
+
+
+def _best(name: Format, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> Verdict:
+    """Makes a format with as few layers in float32 as its limits allow; the last try stands, whatever is said of it."""
+    files = FILES[name]
+    shares = _KEPT_SHARES[files.precision]
+    tries: list[RefusedTry] = []
+    for share in shares:
+        kept = conversions.make(name, share)
+        archive = writer.write_unproven(name)
+        model_files = tuple(writer.folder / file for file in files.files)
+        source = conversions.source_of(name)
+        verdict = check.judge(Candidate(name, files.precision, archive, model_files, source, kept, tuple(tries)))
+        if verdict.error is None or share == shares[-1]:
+            break
+        faults = verdict.report.faults if verdict.report is not None else (verdict.error.what,)
+        tries.append(RefusedTry(len(kept), faults))
+        layers = counted(len(kept), "layer")
+        _log.info("%s with %s in float32: %s; another try", files.model, layers, "; ".join(faults))
+    return verdict
+
+
+def _first(refused: dict[Format, ClsError]) -> ClsError:
+    """The first error; the others are told before it."""
+    first, *others = refused.values()
+    for error in others:
+        _log.warning("%s", error.line())
+    return first
+
+
+@contextmanager
+def _locked(folder: Path, group: str) -> Iterator[None]:
+    """Two exports of one group at a time would take each other's folders away."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / ".export.lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout:
+        raise ExportError(
+            f"group '{group}' is being exported by another process",
+            code="locked",
+            where=folder,
+            hint="wait until it is done",
+        ) from None
