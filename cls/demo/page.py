@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import json
 import os
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,9 +16,11 @@ from cls.bottle.dataset_file import read_dataset
 from cls.demo.steps import shown
 from cls.demo.walk import Walk
 from cls.errors import ClsError, FileError
-from cls.files import read_json, write_text_atomic
+from cls.files import read_json
 from cls.package.model_name import model_name_of_group
 from cls.package.validation_scores import MeanScore, ValidationScores, validation_scores
+from cls.pages import render
+from cls.pages.pictures import picture_url
 from cls.people.photos import read_photo
 from cls.wording import counted, interval, mean_over, score
 
@@ -215,8 +214,7 @@ def summary_lines(walk: Walk, page: Path) -> list[str]:
     return lines
 
 
-_THUMBNAIL_HEIGHT_PX = 300
-_CARD_ASPECT = 4 / 3
+_THUMBNAIL_WIDTH_PX, _THUMBNAIL_HEIGHT_PX = 400, 300
 _MOST_PHOTOS = 12
 
 
@@ -228,24 +226,18 @@ def write_page(walk: Walk) -> Path:
     Returns:
         The page's path.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     plan = walk.plan
     sample = plan.source is None
     page = plan.folder / "index.html"
-    html = environment.get_template("page.html").render(
-        group=plan.group,
-        version=walk.version,
-        source="the sample photo set" if sample else f"the photos of {plan.photos.name}",
-        numbers=headline_numbers(walk),
-        photos=_photo_cards(walk),
-        photos_note=_photos_note(walk),
-        products=[
-            {"what": what, "path": os.path.relpath(path, plan.folder), "link": os.path.relpath(path, plan.folder)}
-            for what, path in products(walk)
-        ],
-        steps=[
+    values = {
+        "group": plan.group,
+        "version": walk.version,
+        "source": "the sample photo set" if sample else f"the photos of {plan.photos.name}",
+        "numbers": headline_numbers(walk),
+        "photos": _photo_cards(walk),
+        "photos_note": _photos_note(walk),
+        "products": [{"what": what, "path": os.path.relpath(path, plan.folder)} for what, path in products(walk)],
+        "steps": [
             {
                 "title": result.step.title,
                 "command": shown(result.step.command),
@@ -254,8 +246,8 @@ def write_page(walk: Walk) -> Path:
             }
             for result in walk.results
         ],
-    )
-    write_text_atomic(page, html)
+    }
+    render.write_page(page, "demo/page.html", values)
     return page
 
 
@@ -284,14 +276,12 @@ def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> di
     """A small copy, the people's boxes, the main person's labels and probabilities, and the truth where it is known."""
     image_rgb = _open(walk, photo.name)
     height_px, width_px = image_rgb.shape[:2]
-    scale = _THUMBNAIL_HEIGHT_PX / height_px
-    small = cv2.resize(image_rgb, (max(round(width_px * scale), 1), _THUMBNAIL_HEIGHT_PX), interpolation=cv2.INTER_AREA)
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    width_of_high = round(_THUMBNAIL_HEIGHT_PX * width_px / height_px)
     main = photo.people[0]
     return {
         "name": photo.name,
-        "image": "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode(),
-        "width_percent": round(min(100.0, 100 * width_px / height_px / _CARD_ASPECT), 1),
+        "image": picture_url(image_rgb, max(width_of_high, 1)),
+        "width_percent": round(min(100.0, 100 * width_of_high / _THUMBNAIL_WIDTH_PX), 1),
         "boxes": [
             {
                 "left": round(100 * box[0] / width_px, 2),
@@ -302,12 +292,17 @@ def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> di
             }
             for index, box in enumerate(person["box_xyxy_px"] for person in photo.people)
         ],
-        "labels": main["labels"],
+        "chips": [{"name": label} for label in main["labels"]],
         "truth": None if true_labels is None else " and ".join(sorted(true_labels)) or f"none of {walk.plan.group}",
         "is_right": true_labels == set(main["labels"]),
         "nothing": f"none of {walk.plan.group}",
         "bars": [
-            {"label": label, "percent": round(100 * prob, 1), "text": score(prob, 2)}
+            {
+                "label": label,
+                "percent": round(100 * prob, 1),
+                "text": score(prob, 2),
+                "is_chosen": label in main["labels"],
+            }
             for label, prob in sorted(main["probs"].items(), key=lambda pair: -pair[1])[:3]
         ],
     }

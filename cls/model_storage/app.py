@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
@@ -20,9 +19,9 @@ from cls.errors import ClsError
 from cls.model_storage.names import RefusedError
 from cls.model_storage.storage import ModelStorage, Published
 from cls.model_storage.uploads import Upload, receive_upload
+from cls.pages.render import render
 
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health")
-_DOCS_FILE = Path(__file__).with_name("docs.html")
 _log = logging.getLogger("cls.model_storage")
 
 
@@ -69,7 +68,7 @@ def build_app(storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecut
 
 
 def _add_pages(app: FastAPI) -> None:
-    page = _DOCS_FILE.read_text(encoding="utf-8")
+    page = render("model_storage/docs.html", {})
 
     @app.get("/docs", include_in_schema=False)
     @app.get("/", include_in_schema=False)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from cls.files import write_text_atomic
+from cls.pages import render
+from cls.pages.pictures import jpeg_url
 from cls.prediction.results import PersonResult
 from cls.runtimes.classifier import Classifier
 from cls.wording import counted, score
@@ -21,8 +17,6 @@ from cls.wording import counted, score
 SHEET_NAME = "contact_sheet.html"
 MAX_CARDS = 500
 _MIN_BARS = 4
-_JPEG_QUALITY = 84
-_TEMPLATE = Path(__file__).with_name("contact_sheet.html")
 
 
 @dataclass(frozen=True)
@@ -36,14 +30,6 @@ class SheetPerson:
 
     result: PersonResult
     jpeg: bytes
-
-
-def jpeg_of_crop(crop_rgb: NDArray[np.uint8]) -> bytes:
-    """A cut-out, uint8 (height, width, 3), as JPEG."""
-    _, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(crop_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    return encoded.tobytes()
 
 
 @dataclass
@@ -92,23 +78,20 @@ def write_contact_sheet(
         thresholds_text: which thresholds were used, in words.
         skipped: photo -> why it was skipped.
     """
-    from jinja2 import Environment
-
     numbers = {label: number for number, label in enumerate(classifier.labels, 1)}
     people_of_picture = Counter((person.result.picture, person.result.frame) for person in shown)
-    template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    text = template.render(
-        group=classifier.group,
-        model=classifier.name,
-        runtime=classifier.runtime.description,
-        thresholds=thresholds_text,
-        people=counts.people,
-        pictures=pictures_in_words(counts.photos, counts.frames),
-        labels=[{"name": label, "count": counts.labels[label]} for label in classifier.labels],
-        none_count=counts.none,
-        width_px=classifier.preprocessing.width_px,
-        height_px=classifier.preprocessing.height_px,
-        cards=[
+    values = {
+        "group": classifier.group,
+        "model": classifier.name,
+        "runtime": classifier.runtime.description,
+        "thresholds": thresholds_text,
+        "people": counts.people,
+        "pictures": pictures_in_words(counts.photos, counts.frames),
+        "labels": [{"name": label, "count": counts.labels[label]} for label in classifier.labels],
+        "none_count": counts.none,
+        "width_px": classifier.preprocessing.width_px,
+        "height_px": classifier.preprocessing.height_px,
+        "cards": [
             _card(
                 person,
                 classifier,
@@ -117,11 +100,11 @@ def write_contact_sheet(
             )
             for person in shown
         ],
-        hidden_count=counts.people - len(shown),
-        table=table_name,
-        skipped=sorted(skipped.items()),
-    )
-    write_text_atomic(path, text)
+        "hidden_count": counts.people - len(shown),
+        "table": table_name,
+        "skipped": sorted(skipped.items()),
+    }
+    render.write_page(path, "prediction/contact_sheet.html", values)
 
 
 def _card(
@@ -140,8 +123,8 @@ def _card(
         "person_class": result.person_class,
         "is_shared": is_shared,
         "numbers": " ".join(str(numbers[label]) for label in result.labels) or "0",
-        "jpeg": base64.b64encode(person.jpeg).decode(),
-        "chips": list(result.labels),
+        "image": jpeg_url(person.jpeg),
+        "chips": [{"name": label} for label in result.labels],
         "bars": [
             {
                 "name": label,

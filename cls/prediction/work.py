@@ -10,8 +10,9 @@ from pathlib import Path
 
 from cls.errors import FileError
 from cls.files import sha256_of_bytes, sha256_of_file
+from cls.pages.pictures import jpeg_bytes
 from cls.people.photos import read_photo
-from cls.prediction.contact_sheet import MAX_CARDS, jpeg_of_crop
+from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import Found, PredictionJournal, Record
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.predict import CHUNK, PhotoPrediction, Read, Shot, predict_chunk, read_ahead
@@ -200,7 +201,7 @@ def _record_of(prediction: PhotoPrediction, key: str, cards: int) -> Record:
         Found(person.cls, person.conf, person.box_xyxy_px, tuple(probs.tolist()))
         for person, probs in zip(prediction.people, prediction.probs[0], strict=True)
     )
-    jpegs = tuple(base64.b64encode(jpeg_of_crop(crop)).decode() for crop in prediction.crops_rgb[:cards])
+    jpegs = tuple(base64.b64encode(jpeg_bytes(crop)).decode() for crop in prediction.crops_rgb[:cards])
     return Record(key, people, jpegs, prediction.shot.frame, prediction.shot.time_s)
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
 from cls.exporting.parity.sizes import SizeResult
-from cls.files import write_text_atomic
 from cls.package.card import people_in_words
-from cls.training.report.labels import picture_url
+from cls.pages import render
+from cls.pages.pictures import picture_url
 from cls.wording import counted, difference, score
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -54,21 +51,22 @@ def write_page(
         refused: formats that could not even be compared -> why.
         elsewhere: the other formats of the same export.
     """
-    # It looks like the training's report, whose style it takes.
-    loader = ChoiceLoader([PackageLoader("cls.exporting.parity", "."), PackageLoader("cls.training.report", ".")])
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     formats = [_format(name, report) for name, report in reports.items()]
     formats += [_not_compared(name, reason) for name, reason in (refused or {}).items()]
     most = max(reports.values(), key=lambda report: report.samples, default=None)
-    page = environment.get_template("parity.html").render(
-        group=group,
-        run=run,
-        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        formats=formats,
-        people="" if most is None else people_in_words(most.samples, most.part),
-        elsewhere=elsewhere or {},
-    )
-    write_text_atomic(path, page)
+    summaries = {name: _summary(report) for name, report in reports.items()}
+    values = {
+        "group": group,
+        "run": run,
+        "date": render.now_utc(),
+        "contents": [(name, name) for name in (*reports, *(refused or {}))] + [("others", "others")] * bool(elsewhere),
+        "formats": formats,
+        "people": "" if most is None else people_in_words(most.samples, most.part),
+        "summary_columns": ("format", *next(iter(summaries.values()), {})),
+        "summary_rows": [(name, *summary.values()) for name, summary in summaries.items()],
+        "elsewhere": elsewhere or {},
+    }
+    render.write_page(path, "exporting/parity/parity.html", values)
 
 
 def _format(name: str, report: ParityReport) -> dict[str, Any]:
@@ -79,10 +77,12 @@ def _format(name: str, report: ParityReport) -> dict[str, Any]:
         "causes": report.causes,
         "divergence": "" if report.divergence is None else _capital(report.divergence.text()),
         "batches": report.batch_sizes,
-        "summary": _summary(report),
         "rows": _rows(report),
-        "labels": [_label(one) for one in report.labels],
-        "sizes": [_size(one) for one in report.sizes],
+        "tables": [
+            {"columns": tuple(rows[0]), "rows": [tuple(row.values()) for row in rows]}
+            for rows in ([_label(one) for one in report.labels], [_size(one) for one in report.sizes])
+            if rows
+        ],
         "facts": _facts(report),
         "worst": [_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
     }
@@ -94,23 +94,21 @@ def _has_something_to_see(report: ParityReport) -> bool:
 
 
 def _not_compared(name: str, reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys(
-        ("causes", "batches", "summary", "rows", "labels", "sizes", "facts", "worst"), ()
-    )
+    empty: dict[str, Any] = dict.fromkeys(("causes", "batches", "rows", "tables", "facts", "worst"), ())
     return {"name": name, "runtime": "", "faults": (reason,), "divergence": "", **empty}
 
 
-def _summary(report: ParityReport) -> list[tuple[str, str]]:
+def _summary(report: ParityReport) -> dict[str, str]:
     """A format in one row: the worst over its batch sizes."""
     farthest = max(result.farthest_flip for result in report.by_batch)
-    return [
-        ("precision", report.precision),
-        ("largest difference", _small(report.max_probability_difference)),
-        ("decisions that differ", f"{report.label_flips} of {report.decisions}"),
-        ("farthest from its threshold", _small(farthest) if report.label_flips else "-"),
-        ("change of F1", _change(report.f1_change)),
-        ("change of mA", _change(report.ma_change)),
-    ]
+    return {
+        "precision": report.precision,
+        "largest difference": _small(report.max_probability_difference),
+        "decisions that differ": f"{report.label_flips} of {report.decisions}",
+        "farthest from its threshold": _small(farthest) if report.label_flips else "-",
+        "change of F1": _change(report.f1_change),
+        "change of mA": _change(report.ma_change),
+    }
 
 
 def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:

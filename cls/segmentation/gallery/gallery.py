@@ -23,6 +23,7 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError, UsageError
 from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error, write_text_atomic
+from cls.pages.render import write_page
 from cls.people.cutout import cut_out, on_flat_background, resize_cutout
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import choose_people
@@ -209,7 +210,6 @@ def _line(name: str, key: str) -> str:
 
 
 CARDS_A_PAGE = 500
-_TEMPLATE = Path(__file__).with_name("mask_sheet.html")
 
 
 @dataclass(frozen=True)
@@ -239,24 +239,21 @@ def write_sheets(
     Returns:
         The pages, the first one first.
     """
-    from jinja2 import Environment
-
-    template = Environment(autoescape=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
     hues = {label: _hue(number) for number, label in enumerate(dataset.labels)}
     parts = [entries[start : start + CARDS_A_PAGE] for start in range(0, len(entries), CARDS_A_PAGE)] or [[]]
     names = [_page_name(number) for number in range(len(parts))]
     counts = Counter(label for entry in entries for label in _labels_of(dataset, entry.row) or ("",))
     photos = quote(relpath(bottle.pictures, folder))
     for name, part in zip(names, parts, strict=True):
-        text = template.render(
-            group=dataset.group,
-            people=len(entries),
-            photo_count=len({entry.row.path for entry in entries}),
-            pages=names,
-            page=name,
-            labels=[{"name": label, "hue": hues[label], "count": counts[label]} for label in dataset.labels],
-            none_count=counts[""],
-            cards=[
+        values = {
+            "group": dataset.group,
+            "people": len(entries),
+            "photo_count": len({entry.row.path for entry in entries}),
+            "pages": names,
+            "page": name,
+            "labels": [{"name": label, "hue": hues[label], "count": counts[label]} for label in dataset.labels],
+            "none_count": counts[""],
+            "cards": [
                 {
                     "file": quote(entry.file),
                     "photo": f"{photos}/{quote(entry.row.path)}",
@@ -273,9 +270,9 @@ def write_sheets(
                 }
                 for entry in part
             ],
-        )
+        }
         journal.claim([name])
-        write_text_atomic(folder / name, text)
+        write_page(folder / name, "segmentation/gallery/mask_sheet.html", values)
         journal.finish(name, "page")
     left_over = [name for name in journal.files if name.endswith(".html") and name not in names]
     for name in left_over:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from cls.dataset.samples import Sample
 from cls.metrics.label_errors import LabelError
 from cls.package.validation_scores import validation_scores
+from cls.pages.pictures import picture_url
 from cls.training.evaluation.evaluate import Evaluation
 from cls.training.report.figures import precision_recall_svg, scores_svg
 from cls.training.report.grids import Pair, caption
@@ -22,7 +20,6 @@ from cls.wording import interval, score
 
 _PEOPLE_SHOWN = 14
 _ERRORS_SHOWN = 28
-_SHOWN_WIDTH_PX = 160
 
 
 def mistaken_and_sure(
@@ -38,8 +35,8 @@ def mistaken_and_sure(
     worst = [int(i) for i in np.argsort(lowest, kind="stable") if lowest[i] < 0]
     best = [int(i) for i in np.argsort(-lowest, kind="stable") if lowest[i] > 0 and truth[i].any()]
     return (
-        [_person(evaluation, names, index, margins[index]) for index in _one_a_unit(worst, evaluation.samples)],
-        [_person(evaluation, names, index, margins[index]) for index in _one_a_unit(best, evaluation.samples)],
+        [_mistaken(evaluation, names, index, margins[index]) for index in _one_a_unit(worst, evaluation.samples)],
+        [_sure(evaluation, names, index) for index in _one_a_unit(best, evaluation.samples)],
     )
 
 
@@ -50,21 +47,28 @@ def _one_a_unit(indices: Sequence[int], samples: Sequence[Sample]) -> list[int]:
     return list(first.values())[:_PEOPLE_SHOWN]
 
 
-def _person(evaluation: Evaluation, names: Sequence[str], index: int, margins: NDArray[np.float64]) -> dict[str, Any]:
+def _mistaken(evaluation: Evaluation, names: Sequence[str], index: int, margins: NDArray[np.float64]) -> dict[str, Any]:
     truth, probs = evaluation.labels[index], evaluation.probs[index]
     wrong = [
         f"{'missed' if truth[label] > 0.5 else 'said'} {names[label]} ({score(probs[label], 2)})"
         for label in np.argsort(margins)
         if margins[label] < 0
     ]
+    return _person(evaluation, index, caption(truth.tolist(), names), "no", wrong)
+
+
+def _sure(evaluation: Evaluation, names: Sequence[str], index: int) -> dict[str, Any]:
+    truth, probs = evaluation.labels[index], evaluation.probs[index]
     sure = [f"{names[label]} ({score(probs[label], 2)})" for label in range(len(names)) if truth[label] > 0.5]
+    return _person(evaluation, index, caption(truth.tolist(), names), "ok", [", ".join(sure)])
+
+
+def _person(evaluation: Evaluation, index: int, title: str, css: str, parts: Sequence[str]) -> dict[str, Any]:
+    """A person's picture, what was given, and lines of a CSS class below."""
+    path = evaluation.samples[index].path
     return {
-        "image": picture_url(evaluation.cutouts.exact(index)),
-        "truth": caption(truth.tolist(), names),
-        "wrong": wrong,
-        "sure": ", ".join(sure),
-        "path": evaluation.samples[index].path,
-    }
+        "image": picture_url(evaluation.cutouts.exact(index)), "title": title, "css": css, "parts": parts, "path": path
+    }  # fmt: skip
 
 
 def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[LabelError]) -> list[dict[str, Any]]:
@@ -73,15 +77,16 @@ def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[Labe
     for error in errors:
         by_sample.setdefault(error.sample, []).append(error)
     return [
-        {
-            "image": picture_url(evaluation.cutouts.exact(index)),
-            "truth": caption(evaluation.labels[index].tolist(), names),
-            "doubts": [
+        _person(
+            evaluation,
+            index,
+            f"given: {caption(evaluation.labels[index].tolist(), names)}",
+            "no",
+            [
                 f"{'not' if error.is_given else 'rather'} {names[error.label]} ({score(error.prob, 2)})"
                 for error in found
             ],
-            "path": evaluation.samples[index].path,
-        }
+        )
         for index, found in list(by_sample.items())[:_ERRORS_SHOWN]
     ]
 
@@ -92,15 +97,6 @@ def before_and_after(pairs: Sequence[Pair]) -> list[dict[str, str]]:
         {"before": picture_url(pair.before), "after": picture_url(pair.after), "caption": pair.caption}
         for pair in pairs
     ]
-
-
-def picture_url(image_rgb: NDArray[np.uint8]) -> str:
-    """A picture to be put into the page, at most 160 pixels wide."""
-    width_px = min(_SHOWN_WIDTH_PX, image_rgb.shape[1])
-    height_px = round(image_rgb.shape[0] * width_px / image_rgb.shape[1])
-    small = cv2.resize(image_rgb, (width_px, height_px), interpolation=cv2.INTER_AREA)
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return f"data:image/jpeg;base64,{base64.b64encode(content.tobytes()).decode()}"
 
 
 def _log_odds(probs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -222,8 +218,7 @@ def label_cards(
         truth, scores = labels[known, index] > 0.5, probs[known, index]
         curve = precision_recall_svg(scores, truth, thresholds[index])
         if curve is not None:
-            # Our own SVG, in which every text is escaped.
-            drawn = {"curve": Markup(curve), "scores": Markup(scores_svg(scores, truth, thresholds[index]))}  # noqa: S704
+            drawn = {"curve": curve, "scores": scores_svg(scores, truth, thresholds[index])}
             cards.append({"name": name, "threshold": f"{thresholds[index]:.3f}", **drawn})
     return cards
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cls.dataset.samples import Ledger, Sample, labels_of
-from cls.files import write_text_atomic
 from cls.metrics.label_errors import LabelError, judged_labels
 from cls.package.validation_scores import mean_of
+from cls.pages.render import now_utc, write_page
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.evaluation.evaluate import Evaluation
@@ -79,11 +77,7 @@ def write_report(folder: Path, data: ReportData) -> None:
         folder: the run folder.
         data: what to show.
     """
-    environment = Environment(
-        loader=PackageLoader("cls.training.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    page = environment.get_template("report.html").render(**_values(folder, data))
-    write_text_atomic(folder / "report.html", page)
+    write_page(folder / "report.html", "training/report/report.html", _values(folder, data))
 
 
 def _values(folder: Path, data: ReportData) -> dict[str, Any]:
@@ -97,7 +91,7 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
         "run": folder.name,
         "arch": data.timm_arch,
         "size": f"{config.height_px} × {config.width_px}",
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "date": now_utc(),
         "notes": _notes(metrics),
         "figures": cards(metrics),
         "curves": [loss_figure(metrics["history"]), *([] if scores is None else [scores])],
@@ -123,7 +117,7 @@ def _notes(metrics: dict[str, Any]) -> list[str]:
 def _unvalidated(data: ReportData) -> dict[str, Any]:
     trained = np.nansum(labels_of(data.train), axis=0).astype(int).tolist()
     pairs = zip(data.names, trained, data.evaluation.thresholds, strict=True)
-    return {"rows": [{"name": name, "train": count, "threshold": f"{value:.3f}"} for name, count, value in pairs]}
+    return {"rows": [(name, count, f"{value:.3f}") for name, count, value in pairs]}
 
 
 def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
@@ -135,9 +129,7 @@ def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
     calibration = calibration_of_run(metrics)
     return {
         "rows": label_rows(names, trained, validation),
-        "has_ma": "ma" in validation["macro"],
-        "has_ece": "ece" in validation["macro"],
-        "is_crossed": bool(validation.get("cross_fitted")),
+        "columns": _columns(validation),
         "measured": measured_text(validation, len(evaluation.samples), units),
         "overall": overall(validation),
         "unseen": [name for name in names if not validation["labels"][name]["positives"]],
@@ -156,6 +148,28 @@ def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
         "suspects": suspects(evaluation, names, data.label_errors),
         "suspects_text": _suspects_text(data),
     }
+
+
+def _columns(validation: dict[str, Any]) -> dict[str, str]:
+    """Key and title of every column that the run's table of labels has."""
+    is_crossed = bool(validation.get("cross_fitted"))
+    has = {"ma": "ma" in validation["macro"], "ece": "ece" in validation["macro"], "f1_in_sample": is_crossed}
+    columns = {
+        "name": "label",
+        "train": "in training",
+        "positives": "in validation",
+        "f1": "cross-validated F1" if is_crossed else "F1",
+        "precision": "precision",
+        "recall": "recall",
+        "ma": "mA",
+        "base_rate": "base rate",
+        "ap": "average precision",
+        "auroc": "AUROC",
+        "ece": "calibration error",
+        "threshold": "threshold",
+        "f1_in_sample": "F1 in sample",
+    }
+    return {key: title for key, title in columns.items() if has.get(key, True)}
 
 
 def _contents(values: dict[str, Any]) -> list[tuple[str, str]]:

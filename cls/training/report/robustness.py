@@ -219,7 +219,7 @@ def backgrounds_of_run(metrics: dict[str, Any], names: Sequence[str]) -> Table |
         ("answers, all labels", *(f"{percent(way['share'])}{flips_interval(way)}" for way in ways)),
         *((f"answers, {name}", *(percent(way["labels"][name]) for way in ways)) for name in names),
     ]
-    return Table(text, ("as served", "background left in"), tuple((name, values) for name, *values in rows))
+    return Table(text, ("share that changes", "as served", "background left in"), tuple(rows))
 
 
 def _people(way: dict[str, Any]) -> str:

@@ -131,7 +131,7 @@ def cells(page: str, title: str) -> list[str]:
 
 def rows(page: str, title: str) -> list[str]:
     """The values of a row of the table by batch size."""
-    row = page.split(f"<tr><td>{title}</td>")[1].split("</tr>")[0]
+    row = page.split(f'<tr><th scope="row">{title}</th>')[1].split("</tr>")[0]
     return [part.split("</td>")[0] for part in row.split("<td>")[1:]]
 
 

@@ -1,0 +1,91 @@
+"""Pages from templates: one look, one set of components; a page loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+from collections.abc import Mapping
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from cls.errors import FileError
+from cls.files import write_text_atomic
+
+_LINKS = re.compile(r'(<nav class="related"[^>]*>).*?(</nav>)', re.DOTALL)
+
+
+@cache
+def _environment() -> Environment:
+    """Templates are named by their path in the package: `pages/page.html`, `training/report/report.html`."""
+    return Environment(
+        loader=PackageLoader("cls", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """A page's HTML.
+
+    Args:
+        template: its path in the package, of a template that extends `pages/page.html`.
+        values: what the template shows; a missing one is an error.
+    """
+    return _environment().get_template(template).render(values)
+
+
+def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Writes a page, whole or not at all.
+
+    Args:
+        path: the HTML file.
+        template: as in `render`.
+        values: as in `render`.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    write_text_atomic(path, render(template, values))
+
+
+def set_links(page: Path, others: Mapping[str, Path]) -> bool:
+    """Replaces the links to related pages at the head of a page by those to the ones that exist.
+
+    Links are relative: the folder that holds the pages can be moved.
+
+    Args:
+        page: a page that was written here.
+        others: title -> page or other file.
+
+    Returns:
+        Whether the page has a place for links; one of an older version has none and stays as it is.
+
+    Raises:
+        FileError: the page cannot be read or written.
+    """
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot be read: {error}", code="unreadable", where=page) from error
+    anchors = "".join(
+        f'<a href="{quote(os.path.relpath(other, page.parent))}">{escape(title)}</a>'
+        for title, other in others.items()
+        if other.exists()
+    )
+    changed, count = _LINKS.subn(lambda found: found[1] + anchors + found[2], text, count=1)
+    if changed != text:
+        write_text_atomic(page, changed)
+    return count == 1
+
+
+def now_utc() -> str:
+    """When a page is made, as it says so."""
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
