@@ -7,11 +7,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from cls.errors import BottleError, FileError
 from cls.files import read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_error, write_json_atomic
+from cls.wording import counted
 
 # Who was on which side in earlier trainings; kept when the group is loaded again.
 SPLITS_KEY = "splits"
@@ -66,6 +68,14 @@ class GroupDataset:
         """Digest of what is labelled: group, labels and rows. What else the file holds makes no difference to it."""
         rows = [[row.path, row.picset, [_plain(value) for value in row.labels]] for row in self.rows]
         return sha256_of_bytes(json.dumps([self.group, self.labels, rows]).encode())
+
+    def _repr_html_(self) -> str:
+        """The dataset in a notebook: how many photos have each label."""
+        counts = {label: sum(row.labels[index] == 1 for row in self.rows) for index, label in enumerate(self.labels)}
+        rows = "".join(f"<tr><td>{escape(label)}</td><td>{count}</td></tr>" for label, count in counts.items())
+        picsets = len({row.picset for row in self.rows if row.picset})
+        title = f"group {self.group}: {counted(len(self.rows), 'photo')} in {counted(picsets, 'picset')}"
+        return f"<p><b>{escape(title)}</b></p><table><tr><th>label</th><th>photos</th></tr>{rows}</table>"
 
 
 def write_dataset(path: Path, dataset: GroupDataset) -> None:

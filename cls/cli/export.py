@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
-from cls.errors import UsageError
-from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, in_order
+from cls.exporting.formats.files import FILES, FORMATS, chosen_formats, in_order
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    asked, named = _formats(options.formats)
+    asked, named = chosen_formats(options.formats)
     from cls.bottle.layout import Bottle
     from cls.exporting.publish import ExportConfig, export_run
     from cls.package.keys import read_signing_key
@@ -74,27 +73,7 @@ def run(options: argparse.Namespace) -> None:
     )
     exported = export_run(bottle, chosen, config)
     _print(exported, bottle, signer)
-    failed = [name for name in required if name in exported.refused]
-    for name, error in exported.refused.items():
-        if name not in failed[:1]:
-            _log.warning("%s is left out: %s", FILES[name].archive, error.line())
-    if failed:
-        raise exported.refused[failed[0]]
-
-
-def _formats(text: str | None) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
-    """Formats to make, and those of them that were asked for by name."""
-    if text is None:
-        return DEFAULT_FORMATS, ()
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    unknown = [name for name in names if name not in (*FORMATS, "all")]
-    if unknown or not names:
-        raise UsageError(
-            f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{', '.join(unknown) or text}'",
-            code="unknown_option_value",
-        )
-    named = in_order(name for name in FORMATS if name in names)
-    return (FORMATS if "all" in names else named), named
+    exported.raise_if_refused(required)
 
 
 def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:

@@ -19,13 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Loads the group and prints what was loaded."""
-    from cls.bottle.layout import Bottle
-    from cls.loading.pictures import run_load_group
-    from cls.settings import load_settings
+    from cls.interface import load_group
+    from cls.loading.pictures import group_lines
 
-    settings = load_settings(options.cfg)
-    lines = run_load_group(Bottle(settings), options.group, folder=options.source, workers=options.workers)
-    print("\n".join(lines))
+    loaded = load_group(options.group, source=options.source, workers=options.workers, cfg=options.cfg)
+    print("\n".join(group_lines(loaded)))
 
 
 COMMAND = Command("load-group", "load a labelled group of photos into the bottle", add_arguments, run)

@@ -35,44 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Segments the bottle's photos and prints what was found."""
     from cls.bottle.dataset_file import loaded_groups
-    from cls.bottle.forgotten import read_forgotten
     from cls.bottle.layout import Bottle
-    from cls.machine import cores, wait_passively
+    from cls.interface import segment
     from cls.settings import load_settings
 
-    settings = load_settings(options.cfg)
-    wait_passively()
-    bottle = Bottle(settings)
-
-    from cls.bottle.segmentation_models import remember_model
-    from cls.pictures.database import PicturesDatabase
-    from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
-    from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
-
-    config = BuildConfig(
-        is_all=options.process_all, is_approved=options.mark_approved, batch=options.batch, threads=cores()
+    bottle = Bottle(load_settings(options.cfg))
+    report = segment(
+        options.model_path,
+        process_all=options.process_all,
+        mark_approved=options.mark_approved,
+        confidence=options.confidence,
+        batch=options.batch,
+        image_size=options.image_size,
+        only_mapped=options.only_mapped,
+        classes=options.classes,
+        cfg=options.cfg,
     )
-    check_model_file(options.model_path)
-    names = list_pictures(bottle.pictures, read_forgotten(bottle))
-
-    def load() -> PersonSegmenter:
-        segmenter = load_segmenter(
-            options.model_path,
-            people_classes=settings.people_classes,
-            confidence=options.confidence,
-            image_size_px=options.image_size,
-            classes=options.classes,
-            only_mapped=options.only_mapped,
-        )
-        # Before the first mask is written: the database names only the version, and packages name the file.
-        remember_model(bottle.segments, segmenter.model_version, options.model_path)
-        return segmenter
-
-    with PicturesDatabase.open(bottle.database_url) as database:
-        report = build_segments(bottle.pictures, names, database, load, options.model_path.stem, config)
     for line in report.lines():
         print(line)
-    print(f"report: {write_report(bottle.segments, report)}")
+    print(f"report: {bottle.segments / 'report.json'}")
     print(f"next: {_next_step(loaded_groups(bottle.datasets))}")
 
 

@@ -9,12 +9,8 @@ from cls.cli.command import Command
 from cls.training.config import AUGMENTERS, CACHES, LOGGERS, LOSSES, MODES, PEOPLE, PRECISIONS, STRATEGIES, TrainConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from torch import nn
-
-    from cls.people.preprocess import Preprocessing
 
 # Options that are fields of TrainConfig under the same name.
 _AS_TYPED = (
@@ -279,58 +275,18 @@ def run(options: argparse.Namespace) -> None:
     """Trains and prints the run folder, its measures and what comes next."""
     import shlex
 
-    from cls.bottle.layout import Bottle
+    from cls.interface import train
     from cls.machine import wait_passively
-    from cls.settings import load_settings
 
-    settings = load_settings(options.cfg)
     wait_passively()
     config = config_of(options, options.cat)
-    from cls.training.loop.distributed import ProcessGroup
-    from cls.training.train import assist, train
-
-    processes = ProcessGroup(config)
-    if not processes.is_first:
-        assist(Bottle(settings), config, processes)
-        return
-    finished = train(Bottle(settings), config, convert=convert, resume=options.resume)
+    finished = train(config, resume=options.resume, cfg=options.cfg)
     print(f"run {finished.folder}")
     print(finished.summary())
     if finished.metrics["conversions"]["onnx"] is None:
         print(f"next: python cls/classification/export.py --group {shlex.quote(config.group)}")
     else:
         print(f"next: nothing can be exported of {finished.arch}, see the warning above: train with another --arch")
-
-
-def convert(
-    network: nn.Module, preprocessing: Preprocessing, labels: tuple[str, ...], folder: Path
-) -> dict[str, str | None]:
-    """Writes TorchScript and ONNX into a run folder; says why where one of them cannot be made."""
-    from functools import partial
-
-    from cls.exporting.formats.onnx import write_onnx
-    from cls.exporting.formats.torchscript import write_torchscript
-
-    return {
-        "torchscript": _why_not(
-            partial(write_torchscript, network, preprocessing, folder / "torchscripts" / "model.pt")
-        ),
-        "onnx": _why_not(partial(write_onnx, network, preprocessing, labels, folder / "onnx" / "model.onnx")),
-    }
-
-
-def _why_not(write: Callable[[], None]) -> str | None:
-    """Why a form cannot be written; None when it is."""
-    import logging
-
-    from cls.errors import ExportError
-
-    try:
-        write()
-    except ExportError as error:
-        logging.getLogger("cls.training").warning("not written, and the run is finished without it: %s", error.line())
-        return error.what
-    return None
 
 
 COMMAND = Command("train", "train a classifier of a loaded group", add_arguments, run)

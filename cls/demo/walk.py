@@ -18,11 +18,11 @@ from cls.demo.steps import Journal, Step, StepResult, fingerprint, run_step, sho
 from cls.errors import ClsError, UsageError
 from cls.files import atomic_path
 from cls.package.model_name import model_name_of_group, next_version
+from cls.sample import PERSON_MODEL
 from cls.sample.figure.wardrobe import GROUPS
 from cls.settings import REPOSITORY, load_settings
 from cls.wording import counted
 
-SAMPLE_MODEL = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
 SAMPLE_PHOTOS = 1200
 SAMPLE_SEED = 1
 
@@ -111,7 +111,7 @@ def plan_demo(
         folder=folder,
         group=group or "top_color",
         source=source,
-        segmenter=segmenter or SAMPLE_MODEL,
+        segmenter=segmenter or PERSON_MODEL,
         limit=limit,
         train_options=SAMPLE_TRAINING if is_sample else PHOTO_TRAINING,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,13 +21,14 @@ from cls.exporting.formats.files import FILES, Format
 from cls.exporting.formats.onnx import add_notes, write_onnx
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
+from cls.exporting.formats.torchscript import write_torchscript
+from cls.people.preprocess import Preprocessing
 from cls.training.runs.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
 
 _log = logging.getLogger("cls.exporting")
-
 
 _WORK = ".work"
 _INT8_OF_PLANS = "int8_of_plans.onnx"
@@ -147,8 +149,6 @@ class Conversions:
         return path
 
     def _write_torchscript(self, path: Path) -> None:
-        from cls.exporting.formats.torchscript import write_torchscript
-
         if not self._is_end_to_end:
             write_torchscript(self._network, self._run.preprocessing, path)
             return
@@ -190,6 +190,28 @@ class Conversions:
         from cls.exporting.formats.end_to_end import input_stage
 
         return input_stage(self._run.preprocessing)
+
+
+def write_run_formats(
+    network: nn.Module, preprocessing: Preprocessing, labels: tuple[str, ...], folder: Path
+) -> dict[str, str | None]:
+    """Writes TorchScript and ONNX into a run folder; says why where one of them cannot be made."""
+    return {
+        "torchscript": _why_not(
+            partial(write_torchscript, network, preprocessing, folder / "torchscripts" / "model.pt")
+        ),
+        "onnx": _why_not(partial(write_onnx, network, preprocessing, labels, folder / "onnx" / "model.onnx")),
+    }
+
+
+def _why_not(write: Callable[[], None]) -> str | None:
+    """Why a form cannot be written; None when it is."""
+    try:
+        write()
+    except ExportError as error:
+        _log.warning("not written, and the run is finished without it: %s", error.line())
+        return error.what
+    return None
 
 
 def readable_error(error: ClsError, name: Format, where: str, folder: Path) -> ExportError:

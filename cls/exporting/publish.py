@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,22 @@ class Exported:
     not_made: dict[Format, str]
     refused: dict[Format, ClsError]
     earlier: Earlier
+
+    def raise_if_refused(self, required: Collection[Format]) -> None:
+        """Raises the first error of the formats that were required; all other errors become warnings."""
+        failed = next((name for name in self.refused if name in required), None)
+        for name, error in self.refused.items():
+            if name != failed:
+                _log.warning("%s is left out: %s", FILES[name].archive, error.line())
+        if failed is not None:
+            raise self.refused[failed]
+
+    def _repr_html_(self) -> str:
+        """The export in a notebook."""
+        made = {FILES[name].archive: report.in_words() for name, report in self.reports.items()}
+        left_out = {FILES[name].archive: f"left out: {error.what}" for name, error in self.refused.items()}
+        rows = "".join(f"<tr><td>{name}</td><td>{escape(text)}</td></tr>" for name, text in (made | left_out).items())
+        return f"<p><b>{escape(str(self.folder))}</b></p><table>{rows}</table>"
 
 
 def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> Exported:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset_if_changed
@@ -54,6 +55,11 @@ class LoadedGroup:
     picset_count: int
     unknown_picsets: tuple[str, ...]
     report_file: Path
+
+    def _repr_html_(self) -> str:
+        """The dataset in a notebook, and how many pictures were left out."""
+        left_out = f"<p>{counted(len(self.skipped), 'picture')} left out: {escape(str(self.report_file))}</p>"
+        return self.dataset._repr_html_() + (left_out if self.skipped else "")
 
 
 @contextmanager

@@ -218,8 +218,8 @@ def _skipped_lines(skipped: Sequence[SkippedPicture]) -> list[str]:
     return lines
 
 
-def run_load_group(bottle: Bottle, group: str, *, folder: Path | None, workers: int) -> list[str]:
-    """Loads a group, from a folder when one is given, and returns the lines to print.
+def load_group_from(bottle: Bottle, group: str, *, folder: Path | None, workers: int) -> LoadedGroup:
+    """Loads a group, from a folder when one is given, else from the collector.
 
     Raises:
         UsageError: an option's value cannot be used.
@@ -228,7 +228,7 @@ def run_load_group(bottle: Bottle, group: str, *, folder: Path | None, workers: 
     if not group.strip():
         raise UsageError("--group expects the name of a group", code="empty_option_value")
     with _source(bottle, group, folder, workers) as source:
-        return group_lines(load_group(source, bottle, group, workers=workers))
+        return load_group(source, bottle, group, workers=workers)
 
 
 def run_load_json(bottle: Bottle, json_path: Path, *, workers: int) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
 from cls.package.keys import trusted_keys
+from cls.pages.pictures import picture_url
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
 from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
 from cls.prediction.predict import CHUNK, Shot, predict_chunk
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
     # A file, a file's bytes, an array (RGB) or a Pillow picture.
     Photo = str | os.PathLike[str] | bytes | NDArray[np.uint8] | NDArray[np.uint16] | Image
+
+_SHOWN_PX = 480  # width of a photo in a notebook
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,31 @@ class LabelledPerson:
         }
 
 
+class People(list[LabelledPerson]):
+    """The people of one photo, surest first; a notebook shows them in their photo.
+
+    Attributes:
+        photo: as it was given.
+    """
+
+    def __init__(self, people: Iterable[LabelledPerson], photo: Photo) -> None:
+        super().__init__(people)
+        self.photo = photo
+
+    def _repr_html_(self) -> str:
+        """The photo with everybody's outline and number, and a table of their labels."""
+        try:
+            picture = _picture_html(_image_of(self.photo), self)
+        except FileError as error:
+            picture = f"<p>{escape(error.line())}</p>"  # it was moved or removed since
+        rows = []
+        for number, person in enumerate(self, 1):
+            labels = ", ".join(f"{label} {person.probabilities[label]:.2f}" for label in person.labels) or "-"
+            cells = (str(number), f"{person.person_class} {person.conf:.2f}", labels)
+            rows.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>")
+        return f"{picture}<table><tr><th></th><th>person</th><th>labels</th></tr>{''.join(rows)}</table>"
+
+
 class PeopleModel:
     """A classifier with whatever finds the people. Made by `open_model`.
 
@@ -84,12 +113,12 @@ class PeopleModel:
         return self.classifier.labels
 
     @overload
-    def __call__(self, photos: Photo) -> list[LabelledPerson]: ...  # type: ignore[overload-overlap]  # a path is a sequence too
+    def __call__(self, photos: Photo) -> People: ...  # type: ignore[overload-overlap]  # a path is a sequence too
 
     @overload
-    def __call__(self, photos: Sequence[Photo]) -> list[list[LabelledPerson]]: ...
+    def __call__(self, photos: Sequence[Photo]) -> list[People]: ...
 
-    def __call__(self, photos: Photo | Sequence[Photo]) -> list[LabelledPerson] | list[list[LabelledPerson]]:
+    def __call__(self, photos: Photo | Sequence[Photo]) -> People | list[People]:
         """Finds the people of a photo, or of each of several.
 
         Args:
@@ -107,13 +136,14 @@ class PeopleModel:
             return list(self.each(photos))
         return next(self.each([photos]))
 
-    def each(self, photos: Iterable[Photo]) -> Iterator[list[LabelledPerson]]:
+    def each(self, photos: Iterable[Photo]) -> Iterator[People]:
         """The people of each photo, one photo after another, for more photos than memory holds; see `__call__`."""
         numbered = enumerate(photos)
         while chunk := list(islice(numbered, CHUNK)):
             read = [(Shot(Path(), number), _image_of(photo)) for number, photo in chunk]
-            for prediction in predict_chunk(read, [self.classifier], self._finder, {}):
-                yield [
+            predictions = predict_chunk(read, [self.classifier], self._finder, {})
+            for (_, photo), prediction in zip(chunk, predictions, strict=True):
+                people = (
                     LabelledPerson(
                         person.box_xyxy_px,
                         person.polygons_xy_rel,
@@ -123,7 +153,8 @@ class PeopleModel:
                         dict(zip(self.labels, probs.tolist(), strict=True)),
                     )
                     for person, probs in zip(prediction.people, prediction.probs[0], strict=True)
-                ]
+                )
+                yield People(people, photo)
 
 
 def open_model(
@@ -175,6 +206,27 @@ def open_model(
 
     found = load_segmenter(path, people_classes=settings.people_classes)
     return PeopleModel(classifier, PeopleFinder({}, found, segmenter_file=path))
+
+
+def _picture_html(image_rgb: NDArray[np.uint8], people: Sequence[LabelledPerson]) -> str:
+    """A small picture with the outlines over it, all inside the text."""
+    height_px, width_px = image_rgb.shape[:2]
+    shown_px = min(width_px, _SHOWN_PX)
+    scale = width_px / shown_px
+    shapes = []
+    for number, person in enumerate(people, 1):
+        left, top, right, bottom = person.box_xyxy_px
+        outlines = [outline * (width_px, height_px) for outline in person.outline_xy_rel] or [
+            np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        ]
+        shapes += [f'<polygon points="{" ".join(f"{x:.0f},{y:.0f}" for x, y in outline)}"/>' for outline in outlines]
+        shapes.append(f'<text x="{left:.0f}" y="{top:.0f}" dy="1em" stroke="none" fill="#fff">{number}</text>')
+    return (
+        f'<svg viewBox="0 0 {width_px} {height_px}" width="{shown_px}" fill="none" stroke="#fff"'
+        f' stroke-width="{2 * scale:.1f}" font-size="{16 * scale:.0f}">'
+        f'<image href="{picture_url(image_rgb, shown_px)}" width="{width_px}" height="{height_px}"/>'
+        f"{''.join(shapes)}</svg>"
+    )
 
 
 def _image_of(photo: Photo) -> NDArray[np.uint8]:

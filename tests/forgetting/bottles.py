@@ -22,7 +22,7 @@ from cls.cli.command import execute
 from cls.dataset.cutouts.cache import record_folders
 from cls.dataset.cutouts.shards import open_shards
 from cls.exporting.publish import ExportConfig, export_run
-from cls.loading.pictures import run_load_group
+from cls.loading.pictures import load_group_from
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.sample.make import make_sample
@@ -77,7 +77,7 @@ class FullBottle:
 
     def load(self) -> None:
         for group in GROUPS:
-            run_load_group(self.bottle, group, folder=self.folder / "photos", workers=2)
+            load_group_from(self.bottle, group, folder=self.folder / "photos", workers=2)
 
     def write_rows(self) -> None:
         """Rows for all photos of the pool, as a segmentation would; those that are there stay."""

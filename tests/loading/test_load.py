@@ -11,7 +11,7 @@ from cls.bottle.dataset_file import LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import CollectorError, FileError
 from cls.loading.load import load_group
-from cls.loading.pictures import group_lines, load_picsets, picsets_lines, read_guids, run_load_group
+from cls.loading.pictures import group_lines, load_group_from, load_picsets, picsets_lines, read_guids
 from cls.sources.folders import open_photo_set
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set, write_photo
 
@@ -99,7 +99,7 @@ def test_only_broken_photos_are_an_error(bottle: Bottle, tmp_path: Path) -> None
 
 def test_the_summary_counts(bottle: Bottle, tmp_path: Path) -> None:
     folder = small_set(tmp_path / "set")
-    lines = run_load_group(bottle, "accessories", folder=folder, workers=2)
+    lines = group_lines(load_group_from(bottle, "accessories", folder=folder, workers=2))
     assert lines == [
         "group 'accessories': 4 photos in 2 picsets (4 pictures fetched, 0 already there)",
         "  bag    2",
@@ -108,13 +108,14 @@ def test_the_summary_counts(bottle: Bottle, tmp_path: Path) -> None:
         f"dataset: {bottle.dataset_file('accessories')}",
         "next: python cls/classification/segment_builder.py --model-path person_models/best.pt",
     ]
-    assert run_load_group(bottle, "accessories", folder=folder, workers=2)[-2].endswith("(unchanged)")
+    again = load_group_from(bottle, "accessories", folder=folder, workers=2)
+    assert group_lines(again)[-2].endswith("(unchanged)")
 
 
 def test_a_folder_of_categories_is_loaded_by_the_group_s_name(bottle: Bottle, tmp_path: Path) -> None:
     write_photo(tmp_path / "set" / "cap" / "a.jpg", 1)
     write_photo(tmp_path / "set" / "beret" / "b.jpg", 2)
-    run_load_group(bottle, "hat", folder=tmp_path / "set", workers=2)
+    load_group_from(bottle, "hat", folder=tmp_path / "set", workers=2)
     assert read_dataset(bottle.dataset_file("hat")).labels == ("beret", "cap")
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from cls.errors import UsageError
 
 if TYPE_CHECKING:
     from cls.package.triton_config import Platform
@@ -66,6 +68,31 @@ def in_order(formats: Iterable[Format]) -> tuple[Format, ...]:
     """The formats, each once, in the table's order: a format comes after the one it is made from."""
     asked = set(formats)
     return tuple(name for name in FORMATS if name in asked)
+
+
+def chosen_formats(
+    formats: str | Sequence[str] | None,
+) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
+    """The formats to make, and those of them that were asked for by name.
+
+    Args:
+        formats: names, in a sequence or with commas between them, or `all`; the default formats when not given.
+
+    Raises:
+        UsageError: there is no such format, or none is named.
+    """
+    if formats is None:
+        return DEFAULT_FORMATS, ()
+    names = formats.split(",") if isinstance(formats, str) else formats
+    names = [name.strip() for name in names if name.strip()]
+    unknown = [name for name in names if name not in (*FORMATS, "all")]
+    if unknown or not names:
+        raise UsageError(
+            f"--formats: expected some of {', '.join(FORMATS)}, or all, found '{', '.join(unknown) or formats}'",
+            code="unknown_option_value",
+        )
+    named = in_order(name for name in FORMATS if name in names)
+    return (FORMATS if "all" in names else named), named
 
 
 def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:

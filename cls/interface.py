@@ -1,0 +1,300 @@
+"""The Python interface: the commands as functions. `import cls` offers all of it, and loads each part when it is used.
+
+import cls
+
+cls.load_group("hair_color", source="photos")
+cls.segment("person_models/best.pt")
+run = cls.train("hair_color", epochs=10)
+cls.export(run, formats=["onnx"])
+people = run.predict("photo.jpg")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from cls.bottle.layout import Bottle
+from cls.exporting.formats.files import Format, chosen_formats
+from cls.settings import load_settings
+from cls.training.runs import run as runs
+
+if TYPE_CHECKING:
+    from cls.exporting.publish import Exported
+    from cls.loading.load import LoadedGroup
+    from cls.package.keys import SigningKey
+    from cls.prediction.people_model import People, Photo
+    from cls.segmentation.builder import BuildReport
+    from cls.training.config import TrainConfig
+
+AnyPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Run(runs.Run):
+    """A finished training run; see `train` and `open_run`.
+
+    Beside the attributes of the run: `report`, its page, and `predict`.
+    """
+
+    @property
+    def report(self) -> Path:
+        """The page that says how the training went and how good the network is."""
+        return self.folder / "report.html"
+
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a path is a sequence too
+        self, photos: Photo, *, segmenter: AnyPath | None = None, whole: bool = False, threshold: float | None = None
+    ) -> People: ...
+
+    @overload
+    def predict(
+        self,
+        photos: Sequence[Photo],
+        *,
+        segmenter: AnyPath | None = None,
+        whole: bool = False,
+        threshold: float | None = None,
+    ) -> list[People]: ...
+
+    def predict(
+        self,
+        photos: Photo | Sequence[Photo],
+        *,
+        segmenter: AnyPath | None = None,
+        whole: bool = False,
+        threshold: float | None = None,
+    ) -> People | list[People]:
+        """Finds the people of photos and their labels by the trained network.
+
+        The network is loaded at each call: for many photos, give all of them at once, or use `cls.open_model`.
+
+        Args:
+            photos: one photo or a list; see `cls.PeopleModel`.
+            segmenter: the segmentation model that finds the people; `person_models/best.pt` by default.
+            whole: every photo is one person, whole; no segmentation model is needed.
+            threshold: one for all labels, instead of each label's own.
+
+        Raises:
+            FileError: a photo cannot be read.
+            PredictionError: the network or the segmentation model cannot be used.
+
+        Example:
+            `run.predict("photo.jpg", whole=True)[0].labels`
+        """
+        from cls.prediction.people_model import open_model
+
+        cfg = self.bottle.settings.file
+        return open_model(self.folder, segmenter=segmenter, whole=whole, threshold=threshold, cfg=cfg)(photos)
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook."""
+        title = f"run {self.name} of group {self.group}"
+        return f"<p><b>{escape(title)}</b></p><pre>{escape(self.summary())}</pre><p>{escape(str(self.report))}</p>"
+
+
+def load_group(
+    group: str, *, source: AnyPath | None = None, workers: int = 8, cfg: AnyPath | None = None
+) -> LoadedGroup:
+    """Loads a labelled group of photos into the bottle, as `cls load-group` does.
+
+    Args:
+        group: its name, as the annotators typed it.
+        source: a folder of labelled photos; the collector of the configuration when not given.
+        workers: how many pictures are fetched at once.
+        cfg: configuration file; the project's by default.
+
+    Raises:
+        CollectorError: the source cannot be used, has no such group, or no usable photo of it.
+        FileError: the bottle cannot be written.
+        UsageError: an argument's value cannot be used.
+
+    Example:
+        `cls.load_group("hair_color", source="photos").dataset.labels`
+    """
+    from cls.loading.pictures import load_group_from
+
+    return load_group_from(_bottle(cfg), group, folder=_path(source), workers=workers)
+
+
+def segment(
+    model_path: AnyPath,
+    *,
+    process_all: bool = False,
+    mark_approved: bool = False,
+    confidence: float = 0.4,
+    batch: int = 16,
+    image_size: int | None = None,
+    only_mapped: bool = False,
+    classes: Collection[str] | None = None,
+    cfg: AnyPath | None = None,
+) -> BuildReport:
+    """Finds the people in every photo of the bottle, as `cls segment` does; photos that were done are skipped.
+
+    Args:
+        model_path: segmentation model: best.pt, or its ONNX export.
+        process_all: also do photos again that were done.
+        mark_approved: write status approved instead of unchecked.
+        confidence: lowest confidence of a person, 0 to 1.
+        batch: photos at a time.
+        image_size: longer side in pixels that photos are scaled to; the size of the model's training when not given.
+        only_mapped: leave out classes that `people_classes` of the configuration lacks.
+        classes: leave out people classes other than these, e.g. `["female", "male"]`.
+        cfg: configuration file; the project's by default.
+
+    Raises:
+        BottleError: there are no photos.
+        SegmentationError: the model cannot be used.
+        DatabaseError: the pictures database cannot be reached or used.
+
+    Example:
+        `cls.segment("person_models/best.pt", confidence=0.5).people`
+    """
+    from cls.machine import cores, wait_passively
+
+    wait_passively()
+    from cls.bottle.forgotten import read_forgotten
+    from cls.bottle.segmentation_models import remember_model
+    from cls.pictures.database import PicturesDatabase
+    from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
+    from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
+
+    bottle, path = _bottle(cfg), Path(model_path)
+    config = BuildConfig(is_all=process_all, is_approved=mark_approved, batch=batch, threads=cores())
+    check_model_file(path)
+    names = list_pictures(bottle.pictures, read_forgotten(bottle))
+
+    def load() -> PersonSegmenter:
+        segmenter = load_segmenter(
+            path,
+            people_classes=bottle.settings.people_classes,
+            confidence=confidence,
+            image_size_px=image_size,
+            classes=classes,
+            only_mapped=only_mapped,
+        )
+        # Before the first mask is written: the database names only the version, and packages name the file.
+        remember_model(bottle.segments, segmenter.model_version, path)
+        return segmenter
+
+    with PicturesDatabase.open(bottle.database_url) as database:
+        report = build_segments(bottle.pictures, names, database, load, path.stem, config)
+    write_report(bottle.segments, report)
+    return report
+
+
+def train(group: str | TrainConfig, *, resume: bool | None = None, cfg: AnyPath | None = None, **options: Any) -> Run:
+    """Trains a classifier of a loaded group, as `cls train` does.
+
+    With several devices or nodes the other processes take part in here, and end when the training does.
+
+    Args:
+        group: the group; or all settings at once.
+        resume: None resumes an interrupted run of the same settings if there is one; True demands one; False starts
+            anew.
+        cfg: configuration file; the project's by default.
+        options: options of `cls train` by name, with underscores: `epochs`, `batch`, `arch`, `size`, …; all fields of
+            `cls.TrainConfig`.
+
+    Raises:
+        UsageError: options hold values they cannot take; lists them all.
+        TrainingError: it cannot start, or cannot be resumed.
+        BottleError: the group has not been loaded.
+
+    Example:
+        `cls.train("hair_color", epochs=10, arch="res").metrics`
+    """
+    from cls.machine import wait_passively
+
+    wait_passively()
+    from cls.exporting.convert import write_run_formats
+    from cls.training.config import config_of_options
+    from cls.training.loop.distributed import ProcessGroup
+    from cls.training.train import assist
+    from cls.training.train import train as train_in
+
+    bottle = _bottle(cfg)
+    if isinstance(group, str):
+        config = config_of_options(**{"size": "256x192", **options}, group=group)
+    elif options:
+        raise TypeError(f"{', '.join(options)}: give options in the TrainConfig")
+    else:
+        config = group
+    processes = ProcessGroup(config)
+    if not processes.is_first:
+        assist(bottle, config, processes)
+        raise SystemExit(0)
+    return _public(train_in(bottle, config, convert=write_run_formats, resume=resume))
+
+
+def open_run(run: AnyPath = "newest", *, group: str | None = None, cfg: AnyPath | None = None) -> Run:
+    """Opens a finished training run.
+
+    Args:
+        run: its folder, its name, its number, or `newest`.
+        group: of this group; of whichever group has such a run when not given.
+        cfg: configuration file; the project's by default.
+
+    Raises:
+        BottleError: there is none, or it is not finished.
+
+    Example:
+        `cls.open_run("newest", group="hair_color").report`
+    """
+    from cls.training.runs.listing import find_run
+
+    bottle = _bottle(cfg)
+    return _public(runs.open_run(bottle, find_run(bottle, os.fspath(run), group).folder))
+
+
+def export(
+    run: runs.Run,
+    *,
+    formats: str | Sequence[Format] | None = None,
+    end_to_end: bool = False,
+    carry_samples: int = 0,
+    sign: AnyPath | None = None,
+) -> Exported:
+    """Converts a run, checks that the conversions decide as it does, and packages them, as `cls export` does.
+
+    Args:
+        run: of `train` or `open_run`.
+        formats: what to make; one that cannot be made is an error then. `all`: those that this machine can make; ONNX,
+            and TensorRT where there is a GPU, when not given.
+        end_to_end: put resizing, normalisation and sigmoid into the model.
+        carry_samples: how many people's cut-outs go into the packages, so that they can be proven again elsewhere.
+        sign: private key that signs the packages.
+
+    Raises:
+        ExportError: a format that was asked for cannot be made.
+        ParityError: a format that was asked for does not decide as the trained network does.
+
+    Example:
+        `cls.export(run, formats=["onnx", "openvino"]).folder`
+    """
+    from cls.exporting.publish import ExportConfig, export_run
+    from cls.package.keys import read_signing_key
+
+    asked, required = chosen_formats(formats)
+    passphrase = run.bottle.settings.signing_passphrase
+    signer: SigningKey | None = read_signing_key(Path(sign), passphrase=passphrase) if sign is not None else None
+    config = ExportConfig(asked, required, carry_samples, end_to_end, signer)
+    exported = export_run(run.bottle, run, config)
+    exported.raise_if_refused(required)
+    return exported
+
+
+def _bottle(cfg: AnyPath | None) -> Bottle:
+    return Bottle(load_settings(_path(cfg)))
+
+
+def _path(path: AnyPath | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _public(run: runs.Run) -> Run:
+    return Run(**{field.name: getattr(run, field.name) for field in fields(runs.Run)})

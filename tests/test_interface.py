@@ -1,0 +1,94 @@
+"""`import cls`: what it offers, and that it is what the commands do."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import cls
+from cls.errors import BottleError, ExportError, ParityError, UsageError
+from cls.exporting.publish import Exported
+from cls.settings import REPOSITORY
+from tests.exporting.runs import ExportedBottle
+
+
+def test_every_name_is_offered_and_found() -> None:
+    assert set(cls.__all__) <= set(dir(cls))
+    assert all(callable(getattr(cls, name)) for name in cls.__all__)
+    assert (Path(cls.__file__).parent / "py.typed").is_file()
+    with pytest.raises(AttributeError, match="no_such_name"):
+        cls.no_such_name  # noqa: B018
+
+
+def test_importing_it_loads_nothing_else() -> None:
+    code = "import sys; before = set(sys.modules); import cls; dir(cls); print(*(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert {name for name in done.stdout.split() if name.startswith("cls.")} == set()
+
+
+def test_a_run_is_opened_and_asked(exported: ExportedBottle) -> None:
+    run = cls.open_run(exported.run.name, group=exported.run.group, cfg=exported.cfg)
+    assert (run.folder, run.metrics) == (exported.run.folder, exported.run.metrics)
+    assert run.report == exported.run.folder / "report.html"
+    photo = exported.bottle.picture("0003.jpeg")
+    (person,) = run.predict(photo, whole=True)
+    expected = cls.open_model(run.folder, whole=True, cfg=exported.cfg)(photo)[0]
+    assert person.to_dict() == expected.to_dict()
+    assert [len(people) for people in run.predict([photo, photo], whole=True, threshold=0.0)] == [1, 1]
+    with pytest.raises(BottleError) as missing:
+        cls.open_run("v__99", cfg=exported.cfg)
+    assert missing.value.code == "bottle.run_not_found"
+
+
+def test_a_notebook_shows_a_photo_s_people_until_the_photo_is_gone(exported: ExportedBottle, tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpeg"
+    shutil.copy(exported.bottle.picture("0003.jpeg"), photo)
+    people = cls.open_model(exported.package, whole=True, threshold=0)(photo)
+    html = people._repr_html_()
+    assert 'href="data:image/jpeg;base64,' in html
+    assert html.count("<polygon") == 1
+    assert f"{exported.run.labels[0]} {people[0].probabilities[exported.run.labels[0]]:.2f}" in html
+    photo.unlink()
+    assert "<svg" not in people._repr_html_()
+    assert "<td>whole photo 1.00</td>" in people._repr_html_()
+
+
+def test_a_notebook_shows_names_as_text(exported: ExportedBottle) -> None:
+    people = cls.open_model(exported.package, whole=True)(exported.bottle.picture("0003.jpeg"))
+    people[0] = replace(people[0], person_class="<b>")
+    assert "&lt;b&gt; 1.00" in people._repr_html_()
+
+
+def test_options_that_cannot_be_used_are_refused(exported: ExportedBottle) -> None:
+    with pytest.raises(UsageError) as refused:
+        cls.train("hat", epochs=0, batch=0, cfg=exported.cfg)
+    assert refused.value.code == "usage.invalid_options"
+    assert all(option in refused.value.what for option in ("--epochs", "--batch"))
+    with pytest.raises(TypeError, match="epochs"):
+        cls.train(cls.TrainConfig(group="hat"), epochs=2, cfg=exported.cfg)
+    for formats in (["onnx", "tflite"], "tflite", []):
+        with pytest.raises(UsageError) as unknown:
+            cls.export(exported.run, formats=formats)  # type: ignore[arg-type]
+        assert unknown.value.code == "usage.unknown_option_value"
+
+
+def test_a_refused_format_is_an_error_only_where_it_was_required(
+    exported: ExportedBottle, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: Exported = replace(
+        exported.report, refused={"openvino": ExportError("x", code="y"), "trt": ParityError("z", code="y")}
+    )
+    made.raise_if_refused(())
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+    with pytest.raises(ParityError, match="z"):
+        made.raise_if_refused(("trt",))
+    html = made._repr_html_()
+    assert "<td>model_onnx.zip</td><td>largest difference of a probability" in html
+    assert "<td>model_trt.zip</td><td>left out: z</td>" in html
