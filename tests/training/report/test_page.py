@@ -332,7 +332,7 @@ def test_sections_of_what_was_measured() -> None:
     assert cards(metrics)[0] == ("5", "people trained on")
 
 
-def many_labels(folder: Path, names: tuple[str, ...], people: int = 400) -> Path:
+def many_labels(folder: Path, names: tuple[str, ...], people: int = 400, left_out: int = 3000) -> Path:
     """Writes the report of a made-up run of many labels; some nobody has, some are not known of everybody."""
     rng = np.random.default_rng(3)
     preprocessing = Preprocessing(64, 48)
@@ -362,8 +362,8 @@ def many_labels(folder: Path, names: tuple[str, ...], people: int = 400) -> Path
                     for n in range(90)],
         "parts": {"note": "parts 'official' LEAK", "is_leaking": True},
     }  # fmt: skip
-    pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n]) for n in range(10)]
-    ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(3000)})
+    pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n % len(names)]) for n in range(10)]
+    ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(left_out)})
     report_data = ReportData(
         TrainConfig("Цвет: «верх» 色"), "lite0", names, samples, ledger, preprocessing, evaluation, values, pairs,
         probable_label_errors(probs, labels),

@@ -1,0 +1,140 @@
+"""Every page in a real browser: axe's rules, light and dark, wide and narrow; nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cls.exporting.parity.page import Elsewhere
+from cls.exporting.parity.page import write_page as write_parity_page
+from cls.exporting.parity.report import WorstSample
+from cls.exporting.publish import classifier_of_run
+from cls.pages.pictures import jpeg_bytes, picture_url
+from cls.pages.render import write_page
+from cls.people.photos import read_photo
+from cls.prediction.contact_sheet import SheetCounts, SheetPerson, write_contact_sheet
+from cls.prediction.results import PersonResult
+from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
+from tests.exporting.parity.test_page import report_of
+from tests.exporting.runs import ExportedBottle
+from tests.model_storage.services import running_storage
+from tests.required_tools import need_module, need_program
+from tests.training.report.test_page import many_labels
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+PAGES = ("report", "parity", "contact sheet", "mask gallery", "demo", "model storage")
+WIDTHS_PX = (1400, 390)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One browser for all pages; not longer, as its event loop would be in the way of other tests'."""
+    need_module("playwright")
+    need_module("axe_playwright_python")
+    need_program("chromium", "chromium")
+    from playwright.sync_api import sync_playwright
+
+    options = ["--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
+        yield chromium
+        chromium.close()
+
+
+def contact_sheet(path: Path, at: ExportedBottle) -> Path:
+    classifier = classifier_of_run(at.run)
+    crop = read_photo(at.bottle.picture("0000.jpeg"))
+    probs = dict(zip(classifier.labels, (0.91, 0.42, 0.07), strict=True))
+    counts, shown = SheetCounts(photos=3), []
+    for number, labels in enumerate((classifier.labels[:1], (), classifier.labels)):
+        box = (1.0, 1.0, 30.0, 60.0)
+        result = PersonResult(f"folder/{number:064x}.jpeg", "0", "female", 0.9, box, probs, labels)
+        counts.add(result)
+        shown.append(SheetPerson(result, jpeg_bytes(crop)))
+    counts.people += 600
+    write_contact_sheet(
+        path,
+        classifier,
+        shown,
+        counts,
+        table_name="predictions.csv",
+        thresholds_text="of the model",
+        skipped={"a": "b"},
+    )
+    return path
+
+
+def demo(path: Path, at: ExportedBottle) -> Path:
+    image = picture_url(read_photo(at.bottle.picture("0000.jpeg")))
+    box = {"left": 10, "top": 10, "width": 50, "height": 80, "is_main": True}
+    bars = [{"label": "blue", "percent": 91.0, "text": "0.91", "is_chosen": True}]
+    photo = {"name": "0.jpeg", "image": image, "width_percent": 60, "boxes": [box], "nothing": "none of top_color",
+             "bars": bars}  # fmt: skip
+    right = {**photo, "chips": [{"name": "blue"}], "truth": "blue", "is_right": True}
+    wrong = {**photo, "chips": [], "truth": "red", "is_right": False}
+    values = {
+        "group": "top_color", "version": "0.0.1", "source": "the sample photo set", "numbers": [("0.98", "F1")],
+        "photos": [right, wrong, {**right, "truth": None}], "photos_note": "Photos of people not seen in training.",
+        "products": [{"what": "training run", "path": "classification_data/models/top_color/v__0"}],
+        "steps": [{"title": "train", "command": "cls train " + "--option value " * 20, "seconds": "9.1",
+                   "was_done": done} for done in (True, False)],
+    }  # fmt: skip
+    write_page(path, "demo/page.html", values)
+    return path
+
+
+def parity(path: Path) -> Path:
+    worst = WorstSample("1.jpeg", "hat", 1, 0.61, 0.59, 0.6)
+    elsewhere = {"openvino": Elsewhere("not made", "no OpenVINO"), "onnx": Elsewhere("agrees", "", "other.html")}
+    write_parity_page(path, "hat", "v__0", {"onnx_int8": report_of(worst)}, {"trt": "no GPU"}, elsewhere)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, exported: ExportedBottle) -> Iterator[Mapping[str, str]]:
+    """Name -> URL of a page of each kind."""
+    folder = tmp_path_factory.mktemp("pages")
+    at = exported.copy_to(folder / "bottle")
+    files = {
+        "report": many_labels(folder, ("чёрные волосы", "red top", "bag"), 60, left_out=3),
+        "parity": parity(folder / "parity.html"),
+        "contact sheet": contact_sheet(folder / "sheet.html", at),
+        "mask gallery": build_gallery(at.bottle, at.run.group, GalleryConfig()).pages[0],
+        "demo": demo(folder / "demo.html", at),
+    }
+    with running_storage(folder / "storage") as storage:
+        yield {name: file.as_uri() for name, file in files.items()} | {"model storage": f"{storage.url}/docs"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_pass_axe(browser: Browser, pages: Mapping[str, str], name: str, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_page(color_scheme=scheme, viewport={"width": WIDTHS_PX[0], "height": 900})  # type: ignore[arg-type]
+    requests: list[str] = []
+    errors: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(pages[name], wait_until="networkidle")
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    if name == "mask gallery":
+        page.locator(".mark").first.click()
+    for width_px in WIDTHS_PX:
+        page.set_viewport_size({"width": width_px, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width_px, "the page scrolls sideways"
+        found = Axe().run(page).response
+        assert found["passes"]
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == []
+    assert errors == []
+    own = pages[name].rpartition("/")[0]
+    assert [url for url in requests if not url.startswith((own, "data:", "blob:"))] == []
+    page.close()
