@@ -219,7 +219,7 @@ def train(group: str | TrainConfig, *, resume: bool | None = None, cfg: AnyPath 
 
     bottle = _bottle(cfg)
     if isinstance(group, str):
-        config = config_of_options(**{"size": "256x192", **options}, group=group)
+        config = config_of_options(group=group, **options)
     elif options:
         raise TypeError(f"{', '.join(options)}: give options in the TrainConfig")
     else:

@@ -16,9 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts", nargs="+", default=[], metavar="NAME", help="official, identity or both (default: all the set has)"
     )
     # It has its own comparison of leaking and clean parts, and goes on with what was cut off by itself.
-    add_training_arguments(parser, is_alone=False)
     # Pictures of these sets are two to three times as high as wide.
-    parser.set_defaults(size="256x128", batch=64)
+    add_training_arguments(parser, without=("group", "leak_tax"), defaults={"size": "256x128", "batch": 64})
 
 
 def run(options: argparse.Namespace) -> None:
@@ -29,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
 
     settings = load_settings(options.cfg)
     wait_passively()
-    config = config_of(options, group_of(options))
+    config = config_of(options, group=group_of(options))
     bottle = Bottle(settings)
     loaded = load(options, bottle)
 

@@ -1,12 +1,17 @@
-"""The settings of one training run: one frozen object that cannot hold a wrong value."""
+"""The settings of one training run. An option is declared once, at its field of `TrainConfig`."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+import operator
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path, PurePath
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cls.errors import TrainingError, UsageError
 from cls.training.network.input_size import pixels_of
@@ -14,10 +19,6 @@ from cls.training.network.input_size import pixels_of
 MODES = ("train", "all")
 PEOPLE = ("largest", "single", "all")
 LOSSES = ("bce", "weighted", "focal", "asymmetric", "ratio")
-PRECISIONS = ("auto", "32", "bf16", "16")
-STRATEGIES = ("auto", "ddp")
-CACHES = ("raw", "jpeg", "png")
-AUGMENTERS = ("auto", "cpu", "gpu")
 # Logger -> what to install; modules have the names of their loggers.
 _LOGGER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
 LOGGERS = tuple(_LOGGER_PACKAGES)
@@ -25,124 +26,312 @@ BY_PICSET = "picset"
 _LARGEST_SIDE_PX = 2048
 _HELP = "see `cls train --help`"
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A field of `TrainConfig` as an option of the command line.
+
+    Attributes:
+        help: what it does, for `--help` and the reference.
+        section: the heading it stands under.
+        flag: its name on the command line.
+        dest: its name in parsed options.
+        metavar: stands for its value in `--help`.
+        values: what it takes, in words, where neither a range nor choices say it.
+        unset: its default in words, where the value itself does not say it.
+        choices: the values it takes.
+        ge: least number.
+        gt: number that it is above.
+        le: largest number.
+        lt: number that it is below.
+        may_be_empty: whether a list may be given without values.
+        kind: type of its value as typed, without None.
+        is_optional: whether None is a value.
+        default: the field's default.
+    """
+
+    help: str
+    section: str
+    flag: str
+    dest: str
+    metavar: str = ""
+    values: str = ""
+    unset: str = ""
+    choices: tuple[str, ...] = ()
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    may_be_empty: bool = False
+    kind: type = str
+    is_optional: bool = False
+    default: Any = None
+
+    @property
+    def expected(self) -> str:
+        """The values it takes, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names"}
+        at_most = " to" if self.ge is not None else ", at most"
+        bounds = ((" from", self.ge), (" above", self.gt), (at_most, self.le), (", below", self.lt))
+        limits = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+        return self.values or kinds.get(self.kind, "a name") + "".join(limits)
+
+    @property
+    def default_text(self) -> str:
+        """Its default, as typed or in words; empty where there is none."""
+        if self.unset or self.default is None:
+            return self.unset
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return " ".join(self.default) if isinstance(self.default, tuple) else f"{self.default}"
+
+    def takes(self, value: Any) -> bool:
+        """Whether the field can have the value."""
+        if value is None:
+            return self.is_optional
+        if self.kind is tuple:
+            return isinstance(value, tuple) and (not self.choices or set(value) <= set(self.choices))
+        is_of_kind = isinstance(value, (int, float) if self.kind is float else self.kind)
+        if not is_of_kind or isinstance(value, bool) != (self.kind is bool):
+            return False
+        if self.kind is str:
+            return value in self.choices if self.choices else bool(value)
+        bounds = ((operator.ge, self.ge), (operator.gt, self.gt), (operator.le, self.le), (operator.lt, self.lt))
+        return math.isfinite(value) and all(holds(value, bound) for holds, bound in bounds if bound is not None)
+
+
+def option(default: T, help: str, **how: Any) -> T:  # noqa: A002 - argparse's own word
+    """A field of `TrainConfig`; `how` has the other attributes of its `Option`."""
+    made: T = field(default=default, metadata={"help": help, **how})
+    return made
+
+
+_DATA, _NETWORK, _OPTIMIZER, _LOSS = "data and split", "network", "optimization", "loss and regularization"
+_EVALUATION, _MACHINE = "evaluation", "hardware and logging"
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """What a training run is asked to do. Checked when made: all problems are listed at once.
 
-    Attributes:
-        group: which group's classifier.
-        epochs: how often every sample is seen.
-        batch: samples a step.
-        mode: `train` holds a part out for validation, `all` trains on everything.
-        arch: backbone, short name or timm's.
-        height_px: height of the network's input.
-        width_px: width of the network's input.
-        auto_px: the input gets the people's own proportions and about this many pixels; 0: height and width stand.
-        lr: peak learning rate of the head; None chooses one by batch size.
-        backbone_lr: learning rate of the pretrained backbone as a share of `lr`; a random one uses `lr` itself.
-        decay: weight decay (AdamW).
-        warmup: share of the steps in which the learning rate rises.
-        layer_decay: each layer's learning rate is this share of the next one's, towards the input; 1: all the same.
-        loss: `bce`; `weighted`: rare labels' positives count more; `focal`, `asymmetric`, `ratio`: see `losses.py`.
-        focal_gamma: focusing of `focal`.
-        gamma_positive: focusing of `asymmetric` for labels that are present.
-        gamma_negative: focusing of `asymmetric` for labels that are absent.
-        negative_clip: `asymmetric` moves the probability of absent labels down by this much.
-        weights: `auto`, `none` or a file.
-        pretrained: an earlier run to start from: its folder's name, `GROUP/NAME` or path; None starts from `weights`.
-        freeze: how many of a pretrained backbone's first stages stay as they came, the stem being the first; 0: none.
-        stripes: the head sees mean and maximum of so many horizontal stripes; 0: one mean over everything.
-        auxiliary: groups whose labels are learnt alongside; `all`: every other one; (): none.
-        head_start: whether the head is fitted to the frozen backbone's features before the training.
-        ema: decay of the moving average of the weights that is validated and kept; 0: none.
-        dropout: share of features dropped before the head.
-        smoothing: how far the targets 0 and 1 are moved towards each other.
-        clip: largest norm of the gradient.
-        accumulate: batches whose gradients make one step.
-        precision: `32`, `bf16` or `16` (mixed); `auto`: mixed on a GPU, 32 on a CPU.
-        compile: whether the network is compiled by `torch.compile`.
-        devices: processes a node, each with a device and batches of its own.
-        nodes: machines.
-        strategy: how they work together; `auto` is `ddp` where there are several.
-        loggers: what is written beside the csv log: `tensorboard`, `mlflow`, `wandb`.
-        split: `picset`: made here, no picset on both sides; else the name of parts that the dataset brings.
-        valid: share of samples held out.
-        people: whom a picture's label belongs to: `largest`, `single` or `all`.
-        subject: class of people the group is about; everyone when None.
-        incomplete: labels that are unknown where a picture does not carry them and is not trash; (): all of them; None:
-            the labels are complete.
-        join_by: fields of picsets' meta; picsets with an equal value are never on two sides.
-        near_duplicates: whether picsets with near-duplicate pictures are never on two sides.
-        leak_tax: whether the same training is measured on a random split too.
-        backgrounds: before how many other backgrounds a person of validation is put; 0: background sensitivity is not
-            measured.
-        background_people: how many people at most; None: by the training's length, 8 to 64.
-        background_share: share of the training views with another background than the flat colour of inference.
-        cache: how cut-outs are stored: `raw`, `jpeg` or `png`.
-        augment_on: `cpu`, `gpu`, or `auto`: the GPU where there is one.
-        seed: where all chance comes from.
-        workers: processes that make batches; 0: a thread.
+    `training_options` has range, section and meaning of every field.
     """
 
-    group: str
-    epochs: int = 12
-    batch: int = 16
-    mode: str = "train"
-    arch: str = "eff"
-    height_px: int = 256
+    group: str = field(
+        metadata={"help": "group to train a classifier of", "section": _DATA, "flag": "--cat", "metavar": "GROUP"}
+    )
+    mode: str = option(
+        "train", "train: hold a validation part out; all: train on all data", section=_DATA, choices=MODES
+    )
+    split: str = option(
+        BY_PICSET,
+        "picset: split made by CLS, no picset on both sides; or parts that the dataset brings, e.g. official",
+        section=_DATA,
+        metavar="PARTS",
+        values="picset or the name of parts of the dataset, e.g. official",
+    )
+    valid: float = option(0.2, "share of the samples held out for validation", section=_DATA, gt=0, lt=1)
+    people: str = option(
+        "largest",
+        "whom a photo's labels belong to: the largest person, the only person, or every person",
+        section=_DATA,
+        choices=PEOPLE,
+    )
+    subject: str | None = option(
+        None,
+        "class of people the group is about, e.g. female",
+        section=_DATA,
+        metavar="CLASS",
+        unset="everyone",
+    )
+    incomplete: tuple[str, ...] | None = option(
+        None,
+        "labels that are unknown, not absent, for photos without them (no names: all labels), except for trash",
+        section=_DATA,
+        metavar="LABEL",
+        may_be_empty=True,
+        values="labels, or nothing for all of them",
+        unset="labels are complete",
+    )
+    join_by: tuple[str, ...] = option(
+        ("model", "shoot"),
+        "keep picsets with the same value of these metadata fields on one side (no names: none)",
+        section=_DATA,
+        metavar="KEY",
+        may_be_empty=True,
+        values="fields of the picsets' metadata, or nothing",
+    )
+    near_duplicates: bool = option(
+        True, "keep picsets with near-duplicate photos on one side of the split", section=_DATA
+    )
+    seed: int = option(0, "random seed of initialization, sampling, augmentation and split", section=_DATA, ge=0)
+
+    arch: str = option(
+        "eff",
+        "backbone: eff, eff_l, res, swin, vit_l_16, lite0, mnv3 or a timm model",
+        section=_NETWORK,
+        metavar="NAME",
+        values="a short name or a timm model",
+    )
+    height_px: int = option(
+        256,
+        "input size in pixels; auto: as many pixels in the median aspect ratio of the people",
+        section=_NETWORK,
+        flag="--size",
+        dest="size",
+        kind=str,
+        metavar="HxW",
+        values=f"HEIGHTxWIDTH from 32 to {_LARGEST_SIDE_PX} pixels, auto or auto:PIXELS",
+        unset="256x192",
+    )
     width_px: int = 192
     auto_px: int = 0
-    lr: float | None = None
-    backbone_lr: float = 0.3
-    decay: float = 0.001
-    warmup: float = 0.1
-    layer_decay: float = 1.0
-    loss: str = "weighted"
-    focal_gamma: float = 2.0
-    gamma_positive: float = 0.0
-    gamma_negative: float = 4.0
-    negative_clip: float = 0.05
-    weights: str = "auto"
-    pretrained: str | None = None
-    freeze: int = 0
-    stripes: int = 0
-    auxiliary: tuple[str, ...] = ()
-    head_start: bool = False
-    ema: float = 0.0
-    dropout: float = 0.2
-    smoothing: float = 0.0
-    clip: float = 5.0
-    accumulate: int = 1
-    precision: str = "auto"
-    compile: bool = False
-    devices: int = 1
-    nodes: int = 1
-    strategy: str = "auto"
-    loggers: tuple[str, ...] = ()
-    split: str = BY_PICSET
-    valid: float = 0.2
-    people: str = "largest"
-    subject: str | None = None
-    incomplete: tuple[str, ...] | None = None
-    join_by: tuple[str, ...] = ("model", "shoot")
-    near_duplicates: bool = True
-    leak_tax: bool = False
-    backgrounds: int = 8
-    background_people: int | None = None
-    background_share: float = 0.3
-    cache: str = "raw"
-    augment_on: str = "auto"
-    seed: int = 0
-    workers: int = 0
+    weights: str = option(
+        "auto",
+        "initial weights: auto (pretrained where available), none (random) or a file",
+        section=_NETWORK,
+        metavar="WEIGHTS",
+        values="auto, none or a file",
+    )
+    pretrained: str | None = option(
+        None,
+        "earlier run to fine-tune from: its name, GROUP/NAME, number, newest or folder",
+        section=_NETWORK,
+        metavar="RUN",
+        values="a run",
+        unset="none",
+    )
+    freeze: int = option(0, "number of first stages of a pretrained backbone to freeze", section=_NETWORK, ge=0)
+    stripes: int = option(
+        0,
+        "pool mean and maximum over this many horizontal stripes, e.g. 4; 0: global average pooling",
+        section=_NETWORK,
+        ge=0,
+    )
+    dropout: float = option(0.2, "dropout rate before the head", section=_NETWORK, ge=0, le=0.9)
+
+    epochs: int = option(12, "number of epochs", section=_OPTIMIZER, ge=1)
+    batch: int = option(16, "batch size of each process", section=_OPTIMIZER, ge=1)
+    accumulate: int = option(1, "gradient accumulation: batches per optimizer step", section=_OPTIMIZER, ge=1)
+    lr: float | None = option(
+        None, "peak learning rate of the head", section=_OPTIMIZER, gt=0, le=10, unset="by batch size"
+    )
+    backbone_lr: float = option(
+        0.3, "learning rate of a pretrained backbone as a multiple of the head's", section=_OPTIMIZER, ge=0, le=10
+    )
+    layer_decay: float = option(
+        1.0, "layer-wise learning-rate decay towards the input; 1: none", section=_OPTIMIZER, ge=0.1, le=1
+    )
+    decay: float = option(0.001, "weight decay (AdamW)", section=_OPTIMIZER, ge=0, le=10)
+    warmup: float = option(0.1, "learning-rate warm-up as a share of all steps", section=_OPTIMIZER, ge=0, le=0.9)
+    clip: float = option(5.0, "gradient clipping: largest norm", section=_OPTIMIZER, ge=1e-6, le=1e6)
+    ema: float = option(
+        0.0,
+        "decay of the exponential moving average (EMA) of the weights that is validated and kept; 0: none",
+        section=_OPTIMIZER,
+        ge=0,
+        le=0.99999,
+    )
+    head_start: bool = option(
+        False, "fit the head to a frozen pretrained backbone before the fine-tuning", section=_OPTIMIZER
+    )
+
+    loss: str = option(
+        "weighted",
+        "binary cross-entropy (bce), with rare labels weighted up (weighted, ratio), focal or asymmetric loss",
+        section=_LOSS,
+        choices=LOSSES,
+    )
+    focal_gamma: float = option(2.0, "focusing parameter of the focal loss", section=_LOSS, ge=0, le=10)
+    gamma_positive: float = option(
+        0.0, "focusing parameter of the asymmetric loss for labels that are present", section=_LOSS, ge=0, le=10
+    )
+    gamma_negative: float = option(
+        4.0, "focusing parameter of the asymmetric loss for labels that are absent", section=_LOSS, ge=0, le=10
+    )
+    negative_clip: float = option(
+        0.05, "probability margin of the asymmetric loss for labels that are absent", section=_LOSS, ge=0, le=0.5
+    )
+    smoothing: float = option(0.0, "label smoothing: distance of the targets from 0 and 1", section=_LOSS, ge=0, le=0.4)
+    auxiliary: tuple[str, ...] = option(
+        (),
+        "groups over the same photos whose labels are learned as auxiliary targets; all: every other group",
+        section=_LOSS,
+        metavar="GROUP",
+        values="groups, or all",
+        unset="none",
+    )
+    background_share: float = option(
+        0.3, "augmentation: share of training samples placed on another background", section=_LOSS, ge=0, le=1
+    )
+
+    backgrounds: int = option(
+        8,
+        "background sensitivity: other backgrounds tried for each person of validation; 0: not measured",
+        section=_EVALUATION,
+        ge=0,
+    )
+    background_people: int | None = option(
+        None,
+        "background sensitivity: largest number of people",
+        section=_EVALUATION,
+        ge=0,
+        unset="8 to 64, by epochs",
+    )
+    leak_tax: bool = option(
+        False, "train again on a random split and report how much better it scores (doubles the time)",
+        section=_EVALUATION,
+    )  # fmt: skip
+
+    precision: str = option(
+        "auto",
+        "numeric precision; auto: mixed precision on a GPU, 32 bits on a CPU",
+        section=_MACHINE,
+        choices=("auto", "32", "bf16", "16"),
+    )
+    compile: bool = option(False, "compile the network with torch.compile", section=_MACHINE)
+    devices: int = option(1, "processes on each node, each with a device of its own", section=_MACHINE, ge=1)
+    nodes: int = option(1, "number of machines; see docs/training.md", section=_MACHINE, ge=1)
+    strategy: str = option(
+        "auto", "distributed training; auto: ddp with several processes", section=_MACHINE, choices=("auto", "ddp")
+    )
+    workers: int = option(0, "data loader processes; 0: a thread", section=_MACHINE, ge=0)
+    cache: str = option(
+        "raw",
+        "format of cached cut-outs: jpeg and png need less disk and more time",
+        section=_MACHINE,
+        choices=("raw", "jpeg", "png"),
+    )
+    augment_on: str = option(
+        "auto",
+        "where samples are augmented; auto: on the GPU if there is one",
+        section=_MACHINE,
+        choices=("auto", "cpu", "gpu"),
+    )
+    loggers: tuple[str, ...] = option(
+        (),
+        "loggers beside csv_logs/, on this machine unless their own environment variables say otherwise",
+        section=_MACHINE,
+        flag="--log",
+        metavar="LOGGER",
+        choices=LOGGERS,
+        unset="none",
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loggers", tuple(self.loggers))
-        object.__setattr__(self, "join_by", tuple(self.join_by))
-        object.__setattr__(self, "auxiliary", tuple(self.auxiliary))
-        if self.incomplete is not None:
-            object.__setattr__(self, "incomplete", tuple(self.incomplete))
-        problems = [*_integer_problems(self), *_number_problems(self), *_choice_problems(self)]
+        problems = []
+        for name, known in training_options().items():
+            value = getattr(self, name)
+            if known.kind is tuple and isinstance(value, (list, tuple)):
+                value = tuple(dict.fromkeys(map(str, value)))
+                object.__setattr__(self, name, value)
+            if known.flag != "--size" and not known.takes(value):
+                problems.append(f"{known.flag}: expected {known.expected}, found {value!r}")
+        problems += _problems_together(self)
         if problems:
             raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP)
 
@@ -169,14 +358,12 @@ class TrainConfig:
         return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for args.yaml; of files and folders given by path, the name alone."""
-        values = asdict(self)
-        values |= {"loggers": list(self.loggers), "join_by": list(self.join_by), "auxiliary": list(self.auxiliary)}
-        if self.incomplete is not None:
-            values["incomplete"] = list(self.incomplete)
+        """Plain values for args.yaml; of files and folders given by absolute path, the name alone."""
+        values: dict[str, Any] = asdict(self)
+        values |= {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         for key in ("weights", "pretrained"):
-            if values[key] is not None:
-                values[key] = PurePath(values[key]).name if PurePath(values[key]).is_absolute() else values[key]
+            if values[key] is not None and PurePath(values[key]).is_absolute():
+                values[key] = PurePath(values[key]).name
         return values
 
     @property
@@ -187,37 +374,79 @@ class TrainConfig:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Reads what `to_dict` wrote; keys of other versions are left out."""
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Reads what `to_dict` wrote; keys of other versions are left out.
+
+        Raises:
+            UsageError: values cannot be; lists them all.
+        """
         known = {field.name for field in fields(cls)}
-        try:
-            return cls(**{"group": "", **{key: value for key, value in values.items() if key in known}})
-        except TypeError as error:
-            raise UsageError(f"options have values of another type: {error}", code="invalid_options") from error
+        return cls(**{"group": "", **{key: value for key, value in values.items() if key in known}})
 
 
-def config_of_options(*, size: str, **values: Any) -> TrainConfig:
+@cache
+def training_options() -> dict[str, Option]:
+    """Field of `TrainConfig` -> its option, in the order of the fields; `--size` stands for three of them."""
+    hints = get_type_hints(TrainConfig)
+    found = {}
+    for one in fields(TrainConfig):
+        if not one.metadata:
+            continue
+        parts = get_args(hints[one.name])
+        kind = parts[0] if NoneType in parts else hints[one.name]
+        kind = get_origin(kind) or kind
+        choices = f"{{{','.join(one.metadata.get('choices', ()))}}}"
+        how: dict[str, Any] = {
+            "kind": kind,
+            "flag": f"--{one.name.replace('_', '-')}",
+            "dest": one.name,
+            "metavar": {int: "N", float: "X"}.get(kind, choices),
+            **one.metadata,
+        }
+        found[one.name] = Option(
+            **how,
+            is_optional=NoneType in parts,
+            default=None if one.default is MISSING else one.default,
+        )
+    return found
+
+
+def _problems_together(config: TrainConfig) -> list[str]:
+    """What several fields say together; each of them may be wrong by itself."""
+    problems = []
+    if not all(isinstance(side, int) and 32 <= side <= _LARGEST_SIDE_PX for side in config.size_px):
+        found = f"{config.height_px}x{config.width_px}"
+        problems.append(f"--size: expected {training_options()['height_px'].expected}, found {found}")
+    if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
+        problems.append("--leak-tax: compares with a split by picset: needs --mode train and --split picset")
+    if config.leak_tax and (config.devices, config.nodes) != (1, 1):
+        problems.append("--leak-tax: is measured by one process; leave out --devices and --nodes")
+    if config.pretrained is not None and config.weights != "auto":
+        problems.append("--pretrained: the weights come from the run; leave out --weights")
+    return problems
+
+
+def config_of_options(*, size: str | None = None, **values: Any) -> TrainConfig:
     """The settings as typed; what is wrong with the size, the backbone and all other options is said at once.
 
     Args:
-        size: `HEIGHTxWIDTH` in pixels, `auto` or `auto:PIXELS`.
+        size: `HEIGHTxWIDTH` in pixels, `auto` or `auto:PIXELS`; None for that of the other fields.
         values: the other fields of `TrainConfig`.
 
     Raises:
         UsageError: options hold values they cannot take; lists them all.
     """
     problems: list[str] = []
-    height_px, width_px = TrainConfig.height_px, TrainConfig.width_px
-    auto_px = None
-    try:
-        auto_px = pixels_of(size)
-        if auto_px is None:
-            height_px, width_px = parse_size(size)
-    except UsageError as error:
-        problems.append(error.what)
+    if size is not None:
+        try:
+            auto_px = pixels_of(size) or 0
+            sides = (TrainConfig.height_px, TrainConfig.width_px) if auto_px else parse_size(size)
+            values |= {"height_px": sides[0], "width_px": sides[1], "auto_px": auto_px}
+        except UsageError as error:
+            problems.append(error.what)
     problems += _outside_problems(values)
     try:
-        config = TrainConfig(height_px=height_px, width_px=width_px, auto_px=auto_px or 0, **values)
+        config = TrainConfig(**values)
     except UsageError as error:
         raise UsageError("; ".join([error.what, *problems]), code="invalid_options", hint=error.hint) from None
     if problems:
@@ -225,7 +454,7 @@ def config_of_options(*, size: str, **values: Any) -> TrainConfig:
     return config
 
 
-def _outside_problems(values: dict[str, Any]) -> list[str]:
+def _outside_problems(values: Mapping[str, Any]) -> list[str]:
     """What only timm and the disk can say: whether there is such a backbone, and such a file."""
     from cls.training.network.build import timm_name
 
@@ -260,68 +489,31 @@ def parse_size(text: str) -> tuple[int, int]:
         ) from None
 
 
-def _integer_problems(config: TrainConfig) -> list[str]:
-    low = {
-        "epochs": 1, "batch": 1, "seed": 0, "workers": 0, "accumulate": 1, "devices": 1, "nodes": 1, "backgrounds": 0,
-        "freeze": 0, "stripes": 0,
-    }  # fmt: skip
-    problems = [
-        f"--{name}: expected a whole number from {least}, found {value}"
-        for name, least in low.items()
-        if not isinstance(value := getattr(config, name), int) or value < least
+def options_page() -> str:
+    """The reference page of all options, in Markdown."""
+    lines = [
+        "# Options of `cls train`",
+        "",
+        "Made by `python -m cls.training.config > docs/training-options.md`; [Training](training.md) explains them.",
+        "Options may be written with underscores too, and `--group` for `--cat`.",
     ]
-    if config.background_people is not None and config.background_people < 0:
-        problems.append(f"--background-people: expected a whole number from 0, found {config.background_people}")
-    sides = (config.height_px, config.width_px)
-    if not all(32 <= side <= _LARGEST_SIDE_PX for side in sides):
-        problems.append(
-            f"--size: expected HEIGHTxWIDTH from 32 to {_LARGEST_SIDE_PX} pixels, found {sides[0]}x{sides[1]}"
-        )
-    return problems
+    section = ""
+    for known in training_options().values():
+        if known.section != section:
+            section = known.section
+            lines += [
+                "",
+                f"## {section.capitalize()}",
+                "",
+                "| option | takes | default | meaning |",
+                "|---|---|---|---|",
+            ]
+        flags, takes = f"`{known.flag}`", known.expected
+        if known.kind is bool:
+            flags, takes = f"{flags}, `--no-{known.flag[2:]}`", ""
+        lines.append(f"| {flags} | {takes} | {known.default_text} | {known.help} |")
+    return "\n".join(lines) + "\n"
 
 
-def _number_problems(config: TrainConfig) -> list[str]:
-    ranges = {
-        "decay": (0.0, 10.0), "backbone_lr": (0.0, 10.0), "warmup": (0.0, 0.9), "dropout": (0.0, 0.9),
-        "smoothing": (0.0, 0.4), "clip": (1e-6, 1e6), "ema": (0.0, 0.99999), "layer_decay": (0.1, 1.0),
-        "focal_gamma": (0.0, 10.0), "gamma_positive": (0.0, 10.0), "gamma_negative": (0.0, 10.0),
-        "negative_clip": (0.0, 0.5), "background_share": (0.0, 1.0),
-    }  # fmt: skip
-    problems = [
-        f"--{name.replace('_', '-')}: expected a number from {low:g} to {high:g}, found {value}"
-        for name, (low, high) in ranges.items()
-        if not (math.isfinite(value := getattr(config, name)) and low <= value <= high)
-    ]
-    if config.lr is not None and not (math.isfinite(config.lr) and 0 < config.lr <= 10):
-        problems.append(f"--lr: expected a number above 0, found {config.lr}")
-    if not 0 < config.valid < 1:
-        problems.append(f"--valid: expected a share between 0 and 1, e.g. 0.2, found {config.valid}")
-    return problems
-
-
-def _choice_problems(config: TrainConfig) -> list[str]:
-    choices = {
-        "mode": MODES, "people": PEOPLE, "loss": LOSSES, "precision": PRECISIONS, "strategy": STRATEGIES,
-        "cache": CACHES, "augment_on": AUGMENTERS,
-    }  # fmt: skip
-    problems = [
-        f"--{name.replace('_', '-')}: expected one of {', '.join(known)}, found '{value}'"
-        for name, known in choices.items()
-        if (value := getattr(config, name)) not in known
-    ]
-    if not config.group:
-        problems.append("--cat: a group's name is missing")
-    if not config.weights:
-        problems.append("--weights: expected auto, none or a file")
-    if not config.split:
-        problems.append(f"--split: expected {BY_PICSET} or the name of parts of the dataset, e.g. official")
-    if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
-        problems.append("--leak-tax: compares with a split by picset: needs --mode train and --split picset")
-    if config.leak_tax and config.world > 1:
-        problems.append("--leak-tax: is measured by one process; leave out --devices and --nodes")
-    if config.pretrained is not None and config.weights != "auto":
-        problems.append("--pretrained: the weights come from the run; leave out --weights")
-    problems += [
-        f"--log: expected one of {', '.join(LOGGERS)}, found '{name}'" for name in config.loggers if name not in LOGGERS
-    ]
-    return problems
+if __name__ == "__main__":
+    sys.stdout.write(options_page())

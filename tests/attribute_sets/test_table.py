@@ -128,7 +128,7 @@ def test_load_then_train_on_the_published_parts(
         (("--layout", "peta", "--devices", "2"), "the table is made with one device"),
         (
             ("--layout", "peta", "--epochs", "0", "--split", ""),
-            "--epochs: expected a whole number from 1, found 0; --split",
+            "found ''; --epochs: expected a whole number from 1, found 0",
         ),
     ],
 )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 
 import pytest
 
-from cls.cli.command import execute
+from cls.cli.command import Parser, execute
 from cls.errors import TrainingError, UsageError
-from cls.training.config import TrainConfig, config_of_options, parse_size
+from cls.settings import REPOSITORY
+from cls.training.config import TrainConfig, config_of_options, options_page, parse_size, training_options
 from cls.training.network.build import SHORT_NAMES, timm_name
 
 
@@ -92,3 +94,53 @@ def test_a_wrong_choice_is_said_with_everything_else(capsys: pytest.CaptureFixtu
     line = capsys.readouterr().err.splitlines()[-1]
     for part in ("--mode: expected one of train, all", "--loss: expected one of", "--people: expected", "--epochs:"):
         assert part in line
+
+
+def test_the_reference_is_the_one_of_the_fields() -> None:
+    page = REPOSITORY / "docs" / "training-options.md"
+    assert page.read_text(encoding="utf-8") == options_page(), (
+        "run `python -m cls.training.config > docs/training-options.md`"
+    )
+
+
+def test_every_field_is_an_option_and_takes_its_default() -> None:
+    options = training_options()
+    assert {field.name for field in fields(TrainConfig)} - set(options) == {"width_px", "auto_px"}  # of --size
+    assert all(option.takes(option.default) for name, option in options.items() if name not in ("group", "height_px"))
+    assert all(option.help and option.section for option in options.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 1.5), ("epochs", True), ("epochs", "3"), ("epochs", None), ("valid", 0), ("valid", 1),
+        ("valid", "x"), ("lr", 0.0), ("lr", float("inf")), ("decay", float("nan")), ("compile", 1), ("compile", "yes"),
+        ("arch", ""), ("loss", None), ("people", 3), ("auxiliary", "hat"), ("loggers", ["csv"]), ("height_px", "64"),
+        ("width_px", 4096), ("background_people", -1),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_or_out_of_range_is_refused(name: str, value: object) -> None:
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.from_dict({"group": "hat", name: value})
+    assert caught.value.code == "usage.invalid_options"
+    assert caught.value.what.startswith(
+        "--size" if name.endswith("_px") else f"--{name.replace('_', '-')}".replace("loggers", "log")
+    )
+    assert caught.value.what.count("expected") == 1
+
+
+def test_options_are_parsed_to_the_fields() -> None:
+    from cls.cli.train import add_arguments, config_of
+
+    parser = Parser()
+    add_arguments(parser)
+    words = (
+        "--group hat --size 64x48 --batch 4 --lr 0.01 --no-near_duplicates --compile --join-by --incomplete cap beanie "
+        "--auxiliary top_color --log tensorboard tensorboard --loss focal --background_people 3 --weights none"
+    )
+    config = config_of(parser.parse_args(words.split()))
+    assert config == TrainConfig(
+        "hat", height_px=64, width_px=48, batch=4, lr=0.01, near_duplicates=False, compile=True, join_by=(),
+        incomplete=("cap", "beanie"), auxiliary=("top_color",), loggers=("tensorboard",), loss="focal",
+        background_people=3, weights="none",
+    )  # fmt: skip
