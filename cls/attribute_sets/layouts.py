@@ -26,6 +26,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cls.attribute_sets import LAYOUTS
 from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
 from cls.attribute_sets.loading import partition_of, sides_of_partition
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
@@ -317,9 +318,6 @@ def label_rows(value: MatlabValue, n_rows: int, n_labels: int) -> list[list[floa
         )
     rows: list[list[float]] = matrix.tolist()
     return rows
-
-
-LAYOUTS = ("pa100k", "peta", "rapv2")
 
 
 def read_set(layout: str, root: Path, *, partition: int = 1) -> AttributeSet:

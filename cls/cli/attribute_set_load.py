@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.attribute_sets.layouts import LAYOUTS
+from cls.attribute_sets import LAYOUTS
 from cls.cli.command import Command
 from cls.wording import counted
 
