@@ -136,6 +136,8 @@ def read_json(path: Path) -> Any:
         raise FileError(
             f"is not JSON: {error.msg}", code="not_json", where=f"{path}:{error.lineno}:{error.colno}"
         ) from error
+    except RecursionError as error:
+        raise FileError("is not JSON: nested too deeply", code="not_json", where=path) from error
 
 
 def sha256_of_file(path: Path) -> str:
