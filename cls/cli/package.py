@@ -25,7 +25,7 @@ def _show(options: argparse.Namespace) -> None:
     from cls.package.card import card_of
 
     card = card_of(options.package)
-    print(json.dumps(card.to_dict(), ensure_ascii=False, indent=2) if options.json else card.text())
+    print(card.to_json() if options.json else card.text())
 
 
 def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cls.errors import ClsError
 from cls.exporting.formats.files import FILES, FORMATS, Format
@@ -94,11 +93,12 @@ def _why_not_kept(folder: Path, before: ModelMeta | None, meta: ModelMeta, name:
     return None if is_whole else "it is not what its meta.json says"
 
 
-def _facts(meta: ModelMeta) -> dict[str, Any]:
+def _facts(meta: ModelMeta) -> ModelMeta:
     """What does not depend on the formats made."""
-    facts = {**meta.to_dict(), "steps": meta.all_steps}  # older packages do not name them, and mean the same
-    del facts["parity"], facts["package"], facts["digests"]["files"], facts["schema_version"]
-    return facts
+    digests = meta.digests.model_copy(update={"files": {}})
+    # Older packages do not name the steps, and mean the same.
+    same = {"steps": meta.all_steps, "parity": {}, "package": None, "digests": digests, "schema_version": 1}
+    return meta.model_copy(update=same)
 
 
 def _packages_of_other_runs(folder: Path, run: str) -> dict[str, str]:

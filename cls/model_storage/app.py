@@ -7,15 +7,18 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 
 from cls import __version__
 from cls.errors import ClsError
+from cls.model_storage.client import ListedVersion, VersionAnswer, VersionsAnswer
 from cls.model_storage.names import RefusedError
 from cls.model_storage.storage import ModelStorage, Published
 from cls.model_storage.uploads import Upload, receive_upload
@@ -80,12 +83,24 @@ def _add_pages(app: FastAPI) -> None:
         return {"status": "ok"}
 
 
-def _form_schema(file_field: str, **fields: dict[str, Any]) -> dict[str, Any]:
-    """The part of the OpenAPI document that describes a streamed form."""
-    properties = {file_field: {"type": "string", "format": "binary", "description": "the package, a zip"}, **fields}
-    required = [name for name, field in properties.items() if not field.pop("optional", False)]
-    schema = {"type": "object", "properties": properties, "required": required}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+_Zip = Annotated[bytes, Field(description="the package, a zip")]
+_ModelName = Annotated[str, Field(description="name of the model's folder")]
+
+
+class NewVersionForm(BaseModel):
+    """Form of POST /upload_new_version/; it is read as a stream, and this describes it in the OpenAPI document."""
+
+    src_file: _Zip
+    model_name: _ModelName
+    model_version: str = Field(description="such as 0.0.2")
+
+
+class NumberedVersionForm(BaseModel):
+    """Form of POST /upload_model; likewise."""
+
+    file: _Zip
+    model_name: _ModelName
+    version: SkipJsonSchema[None] | int = Field(None, description="number of the version folder; the next one")
 
 
 def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> None:
@@ -114,40 +129,42 @@ def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool:
 
         return await asyncio.get_running_loop().run_in_executor(pool, work_and_clean)
 
-    name_field = {"type": "string", "description": "name of the model's folder"}
-
     @app.post(
         "/upload_new_version/",
         tags=["publish"],
         summary="Publish a package under a semantic version and serve it",
-        openapi_extra=_form_schema(
-            "src_file", model_name=name_field, model_version={"type": "string", "description": "such as 0.0.2"}
-        ),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"multipart/form-data": {"schema": NewVersionForm.model_json_schema()}},
+            }
+        },
     )
-    async def upload_new_version(request: Request) -> dict[str, str]:
+    async def upload_new_version(request: Request) -> VersionAnswer:
         def work(upload: Upload) -> Published:
             name, version = _field(upload, "model_name"), _field(upload, "model_version")
             return storage.publish(upload.path, upload.sha256, name, version)
 
-        return {"version": str((await publish(request, "src_file", work)).version)}
+        return VersionAnswer(version=str((await publish(request, "src_file", work)).version))
 
     @app.post(
         "/upload_model",
         tags=["publish"],
         summary="The older upload: publish a package as a numbered version and serve it",
-        openapi_extra=_form_schema(
-            "file",
-            model_name=name_field,
-            version={"type": "integer", "description": "number of the version folder; the next one", "optional": True},
-        ),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"multipart/form-data": {"schema": NumberedVersionForm.model_json_schema()}},
+            }
+        },
     )
-    async def upload_model(request: Request) -> dict[str, str]:
+    async def upload_model(request: Request) -> VersionAnswer:
         def work(upload: Upload) -> Published:
             name, text = _field(upload, "model_name"), upload.fields.get("version", "")
             number = _version_number(text) if text else None
             return storage.publish_numbered(upload.path, upload.sha256, name, number)
 
-        return {"version": str((await publish(request, "file", work)).number)}
+        return VersionAnswer(version=str((await publish(request, "file", work)).number))
 
 
 def _field(upload: Upload, name: str) -> str:
@@ -170,42 +187,44 @@ def _version_number(text: str) -> int:
 
 def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> None:
     @app.post("/set_semantic_version/", tags=["versions"], summary="Serve this semantic version")
-    def set_semantic_version(model_name: Annotated[str, Query()], semantic_version: Annotated[str, Query()]) -> Any:
-        return {"version": str(storage.serve_semantic(model_name, semantic_version))}
+    def set_semantic_version(
+        model_name: Annotated[str, Query()], semantic_version: Annotated[str, Query()]
+    ) -> VersionAnswer:
+        return VersionAnswer(version=str(storage.serve_semantic(model_name, semantic_version)))
 
     @app.get("/latest_semantic_version/{model}", tags=["versions"], summary="The highest semantic version")
     def latest_semantic_version(model: str) -> dict[str, str]:
         return {"latest_version": storage.latest_semantic_version(model)}
 
     @app.get("/get_meta/{model}", tags=["versions"], summary="meta.json of the served version, or of a semantic one")
-    def get_meta(model: str, semantic_version: Annotated[str | None, Query()] = None) -> dict[str, Any]:
-        return storage.meta(model, semantic_version)
+    def get_meta(model: str, semantic_version: Annotated[str | None, Query()] = None) -> JSONResponse:
+        return JSONResponse(storage.meta(model, semantic_version).content)
 
     @app.get("/get_version/{model}", tags=["versions"], summary="Number of the served version folder")
-    def get_version(model: str) -> dict[str, str]:
-        return {"version": str(storage.served_number(model))}
+    def get_version(model: str) -> VersionAnswer:
+        return VersionAnswer(version=str(storage.served_number(model)))
 
     @app.post("/set_version/{model}", tags=["versions"], summary="Serve this version folder")
-    def set_version(model: str, version: Annotated[str, Query()]) -> dict[str, str]:
-        return {"version": str(storage.serve_number(model, _version_number(version)))}
+    def set_version(model: str, version: Annotated[str, Query()]) -> VersionAnswer:
+        return VersionAnswer(version=str(storage.serve_number(model, _version_number(version))))
 
     @app.get("/versions/{model}", tags=["versions"], summary="Every version, and where the served one answers")
-    def versions(model: str, request: Request) -> dict[str, Any]:
+    def versions(model: str, request: Request) -> VersionsAnswer:
         stored, served = storage.versions(model)
-        return {
-            "model": storage.repository.model_named(model),
-            "served": str(served),
-            "engine": options.engine,
-            "inference_url": options.inference_url.replace("{host}", _host_in_url(request)),
-            "versions": [
-                {
-                    "version": str(item.number),
-                    "semantic_version": str(item.semantic) if item.semantic else None,
-                    "sha256": item.sha256 or None,
-                }
+        return VersionsAnswer(
+            model=storage.repository.model_named(model),
+            served=str(served),
+            engine=options.engine,
+            inference_url=options.inference_url.replace("{host}", _host_in_url(request)),
+            versions=[
+                ListedVersion(
+                    version=str(item.number),
+                    semantic_version=str(item.semantic) if item.semantic else None,
+                    sha256=item.sha256 or None,
+                )
                 for item in stored
             ],
-        }
+        )
 
 
 def _host_in_url(request: Request) -> str:

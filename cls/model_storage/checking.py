@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from cls.errors import FileError, PackageError
 from cls.files import write_json_atomic, write_text_atomic
 from cls.model_storage.inference.tensors import batch_of_zeros, open_session
 from cls.model_storage.names import RefusedError, SemanticVersion
-from cls.model_storage.repository import UPLOAD_FILE_NAME, StoredVersion
+from cls.model_storage.repository import UPLOAD_FILE_NAME, StoredVersion, UploadRecord
 from cls.package.archive import open_package
-from cls.package.meta import META_FILE_NAME, ModelMeta, PlanMeta, parse_meta, read_meta
+from cls.package.meta import META_FILE_NAME, MetaDocument, ModelMeta, PlanMeta, parse_meta, read_meta
 from cls.package.model_name import model_name_of_group, names_model_of
 from cls.package.onnx_file import external_weights, read_onnx
 from cls.package.packing import REBUILD_SAMPLES, VECTORS_FOLDER
@@ -121,14 +119,14 @@ class CheckedUpload:
 
     Attributes:
         folder: holds the model file, meta.json, config.pbtxt, upload.json; becomes the version folder.
-        meta: meta.json as it came, read.
+        meta: meta.json as it came.
         config_text: config.pbtxt.
         model_name: `model.onnx` or `model.plan`.
         group: what the model classifies; None where an older tool wrote meta.json, which may mean something else by it.
     """
 
     folder: Path
-    meta: dict[str, Any]
+    meta: MetaDocument
     config_text: str
     model_name: str
     group: str | None
@@ -153,14 +151,13 @@ def check_upload(
     folder = zip_path.with_name("version")
     try:
         with open_package(zip_path) as package:
-            is_ours = is_meta_strict or "schema_version" in package.meta_json
-            meta = parse_meta(package.meta_json) if is_ours else None
+            meta = parse_meta(package.document.content) if is_meta_strict or package.document.is_ours else None
             # People's cut-outs are for whoever makes the package anew, from its zip, and vectors for whoever writes a
             # client: nothing that serves needs them.
             vectors = [name for name in package.names if name.startswith(VECTORS_FOLDER)]
             package.extract(folder, leave_out=(REBUILD_SAMPLES, *vectors))
             group = None if meta is None else meta.group
-            checked = CheckedUpload(folder, package.meta_json, package.config_text, package.model_name, group)
+            checked = CheckedUpload(folder, package.document, package.config_text, package.model_name, group)
     except PackageError as error:
         raise RefusedError(
             422, f"the package {_without_place(error)}", code="invalid_package", hint=error.hint
@@ -183,15 +180,15 @@ def check_upload(
             )
     elif checked.model_name == "model.plan":
         refuse_plan(folder, plan_host)
-    uploaded = {"sha256": sha256, "uploaded_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_json_atomic(folder / UPLOAD_FILE_NAME, uploaded)
+    uploaded = UploadRecord(sha256=sha256, uploaded_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    write_json_atomic(folder / UPLOAD_FILE_NAME, uploaded.model_dump())
     return checked
 
 
 def name_version(upload: CheckedUpload, version: SemanticVersion) -> CheckedUpload:
     """The upload with its semantic version written into meta.json, and into the copy config.pbtxt carries."""
-    meta = {**upload.meta, "model_version": version.text}
-    text = json.dumps(meta, ensure_ascii=False, indent=2) + "\n"
+    meta = upload.meta.with_model_version(version.text)
+    text = meta.text()
     write_text_atomic(upload.folder / META_FILE_NAME, text)
     config_text = upload.config_text
     if META_PARAMETER in parse_config(config_text).parameters:

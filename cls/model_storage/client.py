@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from cls.errors import StorageError
 from cls.files import sha256_of_file
@@ -45,6 +46,54 @@ class PublishedVersion:
     number: str
     is_served: bool
     url: str
+
+
+class VersionAnswer(BaseModel):
+    """Answer of calls that publish or select a version."""
+
+    version: str
+
+
+class ListedVersion(BaseModel):
+    """One version of `GET /versions/{model}`.
+
+    Attributes:
+        version: number of its folder.
+        semantic_version: None where its meta.json has none.
+        sha256: of the zip it came in; None where it was put there by hand.
+    """
+
+    version: str
+    semantic_version: str | None
+    sha256: str | None
+
+
+class VersionsAnswer(BaseModel):
+    """Answer of `GET /versions/{model}`.
+
+    Attributes:
+        model: name of its folder.
+        served: number of the version folder that is served.
+        engine: what the inference server is.
+        inference_url: its address.
+        versions: every version.
+    """
+
+    model: str
+    served: str
+    engine: str
+    inference_url: str
+    versions: list[ListedVersion]
+
+
+class RefusalAnswer(BaseModel):
+    """Answer of a call that was refused; older storages, and other services, send no code."""
+
+    detail: JsonValue
+    code: JsonValue = ""
+
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class StorageClient:
@@ -99,32 +148,34 @@ class StorageClient:
                         "/upload_new_version/",
                         data={"model_name": model, "model_version": version},
                         files={"src_file": (zip_path.name, stream, "application/x-zip-compressed")},
-                    )
+                    ),
+                    VersionAnswer,
                 )
             return self._published(self._versions(model), version)
 
         def find() -> PublishedVersion | None:
             stored = self._versions(model)
-            if any(item["semantic_version"] == version and item["sha256"] == digest for item in stored["versions"]):
+            if stored and any(one.semantic_version == version and one.sha256 == digest for one in stored.versions):
                 _log.info("the connection was cut after the storage had taken version %s", version)
                 return self._published(stored, version)
             return None
 
         return self._sent_once(send, find)
 
-    def _published(self, stored: dict[str, Any], version: str) -> PublishedVersion:
+    def _published(self, stored: VersionsAnswer | None, version: str) -> PublishedVersion:
         """What the storage lists of a version it took."""
-        numbers = [item["version"] for item in stored["versions"] if item["semantic_version"] == version]
-        if not numbers:
+        numbers = [one.version for one in stored.versions if one.semantic_version == version] if stored else []
+        if stored is None or not numbers:
             raise StorageError(
                 f"the storage took version {version} and does not list it", code="version_not_listed", where=self.url
             )
-        url = f"{stored['inference_url']}/v2/models/{quote(stored['model'], safe='')}"
-        return PublishedVersion(version, numbers[0], stored["served"] == numbers[0], url)
+        url = f"{stored.inference_url}/v2/models/{quote(stored.model, safe='')}"
+        return PublishedVersion(version, numbers[0], stored.served == numbers[0], url)
 
-    def _versions(self, model: str) -> dict[str, Any]:
+    def _versions(self, model: str) -> VersionsAnswer | None:
+        """What is stored of a model; None where there is no such model."""
         response = self._http.get(f"/versions/{quote(model, safe='')}")
-        return {"versions": []} if response.status_code == 404 else self._answer_of(response)
+        return None if response.status_code == 404 else self._answer_of(response, VersionsAnswer)
 
     def _sent_once(
         self, send: Callable[[], PublishedVersion], find: Callable[[], PublishedVersion | None]
@@ -166,17 +217,13 @@ class StorageClient:
             hint="start it with `cls storage serve`, or correct model_storage_url",
         )
 
-    def _answer_of(self, response: httpx.Response) -> dict[str, Any]:
-        """The JSON of a good answer.
+    def _answer_of(self, response: httpx.Response, kind: type[Answer]) -> Answer:
+        """A good answer.
 
         Raises:
             _BusyError: the storage may answer later.
             StorageError: it refuses, or this is not a model storage.
         """
-        try:
-            content = response.json()
-        except ValueError:
-            content = None
         if response.status_code in _HEALING_STATUSES:
             raise _BusyError(f"the storage is busy: HTTP status {response.status_code}", _retry_after_s(response))
         if response.status_code == 401:
@@ -186,23 +233,25 @@ class StorageClient:
                 where=self.url,
                 hint="set CLS_MODEL_STORAGE_TOKEN to the token it was started with",
             )
-        if response.status_code >= 400 and isinstance(content, dict) and "detail" in content:
-            raise StorageError(
-                f"the model storage refuses: {content['detail']}", code=_case_of(content), where=self.url
-            )
-        if response.status_code != 200 or not isinstance(content, dict):
-            raise StorageError(
-                f"answered HTTP status {response.status_code} with something that is not a model storage's answer",
-                code="unexpected_answer",
-                where=self.url,
-                hint="check model_storage_url",
-            )
-        return content
+        try:
+            if response.status_code == 200:
+                return kind.model_validate_json(response.content)
+            refusal = RefusalAnswer.model_validate_json(response.content) if response.status_code >= 400 else None
+        except ValidationError:
+            refusal = None
+        if refusal is not None:
+            raise StorageError(f"the model storage refuses: {refusal.detail}", code=_case_of(refusal), where=self.url)
+        raise StorageError(
+            f"answered HTTP status {response.status_code} with something that is not a model storage's answer",
+            code="unexpected_answer",
+            where=self.url,
+            hint="check model_storage_url",
+        )
 
 
-def _case_of(refusal: dict[str, Any]) -> str:
+def _case_of(refusal: RefusalAnswer) -> str:
     """The case a refusal's code names; that of any refusal where an older storage, or another service, sent none."""
-    area, _, case = str(refusal.get("code", "")).partition(".")
+    area, _, case = str(refusal.code).partition(".")
     return case if area == StorageError.area and _CASE.fullmatch(case) else "refused"
 
 

@@ -19,19 +19,19 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cls.errors import PackageError, StorageError
-from cls.files import read_json, remove_parts, write_json_atomic, write_text_atomic
+from cls.files import remove_parts, write_json_atomic, write_text_atomic
 from cls.model_storage.names import RefusedError, SemanticVersion, model_folder_name, readable_version
-from cls.package.meta import META_FILE_NAME, json_of_meta_text
+from cls.package.meta import META_FILE_NAME, read_document
 from cls.package.triton_config import CONFIG_FILE_NAME, parse_config, with_name, with_versions
+from cls.records import read_record
 
 UPLOAD_FILE_NAME = "upload.json"
 _UNDO_FILE_NAME = "undo.json"
@@ -56,6 +56,33 @@ class StoredVersion:
     folder: Path
     sha256: str
     group: str | None
+
+
+class UploadRecord(BaseModel):
+    """upload.json: digest of the zip a version came in, and when (ISO 8601, UTC)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str = ""
+    uploaded_at: str = ""
+
+
+class _Undo(BaseModel):
+    """undo.json: what takes a publication back.
+
+    Attributes:
+        model: name of the model's folder.
+        number: the version folder that was added.
+        is_new: whether the model's folder was too.
+        config: config.pbtxt before; None where there was none.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    number: int
+    is_new: bool
+    config: str | None
 
 
 class ModelRepository:
@@ -117,9 +144,9 @@ class ModelRepository:
         for stage in sorted(self._incoming.iterdir()):
             undo_file = stage / _UNDO_FILE_NAME
             if undo_file.is_file():
-                undo = read_json(undo_file)
+                undo = read_record(undo_file, _Undo)
                 self._undo(stage, undo)
-                done.append(f"version folder {undo['number']} of {undo['model']}, cut off while being published")
+                done.append(f"version folder {undo.number} of {undo.model}, cut off while being published")
             else:
                 done.append("an upload cut off on its way in")
             _remove(stage)
@@ -179,17 +206,14 @@ class ModelRepository:
         return [self._version(folder / str(number), number) for number in numbers]
 
     def _version(self, folder: Path, number: int) -> StoredVersion:
-        meta: Mapping[str, Any] = {}
-        upload: Mapping[str, Any] = {}
         # Folders put there by hand may hold anything: what cannot be read has no version, and stays as it is.
+        semantic, group, sha256 = None, None, ""
         with suppress(PackageError, OSError):
-            meta = json_of_meta_text((folder / META_FILE_NAME).read_bytes())
-        with suppress(PackageError, OSError):
-            upload = json_of_meta_text((folder / UPLOAD_FILE_NAME).read_bytes())
-        # An older tool's `group` may be anything, as in `check_upload`.
-        group = str(meta["group"]) if {"group", "schema_version"} <= meta.keys() else None
-        semantic = readable_version(meta.get("model_version"))
-        return StoredVersion(number, semantic, folder, str(upload.get("sha256", "")), group)
+            meta = read_document((folder / META_FILE_NAME).read_bytes())
+            semantic, group = readable_version(meta.model_version), meta.group
+        with suppress(ValidationError, OSError):
+            sha256 = UploadRecord.model_validate_json((folder / UPLOAD_FILE_NAME).read_bytes()).sha256
+        return StoredVersion(number, semantic, folder, sha256, group)
 
     def served_number(self, model: str) -> int:
         """The version folder config.pbtxt asks for: the named one, else the highest.
@@ -242,9 +266,8 @@ class ModelRepository:
         target = self.models_folder / model
         is_new = not target.exists()
         old_config = None if is_new else self.config_text(model)
-        write_json_atomic(
-            stage / _UNDO_FILE_NAME, {"model": model, "number": number, "is_new": is_new, "config": old_config}
-        )
+        undo = _Undo(model=model, number=number, is_new=is_new, config=old_config)
+        write_json_atomic(stage / _UNDO_FILE_NAME, undo.model_dump())
         _sync_tree(version_folder)
         if is_new:
             whole = stage / "model"
@@ -264,18 +287,18 @@ class ModelRepository:
 
     def take_back(self, stage: Path) -> None:
         """Undoes `place`: the repository is as it was before."""
-        self._undo(stage, read_json(stage / _UNDO_FILE_NAME))
+        self._undo(stage, read_record(stage / _UNDO_FILE_NAME, _Undo))
         self.settle(stage)
 
-    def _undo(self, stage: Path, undo: Mapping[str, Any]) -> None:
-        folder = self.models_folder / str(undo["model"])
+    def _undo(self, stage: Path, undo: _Undo) -> None:
+        folder = self.models_folder / undo.model
         removed = stage / "removed"
-        if undo["is_new"]:
+        if undo.is_new:
             if folder.exists():
                 folder.rename(removed)
         else:
-            self.write_config(str(undo["model"]), undo["config"])
-            version_folder = folder / str(undo["number"])
+            self.write_config(undo.model, undo.config)
+            version_folder = folder / str(undo.number)
             if version_folder.exists():
                 version_folder.rename(removed)
         _sync(self.models_folder)

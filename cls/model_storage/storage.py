@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cls.errors import PackageError
 from cls.model_storage.checking import (
@@ -24,7 +23,7 @@ from cls.model_storage.checking import (
 from cls.model_storage.inference.engine import READY, EngineError, InferenceEngine, ModelState
 from cls.model_storage.names import RefusedError, SemanticVersion, readable_version
 from cls.model_storage.repository import ModelRepository, StoredVersion, serving
-from cls.package.meta import META_FILE_NAME, json_of_meta_text
+from cls.package.meta import META_FILE_NAME, MetaDocument, read_document
 from cls.package.model_name import next_version
 from cls.package.plans import PlanHost
 
@@ -104,7 +103,7 @@ class ModelStorage:
         The semantic version is the one in the package's meta.json, if there is one.
         """
         upload = check_upload(zip_path, sha256, is_meta_strict=False, plan_host=self.plan_host)
-        version = readable_version(upload.meta.get("model_version"))
+        version = readable_version(upload.meta.model_version)
         with self._locked(name) as model:
             stored = self._refuse_existing(model, version)
             refuse_other_group(model, upload.group, stored)
@@ -153,7 +152,7 @@ class ModelStorage:
             self.repository.take_back(stage)
             raise
         self.repository.settle(stage)
-        version = readable_version(upload.meta.get("model_version"))
+        version = readable_version(upload.meta.model_version)
         _log.info(
             "%s %s is stored as version folder %d and served (loaded in %.1f s)",
             model,
@@ -199,7 +198,7 @@ class ModelStorage:
         with self._locked(name) as model:
             return self.repository.served_number(model)
 
-    def meta(self, name: str, version_text: str | None = None) -> dict[str, Any]:
+    def meta(self, name: str, version_text: str | None = None) -> MetaDocument:
         """meta.json of the served version, or of a semantic version.
 
         Raises:
@@ -211,7 +210,7 @@ class ModelStorage:
                 number = self._number_of(model, SemanticVersion(version_text))
             path = self.repository.folder(model) / str(number) / META_FILE_NAME
             try:
-                return json_of_meta_text(path.read_bytes())
+                return read_document(path.read_bytes())
             except OSError as error:
                 raise RefusedError(
                     404,

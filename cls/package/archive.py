@@ -10,12 +10,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from cls.errors import PackageError, SignatureError
 from cls.files import ZIP_ERRORS, atomic_path
 from cls.package.keys import TrustedKeys
-from cls.package.meta import META_FILE_NAME, ModelMeta, json_of_meta_text, parse_meta
+from cls.package.meta import META_FILE_NAME, MetaDocument, ModelMeta, parse_meta, read_document
 from cls.package.signature import (
     CHANGED_HINT,
     MAX_SIGNATURE_BYTES,
@@ -201,13 +200,13 @@ class Package(ZipContents):
 
     Attributes:
         model_name: `model.onnx`, `model.plan`, `model.pt` or `model.xml`: the one that config.pbtxt names.
-        meta_json: meta.json as it came, a JSON object; not checked against the schema (`meta` does that).
+        document: meta.json as it came; not checked against the schema (`meta` does that).
         config_text: the text of config.pbtxt.
         config: config.pbtxt, read.
     """
 
     model_name: str
-    meta_json: dict[str, Any]
+    document: MetaDocument
     config_text: str
     config: TritonConfig
 
@@ -217,7 +216,7 @@ class Package(ZipContents):
         Raises:
             PackageError: it does not keep the schema.
         """
-        return parse_meta(self.meta_json, f"{self.path}!{META_FILE_NAME}")
+        return parse_meta(self.document.content, f"{self.path}!{META_FILE_NAME}")
 
 
 @contextmanager
@@ -302,7 +301,7 @@ def open_package(
         yield Package(
             **{part.name: getattr(contents, part.name) for part in fields(contents)},
             model_name=config.model_file_name,
-            meta_json=json_of_meta_text(meta_bytes, f"{zip_path}!{META_FILE_NAME}"),
+            document=read_document(meta_bytes, f"{zip_path}!{META_FILE_NAME}"),
             config_text=config_text,
             config=config,
         )

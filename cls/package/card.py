@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,17 +42,18 @@ class Card:
     people: int = 0
     signature: PackageSignature | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: the card's own, and all of meta.json under `meta`."""
-        return {
+    def to_json(self) -> str:
+        """One JSON object: the card's own values, and all of meta.json under `meta`."""
+        content = {
             "path": str(self.path),
             "sha256": self.sha256 or None,
             "files": dict(self.files),
             "carries_onnx": REBUILD_ONNX in self.files,
             "carried_people": self.people,
             "signed_by": list(self.signature.key_ids) if self.signature else [],
-            "meta": self.meta.to_dict(),
+            "meta": self.meta.model_dump(mode="json"),
         }
+        return json.dumps(content, ensure_ascii=False, indent=2)
 
     def text(self) -> str:
         """The card."""

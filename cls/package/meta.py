@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,8 @@ from cls.package.steps import StepsMeta, steps_fault, steps_of
 from cls.wording import counted
 
 if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
+
     from cls.people.preprocess import Preprocessing
 
 META_FILE_NAME = "meta.json"
@@ -292,15 +295,19 @@ class ModelMeta(_Meta):
 
     def with_model_version(self, version: str) -> ModelMeta:
         """The same, published under a semantic version."""
-        return parse_meta({**self.to_dict(), "model_version": version})
+        return self.changed(model_version=version)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return self.model_dump(mode="json")
+    def changed(self, **values: Any) -> ModelMeta:
+        """The same with other values of some fields, checked against the schema.
+
+        Raises:
+            PackageError: it does not keep the schema.
+        """
+        return parse_meta(self.model_copy(update=values).model_dump(mode="json"))
 
     def to_json(self) -> str:
         """The text of meta.json."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        return json.dumps(self.model_dump(mode="json"), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
 def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
@@ -340,10 +347,44 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
 
 def parse_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> ModelMeta:
     """Reads the text of a meta.json; see `parse_meta`."""
-    return parse_meta(json_of_meta_text(text, where), where)
+    return parse_meta(read_document(text, where).content, where)
 
 
-def json_of_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> dict[str, Any]:
+@dataclass(frozen=True)
+class MetaDocument:
+    """A meta.json as it came: any JSON object, also what another tool or an older one wrote.
+
+    Attributes:
+        content: the object.
+    """
+
+    content: Mapping[str, Any]
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it says that it keeps a published schema."""
+        return "schema_version" in self.content
+
+    @property
+    def group(self) -> str | None:
+        """What the model classifies; None where another tool wrote it, which may mean something else by it."""
+        return str(self.content["group"]) if self.is_ours and "group" in self.content else None
+
+    @property
+    def model_version(self) -> object:
+        """Whatever stands there; None where nothing does."""
+        return self.content.get("model_version")
+
+    def with_model_version(self, version: str) -> MetaDocument:
+        """The same, published under a semantic version."""
+        return MetaDocument({**self.content, "model_version": version})
+
+    def text(self) -> str:
+        """The text of meta.json."""
+        return json.dumps(self.content, ensure_ascii=False, indent=2) + "\n"
+
+
+def read_document(text: str | bytes, where: object = META_FILE_NAME) -> MetaDocument:
     """The JSON object of a meta.json's text, not checked against the schema.
 
     Raises:
@@ -366,7 +407,7 @@ def json_of_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> dict
             where=where,
             hint=_HINT,
         )
-    return content
+    return MetaDocument(content)
 
 
 def read_meta(path: Path) -> ModelMeta:
@@ -384,32 +425,32 @@ def read_meta(path: Path) -> ModelMeta:
 
 def write_meta(path: Path, meta: ModelMeta) -> None:
     """Writes a meta.json, whole or not at all, after checking it against the schema."""
-    parse_meta(meta.to_dict(), path)
-    write_json_atomic(path, meta.to_dict())
+    content = meta.model_dump(mode="json")
+    parse_meta(content, path)
+    write_json_atomic(path, content)
 
 
 def schema_faults(content: Any) -> list[str]:
     """Where the content departs from the published schema: `$.labels[2]: ... is not of type 'string'`."""
-    from jsonschema import Draft202012Validator
-
-    errors = sorted(Draft202012Validator(_schema()).iter_errors(content), key=lambda error: error.json_path)
+    errors = sorted(_validator().iter_errors(content), key=lambda error: error.json_path)
     return [f"{error.json_path}: {_shortened(error.message)}" for error in errors]
 
 
-def published_schema() -> dict[str, Any]:
+def published_schema() -> str:
     """The schema as the types above imply it; meta.schema.json is this, and a test keeps the two equal."""
-    schema = ModelMeta.model_json_schema(mode="validation")
-    return {
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
+        **ModelMeta.model_json_schema(mode="validation"),
         "title": f"meta.json of a CLS model package, version {SCHEMA_VERSION}",
     }
+    return json.dumps(schema, indent=2) + "\n"
 
 
 @cache
-def _schema() -> Mapping[str, Any]:
-    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    return schema
+def _validator() -> Draft202012Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(SCHEMA_FILE.read_text(encoding="utf-8")))
 
 
 def _refuse_constant(name: str) -> float:

@@ -19,7 +19,7 @@ from cls.errors import FileError, PackageError
 from cls.files import ZIP_ERRORS, sha256_of_bytes, sha256_of_file
 from cls.package.archive import open_package, pack_files
 from cls.package.keys import SigningKey
-from cls.package.meta import META_FILE_NAME, SCHEMA_VERSION, ModelMeta, PackageMeta, PlanMeta, TensorMeta, parse_meta
+from cls.package.meta import META_FILE_NAME, SCHEMA_VERSION, ModelMeta, PackageMeta, PlanMeta, TensorMeta
 from cls.package.signature import SIGNATURE_FILE_NAME, sign
 from cls.package.triton_config import CONFIG_FILE_NAME, Platform, build_config, digest_of_config
 
@@ -161,16 +161,16 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel, signer: S
         name: sha256_of_bytes(source) if isinstance(source, bytes) else sha256_of_file(source)
         for name, source in model.files.items()
     }
-    changes = {
-        "schema_version": SCHEMA_VERSION,
-        "steps": meta.all_steps.model_dump(mode="json"),
-        "inputs": [_named(tensor, model.platform) for tensor in meta.inputs],
-        "outputs": [_named(tensor, model.platform) for tensor in meta.outputs],
-    }
-    plain = parse_meta({**meta.to_dict(), **changes, "package": None}, zip_path)
+    plain = meta.changed(
+        schema_version=SCHEMA_VERSION,
+        steps=meta.all_steps,
+        inputs=tuple(_named(tensor, model.platform) for tensor in meta.inputs),
+        outputs=tuple(_named(tensor, model.platform) for tensor in meta.outputs),
+        package=None,
+    )
     digests[CONFIG_FILE_NAME] = digest_of_config(build_config(plain, model.platform))
     contents = PackageMeta(format=model.format, files=dict(sorted(digests.items())), plan=model.plan)
-    own = parse_meta({**plain.to_dict(), "package": contents.model_dump(mode="json")}, zip_path)
+    own = plain.changed(package=contents)
     entries = {
         **model.files,
         META_FILE_NAME: own.to_json().encode(),
@@ -182,12 +182,11 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel, signer: S
     return own
 
 
-def _named(tensor: TensorMeta, platform: Platform) -> dict[str, object]:
+def _named(tensor: TensorMeta, platform: Platform) -> TensorMeta:
     """A tensor under the name its platform knows: Triton takes the inputs and outputs of TorchScript by number."""
-    content: dict[str, object] = tensor.model_dump(mode="json")
     if platform == "pytorch_libtorch" and "__" not in tensor.name:
-        content["name"] = f"{tensor.name}__0"
-    return content
+        return tensor.model_copy(update={"name": f"{tensor.name}__0"})
+    return tensor
 
 
 _PART = ".part"

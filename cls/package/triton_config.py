@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,8 @@ MODEL_FILE_NAMES: dict[str, str] = {
     "pytorch_libtorch": "model.pt",
     "openvino": "model.xml",
 }
+# 64-bit numbers, which protobuf writes as text and Triton as numbers.
+_NUMBER_LISTS = ("dims", "versions", "shape")
 _QUEUE_DELAY_US = 500
 # A request waits up to the delay above for others, unless so many pictures are there already. 8 is what plans are
 # tuned for; the powers of two above it let a burst go through in one go.
@@ -179,18 +182,32 @@ def parse_config_json(content: Any, where: object) -> TritonConfig:
     return _parsed(config)
 
 
-def config_as_json(text: str, where: object = CONFIG_FILE_NAME) -> dict[str, Any]:
-    """A config.pbtxt as `GET /v2/models/NAME/config` answers it.
+def config_as_json(text: str, where: object = CONFIG_FILE_NAME) -> str:
+    """A config.pbtxt as `GET /v2/models/NAME/config` answers it: JSON with numbers as numbers.
 
     Raises:
         PackageError: it is not a config.pbtxt.
     """
     from google.protobuf import json_format
 
-    content: dict[str, Any] = json_format.MessageToDict(
+    content = json_format.MessageToDict(
         _message_of(text, where), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
-    return content
+    return json.dumps(_with_numbers(content))
+
+
+def _with_numbers(value: Any) -> Any:
+    """JSON of protobuf, which writes 64-bit numbers as text, as Triton answers it."""
+    if isinstance(value, dict):
+        return {
+            key: [int(size) for size in item]
+            if key in _NUMBER_LISTS and isinstance(item, list)
+            else _with_numbers(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_numbers(item) for item in value]
+    return value
 
 
 def with_versions(text: str, version_numbers: tuple[int, ...], where: object = CONFIG_FILE_NAME) -> str:

@@ -13,7 +13,7 @@ from cls.errors import PackageError, SignatureError
 from cls.files import atomic_path, sha256_of_file
 from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip, pack_files
 from cls.package.keys import SigningKey, TrustedKeys
-from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, json_of_meta_text, parse_meta
+from cls.package.meta import META_FILE_NAME, ModelMeta, TensorMeta, parse_meta_text
 from cls.package.onnx_file import external_faults, onnx_faults, read_onnx
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, read_samples
 from cls.package.plans import HEADER_BYTES, PlanHost, is_same_version, plan_faults, plan_warnings, version_in_plan
@@ -182,7 +182,7 @@ def signed_by(signature: PackageSignature | None) -> str:
 
 def _meta(found: Verification, contents: ZipContents) -> ModelMeta | None:
     try:
-        meta = parse_meta(json_of_meta_text(contents.read_text_bytes(META_FILE_NAME), META_FILE_NAME), META_FILE_NAME)
+        meta = parse_meta_text(contents.read_text_bytes(META_FILE_NAME))
     except PackageError as error:
         found.problems.append(f"{META_FILE_NAME} {error.what.removeprefix(f'{META_FILE_NAME} ')}")
         return None
@@ -217,7 +217,8 @@ def _config_faults(config: TritonConfig, text: str, meta: ModelMeta) -> list[str
     if META_PARAMETER in config.parameters:
         carried = config.meta()
         if carried != meta:
-            differing = [key for key, value in meta.to_dict().items() if carried.to_dict().get(key) != value]
+            here, there = meta.model_dump(), carried.model_dump()
+            differing = [key for key, value in here.items() if there.get(key) != value]
             faults.append(
                 f"config.pbtxt carries another meta.json: of group '{carried.group}', run {carried.training.run};"
                 f" they differ in {', '.join(differing)}"

@@ -74,7 +74,7 @@ def test_a_package_says_its_own_calibration_error(exported: ExportedBottle) -> N
         assert parity.labels[label].ece == pytest.approx(own, abs=1e-5)
     assert read_meta(exported.package / "meta.json").parity["onnx"] == parity
     # Packages of before do not say it.
-    content = meta.to_dict()
+    content = meta.model_dump(mode="json")
     for key in ("ece", "labels", "sizes"):
         del content["parity"]["onnx"][key]
     older = parse_meta(content).parity["onnx"]

@@ -61,7 +61,7 @@ def _changed(source: Path, target: Path, edit: Callable[[str, bytes], bytes | No
         meta = package.meta()
         files = {name: package.read(name) for name in package.names if name not in ("meta.json", "config.pbtxt")}
     edited = {name: content for name in files if (content := edit(name, files[name])) is not None}
-    write_package(target, parse_meta(meta.to_dict()), PackedModel("onnx", "onnxruntime_onnx", edited))
+    write_package(target, parse_meta(meta.model_dump(mode="json")), PackedModel("onnx", "onnxruntime_onnx", edited))
     return target
 
 

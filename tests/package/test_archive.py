@@ -146,7 +146,7 @@ def test_cut_short_and_damaged(folder: Path, tmp_path: Path) -> None:
 def test_meta_that_breaks_the_schema_is_found_by_who_asks(folder: Path) -> None:
     (folder / "meta.json").write_text('{"group": 3}')
     with open_package(pack(folder, folder / "a.zip", NAMES)) as package:
-        assert package.meta_json == {"group": 3}
+        assert package.document.content == {"group": 3}
         with pytest.raises(PackageError) as caught:
             package.meta()
         assert (caught.value.code, caught.value.where) == ("package.invalid_meta", f"{folder / 'a.zip'}!meta.json")

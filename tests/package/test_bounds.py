@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import stat
 import subprocess
 import sys
@@ -36,8 +37,8 @@ from cls.package.meta import (
     META_FILE_NAME,
     OUTPUT_NAME,
     PlanMeta,
-    json_of_meta_text,
     parse_meta,
+    read_document,
     read_meta,
     schema_faults,
     write_meta,
@@ -824,7 +825,7 @@ def test_the_card_of_a_folder(tmp_path: Path) -> None:
         "run            v__0_train_eff_4_0.001 (efficientnet_b0), 2026-01-02T03:04:05Z, CLS 0.1.0",
     ]
     assert not any(line.startswith("signature") for line in lines)  # its zips are signed
-    assert card.to_dict()["signed_by"] == []
+    assert json.loads(card.to_json())["signed_by"] == []
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux exchanges two folders in one step")
@@ -911,7 +912,7 @@ def test_how_requests_are_put_together() -> None:
 def test_what_is_no_configuration_and_no_meta_json_is_named_by_its_place() -> None:
     for read, code, kind in (
         (lambda: parse_config_json([], "x"), "package.invalid_config", "list"),
-        (lambda: json_of_meta_text("[]", "x"), "package.invalid_meta", "a list"),
+        (lambda: read_document("[]", "x"), "package.invalid_meta", "a list"),
     ):
         with pytest.raises(PackageError) as caught:
             read()

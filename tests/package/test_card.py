@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,10 @@ def test_a_zip(tmp_path: Path) -> None:
     assert re.search(r"config\.pbtxt: [0-9a-f]{16}…", text)
     assert "rebuild  " not in text
     assert "GPU" not in text
-    content = found.to_dict()
+    content = json.loads(found.to_json())
     assert set(content["files"]) == {"config.pbtxt", "meta.json", "model.onnx", "rebuild/samples.npz"}
     assert (content["sha256"], content["carried_people"], content["carries_onnx"]) == (found.sha256, 3, False)
-    assert (content["path"], content["meta"]) == (str(path), found.meta.to_dict())
+    assert (content["path"], content["meta"]) == (str(path), found.meta.model_dump(mode="json"))
 
 
 def test_a_plan(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_plan(tmp_path: Path) -> None:
     assert row(found.text(), "GPU") == "needs compute capability 8.9 and TensorRT 10.13.3 (built on NVIDIA L4)"
     assert row(found.text(), "rebuild").endswith("cls package rebuild")
     assert "personal data" not in found.text()
-    assert (found.to_dict()["carries_onnx"], found.people) == (True, 0)
+    assert (json.loads(found.to_json())["carries_onnx"], found.people) == (True, 0)
     nameless = card_of(plan_zip(tmp_path, plan=None))
     assert row(nameless.text(), "GPU").endswith("which it does not name")
 
@@ -171,7 +172,7 @@ def test_a_folder(tmp_path: Path) -> None:
     found = card_of(tmp_path)
     assert found.meta == meta
     assert (found.files["model.onnx"], set(found.files)) == (7, {"model.onnx", "meta.json"})
-    assert (found.sha256, found.people, found.to_dict()["sha256"]) == ("", 0, None)
+    assert (found.sha256, found.people, json.loads(found.to_json())["sha256"]) == ("", 0, None)
     assert "format" not in found.text()
     assert "itself" not in found.text()
 

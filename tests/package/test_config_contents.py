@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -158,10 +159,10 @@ def test_versions_name_and_meta_replace_what_was_there() -> None:
 
 
 def test_as_json_with_the_names_and_zeros_of_the_protocol() -> None:
-    content = config_as_json('name: "hair" input { name: "a" data_type: TYPE_FP32 dims: [5] }')
+    content = json.loads(config_as_json('name: "hair" input { name: "a" data_type: TYPE_FP32 dims: [5] }'))
     assert (content["name"], content["max_batch_size"], content["platform"]) == ("hair", 0, "")
     assert content["input"][0]["data_type"] == "TYPE_FP32"
-    assert content["input"][0]["dims"] == ["5"]
+    assert content["input"][0]["dims"] == [5]
     assert parse_config_json({**content, "of_later_versions": 1}, "http://x") == parse_config_json(content, "http://x")
 
 

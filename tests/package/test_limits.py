@@ -225,7 +225,7 @@ def test_a_config_for_a_model_that_is_not_there(tmp_path: Path) -> None:
     with open_package(zip_of(tmp_path, {**files, "model.xml": b""})) as package:
         assert (package.model_name, package.config_text) == ("model.xml", 'backend: "openvino"')
         assert package.names == ("config.pbtxt", "meta.json", "model.onnx", "model.plan", "model.xml")
-        assert package.meta_json == {}
+        assert package.document.content == {}
     bad = zip_of(tmp_path, {**files, "model.xml": b"", "meta.json": b"{"})
     with pytest.raises(PackageError) as caught, open_package(bad):
         pass

@@ -12,10 +12,10 @@ from cls.errors import PackageError
 from cls.package import meta as room
 from cls.package.meta import (
     ModelMeta,
-    json_of_meta_text,
     parse_meta,
     parse_meta_text,
     published_schema,
+    read_document,
     read_meta,
     schema_faults,
     write_meta,
@@ -194,15 +194,15 @@ def test_texts() -> None:
     content = json.dumps(meta_dict())
     for text in (content, content.encode(), b"\xef\xbb\xbf" + content.encode()):
         assert parse_meta_text(text) == make_meta()
-    assert json_of_meta_text("{}") == {}
+    assert read_document("{}").content == {}
     for text, code in ((b"\xff", "not_utf8"), ("{", "not_json"), ("[]", "invalid_meta")):
         with pytest.raises(PackageError) as caught:
-            json_of_meta_text(text, "x")
+            read_document(text, "x")
         assert (caught.value.code, caught.value.where) == (f"package.{code}", "x")
         assert "`cls export`" in (caught.value.hint or "")
     for constant in ("NaN", "Infinity", "-Infinity"):
         with pytest.raises(PackageError) as caught:
-            json_of_meta_text(f'{{"a": {constant}}}')
+            read_document(f'{{"a": {constant}}}')
         assert caught.value.code == "package.not_json"
         assert constant in caught.value.what
 
@@ -231,7 +231,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_the_published_schema_says_which_it_is() -> None:
-    schema = published_schema()
+    schema = json.loads(published_schema())
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert schema["title"] == "meta.json of a CLS model package, version 3"
 

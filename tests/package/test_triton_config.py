@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -62,7 +63,7 @@ def test_edits_keep_the_rest() -> None:
 
 def test_config_over_http_is_the_same() -> None:
     text = with_versions(build_config(make_meta()), (1, 12))
-    assert parse_config_json(config_as_json(text), "http://x") == parse_config(text)
+    assert parse_config_json(json.loads(config_as_json(text)), "http://x") == parse_config(text)
 
 
 def test_foreign_config_without_meta() -> None:

@@ -107,7 +107,7 @@ def test_the_config_carries_meta_json(service: Service, client: triton.Inference
     assert config["output"][0]["dims"] == [len(LABELS)]
     assert config["version_policy"] == {"specific": {"versions": [2]}}
     meta = parse_config_json(config, service.infer_url).meta()
-    assert meta.to_dict() == service.get(f"/get_meta/{MODEL}")
+    assert meta.model_dump(mode="json") == service.get(f"/get_meta/{MODEL}")
     assert (meta.labels, meta.model_version) == (LABELS, "0.0.2")
 
 

@@ -89,7 +89,7 @@ def test_the_config_carries_meta_json(service: Service, client: triton.Inference
     config = client.get_model_config(MODEL, as_json=True)["config"]
     assert config["max_batch_size"] == 64
     meta = parse_config_json(config, service.infer_grpc_url).meta()
-    assert meta.to_dict() == service.get(f"/get_meta/{MODEL}")
+    assert meta.model_dump(mode="json") == service.get(f"/get_meta/{MODEL}")
     assert (meta.labels, meta.model_version) == (LABELS, "0.0.2")
 
 

@@ -9,8 +9,10 @@ import os
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -128,14 +130,14 @@ class _Methods:
     def metadata(self, request: Message) -> Message:
         version = self._version(request.name, request.version)
         numbers = [version.number] if request.version else self._engine.numbers(version.model)
-        return self._pb.ModelMetadataResponse(**version.metadata(numbers))
+        return self._pb.ModelMetadataResponse(**asdict(version.metadata(numbers)))
 
     def config(self, request: Message) -> Message:
         from google.protobuf import json_format
 
         config = self._version(request.name, request.version).config_json
         answer = self._pb.ModelConfigResponse()
-        json_format.ParseDict(config, answer.config, ignore_unknown_fields=True)
+        json_format.Parse(config, answer.config, ignore_unknown_fields=True)
         return answer
 
     def statistics(self, request: Message) -> Message:
@@ -145,7 +147,7 @@ class _Methods:
         for model in [request.name] if request.name else self._engine.models():
             first = self._version(model, request.version)
             for number in [first.number] if request.version else self._engine.numbers(first.model):
-                counts = self._engine.version(first.model, number).counts.to_dict()
+                counts = self._engine.version(first.model, number).counts.as_json()
                 entry = answer.model_stats.add(name=first.model, version=str(number))
                 json_format.ParseDict(counts, entry)
         return answer
@@ -287,7 +289,7 @@ class _Endpoints:
     async def metadata(self, request: Request) -> Response:
         version = self._version(request)
         numbers = [version.number] if "version" in request.path_params else self._engine.numbers(version.model)
-        return _json(version.metadata(numbers))
+        return _json(asdict(version.metadata(numbers)))
 
     async def ready(self, request: Request) -> Response:
         try:
@@ -297,25 +299,24 @@ class _Endpoints:
         return Response(status_code=200)
 
     async def config(self, request: Request) -> Response:
-        return _json(self._version(request).config_json)
+        return Response(self._version(request).config_json, media_type="application/json")
 
     async def statistics(self, request: Request) -> Response:
         first = self._version(request)
         numbers = [first.number] if "version" in request.path_params else self._engine.numbers(first.model)
-        return _json(self._statistics_of([(first.model, number) for number in numbers]))
+        return self._statistics_of([(first.model, number) for number in numbers])
 
     async def all_statistics(self, _: Request) -> Response:
         pairs = [(model, number) for model in self._engine.models() for number in self._engine.numbers(model)]
-        return _json(self._statistics_of(pairs))
+        return self._statistics_of(pairs)
 
     async def index(self, request: Request) -> Response:
-        wanted = _json_object(await _body(request))
+        wanted = _parsed(IndexPayload, await _body(request))
         states = await self._in_thread(self._engine.index)
-        return _json([state.to_dict() for state in states if state.state == READY or wanted.get("ready") is not True])
+        return _json([state.to_dict() for state in states if state.state == READY or wanted.ready is not True])
 
     async def load(self, request: Request) -> Response:
-        parameters = _json_object(await _body(request)).get("parameters")
-        if parameters:
+        if _parsed(LoadPayload, await _body(request)).parameters:
             raise ProtocolError(400, "loading with a config or files of the request is not supported here")
         await self._in_thread(self._storage.load, request.path_params["model"])
         return Response(status_code=200)
@@ -344,17 +345,12 @@ class _Endpoints:
             raise ProtocolError(400, f"failed to get model version from specified version string '{text}'")
         return self._engine.version(request.path_params["model"], None if text is None else int(text))
 
-    def _statistics_of(self, pairs: list[tuple[str, int]]) -> dict[str, Any]:
-        return {
-            "model_stats": [
-                {
-                    "name": model,
-                    "version": str(number),
-                    **self._engine.version(model, number).counts.to_dict(),
-                }
-                for model, number in pairs
-            ]
-        }
+    def _statistics_of(self, pairs: list[tuple[str, int]]) -> Response:
+        entries = [
+            {"name": model, "version": str(number), **self._engine.version(model, number).counts.as_json()}
+            for model, number in pairs
+        ]
+        return _json({"model_stats": entries})
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
@@ -393,16 +389,27 @@ async def _body(request: Request) -> bytes:
     return unpacked
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
-    if not body.strip():
-        return {}
+class IndexPayload(BaseModel):
+    """Body of POST /v2/repository/index."""
+
+    ready: JsonValue = None
+
+
+class LoadPayload(BaseModel):
+    """Body of POST /v2/repository/models/{model}/load."""
+
+    parameters: JsonValue = None
+
+
+Payload = TypeVar("Payload", bound=BaseModel)
+
+
+def _parsed(kind: type[Payload], body: bytes) -> Payload:
+    """The JSON object of a request; nothing is an empty one."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(400, f"failed to parse the request JSON buffer: {error}") from error
-    if not isinstance(content, dict):
-        raise ProtocolError(400, "failed to parse the request JSON buffer: expected an object")
-    return content
+        return kind.model_validate_json(body.strip() or b"{}")
+    except ValidationError as error:
+        raise ProtocolError(400, f"failed to parse the request JSON buffer: {error.errors()[0]['msg']}") from error
 
 
 def _json(content: Any, status: int = 200) -> Response:

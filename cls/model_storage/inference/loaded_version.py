@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 
 from numpy.typing import NDArray
 
@@ -18,9 +18,6 @@ from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, config_as_
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
-
-# 64-bit numbers of config.pbtxt, which protobuf writes as text and Triton as numbers.
-_NUMBER_LISTS = ("dims", "versions", "shape")
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,6 @@ class TensorSpec:
     name: str
     datatype: str
     shape: tuple[int, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As `GET /v2/models/NAME` shows it."""
-        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
     def takes(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape fits."""
@@ -95,27 +88,33 @@ def _spec_of_graph(item: Any) -> TensorSpec:
     return TensorSpec(item.name, datatype_of(item.type), shape)
 
 
-def config_json(config_text: str, model: str) -> dict[str, Any]:
-    """What `GET /v2/models/NAME/config` answers, with numbers as numbers."""
-    content: dict[str, Any] = _with_numbers(config_as_json(with_name(config_text, model)))
-    return content
-
-
-def _with_numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: [int(size) for size in item]
-            if key in _NUMBER_LISTS and isinstance(item, list)
-            else _with_numbers(item)
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_with_numbers(item) for item in value]
-    return value
-
-
 Answer = TypeVar("Answer")
 AnswerBuilder: TypeAlias = Callable[[str, int, InferenceRequest, Mapping[str, NDArray[Any]]], Answer]
+
+
+class DurationJson(TypedDict):
+    """How often something was done, and how long it took together."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatsJson(TypedDict):
+    """Requests that were answered, that failed, and runs of the network."""
+
+    success: DurationJson
+    fail: DurationJson
+    compute_infer: DurationJson
+
+
+class CountsJson(TypedDict):
+    """A version's entry in an answer of the statistics extension, without its name."""
+
+    last_inference: int
+    inference_count: int
+    execution_count: int
+    inference_stats: InferenceStatsJson
+    batch_stats: list[str]
 
 
 @dataclass
@@ -144,7 +143,7 @@ class Counts:
         with self._guard:
             self.failures += 1
 
-    def to_dict(self) -> dict[str, Any]:
+    def as_json(self) -> CountsJson:
         """In the form of the protocol's statistics extension."""
         with self._guard:
             return {
@@ -161,28 +160,34 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class ModelMetadata:
+    """What `GET /v2/models/NAME` answers."""
+
+    name: str
+    versions: tuple[str, ...]
+    platform: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
 class LoadedVersion:
     """One version of a model, ready to answer."""
 
     model: str
     number: int
     config: TritonConfig
-    config_json: dict[str, Any]
+    config_json: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     session: InferenceSession = field(repr=False)
     file_state: tuple[int, int, int] = field(repr=False)
     counts: Counts = field(default_factory=Counts, repr=False)
 
-    def metadata(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """What `GET /v2/models/NAME` answers."""
-        return {
-            "name": self.model,
-            "versions": [str(number) for number in numbers],
-            "platform": self.config.platform or "onnxruntime_onnx",
-            "inputs": [tensor.to_dict() for tensor in self.inputs],
-            "outputs": [tensor.to_dict() for tensor in self.outputs],
-        }
+    def metadata(self, numbers: Sequence[int]) -> ModelMetadata:
+        """What it says of itself, with these versions beside it."""
+        platform = self.config.platform or "onnxruntime_onnx"
+        return ModelMetadata(self.model, tuple(map(str, numbers)), platform, self.inputs, self.outputs)
 
     def infer(self, request: InferenceRequest, build: AnswerBuilder[Answer]) -> Answer:
         """Runs the model.
@@ -293,7 +298,7 @@ def load_version(
         model,
         number,
         config,
-        config_json(config_text, model),
+        config_as_json(with_name(config_text, model)),
         inputs,
         outputs,
         session,

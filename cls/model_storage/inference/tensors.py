@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,7 +153,7 @@ def _array_of_numbers(tensor: Message, shape: tuple[int, ...]) -> NDArray[Any]:
     return array.reshape(shape)
 
 
-def _refuse_unsupported(what: str, parameters: Mapping[str, Any]) -> None:
+def _refuse_unsupported(what: str, parameters: Iterable[str]) -> None:
     for key in parameters:
         if key.startswith("shared_memory"):
             raise ProtocolError(400, f"{what} is in shared memory, which is not supported here")
@@ -221,27 +221,41 @@ def parse_request(body: bytes, header_length: str | None) -> InferenceRequest:
         raise ProtocolError(400, f"failed to parse the request JSON buffer: {error}") from error
     if not isinstance(header, dict) or not isinstance(header.get("inputs"), list):
         raise ProtocolError(400, "Unable to parse 'inputs': attempt to access non-existing array in the request")
-    parameters = _parameters(header)
+    is_binary = _parameters_of(header).binary_data_output is True
     offset = json_length
     inputs: dict[str, NDArray[Any]] = {}
     datatypes: dict[str, str] = {}
     for item in header["inputs"]:
-        name, datatype, shape = _declared(item)
+        declared = _declared(item)
+        name, size = declared.name, declared.size_bytes
         if name in inputs:
             raise ProtocolError(400, f"input '{name}' already exists in request")
-        size = _parameters(item).get("binary_data_size")
         if size is None:
-            inputs[name] = _array_of_json(name, datatype, shape, item)
+            inputs[name] = _array_of_json(declared)
         else:
-            inputs[name] = array_of_bytes(name, datatype, shape, body, offset, size)
+            inputs[name] = array_of_bytes(name, declared.datatype, declared.shape, body, offset, size)
             offset += size
-        datatypes[name] = datatype
+        datatypes[name] = declared.datatype
     if offset != len(body):
         raise ProtocolError(400, f"unexpected additional input data of {len(body) - offset} bytes after the inputs")
-    is_binary = parameters.get("binary_data_output") is True
     outputs = header.get("outputs")
     wanted = None if not outputs else tuple(_wanted(item, is_binary) for item in outputs)
     return InferenceRequest(str(header.get("id", "")), inputs, wanted, is_binary, datatypes)
+
+
+class _OutputJson(TypedDict):
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: NotRequired[dict[str, int]]
+    data: NotRequired[list[float]]
+
+
+class _AnswerJson(TypedDict):
+    model_name: str
+    model_version: str
+    outputs: list[_OutputJson]
+    id: NotRequired[str]
 
 
 def build_answer(
@@ -262,11 +276,11 @@ def build_answer(
         ProtocolError: 400, a number that JSON cannot hold was asked for as JSON.
     """
     wanted = request.outputs or tuple(WantedOutput(name, request.is_binary) for name in outputs)
-    entries: list[dict[str, Any]] = []
+    entries: list[_OutputJson] = []
     raw: list[bytes] = []
     for output in wanted:
         array = np.ascontiguousarray(outputs[output.name])
-        entry: dict[str, Any] = {
+        entry: _OutputJson = {
             "name": output.name,
             "datatype": DATATYPE_NAMES[array.dtype],
             "shape": list(array.shape),
@@ -277,7 +291,7 @@ def build_answer(
         else:
             entry["data"] = array.ravel().tolist()
         entries.append(entry)
-    answer: dict[str, Any] = {"model_name": model, "model_version": str(version), "outputs": entries}
+    answer: _AnswerJson = {"model_name": model, "model_version": str(version), "outputs": entries}
     if request.request_id:
         answer["id"] = request.request_id
     try:
@@ -295,14 +309,36 @@ def _length(text: str, limit: int) -> int:
     return int(text)
 
 
-def _parameters(item: Mapping[str, Any]) -> Mapping[str, Any]:
+@dataclass(frozen=True)
+class _Parameters:
+    """The `parameters` of a request, an input or an output: all their names, and the values of those that are known."""
+
+    names: tuple[str, ...]
+    binary_data_output: Any
+    binary_data_size: Any
+    binary_data: Any
+
+
+def _parameters_of(item: dict[str, Any]) -> _Parameters:
     parameters = item.get("parameters", {})
     if not isinstance(parameters, dict):
         raise ProtocolError(400, "Unable to parse 'parameters': expected an object")
-    return parameters
+    known = (parameters.get(name) for name in ("binary_data_output", "binary_data_size", "binary_data"))
+    return _Parameters(tuple(parameters), *known)
 
 
-def _declared(item: Any) -> tuple[str, str, tuple[int, ...]]:
+@dataclass(frozen=True)
+class _DeclaredInput:
+    """An input as the JSON of a request declares it; `size_bytes` and `data` are whatever stands there."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    size_bytes: Any
+    data: Any = field(repr=False)
+
+
+def _declared(item: Any) -> _DeclaredInput:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise ProtocolError(400, "Unable to parse 'name': every input needs one")
     name, datatype, shape = item["name"], item.get("datatype"), item.get("shape")
@@ -310,13 +346,14 @@ def _declared(item: Any) -> tuple[str, str, tuple[int, ...]]:
         raise ProtocolError(400, f"Unable to parse 'shape' of input '{name}': expected an array of sizes")
     if datatype not in NUMPY_TYPES:
         raise ProtocolError(400, f"input '{name}' has datatype {datatype!r}; served are {', '.join(NUMPY_TYPES)}")
-    if any(key.startswith("shared_memory") for key in _parameters(item)):
+    parameters = _parameters_of(item)
+    if any(key.startswith("shared_memory") for key in parameters.names):
         raise ProtocolError(400, f"input '{name}' is in shared memory, which is not supported here")
-    return name, datatype, tuple(shape)
+    return _DeclaredInput(name, datatype, tuple(shape), parameters.binary_data_size, item.get("data"))
 
 
-def _array_of_json(name: str, datatype: str, shape: tuple[int, ...], item: Mapping[str, Any]) -> NDArray[Any]:
-    data = item.get("data")
+def _array_of_json(declared: _DeclaredInput) -> NDArray[Any]:
+    name, datatype, shape, data = declared.name, declared.datatype, declared.shape, declared.data
     if not isinstance(data, list):
         raise ProtocolError(400, f"Unable to parse 'data' of input '{name}': expected an array")
     try:
@@ -350,10 +387,10 @@ def array_of_bytes(
 def _wanted(item: Any, is_binary: bool) -> WantedOutput:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise ProtocolError(400, "Unable to parse 'name': every output needs one")
-    parameters = _parameters(item)
-    unsupported: Sequence[str] = [
-        key for key in parameters if key == "classification" or key.startswith("shared_memory")
-    ]
+    parameters = _parameters_of(item)
+    unsupported = [key for key in parameters.names if key == "classification" or key.startswith("shared_memory")]
     if unsupported:
         raise ProtocolError(400, f"output '{item['name']}': {unsupported[0]} is not supported here")
-    return WantedOutput(item["name"], parameters.get("binary_data", is_binary) is True)
+    if "binary_data" in parameters.names:
+        is_binary = parameters.binary_data is True
+    return WantedOutput(item["name"], is_binary)

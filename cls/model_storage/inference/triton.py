@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
 from urllib.parse import quote
 
 import httpx
+from pydantic import TypeAdapter, ValidationError
 
 from cls.model_storage.inference.engine import READY, UNAVAILABLE, EngineError, ModelState
 
@@ -15,6 +15,7 @@ _LOAD_TIMEOUT_S = 300.0
 _UNLOAD_TIMEOUT_S = 60.0
 # What Triton's own readiness takes no offence at (InferenceServer::IsReady of its core).
 _GONE_REASONS = ("", "unloaded")
+_INDEX = TypeAdapter(list[ModelState])
 _log = logging.getLogger("cls.model_storage")
 
 
@@ -40,7 +41,7 @@ class TritonServer:
         It answers when the new version is ready, before the old one is gone: requests that run are answered by that.
         """
         try:
-            self._post(f"/v2/repository/models/{quote(model, safe='')}/load", {}, f"does not load {model}")
+            self._post(f"/v2/repository/models/{quote(model, safe='')}/load", f"does not load {model}")
         except EngineError:
             self._tell_of_readiness()
             raise
@@ -63,7 +64,7 @@ class TritonServer:
 
     def unload(self, model: str) -> None:
         """Stops serving a model. Triton answers before it is done, so the index is asked until it is."""
-        self._post(f"/v2/repository/models/{quote(model, safe='')}/unload", {}, f"does not unload {model}")
+        self._post(f"/v2/repository/models/{quote(model, safe='')}/unload", f"does not unload {model}")
         give_up_s = time.monotonic() + _UNLOAD_TIMEOUT_S
         while any(state.name == model and state.state in (READY, "UNLOADING") for state in self.index()):
             if time.monotonic() > give_up_s:
@@ -76,24 +77,23 @@ class TritonServer:
 
     def index(self) -> list[ModelState]:
         """Every model of the repository with the state of its versions."""
-        entries: Any = self._post("/v2/repository/index", {}, "does not answer the repository index").json()
-        return [
-            ModelState(
-                str(entry["name"]),
-                str(entry.get("version", "")),
-                str(entry.get("state", "")),
-                str(entry.get("reason", "")),
-            )
-            for entry in entries
-        ]
+        answer = self._post("/v2/repository/index", "does not answer the repository index")
+        try:
+            return _INDEX.validate_json(answer.content)
+        except ValidationError as error:
+            raise EngineError(
+                502,
+                f"Triton answers the repository index with something else: {error.errors()[0]['msg']}",
+                code="triton_unexpected_answer",
+            ) from error
 
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
 
-    def _post(self, path: str, body: dict[str, Any], failure: str) -> httpx.Response:
+    def _post(self, path: str, failure: str) -> httpx.Response:
         try:
-            response = self._client.post(path, json=body)
+            response = self._client.post(path, json={})
         except httpx.HTTPError as error:
             raise EngineError(
                 502,
