@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
@@ -28,6 +28,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 PATH_MAX_LENGTH = 255
 MODEL_VERSION_MAX_LENGTH = 50
@@ -68,6 +71,24 @@ class StoredRow(NamedTuple):
     model_version: str
     status: str
     segments: str | None
+
+
+class NewRow(NamedTuple):
+    """A row to be added; `segments` as `cls.pictures.segments.segments_of_people` gives them."""
+
+    path: str
+    model_version: str
+    status: str
+    segments: Mapping[str, Mapping[str, JsonValue]] | None
+
+
+class ChangedRow(NamedTuple):
+    """A row to be rewritten: its id, and the new values."""
+
+    row_id: int
+    model_version: str
+    status: str
+    segments: Mapping[str, JsonValue] | None
 
 
 def count_paths(connection: Connection) -> int:
@@ -113,10 +134,10 @@ def lock_for_writing(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK_KEY})
 
 
-def insert_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_rows(connection: Connection, rows: Sequence[NewRow]) -> None:
     """Adds rows."""
     if rows:
-        connection.execute(insert(PictureRow), rows)
+        connection.execute(insert(PictureRow), [row._asdict() for row in rows])
 
 
 def statuses(connection: Connection, paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -128,16 +149,16 @@ def statuses(connection: Connection, paths: Sequence[str]) -> list[tuple[str, st
     return found
 
 
-def update_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rewrites model_version, status and segments of rows by their `row_id`."""
+def update_rows(connection: Connection, rows: Sequence[ChangedRow]) -> None:
+    """Rewrites model_version, status and segments of rows."""
     if rows:
         table = PictureRow.__table__
         statement = (
             update(PictureRow)
             .where(PictureRow.id == bindparam("row_id"))
-            .values({name: bindparam(name, type_=table.c[name].type) for name in rows[0] if name != "row_id"})
+            .values({name: bindparam(name, type_=table.c[name].type) for name in ChangedRow._fields[1:]})
         )
-        connection.execute(statement, rows)
+        connection.execute(statement, [row._asdict() for row in rows])
 
 
 def update_status(connection: Connection, paths: Sequence[str], status: str) -> None:

@@ -9,13 +9,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.people.identity import identified, is_id, rounded_box, rounded_polygon
 from cls.people.photos import Person
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 class Status:
@@ -70,11 +73,20 @@ class Segments:
     status: str | None = None
     is_readable: bool = True
     rejected: tuple[Person, ...] = ()
-    further: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    further: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    beside: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
-def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class _ReadPerson:
+    """A person of a row, whether it is marked rejected there, and what else the row says under keys not ours."""
+
+    person: Person
+    is_rejected: bool
+    others: Mapping[str, JsonValue]
+
+
+def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, dict[str, JsonValue]] | None:
     """People as the plain JSON object of the `segments` column; None for None, `{}` for nobody.
 
     Coordinates are rounded: fractions to 6 decimals (a hundredth of a pixel in the largest photo), boxes to 2.
@@ -87,18 +99,19 @@ def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, Any] | No
     return {str(number): _object_of_person(person) for number, person in enumerate(people)}
 
 
-def _object_of_person(person: Person) -> dict[str, Any]:
+def _object_of_person(person: Person) -> dict[str, JsonValue]:
     polygons = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in person.polygons_xy_rel]
     numbers = [person.conf, *person.box_xyxy_px, *(float(polygon.sum()) for polygon in polygons)]
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError("a person holds a number that is not finite")
     if person.id and not is_id(person.id):
         raise ValueError(f"{person.id[:80]!r} cannot be a person's id")
-    entry = {
+    rounded: list[NDArray[Any]] = [rounded_polygon(polygon) for polygon in polygons if len(polygon) >= 3]
+    entry: dict[str, JsonValue] = {
         "cls": str(person.cls),
         "conf": round(float(person.conf), _CONF_DECIMALS),
-        "bbox": rounded_box(person),
-        "segments": [rounded_polygon(polygon).ravel().tolist() for polygon in polygons if len(polygon) >= 3],
+        "bbox": [*rounded_box(person)],
+        "segments": [outline.ravel().tolist() for outline in rounded],
     }
     return {**entry, "id": person.id} if person.id else entry
 
@@ -135,18 +148,22 @@ def read_segments(text: str | None, problems: list[str], path: str = "") -> Segm
     if not entries and status is not None:
         # An object that holds nothing but a status says nothing about people.
         return Segments(None, status, beside=_beside(value))
-    read: list[tuple[dict[str, Any], Person]] = []
+    read: list[_ReadPerson] = []
+    is_any_rejected = False
     for key, entry in entries.items():
-        person = _read_person(key, entry, [] if _is_rejected_person(entry) else problems)
+        is_rejected = isinstance(entry, dict) and _status_in(entry.get("status")) == Status.REJECTED
+        is_any_rejected = is_any_rejected or is_rejected
+        person = _read_person(key, entry, [] if is_rejected else problems)
         if person is not None:
-            read.append((entry, person))
+            others = {key: said for key, said in entry.items() if key not in _KNOWN_KEYS}
+            read.append(_ReadPerson(person, is_rejected, others))
     # Every entry unreadable: not the same as "nobody there". People left out on purpose count as read.
-    if entries and not read and not any(map(_is_rejected_person, entries.values())):
+    if entries and not read and not is_any_rejected:
         return Segments(None, status, is_readable=False, beside=_beside(value))
     return replace(_segments_of(read, problems, path), status=status, beside=_beside(value))
 
 
-def _beside(value: Mapping[str, Any]) -> dict[str, Any]:
+def _beside(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {
         key: said
         for key, said in value.items()
@@ -154,23 +171,19 @@ def _beside(value: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _segments_of(read: Sequence[tuple[dict[str, Any], Person]], problems: list[str], path: str) -> Segments:
-    """People with the entries that they were read from, each with an id."""
+def _segments_of(read: Sequence[_ReadPerson], problems: list[str], path: str) -> Segments:
+    """The people, each with an id."""
     people: list[Person] = []
     rejected: list[Person] = []
-    further: dict[str, dict[str, Any]] = {}
-    everybody = identified(path, [person for _, person in read])
-    for (entry, before), person in zip(read, everybody, strict=True):
-        if before.id not in ("", person.id):
-            problems.append(f"two people have the id {before.id!r}: the second one is given another")
-        (rejected if _is_rejected_person(entry) else people).append(person)
-        if others := {key: said for key, said in entry.items() if key not in _KNOWN_KEYS}:
-            further[person.id] = others
+    further: dict[str, Mapping[str, JsonValue]] = {}
+    everybody = identified(path, [one.person for one in read])
+    for one, person in zip(read, everybody, strict=True):
+        if one.person.id not in ("", person.id):
+            problems.append(f"two people have the id {one.person.id!r}: the second one is given another")
+        (rejected if one.is_rejected else people).append(person)
+        if one.others:
+            further[person.id] = one.others
     return Segments(tuple(people), rejected=tuple(rejected), further=further)
-
-
-def _is_rejected_person(entry: Any) -> bool:
-    return isinstance(entry, dict) and _status_in(entry.get("status")) == Status.REJECTED
 
 
 def _read_person(key: str, entry: Any, problems: list[str]) -> Person | None:

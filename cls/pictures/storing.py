@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection
 
@@ -13,8 +13,18 @@ from cls.errors import DatabaseError
 from cls.people.identity import identified, same_people
 from cls.people.photos import Person
 from cls.pictures import queries
-from cls.pictures.queries import MODEL_VERSION_MAX_LENGTH, PATH_MAX_LENGTH, STATUS_MAX_LENGTH, StoredRow
+from cls.pictures.queries import (
+    MODEL_VERSION_MAX_LENGTH,
+    PATH_MAX_LENGTH,
+    STATUS_MAX_LENGTH,
+    ChangedRow,
+    NewRow,
+    StoredRow,
+)
 from cls.pictures.segments import PictureRecord, Segments, Status, read_segments, read_status, segments_of_people
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
 def merge_rows(rows: Iterable[StoredRow]) -> tuple[dict[str, PictureRecord], list[str]]:
@@ -57,10 +67,8 @@ def merge_rows(rows: Iterable[StoredRow]) -> tuple[dict[str, PictureRecord], lis
     return merged, reports
 
 
-def row_of(record: PictureRecord) -> dict[str, Any]:
-    """A record as the table takes it: column -> value.
-
-    Every person has an id there.
+def row_of(record: PictureRecord) -> NewRow:
+    """A record as the table takes it; every person has an id there.
 
     Raises:
         DatabaseError: it does not fit.
@@ -78,12 +86,7 @@ def row_of(record: PictureRecord) -> dict[str, Any]:
             where=record.path,
             hint="the segmentation model answers nonsense: check it",
         ) from error
-    return {
-        "path": record.path,
-        "model_version": record.model_version,
-        "status": record.status,
-        "segments": segments,
-    }
+    return NewRow(record.path, record.model_version, record.status, segments)
 
 
 def _check_text(name: str, value: str, limit: int, where: str) -> None:
@@ -125,7 +128,7 @@ class Draft:
     """
 
     record: PictureRecord
-    row: Mapping[str, Any]
+    row: NewRow
 
 
 def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: bool, overrule: bool) -> int:
@@ -144,33 +147,29 @@ def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: boo
     for draft in drafts:
         if rows := stored.get(draft.record.path):
             newest = rows[-1]
-            changed.append(
-                {
-                    "row_id": newest.id,
-                    "model_version": draft.row["model_version"],
-                    "status": newest.status if _is_kept(newest.status, overrule=overrule) else draft.row["status"],
-                    "segments": _segments_again(draft, rows),
-                }
-            )
+            status = newest.status if _is_kept(newest.status, overrule=overrule) else draft.row.status
+            changed.append(ChangedRow(newest.id, draft.row.model_version, status, _segments_again(draft, rows)))
     queries.update_rows(connection, changed)
     queries.insert_rows(connection, [draft.row for draft in drafts if draft.record.path not in stored])
     return len(drafts)
 
 
-def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> dict[str, Any] | None:
+def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> dict[str, JsonValue] | None:
     """The new `segments` of a picture: who was in it before keeps the id and what other tools wrote of that person.
 
     Args:
         draft: the picture with new people.
         rows: of the picture, oldest first; the last one will hold them.
     """
-    if draft.record.people is None:
+    if draft.row.segments is None:
         return None
     read = [read_segments(row.segments, [], row.path) for row in rows]
     known = next((one for one in reversed(read) if one.people is not None), Segments(()))
     people = _found_again(draft.record, (*(known.people or ()), *known.rejected))
-    entries = zip(draft.row["segments"].items(), people, strict=True)
-    again = {key: {**entry, "id": one.id, **known.further.get(one.id, {})} for (key, entry), one in entries}
+    entries = zip(draft.row.segments.items(), people, strict=True)
+    again: dict[str, JsonValue] = {
+        key: {**entry, "id": one.id, **known.further.get(one.id, {})} for (key, entry), one in entries
+    }
     return {**again, **read[-1].beside}
 
 

@@ -33,6 +33,7 @@ from cls.pictures.engine import (
     parse_url,
     shown,
 )
+from cls.pictures.queries import NewRow
 from cls.pictures.segments import read_segments, read_status
 from cls.pictures.storing import row_of, write_batch
 from cls.segmentation.gallery.gallery import (
@@ -124,7 +125,7 @@ def test_what_a_complaint_says() -> None:
 
 def test_texts_that_just_fit() -> None:
     row = row_of(PictureRecord("p" * 255, "m" * 50, "s" * 50, None))
-    assert row == {"path": "p" * 255, "model_version": "m" * 50, "status": "s" * 50, "segments": None}
+    assert row == NewRow("p" * 255, "m" * 50, "s" * 50, None)
     for values, where in ((("p" * 256, "m", "s"), None), (("p", "m" * 51, "s"), "p"), (("p", "m", "s" * 51), "p")):
         with pytest.raises(DatabaseError) as error:
             row_of(PictureRecord(*values, None))
