@@ -9,19 +9,35 @@ import threading
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ValidationError
 
 from cls.errors import SampleError
-from cls.files import atomic_path, read_json, remove_parts, write_bytes_atomic, write_json_atomic
+from cls.files import atomic_path, remove_parts, write_bytes_atomic, write_json_atomic
 from cls.progress import progress
-from cls.sample.plan import Plan, SampleConfig, write_labels
+from cls.records import read_record
+from cls.sample.plan import (
+    CATEGORIES,
+    GENERATOR_VERSION,
+    AnnotatedImage,
+    Annotation,
+    Category,
+    Coco,
+    Info,
+    Plan,
+    Profile,
+    SampleConfig,
+    write_labels,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 PHOTOS_PER_ARCHIVE = 100
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -32,44 +48,44 @@ def write_archives(directory: Path, annotations_path: Path) -> int:
 
     Parts already there are kept: they appear whole or not at all, and never change.
     """
-    document: dict[str, Any] = read_json(annotations_path)
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for entry in document["annotations"]:
-        by_image.setdefault(entry["image_id"], []).append(entry)
-    images: list[dict[str, Any]] = document["images"]
+    document = read_record(annotations_path, Coco)
+    by_image: dict[int, list[Annotation]] = {}
+    for entry in document.annotations:
+        by_image.setdefault(entry.image_id, []).append(entry)
     written = 0
-    for number, first in enumerate(range(0, len(images), PHOTOS_PER_ARCHIVE)):
+    for number, first in enumerate(range(0, len(document.images), PHOTOS_PER_ARCHIVE)):
         path = directory / "archives" / f"part_{number:03d}.zip"
         if path.exists():
             continue
-        part = images[first : first + PHOTOS_PER_ARCHIVE]
+        part = document.images[first : first + PHOTOS_PER_ARCHIVE]
         with atomic_path(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_STORED) as archive:
             archive.writestr(
                 zipfile.ZipInfo("annotations/instances_default.json", _NO_TIME),
-                json.dumps(_part_of(document, part, by_image)),
+                json.dumps(_part_of(document, part, by_image).model_dump()),
             )
             for image in part:
-                content = (directory / "images" / image["file_name"]).read_bytes()
-                archive.writestr(zipfile.ZipInfo(f"images/{image['file_name']}", _NO_TIME), content)
+                content = (directory / "images" / image.file_name).read_bytes()
+                archive.writestr(zipfile.ZipInfo(f"images/{image.file_name}", _NO_TIME), content)
         written += 1
     return written
 
 
-def _part_of(
-    document: dict[str, Any], images: list[dict[str, Any]], by_image: dict[int, list[dict[str, Any]]]
-) -> dict[str, Any]:
+def _part_of(document: Coco, images: list[AnnotatedImage], by_image: dict[int, list[Annotation]]) -> Coco:
     """The document of some images only, numbered from 1 as each export is."""
-    renumbered = [{**image, "id": number} for number, image in enumerate(images, 1)]
-    entries = [
-        {**entry, "image_id": number}
-        for number, image in enumerate(images, 1)
-        for entry in by_image.get(image["id"], [])
-    ]
-    return {
-        **document,
-        "images": renumbered,
-        "annotations": [{**entry, "id": number} for number, entry in enumerate(entries, 1)],
+    entries = [(number, entry) for number, image in enumerate(images, 1) for entry in by_image.get(image.id, [])]
+    renumbered = {
+        "images": [image.model_copy(update={"id": number}) for number, image in enumerate(images, 1)],
+        "annotations": _numbered(entries),
     }
+    return document.model_copy(update=renumbered)
+
+
+def _numbered(entries: Iterable[tuple[int, Annotation]]) -> list[Annotation]:
+    """Annotations with their images' ids, counted from 1."""
+    return [
+        entry.model_copy(update={"id": number, "image_id": image_id})
+        for number, (image_id, entry) in enumerate(entries, 1)
+    ]
 
 
 ANNOTATIONS_PATH = Path("annotations", "instances_default.json")
@@ -136,9 +152,9 @@ def make_sample(
     _draw_all(directory, config, missing, workers or os.cpu_count() or 1)
     if not is_finished:
         journal = _read_journal(directory / _JOURNAL)
-        write_json_atomic(directory / ANNOTATIONS_PATH, coco(plan, journal, range(photos)), indent=None)
+        write_json_atomic(directory / ANNOTATIONS_PATH, coco(plan, journal, range(photos)).model_dump(), indent=None)
         write_labels(directory, plan)
-        write_json_atomic(directory / _PROFILE, {**config.as_json(), "finished": True})
+        write_json_atomic(directory / _PROFILE, config.profile(finished=True).model_dump())
     (directory / _JOURNAL).unlink(missing_ok=True)
     written = write_archives(directory, directory / ANNOTATIONS_PATH) if archives else 0
     return SampleReport(directory, photos, len(missing), len(plan.picsets), written)
@@ -148,12 +164,11 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
     """Make sure the folder is ours to write in; whether the set in it is finished already."""
     profile = directory / _PROFILE
     if profile.exists():
-        found = read_json(profile)
-        mine = config.as_json()
+        found = read_record(profile, Profile)
         other = [
-            f"{key} {found.get(key)} instead of {value}"
-            for key, value in mine.items()
-            if not isinstance(found, dict) or found.get(key) != value
+            f"{key} {was} instead of {value}"
+            for (key, was), (_, value) in zip(found, config.profile(finished=found.finished), strict=True)
+            if was != value
         ]
         if other:
             raise SampleError(
@@ -162,7 +177,7 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
                 where=directory,
                 hint="choose another folder, delete this one, or repeat its parameters",
             )
-        return bool(found.get("finished"))
+        return found.finished
     if directory.is_file():
         raise SampleError("is a file, not a folder", code="not_a_folder", where=directory, hint="choose another name")
     if directory.exists() and any(not entry.name.startswith(".") for entry in directory.iterdir()):
@@ -173,24 +188,27 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
             hint="choose an empty or new folder",
         )
     (directory / "images").mkdir(parents=True, exist_ok=True)
-    write_json_atomic(profile, {**config.as_json(), "finished": False})
+    write_json_atomic(profile, config.profile(finished=False).model_dump())
     return False
 
 
-def _read_journal(path: Path) -> dict[int, list[dict[str, Any]]]:
+class _Line(BaseModel):
+    """A line of the journal: a photo that was drawn."""
+
+    index: int
+    annotations: list[Annotation]
+
+
+def _read_journal(path: Path) -> dict[int, list[Annotation]]:
     """Annotations of the photos drawn so far, by index; a line cut short by a kill is as if never written."""
     if not path.exists():
         return {}
-    done: dict[int, list[dict[str, Any]]] = {}
+    done: dict[int, list[Annotation]] = {}
     with path.open("rb") as lines:
         for line in lines:
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                done[record["index"]] = record["annotations"]
-            except (ValueError, KeyError, TypeError):
-                continue
+            with suppress(ValidationError):
+                drawn = _Line.model_validate_json(line)
+                done[drawn.index] = drawn.annotations
     return done
 
 
@@ -252,7 +270,7 @@ def draw_photos(directory: Path, config: SampleConfig, indices: list[int]) -> It
         for index in indices:
             content, annotations = encoded_photo(config, plan, index)
             write_bytes_atomic(directory / "images" / plan.file_name(index), content)
-            record = json.dumps({"index": index, "annotations": annotations}, separators=(",", ":"))
+            record = _Line(index=index, annotations=annotations).model_dump_json()
             # One write a line, begun by a line break: a line cut short spoils no other.
             os.write(descriptor, f"\n{record}\n".encode())
             yield index
@@ -260,7 +278,7 @@ def draw_photos(directory: Path, config: SampleConfig, indices: list[int]) -> It
         os.close(descriptor)
 
 
-def encoded_photo(config: SampleConfig, plan: Plan, index: int) -> tuple[bytes, list[dict[str, Any]]]:
+def encoded_photo(config: SampleConfig, plan: Plan, index: int) -> tuple[bytes, list[Annotation]]:
     """The bytes of a photo's file and its annotations (none for a corrupt file)."""
     kind = plan.corrupt_kind(index)
     if kind == "empty":
@@ -281,25 +299,22 @@ def encoded_photo(config: SampleConfig, plan: Plan, index: int) -> tuple[bytes, 
     return content, photo.annotations()
 
 
-def coco(plan: Plan, annotations: dict[int, list[dict[str, Any]]], indices: range) -> dict[str, Any]:
+def coco(plan: Plan, annotations: dict[int, list[Annotation]], indices: range) -> Coco:
     """The COCO document of some photos; corrupt ones are left out, as an annotation service cannot open them."""
     config = plan.config
     readable = [index for index in indices if index not in plan.corrupt]
-    images = [
-        {
-            "id": index + 1,
-            "width": config.width_px,
-            "height": config.height_px,
-            "file_name": plan.file_name(index),
-            "picset": plan.guid(plan.picset_of(index)),
-        }
-        for index in readable
-    ]
-    entries = [{"image_id": index + 1, **entry} for index in readable for entry in annotations[index]]
-    return {
-        "info": {"description": "CLS sample photo set", "version": str(config.as_json()["generator_version"])},
-        "licenses": [],
-        "categories": [{"id": 1, "name": "girl", "supercategory": ""}, {"id": 2, "name": "man", "supercategory": ""}],
-        "images": images,
-        "annotations": [{"id": number, **entry} for number, entry in enumerate(entries, 1)],
-    }
+    return Coco(
+        info=Info(description="CLS sample photo set", version=str(GENERATOR_VERSION)),
+        categories=[Category(id=number, name=name) for name, number in CATEGORIES.items()],
+        images=[
+            AnnotatedImage(
+                id=index + 1,
+                width=config.width_px,
+                height=config.height_px,
+                file_name=plan.file_name(index),
+                picset=plan.guid(plan.picset_of(index)),
+            )
+            for index in readable
+        ],
+        annotations=_numbered((index + 1, entry) for index in readable for entry in annotations[index]),
+    )

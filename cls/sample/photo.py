@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from cls.sample.figure import palette
 from cls.sample.figure.figure import TOTAL_HEADS, frame_of, paint_figure
 from cls.sample.figure.pose import Pose, Skeleton, draw_pose, skeleton
 from cls.sample.figure.wardrobe import Person, draw_person
-from cls.sample.plan import PHOTO, PLACE, Plan, SampleConfig, main_person
+from cls.sample.plan import CATEGORIES, PHOTO, PLACE, Annotation, Plan, SampleConfig, main_person
 from cls.sample.scene.background import Place, draw_place, view
 from cls.sample.scene.light import Light, cast_shadow, contact_shadow, draw_light, finish, lit_rgb, paint_seat
 
@@ -148,7 +148,7 @@ def polygons(mask: NDArray[np.uint8]) -> list[list[float]]:
     return result
 
 
-def annotation(mask: NDArray[np.uint8], category_id: int) -> dict[str, Any] | None:
+def annotation(mask: NDArray[np.uint8], category_id: int) -> Annotation | None:
     """A COCO annotation without ids for a visible mask; None for a person too small or hidden to count."""
     left, top, width, height = cv2.boundingRect(mask)
     # A margin of one pixel, so that no outline touches the edge of what is looked at.
@@ -161,20 +161,18 @@ def annotation(mask: NDArray[np.uint8], category_id: int) -> dict[str, Any] | No
         return None
     points = np.concatenate([np.array(polygon).reshape(-1, 2) for polygon in segmentation])
     low, high = points.min(axis=0), points.max(axis=0)
-    return {
-        "category_id": category_id,
-        "segmentation": segmentation,
-        "area": area_px,
-        "bbox": [float(low[0]), float(low[1]), float(high[0] - low[0] + 1), float(high[1] - low[1] + 1)],
-        "iscrowd": 0,
-    }
+    return Annotation(
+        category_id=category_id,
+        segmentation=segmentation,
+        area=area_px,
+        bbox=[float(low[0]), float(low[1]), float(high[0] - low[0] + 1), float(high[1] - low[1] + 1)],
+    )
 
 
 def _moved(polygon: list[float], x: int, y: int) -> list[float]:
     return [value + (y if place % 2 else x) for place, value in enumerate(polygon)]
 
 
-CATEGORIES = {"girl": 1, "man": 2}
 _MARGIN_HEADS = 1.5
 _LARGEST_BYSTANDER = 0.8
 _LEAST_SHOWN = 0.3
@@ -194,7 +192,7 @@ class Photo:
     masks: list[NDArray[np.uint8]]
     genders: list[str]
 
-    def annotations(self) -> list[dict[str, Any]]:
+    def annotations(self) -> list[Annotation]:
         """COCO annotations without ids; people too small or hidden to count are left out."""
         found = (annotation(mask, CATEGORIES[gender]) for mask, gender in zip(self.masks, self.genders, strict=True))
         return [entry for entry in found if entry is not None]

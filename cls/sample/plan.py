@@ -12,9 +12,10 @@ import uuid
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import BaseModel
 
 from cls.errors import SampleError
 from cls.files import write_json_atomic, write_text_atomic
@@ -91,6 +92,8 @@ def _csv(rows: list[list[str]]) -> str:
 
 GENERATOR_VERSION = 1
 PICSET_MIN, PICSET_MAX = 4, 12
+# Category name -> its number in instances_default.json.
+CATEGORIES = {"girl": 1, "man": 2}
 CORRUPT_KINDS = ("truncated", "html", "empty")
 
 # Streams of random numbers, so that one decision never moves another.
@@ -134,9 +137,79 @@ class SampleConfig:
         """A source of random numbers for one purpose (and index) of this set."""
         return np.random.default_rng([self.seed, *key])
 
-    def as_json(self) -> dict[str, Any]:
+    def profile(self, *, finished: bool) -> Profile:
         """The parameters and the generator's version, as sample.json keeps them."""
-        return {"generator_version": GENERATOR_VERSION, **asdict(self)}
+        return Profile(generator_version=GENERATOR_VERSION, **asdict(self), finished=finished)
+
+
+class Profile(BaseModel):
+    """sample.json: what a set is made of, and whether it is finished."""
+
+    generator_version: int
+    photos: int
+    seed: int
+    width_px: int
+    height_px: int
+    wrong_labels: float
+    corrupt: float
+    finished: bool
+
+
+class Annotation(BaseModel):
+    """One person of instances_default.json, as COCO has it, in pixels.
+
+    Attributes:
+        id: counted from 1; 0 until it stands in a document.
+        image_id: of its photo; likewise.
+        category_id: of its category.
+        segmentation: outlines `[x, y, x, y, …]`.
+        area: pixels that show.
+        bbox: left, top, width, height.
+        iscrowd: always 0.
+    """
+
+    id: int = 0
+    image_id: int = 0
+    category_id: int
+    segmentation: list[list[float]]
+    area: int
+    bbox: list[float]
+    iscrowd: int = 0
+
+
+class AnnotatedImage(BaseModel):
+    """One photo of instances_default.json; `picset` is no field of COCO."""
+
+    id: int
+    width: int
+    height: int
+    file_name: str
+    picset: str
+
+
+class Category(BaseModel):
+    """One category of instances_default.json."""
+
+    id: int
+    name: str
+    supercategory: str = ""
+
+
+class Info(BaseModel):
+    """The head of instances_default.json."""
+
+    description: str
+    version: str
+
+
+class Coco(BaseModel):
+    """instances_default.json: COCO instance annotations."""
+
+    info: Info
+    licenses: list[str] = []
+    categories: list[Category]
+    images: list[AnnotatedImage]
+    annotations: list[Annotation]
 
 
 class Plan:

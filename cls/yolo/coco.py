@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -126,7 +127,10 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
         classes = {int(row["id"]): str(row["name"]).strip() for row in content["categories"]}
         images = {
             int(row["id"]): AnnotatedPicture(
-                str(row["file_name"]), int(row["width"]), int(row["height"]), _picset_of(row)
+                str(row["file_name"]),
+                int(row["width"]),
+                int(row["height"]),
+                next((str(row[key]) for key in _PICSET_KEYS if row.get(key)), ""),
             )
             for row in content["images"]
         }
@@ -157,10 +161,6 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
     return AnnotationFile(tuple(dict.fromkeys(classes.values())), tuple(pictures), tuple(problems))
 
 
-def _picset_of(row: dict[str, Any]) -> str:
-    return next((str(row[key]) for key in _PICSET_KEYS if row.get(key)), "")
-
-
 def _polygons_of(segmentation: Any, picture: AnnotatedPicture) -> tuple[NDArray[np.float64], ...]:
     """Outlines from a list of coordinate lists, or from run lengths; cut off at the picture's edge."""
     size_px = np.array([picture.width_px, picture.height_px], np.float64)
@@ -182,39 +182,44 @@ def _polygons_of(segmentation: Any, picture: AnnotatedPicture) -> tuple[NDArray[
     return tuple(polygons)
 
 
-def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable[str]) -> dict[str, Any]:
-    """The JSON of a COCO instances file: polygons, boxes and areas in pixels, categories numbered from 1."""
+def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable[str]) -> str:
+    """The JSON text of a COCO instances file: polygons, boxes and areas in pixels, categories numbered from 1."""
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    images = []
     for image_id, picture in enumerate(pictures, start=1):
-        image: dict[str, Any] = {
+        image = {
             "id": image_id,
             "file_name": picture.file_name,
             "width": picture.width_px,
             "height": picture.height_px,
         }
         images.append({**image, "picset": picture.picset} if picture.picset else image)
-        for shape in picture.shapes:
-            points = np.concatenate(shape.polygons_xy_px)
-            corner, size = points.min(axis=0), np.ptp(points, axis=0)
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": numbers[shape.class_name],
-                    "segmentation": [np.round(part, 2).reshape(-1).tolist() for part in shape.polygons_xy_px],
-                    "bbox": np.round(np.concatenate([corner, size]), 2).tolist(),
-                    "area": _area_px(shape, picture),
-                    "iscrowd": int(shape.is_crowd),
-                }
-            )
-    return {
+    outlined = [(number, one, shape) for number, one in enumerate(pictures, start=1) for shape in one.shapes]
+    annotations = [
+        {
+            "id": number,
+            "image_id": image_id,
+            "category_id": numbers[shape.class_name],
+            "segmentation": [np.round(part, 2).reshape(-1).tolist() for part in shape.polygons_xy_px],
+            "bbox": _box_xywh_px(shape),
+            "area": _area_px(shape, picture),
+            "iscrowd": int(shape.is_crowd),
+        }
+        for number, (image_id, picture, shape) in enumerate(outlined, start=1)
+    ]
+    content = {
         "info": {"description": "people, outlined"},
         "categories": [{"id": number, "name": name, "supercategory": ""} for name, number in numbers.items()],
         "images": images,
         "annotations": annotations,
     }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def _box_xywh_px(shape: Shape) -> list[float]:
+    points = np.concatenate(shape.polygons_xy_px)
+    box: list[float] = np.round(np.concatenate([points.min(axis=0), np.ptp(points, axis=0)]), 2).tolist()
+    return box
 
 
 def _area_px(shape: Shape, picture: AnnotatedPicture) -> float:

@@ -6,12 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import FileError, UsageError, YoloError
 from cls.files import read_json, safe_name, sha256_of_bytes, write_bytes_atomic, write_json_atomic
@@ -112,6 +112,34 @@ class DatasetReport:
         return lines
 
 
+@dataclass
+class SplitPicture:
+    """A picture of split.json.
+
+    Attributes:
+        part: `train` or `val`.
+        key: of its picset, or of its look.
+        sha256: of its file.
+        labels: class of each person outlined in it.
+    """
+
+    part: str
+    key: str
+    sha256: str = ""
+    labels: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Split:
+    """split.json: the share of validation asked for, and file name -> picture."""
+
+    val_share: float
+    pictures: dict[str, SplitPicture] = field(default_factory=dict)
+
+
+_SPLIT = TypeAdapter(Split)
+
+
 @dataclass(frozen=True)
 class _Entry:
     """A picture on its way into the dataset."""
@@ -155,10 +183,11 @@ def create_dataset(
             hint=f"there are {', '.join(sorted(found))}",
         )
     before = _read_split(destination / SPLIT_FILE)
-    writer = _Writer(destination, class_names, config.val_share, before)
+    known = before if before is not None and before.val_share == config.val_share else Split(config.val_share)
+    writer = _Writer(destination, class_names, known)
     (destination / DATA_FILE).unlink(missing_ok=True)  # an unfinished dataset cannot be trained on
-    if not before:
-        write_json_atomic(destination / SPLIT_FILE, {"val_share": config.val_share, "pictures": {}})
+    if before is None:
+        write_json_atomic(destination / SPLIT_FILE, asdict(known))
     writer.report.problems.extend(annotations.problems)
     for entry in _entries_of_existing(existing):
         writer.take(entry)
@@ -197,8 +226,8 @@ def _check_destination(destination: Path, existing: Sequence[ExistingDataset]) -
 
 def _entries_of_existing(datasets: Sequence[ExistingDataset]) -> Iterator[_Entry]:
     for dataset in datasets:
-        split = _read_split(dataset.folder / SPLIT_FILE).get("pictures", {})
-        keys = {name: str(entry["key"]) for name, entry in split.items()}
+        split = _read_split(dataset.folder / SPLIT_FILE)
+        keys = {name: entry.key for name, entry in split.pictures.items()} if split else {}
         for part in PARTS:
             for path in dataset.pictures(part):
                 content = path.read_bytes()
@@ -206,11 +235,14 @@ def _entries_of_existing(datasets: Sequence[ExistingDataset]) -> Iterator[_Entry
                 yield _Entry(path.name, content, key, tuple(dataset.labels(path)), part)
 
 
-def _read_split(path: Path) -> dict[str, Any]:
-    """What this command wrote of a dataset's split; nothing for other tools' datasets."""
-    split = read_json(path) if path.is_file() else {}
-    is_ours = isinstance(split, dict) and isinstance(split.get("pictures"), dict)
-    return split if is_ours else {}
+def _read_split(path: Path) -> Split | None:
+    """What this command wrote of a dataset's split; None for other tools' datasets."""
+    if not path.is_file():
+        return None
+    try:
+        return _SPLIT.validate_python(read_json(path))
+    except ValidationError:
+        return None
 
 
 def _entry_of_picture(source: Path, picture: AnnotatedPicture, report: DatasetReport) -> _Entry | None:
@@ -251,18 +283,15 @@ def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
 class _Writer:
     """Writes entries into parts; knows which pictures and names are there."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], val_share: float, before: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], known: Split) -> None:
         self.report = DatasetReport()
         self._folder = folder
         self._class_names = class_names
-        self._val_share = val_share
-        is_same_share = before.get("val_share") == val_share
-        entries = before["pictures"].values() if is_same_share else ()
         self._looks = Looks()
-        self._parts_of_keys = {self._looks.settle(str(entry["key"])): str(entry["part"]) for entry in entries}
+        self._parts_of_keys = {self._looks.settle(entry.key): entry.part for entry in known.pictures.values()}
         self._taken: dict[str, tuple[str, str]] = {}  # digest -> part, name
         self._digest_of_name: dict[str, str] = {}
-        self._split: dict[str, dict[str, Any]] = {}
+        self._split = Split(known.val_share)
 
     def follow(self, source: Path, pictures: Sequence[AnnotatedPicture]) -> None:
         """Puts each picset one picture of which is in an existing dataset into that picture's part."""
@@ -277,11 +306,11 @@ class _Writer:
         """Writes a picture and its labels into its part."""
         digest = sha256_of_bytes(entry.content)
         key = self._looks.settle(entry.key)
-        part = entry.part or self._parts_of_keys.get(key) or part_of_key(key, val_share=self._val_share)
+        part = entry.part or self._parts_of_keys.get(key) or part_of_key(key, val_share=self._split.val_share)
         if digest in self._taken:
             part, name = self._taken[digest]
             self.report.duplicates.append(name)
-            self._count(part, self._split[name].pop("labels"), -1)
+            self._count(part, self._split.pictures[name].labels, -1)
         else:
             name = self._new_name(entry.name, digest)
             self._taken[digest] = (part, name)
@@ -291,7 +320,7 @@ class _Writer:
         labels = [label for label in entry.labels if label.class_name in self._class_names]
         write_labels(self._folder / "labels" / part / f"{Path(name).stem}.txt", labels, self._class_names)
         names = [label.class_name for label in labels]
-        self._split[name] = {"part": part, "key": key, "sha256": digest, "labels": names}
+        self._split.pictures[name] = SplitPicture(part, key, digest, names)
         self._count(part, names, 1)
 
     def _count(self, part: str, names: Sequence[str], step: int) -> None:
@@ -311,26 +340,27 @@ class _Writer:
         Raises:
             YoloError: there are not two picsets (or looks) to share out.
         """
-        keys = sorted({entry["key"] for entry in self._split.values()}, key=drawn_number)
+        keys = sorted({entry.key for entry in self._split.pictures.values()}, key=drawn_number)
         if len(keys) < 2:
             raise YoloError(
-                f"{counted(len(self._split), 'picture')} of one picset cannot be shared out to {' and '.join(PARTS)}",
+                f"{counted(len(self._split.pictures), 'picture')} of one picset cannot be shared out to"
+                f" {' and '.join(PARTS)}",
                 code="not_enough_picsets",
                 where=self._folder,
                 hint="annotate pictures of another picset",
             )
         moved = keys[0] if part == VAL else keys[-1]
-        for name, entry in self._split.items():
-            if entry["key"] == moved:
+        for name, entry in self._split.pictures.items():
+            if entry.key == moved:
                 for folder, file_name in (("images", name), ("labels", f"{Path(name).stem}.txt")):
                     target = self._folder / folder / part / file_name
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    (self._folder / folder / entry["part"] / file_name).replace(target)
-                self._count(entry["part"], entry["labels"], -1)
-                self._count(part, entry["labels"], 1)
-                self.report.pictures[entry["part"]] -= 1
+                    (self._folder / folder / entry.part / file_name).replace(target)
+                self._count(entry.part, entry.labels, -1)
+                self._count(part, entry.labels, 1)
+                self.report.pictures[entry.part] -= 1
                 self.report.pictures[part] += 1
-                entry["part"] = part
+                entry.part = part
 
     def finish(self) -> DatasetReport:
         """Removes what an earlier run left in another part, and writes split.json and data.yaml.
@@ -343,7 +373,7 @@ class _Writer:
                 self._fill(part)
         removed = 0
         for part in PARTS:
-            kept = {name for name, entry in self._split.items() if entry["part"] == part}
+            kept = {name for name, entry in self._split.pictures.items() if entry.part == part}
             stems = {f"{Path(name).stem}.txt" for name in kept}
             for folder, names in (("images", kept), ("labels", stems)):
                 for path in (self._folder / folder / part).iterdir():
@@ -352,8 +382,8 @@ class _Writer:
                         removed += 1
         if removed:
             _LOGGER.info("%s of an earlier run removed from %s", counted(removed, "file"), self._folder)
-        split = {"val_share": self._val_share, "pictures": dict(sorted(self._split.items()))}
-        write_json_atomic(self._folder / SPLIT_FILE, split, indent=1)
+        split = replace(self._split, pictures=dict(sorted(self._split.pictures.items())))
+        write_json_atomic(self._folder / SPLIT_FILE, asdict(split), indent=1)
         write_data_file(self._folder, self._class_names)
         return self.report
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,10 +138,6 @@ class MergeReport:
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the report file."""
-        return {**vars(self), "shapes": dict(sorted(self.shapes.items()))}
-
     def lines(self) -> list[str]:
         """The report for a reader, one statement a line."""
         by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.shapes.items())) or "none"
@@ -200,9 +194,8 @@ def merge_archives(archives: Sequence[Archive], output: Path, *, is_empty_kept: 
                             merger.take(archive, opened, root, picture)
                         ticker.advance()
     report = merger.finish()
-    write_json_atomic(output / "report.json", report.to_dict())
-    content = coco_of_pictures(merger.pictures(), sorted(class_names))
-    write_text_atomic(output / ANNOTATIONS, json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n")
+    write_json_atomic(output / "report.json", {**vars(report), "shapes": dict(sorted(report.shapes.items()))})
+    write_text_atomic(output / ANNOTATIONS, coco_of_pictures(merger.pictures(), sorted(class_names)))
     return report
 
 

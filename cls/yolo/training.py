@@ -138,7 +138,7 @@ def make_portable(checkpoint: Path) -> None:
         try:
             content = torch.load(checkpoint, map_location="cpu", weights_only=False)
             content = {key: _without_folders(value) for key, value in content.items() if key not in _DROPPED_PARTS}
-            content["train_args"] = _arguments(content.get("train_args") or {})
+            content["train_args"] = _kept_arguments(content.get("train_args") or {})
             for network in (content["model"], content.get("ema")):
                 if network is not None:
                     _clean_network(network)
@@ -158,10 +158,11 @@ def _clean_network(network: Any) -> None:
             setattr(network, name, _without_folders(getattr(network, name)))
     arguments = getattr(network, "args", None)
     if arguments is not None:
-        network.args = _arguments(arguments if isinstance(arguments, dict) else vars(arguments))
+        network.args = _kept_arguments(arguments if isinstance(arguments, dict) else vars(arguments))
 
 
-def _arguments(arguments: dict[str, Any]) -> dict[str, Any]:
+def _kept_arguments(arguments: Any) -> Any:
+    """Ultralytics' own dictionary of settings, without the machine's paths."""
     return {key: _without_folders(value) for key, value in arguments.items() if key not in _DROPPED_ARGUMENTS}
 
 
@@ -230,7 +231,7 @@ class YoloTraining:
         if problems:
             raise UsageError(f"cannot be used: {', '.join(problems)}", code="out_of_range")
 
-    def arguments(self) -> dict[str, Any]:
+    def arguments(self) -> dict[str, str | int]:
         """What identifies this training among the runs of a project, in ultralytics' words."""
         return {
             "data": str(self.data.resolve()),

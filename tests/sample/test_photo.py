@@ -90,16 +90,16 @@ def test_polygons_cover_what_the_masks_cover(photos):
             if entry is None:
                 continue
             drawn = np.zeros_like(mask)
-            outlines = [np.array(polygon).reshape(-1, 2) for polygon in entry["segmentation"]]
+            outlines = [np.array(polygon).reshape(-1, 2) for polygon in entry.segmentation]
             for outline in outlines:
                 cv2.fillPoly(drawn, [np.rint(outline).astype(np.int32)], 255)
             both, either = cv2.countNonZero(drawn & mask), cv2.countNonZero(drawn | mask)
             assert both > 0.9 * either, index
-            x, y, width, height = entry["bbox"]
+            x, y, width, height = entry.bbox
             points = np.concatenate(outlines)
             assert (points >= (x, y)).all()
             assert (points <= (x + width, y + height)).all()
-            assert entry["area"] == cv2.countNonZero(mask)
+            assert entry.area == cv2.countNonZero(mask)
 
 
 def test_a_hole_stays_open():
