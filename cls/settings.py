@@ -167,7 +167,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     checked = {key: _checked(key, values[key], sources[key], problems) for key in values if key in known}
     if "data_path" not in values:
         problems.append("missing key 'data_path': expected the path of the data folder, e.g. 'classification_data'")
-    _check_folders_differ(checked, problems)
+    _check_folders_differ({key: str(checked.get(key, getattr(Settings, key))) for key in _FOLDER_KEYS}, problems)
     if problems:
         raise SettingsError(
             "; ".join(problems), code="invalid", where=path, hint="correct the file or the environment and run again"
@@ -328,11 +328,11 @@ def _is_limit(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
 
 
-def _check_folders_differ(checked: Mapping[str, Any], problems: list[str]) -> None:
+def _check_folders_differ(names: Mapping[str, str], problems: list[str]) -> None:
     """Two folders of one name would write over each other's files."""
     keys_by_name: dict[str, list[str]] = {}
-    for key in _FOLDER_KEYS:
-        keys_by_name.setdefault(str(checked.get(key, getattr(Settings, key))), []).append(key)
+    for key, name in names.items():
+        keys_by_name.setdefault(name, []).append(key)
     for name, keys in keys_by_name.items():
         if name and len(keys) > 1:
             problems.append(f"keys {' and '.join(repr(key) for key in keys)}: both name the folder '{name}'")

@@ -152,6 +152,7 @@ def test_nan_is_refused(tmp_path: Path) -> None:
         (b"{\n oh", "file.not_json", "v.json:2:2"),
         (b"\xff", "file.unreadable", "v.json"),
         (b"", "file.not_json", "v.json:1:1"),
+        (b"[" * 100_000, "file.not_json", "v.json"),
     ],
 )
 def test_what_is_not_json_is_told_with_its_place(tmp_path: Path, content: bytes, code: str, where: str) -> None:

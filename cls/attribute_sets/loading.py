@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, wri
 from cls.bottle.forgotten import read_forgotten
 from cls.bottle.layout import Bottle
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.parts import PARTS_KEY, TEST, parts_content
+from cls.dataset.split.parts import PART_SIDES, PARTS_KEY, TEST, part_names, parts_content, sides_of
 from cls.errors import AttributeSetError, UsageError
 from cls.files import remove_parts, safe_name, write_json_atomic
 from cls.loading.load import load_lock
@@ -158,8 +157,8 @@ class LoadedSet:
     @property
     def part_sizes(self) -> dict[str, dict[str, int]]:
         """Name of the parts -> side -> pictures."""
-        parts = self.dataset.extra[PARTS_KEY]
-        return {name: {side: len(pictures) for side, pictures in part.items()} for name, part in parts.items()}
+        found = {name: list(sides_of(self.dataset, name).values()) for name in part_names(self.dataset)}
+        return {name: {side: sides.count(side) for side in PART_SIDES} for name, sides in found.items()}
 
 
 def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedSet:
@@ -177,7 +176,7 @@ def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedS
     """
     with load_lock(bottle):
         file = bottle.dataset_file(group)
-        kept_keys = _keys_to_keep(file, group)
+        known = _known_set(file, group)
         remove_parts(bottle.pictures)
         placed = _place_all(bottle, attribute_set, group)
         usable = [one for one in placed if one.problem is None]
@@ -191,7 +190,7 @@ def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedS
                 code="no_usable_pictures",
                 where=left_out[0] if left_out else None,
             )
-        dataset = _dataset(attribute_set, usable, group, kept_keys)
+        dataset = _dataset(attribute_set, usable, group, known)
         write_dataset_if_changed(file, dataset, ignoring=[_LEDGER_KEY])
         loaded = LoadedSet(
             dataset=dataset,
@@ -209,10 +208,10 @@ def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedS
     return loaded
 
 
-def _keys_to_keep(file: Path, group: str) -> dict[str, Any]:
-    """What others have written into the group's dataset file; refuses a group that came from elsewhere."""
+def _known_set(file: Path, group: str) -> GroupDataset | None:
+    """The group as it was loaded before; refuses a group that came from elsewhere."""
     if not file.exists():
-        return {}
+        return None
     known = read_dataset(file, group)
     if PARTS_KEY not in known.extra:
         raise AttributeSetError(
@@ -221,7 +220,7 @@ def _keys_to_keep(file: Path, group: str) -> dict[str, Any]:
             where=file,
             hint="give another --group",
         )
-    return {key: value for key, value in known.extra.items() if key not in (PARTS_KEY, _LEDGER_KEY)}
+    return known
 
 
 def _place_all(bottle: Bottle, attribute_set: AttributeSet, group: str) -> list[Placed]:
@@ -257,7 +256,7 @@ def _chunks(items: Sequence[SetPicture], size: int) -> Iterator[Sequence[SetPict
 
 
 def _dataset(
-    attribute_set: AttributeSet, usable: Sequence[Placed], group: str, kept_keys: Mapping[str, Any]
+    attribute_set: AttributeSet, usable: Sequence[Placed], group: str, known: GroupDataset | None
 ) -> GroupDataset:
     """The dataset of the usable pictures, with the published parts and those made without leaks."""
     rows = tuple(LabelledRow(one.name, one.picture.labels, one.picture.identity) for one in usable)
@@ -272,7 +271,9 @@ def _dataset(
         if sides:
             parts[IDENTITY] = parts_content(_in_pool(sides, usable))
     ledger = {"source": f"{attribute_set.layout} ({WHOLE_PICTURE})", "loaded_at": _now()}
-    return GroupDataset(group, attribute_set.labels, rows, {**kept_keys, PARTS_KEY: parts, _LEDGER_KEY: ledger})
+    # What others have written into the file stays.
+    extra = {**(known.extra if known else {}), PARTS_KEY: parts, _LEDGER_KEY: ledger}
+    return GroupDataset(group, attribute_set.labels, rows, extra)
 
 
 def _in_pool(sides: Mapping[str, str], usable: Sequence[Placed]) -> dict[str, str]:

@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cls.errors import BottleError, FileError
 from cls.files import read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_error, write_json_atomic
 from cls.wording import counted
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 # Who was on which side in earlier trainings; kept when the group is loaded again.
 SPLITS_KEY = "splits"
@@ -51,7 +54,7 @@ class GroupDataset:
     group: str
     labels: tuple[str, ...]
     rows: tuple[LabelledRow, ...]
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def weights(self) -> list[float]:
@@ -177,23 +180,26 @@ def _locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _without(content: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+def _without(content: Mapping[str, JsonValue], keys: Sequence[str]) -> dict[str, JsonValue]:
     return {key: value for key, value in content.items() if key not in keys}
 
 
-def _content_of(dataset: GroupDataset, path: Path) -> dict[str, Any]:
+def _content_of(dataset: GroupDataset, path: Path) -> dict[str, JsonValue]:
     """The file's JSON value."""
     _check(dataset, path)
-    columns: dict[str, dict[str, Any]] = {"path": {str(n): row.path for n, row in enumerate(dataset.rows)}}
-    for index, label in enumerate(dataset.labels):
-        columns[label] = {str(n): _plain(row.labels[index]) for n, row in enumerate(dataset.rows)}
+    paths = {str(n): row.path for n, row in enumerate(dataset.rows)}
+    values = {
+        label: {str(n): _plain(row.labels[index]) for n, row in enumerate(dataset.rows)}
+        for index, label in enumerate(dataset.labels)
+    }
+    columns = {_PATH_COLUMN: paths, **values}
     has_unknown = any(math.isnan(value) for row in dataset.rows for value in row.labels)
     return {
         **dataset.extra,
         **({_UNKNOWN_KEY: True} if has_unknown else {}),
         "cat": [dataset.group],
         "num2label": {str(index): label for index, label in enumerate(dataset.labels)},
-        "weights": dataset.weights,
+        "weights": [*dataset.weights],
         "data": json.dumps(columns, ensure_ascii=False, separators=(",", ":")),
         "picsets": {str(n): row.picset for n, row in enumerate(dataset.rows)},
     }
@@ -266,7 +272,8 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
         missing = math.nan if content.get(_UNKNOWN_KEY) is True else 0.0
         rows: dict[str, LabelledRow] = {}
         for number, photo in data["path"].items():
-            row = LabelledRow(str(photo), _values(data, labels, number, missing), str(picsets.get(number, "")))
+            values = _values([data[label][number] for label in labels], missing)
+            row = LabelledRow(str(photo), values, str(picsets.get(number, "")))
             rows[row.path] = _united(rows[row.path], row) if row.path in rows else row
         name = content["cat"] if isinstance(content["cat"], str) else content["cat"][0]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -283,11 +290,8 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
     return dataset
 
 
-def _values(
-    data: Mapping[str, Mapping[str, Any]], labels: Sequence[str], number: str, missing: float
-) -> tuple[float, ...]:
+def _values(values: Sequence[float | str | None], missing: float) -> tuple[float, ...]:
     """The label values of one row; `missing` is what null means, as which pandas writes a missing value."""
-    values = [data[label][number] for label in labels]
     return tuple(missing if value is None else float(value or 0.0) for value in values)
 
 

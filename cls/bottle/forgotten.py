@@ -6,13 +6,21 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError
 from cls.files import read_json, write_json_atomic
 
 _SALT_BYTES = 16
+
+
+class ForgottenFile(BaseModel):
+    """forgotten.json: the salt, and the SHA-256 of salt and name of each picture and picset, hexadecimal."""
+
+    salt: str = Field(min_length=1)
+    sha256_of_salt_and_name: list[str]
 
 
 class ForgottenNames:
@@ -43,9 +51,9 @@ class ForgottenNames:
         """The same without some names, which may be loaded again."""
         return ForgottenNames(self._salt, self._digests - {self._digest(name) for name in names})
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"salt": self._salt, "sha256_of_salt_and_name": sorted(self._digests)}
+    def as_file(self) -> ForgottenFile:
+        """As the bottle keeps it."""
+        return ForgottenFile(salt=self._salt, sha256_of_salt_and_name=sorted(self._digests))
 
     def _digest(self, name: str) -> str:
         return hashlib.sha256(f"{self._salt}{name}".encode(errors="surrogatepass")).hexdigest()
@@ -65,19 +73,18 @@ def read_forgotten(bottle: Bottle) -> ForgottenNames:
     file = _file(bottle)
     if not file.exists():
         return ForgottenNames()
-    content = read_json(file)
-    salt = content.get("salt") if isinstance(content, dict) else None
-    digests = content.get("sha256_of_salt_and_name") if isinstance(content, dict) else None
-    if not salt or not isinstance(digests, list) or not all(isinstance(text, str) for text in (salt, *digests)):
+    try:
+        content = ForgottenFile.model_validate(read_json(file))
+    except ValidationError as error:
         raise BottleError(
             "is not a list of forgotten pictures",
             code="damaged_forgotten_list",
             where=file,
             hint="restore it from a copy; without it, pictures that were forgotten are loaded again",
-        )
-    return ForgottenNames(salt, digests)
+        ) from error
+    return ForgottenNames(content.salt, content.sha256_of_salt_and_name)
 
 
 def write_forgotten(bottle: Bottle, forgotten: ForgottenNames) -> None:
     """Writes the list, whole or not at all; the caller holds the bottle's load lock."""
-    write_json_atomic(_file(bottle), forgotten.to_dict(), indent=1)
+    write_json_atomic(_file(bottle), forgotten.as_file().model_dump(), indent=1)

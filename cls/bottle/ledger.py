@@ -6,15 +6,16 @@ import json
 import os
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import FileError
 from cls.files import write_error
 
 JOURNAL = Path("journals") / "model_versions.jsonl"
-_TEXT_KEYS = ("group", "run", "weights_sha256", "version")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class KnownModel:
     weights_sha256: str
     version: str = ""
     has_predicted: bool = False
+
+
+_KNOWN_MODEL = TypeAdapter(KnownModel)
 
 
 def remember_models(root: Path, models: Iterable[KnownModel]) -> None:
@@ -64,13 +68,9 @@ def known_models(root: Path) -> list[KnownModel]:
     if not path.exists():
         return []
     found: list[KnownModel] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-            group, run, weights, version = (str(content[key]) for key in _TEXT_KEYS)
-            found.append(KnownModel(group, run, weights, version, bool(content["has_predicted"])))
-        except (ValueError, KeyError, TypeError):
-            continue  # cut off by a kill, or of a later version
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(ValidationError):  # cut off by a kill, or of a later version
+            found.append(_KNOWN_MODEL.validate_json(line))
     return found
 
 
@@ -101,6 +101,9 @@ class PictureEntry:
         return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
 
+_ENTRY = TypeAdapter(PictureEntry)
+
+
 class PictureLedger:
     """A file of one JSON line a picture, only ever appended to; the last line of a name counts.
 
@@ -126,8 +129,8 @@ class PictureLedger:
             raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
         self._is_line_open = bool(text) and not text.endswith("\n")
         for line in text.split("\n"):
-            entry = _entry_of(line)
-            if entry is not None:
+            with suppress(ValidationError):
+                entry = _ENTRY.validate_json(line)
                 self._entries[entry.name] = entry
 
     def entry(self, name: str) -> PictureEntry | None:
@@ -158,16 +161,7 @@ class PictureLedger:
                 self._entries[name] = entry
 
     def _append(self, entry: PictureEntry) -> None:
-        line = json.dumps(
-            {
-                "name": entry.name,
-                "filepaths": entry.filepaths,
-                "sha256": entry.sha256,
-                "size_bytes": entry.size_bytes,
-                "mtime_ns": entry.mtime_ns,
-            },
-            ensure_ascii=False,
-        )
+        line = json.dumps(asdict(entry), ensure_ascii=False)
         # A half line of a killed process is closed first, so that it takes no good line with it.
         text = f"\n{line}\n" if self._is_line_open else f"{line}\n"
         try:
@@ -180,18 +174,3 @@ class PictureLedger:
                 os.close(descriptor)
         except OSError as error:
             raise write_error(self._path, error) from error
-
-
-def _entry_of(line: str) -> PictureEntry | None:
-    """The entry of one line; None for a line that is none."""
-    try:
-        value: dict[str, Any] = json.loads(line)
-        return PictureEntry(
-            str(value["name"]),
-            tuple(str(path) for path in value["filepaths"]),
-            str(value["sha256"]),
-            int(value["size_bytes"]),
-            int(value["mtime_ns"]),
-        )
-    except (ValueError, KeyError, TypeError):
-        return None

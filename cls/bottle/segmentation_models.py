@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import BottleError
 from cls.files import read_json, sha256_of_file, write_json_atomic
+from cls.records import faults_of
 
 _FILE_NAME = "models.json"
 _LOCK_NAME = ".models.lock"
@@ -31,6 +31,9 @@ class ModelFile:
     sha256: str
     file: str
     first_used: str
+
+
+_MODELS = TypeAdapter(dict[str, tuple[ModelFile, ...]])
 
 
 def remember_model(segments: Path, model_version: str, file: Path) -> None:
@@ -70,10 +73,10 @@ def read_models(segments: Path) -> dict[str, tuple[ModelFile, ...]]:
         return {}
     content = read_json(path)
     try:
-        return {version: tuple(_entry(entry) for entry in entries) for version, entries in content.items()}
-    except (AttributeError, KeyError, TypeError) as error:
+        return _MODELS.validate_python(content)
+    except ValidationError as error:
         raise BottleError(
-            f"is not a list of segmentation models: {error!r}",
+            f"is not a list of segmentation models: {faults_of(error)}",
             code="damaged_model_list",
             where=path,
             hint="remove it; it is written again when people are cut out again",
@@ -84,10 +87,3 @@ def digests_of_models(segments: Path, versions: Iterable[str]) -> dict[str, list
     """Model version -> SHA-256 of every file it was, sorted; none where masks came from elsewhere."""
     known = read_models(segments)
     return {version: sorted(entry.sha256 for entry in known.get(version, ())) for version in versions}
-
-
-def _entry(content: Any) -> ModelFile:
-    entry = ModelFile(content["sha256"], content["file"], content["first_used"])
-    if not all(isinstance(part, str) for part in asdict(entry).values()):
-        raise TypeError(json.dumps(content))
-    return entry

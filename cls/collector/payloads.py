@@ -99,7 +99,8 @@ class ItemPayload(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     origin: OriginPayload | None = None
-    trained: list[dict[str, JsonValue]] | None = None
+    # Not looked into here: there may be a million of them.
+    trained: list[dict[str, Any]] | None = None
 
 
 class PicsetPayload(BaseModel):

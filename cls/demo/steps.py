@@ -11,10 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from cls.errors import ClsError
-from cls.files import read_json, sha256_of_bytes, write_json_atomic
+from cls.files import sha256_of_bytes, write_json_atomic
+from cls.records import read_record
 from cls.settings import REPOSITORY
 
 
@@ -46,44 +48,57 @@ class StepResult:
     output: str
 
 
+class _Finished(BaseModel):
+    """A step that is finished: its command, a digest of what it depends on, and how long it took."""
+
+    command: list[str]
+    inputs: str
+    seconds: float
+
+
+class _Content(BaseModel):
+    """A journal's file: what the demonstration is of, and its finished steps by key."""
+
+    signature: dict[str, str]
+    steps: dict[str, _Finished] = {}
+
+
 class Journal:
     """What a demonstration has finished, kept in its folder, so that a second run goes on."""
 
     def __init__(self, file: Path, signature: Mapping[str, str]) -> None:
         self._file = file
-        content: dict[str, Any] = read_json(file) if file.exists() else {}
-        if content and content.get("signature") != dict(signature):
+        self._content = read_record(file, _Content) if file.exists() else _Content(signature=dict(signature))
+        if self._content.signature != dict(signature):
             raise ClsError(
-                f"this folder holds another demonstration ({_words(content.get('signature', {}))})",
+                f"this folder holds another demonstration ({_words(self._content.signature)})",
                 code="other_parameters",
                 where=file.parent,
                 hint="remove it with `make clean-demo`, or give another one with DEMO=folder",
             )
-        self._content: dict[str, Any] = content or {"signature": dict(signature), "steps": {}}
 
     def is_done(self, step: Step, inputs: str) -> bool:
         """Whether the step was finished with the same command and inputs and its products are still there.
 
         The ports of the services do not count: they are others where something else listens on the usual ones.
         """
-        entry = self._content["steps"].get(step.key)
+        entry = self._content.steps.get(step.key)
         return (
             bool(step.products)
             and entry is not None
-            and _without_ports(entry["command"]) == _without_ports(step.command)
-            and entry["inputs"] == inputs
+            and _without_ports(entry.command) == _without_ports(step.command)
+            and entry.inputs == inputs
             and all(product.exists() for product in step.products)
         )
 
     def seconds(self, step: Step) -> float:
         """How long the step took when it was run."""
-        return float(self._content["steps"][step.key]["seconds"])
+        return self._content.steps[step.key].seconds
 
     def note(self, step: Step, inputs: str, seconds: float) -> None:
         """Writes down that a step is finished."""
-        entry = {"command": list(step.command), "inputs": inputs, "seconds": round(seconds, 1)}
-        self._content["steps"][step.key] = entry
-        write_json_atomic(self._file, self._content)
+        self._content.steps[step.key] = _Finished(command=list(step.command), inputs=inputs, seconds=round(seconds, 1))
+        write_json_atomic(self._file, self._content.model_dump())
 
 
 def _without_ports(command: Sequence[str]) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from cls.errors import PackageError
 from cls.people.cutout import PREPROCESSING_VERSION, Cutout, cut_out, on_flat_background, resize_cutout
@@ -20,6 +21,47 @@ _INTERPOLATION = {
     1: "area when shrinking, linear when enlarging",
     2: "mean of the covered area when shrinking, linear between pixel centres when enlarging",
 }
+
+
+class PreprocessingValues(TypedDict):
+    """A `Preprocessing` in args.yaml or meta.json."""
+
+    resize: str
+    interpolation: str
+    colour_order: str
+    layout: str
+    scale: str
+    background: str
+    height_px: int
+    width_px: int
+    mean_rgb: list[float]
+    std_rgb: list[float]
+    fill_rgb: list[int]
+    margin_rel: float
+    is_background_kept: bool
+    version: int
+
+
+class _Rules(BaseModel):
+    """The rules of a preprocessing as they stand there; what earlier versions do not say is as here."""
+
+    resize: Any = None
+    colour_order: Any = "RGB"
+    layout: Any = "NCHW"
+    scale: Any = "1/255"
+    version: Any = 1
+
+
+class _Numbers(BaseModel):
+    """The numbers of a preprocessing as they stand there."""
+
+    height_px: int
+    width_px: int
+    mean_rgb: tuple[float, float, float]
+    std_rgb: tuple[float, float, float]
+    fill_rgb: tuple[int, int, int]
+    margin_rel: float
+    is_background_kept: bool
 
 
 @dataclass(frozen=True)
@@ -76,7 +118,7 @@ class Preprocessing:
                 cv2.LUT(cv2.extractChannel(image_rgb, channel), table, planes[channel])
         return normal
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PreprocessingValues:
         """Plain values for args.yaml and meta.json; `from_dict` reads them back."""
         return {
             "resize": _RESIZE[self.version],
@@ -85,43 +127,46 @@ class Preprocessing:
             "layout": "NCHW",
             "scale": "1/255",
             "background": "kept" if self.is_background_kept else "fill_rgb, blended by the mask after resizing",
-            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()},
+            "height_px": self.height_px,
+            "width_px": self.width_px,
+            "mean_rgb": list(self.mean_rgb),
+            "std_rgb": list(self.std_rgb),
+            "fill_rgb": list(self.fill_rgb),
+            "margin_rel": self.margin_rel,
+            "is_background_kept": self.is_background_kept,
+            "version": self.version,
         }
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
+    def from_dict(cls, values: object) -> Preprocessing:
         """Reads what `to_dict` wrote.
 
         Raises:
             PackageError: a value is missing or describes a preprocessing this version does not know.
         """
-        version = values.get("version", 1)
-        if type(version) is not int or version not in _RESIZE:
-            raise PackageError(
-                f"preprocessing version {version!r} is not known (known: 1, 2)",
-                code="unknown_preprocessing_version",
-                hint="update CLS",
-            )
-        for key, known in (
-            ("resize", _RESIZE[version]), ("colour_order", "RGB"), ("layout", "NCHW"), ("scale", "1/255"),
-        ):  # fmt: skip
-            if values.get(key, known) != known:
-                raise PackageError(
-                    f"preprocessing {key} '{values[key]}' is not known (known: {known})", code="unknown_preprocessing"
-                )
         try:
-            return cls(
-                height_px=int(values["height_px"]),
-                width_px=int(values["width_px"]),
-                mean_rgb=_triple(values["mean_rgb"]),
-                std_rgb=_triple(values["std_rgb"]),
-                fill_rgb=tuple(int(v) for v in _triple(values["fill_rgb"])),  # type: ignore[arg-type]
-                margin_rel=float(values["margin_rel"]),
-                is_background_kept=bool(values["is_background_kept"]),
-                version=version,
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise PackageError(f"preprocessing cannot be read: {error!r}", code="invalid_preprocessing") from error
+            rules = _Rules.model_validate(values)
+            version = rules.version
+            if type(version) is not int or version not in _RESIZE:
+                raise PackageError(
+                    f"preprocessing version {version!r} is not known (known: 1, 2)",
+                    code="unknown_preprocessing_version",
+                    hint="update CLS",
+                )
+            known = _Rules(resize=_RESIZE[version], version=version)
+            for (key, value), (_, expected) in zip(rules, known, strict=True):
+                if value != expected and not (key == "resize" and value is None):
+                    raise PackageError(
+                        f"preprocessing {key} '{value}' is not known (known: {expected})", code="unknown_preprocessing"
+                    )
+            numbers = _Numbers.model_validate(values)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            raise PackageError(
+                f"preprocessing cannot be read: {'.'.join(map(str, fault['loc']))!r}: {fault['msg']}",
+                code="invalid_preprocessing",
+            ) from error
+        return cls(**dict(numbers), version=version)
 
 
 @lru_cache(maxsize=16)
@@ -130,11 +175,6 @@ def _normalised_values(mean_rgb: tuple[float, ...], std_rgb: tuple[float, ...]) 
     scaled = np.arange(256, dtype=np.float32)[:, None] / 255
     normal = (scaled - np.array(mean_rgb, np.float32)) / np.array(std_rgb, np.float32)
     return np.ascontiguousarray(normal.T)
-
-
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = values
-    return float(red), float(green), float(blue)
 
 
 def inner_size(

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import PredictionError
 from cls.files import sha256_of_bytes, sha256_of_file, write_error
@@ -20,8 +21,7 @@ _LOCK_ATTEMPTS = 50
 _FINISHED = b'{"finished": true}\n'
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """One person, as the journal keeps it: decisions are made from this when tables are written.
 
     Attributes:
@@ -61,33 +61,16 @@ class Record:
 
     def line(self) -> bytes:
         """As a line of the journal; what is not said is left out."""
-        values: dict[str, Any] = {"key": self.key}
-        if self.people:
-            values["people"] = [[one.person_class, one.conf, one.box_xyxy_px, one.probs] for one in self.people]
-        values |= {
-            name: value
-            for name in ("cards", "frame", "time_s", "skipped", "frames")
-            if (value := getattr(self, name)) not in (None, ())
-        }
-        return json.dumps(values, ensure_ascii=False, default=float).encode() + b"\n"
+        said = {name: value for name, value in vars(self).items() if value not in (None, ())}
+        return json.dumps(said, ensure_ascii=False, default=float).encode() + b"\n"
 
-    @classmethod
-    def of_line(cls, line: bytes) -> Self:
-        """Reads what `line` wrote; KeyError, TypeError or ValueError where it is damaged."""
-        values = json.loads(line)
-        people = [
-            Found(str(name), float(conf), tuple(map(float, box)), tuple(map(float, probs)))  # type: ignore[arg-type]
-            for name, conf, box, probs in values.get("people", ())
-        ]
-        return cls(
-            str(values["key"]),
-            tuple(people),
-            tuple(values.get("cards", ())),
-            values.get("frame"),
-            values.get("time_s"),
-            values.get("skipped"),
-            values.get("frames"),
-        )
+    @staticmethod
+    def of_line(line: bytes) -> Record:
+        """Reads what `line` wrote; ValidationError where it is damaged."""
+        return _RECORD.validate_json(line)
+
+
+_RECORD = TypeAdapter(Record)
 
 
 class PredictionJournal:
@@ -168,7 +151,7 @@ class PredictionJournal:
     def _enter(self, line: bytes, place: int, skipped: set[str]) -> None:
         try:
             record = Record.of_line(line)
-        except (ValueError, KeyError, TypeError):
+        except ValidationError:
             return  # damaged: that picture is looked at again
         self._places[record.key] = place
         self.card_count += len(record.cards)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, TypedDict, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,17 @@ if TYPE_CHECKING:
 _SHOWN_PX = 480  # width of a photo in a notebook
 
 
+class PersonJson(TypedDict):
+    """A `LabelledPerson` as plain JSON values; each outline is a list of points."""
+
+    box_xyxy_px: list[float]
+    outline_xy_rel: list[list[list[float]]]
+    person_class: str
+    conf: float
+    labels: list[str]
+    probabilities: dict[str, float]
+
+
 @dataclass(frozen=True)
 class LabelledPerson:
     """One person of a photo.
@@ -59,11 +70,12 @@ class LabelledPerson:
     labels: tuple[str, ...]
     probabilities: dict[str, float]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> PersonJson:
         """Plain JSON values."""
+        outlines: list[list[list[float]]] = [part.tolist() for part in self.outline_xy_rel]
         return {
             "box_xyxy_px": list(self.box_xyxy_px),
-            "outline_xy_rel": [part.tolist() for part in self.outline_xy_rel],
+            "outline_xy_rel": outlines,
             "person_class": self.person_class,
             "conf": self.conf,
             "labels": list(self.labels),

@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,19 +49,26 @@ class PersonResult:
     frame: int | None = None
     time_s: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+    def rounded(self) -> PersonResult:
+        """The same with as many decimals as tables have."""
+        x1, y1, x2, y2 = (round(value, 2) for value in self.box_xyxy_px)
+        probs = {label: round(prob, 6) for label, prob in self.probs.items()}
+        return replace(self, person_conf=round(self.person_conf, 4), box_xyxy_px=(x1, y1, x2, y2), probs=probs)
+
+    def to_json(self) -> str:
+        """One JSON object; frame and time are there where the picture is a video's."""
         moment = {} if self.frame is None else {"frame": self.frame, "time_s": self.time_s}
-        return {
+        content = {
             "picture": self.picture,
             **moment,
             "person": self.person,
             "class": self.person_class,
-            "conf": round(self.person_conf, 4),
-            "box_xyxy_px": [round(value, 2) for value in self.box_xyxy_px],
-            "probs": {label: round(prob, 6) for label, prob in self.probs.items()},
-            "labels": list(self.labels),
+            "conf": self.person_conf,
+            "box_xyxy_px": self.box_xyxy_px,
+            "probs": self.probs,
+            "labels": self.labels,
         }
+        return json.dumps(content, ensure_ascii=False)
 
 
 class TableWriter:
@@ -78,21 +85,21 @@ class TableWriter:
 
     def write(self, result: PersonResult) -> None:
         """Adds a person."""
-        values = result.to_dict()
+        row = result.rounded()
         if self._jsonl is not None:
-            self._jsonl.write(json.dumps(values, ensure_ascii=False) + "\n")
+            self._jsonl.write(row.to_json() + "\n")
         if self._csv is not None:
-            moment = [values.get("frame", ""), values.get("time_s", "")] if self._has_frames else []
+            moment = ["", ""] if row.frame is None else [row.frame, row.time_s]
             self._csv.writerow(
                 [
-                    values["picture"],
-                    *moment,
-                    values["person"],
-                    values["class"],
-                    values["conf"],
-                    *values["box_xyxy_px"],
-                    ";".join(result.labels),
-                    *(values["probs"][label] for label in self._labels),
+                    row.picture,
+                    *(moment if self._has_frames else []),
+                    row.person,
+                    row.person_class,
+                    row.person_conf,
+                    *row.box_xyxy_px,
+                    ";".join(row.labels),
+                    *(row.probs[label] for label in self._labels),
                 ]
             )
 
@@ -175,7 +182,7 @@ def _write_parquet(jsonl_path: Path, path: Path, labels: Sequence[str], *, has_f
     import polars
 
     number, text = polars.Float64, polars.String
-    schema: dict[str, Any] = {
+    schema: dict[str, polars.DataType | type[polars.DataType]] = {
         "picture": text,
         "frame": polars.Int64,
         "time_s": number,

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
+from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import FileError, UsageError
 from cls.files import safe_name, write_error, write_text_atomic
@@ -57,7 +59,7 @@ class Sorter:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lines = (self.folder / _LIST_NAME).read_text(encoding="utf-8").splitlines()
+            lines = (self.folder / _LIST_NAME).read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
             return
         except OSError as error:
@@ -68,10 +70,9 @@ class Sorter:
                 hint="give another folder as --sort-into",
             ) from error
         for line in lines:
-            with suppress(ValueError, TypeError):  # a damaged line: that file counts as somebody else's
-                place, state, *rest = json.loads(line)
-                origin, is_link = rest or ("", False)
-                self._old[str(place)] = _Placed(list(state), str(origin), bool(is_link))
+            with suppress(ValidationError):  # a damaged line: that file counts as somebody else's
+                placed = _PLACED.validate_json(line)
+                self._old[placed.place] = placed
 
     def place(self, source: Path, name: str, labels: Sequence[str], *, origin: Path | None = None) -> None:
         """Puts a picture into the folders of its labels, or of none.
@@ -102,7 +103,7 @@ class Sorter:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     _link(source, target)
                 is_link = not is_own_file and target.stat().st_nlink > 1
-                self._new[place] = _Placed(_state(target), str(origin.resolve()), is_link)
+                self._new[place] = _Placed(place, _state(target), str(origin.resolve()), is_link)
             except OSError as error:
                 raise write_error(target, error) from error
             self.placed += 1
@@ -123,7 +124,7 @@ class Sorter:
             with suppress(OSError):  # not empty
                 (self.folder / place).parent.rmdir()
         lines = (
-            json.dumps([place, placed.state, placed.origin, placed.is_link], ensure_ascii=False) + "\n"
+            json.dumps(placed, ensure_ascii=False) + "\n"
             for place, placed in {**kept, **self._new}.items()
             if (self.folder / place).exists()
         )
@@ -141,13 +142,19 @@ class Sorter:
         return before.origin == str(origin.resolve())
 
 
-@dataclass(frozen=True)
-class _Placed:
-    """A file that was put somewhere: its size and time then, where it is from, and whether it is a link to that."""
+class _Placed(NamedTuple):
+    """A file that was put somewhere: its size and time then, where it is from, and whether it is a link to that.
 
+    Lists of earlier versions do not say where files are from.
+    """
+
+    place: str
     state: list[int]
-    origin: str
-    is_link: bool
+    origin: str = ""
+    is_link: bool = False
+
+
+_PLACED = TypeAdapter(_Placed)
 
 
 def _folder_of(label: str) -> str:

@@ -8,13 +8,14 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import BottleError, FileError, UsageError
 from cls.files import read_json, write_json_atomic
@@ -162,10 +163,6 @@ class BuildReport:
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the report file."""
-        return {**vars(self), "people": dict(self.people), "kept": dict(self.kept), "seconds": round(self.seconds, 2)}
-
     def lines(self) -> list[str]:
         """The report for a reader, one statement a line."""
         by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.people.items())) or "none"
@@ -188,6 +185,9 @@ class BuildReport:
         names = list(self.broken)[:_LISTED_BROKEN]
         more = len(self.broken) - len(names)
         return [*names, f"and {more} more"] if more else names
+
+
+_REPORT = TypeAdapter(BuildReport)
 
 
 def list_pictures(folder: Path, forgotten: Container[str] = ()) -> list[str]:
@@ -314,16 +314,9 @@ def write_report(folder: Path, report: BuildReport) -> Path:
     A run that segmented nothing keeps the counts of the last one; only the list of broken files is its own.
     """
     path = folder / "report.json"
-    content = report.to_dict()
+    content = replace(report, seconds=round(report.seconds, 2))
     if not report.photos:
-        content = {**content, **_last_report(path), "broken": content["broken"]}
-    write_json_atomic(path, content)
+        with suppress(FileError, ValidationError):  # missing or unreadable: nothing to keep
+            content = replace(_REPORT.validate_python(read_json(path)), broken=report.broken)
+    write_json_atomic(path, _REPORT.dump_python(content, mode="json"))
     return path
-
-
-def _last_report(path: Path) -> dict[str, Any]:
-    try:
-        last = read_json(path)
-    except FileError:
-        return {}  # missing or unreadable: nothing to keep
-    return last if isinstance(last, dict) else {}

@@ -144,10 +144,10 @@ class UltralyticsNetwork:
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with quiet_ultralytics():
-            model, arguments = _read_checkpoint(path)
+            model, image_size = _read_checkpoint(path)
             self._module = model.float().fuse(verbose=False).eval().to(self._device)
         self.names = _names(model.names, path)
-        self.image_size_px = _image_size(arguments.get("imgsz"), path)
+        self.image_size_px = _image_size(image_size, path)
         self.stride_px = int(model.stride.max())
 
     def run(self, inputs_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -158,8 +158,8 @@ class UltralyticsNetwork:
         return candidates.float().cpu().numpy(), prototypes.float().cpu().numpy()
 
 
-def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The network of a checkpoint, and the arguments it was trained with."""
+def _read_checkpoint(path: Path) -> tuple[Any, Any]:
+    """The network of a checkpoint, and the picture size it was trained with, as ultralytics wrote it."""
     from ultralytics.nn.modules.head import Segment
     from ultralytics.nn.tasks import torch_safe_load
 
@@ -170,7 +170,7 @@ def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)  # type: ignore[no-untyped-call]
         model = checkpoint.get("ema") or checkpoint["model"]
         head = model.model[-1]
-        arguments = dict(checkpoint.get("train_args") or {})
+        image_size = dict(checkpoint.get("train_args") or {}).get("imgsz")
     except _UNREADABLE as error:
         raise SegmentationError(
             f"is not a segmentation model that can be read ({_first_line(error, path)})",
@@ -182,7 +182,7 @@ def _read_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
         raise SegmentationError(
             f"is a model without masks (it ends in {type(head).__name__})", code="no_masks", where=path, hint=_HINT
         )
-    return model, arguments
+    return model, image_size
 
 
 class OnnxNetwork:

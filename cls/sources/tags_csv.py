@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from cls.collector.photo_set import FoundPhoto
 from cls.errors import CollectorError
@@ -39,20 +42,22 @@ def read_tagged_photos(folder: Path) -> Iterator[FoundPhoto]:
         yield FoundPhoto(pictures / file, categories, picset)
 
 
+_Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_GROUPS = TypeAdapter(dict[str, Annotated[list[_Tag], Field(min_length=1)]])
+
+
 def _read_groups(path: Path) -> Mapping[str, list[str]]:
-    content = read_json(path)
-    if not isinstance(content, dict) or not all(
-        isinstance(tags, list) and tags and all(isinstance(tag, str) and tag.strip() for tag in tags)
-        for tags in content.values()
-    ):
-        raise CollectorError('expected {"group": ["tag", …], …}', code="unexpected_content", where=path)
+    try:
+        content = _GROUPS.validate_python(read_json(path))
+    except ValidationError as error:
+        raise CollectorError('expected {"group": ["tag", …], …}', code="unexpected_content", where=path) from error
     if not content or not all(group.strip() for group in content):
         raise CollectorError(
             "expected at least one group, each with a name",
             code="unnamed_group" if content else "no_groups",
             where=path,
         )
-    return {group: [tag.strip() for tag in tags] for group, tags in content.items()}
+    return content
 
 
 def _read_rows(path: Path) -> Iterator[tuple[str, set[str], str]]:

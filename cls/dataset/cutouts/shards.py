@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from cls.errors import FileError
 from cls.files import atomic_path, write_json_atomic
@@ -33,6 +33,13 @@ class Entry(NamedTuple):
     key: str
     picture: str
     content: str
+
+
+class _Index(BaseModel):
+    """An index: checksum of the data file; key, picture, content and end in bytes of each record."""
+
+    crc32: int
+    records: list[tuple[str, str, str, int]]
 
 
 class Shard(NamedTuple):
@@ -106,12 +113,12 @@ def open_shards(folder: Path) -> list[Shard]:
 
 def _opened(index_file: Path) -> Shard | None:
     try:
-        rows = json.loads(index_file.read_text(encoding="utf-8"))["records"]
+        rows = _Index.model_validate_json(index_file.read_bytes()).records
         entries = tuple(Entry(key, picture, content) for key, picture, content, _ in rows)
-        shard = Shard(index_file, entries, tuple(int(end) for *_, end in rows))
+        shard = Shard(index_file, entries, tuple(end for *_, end in rows))
         if index_file.with_suffix(_DATA).stat().st_size == shard.size_bytes:
             return shard
-    except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
+    except (FileNotFoundError, ValidationError):
         pass  # Nothing that could be used: made again when somebody asks for it.
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=index_file) from error
@@ -161,15 +168,14 @@ def drop_records(shards: Sequence[Shard], is_kept: Callable[[Entry], bool]) -> i
 def _is_whole(index_file: Path) -> bool:
     """Whether a shard's data has the size and the checksum of its index."""
     try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        checksum, size = index["crc32"], index["records"][-1][3]
+        index = _Index.model_validate_json(index_file.read_bytes())
         data_file = index_file.with_suffix(_DATA)
-        if data_file.stat().st_size != size or not all(len(row) == 4 for row in index["records"]):
+        if data_file.stat().st_size != index.records[-1][3]:
             return False
         found = 0
         with data_file.open("rb") as stream:
             while block := stream.read(1 << 22):
                 found = zlib.crc32(block, found)
-        return bool(found == checksum)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return found == index.crc32
+    except (OSError, ValidationError, IndexError):
         return False

@@ -5,16 +5,59 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple, TypeVar
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from cls.bottle.dataset_file import change_splits
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, split_samples
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
+from cls.records import faults_of
 
-_SEEN_EARLIER = "seen_earlier"
-_JOIN_RULE = "join_rule"
+# A dataset's memory of its splits: seed and share -> what that split says, which is read when it is asked for.
+_Memory = Mapping[str, JsonValue]
+_MEMORY = TypeAdapter(dict[str, JsonValue])
+# Picset or picture, as a unit -> its side.
+_SIDES = TypeAdapter(dict[str, Literal["train", "valid"]])
+
+
+class SplitRow(NamedTuple):
+    """A picture of split.json: its name, its picset (empty: none), and a value a label (None: unknown)."""
+
+    picture: str
+    picset: str
+    labels: tuple[float | None, ...] = ()
+
+
+class SplitFile(BaseModel):
+    """split.json; those of earlier versions lack all but the two sides.
+
+    Attributes:
+        by: how the split was made: by `picset`, or the name of parts that the dataset brought.
+        seed: of the split.
+        valid_share: share wanted in validation.
+        join_rule: by which rule near duplicates were found.
+        joined: name of a cluster -> the picsets and pictures that belong together.
+        train: pictures of training.
+        valid: pictures of validation.
+        seen_earlier: picture and picset of those that the first weights were trained on and this training is not.
+    """
+
+    by: str = "picset"
+    seed: int | None = None
+    valid_share: float | None = None
+    join_rule: int = 1
+    joined: dict[str, list[str]] = {}
+    train: list[SplitRow]
+    valid: list[SplitRow]
+    seen_earlier: list[tuple[str, str]] = []
+
+    @property
+    def cluster_of_unit(self) -> dict[str, str]:
+        """Picset or picture, as a unit -> the cluster it belongs to."""
+        return {unit: cluster for cluster, members in self.joined.items() for unit in members}
 
 
 def write_split(
@@ -42,26 +85,27 @@ def write_split(
         by: how the split was made: by `picset`, or the name of parts that the dataset brought.
         seen_earlier: picture -> picset.
     """
-    rows: dict[str, dict[str, list[object]]] = {TRAIN: {}, VALID: {}}
+    rows: dict[str, dict[str, SplitRow]] = {TRAIN: {}, VALID: {}}
     for sample in samples:
-        labels = [None if math.isnan(value) else value for value in sample.labels]
-        rows[split.sides[sample.unit]][sample.path] = [sample.path, sample.picset, labels]
+        labels = tuple(None if math.isnan(value) else value for value in sample.labels)
+        rows[split.sides[sample.unit]][sample.path] = SplitRow(sample.path, sample.picset, labels)
     joined: dict[str, set[str]] = {}
     for sample in samples:
         if sample.joined:
             joined.setdefault(sample.joined, set()).add(sample.own_unit)
-    content = {
-        "by": by,
-        "seed": seed,
-        "valid_share": valid_share,
-        _JOIN_RULE: JOIN_RULE,
-        "joined": {cluster: sorted(members) for cluster, members in sorted(joined.items())},
-        TRAIN: list(rows[TRAIN].values()),
-        VALID: list(rows[VALID].values()),
-    }
+    clusters = {cluster: sorted(members) for cluster, members in sorted(joined.items())}
+    content = SplitFile(
+        by=by,
+        seed=seed,
+        valid_share=valid_share,
+        join_rule=JOIN_RULE,
+        joined=clusters,
+        train=list(rows[TRAIN].values()),
+        valid=list(rows[VALID].values()),
+    )
     if seen_earlier:
-        content[_SEEN_EARLIER] = [list(pair) for pair in sorted(seen_earlier.items())]
-    write_json_atomic(path, content, indent=None)
+        content.seen_earlier = sorted(seen_earlier.items())
+    write_json_atomic(path, content.model_dump(exclude_unset=True), indent=None)
 
 
 def read_split(path: Path) -> tuple[set[str], set[str]]:
@@ -71,14 +115,9 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
         TrainingError: the file is not a split, or a picture, a picset or joined picsets stand on both sides.
         FileError: it cannot be read.
     """
-    content = read_json(path)
-    try:
-        sides = [content[TRAIN], content[VALID]]
-        pictures = [{str(row[0]) for row in side} for side in sides]
-        clusters = joined_in(content)
-        units = [_units_of(side, clusters) for side in sides]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise TrainingError(f"is not a split: {error!r}", code="not_a_split", where=path, hint="train again") from error
+    content = read_split_file(path)
+    pictures = [{row.picture for row in side} for side in (content.train, content.valid)]
+    units = [_units_of(side, content.cluster_of_unit) for side in (content.train, content.valid)]
     both = sorted(pictures[0] & pictures[1]) + sorted(units[0] & units[1])
     if both:
         raise TrainingError(
@@ -97,24 +136,27 @@ def trained_on(path: Path) -> dict[str, str]:
         TrainingError: the file is not a split.
         FileError: it cannot be read.
     """
+    content = read_split_file(path, hint="start from another run")
+    return {**{row.picture: row.picset for row in content.train}, **dict(content.seen_earlier)}
+
+
+def read_split_file(path: Path, hint: str = "train again") -> SplitFile:
+    """Reads a split.json.
+
+    Raises:
+        TrainingError: the file is not a split.
+        FileError: it cannot be read.
+    """
     content = read_json(path)
     try:
-        rows = [*content[TRAIN], *content.get(_SEEN_EARLIER, [])]
-        return {str(row[0]): str(row[1]) for row in rows}
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise TrainingError(
-            f"is not a split: {error!r}", code="not_a_split", where=path, hint="start from another run"
-        ) from error
+        return SplitFile.model_validate(content)
+    except ValidationError as error:
+        raise TrainingError(f"is not a split: {faults_of(error)}", code="not_a_split", where=path, hint=hint) from error
 
 
-def joined_in(content: Mapping[str, Any]) -> dict[str, str]:
-    """What a split.json says belongs together: picset or picture, as a unit -> its cluster; older files know none."""
-    return {str(unit): str(cluster) for cluster, members in content.get("joined", {}).items() for unit in members}
-
-
-def _units_of(rows: Sequence[Sequence[Any]], clusters: Mapping[str, str]) -> set[str]:
+def _units_of(rows: Sequence[SplitRow], clusters: Mapping[str, str]) -> set[str]:
     """Picsets, and clusters of picsets and pictures, that stand on one side."""
-    own = {f"picset:{row[1]}" if row[1] else f"picture:{row[0]}" for row in rows}
+    own = {f"picset:{row.picset}" if row.picset else f"picture:{row.picture}" for row in rows}
     return own | {clusters[unit] for unit in own if unit in clusters}
 
 
@@ -149,17 +191,19 @@ def split_with_memory(
     key = _key(seed, valid_share)
     splits: list[Split] = []
 
-    def change(memory: Any) -> dict[str, Any]:
-        known = {**_sides_in(read_json(older) if older.exists() else None, key, older), **_sides_in(memory, key, file)}
+    def change(content: object) -> _Memory:
+        memory = _validated(_MEMORY, {} if content is None else content, file)
+        earlier = _validated(_MEMORY, read_json(older), older) if older.exists() else {}
+        known = {**_sides_in(earlier, key, older), **_sides_in(memory, key, file)}
         split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
         if _holds_out(split, samples, trained_on):
             key_after = f"{key}, after {sha256_of_bytes(repr(sorted(trained_on)).encode())[:12]}"
             known = {**_sides_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
             split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
             splits.append(split)
-            return {**(memory or {}), key_after: split.memory(samples)}
+            return {**memory, key_after: {**split.memory(samples)}}
         splits.append(split)
-        return {**(memory or {}), key: {**known, **split.memory(samples)}}
+        return {**memory, key: {**known, **split.memory(samples)}}
 
     change_splits(file, change)
     return splits[0]
@@ -171,17 +215,26 @@ def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]
     return any(sample.own_unit in members or sample.picture_unit in members for sample in valid)
 
 
-def _sides_in(memory: Any, key: str, where: Path) -> dict[str, str]:
+def _sides_in(memory: _Memory, key: str, where: Path) -> dict[str, str]:
     """The sides that a memory of splits holds under a key."""
-    found = {} if memory is None else memory.get(key, {}) if isinstance(memory, dict) else None
-    if not isinstance(found, dict) or not set(found.values()) <= {TRAIN, VALID}:
+    sides = _validated(_SIDES, memory.get(key, {}), where)
+    return dict(sides.items())
+
+
+_Value = TypeVar("_Value")
+
+
+def _validated(kind: TypeAdapter[_Value], content: object, where: Path) -> _Value:
+    """A part of a memory of splits."""
+    try:
+        return kind.validate_python(content)
+    except ValidationError as error:
         raise TrainingError(
             "holds a memory of splits that cannot be read",
             code="split_memory_unreadable",
             where=where,
             hint="remove 'splits' from it (or the file itself, if it is splits.json): a new split is made",
-        )
-    return found
+        ) from error
 
 
 def _key(seed: int, valid_share: float) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,26 +115,25 @@ def _meta_links(bottle: Bottle, group: str, picsets: Sequence[str], keys: Sequen
     first: dict[tuple[str, str], str] = {}
     links = []
     for picset in picsets:
-        head = _head(bottle, group, picset)
-        for key in keys:
-            for value in sorted(_values(head.get(key))):
-                other = first.setdefault((key, value), picset)
-                if other != picset:
-                    links.append((key, f"picset:{other}", f"picset:{picset}"))
+        for key, value in _head_values(meta_file(bottle, group, picset), keys):
+            other = first.setdefault((key, value), picset)
+            if other != picset:
+                links.append((key, f"picset:{other}", f"picset:{picset}"))
     return links
 
 
-def _head(bottle: Bottle, group: str, picset: str) -> Mapping[str, Any]:
-    """What the collector said of a picset; nothing where there is no readable meta.json."""
-    file = meta_file(bottle, group, picset)
+def _head_values(file: Path, keys: Sequence[str]) -> list[tuple[str, str]]:
+    """Key and value of what the collector said of a picset; nothing where there is no readable meta.json."""
     if not file.exists():
-        return {}
+        return []
     try:
         head = read_json(file)["picset"]
     except (FileError, KeyError, TypeError) as error:
         _log.warning("%s is not readable (%s): its picset is joined with no other by it", file, error)
-        return {}
-    return head if isinstance(head, dict) else {}
+        return []
+    if not isinstance(head, dict):
+        return []
+    return [(key, value) for key in keys for value in sorted(_values(head.get(key)))]
 
 
 def _values(value: Any) -> set[str]:

@@ -12,13 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from cls.bottle.dataset_file import GroupDataset
 from cls.dataset.samples import Ledger, Sample
 from cls.dataset.split.assign import TRAIN, VALID, Split
 from cls.errors import TrainingError
+from cls.records import faults_of
 
 TEST = "test"
 PART_SIDES = (TRAIN, VALID, TEST)
+_PICTURES_BY_SIDE = TypeAdapter(dict[str, list[str]])
 PARTS_KEY = "parts"
 IN_TEST = "kept for the test"
 IN_NO_PART = "in none of the dataset's parts"
@@ -119,16 +123,16 @@ def sides_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[
             where=where,
             hint=f"use one of {', '.join(known)}" if known else "leave out --split: the split is made by picset",
         )
-    content = dataset.extra[PARTS_KEY][name]
     try:
-        pairs = [(str(picture), side) for side in PART_SIDES for picture in content.get(side, [])]
-    except (AttributeError, TypeError) as error:
+        content = _PICTURES_BY_SIDE.validate_python(dataset.extra[PARTS_KEY][name])
+    except ValidationError as error:
         raise TrainingError(
-            f"parts '{name}' are not readable: {error!r}",
+            f"parts '{name}' are not readable: {faults_of(error)}",
             code="parts_unreadable",
             where=where,
             hint="load the set again",
         ) from error
+    pairs = [(picture, side) for side in PART_SIDES for picture in content.get(side, [])]
     sides = dict(pairs)
     if len(sides) != len(pairs):
         raise TrainingError(

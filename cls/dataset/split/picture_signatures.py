@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
@@ -25,6 +26,9 @@ from cls.progress import progress
 
 # Name -> stamp, and what is remembered, as text.
 Memory = dict[str, tuple[str, str]]
+_MEMORY = TypeAdapter(Memory)
+# Name and outline of a person, the picture's stamp, and whether there is a signature.
+_PEOPLE = TypeAdapter(list[tuple[str, str, str, bool]])
 
 
 def stamp_of(path: Path) -> str:
@@ -39,9 +43,8 @@ def stamp_of(path: Path) -> str:
 def read_memory(file: Path) -> Memory | None:
     """What a memory file holds; nothing where there is no file, None where it is damaged."""
     try:
-        content = read_json(file) if file.exists() else {}
-        return {str(name): (str(stamp), str(text)) for name, (stamp, text) in content.items()}
-    except (FileError, TypeError, ValueError, AttributeError):
+        return _MEMORY.validate_python(read_json(file)) if file.exists() else {}
+    except (FileError, ValidationError):
         return None
 
 
@@ -258,11 +261,10 @@ def _remembered(file: Path) -> _Memory:
             if content["version"].tolist() != VERSION:
                 _log.info("%s is of another version; pictures are compared anew", file)
                 return {}
-            rows, signatures = json.loads(content["people"].tobytes()), content["signatures"]
+            rows, signatures = _PEOPLE.validate_json(content["people"].tobytes()), content["signatures"]
         found = iter(np.asarray(signatures, np.uint8).reshape(-1, len(VIEWS), VIEW_BYTES))
         known: _Memory = {
-            (str(name), str(outline)): (str(stamp), next(found) if is_signed else None)
-            for name, outline, stamp, is_signed in rows
+            (name, outline): (stamp, next(found) if is_signed else None) for name, outline, stamp, is_signed in rows
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError, StopIteration, zipfile.BadZipFile) as error:
         _log.warning("%s cannot be read (%s); pictures are compared anew", file, error)

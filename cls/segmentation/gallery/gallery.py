@@ -9,6 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import relpath
 from pathlib import Path
@@ -18,6 +19,7 @@ from urllib.parse import quote
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
@@ -127,6 +129,13 @@ def _key_of(picture: Path, person: Person, config: GalleryConfig) -> str:
 JOURNAL_NAME = ".made.jsonl"
 
 
+class _Line(BaseModel):
+    """A line of the journal: a file, and the key of what it was made from; empty while it is being made."""
+
+    file: str
+    key: str = ""
+
+
 class MaskJournal:
     """Remembers which files of a folder were made here, and from what; a context manager.
 
@@ -138,11 +147,10 @@ class MaskJournal:
         self._file = folder / JOURNAL_NAME
         self._keys: dict[str, str] = {}
         for line in self._lines():
-            try:
-                entry = json.loads(line)
-                self._keys[str(entry["file"])] = str(entry.get("key", ""))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # the line a kill cut off: its file is claimed by the whole line before or not made at all
+            # The line a kill cut off: its file is claimed by the whole line before or not made at all.
+            with suppress(ValidationError):
+                made = _Line.model_validate_json(line)
+                self._keys[made.file] = made.key
         self._compact()
         try:
             self._stream = self._file.open("a", encoding="utf-8")
@@ -195,7 +203,7 @@ class MaskJournal:
 
     def _lines(self) -> list[str]:
         try:
-            return self._file.read_text(encoding="utf-8", errors="replace").splitlines()
+            return self._file.read_text(encoding="utf-8", errors="replace").split("\n")
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cls.dataset.samples import Sample
+    from cls.dataset.split.file import SplitFile
 
 # What the fit kept, and what it is worth using as: the same weights with the calibration folded in.
 BEST_CKPT, MODEL_CKPT = "best.ckpt", "model.ckpt"
@@ -101,14 +103,13 @@ class Run:
         Pictures that have been rejected, removed or left without people since then are left out.
         """
         from cls.dataset.samples import collect_samples
-        from cls.dataset.split.file import joined_in
 
-        split = _json_of(self.folder / SPLIT)
+        split = self._split()
         rows = tuple(
-            LabelledRow(path, tuple(float("nan") if value is None else float(value) for value in labels), picset)
-            for path, picset, labels in split[side]
+            LabelledRow(row.picture, tuple(math.nan if value is None else value for value in row.labels), row.picset)
+            for row in (split.train if side == "train" else split.valid)
         )
-        clusters = joined_in(split)
+        clusters = split.cluster_of_unit
         dataset = GroupDataset(self.group, self.labels, rows)
         config = self.args.config
         samples, _ = collect_samples(self.bottle, dataset, people=config.people, subject=config.subject)
@@ -116,7 +117,17 @@ class Run:
 
     def pictures(self, side: str) -> list[str]:
         """Names of the pictures of one side of the split, `train` or `valid`, also of those that are gone."""
-        return [str(path) for path, _, _ in _json_of(self.folder / SPLIT)[side]]
+        split = self._split()
+        return [row.picture for row in (split.train if side == "train" else split.valid)]
+
+    def _split(self) -> SplitFile:
+        from cls.dataset.split.file import read_split_file
+
+        try:
+            return read_split_file(self.folder / SPLIT)
+        except FileError as error:
+            hint = "train again, or remove the run's folder"
+            raise BottleError(error.what, code=error.case, where=error.where, hint=hint) from error
 
     def validation_samples(self) -> list[Sample]:
         """The samples the run was validated on, from split.json; with mode `all` there are none."""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, _columns, _even_out, split_alone, split_samples
-from cls.dataset.split.file import joined_in, read_split, split_with_memory, trained_on, write_split
+from cls.dataset.split.file import SplitFile, read_split, split_with_memory, trained_on, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
 from cls.people.photos import Person
@@ -60,8 +60,15 @@ def test_what_is_written(tmp_path: Path) -> None:
 
 
 def test_clusters_of_a_file() -> None:
-    assert joined_in(WRITTEN) == {"picset:p": "joined:p", "picset:q": "joined:p"}
-    assert joined_in({}) == {}
+    assert SplitFile.model_validate(WRITTEN).cluster_of_unit == {"picset:p": "joined:p", "picset:q": "joined:p"}
+    assert SplitFile(train=[], valid=[]).cluster_of_unit == {}
+
+
+def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:
+    file = tmp_path / "split.json"
+    write_json_atomic(file, {"train": [["a.jpeg", "p", [1.0]]], "valid": [["b.jpeg", "", [0.0]]]})
+    assert read_split(file) == ({"a.jpeg"}, {"b.jpeg"})
+    assert trained_on(file) == {"a.jpeg": "p"}
 
 
 @pytest.mark.parametrize(
