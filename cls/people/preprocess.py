@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, TypedDict
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 
 from cls.errors import PackageError
 from cls.people.cutout import PREPROCESSING_VERSION, Cutout, cut_out, on_flat_background, resize_cutout
@@ -21,25 +21,6 @@ _INTERPOLATION = {
     1: "area when shrinking, linear when enlarging",
     2: "mean of the covered area when shrinking, linear between pixel centres when enlarging",
 }
-
-
-class PreprocessingValues(TypedDict):
-    """A `Preprocessing` in args.yaml or meta.json."""
-
-    resize: str
-    interpolation: str
-    colour_order: str
-    layout: str
-    scale: str
-    background: str
-    height_px: int
-    width_px: int
-    mean_rgb: list[float]
-    std_rgb: list[float]
-    fill_rgb: list[int]
-    margin_rel: float
-    is_background_kept: bool
-    version: int
 
 
 class _Rules(BaseModel):
@@ -118,7 +99,7 @@ class Preprocessing:
                 cv2.LUT(cv2.extractChannel(image_rgb, channel), table, planes[channel])
         return normal
 
-    def to_dict(self) -> PreprocessingValues:
+    def to_dict(self) -> dict[str, JsonValue]:
         """Plain values for args.yaml and meta.json; `from_dict` reads them back."""
         return {
             "resize": _RESIZE[self.version],
@@ -127,14 +108,7 @@ class Preprocessing:
             "layout": "NCHW",
             "scale": "1/255",
             "background": "kept" if self.is_background_kept else "fill_rgb, blended by the mask after resizing",
-            "height_px": self.height_px,
-            "width_px": self.width_px,
-            "mean_rgb": list(self.mean_rgb),
-            "std_rgb": list(self.std_rgb),
-            "fill_rgb": list(self.fill_rgb),
-            "margin_rel": self.margin_rel,
-            "is_background_kept": self.is_background_kept,
-            "version": self.version,
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()},
         }
 
     @classmethod
