@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from cls.bottle.dataset_file import read_dataset
 from cls.demo.steps import shown
@@ -25,17 +25,26 @@ from cls.people.photos import read_photo
 from cls.wording import counted, interval, mean_over, score
 
 
+class PredictedPerson(BaseModel):
+    """A line of predictions.jsonl: `picture` is its photo's file name."""
+
+    picture: str
+    box_xyxy_px: tuple[float, float, float, float]
+    probs: dict[str, float]
+    labels: list[str]
+
+
 @dataclass(frozen=True)
 class PredictedPhoto:
     """What was predicted for one photo.
 
     Attributes:
         name: file name.
-        people: the predictions' entries, one a person; the first is the main person, whose outline is the largest.
+        people: who is in it; the first is the main person, whose outline is the largest.
     """
 
     name: str
-    people: tuple[dict[str, Any], ...]
+    people: tuple[PredictedPerson, ...]
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,13 @@ def read_predictions(file: Path) -> list[PredictedPhoto]:
 
     Of such photos, the table lists the largest person first.
     """
-    people: dict[str, list[dict[str, Any]]] = {}
+    people: dict[str, list[PredictedPerson]] = {}
     try:
-        for line in file.read_text().splitlines():
-            person = json.loads(line)
-            people.setdefault(str(person["picture"]), []).append(person)
-    except (OSError, ValueError, KeyError) as error:
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                person = PredictedPerson.model_validate_json(line)
+                people.setdefault(person.picture, []).append(person)
+    except (OSError, ValueError) as error:
         raise ClsError(
             f"the predictions cannot be read: {error!r}", code="predictions_unreadable", where=file
         ) from error
@@ -95,7 +105,7 @@ def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]
         truth: what `read_truth` read.
         labels: the group's labels.
     """
-    said = {photo.name: set(photo.people[0]["labels"]) for photo in predicted}
+    said = {photo.name: set(photo.people[0].labels) for photo in predicted}
     scores = []
     for label in labels:
         actual = {name for name, tags_of in truth.items() if label in tags_of}
@@ -261,7 +271,43 @@ def _photos_note(walk: Walk) -> str:
     )
 
 
-def _photo_cards(walk: Walk) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Box:
+    """A person's box in percent of the photo."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    is_main: bool
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A label's probability, in percent and as text."""
+
+    label: str
+    percent: float
+    text: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What the page shows of a photo."""
+
+    name: str
+    image: str
+    width_percent: float
+    boxes: list[_Box]
+    chips: list[dict[str, str]]
+    truth: str | None
+    is_right: bool
+    nothing: str
+    bars: list[_Bar]
+
+
+def _photo_cards(walk: Walk) -> list[_Card]:
     """Cards of some photos; of a sample, each of another person."""
     chosen = read_predictions(walk.predictions / "predictions.jsonl")
     tags = walk.plan.folder / "new_photos" / "tags.csv"
@@ -272,40 +318,36 @@ def _photo_cards(walk: Walk) -> list[dict[str, Any]]:
     return [_card(walk, photo, None if truth is None else truth[photo.name]) for photo in chosen[:_MOST_PHOTOS]]
 
 
-def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> dict[str, Any]:
+def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> _Card:
     """A small copy, the people's boxes, the main person's labels and probabilities, and the truth where it is known."""
     image_rgb = _open(walk, photo.name)
     height_px, width_px = image_rgb.shape[:2]
     width_of_high = round(_THUMBNAIL_HEIGHT_PX * width_px / height_px)
     main = photo.people[0]
-    return {
-        "name": photo.name,
-        "image": picture_url(image_rgb, max(width_of_high, 1)),
-        "width_percent": round(min(100.0, 100 * width_of_high / _THUMBNAIL_WIDTH_PX), 1),
-        "boxes": [
-            {
-                "left": round(100 * box[0] / width_px, 2),
-                "top": round(100 * box[1] / height_px, 2),
-                "width": round(100 * (box[2] - box[0]) / width_px, 2),
-                "height": round(100 * (box[3] - box[1]) / height_px, 2),
-                "is_main": index == 0,
-            }
-            for index, box in enumerate(person["box_xyxy_px"] for person in photo.people)
+    nothing = f"none of {walk.plan.group}"
+    return _Card(
+        name=photo.name,
+        image=picture_url(image_rgb, max(width_of_high, 1)),
+        width_percent=round(min(100.0, 100 * width_of_high / _THUMBNAIL_WIDTH_PX), 1),
+        boxes=[
+            _Box(
+                left=round(100 * box[0] / width_px, 2),
+                top=round(100 * box[1] / height_px, 2),
+                width=round(100 * (box[2] - box[0]) / width_px, 2),
+                height=round(100 * (box[3] - box[1]) / height_px, 2),
+                is_main=index == 0,
+            )
+            for index, box in enumerate(person.box_xyxy_px for person in photo.people)
         ],
-        "chips": [{"name": label} for label in main["labels"]],
-        "truth": None if true_labels is None else " and ".join(sorted(true_labels)) or f"none of {walk.plan.group}",
-        "is_right": true_labels == set(main["labels"]),
-        "nothing": f"none of {walk.plan.group}",
-        "bars": [
-            {
-                "label": label,
-                "percent": round(100 * prob, 1),
-                "text": score(prob, 2),
-                "is_chosen": label in main["labels"],
-            }
-            for label, prob in sorted(main["probs"].items(), key=lambda pair: -pair[1])[:3]
+        chips=[{"name": label} for label in main.labels],
+        truth=None if true_labels is None else " and ".join(sorted(true_labels)) or nothing,
+        is_right=true_labels == set(main.labels),
+        nothing=nothing,
+        bars=[
+            _Bar(label, round(100 * prob, 1), score(prob, 2), label in main.labels)
+            for label, prob in sorted(main.probs.items(), key=lambda pair: -pair[1])[:3]
         ],
-    }
+    )
 
 
 def _open(walk: Walk, name: str) -> NDArray[np.uint8]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cls.pages import render
 from cls.pages.pictures import jpeg_url
@@ -107,35 +106,59 @@ def write_contact_sheet(
     render.write_page(path, "prediction/contact_sheet.html", values)
 
 
-def _card(
-    person: SheetPerson, classifier: Classifier, numbers: Mapping[str, int], *, is_shared: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Bar:
+    """A label's probability, in percent and as text, beside its threshold in percent."""
+
+    name: str
+    percent: float
+    prob: str
+    threshold: float
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What the page shows of a person."""
+
+    picture: str
+    name: str
+    person: str
+    person_class: str
+    is_shared: bool
+    numbers: str
+    image: str
+    chips: list[dict[str, str]]
+    bars: list[_Bar]
+
+
+def _card(person: SheetPerson, classifier: Classifier, numbers: Mapping[str, int], *, is_shared: bool) -> _Card:
     result = person.result
     thresholds = dict(zip(classifier.labels, classifier.thresholds, strict=True))
     # All that were chosen, also one with a low threshold that others are likelier than.
     shown = sorted(result.probs, key=lambda label: (label not in result.labels, -result.probs[label]))
     bars = sorted(shown[: max(_MIN_BARS, len(result.labels))], key=lambda label: -result.probs[label])
     moment = "" if result.time_s is None else f" at {result.time_s:.2f} s"
-    return {
-        "picture": result.picture + moment,
-        "name": result.picture.rpartition("/")[2] + moment,
-        "person": result.person,
-        "person_class": result.person_class,
-        "is_shared": is_shared,
-        "numbers": " ".join(str(numbers[label]) for label in result.labels) or "0",
-        "image": jpeg_url(person.jpeg),
-        "chips": [{"name": label} for label in result.labels],
-        "bars": [
-            {
-                "name": label,
-                "percent": round(100 * result.probs[label], 1),
-                "prob": score(result.probs[label], 2),
-                "threshold": round(100 * thresholds[label], 1),
-                "is_chosen": label in result.labels,
-            }
+    return _Card(
+        picture=result.picture + moment,
+        name=result.picture.rpartition("/")[2] + moment,
+        person=result.person,
+        person_class=result.person_class,
+        is_shared=is_shared,
+        numbers=" ".join(str(numbers[label]) for label in result.labels) or "0",
+        image=jpeg_url(person.jpeg),
+        chips=[{"name": label} for label in result.labels],
+        bars=[
+            _Bar(
+                name=label,
+                percent=round(100 * result.probs[label], 1),
+                prob=score(result.probs[label], 2),
+                threshold=round(100 * thresholds[label], 1),
+                is_chosen=label in result.labels,
+            )
             for label in bars
         ],
-    }
+    )
 
 
 def pictures_in_words(photos: int, frames: int) -> str:

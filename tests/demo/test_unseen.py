@@ -16,10 +16,10 @@ def write_case(folder: Path) -> tuple[Path, Path]:
     small, large = [0, 0, 10, 10], [0, 0, 50, 90]
     people = [
         # Arms spread wide give a large box, not a large outline: the table lists the largest outline first.
-        {"picture": "a.jpg", "person": "0", "box_xyxy_px": small, "labels": ["red top"]},
-        {"picture": "a.jpg", "person": "1", "box_xyxy_px": large, "labels": ["blue top"]},
-        {"picture": "b.jpg", "person": "0", "box_xyxy_px": large, "labels": ["blue top"]},
-        {"picture": "c.jpg", "person": "0", "box_xyxy_px": large, "labels": ["red top"]},
+        {"picture": "a.jpg", "person": "0", "box_xyxy_px": small, "probs": {}, "labels": ["red top"]},
+        {"picture": "a.jpg", "person": "1", "box_xyxy_px": large, "probs": {}, "labels": ["blue top"]},
+        {"picture": "b.jpg", "person": "0", "box_xyxy_px": large, "probs": {}, "labels": ["blue top"]},
+        {"picture": "c.jpg", "person": "0", "box_xyxy_px": large, "probs": {}, "labels": ["red top"]},
     ]
     predictions = folder / "predictions.jsonl"
     predictions.write_text("".join(json.dumps(person) + "\n" for person in people))
@@ -30,7 +30,7 @@ def test_the_largest_person_speaks_for_a_photo(tmp_path: Path) -> None:
     _, predictions = write_case(tmp_path)
     photos = read_predictions(predictions)
     assert [photo.name for photo in photos] == ["a.jpg", "b.jpg", "c.jpg"]
-    assert photos[0].people[0]["labels"] == ["red top"]
+    assert photos[0].people[0].labels == ["red top"]
 
 
 def test_a_photo_without_people_counts_as_missed(tmp_path: Path) -> None:
