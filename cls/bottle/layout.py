@@ -50,6 +50,16 @@ class Bottle:
         """The exported model of a group: meta.json, model.onnx, model_onnx.zip, ..."""
         return self.root / self.settings.inference_models_dir / safe_name(group) / "inference_model"
 
+    def pages(self, group: str, run: str) -> dict[str, Path]:
+        """Title -> page about a run and the package that was exported of it, whether it is there or not."""
+        exported = self.inference_model(group).parent
+        return {
+            "training report": self.models(group) / run / "report.html",
+            "parity report": exported / "parity_report.html",
+            "refused conversions": exported / "parity_report_refused.html",
+            "model card": exported / "model_card.html",
+        }
+
     def inference(self, group: str) -> Path:
         """Predictions made for a group."""
         return self.root / self.settings.inference_dir / safe_name(group)

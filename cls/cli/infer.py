@@ -93,6 +93,7 @@ def run(options: argparse.Namespace) -> None:
     model = _model(options, settings.inference_url)
     from cls.bottle.layout import Bottle
     from cls.package.keys import trusted_keys
+    from cls.pages.render import set_links
     from cls.prediction.people_of_photos import people_finder
     from cls.prediction.session import predict_to_files
     from cls.prediction.video import parse_every
@@ -132,6 +133,8 @@ def run(options: argparse.Namespace) -> None:
     summary = predict_to_files(
         classifier, finder, sources, outputs, thresholds_text=thresholds_text, every=every, runner=runner
     )
+    if model is None and outputs.sheet is not None and outputs.sheet.resolve().is_relative_to(bottle.root.resolve()):
+        set_links(outputs.sheet, bottle.pages(classifier.group, classifier.name))
     _print(classifier, summary, thresholds_text, options.sort_into)
 
 

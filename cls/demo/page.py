@@ -22,6 +22,7 @@ from cls.package.validation_scores import MeanScore, ValidationScores, validatio
 from cls.pages import render
 from cls.pages.pictures import picture_url
 from cls.people.photos import read_photo
+from cls.prediction.contact_sheet import SHEET_NAME
 from cls.wording import counted, interval, mean_over, score
 
 
@@ -258,6 +259,14 @@ def write_page(walk: Walk) -> Path:
         ],
     }
     render.write_page(page, "demo/page.html", values)
+    render.link_pages(
+        {
+            "demonstration": page,
+            **walk.bottle.pages(plan.group, walk.run.name),
+            "predictions for new photos": walk.predictions / SHEET_NAME,
+            "predictions for the group's photos": walk.group_predictions / SHEET_NAME,
+        }
+    )
     return page
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
-from cls.errors import ClsError, ExportError, UsageError
+from cls.errors import ClsError, ExportError, FileError, UsageError
 from cls.exporting.convert import Conversions, readable_error
 from cls.exporting.earlier import Earlier, keep_earlier
 from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
@@ -26,6 +26,7 @@ from cls.exporting.parity.samples import reference_of, samples_of_run
 from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta
 from cls.package.packing import atomic_folder
+from cls.pages.render import link_pages, set_links
 from cls.runtimes.open import classifier_of_run
 from cls.wording import counted
 
@@ -172,7 +173,20 @@ def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> 
             meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
         # Only now does the report speak of what is there.
         check.write_reports(not_made, earlier.parity)
+        _link_pages(bottle, run)
     return Exported(folder, meta, check.page, check.passed, not_made, check.refused, earlier)
+
+
+def _link_pages(bottle: Bottle, run: Run) -> None:
+    """Links the pages of the run and of its package; those of the group's other runs have no package any more."""
+    pages = bottle.pages(run.group, run.name)
+    try:
+        link_pages(pages)
+        for report in bottle.models(run.group).glob("*/report.html"):
+            if report != pages["training report"]:
+                set_links(report, {})
+    except FileError as error:
+        _log.warning("the pages could not be linked with each other: %s", error.line())
 
 
 def _make(name: Format, place: str, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> None:

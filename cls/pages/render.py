@@ -56,17 +56,29 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     write_text_atomic(path, render(template, values))
 
 
-def set_links(page: Path, others: Mapping[str, Path]) -> bool:
-    """Replaces the links to related pages at the head of a page by those to the ones that exist.
+def link_pages(pages: Mapping[str, Path]) -> None:
+    """Links pages that belong together with each other, as far as they are there.
 
-    Links are relative: the folder that holds the pages can be moved.
+    Args:
+        pages: title -> page.
+
+    Raises:
+        FileError: a page cannot be read or written.
+    """
+    for page in pages.values():
+        if page.is_file():
+            set_links(page, {title: other for title, other in pages.items() if other != page})
+
+
+def set_links(page: Path, others: Mapping[str, Path]) -> None:
+    """Replaces the links to related pages at the head of a page by links to those of them that exist.
+
+    Links are relative: a folder that holds the pages can be moved. A page of an earlier version has no place for them
+    and stays as it is.
 
     Args:
         page: a page that was written here.
-        others: title -> page or other file.
-
-    Returns:
-        Whether the page has a place for links; one of an older version has none and stays as it is.
+        others: title -> page.
 
     Raises:
         FileError: the page cannot be read or written.
@@ -78,12 +90,11 @@ def set_links(page: Path, others: Mapping[str, Path]) -> bool:
     anchors = "".join(
         f'<a href="{quote(os.path.relpath(other, page.parent))}">{escape(title)}</a>'
         for title, other in others.items()
-        if other.exists()
+        if other.is_file()
     )
-    changed, count = _LINKS.subn(lambda found: found[1] + anchors + found[2], text, count=1)
-    if changed != text:
-        write_text_atomic(page, changed)
-    return count == 1
+    linked = _LINKS.sub(lambda found: found[1] + anchors + found[2], text, count=1)
+    if linked != text:
+        write_text_atomic(page, linked)
 
 
 def now_utc() -> str:

@@ -1,0 +1,70 @@
+"""Links between pages that belong together."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from cls.errors import FileError
+from cls.exporting.publish import _link_pages
+from cls.pages.render import link_pages, set_links, write_page
+from tests.bottles import GROUP
+from tests.exporting.runs import ExportedBottle
+from tests.prediction.inferring import infer
+
+
+def page(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_page(path, "pages/page.html", {})
+    return path
+
+
+def links(path: Path) -> dict[str, Path]:
+    """Title -> file of the links at the head of a page."""
+    (nav,) = re.findall(r'<nav class="related".*?</nav>', path.read_text(encoding="utf-8"))
+    found = re.findall(r'<a href="([^"]*)">([^<]*)</a>', nav)
+    return {title: (path.parent / unquote(target)).resolve() for target, title in found}
+
+
+def test_pages_link_to_each_other_as_far_as_they_exist_wherever_they_are_moved(tmp_path: Path) -> None:
+    run = page(tmp_path / "a" / "models" / "цвет #1 & 2" / "report.html")
+    parity = page(tmp_path / "a" / "exported" / "parity.html")
+    missing = tmp_path / "a" / "card.html"
+    link_pages({"run <1>": run, "parity": parity, "card": missing})
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    run, parity = (tmp_path / "b" / file.relative_to(tmp_path / "a") for file in (run, parity))
+    assert links(run) == {"parity": parity}
+    assert links(parity) == {"run &lt;1&gt;": run}
+    link_pages({"parity": parity, "card": page(tmp_path / "b" / "card.html")})
+    assert links(parity) == {"card": tmp_path / "b" / "card.html"}, "earlier links are replaced"
+
+
+def test_a_page_of_an_earlier_version_stays_as_it_is(tmp_path: Path) -> None:
+    old = tmp_path / "old.html"
+    old.write_text("<h1>report</h1>")
+    set_links(old, {"old": old})
+    assert old.read_text() == "<h1>report</h1>"
+    with pytest.raises(FileError) as caught:
+        set_links(tmp_path / "gone.html", {})
+    assert caught.value.code == "file.unreadable"
+
+
+def test_an_export_links_its_run_and_no_other(copied: ExportedBottle) -> None:
+    report = page(copied.run.folder / "report.html")
+    other = page(copied.run.folder.with_name("v__9") / "report.html")
+    parity = copied.package.parent / "parity_report.html"
+    set_links(other, {"parity report": parity})
+    _link_pages(copied.bottle, copied.run)
+    assert links(report)["parity report"] == parity.resolve()
+    assert links(parity)["training report"] == report.resolve()
+    assert links(other) == {}
+
+
+def test_a_contact_sheet_in_the_bottle_links_to_the_package_it_is_of(copied: ExportedBottle) -> None:
+    assert infer(copied, "--group", GROUP) == 0
+    sheet = copied.bottle.inference(GROUP) / "contact_sheet.html"
+    assert links(sheet)["parity report"] == (copied.package.parent / "parity_report.html").resolve()
