@@ -26,7 +26,17 @@ Each has a code that stays when its words change, such as `collector.login_refus
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_LONGEST_LINE = 300
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error, after its type, without a terminal's colours: at most 300 characters."""
+    lines = _COLOURS.sub("", str(error)).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:_LONGEST_LINE] if lines else 'no details'}"
 
 
 class ClsError(Exception):

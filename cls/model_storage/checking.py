@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cls.errors import FileError, PackageError
+from cls.errors import FileError, PackageError, first_line
 from cls.files import write_json_atomic, write_text_atomic
 from cls.model_storage.inference.tensors import batch_of_zeros, open_session
 from cls.model_storage.names import RefusedError, SemanticVersion
@@ -230,7 +230,7 @@ def _check_onnx(path: Path, config: TritonConfig, meta: ModelMeta | None) -> Non
         # ONNX Runtime raises classes of its own without a common root, for whatever a foreign graph does.
         raise RefusedError(
             422,
-            f"model.onnx fails on one picture of {height_px}x{width_px} pixels: {_first_line(error)}",
+            f"model.onnx fails on one picture of {height_px}x{width_px} pixels: {first_line(error)}",
             code="model_run_failed",
         ) from error
     if answer.shape != (1, len(meta.labels)):
@@ -287,8 +287,3 @@ def _hint_of(upload: CheckedUpload) -> str:
     if upload.model_name == "model.plan":
         return "make the plan where it is served: cls package rebuild"
     return "make the package again with `cls export`"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__

@@ -13,15 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.errors import ExportError
+from cls.errors import ExportError, first_line
 from cls.exporting.formats.model_files import check_model_files
-from cls.exporting.formats.torchscript import check_same, example_images, first_line, frozen_copy, quiet_export
+from cls.exporting.formats.torchscript import check_same, example_images, frozen_copy, quiet_export
 from cls.files import write_bytes_atomic
 from cls.package.meta import INPUT_NAME, OUTPUT_NAME
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.local import available_cores
 from cls.wording import counted
+
+# How timm's attention says which of two ways of one arithmetic it takes.
+_FUSED = "fused_attn"
 
 
 def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequence[str], path: Path) -> None:
@@ -103,27 +106,41 @@ def add_notes(path: Path, notes: Mapping[str, str]) -> None:
 
 
 def _converted(network: nn.Module, preprocessing: Preprocessing, path: Path) -> onnx.ModelProto:
+    try:
+        try:
+            return _exported(network, preprocessing)
+        except Exception:
+            # The exporter knows fused attention of four dimensions alone; windowed attention has five.
+            fused = [module for module in network.modules() if getattr(module, _FUSED, False)]
+            if not fused:
+                raise
+            for module in fused:
+                setattr(module, _FUSED, False)
+            return _exported(network, preprocessing)
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the exporter wraps what happened in advice of many lines
+            cause = cause.__cause__
+        raise ExportError(
+            f"the network cannot be converted to ONNX: {first_line(cause)}", code="conversion_failed", where=path
+        ) from error
+
+
+def _exported(network: nn.Module, preprocessing: Preprocessing) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=MAX_BATCH_SIZE)
     with quiet_export():
-        try:
-            program = torch.onnx.export(
-                network,
-                (example_images(preprocessing, 2),),
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                dynamo=True,
-                dynamic_shapes=({0: batch},),
-                external_data=False,
-                verbose=False,
-            )
-        except Exception as error:
-            raise ExportError(
-                f"the network cannot be converted to ONNX: {first_line(error)}", code="conversion_failed", where=path
-            ) from error
-    if program is None:
-        raise ExportError(
-            "the network cannot be converted to ONNX: the exporter made nothing", code="conversion_failed", where=path
+        program = torch.onnx.export(
+            network,
+            (example_images(preprocessing, 2),),
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            dynamo=True,
+            dynamic_shapes=({0: batch},),
+            external_data=False,
+            verbose=False,
         )
+    if program is None:
+        raise RuntimeError("the exporter made nothing")
     model: onnx.ModelProto = program.model_proto
     return model
 

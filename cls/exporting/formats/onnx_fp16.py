@@ -10,10 +10,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from cls.errors import ExportError
+from cls.errors import ExportError, first_line
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.onnx import read_onnx, save_onnx, session_of
-from cls.exporting.formats.torchscript import first_line
 
 LARGEST_FP16 = 65504.0
 # People whose values inside the network are looked at.

@@ -13,10 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cls.errors import ExportError
+from cls.errors import ExportError, first_line
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.onnx import read_onnx, save_onnx, session_of
-from cls.exporting.formats.torchscript import first_line
 from cls.package.meta import INPUT_NAME
 from cls.progress import track
 

@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cls.errors import ExportError
+from cls.errors import ExportError, first_line
 from cls.exporting.formats.model_files import check_model_files
-from cls.exporting.formats.torchscript import first_line
 from cls.files import write_bytes_atomic
 from cls.runtimes.openvino import openvino_core, openvino_module
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cls.errors import ExportError
+from cls.errors import ExportError, first_line
 from cls.files import write_bytes_atomic
 from cls.people.preprocess import Preprocessing
 
@@ -170,9 +170,3 @@ def quiet_export() -> Iterator[None]:
 def last_line(error: BaseException) -> str:
     """The last line of an error's text, where TorchScript puts the reason."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, with its type."""
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no details'}"

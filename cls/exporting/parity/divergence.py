@@ -18,9 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.errors import ExportError
+from cls.errors import ExportError, first_line
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX
-from cls.exporting.formats.torchscript import first_line
 from cls.exporting.parity.report import Divergence
 
 # A value that is off by more than this share of its size is another value, by precision: rounding adds up to less.

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cls.errors import BottleError, NetworkError, TrainingError
+from cls.errors import BottleError, NetworkError, TrainingError, first_line
 
 _PREFIX = "network."
 
@@ -47,9 +47,8 @@ def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, w
         network = pool_by_stripes(network, stripes_of(network, state))
         network.load_state_dict(state)
     except Exception as error:  # torch raises many kinds for broken files
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BottleError(
-            f"is not a checkpoint of {timm_arch}: {first_line}",
+            f"is not a checkpoint of {timm_arch}: {first_line(error)}",
             code="checkpoint_damaged",
             where=path,
             hint="train again",
@@ -198,7 +197,7 @@ def build_network(
         network: nn.Module = timm.create_model(timm_arch, pretrained=False, **options)
     except Exception as error:  # each of timm's networks has its own kinds
         raise NetworkError(
-            f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {_first_line(error)}",
+            f"backbone {timm_arch} cannot be built for inputs of {height_px}x{width_px}: {first_line(error)}",
             code="cannot_be_built",
             hint="choose another --size or --arch",
         ) from error
@@ -221,10 +220,6 @@ def _make_head_linear(network: nn.Module) -> None:
             name = next(name for name, module in network.named_modules() if module is head)
             linear = _LinearOfPooled(head.in_channels, head.out_channels, bias=head.bias is not None)
             network.set_submodule(name, linear)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _classifiers(network: nn.Module) -> list[nn.Module]:
@@ -261,7 +256,7 @@ def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int
             network.eval()(torch.zeros(1, 3, height_px, width_px))
     except Exception as error:  # each of timm's networks has its own kinds
         raise NetworkError(
-            f"backbone {timm_arch} cannot take inputs of {height_px}x{width_px}: {_first_line(error)}",
+            f"backbone {timm_arch} cannot take inputs of {height_px}x{width_px}: {first_line(error)}",
             code="unsupported_input_size",
             hint="choose another --size or --arch",
         ) from error

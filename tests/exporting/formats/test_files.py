@@ -137,3 +137,46 @@ def test_a_batch_size_kept_fixed_is_refused(tmp_path: Path) -> None:
     assert "ONNX" in caught.value.what
     assert "batch of 1" in caught.value.what
     assert not list(tmp_path.iterdir())
+
+
+class _WindowedAttention(nn.Module):
+    """Attention within windows, as timm's hierarchical transformers have it: (batch, heads, windows, tokens, width)."""
+
+    def __init__(self, *, is_fused: bool = True) -> None:
+        super().__init__()
+        self.fused_attn = is_fused
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = images[:, :, :8, :32].reshape(-1, 3, 2, 4, 32)
+        if self.fused_attn:
+            mixed = nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        else:
+            mixed = (tokens @ tokens.transpose(-2, -1) / 32**0.5).softmax(-1) @ tokens
+        return mixed.mean((2, 3, 4))
+
+
+def test_windowed_attention_is_converted_by_the_same_arithmetic_written_out(tmp_path: Path) -> None:
+    network = _WindowedAttention()
+    write_onnx(network, SIZE, LABELS, tmp_path / "model.onnx")
+    assert network.fused_attn
+    images = torch.randn(5, 3, 64, 48)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    found = session.run(["logits"], {"images": images.numpy()})[0]
+    np.testing.assert_allclose(found, expected(network, images), atol=1e-5)
+
+
+class _NotConvertible(nn.Module):
+    """Does what the exporter has no operator for."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = images[:, :, :8, :32].reshape(-1, 3, 2, 4, 32)
+        return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens).mean((2, 3, 4))
+
+
+def test_what_cannot_be_converted_names_the_cause_in_one_plain_line(tmp_path: Path) -> None:
+    with pytest.raises(ExportError) as caught:
+        write_onnx(_NotConvertible(), SIZE, LABELS, tmp_path / "model.onnx")
+    assert caught.value.code == "export.conversion_failed"
+    assert "AssertionError: only 4D" in caught.value.what
+    assert caught.value.what.isprintable()
+    assert not list(tmp_path.iterdir())
