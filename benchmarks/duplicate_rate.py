@@ -36,9 +36,9 @@ from cls.dataset.split.joins import connected
 from cls.dataset.split.near_duplicates import near_pairs
 from cls.dataset.split.person_signature import SIDE_PX, VIEWS, unpacked
 from cls.dataset.split.picture_signatures import signatures_in
-from cls.demo.walk import SAMPLE_MODEL
 from cls.people.photos import Person, decode_photo
 from cls.people.polygons import choose_people
+from cls.sample import PERSON_MODEL
 from cls.sample.make import make_sample
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 
@@ -216,7 +216,7 @@ def sample_photos(folder: Path, work: Path) -> PhotoSet:
     photos = {path.name: path.read_bytes() for path in sorted((folder / "images").iterdir())}
     with (folder / "tags.csv").open(encoding="utf-8") as file:
         who = {row["file"]: row.get("picset") or row["file"] for row in csv.DictReader(file)}
-    finder = Finder(work / "sample_people.jsonl", load_segmenter(SAMPLE_MODEL, people_classes={}))
+    finder = Finder(work / "sample_people.jsonl", load_segmenter(PERSON_MODEL, people_classes={}))
     return PhotoSet("sample", photos, {name: who.get(name, name) for name in photos}, list(photos), finder)
 
 

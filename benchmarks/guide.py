@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.demo.services import HOST
 from cls.demo.steps import Step, run_step
-from cls.demo.walk import SAMPLE_MODEL
 from cls.files import read_json, write_json_atomic
+from cls.sample import PERSON_MODEL
 from cls.settings import REPOSITORY, load_settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def sample_bottle(work: Path, *, photos: int, seed: int, groups: Sequence[str]) 
         for group in groups:
             load = ("python", "cls/classification/load_group.py", "--group", group, "--source", str(folder))
             run_step(Step("load", "load the group", load), environment)
-        segment = ("python", "cls/classification/segment_builder.py", "--model-path", str(SAMPLE_MODEL))
+        segment = ("python", "cls/classification/segment_builder.py", "--model-path", str(PERSON_MODEL))
         result = run_step(Step("segment", "cut the people out", segment), environment)
         write_json_atomic(mark, {"segment_s": result.seconds})
     return open_bottle(bottle), float(read_json(mark)["segment_s"])
