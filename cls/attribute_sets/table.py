@@ -16,17 +16,18 @@ from cls.attribute_sets.loading import IDENTITY, OFFICIAL, LoadedSet
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
-from cls.dataset.samples import collect_samples, drop_broken, labels_of, with_incomplete
+from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, with_incomplete
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.parts import TEST, sides_of, split_by_parts
 from cls.errors import AttributeSetError, UsageError
 from cls.files import read_json, write_json_atomic, write_text_atomic
 from cls.machine import cores
-from cls.metrics.multilabel import Metrics, measure
-from cls.package.validation_scores import mean_of
+from cls.metrics.multilabel import measure, probabilities_of
+from cls.metrics.scores import Metrics
 from cls.people.preprocess import Preprocessing
+from cls.records import read_record
 from cls.training.config import TrainConfig
-from cls.training.evaluation.logits import logits_of, probabilities_of
+from cls.training.evaluation.logits import logits_of
 from cls.training.network.build import load_network
 from cls.training.network.input_size import size_for
 from cls.training.network.trial_step import FORMATS
@@ -98,8 +99,8 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
         "parts": parts,
         "people": result.people,
         "left_out": dict(ledger.left_out),
-        "threshold_0.5": result.at_half.to_dict(),
-        "chosen_thresholds": result.as_served.to_dict(),
+        "threshold_0.5": result.at_half.plain(),
+        "chosen_thresholds": result.as_served.plain(),
     }
     write_json_atomic(run.folder / TEST_METRICS, content, indent=1)
     return result
@@ -248,7 +249,7 @@ def _decisive(values: dict[str, Any]) -> dict[str, Any]:
 def _is_trained_on(run: Run, dataset: GroupDataset) -> bool:
     """Whether a run's training and validation are the dataset's parts as they are now, labels and all."""
     sides = sides_of(dataset, run.args.config.split)
-    left_out = read_json(run.folder / LEDGER)["left_out"]
+    left_out = read_record(run.folder / LEDGER, LedgerRecord).left_out
     split = read_json(run.folder / SPLIT)
     for side in (TRAIN, VALID):
         used = {path: labels for path, _, labels in split[side]}
@@ -276,7 +277,7 @@ def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> 
         lines += ["", f"{result.parts} parts ({counts}): {_leak(result.run, loaded)}"]
         config = result.run.args.config
         name = f"{config.arch} {result.run.preprocessing.height_px}x{result.run.preprocessing.width_px}"
-        mean = mean_of(result.tested.at_half.to_dict(), "ma")
+        mean = result.tested.at_half.mean("ma")
         if mean.is_partial:
             lines.append(
                 f"  mA of ours is the {mean.over}: the others have no positives or no negatives in the test part"
@@ -295,15 +296,18 @@ def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> 
 
 
 def _leak(run: Run, loaded: LoadedSet) -> str:
-    parts = run.metrics["parts"]
-    if parts["is_leaking"]:
-        return f"LEAKING, {parts['picsets_on_two_sides']:,} of {parts['picsets']:,} people on two sides"
-    return f"nobody of {parts['picsets']:,} people on two sides" if loaded.people else "the set does not name people"
+    parts = run.metrics.parts
+    if parts is None or not loaded.people:
+        return "the set does not name people"
+    if parts.is_leaking:
+        return f"LEAKING, {parts.picsets_on_two_sides:,} of {parts.picsets:,} people on two sides"
+    return f"nobody of {parts.picsets:,} people on two sides"
 
 
 def _values(metrics: Metrics) -> tuple[float | None, ...]:
     """Mean accuracy mA and the instance-based measures, in percent; None where not defined."""
-    shares = (metrics.macro["ma"], *(metrics.instance[key] for key in ("accuracy", "precision", "recall", "f1")))
+    people = metrics.instance
+    shares = (metrics.macro.ma, people.accuracy, people.precision, people.recall, people.f1)
     return tuple(None if share is None else 100 * share for share in shares)
 
 

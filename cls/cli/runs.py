@@ -28,18 +28,21 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.settings import load_settings
     from cls.training.runs.listing import find_run, list_runs
-    from cls.training.runs.table import WIDTH, comparison, comparison_dict, run_table
+    from cls.training.runs.table import WIDTH, compared, comparison, run_table
 
     bottle = Bottle(load_settings(options.cfg))
     group = options.group_by_option or options.group
     if options.compare:
         first, second = (find_run(bottle, name, group) for name in options.compare)
-        compared = comparison_dict(first, second) if options.json else comparison(first, second)
-        print(json.dumps(compared, ensure_ascii=False, indent=2) if options.json else compared)
+        if options.json:
+            print(json.dumps(compared(first, second).model_dump(mode="json"), ensure_ascii=False, indent=2))
+        else:
+            print(comparison(first, second))
         return
     entries = list_runs(bottle, group)
     if options.json:
-        print(json.dumps([entry.to_dict() for entry in entries], ensure_ascii=False, indent=2))
+        listed = [entry.listed().model_dump(mode="json") for entry in entries]
+        print(json.dumps(listed, ensure_ascii=False, indent=2))
     else:
         width = WIDTH if sys.stdout.isatty() else 0
         print(run_table(entries, width) or "no runs yet; train one: `cls train --cat GROUP`")

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
     finished = train(config, resume=options.resume, cfg=options.cfg)
     print(f"run {finished.folder}")
     print(finished.summary())
-    if finished.metrics["conversions"]["onnx"] is None:
+    if finished.metrics.conversions["onnx"] is None:
         print(f"next: python cls/classification/export.py --group {shlex.quote(config.group)}")
     else:
         print(f"next: nothing can be exported of {finished.arch}, see the warning above: train with another --arch")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
 from cls.bottle.layout import Bottle
@@ -17,6 +18,7 @@ from cls.errors import TrainingError
 from cls.people.photos import Person
 from cls.people.polygons import choose_people
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+from cls.records import Record
 from cls.wording import counted
 
 _log = logging.getLogger("cls.dataset")
@@ -66,6 +68,28 @@ class Sample:
         return f"picture:{self.path}"
 
 
+class PictureCounts(Record):
+    """What became of a dataset's pictures, counted.
+
+    Attributes:
+        pictures: rows in the dataset file.
+        used: those that give samples.
+        left_out_by_reason: reason -> how many pictures, most frequent first.
+        segmentation_models: model version -> pictures whose people it found, of those used.
+    """
+
+    pictures: int
+    used: int
+    left_out_by_reason: dict[str, int] = Field(default_factory=dict)
+    segmentation_models: dict[str, int] = Field(default_factory=dict)
+
+
+class LedgerRecord(PictureCounts):
+    """ledger.json: the same, and which pictures were left out: name -> why."""
+
+    left_out: dict[str, str]
+
+
 @dataclass
 class Ledger:
     """What became of every row of a dataset.
@@ -85,15 +109,18 @@ class Ledger:
         """Reason -> how many pictures, most frequent first."""
         return dict(Counter(self.left_out.values()).most_common())
 
-    def to_dict(self) -> dict[str, object]:
-        """Plain values: counts by reason and the list itself."""
-        return {
-            "pictures": self.pictures,
-            "used": self.pictures - len(self.left_out),
-            "left_out_by_reason": self.reasons,
-            "left_out": dict(sorted(self.left_out.items())),
-            "segmentation_models": dict(self.segmentation_models),
-        }
+    def counts(self) -> PictureCounts:
+        """As metrics.json keeps it."""
+        return PictureCounts(
+            pictures=self.pictures,
+            used=self.pictures - len(self.left_out),
+            left_out_by_reason=self.reasons,
+            segmentation_models=dict(self.segmentation_models),
+        )
+
+    def record(self) -> LedgerRecord:
+        """As ledger.json keeps it."""
+        return LedgerRecord(**self.counts().plain(), left_out=dict(sorted(self.left_out.items())))
 
 
 def labels_of(samples: Sequence[Sample]) -> NDArray[np.float32]:

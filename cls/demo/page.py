@@ -6,7 +6,6 @@ import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,15 @@ from cls.bottle.dataset_file import read_dataset
 from cls.demo.steps import shown
 from cls.demo.walk import Walk
 from cls.errors import ClsError, FileError
-from cls.files import read_json
+from cls.metrics.scores import MeanScore, ValidationScores
 from cls.package.model_name import model_name_of_group
-from cls.package.validation_scores import MeanScore, ValidationScores, validation_scores
 from cls.pages import render
 from cls.pages.pictures import picture_url
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import SHEET_NAME
+from cls.records import read_record
+from cls.training.runs.folder import FINISHED
+from cls.training.runs.metrics import RunMetrics
 from cls.wording import counted, interval, mean_over, score
 
 
@@ -124,11 +125,10 @@ def validation_of(walk: Walk) -> tuple[ValidationScores, float | None]:
     Raises:
         ClsError: the run has not been validated.
     """
-    metrics: dict[str, Any] = read_json(walk.run / "metrics.json")
-    scores = validation_scores(metrics)
-    if scores is None:
+    validation = read_record(walk.run / FINISHED, RunMetrics).validation
+    if validation is None:
         raise ClsError("the run has not been validated", code="not_validated", where=walk.run)
-    return scores, metrics["validation"]["macro"].get("base_rate")
+    return validation.scores, validation.macro.base_rate
 
 
 def unseen_truth(walk: Walk) -> dict[str, set[str]] | None:

@@ -162,7 +162,7 @@ class Conversions:
         return {
             "thresholds": json.dumps(thresholds, ensure_ascii=False),
             "run": self._run.name,
-            "weights": self._run.weights_sha256,
+            "weights": self._run.metrics.weights_sha256,
         }
 
     @cached_property

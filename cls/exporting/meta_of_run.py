@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cls.bottle.segmentation_models import digests_of_models
 from cls.exporting.parity.labels import CALIBRATION_MEASURES
+from cls.metrics.scores import Measures, Metrics, metrics_of_package
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.package.steps import steps_of
 from cls.people.preprocess import Preprocessing
@@ -17,6 +18,8 @@ from cls.people.preprocess import Preprocessing
 if TYPE_CHECKING:
     from cls.exporting.parity.report import ParityReport
     from cls.training.runs.run import Run
+
+_Measures = TypeVar("_Measures", bound=Measures)
 
 # Keys of metrics.json that have a place of their own in meta.json.
 _SAID_ELSEWHERE = {
@@ -37,7 +40,6 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
         segments: the bottle's segments folder, which knows the files of the segmentation models.
         is_end_to_end: preprocessing and activation are inside the network.
     """
-    left_out = _SAID_ELSEWHERE | _OF_THE_RUN
     size = (run.preprocessing.height_px, run.preprocessing.width_px)
     taken: dict[str, Any] = {"datatype": "FP32", "shape": [-1, 3, *size]}
     answered = OUTPUT_NAME
@@ -56,18 +58,18 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
             "thresholds": dict(zip(run.labels, run.thresholds, strict=True)),
             "activation": "sigmoid",
             "steps": steps.model_dump(mode="json"),
-            "person": _person(run.preprocessing, run.segmentation_models),
+            "person": _person(run.preprocessing, run.metrics.segmentation_models),
             "preprocessing": run.preprocessing.to_dict(),
             "inputs": [{"name": INPUT_NAME, **taken}],
             "outputs": [{"name": answered, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
-            "metrics": {key: value for key, value in _plain(run.metrics).items() if key not in left_out},
+            "metrics": run.metrics.model_dump(mode="json", exclude_unset=True, exclude=_SAID_ELSEWHERE | _OF_THE_RUN),
             "parity": {},
             "digests": {
-                "dataset": run.dataset_sha256,
-                "split": run.split_sha256,
-                "weights": run.weights_sha256,
+                "dataset": run.metrics.dataset_sha256,
+                "split": run.metrics.split_sha256,
+                "weights": run.metrics.weights_sha256,
                 "files": {},
-                "segmentation_models": digests_of_models(segments, run.segmentation_models),
+                "segmentation_models": digests_of_models(segments, run.metrics.segmentation_models),
             },
             "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args.to_dict())},
             "code_version": _code_version(run),
@@ -87,31 +89,30 @@ def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dic
         report: how the format compares.
         metrics: as meta.json has them.
     """
-    validation = metrics.get("validation")
-    if not isinstance(validation, Mapping):
+    validation = metrics_of_package(metrics.get("validation"))
+    if validation is None:
         return dict(metrics)
-    is_same = report.part == "validation" and report.samples == validation.get("samples")
-    own = report.calibration if is_same else {}
-    changed = dict(validation)
-    for part in ("macro", "micro"):
-        changed[part] = _calibrated(validation.get(part), own.get(part))
-    labels = validation.get("labels")
-    if isinstance(labels, Mapping):
-        of_labels = own.get("labels", {})
-        changed["labels"] = {label: _calibrated(values, of_labels.get(label)) for label, values in labels.items()}
-    return {**metrics, "validation": changed}
+    is_same = report.part == "validation" and report.samples == validation.samples
+    own = report.calibration if is_same else Metrics()
+    changed = validation.having(
+        macro=_calibrated(validation.macro, own.macro),
+        micro=_calibrated(validation.micro, own.micro),
+        labels={label: _calibrated(values, own.labels.get(label)) for label, values in validation.labels.items()},
+    )
+    return {**metrics, "validation": changed.plain()}
 
 
-def _calibrated(values: Any, own: Mapping[str, float | None] | None) -> Any:
-    if not isinstance(values, Mapping):
-        return values
-    kept = {key: value for key, value in values.items() if key not in CALIBRATION_MEASURES}
-    return kept | {key: value for key, value in (own or {}).items() if key in values}
+def _calibrated(values: _Measures, own: Measures | None) -> _Measures:
+    known, found = values.plain(), {} if own is None else own.plain()
+    kept = {
+        key: found.get(key, value) for key, value in known.items() if key not in CALIBRATION_MEASURES or key in found
+    }
+    return type(values).model_validate(kept)
 
 
 def _code_version(run: Run) -> str:
     """Of the code that trained: the one that finished the run, or that started it."""
-    return str(run.metrics.get("code_version") or run.args.code_version)
+    return run.metrics.code_version or run.args.code_version
 
 
 def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def _plain(value: Any) -> Any:
 def _ended_at(run: Run) -> str:
     """When the training ended, in UTC: as metrics.json says, else the file's own time."""
     try:
-        ended = datetime.fromisoformat(run.metrics["finished"]).astimezone(UTC)
-    except (KeyError, TypeError, ValueError):
+        ended = datetime.fromisoformat(run.metrics.finished).astimezone(UTC)
+    except ValueError:
         ended = datetime.fromtimestamp((run.folder / "metrics.json").stat().st_mtime, UTC)
     return ended.replace(microsecond=0).isoformat().replace("+00:00", "Z")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.metrics.scores import Measures
+
 
 @dataclass(frozen=True)
 class SetCounts:
@@ -38,7 +40,7 @@ class SetCounts:
         return np.asarray(self.true + self.said - self.hit)
 
 
-def instance_metrics(decisions: NDArray[np.bool_], labels: NDArray[np.float64]) -> dict[str, float | None]:
+def instance_metrics(decisions: NDArray[np.bool_], labels: NDArray[np.float64]) -> Measures:
     """Accuracy, precision, recall and F1 of people's label sets.
 
     Of one person, with the true set Y and the said set P: accuracy is |Y and P| / |Y or P|, precision |Y and P| / |P|,
@@ -57,7 +59,8 @@ def instance_metrics(decisions: NDArray[np.bool_], labels: NDArray[np.float64]) 
     accuracy = _mean_share(counts.hit, counts.union)
     precision = _mean_share(counts.hit, counts.said)
     recall = _mean_share(counts.hit, counts.true)
-    return {"accuracy": accuracy, "precision": precision, "recall": recall, "f1": f1_of_means(precision, recall)}
+    f1 = f1_of_means(precision, recall)
+    return Measures(accuracy=accuracy, precision=precision, recall=recall, f1=f1)
 
 
 def f1_of_means(precision: float | None, recall: float | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +11,13 @@ from numpy.typing import NDArray
 from cls.metrics.attributes import SetCounts
 from cls.metrics.exact_interval import (
     LEVEL,
-    Bounds,
     LabelCounts,
     interval_of_mean,
     interval_of_means,
     is_one_number,
     widened,
 )
-
-Interval = Bounds | None
+from cls.metrics.scores import Interval, Intervals, MeasureIntervals, Measures
 
 # A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.
 LEAST_UNITS = 3
@@ -29,35 +26,6 @@ RESAMPLES = 1000
 _MOST_MULTIPLICATIONS = 10_000_000_000
 _FEWEST_RANKED = 200
 _MOST_STEPS = 400
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """Where measures would lie on other validation people of the same kind: percentiles over resampled units.
-
-    A measure is (low, high), None where fewer than half of the resamples define it. A label's is nowhere narrower than
-    the exact binomial interval of as many people: where all 20 are right, every resample is, and 1 to 1 would be said
-    of what may be 0.83.
-
-    Attributes:
-        level: share of resamples inside, 0.95.
-        resamples: how often as many units (picsets) as there are were drawn with replacement.
-        units: how many there are.
-        macro: of the means over the labels that are not left out: ap, auroc, f1, ma, precision, recall.
-        instance: accuracy, precision, recall, f1.
-        labels: of each label: ap, auroc, f1, ma, precision, recall; None of those left out.
-        means: what lies in the intervals of `macro`: the means over the labels that are not left out.
-        left_out: labels whose positives stand in fewer than three units.
-    """
-
-    level: float
-    resamples: int
-    units: int
-    macro: dict[str, Interval]
-    instance: dict[str, Interval]
-    labels: dict[str, dict[str, Interval]]
-    means: dict[str, float | None] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
 
 
 def thin_labels(labels: NDArray[np.float64], units: Sequence[str]) -> NDArray[np.bool_]:
@@ -138,37 +106,43 @@ def bootstrap(
         level=LEVEL,
         resamples=resamples,
         units=len(known_units),
-        macro={
-            key: interval_of_means(interval_of(mean_of_defined(values[:, ~is_thin])), means[key], key, kept)
-            for key, values in drawn.items()
-        },
-        instance=_instance(decisions, labels, unit_of, times),
-        labels={
-            name: {
-                key: None
-                if is_thin[index]
-                else widened(interval_of(values[:, index]), counts[index].interval(key, float(once[key][0, index])))
+        macro=MeasureIntervals(
+            **{
+                key: interval_of_means(interval_of(mean_of_defined(values[:, ~is_thin])), means[key], key, kept)
                 for key, values in drawn.items()
             }
+        ),
+        instance=_instance(decisions, labels, unit_of, times),
+        labels={
+            name: MeasureIntervals(
+                **{
+                    key: None
+                    if is_thin[index]
+                    else widened(interval_of(values[:, index]), counts[index].interval(key, float(once[key][0, index])))
+                    for key, values in drawn.items()
+                }
+            )
             for index, name in enumerate(names)
         },
-        means=means,
+        means=Measures(**means),
         left_out=tuple(name for name, is_left_out in zip(names, is_thin, strict=True) if is_left_out),
     )
 
 
 def _instance(
     decisions: NDArray[np.bool_], labels: NDArray[np.float64], unit_of: NDArray[np.int64], times: NDArray[np.float32]
-) -> dict[str, Interval]:
+) -> MeasureIntervals:
     """Intervals of the instance-based measures; where resampling changes nothing, as of a share of the people."""
     drawn = _of_people(decisions, labels, unit_of, times)
     once = _of_people(decisions, labels, unit_of, np.ones((1, times.shape[1]), np.float32))
     people = int((SetCounts.of(decisions, labels).union > 0).sum())
     found = {key: interval_of(values) for key, values in drawn.items()}
-    return {
-        key: widened(bounds, interval_of_mean(float(once[key][0]), people)) if is_one_number(bounds) else bounds
-        for key, bounds in found.items()
-    }
+    return MeasureIntervals(
+        **{
+            key: widened(bounds, interval_of_mean(float(once[key][0]), people)) if is_one_number(bounds) else bounds
+            for key, bounds in found.items()
+        }
+    )
 
 
 def _sums(values: NDArray[Any], unit_of: NDArray[np.int64], times: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.metrics.attributes import instance_metrics
-from cls.metrics.bootstrap import Interval, Intervals
+from cls.metrics.scores import LabelMetrics, Measures, Metrics
 
 # Guo et al., On Calibration of Modern Neural Networks (ICML 2017): 15 bins.
 BINS = 15
+
+
+def probabilities_of(logits: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
+    """The sigmoid of logits divided by a temperature, without overflow."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits / temperature, -60, 60))), np.float64)
 
 
 def expected_calibration_error(
@@ -71,112 +74,6 @@ def brier_score(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> float |
     return float(np.mean((probs - truth) ** 2)) if len(probs) else None
 
 
-@dataclass(frozen=True)
-class LabelMetrics:
-    """How well one label is predicted. A measure that is not defined (no positives, no negatives) is None.
-
-    Attributes:
-        positives: how many samples have the label.
-        negatives: how many do not.
-        base_rate: share of positives; the average precision of guessing.
-        threshold: probability from which the label is said to be present.
-        precision: share of the predicted that are right.
-        recall: share of the positives that are found.
-        f1: harmonic mean of both.
-        ap: average precision, the area under the precision-recall steps.
-        auroc: chance that a positive scores above a negative, ties half.
-        true_positives: found.
-        false_positives: wrongly said.
-        false_negatives: missed.
-        true_negatives: rightly not said.
-        specificity: share of the negatives that are not said.
-        ma: mean of recall and specificity: the label's part of the mean accuracy mA (Deng et al., PETA, 2014; Li et
-            al., RAP, arXiv:1603.07054).
-        ece: expected calibration error, 15 bins of equal width (Guo et al. 2017).
-        ece_adaptive: the same with bins of equally many decisions.
-        brier: mean squared distance of probability and truth.
-    """
-
-    positives: int
-    negatives: int
-    base_rate: float | None
-    threshold: float
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    ap: float | None
-    auroc: float | None
-    true_positives: int
-    false_positives: int
-    false_negatives: int
-    true_negatives: int = 0
-    specificity: float | None = None
-    ma: float | None = None
-    ece: float | None = None
-    ece_adaptive: float | None = None
-    brier: float | None = None
-
-
-@dataclass(frozen=True)
-class CrossFitted:
-    """Measures of decisions whose temperature and thresholds were chosen on other people.
-
-    Validation is cut into folds by unit; each fold is decided on with what is chosen on the other folds. This is what
-    to expect of people never seen; the other measures at thresholds are a little too good.
-
-    Attributes:
-        folds: how many.
-        macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
-        micro: the same over all decisions together, without ma.
-        instance: accuracy, precision, recall, f1.
-        labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
-        exact: share of samples with every known label right.
-        intervals: of these means: precision, recall, f1, ma; as `Intervals.macro`.
-        left_out: labels whose positives stand in fewer than three units: what is chosen on others says nothing of them.
-        label_intervals: of each label's f1, ma, precision, recall; None of those left out.
-    """
-
-    folds: int
-    macro: dict[str, float | None]
-    micro: dict[str, float | None]
-    instance: dict[str, float | None]
-    labels: dict[str, dict[str, float | None]]
-    exact: float | None
-    intervals: dict[str, Interval]
-    left_out: tuple[str, ...] = ()
-    label_intervals: dict[str, dict[str, Interval]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Metrics of all labels.
-
-    Attributes:
-        labels: per label, by name.
-        macro: means over the labels where the measure is defined: precision, recall, f1, ap (mAP), auroc, base_rate,
-            ma (mA), ece, ece_adaptive, brier.
-        micro: precision, recall, f1, ece, ece_adaptive and brier over all decisions together.
-        exact: share of samples with every known label right.
-        samples: how many samples.
-        instance: accuracy, precision, recall and f1 of people's label sets.
-        intervals: of the measures above; None where there are fewer than two units, and in an epoch's validation.
-        cross_fitted: measures with thresholds chosen on other people; None as above.
-    """
-
-    labels: dict[str, LabelMetrics]
-    macro: dict[str, float | None]
-    micro: dict[str, float | None]
-    exact: float | None
-    samples: int
-    instance: dict[str, float | None] = field(default_factory=dict)
-    intervals: Intervals | None = None
-    cross_fitted: CrossFitted | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
-
-
 def measure(
     probs: NDArray[np.float64], labels: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float]
 ) -> Metrics:
@@ -192,19 +89,28 @@ def measure(
         name: _measure_label(probs[:, index], labels[:, index], float(thresholds[index]))
         for index, name in enumerate(names)
     }
-    macro = {
-        key: _mean([getattr(metrics, key) for metrics in per_label.values()])
-        for key in ("precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier")
-    }
+    macro = mean_measures(
+        list(per_label.values()),
+        ("precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier"),
+    )
     tp = sum(metrics.true_positives for metrics in per_label.values())
     fp = sum(metrics.false_positives for metrics in per_label.values())
     fn = sum(metrics.false_negatives for metrics in per_label.values())
     is_known, decisions = ~np.isnan(labels), probs >= np.asarray(thresholds)
-    micro = dict(zip(("precision", "recall", "f1"), precision_recall_f1(tp, fp, fn), strict=True))
-    micro |= _calibration(probs[is_known], labels[is_known] > 0.5)
+    precision, recall, f1 = precision_recall_f1(tp, fp, fn)
+    micro = Measures(precision=precision, recall=recall, f1=f1, **_calibration(probs[is_known], labels[is_known] > 0.5))
     is_wrong = (decisions != (labels > 0.5)) & is_known
     exact = float((~is_wrong.any(axis=1)).mean()) if len(labels) else None
-    return Metrics(per_label, macro, micro, exact, len(labels), instance_metrics(decisions, labels))
+    return Metrics(
+        labels=per_label,
+        macro=macro,
+        micro=micro,
+        exact=exact,
+        samples=len(labels),
+        instance=instance_metrics(decisions, labels),
+        intervals=None,
+        cross_fitted=None,
+    )
 
 
 def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], threshold: float) -> LabelMetrics:
@@ -299,6 +205,11 @@ def auroc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None
     mean_ranks = np.cumsum(counts) - (counts - 1) / 2
     rank_sum = float(mean_ranks[inverse][truth].sum())
     return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def mean_measures(values: Sequence[Measures], keys: Sequence[str]) -> Measures:
+    """Means over those that define a measure; None where none does."""
+    return Measures(**{key: _mean([getattr(one, key) for one in values]) for key in keys})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

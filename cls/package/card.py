@@ -6,15 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cls.errors import PackageError
 from cls.files import sha256_of_file
+from cls.metrics.scores import NOT_MEASURED, LabelMetrics, Measures, Metrics, metrics_of_package
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
 from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER, people_in
 from cls.package.signature import PackageSignature
-from cls.package.validation_scores import NOT_MEASURED, number_of, validation_scores
 from cls.package.verifying import signed_by
 from cls.wording import counted, difference, score
 
@@ -140,8 +139,8 @@ class Card:
         ]
 
     def _labels(self) -> list[str]:
-        own = _part(self.meta.metrics, "validation", "labels")
-        crossed = _part(self.meta.metrics, "validation", "cross_fitted", "labels")
+        validation = metrics_of_package(self.meta.metrics.get("validation")) or Metrics()
+        own, crossed = validation.labels, validation.crossed.labels
         width = max(len(label) for label in self.meta.labels)
         lines = [
             *self._scores(),
@@ -149,17 +148,19 @@ class Card:
             "               people; how many people of the validation part have it",
         ]
         for label in self.meta.labels:
-            of_people = _part(own, label).get("positives", "?")
-            scores = (f"{score(number_of(_part(values, label).get('f1'))):>5}" for values in (crossed, own))
+            of_label = own.get(label, LabelMetrics())
+            of_people = of_label.positives if "positives" in of_label.model_fields_set else "?"
+            scores = (f"{score(values.f1):>5}" for values in (crossed.get(label, Measures()), of_label))
             lines.append(f"  {label:<{width}}  {self.meta.thresholds[label]:.4f}  {'  '.join(scores)}  of {of_people}")
         return lines
 
     def _scores(self) -> list[str]:
         """Means over labels on the validation part, the cross-validated ones first."""
-        found = validation_scores(self.meta.metrics)
-        if found is None:
+        validation = metrics_of_package(self.meta.metrics.get("validation"))
+        if validation is None:
             is_said = "validation" in self.meta.metrics
             return [f"validation     {'none: trained on everybody' if is_said else NOT_MEASURED}"]
+        found = validation.scores
         lines = [f"validation     {found.headline()}"]
         if found.ma.value is not None:
             lines.append(f"               cross-validated mA {found.ma.text()}, {found.ma.over}")
@@ -244,14 +245,6 @@ def zips_of(path: Path) -> list[Path]:
     if not zips:
         raise PackageError("holds no zip", code="no_packages", where=path, hint="make one with `cls export`")
     return zips
-
-
-def _part(values: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """A part of metrics that other versions may have written otherwise."""
-    found: Any = values
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -179,7 +179,7 @@ def sides_for(
         TrainingError: a side would be empty, or the dataset's own parts hold out people the first weights know.
     """
     if named is not None:
-        (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.line())
+        (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.note)
     if config.mode == "all":
         return Split({sample.unit: TRAIN for sample in samples})
     known = seen.among(samples)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -17,15 +16,16 @@ from cls.code_version import code_version
 from cls.dataset.split.assign import TRAIN, VALID, check_split
 from cls.dataset.split.file import read_split, write_split
 from cls.errors import TrainingError
-from cls.files import sha256_of_file, write_json_atomic
-from cls.metrics.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
+from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
 from cls.progress import fall_silent
+from cls.records import write_record
 from cls.training.config import TrainConfig
 from cls.training.data import TrainingData, prepare, warn_of_missing_labels
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.evaluation.calibration import shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, evaluate
+from cls.training.evaluation.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
 from cls.training.evaluation.leak_tax import measure_leak_tax
 from cls.training.loop.device import check_machine, prepare_process
 from cls.training.loop.distributed import ProcessGroup, check_crew
@@ -40,12 +40,12 @@ from cls.training.runs.folder import (
     FINISHED,
     LEDGER,
     SPLIT,
-    WHOLE_SECONDS,
     RunFolder,
     RunTime,
     new_run_folder,
     unfinished_run,
 )
+from cls.training.runs.metrics import Calibration, RunMetrics, SampleCounts
 from cls.training.runs.run import MODEL_CKPT, Run, find_runs, open_run
 from cls.training.runs.table import validated_on
 
@@ -91,9 +91,9 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
             metrics, evaluation = _fit_in(bottle, data, folder)
             if convert is not None:
                 network = evaluation.network
-                metrics["conversions"] = convert(network, data.preprocessing, data.dataset.labels, folder.path)
-            metrics[WHOLE_SECONDS] = round(clock.seconds, 2)
-            write_json_atomic(folder.path / FINISHED, metrics)
+                made = convert(network, data.preprocessing, data.dataset.labels, folder.path)
+                metrics = metrics.having(conversions=made)
+            write_record(folder.path / FINISHED, metrics.having(run_seconds=round(clock.seconds, 2)))
     finally:
         folder.release()
     return open_run(bottle, folder.path)
@@ -142,7 +142,7 @@ def _claim_folder(bottle: Bottle, data: TrainingData, resume: bool | None) -> Ru
     return new_run_folder(bottle, config.group, config.folder_tail, identity)
 
 
-def _fit_in(bottle: Bottle, data: TrainingData, folder: RunFolder) -> tuple[dict[str, Any], Evaluation]:
+def _fit_in(bottle: Bottle, data: TrainingData, folder: RunFolder) -> tuple[RunMetrics, Evaluation]:
     """Fits, measures and reports in a run folder; returns what metrics.json will say."""
     config = data.config
     _write_beginning(data, folder.path)
@@ -170,7 +170,7 @@ def _fit_in(bottle: Bottle, data: TrainingData, folder: RunFolder) -> tuple[dict
     )  # fmt: skip
     metrics = _metrics(data, folder.path, result, evaluation)
     if config.leak_tax:
-        metrics["leak_tax"] = measure_leak_tax(bottle, data, folder.path, evaluation)
+        metrics = metrics.having(leak_tax=measure_leak_tax(bottle, data, folder.path, evaluation))
     errors = probable_label_errors(evaluation.probs, evaluation.labels)
     if valid_samples:
         write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, data.dataset.labels)
@@ -213,37 +213,36 @@ def _write_beginning(data: TrainingData, folder: Path) -> None:
         folder / SPLIT, data.split, data.samples, seed=config.seed, valid_share=config.valid, by=config.split,
         seen_earlier=data.seen.beside(data.part(TRAIN)[0]),
     )  # fmt: skip
-    write_json_atomic(folder / LEDGER, data.ledger.to_dict(), indent=1)
+    write_record(folder / LEDGER, data.ledger.record(), indent=1)
 
 
-def _metrics(data: TrainingData, folder: Path, result: FitResult, evaluation: Evaluation) -> dict[str, Any]:
+def _metrics(data: TrainingData, folder: Path, result: FitResult, evaluation: Evaluation) -> RunMetrics:
     """What metrics.json says."""
-    sides = {side: len(data.part(side)[0]) for side in (TRAIN, VALID)}
     names = data.dataset.labels
-    return {
-        "run": folder.name,
-        "group": data.config.group,
-        "labels": list(names),
-        "thresholds": dict(zip(names, evaluation.thresholds, strict=True)),
-        "thresholds_from": evaluation.thresholds_from,
-        "validation": None if evaluation.metrics is None else evaluation.metrics.to_dict(),
-        "calibration": evaluation.calibration.to_dict(),
-        "background_sensitivity": None if evaluation.background is None else evaluation.background.to_dict(),
-        "samples": sides,
-        "validated_on": validated_on(evaluation.samples) if evaluation.samples else None,
-        "parts": None if data.parts is None else data.parts.to_dict(),
-        "pictures": {key: value for key, value in data.ledger.to_dict().items() if key != "left_out"},
-        "weights": data.source.record().model_dump(),
-        "history": result.history,
-        "seconds": round(result.seconds, 2),
-        "waiting_share": round(result.waiting_share, 5),
-        "dataset_sha256": data.dataset_sha256,
-        "split_sha256": sha256_of_file(folder / SPLIT),
-        "weights_sha256": sha256_of_file(folder / "checkpoints" / MODEL_CKPT),
-        "segmentation_models": sorted(data.ledger.segmentation_models),
-        "code_version": code_version(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
+    return RunMetrics(
+        run=folder.name,
+        group=data.config.group,
+        labels=names,
+        thresholds=dict(zip(names, evaluation.thresholds, strict=True)),
+        thresholds_from=evaluation.thresholds_from,
+        validation=evaluation.metrics,
+        calibration=Calibration(**evaluation.calibration.model_dump()),  # what was not measured is null
+        background_sensitivity=evaluation.background,
+        samples=SampleCounts(train=len(data.part(TRAIN)[0]), valid=len(data.part(VALID)[0])),
+        validated_on=validated_on(evaluation.samples) if evaluation.samples else None,
+        parts=data.parts,
+        pictures=data.ledger.counts(),
+        weights=data.source.record(),
+        history=tuple(result.history),
+        seconds=round(result.seconds, 2),
+        waiting_share=round(result.waiting_share, 5),
+        dataset_sha256=data.dataset_sha256,
+        split_sha256=sha256_of_file(folder / SPLIT),
+        weights_sha256=sha256_of_file(folder / "checkpoints" / MODEL_CKPT),
+        segmentation_models=tuple(sorted(data.ledger.segmentation_models)),
+        code_version=code_version(),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
 
 
 __all__ = ["Convert", "TrainingData", "prepare", "train"]

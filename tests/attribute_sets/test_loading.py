@@ -147,7 +147,7 @@ def test_published_parts_leak_and_say_so(bottle: Bottle, tmp_path: Path) -> None
     samples, _ = collect_samples(bottle, dataset)
     official = split_by_parts(samples, dataset, "official")
     assert official.used.is_leaking
-    assert "official' of the dataset LEAK: " in official.used.line()
+    assert "official' of the dataset LEAK: " in official.used.note
     assert (len(official.samples), len(official.test)) == (24, 12)
     assert [official.split.sides[s.unit] for s in official.samples] == [
         sides_of(dataset, "official")[s.path] for s in official.samples
@@ -162,8 +162,8 @@ def test_a_set_that_names_nobody_is_not_called_clean(bottle: Bottle, tmp_path: P
     dataset = load_set(bottle, read_set("pa100k", write_pa100k(tmp_path / "set")), "pa").dataset
     samples, _ = collect_samples(bottle, dataset)
     used = split_by_parts(samples, dataset, "official").used
-    assert (used.units, used.unnamed, used.is_leaking) == (0, 30, False)
-    assert "does not say whom its pictures show" in used.line()
+    assert (used.picsets, used.pictures_of_no_picset, used.is_leaking) == (0, 30, False)
+    assert "does not say whom its pictures show" in used.note
 
 
 def test_parts_that_are_not_there(bottle: Bottle, tmp_path: Path) -> None:

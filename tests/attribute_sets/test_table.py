@@ -15,6 +15,7 @@ from cls.cli.attribute_set_load import COMMAND as LOAD
 from cls.cli.attribute_set_table import COMMAND as TABLE
 from cls.cli.command import execute
 from cls.cli.train import COMMAND as TRAIN
+from cls.training.runs.metrics import SampleCounts
 from cls.training.runs.run import find_runs
 from tests.attribute_sets.published import write_pa100k, write_peta, write_peta_archives
 from tests.bottles import make_empty_bottle, train_tiny_run
@@ -47,12 +48,12 @@ def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pyt
     assert lines[official + 3].split()[-5:] == ["83.96", "78.65", "87.08", "85.62", "86.35"]
     assert "parts 'official' of the dataset LEAK" in logged
     leaking, clean = find_runs(bottle, "peta")
-    assert leaking.metrics["parts"]["is_leaking"]
-    assert leaking.metrics["parts"]["name"] == "official"
+    assert leaking.metrics.parts.is_leaking
+    assert leaking.metrics.parts.name == "official"
     assert "LEAK" in leaking.summary()
-    assert "LEAK: 11 of 16 picsets" in leaking.metrics["parts"]["note"]
+    assert "LEAK: 11 of 16 picsets" in leaking.metrics.parts.note
     assert "LEAK: 11 of 16 picsets" in (leaking.folder / "report.html").read_text()
-    assert not clean.metrics["parts"]["is_leaking"]
+    assert not clean.metrics.parts.is_leaking
     assert "LEAK" not in clean.summary()
     tested = json.loads((clean.folder / "test_metrics.json").read_text())
     assert tested["people"] == 15
@@ -111,7 +112,7 @@ def test_load_then_train_on_the_published_parts(
     assert "parts 'official': train 11, valid 4, test 5" in printed
     assert "next: python cls/classification/train.py --cat walkers --split official" in printed
     trained = train_tiny_run(bottle, "walkers", split="official", height_px=64, width_px=32)
-    assert trained.metrics["samples"] == {"train": 11, "valid": 4}
+    assert trained.metrics.samples == SampleCounts(train=11, valid=4)
     assert json.loads((trained.folder / "ledger.json").read_text())["left_out_by_reason"] == {"kept for the test": 5}
     assert run(TRAIN, bottle, "--cat", "walkers", "--split", "identity", *TINY) == 1
     assert "group \"walkers\" has no parts named 'identity'; use one of official" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def test_what_is_left_out_is_counted_and_listed(tiny: Bottle) -> None:
         "0005.jpeg": NO_FILE,
     }
     assert ledger.reasons == {REJECTED: 2, NOT_SEGMENTED: 2, NOBODY: 1, NO_FILE: 1}
-    assert ledger.to_dict()["used"] == 18
+    assert ledger.counts().used == 18
     left = drop_broken(samples, ["0006.jpeg"], ledger)
     assert len(left) == 17
     assert ledger.left_out["0006.jpeg"] == BROKEN

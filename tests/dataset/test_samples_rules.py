@@ -132,11 +132,11 @@ def test_the_largest_is_the_default(bottle: Bottle) -> None:
 def test_the_ledger() -> None:
     ledger = Ledger(5, {"b": REJECTED, "a": NOBODY, "c": NOBODY}, Counter({"m": 2}))
     assert list(ledger.reasons.items()) == [(NOBODY, 2), (REJECTED, 1)]
-    assert ledger.to_dict() == {
+    assert ledger.record().plain() == {
         "pictures": 5, "used": 2, "left_out_by_reason": {NOBODY: 2, REJECTED: 1},
         "left_out": {"a": NOBODY, "b": REJECTED, "c": NOBODY}, "segmentation_models": {"m": 2},
     }  # fmt: skip
-    assert list(ledger.to_dict()["left_out"]) == ["a", "b", "c"]  # type: ignore[call-overload]
+    assert list(ledger.record().left_out) == ["a", "b", "c"]
     assert (Ledger().pictures, Ledger().left_out, Ledger().segmentation_models) == (0, {}, Counter())
 
 

@@ -13,9 +13,9 @@ from cls.cli.export import COMMAND
 from cls.cli.package import SHOW
 from cls.exporting.meta_of_run import meta_of_run
 from cls.files import sha256_of_file
+from cls.metrics.scores import metrics_of_package
 from cls.package.archive import open_package
 from cls.package.meta import read_meta
-from cls.package.validation_scores import validation_scores
 from cls.training.runs.run import open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.exporting.runs import ExportedBottle, fabricate_run
@@ -31,7 +31,7 @@ def test_the_package_says_all_of_spec_section_7(exported: ExportedBottle) -> Non
     assert (meta.group, meta.labels, meta.threshold_values) == (GROUP, run.labels, run.thresholds)
     assert meta.preprocessing_object() == run.preprocessing
     assert meta.training.run == run.name
-    assert meta.digests.weights == run.weights_sha256
+    assert meta.digests.weights == run.metrics.weights_sha256
     assert set(meta.digests.files) == {"model.onnx"}
     assert meta.parity["onnx"].label_flips_beyond_limit == 0
     assert meta.person.segmentation_models == ("tiny_person",)
@@ -197,7 +197,7 @@ def test_the_package_says_the_cross_validated_f1(copied: ExportedBottle) -> None
     content = {**json.loads(said.read_text()), "validation": validation, "run_seconds": 31.5, "seconds": 12.5}
     said.write_text(json.dumps(content))
     meta = meta_of_run(open_run(copied.bottle, copied.run.folder), copied.bottle.segments)
-    found = validation_scores(meta.metrics)
+    found = metrics_of_package(meta.metrics["validation"])
     assert found is not None
-    assert found.headline() == "cross-validated F1 0.400 (0.300–0.500), mean over 3 labels, 12 people"
+    assert found.scores.headline() == "cross-validated F1 0.400 (0.300–0.500), mean over 3 labels, 12 people"
     assert not {"run_seconds", "seconds"} & meta.metrics.keys(), "how long it took is not the package's"

@@ -87,7 +87,7 @@ def test_one_format_takes_no_other_one_with_it_and_the_same_run_keeps_what_it_ha
     (folder / "model.pt").write_bytes(b"something else")
     shutil.copy(folder / "model_onnx.zip", folder / "model_onnx_rebuilt.zip")
     newer = fabricate_run(copied.bottle, 1, seed=8)
-    remember_models(copied.bottle.root, [KnownModel(GROUP, newer.name, newer.weights_sha256, "0.0.2")])
+    remember_models(copied.bottle.root, [KnownModel(GROUP, newer.name, newer.metrics.weights_sha256, "0.0.2")])
     assert export(copied.cfg, "--formats", "openvino", "--run", copied.run.name) == 0
     said = capsys.readouterr()
     assert "model_torchscript.zip and what belongs to it were removed: it is not what its meta.json says" in said.out

@@ -64,9 +64,11 @@ def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
     assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mnv3_4_0.001"], "nothing doubled"
     assert not list(bottle.root.rglob("*.part"))
     run = newest_run(bottle, GROUP)
-    assert [epoch["epoch"] for epoch in run.metrics["history"]] == list(range(EPOCHS)), "nothing lost"
+    assert [epoch.epoch for epoch in run.metrics.history] == list(range(EPOCHS)), "nothing lost"
     for key in ("train_loss", "valid_loss"):
-        assert [epoch[key] for epoch in run.metrics["history"]] == [epoch[key] for epoch in expected.metrics["history"]]
+        assert [getattr(epoch, key) for epoch in run.metrics.history] == [
+            getattr(epoch, key) for epoch in expected.metrics.history
+        ]
     for name in ("last.ckpt", "best.ckpt"):
         states = [torch.load(r.folder / "checkpoints" / name)["state_dict"] for r in (run, expected)]
         assert all(torch.equal(value, states[1][key]) for key, value in states[0].items()), name

@@ -62,13 +62,13 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     together = newest_run(bottle, GROUP).metrics
     finished(start(bottle))
     alone = newest_run(bottle, GROUP).metrics
-    assert together["samples"] == alone["samples"]
+    assert together.samples == alone.samples
     assert people_of_predictions(bottle, 0) == people_of_predictions(bottle, 1)
-    for label in alone["labels"]:
+    for label in alone.labels:
         for key in ("positives", "base_rate"):
-            values = [m["validation"]["labels"][label][key] for m in (together, alone)]
+            values = [getattr(m.validation.labels[label], key) for m in (together, alone)]
             assert values[0] == values[1], "every validation person once"
-    assert len(together["history"]) == 2
+    assert len(together.history) == 2
 
 
 def test_a_loss_that_is_no_number_in_one_process_ends_both(tmp_path: Path) -> None:

@@ -10,9 +10,15 @@ from numpy.typing import NDArray
 
 from cls.metrics.bootstrap import Intervals, _of_counts, _of_curves, _of_people, bootstrap
 from cls.metrics.multilabel import measure
+from cls.metrics.scores import Interval, MeasureIntervals
 
 NAMES = ("a", "b", "c")
 HALF = (0.5, 0.5, 0.5)
+
+
+def values_of(intervals: MeasureIntervals) -> list[Interval]:
+    """Those that were measured."""
+    return [getattr(intervals, key) for key in intervals.model_fields_set]
 
 
 def drawn(people: int, seed: int, *, unknown: float = 0.1) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -43,13 +49,13 @@ def test_a_resample_is_measured_as_its_people_are(seed: int) -> None:
                 abs=1e-5, nan_ok=True,
             ), key  # fmt: skip
         for key, shares in people.items():
-            value = expected.instance[key]
+            value = getattr(expected.instance, key)
             assert shares[row] == pytest.approx(np.nan if value is None else value, abs=1e-5, nan_ok=True), key
 
 
 def check_bounds(intervals: Intervals) -> None:
-    ranges = [*intervals.macro.values(), *intervals.instance.values()]
-    ranges += [value for label in intervals.labels.values() for value in label.values()]
+    ranges = [*values_of(intervals.macro), *values_of(intervals.instance)]
+    ranges += [value for label in intervals.labels.values() for value in values_of(label)]
     assert all(low_high is None or 0 <= low_high[0] <= low_high[1] <= 1 for low_high in ranges)
 
 
@@ -64,8 +70,9 @@ def test_bounded_in_any_order_and_without_the_unknown(seed: int) -> None:
     order = np.random.default_rng(seed + 1).permutation(30)
     shuffled = bootstrap(probs[order], labels[order], [units[i] for i in order], NAMES, HALF, resamples=50)
     assert shuffled is not None
-    for key, low_high in found.macro.items():
-        assert shuffled.macro[key] == (None if low_high is None else pytest.approx(low_high, abs=1e-5)), key
+    for key in found.macro.model_fields_set:
+        low_high = getattr(found.macro, key)
+        assert getattr(shuffled.macro, key) == (None if low_high is None else pytest.approx(low_high, abs=1e-5)), key
     # Rows of nothing but unknown labels, in units that are there already, change nothing.
     more = bootstrap(
         np.concatenate([probs, probs[:5]]), np.concatenate([labels, np.full((5, 3), np.nan)]), [*units, *units[:5]],
@@ -86,7 +93,7 @@ def test_whole_picsets_are_drawn() -> None:
     assert by_person is not None
     assert (by_picset.units, by_person.units) == (30, 300)
     for key in ("ap", "f1", "ma"):
-        wide, narrow = by_picset.macro[key], by_person.macro[key]
+        wide, narrow = getattr(by_picset.macro, key), getattr(by_person.macro, key)
         assert wide is not None
         assert narrow is not None
         assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
@@ -102,7 +109,7 @@ def test_ninety_five_of_a_hundred_contain_the_truth() -> None:
         probs = np.where(rng.random((100, 1)) < np.where(labels > 0, 0.8, 0.2), 0.9, 0.1)
         found = bootstrap(probs, labels, [str(i) for i in range(100)], ("a",), (0.5,), resamples=200)
         assert found is not None
-        low_high = found.labels["a"]["f1"]
+        low_high = found.labels["a"].f1
         assert low_high is not None
         hits += low_high[0] <= truth_everywhere <= low_high[1]
     assert hits >= 51
@@ -117,23 +124,23 @@ def test_labels_with_one_positive_with_none_and_unknown_to_all() -> None:
     found = bootstrap(rng.random((40, 3)), labels, units, ("one", "none", "unknown"), HALF, resamples=200)
     assert found is not None
     check_bounds(found)
-    assert found.labels["one"]["ap"] is None, "a third of the resamples is without its only positive"
-    assert found.labels["none"]["ap"] is None
+    assert found.labels["one"].ap is None, "a third of the resamples is without its only positive"
+    assert found.labels["none"].ap is None
     assert found.left_out == ("one", "none", "unknown")
-    assert set(found.macro.values()) == {None}, "no mean that one picset decides"
+    assert set(values_of(found.macro)) == {None}, "no mean that one picset decides"
     labels[::4, 1] = 1
     some = bootstrap(rng.random((40, 3)), labels, units, ("one", "many", "unknown"), HALF, resamples=200)
     assert some is not None
     assert some.left_out == ("one", "unknown")
     assert some.macro == some.labels["many"]
-    mean, bounds = some.means["f1"], some.macro["f1"]
+    mean, bounds = some.means.f1, some.macro.f1
     assert mean is not None
     assert bounds is not None
     assert bounds[0] <= mean <= bounds[1]
-    assert set(found.labels["unknown"].values()) == {None}
+    assert set(values_of(found.labels["unknown"])) == {None}
     nobody = bootstrap(rng.random((40, 3)), np.full((40, 3), np.nan), units, NAMES, HALF, resamples=20)
     assert nobody is not None
-    assert set(nobody.macro.values()) == {None}
+    assert set(values_of(nobody.macro)) == {None}
 
 
 def test_one_unit_tells_nothing() -> None:
@@ -153,8 +160,9 @@ def test_a_thousand_resamples_in_about_a_second() -> None:
     assert time.process_time() - started_s < 3, "0.2 s of one core on a quiet machine"
     assert found is not None
     point = measure(probs, labels, names, [0.5] * 10)
-    for key, low_high in found.macro.items():
-        value = point.macro[key]
+    for key in found.macro.model_fields_set:
+        low_high = getattr(found.macro, key)
+        value = getattr(point.macro, key)
         assert low_high is not None
         assert value is not None
         assert low_high[0] < value < low_high[1]

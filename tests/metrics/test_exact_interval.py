@@ -51,11 +51,11 @@ def test_a_perfect_label_of_twenty_people_is_not_certain() -> None:
     found = bootstrap(probs, labels, units, ("few", "many"), (0.5, 0.5))
     assert found is not None
     for key in ("ap", "f1", "precision", "recall"):
-        assert found.labels["few"][key] == (pytest.approx(0.8316, abs=1e-4), 1.0), key
-        assert found.labels["many"][key] == (pytest.approx(0.025 ** (1 / 40)), 1.0), key
-        assert found.macro[key] == (pytest.approx(0.025 ** (1 / 40)), 1.0), "two labels of 20 at least"
-    assert found.instance["f1"] == (pytest.approx(0.025 ** (1 / 60)), 1.0), "60 people have a label"
-    assert set(found.means.values()) == {1.0}
+        assert getattr(found.labels["few"], key) == (pytest.approx(0.8316, abs=1e-4), 1.0), key
+        assert getattr(found.labels["many"], key) == (pytest.approx(0.025 ** (1 / 40)), 1.0), key
+        assert getattr(found.macro, key) == (pytest.approx(0.025 ** (1 / 40)), 1.0), "two labels of 20 at least"
+    assert found.instance.f1 == (pytest.approx(0.025 ** (1 / 60)), 1.0), "60 people have a label"
+    assert set(found.means.plain().values()) == {1.0}
 
 
 def test_means_of_many_labels_are_as_resampling_has_them() -> None:
@@ -66,13 +66,13 @@ def test_means_of_many_labels_are_as_resampling_has_them() -> None:
     found = bootstrap(probs, labels, [str(number) for number in range(300)], ("a", "b", "c"), (0.5,) * 3)
     assert found is not None
     for name in ("a", "b", "c"):
-        low_high, positives = found.labels[name]["recall"], int(labels[:, "abc".index(name)].sum())
+        low_high, positives = found.labels[name].recall, int(labels[:, "abc".index(name)].sum())
         assert low_high is not None
         hits = int(((probs >= 0.5) & (labels > 0))[:, "abc".index(name)].sum())
         exact = clopper_pearson(hits, positives)
         assert low_high[0] <= exact[0]
         assert low_high[1] >= exact[1]
-    macro, one = found.macro["recall"], found.labels["a"]["recall"]
+    macro, one = found.macro.recall, found.labels["a"].recall
     assert macro is not None
     assert one is not None
     assert macro[1] - macro[0] < one[1] - one[0]

@@ -56,8 +56,8 @@ def test_all_labels_by_hand() -> None:
     assert (a.precision, a.recall, a.f1, a.base_rate) == (0.5, 0.5, 0.5, 0.5)
     assert (b.positives, b.negatives, b.f1, b.ap, b.auroc) == (1, 2, 1.0, 1.0, 1.0)
     assert b.base_rate == pytest.approx(1 / 3)
-    assert metrics.macro["f1"] == pytest.approx(0.75)
-    assert metrics.micro["precision"] == pytest.approx(2 / 3)
+    assert metrics.macro.f1 == pytest.approx(0.75)
+    assert metrics.micro.precision == pytest.approx(2 / 3)
     assert metrics.exact == pytest.approx(2 / 4)
     assert metrics.samples == 4
 
@@ -67,8 +67,8 @@ def test_what_is_not_defined_is_none_and_left_out_of_means() -> None:
     assert metrics.labels["none"].ap is None
     assert metrics.labels["none"].auroc is None
     assert metrics.labels["none"].f1 is None
-    assert metrics.macro["ap"] == 1.0
-    assert metrics.macro["base_rate"] == pytest.approx(0.25)
+    assert metrics.macro.ap == 1.0
+    assert metrics.macro.base_rate == pytest.approx(0.25)
 
 
 @settings(max_examples=60, deadline=None)
@@ -118,7 +118,8 @@ def test_in_any_order_and_without_rows_of_unknown_labels(seed: int) -> None:
     labels[rng.random((15, 3)) < 0.2] = np.nan
     names, thresholds = ("a", "b", "c"), (0.3, 0.5, 0.7)
     found = measure(probs, labels, names, thresholds)
-    every = [*found.macro.values(), *found.micro.values(), *found.instance.values(), found.exact]
+    every = [value for part in (found.macro, found.micro, found.instance) for value in part.plain().values()]
+    every.append(found.exact)
     assert all(value is None or 0 <= value <= 1 for value in every)
     order = rng.permutation(15)
     shuffled = measure(probs[order], labels[order], names, thresholds)
@@ -126,9 +127,9 @@ def test_in_any_order_and_without_rows_of_unknown_labels(seed: int) -> None:
         np.concatenate([probs, rng.random((4, 3))]), np.concatenate([labels, np.full((4, 3), NAN)]), names, thresholds
     )
     for other in (shuffled, more):
-        assert other.macro == pytest.approx(found.macro)
-        assert other.micro == pytest.approx(found.micro)
-        assert other.instance == pytest.approx(found.instance)
+        assert other.macro.plain() == pytest.approx(found.macro.plain())
+        assert other.micro.plain() == pytest.approx(found.micro.plain())
+        assert other.instance.plain() == pytest.approx(found.instance.plain())
 
 
 def test_labels_of_one_positive_of_none_and_nobody_at_all() -> None:
@@ -140,4 +141,9 @@ def test_labels_of_one_positive_of_none_and_nobody_at_all() -> None:
     assert found.labels["unknown"].ece is None
     assert found.labels["unknown"].positives == found.labels["unknown"].negatives == 0
     nobody = measure(probs[:0], labels[:0], ("one", "none", "unknown"), (0.5, 0.5, 0.5))
-    assert {*nobody.macro.values(), *nobody.micro.values(), *nobody.instance.values(), nobody.exact} == {None}
+    assert {
+        *dict(nobody.macro).values(),
+        *dict(nobody.micro).values(),
+        *dict(nobody.instance).values(),
+        nobody.exact,
+    } == {None}

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.metrics.multilabel import (
-    LabelMetrics,
     auroc,
     average_precision,
     brier_score,
@@ -31,13 +30,14 @@ def test_every_number_of_a_label() -> None:
     a = measure(PROBS, LABELS, ("a", "b"), (0.5, 0.3)).labels["a"]
     # In bins of 1/15: 0.9 (13), 0.8 (12), 0.7 (10), 0.49 (7), 0.1 (1): each alone.
     gaps = [1 - 0.9, 0.8, 1 - 0.7, 1 - 0.49, 0.1]
-    assert a == LabelMetrics(
-        positives=3, negatives=2, base_rate=0.6, threshold=0.5, precision=pytest.approx(2 / 3),
-        recall=pytest.approx(2 / 3), f1=pytest.approx(4 / 6), ap=pytest.approx((1 + 2 / 3 + 3 / 4) / 3),
-        auroc=pytest.approx(4 / 6), true_positives=2, false_positives=1, false_negatives=1, true_negatives=1,
-        specificity=0.5, ma=pytest.approx((2 / 3 + 1 / 2) / 2), ece=pytest.approx(sum(gaps) / 5),
-        ece_adaptive=pytest.approx(sum(gaps) / 5), brier=pytest.approx(sum(gap**2 for gap in gaps) / 5),
-    )  # fmt: skip
+    assert a.plain() == {
+        "positives": 3, "negatives": 2, "base_rate": 0.6, "threshold": 0.5, "precision": pytest.approx(2 / 3),
+        "recall": pytest.approx(2 / 3), "f1": pytest.approx(4 / 6), "ap": pytest.approx((1 + 2 / 3 + 3 / 4) / 3),
+        "auroc": pytest.approx(4 / 6), "true_positives": 2, "false_positives": 1, "false_negatives": 1,
+        "true_negatives": 1,
+        "specificity": 0.5, "ma": pytest.approx((2 / 3 + 1 / 2) / 2), "ece": pytest.approx(sum(gaps) / 5),
+        "ece_adaptive": pytest.approx(sum(gaps) / 5), "brier": pytest.approx(sum(gap**2 for gap in gaps) / 5),
+    }  # fmt: skip
 
 
 def test_every_number_of_all() -> None:
@@ -47,11 +47,11 @@ def test_every_number_of_all() -> None:
     assert (b.true_positives, b.false_positives, b.false_negatives, b.true_negatives) == (1, 2, 1, 2)
     assert (b.precision, b.recall, b.f1, b.specificity) == (pytest.approx(1 / 3), 0.5, pytest.approx(2 / 5), 0.5)
     keys = ["precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier"]
-    assert list(found.macro) == keys
+    assert list(found.macro.plain()) == keys
     for key in keys:
-        assert found.macro[key] == pytest.approx((getattr(a, key) + getattr(b, key)) / 2), key
+        assert getattr(found.macro, key) == pytest.approx((getattr(a, key) + getattr(b, key)) / 2), key
     probs, truth = PROBS[~np.isnan(LABELS)], LABELS[~np.isnan(LABELS)] > 0.5
-    assert found.micro == {
+    assert found.micro.plain() == {
         "precision": pytest.approx(3 / 6),
         "recall": pytest.approx(3 / 5),
         "f1": pytest.approx(6 / 11),
@@ -63,18 +63,18 @@ def test_every_number_of_all() -> None:
     assert found.exact == pytest.approx(1 / 6)
     assert (found.samples, found.intervals, found.cross_fitted) == (6, None, None)
     # |Y and P| / |Y or P|: 1/1, 1/2, 1/2, 0/1, 0/1, 0/1.
-    assert found.instance["accuracy"] == pytest.approx(2 / 6)
-    assert set(found.to_dict()) == {
+    assert found.instance.accuracy == pytest.approx(2 / 6)
+    assert set(found.plain()) == {
         "labels", "macro", "micro", "exact", "samples", "instance", "intervals", "cross_fitted",
     }  # fmt: skip
-    assert found.to_dict()["labels"]["b"]["false_positives"] == 2
+    assert found.plain()["labels"]["b"]["false_positives"] == 2
 
 
 def test_a_probability_at_the_threshold_is_said() -> None:
     at = measure(np.array([[0.5], [0.4999]]), np.array([[1.0], [1.0]]), ("a",), (0.5,))
     assert at.labels["a"].true_positives == 1
     assert at.exact == 0.5
-    assert at.instance["recall"] == 0.5
+    assert at.instance.recall == 0.5
 
 
 def test_a_label_without_negatives_or_positives() -> None:
@@ -83,8 +83,8 @@ def test_a_label_without_negatives_or_positives() -> None:
     assert (every.specificity, every.ma, every.auroc, every.recall) == (None, None, None, 0.5)
     assert (none.specificity, none.ma, none.auroc, none.precision, none.recall) == (0.5, None, None, 0.0, None)
     assert (every.base_rate, none.base_rate) == (1.0, 0.0)
-    assert found.macro["ma"] is None
-    assert found.macro["recall"] == 0.5
+    assert found.macro.ma is None
+    assert found.macro.recall == 0.5
 
 
 @pytest.mark.parametrize(

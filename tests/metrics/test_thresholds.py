@@ -29,7 +29,7 @@ def test_a_rare_label_of_low_probabilities_is_still_found() -> None:
     probs = np.stack([common, rare], axis=1)
     thresholds = choose_thresholds(probs, labels)
     assert 0.1 < thresholds[1] < 0.22
-    assert measure(probs, labels, ("common", "rare"), thresholds.tolist()).macro["f1"] == 1.0
+    assert measure(probs, labels, ("common", "rare"), thresholds.tolist()).macro.f1 == 1.0
 
 
 def test_without_positives_the_common_threshold_is_taken() -> None:

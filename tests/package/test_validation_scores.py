@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from cls.metrics.scores import Metrics, ValidationScores, metrics_of_package
 from cls.package.card import card_of
 from cls.package.meta import write_meta
-from cls.package.validation_scores import mean_of, validation_scores
 from tests.package.metas import make_meta
 
 LABELS = ("black hair", "blonde hair", "red hair")
@@ -18,7 +18,11 @@ LABELS = ("black hair", "blonde hair", "red hair")
 def metrics(**changes: Any) -> dict[str, Any]:
     """As metrics.json has them: of three labels one has nobody in validation, and one too few picsets."""
     own = {"f1": 1.0, "ap": 0.9965, "positives": 20}
-    labels = {LABELS[0]: own, LABELS[1]: {"f1": 0.5, "ap": 0.4, "positives": 2}, LABELS[2]: {"f1": None, "ap": None}}
+    labels = {
+        LABELS[0]: own,
+        LABELS[1]: {"f1": 0.5, "ap": 0.4, "positives": 2},
+        LABELS[2]: {"f1": None, "ap": None},
+    }
     crossed = {
         "macro": {"f1": 0.9965, "ma": 0.9},
         "labels": {LABELS[0]: {"f1": 0.9965, "ma": 0.9}, LABELS[1]: {"f1": 0.1, "ma": 0.5}, LABELS[2]: {"f1": None}},
@@ -32,8 +36,13 @@ def metrics(**changes: Any) -> dict[str, Any]:
     return {"validation": {**validation, **changes}, "samples": {"train": 200, "valid": 60}}
 
 
+def scores_of(metrics: dict[str, Any]) -> ValidationScores | None:
+    found = metrics_of_package(metrics.get("validation"))
+    return None if found is None else found.scores
+
+
 def test_the_cross_validated_score_says_over_what() -> None:
-    found = validation_scores(metrics())
+    found = scores_of(metrics())
     assert found is not None
     assert found.headline() == (
         "cross-validated F1 0.996 (0.832–1.000), mean over 1 of 3 labels, 60 people of 12 picsets"
@@ -45,24 +54,24 @@ def test_the_cross_validated_score_says_over_what() -> None:
 
 @pytest.mark.parametrize("crossed", [None, 7, {}, {"macro": {"f1": "high"}, "labels": []}])
 def test_what_older_versions_did_not_measure_is_not_measured(crossed: object) -> None:
-    found = validation_scores(metrics(cross_fitted=crossed))
+    found = scores_of(metrics(cross_fitted=crossed))
     assert found is not None
     assert found.headline().startswith("cross-validated F1 not measured")
     assert found.f1_in_sample.value == 0.75
     for nothing in ({}, {"validation": None}, {"validation": 7}):
-        assert validation_scores(nothing) is None
-    assert mean_of({}, "ap").value is None
+        assert scores_of(nothing) is None
+    assert Metrics().mean("ap").value is None
 
 
 def test_a_mean_over_all_labels_has_its_interval() -> None:
-    found = validation_scores(metrics(intervals={"units": 12, "macro": {"ap": [0.6, 0.8]}, "left_out": []}))
+    found = scores_of(metrics(intervals={"units": 12, "macro": {"ap": [0.6, 0.8]}, "left_out": []}))
     assert found is not None
     assert found.ap.bounds == (0.6, 0.8)
 
 
 def test_labels_of_too_few_picsets_leave_no_cross_validated_score() -> None:
     crossed = {"macro": {"f1": None}, "labels": {key: {"f1": 0.5} for key in LABELS}, "left_out": list(LABELS)}
-    found = validation_scores(metrics(cross_fitted=crossed))
+    found = scores_of(metrics(cross_fitted=crossed))
     assert found is not None
     assert found.headline() == "cross-validated F1 not measured: every label's positives stand in too few picsets"
 

@@ -58,7 +58,7 @@ def test_a_compiled_network_is_the_same_network(tmp_path: Path) -> None:
     assert list((tmp_path / "kernels").rglob("*.so")), "something was compiled"
     assert compiled.args.config.compile is True
     for key in ("train_loss", "valid_loss"):
-        losses = [[epoch[key] for epoch in run.metrics["history"]] for run in (plain, compiled)]
+        losses = [[getattr(epoch, key) for epoch in run.metrics.history] for run in (plain, compiled)]
         assert losses[1] == pytest.approx(losses[0], rel=0.02), "only dropout draws other numbers"
     assert list(state_of(compiled)) == list(state_of(plain)), "opened by whoever opens the other"
 
@@ -74,7 +74,7 @@ def test_a_compiled_network_is_the_same_network(tmp_path: Path) -> None:
     assert find_runs(bottle, GROUP) == [], "a cut-off run is not a run"
     gone_on = trained(bottle, "--compile", **kernels)
     assert [folder.name for folder in run_folders(bottle, GROUP)] == [gone_on.folder.name], "nothing doubled"
-    assert gone_on.metrics["history"][-1]["train_loss"] == compiled.metrics["history"][-1]["train_loss"]
+    assert gone_on.metrics.history[-1].train_loss == compiled.metrics.history[-1].train_loss
     assert all(torch.equal(value, state_of(compiled)[name]) for name, value in state_of(gone_on).items()), "bit for bit"
 
 

@@ -24,7 +24,7 @@ def test_the_run_is_finished_without_what_cannot_be_made(
     assert execute(TRAIN, [*words, "--weights", "none", "--epochs", "1", "--batch", "4"]) == 0
     said = capsys.readouterr()
     run = newest_run(bottle, GROUP)
-    conversions = run.metrics["conversions"]
+    conversions = run.metrics.conversions
     assert conversions["torchscript"] is None
     assert "cannot be converted to ONNX" in conversions["onnx"]
     assert (run.folder / "torchscripts" / "model.pt").is_file()

@@ -83,7 +83,7 @@ def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
     last = cut_off.folder / "checkpoints" / LAST
     content = torch.load(last, weights_only=True)
     clock = content["callbacks"]["_Clock"]
-    assert 0 < clock["seconds"] <= cut_off.metrics["seconds"] + 0.01
+    assert 0 < clock["seconds"] <= cut_off.metrics.seconds + 0.01
     content["callbacks"]["_Clock"] = {"seconds": 1000.0, "waited_s": 30.0, "total_s": 120.0}
     torch.save(content, last)
     file = cut_off.folder / ARGS
@@ -91,9 +91,9 @@ def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
     file.write_text(file.read_text().replace(started, "2026-01-02T03:04:05+00:00"))
     again = train_tiny_run(cut_off.bottle, arch="mobilenetv3_small_050", ema=0.9)
     assert again.folder == cut_off.folder
-    assert again.metrics["seconds"] >= 1000
-    assert again.metrics["waiting_share"] == pytest.approx(0.25)
+    assert again.metrics.seconds >= 1000
+    assert again.metrics.waiting_share == pytest.approx(0.25)
     # The whole run is longer than its first part by what was done now, evaluation and reports included.
-    first = cut_off.metrics["run_seconds"]
-    assert cut_off.metrics["seconds"] < first < again.metrics["run_seconds"] < 1000
+    first = cut_off.metrics.run_seconds
+    assert cut_off.metrics.seconds < first < again.metrics.run_seconds < 1000
     assert again.args.started == "2026-01-02T03:04:05+00:00"

@@ -83,8 +83,8 @@ def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: py
         run = train_tiny_run(
             bottle, arch=ARCH, weights="auto", pretrained=str(earlier.folder), seed=1, head_start=True, mode="all"
         )
-    assert run.metrics["weights"]["origin"] == f"run {earlier.name} of group '{GROUP}'"
-    assert run.metrics["weights"]["sha256"] == earlier.weights_sha256
+    assert run.metrics.weights.origin == f"run {earlier.name} of group '{GROUP}'"
+    assert run.metrics.weights.sha256 == earlier.metrics.weights_sha256
     assert run.args.config.pretrained == earlier.name
     assert "labels taken over" in caplog.text
     assert "head start: " in caplog.text
@@ -171,7 +171,7 @@ def test_tensorboard_holds_every_epoch(bottle: Bottle) -> None:
     events = EventAccumulator(str(run.folder / "tensorboard"))
     events.Reload()
     losses = [event.value for event in events.Scalars("train_loss")]
-    assert losses == pytest.approx([epoch["train_loss"] for epoch in run.metrics["history"]], rel=1e-5)
+    assert losses == pytest.approx([epoch.train_loss for epoch in run.metrics.history], rel=1e-5)
 
 
 def test_a_machine_that_cannot_is_said_before_work(bottle: Bottle) -> None:
@@ -191,5 +191,5 @@ def test_a_machine_that_cannot_is_said_before_work(bottle: Bottle) -> None:
 def test_other_ways_to_learn_run(bottle: Bottle) -> None:
     options = {"accumulate": 2, "precision": "bf16", "loss": "asymmetric", "layer_decay": 0.8, "dropout": 0.0}
     run = train_tiny_run(bottle, arch=ARCH, seed=2, **options)
-    assert np.isfinite(run.metrics["history"][0]["train_loss"])
+    assert np.isfinite(run.metrics.history[0].train_loss)
     assert run.args.config.precision == "bf16"

@@ -19,6 +19,7 @@ from cls.errors import BottleError
 from cls.files import sha256_of_file
 from cls.people.photos import read_photo
 from cls.settings import load_settings
+from cls.training.runs.metrics import SampleCounts
 from cls.training.runs.run import Run, find_runs, newest_run, open_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
@@ -56,8 +57,8 @@ def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
         assert (trained.folder / name).stat().st_size > 0, name
     assert list((trained.folder / "csv_logs").rglob("metrics.csv"))
     assert not [path for path in trained.folder.rglob("*") if path.name.endswith(".part")]
-    assert len(trained.metrics["history"]) == 2
-    assert trained.metrics["code_version"] == trained.args.code_version == code_version()
+    assert len(trained.metrics.history) == 2
+    assert trained.metrics.code_version == trained.args.code_version == code_version()
 
 
 def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
@@ -67,7 +68,7 @@ def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
     assert newest_run(tiny, GROUP, trained.name) == trained
     assert found.labels == LABELS
     assert found.arch == "mobilenetv3_small_100"
-    assert found.segmentation_models == ("tiny_person",)
+    assert found.metrics.segmentation_models == ("tiny_person",)
     assert all(0.01 <= value <= 0.99 for value in found.thresholds)
     assert (found.preprocessing.height_px, found.preprocessing.width_px) == (64, 48)
     with pytest.raises(BottleError) as caught:
@@ -96,12 +97,12 @@ def test_the_network_gives_the_probabilities_that_were_measured(trained: Run) ->
 
 def test_the_final_weights_are_the_calibrated_ones(trained: Run) -> None:
     assert trained.checkpoint == trained.folder / "checkpoints" / "model.ckpt"
-    assert sha256_of_file(trained.checkpoint) == trained.weights_sha256
-    validation = trained.metrics["validation"]
-    assert set(validation["intervals"]["labels"]) == set(validation["cross_fitted"]["labels"]) == set(LABELS)
-    assert trained.metrics["calibration"]["temperature"] > 0
-    assert trained.metrics["background_sensitivity"]["backgrounds"] == 8
-    assert set(trained.metrics["background_sensitivity"]["as_served"]["labels"]) == set(LABELS)
+    assert sha256_of_file(trained.checkpoint) == trained.metrics.weights_sha256
+    validation = trained.metrics.validation
+    assert set(validation.intervals.labels) == set(validation.cross_fitted.labels) == set(LABELS)
+    assert trained.metrics.calibration.temperature > 0
+    assert trained.metrics.background_sensitivity.backgrounds == 8
+    assert set(trained.metrics.background_sensitivity.as_served.labels) == set(LABELS)
 
 
 def copied(run: Run, folder: Path) -> Run:
@@ -117,14 +118,15 @@ def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: R
         (run.folder / name).unlink()
     again = train_tiny_run(run.bottle, epochs=2)
     assert again.name == run.name, "gone on with, not started anew"
-    assert again.weights_sha256 == trained.weights_sha256
+    assert again.metrics.weights_sha256 == trained.metrics.weights_sha256
     assert again.thresholds == trained.thresholds
-    assert len(again.metrics["history"]) == 2
+    assert len(again.metrics.history) == 2
 
 
 def test_a_run_of_a_version_without_calibration_still_opens(tmp_path: Path, trained: Run) -> None:
     run = copied(trained, tmp_path / "copy")
-    metrics = {key: value for key, value in run.metrics.items() if key not in ("calibration", "background_sensitivity")}
+    metrics = run.metrics.plain()
+    del metrics["calibration"], metrics["background_sensitivity"]
     for key in ("intervals", "cross_fitted", "instance"):
         del metrics["validation"][key]
     (run.folder / "metrics.json").write_text(json.dumps(metrics))
@@ -175,14 +177,14 @@ def test_nothing_in_a_run_names_a_path_of_this_machine(trained: Run) -> None:
 def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: Run) -> None:
     again = train_tiny_run(make_tiny_bottle(tmp_path), epochs=2)
     for key in ("train_loss", "valid_loss", "valid_map"):
-        assert [epoch[key] for epoch in again.metrics["history"]] == pytest.approx(
-            [epoch[key] for epoch in trained.metrics["history"]], rel=1e-4
+        assert [getattr(epoch, key) for epoch in again.metrics.history] == pytest.approx(
+            [getattr(epoch, key) for epoch in trained.metrics.history], rel=1e-4
         )
     assert again.thresholds == pytest.approx(trained.thresholds, rel=1e-3)
     states = [torch.load(run.folder / "checkpoints" / "last.ckpt")["state_dict"] for run in (again, trained)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items()), "bit for bit"
     other = train_tiny_run(again.bottle, epochs=2, seed=1)
-    assert other.metrics["history"][0]["train_loss"] != again.metrics["history"][0]["train_loss"]
+    assert other.metrics.history[0].train_loss != again.metrics.history[0].train_loss
 
 
 def test_the_script_writes_torchscript_and_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,17 +219,17 @@ def test_mode_all_trains_on_everything(tmp_path: Path) -> None:
     bottle = make_tiny_bottle(tmp_path)
     everything = train_tiny_run(bottle, mode="all")
     assert everything.name == "v__0_all_mnv3_4_0.001"
-    assert everything.metrics["samples"] == {"train": 24, "valid": 0}
+    assert everything.metrics.samples == SampleCounts(train=24, valid=0)
     assert everything.thresholds == (0.5, 0.5, 0.5)
     assert everything.validation_samples() == []
     assert (everything.folder / "report.html").exists()
     measured = train_tiny_run(bottle)
     again = train_tiny_run(bottle, mode="all", seed=3)
     assert again.thresholds == measured.thresholds
-    assert again.metrics["thresholds_from"] == "validation of run v__1_train_mnv3_4_0.001"
+    assert again.metrics.thresholds_from == "validation of run v__1_train_mnv3_4_0.001"
     # Thresholds and what they were chosen on belong together.
-    assert again.metrics["calibration"]["temperature"] == measured.metrics["calibration"]["temperature"]
-    assert again.metrics["background_sensitivity"] is None
+    assert again.metrics.calibration.temperature == measured.metrics.calibration.temperature
+    assert again.metrics.background_sensitivity is None
 
 
 def test_a_group_of_any_name_and_one_label_with_trash(tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_rejected_and_broken_pictures_are_left_out_and_listed(tmp_path: Path) ->
     run = train_tiny_run(bottle)
     ledger = json.loads((run.folder / "ledger.json").read_text())
     assert set(ledger["left_out"]) == {"0000.jpeg", "0001.jpeg"}
-    assert run.metrics["samples"]["train"] + run.metrics["samples"]["valid"] == 22
+    assert run.metrics.samples.train + run.metrics.samples.valid == 22
     assert {"0000.jpeg", "0001.jpeg"}.isdisjoint(s.path for side in ("train", "valid") for s in run.samples(side))
 
 

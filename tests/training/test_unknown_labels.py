@@ -49,16 +49,16 @@ def named(*numbers: int) -> list[str]:
 def test_incomplete_labels_are_masked_everywhere(tiny: Bottle) -> None:
     """Of the 24 people 6 are trash, 6 have each label; what they do not carry is unknown."""
     run = train_tiny_run(tiny, incomplete=())
-    validation = run.metrics["validation"]["labels"]
+    validation = run.metrics.validation.labels
     split = read_json(run.folder / "split.json")
     for index, label in enumerate(LABELS):
         known = [row[2][index] for row in split["valid"] if row[2][index] is not None]
-        assert (validation[label]["positives"], validation[label]["negatives"]) == (known.count(1.0), known.count(0.0))
+        assert (validation[label].positives, validation[label].negatives) == (known.count(1.0), known.count(0.0))
     rows = [row[2] for row in split["train"] + split["valid"]]
     assert rows.count([1.0, None, None]) == 6
     assert rows.count([0.0, 0.0, 0.0]) == 6
     assert {math.isnan(value) for sample in run.samples("train") for value in sample.labels} == {True, False}
-    assert all(math.isfinite(epoch["train_loss"]) for epoch in run.metrics["history"])
+    assert all(math.isfinite(epoch.train_loss) for epoch in run.metrics.history)
     assert run.args.config.incomplete == ()
 
 
@@ -103,8 +103,8 @@ def test_a_label_with_one_positive_is_trained(tiny: Bottle, caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         run = train_tiny_run(tiny)
     assert "0000.jpeg" in {sample.path for sample in run.samples("train")}
-    assert run.metrics["validation"]["labels"]["red top"]["positives"] == 0
-    assert run.metrics["validation"]["labels"]["red top"]["ap"] is None
+    assert run.metrics.validation.labels["red top"].positives == 0
+    assert run.metrics.validation.labels["red top"].ap is None
     assert "label 'red top' (1 in training) has no picset to spare for validation" in caplog.text
 
 
@@ -127,8 +127,8 @@ def test_a_group_whose_masks_are_half_missing_is_trained_and_says_so(
     connection.close()
     with caplog.at_level(logging.WARNING):
         run = train_tiny_run(tiny)
-    assert run.metrics["samples"]["train"] + run.metrics["samples"]["valid"] == 12
-    assert run.metrics["pictures"]["left_out_by_reason"] == {NOT_SEGMENTED: 12}
+    assert run.metrics.samples.train + run.metrics.samples.valid == 12
+    assert run.metrics.pictures.left_out_by_reason == {NOT_SEGMENTED: 12}
     assert "12 pictures left out: not segmented yet" in caplog.text
     assert "run `python cls/classification/segment_builder.py" in caplog.text
 
@@ -166,7 +166,7 @@ def test_a_picture_deleted_after_it_was_cut_out_is_trained_on(tiny: Bottle, monk
 
     monkeypatch.setattr(train_module, "prepare", prepare_then_delete)
     run = train_tiny_run(tiny)
-    assert run.metrics["samples"]["train"] + run.metrics["samples"]["valid"] == 24
+    assert run.metrics.samples.train + run.metrics.samples.valid == 24
     assert json.loads((run.folder / "ledger.json").read_text())["left_out"] == {}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -18,7 +17,7 @@ from cls.bottle.dataset_file import GroupDataset
 from cls.dataset.samples import Ledger, Sample
 from cls.dataset.split.assign import TRAIN, VALID, Split
 from cls.errors import TrainingError
-from cls.records import faults_of
+from cls.records import Record, faults_of
 
 TEST = "test"
 PART_SIDES = (TRAIN, VALID, TEST)
@@ -28,54 +27,58 @@ IN_TEST = "kept for the test"
 IN_NO_PART = "in none of the dataset's parts"
 
 
-@dataclass(frozen=True)
-class PartsUsed:
-    """Which named parts a training uses, and whether they leak.
+class PartsUsed(Record):
+    """Which named parts a training uses, and whether they leak, as metrics.json keeps it.
 
     Attributes:
         name: e.g. `official`.
-        test: pictures in the test part, which nobody trains on or chooses by.
-        units: people (picsets) there are in all three parts.
-        shared: people who stand on two sides or three.
-        unnamed: pictures of no picset: nothing is known of them.
+        is_leaking: whether anybody stands on two sides.
+        picsets: people (picsets) there are in all three parts.
+        picsets_on_two_sides: people who stand on two sides or three.
+        pictures_of_no_picset: nothing is known of them.
+        test_pictures: pictures in the test part, which nobody trains on or chooses by.
+        note: what a reader of the figures has to know.
     """
 
     name: str
-    test: int
-    units: int
-    shared: int
-    unnamed: int = 0
+    is_leaking: bool
+    picsets: int
+    picsets_on_two_sides: int
+    pictures_of_no_picset: int = 0
+    test_pictures: int = 0
+    note: str = ""
 
-    @property
-    def is_leaking(self) -> bool:
-        """Whether anybody stands on two sides."""
-        return self.shared > 0
+    @classmethod
+    def of(cls, name: str, *, test: int, units: int, shared: int, unnamed: int = 0) -> PartsUsed:
+        """Counts, with what they mean.
 
-    def line(self) -> str:
-        """What a reader of the figures has to know."""
-        if not self.units:
-            return (
-                f"parts '{self.name}' of the dataset: it does not say whom its pictures show, so leaks cannot be seen"
+        Args:
+            name: of the parts.
+            test: pictures in the test part.
+            units: people (picsets) in all three parts.
+            shared: those on two sides or three.
+            unnamed: pictures of no picset.
+        """
+        parts = f"parts '{name}' of the dataset"
+        unknown = f"; {unnamed} pictures are of none" if unnamed else ""
+        if not units:
+            note = f"{parts}: it does not say whom its pictures show, so leaks cannot be seen"
+        elif not shared:
+            note = f"{parts}: nobody of {units} picsets is on two sides{unknown}"
+        else:
+            note = (
+                f"{parts} LEAK: {shared} of {units} picsets stand on two sides; "
+                "what is measured on them is for comparison with published figures only"
             )
-        if not self.is_leaking:
-            unknown = f"; {self.unnamed} pictures are of none" if self.unnamed else ""
-            return f"parts '{self.name}' of the dataset: nobody of {self.units} picsets is on two sides{unknown}"
-        return (
-            f"parts '{self.name}' of the dataset LEAK: {self.shared} of {self.units} picsets stand on two sides; "
-            "what is measured on them is for comparison with published figures only"
+        return cls(
+            name=name,
+            is_leaking=shared > 0,
+            picsets=units,
+            picsets_on_two_sides=shared,
+            pictures_of_no_picset=unnamed,
+            test_pictures=test,
+            note=note,
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for metrics.json."""
-        return {
-            "name": self.name,
-            "is_leaking": self.is_leaking,
-            "picsets": self.units,
-            "picsets_on_two_sides": self.shared,
-            "pictures_of_no_picset": self.unnamed,
-            "test_pictures": self.test,
-            "note": self.line(),
-        }
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ def split_by_parts(
     unnamed = len({sample.path for sample in samples if sample.path in sides and not sample.picset})
     by_picset.pop("", None)
     leaking = sum(len(found) > 1 for found in by_picset.values())
-    used = PartsUsed(name, len(test), len(by_picset), leaking, unnamed)
+    used = PartsUsed.of(name, test=len(test), units=len(by_picset), shared=leaking, unnamed=unnamed)
     return NamedSplit(kept, indices, test, split, used)
 
 

@@ -13,7 +13,8 @@ from cls.exporting.parity.labels import LabelResult, calibration_error, calibrat
 from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, ParitySample, Reference, answers_of, reference_of
 from cls.exporting.parity.sizes import SizeResult, size_results
-from cls.metrics.multilabel import Metrics, measure
+from cls.metrics.multilabel import measure
+from cls.metrics.scores import Metrics
 from cls.runtimes.classifier import Classifier
 from cls.settings import PARITY_LIMITS, ParityLimits
 from cls.wording import counted, difference
@@ -279,7 +280,7 @@ def _measured(
         for index, decided in enumerate(after)
     )
     labels = label_results(reference, answers, flips, distance, [before, *after])
-    f1, ma = before.macro["f1"], before.macro["ma"]
+    f1, ma = before.macro.f1, before.macro.ma
     f1_change = largest_change([result.f1 for result in batches], f1)
     ece = calibration_error(reference.probs, reference.truth)
     eces = [calibration_error(probs, reference.truth) for probs in answers.probs]
@@ -343,8 +344,8 @@ def _at_batch(
         p999_probability_difference=float(np.percentile(difference, 99.9)),
         label_flips=int((flip_distance >= 0).sum()),
         farthest_flip=max(float(flip_distance.max()), 0.0),
-        f1=decided.macro["f1"],
-        ma=decided.macro["ma"],
+        f1=decided.macro.f1,
+        ma=decided.macro.ma,
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.exporting.parity.samples import Answers, Reference
-from cls.metrics.multilabel import LabelMetrics, Metrics, expected_calibration_error, measure, precision_recall_f1
+from cls.metrics.multilabel import expected_calibration_error, measure, precision_recall_f1
+from cls.metrics.scores import LabelMetrics, Measures, Metrics
 
 CALIBRATION_MEASURES = ("ece", "ece_adaptive", "brier")
 # Probabilities nearer to 0 or 1 count as this near: float32, and the six digits that packages keep of a probability,
@@ -148,7 +149,7 @@ def calibration_error(probs: NDArray[np.float32], truth: NDArray[np.float64]) ->
     return expected_calibration_error(np.nan_to_num(probs[is_known].astype(np.float64)), truth[is_known] > 0.5)
 
 
-def calibration_of(reference: Reference, probs: NDArray[np.float32]) -> dict[str, Any]:
+def calibration_of(reference: Reference, probs: NDArray[np.float32]) -> Metrics:
     """Calibration errors of some answers on what people said, to a millionth: those of `CALIBRATION_MEASURES`.
 
     Args:
@@ -160,17 +161,17 @@ def calibration_of(reference: Reference, probs: NDArray[np.float32]) -> dict[str
     """
     names = reference.trained.labels
     said = np.nan_to_num(probs.astype(np.float64))
-    found = asdict(measure(said, reference.truth, names, reference.trained.thresholds))
-    return {
-        "labels": {name: _calibration_measures(found["labels"][name]) for name in names},
-        "macro": _calibration_measures(found["macro"]),
-        "micro": _calibration_measures(found["micro"]),
-    }
+    found = measure(said, reference.truth, names, reference.trained.thresholds)
+    return Metrics(
+        labels={name: LabelMetrics(**_calibration_measures(label)) for name, label in found.labels.items()},
+        macro=Measures(**_calibration_measures(found.macro)),
+        micro=Measures(**_calibration_measures(found.micro)),
+    )
 
 
-def _calibration_measures(values: Mapping[str, float | None]) -> dict[str, float | None]:
+def _calibration_measures(values: Measures) -> dict[str, Any]:
     # Smaller differences depend on the number of threads: meta.json says the same on every machine.
-    found = {key: values[key] for key in CALIBRATION_MEASURES}
+    found = {key: getattr(values, key) for key in CALIBRATION_MEASURES}
     return {key: None if value is None else round(value, 6) for key, value in found.items()}
 
 

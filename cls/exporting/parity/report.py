@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cls.errors import ParityError
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.sizes import SizeResult
+from cls.metrics.scores import Metrics
 from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
 from cls.settings import ParityLimits
 from cls.wording import counted, difference
@@ -198,13 +199,13 @@ class ParityReport:
     part: PeoplePart | None = None
     ece: float | None = None
     ece_change: float | None = None
-    calibration: dict[str, Any] = field(default_factory=dict)
+    calibration: Metrics = field(default_factory=Metrics)
     labels: tuple[LabelResult, ...] = ()
     sizes: tuple[SizeResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        values = asdict(self)
+        values = {**asdict(self), "calibration": self.calibration.plain()}
         for sample in (values["worst"], *values["worst_samples"]):
             del sample["crop_rgb"]
         return values

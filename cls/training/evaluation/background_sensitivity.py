@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,8 +14,10 @@ from cls.dataset.backgrounds import Backgrounds, blend, place
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.metrics.bootstrap import RESAMPLES, draw_units, interval_of
 from cls.metrics.exact_interval import clopper_pearson, interval_of_mean, widened
+from cls.metrics.multilabel import probabilities_of
 from cls.people.preprocess import Preprocessing
-from cls.training.evaluation.logits import logits_of, probabilities_of
+from cls.training.evaluation.logits import logits_of
+from cls.training.runs.metrics import BackgroundSensitivity, Flips
 
 
 @dataclass(frozen=True)
@@ -41,53 +42,6 @@ def people_tried(epochs: int, train_people: int, per_person: int) -> int:
     costs a third when nothing is learnt from it.
     """
     return min(max(epochs * train_people // (10 * 2 * (per_person + 1)), 8), 64)
-
-
-@dataclass(frozen=True)
-class Flips:
-    """How often answers change with the background.
-
-    Attributes:
-        share: of the decisions (person, background, label), those that differ from the one on the flat colour.
-        people: share of the people of whom any label changes on any background.
-        labels: `share` of each label.
-        probability: mean absolute change of a probability.
-        interval: 95 percent interval of `share`, over resampled units. Where nothing changed it goes up to the share of
-            units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0. Where
-            all changed, likewise.
-        people_interval: that of `people`; nowhere narrower than the exact binomial interval of as many people.
-    """
-
-    share: float
-    people: float
-    labels: dict[str, float]
-    probability: float
-    interval: tuple[float, float] | None = None
-    people_interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class BackgroundSensitivity:
-    """The same people before other backgrounds.
-
-    Attributes:
-        people: how many, drawn from validation by seed.
-        backgrounds: on how many each was put.
-        origin: where the backgrounds come from.
-        as_served: the person stands elsewhere and is cut out by its mask as at inference: what is left of the other
-            place is in the pixels at the mask's edge.
-        background_left_in: the other place is left in the picture: what a classifier of uncut pictures would see.
-    """
-
-    people: int
-    backgrounds: int
-    origin: str
-    as_served: Flips
-    background_left_in: Flips
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for metrics.json."""
-        return asdict(self)
 
 
 def measure_backgrounds(
@@ -143,7 +97,13 @@ def measure_backgrounds(
     probs = probs.reshape(len(chosen), 1 + per_person, 2, len(names))
     own = [units[index] for index in chosen.tolist()] if units else [str(index) for index in chosen.tolist()]
     served, left_in = (_flips(probs[:, :, way], names, thresholds, own, seed) for way in (0, 1))
-    return BackgroundSensitivity(len(chosen), per_person, backgrounds.origin, served, left_in)
+    return BackgroundSensitivity(
+        people=len(chosen),
+        backgrounds=per_person,
+        origin=backgrounds.origin,
+        as_served=served,
+        background_left_in=left_in,
+    )
 
 
 def _as_served(placed: NDArray[np.uint8], wide: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,13 +18,15 @@ from torch import nn
 from cls.errors import TrainingError
 from cls.files import write_bytes_atomic
 from cls.metrics.bootstrap import bootstrap, thin_labels
-from cls.metrics.multilabel import CrossFitted, measure
+from cls.metrics.multilabel import mean_measures, measure
+from cls.metrics.scores import CrossFitted, MeasureIntervals, Measures
 from cls.metrics.thresholds import choose_thresholds
-from cls.training.evaluation.logits import probabilities_of
 from cls.training.network.build import head_of
+from cls.training.runs.metrics import Calibration
 
 _FOLDS = 5
-_OF_DECISIONS = ("precision", "recall", "f1", "ma")
+_OF_COUNTS = ("precision", "recall", "f1")
+_OF_DECISIONS = (*_OF_COUNTS, "ma")
 _OF_PROBABILITIES = ("ece", "ece_adaptive", "brier")
 
 
@@ -113,28 +114,31 @@ def cross_fit(
     said = crossed.decisions.astype(np.float64)
     decided, probable = (measure(values, labels, names, half) for values in (said, crossed.probs))
     drawn = bootstrap(said, labels, units, names, half, seed=seed)
-    intervals = {} if drawn is None else {key: drawn.macro[key] for key in _OF_DECISIONS}
-    of_labels = {} if drawn is None else drawn.labels
-    label_intervals = {name: {key: found[key] for key in _OF_DECISIONS} for name, found in of_labels.items()}
-    micro = {key: decided.micro[key] for key in ("precision", "recall", "f1")}
-    micro |= {key: probable.micro[key] for key in _OF_PROBABILITIES}
-    per_label = {
-        name: {key: getattr(decided.labels[name], key) for key in _OF_DECISIONS}
-        | {key: getattr(probable.labels[name], key) for key in _OF_PROBABILITIES}
-        for name in names
-    }
+    per_label = {name: _both(decided.labels[name], probable.labels[name], _OF_DECISIONS) for name in names}
     is_thin = thin_labels(labels, units).tolist()
     kept = [name for name, is_left_out in zip(names, is_thin, strict=True) if not is_left_out]
     left_out = tuple(name for name in names if name not in kept)
-    macro = {key: _mean([per_label[name][key] for name in kept]) for key in (*_OF_DECISIONS, *_OF_PROBABILITIES)}
     return CrossFitted(
-        crossed.folds, macro, micro, decided.instance, per_label, decided.exact, intervals, left_out, label_intervals
+        folds=crossed.folds,
+        macro=mean_measures([per_label[name] for name in kept], (*_OF_DECISIONS, *_OF_PROBABILITIES)),
+        micro=_both(decided.micro, probable.micro, _OF_COUNTS),
+        instance=decided.instance,
+        labels=per_label,
+        exact=decided.exact,
+        intervals=MeasureIntervals() if drawn is None else _of_decisions(drawn.macro),
+        left_out=left_out,
+        label_intervals={} if drawn is None else {name: _of_decisions(found) for name, found in drawn.labels.items()},
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
+def _both(decided: Measures, probable: Measures, keys: Sequence[str]) -> Measures:
+    """Some measures of decisions, and the calibration errors of probabilities."""
+    values = {key: getattr(decided, key) for key in keys}
+    return Measures(**values, **{key: getattr(probable, key) for key in _OF_PROBABILITIES})
+
+
+def _of_decisions(intervals: MeasureIntervals) -> MeasureIntervals:
+    return MeasureIntervals(**{key: getattr(intervals, key) for key in _OF_DECISIONS})
 
 
 def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
@@ -150,54 +154,6 @@ def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
 _COLDEST, _HOTTEST = 0.2, 5.0
 _FEWEST_OF_EACH = 10
 _PICTURES_TRIED = 2
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What is done to logits: (logit - shift) / temperature.
-
-    Attributes:
-        temperature: above 1: the network was too sure; 1: as it was.
-        logit_shift: of each label; the logarithm of what the loss let a positive count, a negative being 1, which
-            moves the logits of a network trained by it up by as much; 0 where that is left in.
-        source: where both come from, or why nothing is changed.
-        ece_before: expected calibration error of all decisions together, 15 bins of equal width, without it.
-        ece_after: the same with it; it was chosen on these very people.
-        ece_cross_fitted: the same, each fold of units with what is chosen on the others: the honest number.
-        nll_before: mean negative log-likelihood of a decision without it.
-        nll_after: the same with it.
-    """
-
-    temperature: float
-    logit_shift: tuple[float, ...]
-    source: str
-    ece_before: float | None = None
-    ece_after: float | None = None
-    ece_cross_fitted: float | None = None
-    nll_before: float | None = None
-    nll_after: float | None = None
-
-    @classmethod
-    def nothing(cls, labels: int, why: str) -> Calibration:
-        """Logits stay as they are."""
-        return cls(1.0, (0.0,) * labels, f"nothing is changed: {why}")
-
-    @property
-    def is_nothing(self) -> bool:
-        """Whether logits stay as they are."""
-        return self.temperature == 1 and not any(self.logit_shift)
-
-    def logits(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated logits, (samples, labels)."""
-        return np.asarray((logits - np.asarray(self.logit_shift)) / self.temperature, np.float64)
-
-    def probs(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated probabilities, (samples, labels)."""
-        return probabilities_of(self.logits(logits))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for metrics.json."""
-        return asdict(self)
 
 
 def choose_calibration(
@@ -232,7 +188,7 @@ def choose_calibration(
         why = f"no temperature from {_COLDEST:g} to {_HOTTEST:g} is best on validation"
         return Calibration.nothing(count, why)
     _, temperature, shift = min(fits)
-    return Calibration(temperature, shift, "validation")
+    return Calibration(temperature=temperature, logit_shift=shift, source="validation")
 
 
 def _likeliest_temperature(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:

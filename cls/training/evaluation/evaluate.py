@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,21 @@ from cls.dataset.cutouts.cutouts import Cutouts
 from cls.dataset.samples import Sample, labels_of
 from cls.files import write_text_atomic
 from cls.metrics.bootstrap import bootstrap
-from cls.metrics.multilabel import Metrics, expected_calibration_error, measure
+from cls.metrics.multilabel import expected_calibration_error, measure, probabilities_of
+from cls.metrics.scores import Metrics
 from cls.metrics.thresholds import choose_thresholds
 from cls.people.preprocess import Preprocessing
-from cls.training.evaluation.background_sensitivity import BackgroundSensitivity, BackgroundTrial, measure_backgrounds
+from cls.training.evaluation.background_sensitivity import BackgroundTrial, measure_backgrounds
 from cls.training.evaluation.calibration import (
-    Calibration,
     choose_calibration,
     cross_fit,
     fold_into_head,
     negative_log_likelihood,
     write_weights,
 )
-from cls.training.evaluation.logits import logits_of, probabilities_of
+from cls.training.evaluation.logits import logits_of
 from cls.training.network.build import load_network
+from cls.training.runs.metrics import BackgroundSensitivity, Calibration
 from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
 
 
@@ -124,8 +125,7 @@ def evaluate(
     thresholds = tuple(choose_thresholds(probs, labels).tolist())
     _write_predictions(folder / "predictions.csv", names, samples, labels, probs)
     units = [sample.unit for sample in samples]
-    metrics = replace(
-        measure(probs, labels, names, thresholds),
+    metrics = measure(probs, labels, names, thresholds).having(
         intervals=bootstrap(probs, labels, units, names, thresholds, seed=seed),
         cross_fitted=cross_fit(logits, labels, units, names, shift, seed=seed),
     )
@@ -146,11 +146,10 @@ def _measured(
 ) -> Calibration:
     """A calibration with what it was good for."""
     is_known = ~np.isnan(labels)
-    return replace(
-        calibration,
+    return calibration.having(
         ece_before=expected_calibration_error(probabilities_of(logits)[is_known], labels[is_known] > 0.5),
-        ece_after=metrics.micro["ece"],
-        ece_cross_fitted=None if metrics.cross_fitted is None else metrics.cross_fitted.micro["ece"],
+        ece_after=metrics.micro.ece,
+        ece_cross_fitted=None if metrics.cross_fitted is None else metrics.cross_fitted.micro.ece,
         nll_before=negative_log_likelihood(logits, labels),
         nll_after=negative_log_likelihood(calibration.logits(logits), labels),
     )
@@ -170,17 +169,17 @@ def _calibration_of_earlier(
     run = _validated(names, earlier)
     if run is None:
         return Calibration.nothing(len(names), "no run of this group has been validated")
-    known = run.metrics.get("calibration")
+    known = run.metrics.calibration
     if known is None:
         return Calibration.nothing(len(names), f"run {run.name} is not calibrated")
     # The weights are this loss's own, also where it is another one than that run's.
-    shift = loss_shift if any(known["logit_shift"]) else (0.0,) * len(names)
-    return Calibration(float(known["temperature"]), shift, f"validation of run {run.name}")
+    shift = loss_shift if any(known.logit_shift) else (0.0,) * len(names)
+    return Calibration(temperature=known.temperature, logit_shift=shift, source=f"validation of run {run.name}")
 
 
 def _validated(names: tuple[str, ...], earlier: Sequence[Run]) -> Run | None:
     """The newest run of these labels with a validation."""
-    fits = (run for run in reversed(earlier) if run.labels == names and run.metrics.get("validation") is not None)
+    fits = (run for run in reversed(earlier) if run.labels == names and run.metrics.validation is not None)
     return next(fits, None)
 
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +24,17 @@ from cls.dataset.backgrounds import background_sources
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import TRAIN, VALID, Split, split_alone
 from cls.errors import FileError
-from cls.files import read_json, write_json_atomic
-from cls.metrics.bootstrap import RESAMPLES, Interval, draw_units, interval_of, mean_of_defined, resampled, thin_labels
+from cls.metrics.bootstrap import RESAMPLES, draw_units, interval_of, mean_of_defined, resampled, thin_labels
 from cls.metrics.exact_interval import LEVEL
+from cls.metrics.scores import Interval
+from cls.records import read_record, write_record
 from cls.training.data import TrainingData, start_network
 from cls.training.evaluation.calibration import crossed_decisions, shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, evaluate
 from cls.training.loop.fit import base_rates, fit_network
 from cls.training.loop.losses import loss_for
 from cls.training.network.build import memory_format_of
+from cls.training.runs.metrics import LeakTax
 
 # What is said -> the measure behind it.
 MEASURES = {"mAP": "ap", "F1": "f1", "mA": "ma"}
@@ -122,6 +123,10 @@ def _less(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
     return values[:count] - others[:count]
 
 
+def _less_number(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
+
+
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
@@ -131,50 +136,7 @@ _log = logging.getLogger("cls.training")
 FOLDER, RESULT = "leak_tax", "leak_tax.json"
 
 
-@dataclass(frozen=True)
-class LeakTax:
-    """One training measured twice. F1 and mA are those of thresholds chosen on other picsets.
-
-    Attributes:
-        by_picset: mAP, F1 and mA on the run's own split; None where a measure is not defined.
-        random_split: the same on a random split of the same sizes.
-        known_share: share of the random split's validation people whose picset is in its training part too.
-        intervals: of each measure's difference, over resampled picsets.
-        units: how many picsets were drawn from.
-        compared: the labels both are measured on.
-        left_out: those whose positives stand in fewer than three picsets of either validation part.
-    """
-
-    by_picset: dict[str, float | None]
-    random_split: dict[str, float | None]
-    known_share: float
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    units: int = 0
-    compared: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def difference(self) -> dict[str, float | None]:
-        """By how much the random split flatters."""
-        pairs = {name: (self.random_split[name], self.by_picset[name]) for name in MEASURES}
-        return {name: None if a is None or b is None else a - b for name, (a, b) in pairs.items()}
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for metrics.json."""
-        return {
-            "by_picset": self.by_picset,
-            "random_split": self.random_split,
-            "difference": self.difference,
-            "intervals": {name: None if bounds is None else list(bounds) for name, bounds in self.intervals.items()},
-            "level": LEVEL,
-            "units": self.units,
-            "labels": list(self.compared),
-            "left_out": list(self.left_out),
-            "validation_people_whose_picset_is_in_training": self.known_share,
-        }
-
-
-def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evaluation) -> dict[str, Any]:
+def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evaluation) -> LeakTax:
     """Trains once more, with the same settings and first weights, on a random split, and compares.
 
     Everything happens in `leak_tax/` of the run folder, which holds no run: its weights are removed at the end. Killed
@@ -186,9 +148,6 @@ def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluatio
         folder: the run folder.
         evaluation: of the run.
 
-    Returns:
-        `LeakTax.to_dict`.
-
     Raises:
         KeyboardInterrupt: the user stopped it.
         TrainingError: the loss is not a number.
@@ -199,8 +158,8 @@ def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluatio
     if found is None:
         _log.info("leak tax: the same training on a random split")
         sides = random_sides(data.samples, data.split, seed=data.config.seed)
-        found = _compare(bottle, data, inner, evaluation, sides).to_dict()
-        write_json_atomic(inner / RESULT, found)
+        found = _compare(bottle, data, inner, evaluation, sides)
+        write_record(inner / RESULT, found)
         shutil.rmtree(inner / "checkpoints", ignore_errors=True)
         (inner / "predictions.csv").unlink(missing_ok=True)
     return found
@@ -233,11 +192,13 @@ def _compare(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evalu
     return LeakTax(
         by_picset=found.first,
         random_split=found.second,
-        known_share=_known_share(data.samples, sides),
+        difference={name: _less_number(found.second[name], found.first[name]) for name in MEASURES},
         intervals=found.intervals,
+        level=LEVEL,
         units=found.units,
-        compared=tuple(name for name in names if name not in left_out),
+        labels=tuple(name for name in names if name not in left_out),
         left_out=left_out,
+        validation_people_whose_picset_is_in_training=_known_share(data.samples, sides),
     )
 
 
@@ -266,16 +227,16 @@ def _predictions(evaluation: Evaluation, units: Sequence[str], shift: Sequence[f
     return Predictions(evaluation.probs, decisions if crossed is None else crossed.decisions, evaluation.labels, units)
 
 
-def _measured(file: Path) -> dict[str, Any] | None:
+def _measured(file: Path) -> LeakTax | None:
     """What an interrupted run has measured already; None where it has not, or the file is damaged or of older code."""
     if not file.exists():
         return None
     try:
-        found = read_json(file)
+        found = read_record(file, LeakTax)
     except FileError as error:
         _log.warning("%s; it is measured anew", error.line())
         return None
-    return found if isinstance(found, dict) and found.keys() >= {"by_picset", "random_split", "intervals"} else None
+    return found if found.intervals is not None else None
 
 
 def _known_share(samples: Sequence[Sample], sides: Sequence[str]) -> float:

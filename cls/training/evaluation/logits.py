@@ -1,4 +1,4 @@
-"""Pictures -> logits, batch by batch, exactly as inference will do it, and probabilities."""
+"""Pictures -> logits, batch by batch, exactly as inference will do it."""
 
 from __future__ import annotations
 
@@ -51,8 +51,3 @@ def logits_of(
     finally:
         network.to("cpu")
     return np.concatenate(parts) if parts else np.empty((0, 0))
-
-
-def probabilities_of(logits: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
-    """The sigmoid of logits divided by a temperature, without overflow."""
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits / temperature, -60, 60))), np.float64)

@@ -21,8 +21,6 @@ from cls.training.loop.module import ClassifierModule
 from cls.training.network.ema import MovingAverage
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-# What makes a checkpoint the best; higher is better. Of two that rank all people alike, the one with the lower loss.
-_SCORE = "valid_map"
 _GO_ON = "make room; the same command then goes on after the last whole epoch"
 
 
@@ -66,8 +64,9 @@ class EpochCheckpoints(Checkpoint):
         if not isinstance(pl_module, ClassifierModule):
             return
         epoch = pl_module.history[-1]
-        score = (epoch.get(_SCORE, 0.0), -epoch.get("valid_loss", 0.0))
-        is_best = self._best is None or _SCORE not in epoch or score > self._best
+        # Higher is better. Of two that rank all people alike, the one with the lower loss.
+        score = (epoch.valid_map or 0.0, -(epoch.valid_loss or 0.0))
+        is_best = self._best is None or epoch.valid_map is None or score > self._best
         if is_best:
             self._best = score
         if not trainer.is_global_zero:

@@ -34,6 +34,7 @@ from cls.training.loop.losses import MultiLabelLoss, loss_for
 from cls.training.loop.module import BadBatches, ClassifierModule
 from cls.training.network.ema import MovingAverage
 from cls.training.network.head_start import start_head
+from cls.training.runs.metrics import Epoch
 
 
 def fit_network(data: TrainingData, folder: Path, *, rank: int = 0) -> FitResult:
@@ -152,7 +153,7 @@ class FitResult:
     epoch.
     """
 
-    history: list[dict[str, float]]
+    history: list[Epoch]
     waiting_share: float
     seconds: float
 

@@ -15,19 +15,19 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cls.dataset.batches import Batch
 from cls.errors import TrainingError
 from cls.files import write_bytes_atomic, write_text_atomic
-from cls.metrics.multilabel import measure
+from cls.metrics.multilabel import measure, probabilities_of
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.loop.auxiliary import JointLoss, without_auxiliary
 from cls.training.loop.distributed import gathered
 from cls.training.loop.optimizer import FrozenStages, optimizer_for, schedule_for
 from cls.training.network.build import head_names, memory_format_of
+from cls.training.runs.metrics import Epoch
 from cls.wording import mean_over, score
 
 FOLDER = "bad_batch"
@@ -103,7 +103,7 @@ class ClassifierModule(lightning.LightningModule):
         bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
 
     Attributes:
-        history: one entry an epoch: epoch, seconds, train_loss, learning rate, and the validation's measures.
+        history: one entry an epoch.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ClassifierModule(lightning.LightningModule):
         self._memory_format = memory_format_of(network)
         self._bad_batches = bad_batches
         self._frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
-        self.history: list[dict[str, float]] = []
+        self.history: list[Epoch] = []
         self._own_loss = loss
         self._loss = loss if auxiliary_loss is None else JointLoss(loss, auxiliary_loss, len(label_names))
         self._has_auxiliary = auxiliary_loss is not None
@@ -215,44 +215,49 @@ class ClassifierModule(lightning.LightningModule):
         )
         values = {"valid_loss": float(loss)}
         half = [0.5] * len(self._label_names)
-        found = measure(probabilities(all_logits), all_labels.astype(np.float64), self._label_names, half)
+        found = measure(
+            probabilities_of(all_logits.astype(np.float64)), all_labels.astype(np.float64), self._label_names, half
+        )
         macro = found.macro
         known, of = sum(label.ap is not None for label in found.labels.values()), len(self._label_names)
         self._over = "" if known == of else f" ({mean_over(known, of)})"
         values |= {
             name: value
             for name, key in (("valid_map", "ap"), ("valid_f1", "f1"), ("valid_auroc", "auroc"))
-            if (value := macro[key]) is not None
+            if (value := getattr(macro, key)) is not None
         }
         self.log_dict(values)
 
     def on_train_epoch_end(self) -> None:
         """Writes the epoch's line of history."""
-        values = {
-            "epoch": self.current_epoch,
-            "seconds": time.monotonic() - self._epoch_started_s,
-            "train_loss": float(np.mean(gathered(float(np.mean(self._train_losses)), self.trainer.world_size))),
-            "lr": float(self.optimizers().param_groups[-1]["lr"]),  # type: ignore[union-attr]
-        }
-        self.log_dict({"train_loss": values["train_loss"], "lr": values["lr"]})
+        train_loss = float(np.mean(gathered(float(np.mean(self._train_losses)), self.trainer.world_size)))
+        lr = float(self.optimizers().param_groups[-1]["lr"])  # type: ignore[union-attr]
+        self.log_dict({"train_loss": train_loss, "lr": lr})
         measured = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
-        self.history.append({**values, **{key: value for key, value in measured.items() if key.startswith("valid_")}})
+        epoch = Epoch(
+            epoch=self.current_epoch,
+            seconds=time.monotonic() - self._epoch_started_s,
+            train_loss=train_loss,
+            lr=lr,
+            **{key: value for key, value in measured.items() if key.startswith("valid_")},
+        )
+        self.history.append(epoch)
         self._log_epoch()
 
     def _log_epoch(self) -> None:
         epoch = self.history[-1]
         validation = "".join(
-            f", {text} {said(epoch[key])}"
+            f", {text} {said(value)}"
             for key, text, said in (
                 ("valid_loss", "validation loss", "{:.3f}".format),
                 ("valid_map", f"mAP{self._over}", score),
                 ("valid_f1", f"F1 at 0.5{self._over}", score),
             )
-            if key in epoch
+            if (value := getattr(epoch, key)) is not None
         )
         _log.info(
             "epoch %d of %d: loss %.4f%s; %.1f s",
-            len(self.history), self._config.epochs, epoch["train_loss"], validation, epoch["seconds"],
+            len(self.history), self._config.epochs, epoch.train_loss, validation, epoch.seconds,
         )  # fmt: skip
 
     def own_state(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -265,11 +270,11 @@ class ClassifierModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the history, so that a resumed run has all of it."""
-        checkpoint["history"] = list(self.history)
+        checkpoint["history"] = [epoch.plain() for epoch in self.history]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the history up to the checkpoint."""
-        self.history = list(checkpoint["history"])
+        self.history = [Epoch.model_validate(epoch) for epoch in checkpoint["history"]]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a linear rise and a cosine fall, step by step."""
@@ -290,8 +295,3 @@ def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     rows = images.reshape(batch, height_px, width_px * channels).float().div_(255)
     rows.sub_(mean.to(rows.device).flatten().repeat(width_px)).div_(std.to(rows.device).flatten().repeat(width_px))
     return rows.view(batch, height_px, width_px, channels).permute(0, 3, 1, 2)
-
-
-def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The sigmoid of logits, in double precision, without overflow."""
-    return 1 / (1 + np.exp(-np.clip(logits.astype(np.float64), -60, 60)))

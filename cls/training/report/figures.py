@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cls.metrics.multilabel import precision_recall_steps, reliability
 from cls.pages.charts import Chart, Figure, nice_ticks, whole_ticks
+from cls.training.runs.metrics import Epoch
 from cls.wording import score
 
 _WIDE, _HIGH = 440, 240
@@ -22,32 +23,32 @@ _MOST_POINTS = 400
 _MOST_DOTS = 40
 
 
-def loss_figure(history: Sequence[dict[str, float]]) -> Figure:
+def loss_figure(history: Sequence[Epoch]) -> Figure:
     """Loss in training and in validation, epoch by epoch; a single epoch is a dot.
 
     Args:
-        history: one entry an epoch, as in metrics.json.
+        history: one entry an epoch.
     """
     lines = [("c0", "training", "train_loss"), ("c1", "validation", "valid_loss")]
-    drawn = [line for line in lines if any(line[2] in epoch for epoch in history)]
-    values = [epoch[key] for epoch in history for _, _, key in drawn if math.isfinite(epoch.get(key, math.nan))]
+    drawn = [line for line in lines if any(getattr(epoch, line[2]) is not None for epoch in history)]
+    values = [value for _, _, key in drawn for value in _values(history, key) if math.isfinite(value)]
     chart = _epochs(history, (0.0, 1.06 * max([*values, 1e-9])), "loss by epoch")
     for css, _, key in drawn:
         _draw(chart, history, key, css, "{:.3f}".format)
     return Figure("Loss", chart.svg(), tuple((css, text) for css, text, _ in drawn))
 
 
-def scores_figure(history: Sequence[dict[str, float]], base_rate: float | None, over: str = "") -> Figure | None:
+def scores_figure(history: Sequence[Epoch], base_rate: float | None, over: str = "") -> Figure | None:
     """What validation says, epoch by epoch; None where nobody in validation has a label.
 
     Args:
-        history: one entry an epoch, as in metrics.json.
+        history: one entry an epoch.
         base_rate: the mean average precision of guessing, drawn as a line.
         over: over which labels the means are, where that is not all of them.
     """
     names = [f"{name}, {over}" if over else f"mean {name}" for name in ("AP", "AUROC")]
     lines = [("c1", names[0], "valid_map"), ("c0", names[1], "valid_auroc")]
-    drawn = [line for line in lines if any(line[2] in epoch for epoch in history)]
+    drawn = [line for line in lines if any(getattr(epoch, line[2]) is not None for epoch in history)]
     if not drawn:
         return None
     chart = _epochs(history, (0.0, 1.0), "validation by epoch")
@@ -60,7 +61,7 @@ def scores_figure(history: Sequence[dict[str, float]], base_rate: float | None, 
     return Figure("Validation", chart.svg(), tuple(legend))
 
 
-def _epochs(history: Sequence[dict[str, float]], y: tuple[float, float], label: str) -> Chart:
+def _epochs(history: Sequence[Epoch], y: tuple[float, float], label: str) -> Chart:
     last = len(history)
     # A single epoch stands in the middle.
     x = (1.0, float(last)) if last > 1 else (0.5, 1.5)
@@ -69,10 +70,14 @@ def _epochs(history: Sequence[dict[str, float]], y: tuple[float, float], label: 
     return chart
 
 
-def _draw(chart: Chart, history: Sequence[dict[str, float]], key: str, css: str, tip: Callable[[float], str]) -> None:
-    epochs = [epoch["epoch"] + 1 for epoch in history]
-    values = [epoch.get(key, math.nan) for epoch in history]
-    chart.line(epochs, values, css, tip=tip if len(history) <= _MOST_DOTS else None)
+def _draw(chart: Chart, history: Sequence[Epoch], key: str, css: str, tip: Callable[[float], str]) -> None:
+    epochs = [epoch.epoch + 1 for epoch in history]
+    chart.line(epochs, _values(history, key), css, tip=tip if len(history) <= _MOST_DOTS else None)
+
+
+def _values(history: Sequence[Epoch], key: str) -> list[float]:
+    """A measure of each epoch; NaN where it has none."""
+    return [math.nan if (value := getattr(epoch, key)) is None else value for epoch in history]
 
 
 def precision_recall_svg(scores: NDArray[np.float64], truth: NDArray[np.bool_], threshold: float) -> Markup | None:

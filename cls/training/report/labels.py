@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.dataset.samples import Sample
-from cls.metrics.label_errors import LabelError
-from cls.package.validation_scores import validation_scores
+from cls.metrics.scores import Intervals, LabelMetrics, MeasureIntervals, Measures, Metrics
 from cls.pages.pictures import picture_url
+from cls.records import Record
 from cls.training.evaluation.evaluate import Evaluation
+from cls.training.evaluation.label_errors import LabelError
 from cls.training.report.figures import precision_recall_svg, scores_svg
 from cls.training.report.grids import Pair, caption
 from cls.wording import interval, score
@@ -107,6 +108,7 @@ def _log_odds(probs: NDArray[np.float64]) -> NDArray[np.float64]:
 _NOBODY, _UNKNOWN = "none", "not known"
 _CROSSED = ("f1", "precision", "recall", "ma", "ece")
 _PERFECT = score(1)
+_Values = TypeVar("_Values", bound=Record)
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Matrix:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: dict[str, Any]) -> list[dict[str, Any]]:
+def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: Metrics) -> list[dict[str, Any]]:
     """The table of labels, with the means as its last row.
 
     Precision, recall, F1, mA and calibration error are cross-validated where the run has measured that.
@@ -139,59 +141,61 @@ def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: d
     Args:
         names: label names.
         trained: (samples, labels) of training.
-        validation: as in metrics.json.
+        validation: the run's measures.
     """
     counts = np.nansum(trained, axis=0).astype(int).tolist()
-    crossed, intervals = validation.get("cross_fitted") or {}, validation.get("intervals") or {}
-    rows = [
-        _row(
-            name,
-            validation["labels"][name],
-            (crossed.get("labels") or {}).get(name) or {},
-            _label_intervals(name, crossed, intervals),
+    crossed, intervals = validation.crossed, validation.intervals or Intervals()
+    rows = []
+    for name, count in zip(names, counts, strict=True):
+        label, found = validation.labels[name], intervals.labels.get(name, MeasureIntervals())
+        found = _replaced(found, crossed.label_intervals.get(name))
+        row = _row(name, _replaced(label, crossed.labels.get(name)), label, found)
+        rows.append(
+            {
+                **row,
+                "train": count,
+                "positives": label.positives,
+                "threshold": "" if label.threshold is None else f"{label.threshold:.3f}",
+            }
         )
-        | {"train": count, "positives": validation["labels"][name]["positives"]}
-        for name, count in zip(names, counts, strict=True)
-    ]
     # Where labels are left out of them, the intervals are not of these means: `measured_text` says what they are of.
-    of_means = {} if intervals.get("left_out") else dict(intervals.get("macro") or {})
-    of_means |= crossed.get("intervals") or {}
-    mean = _row(means_title(validation), validation["macro"], crossed.get("macro") or {}, of_means)
+    of_means = MeasureIntervals() if intervals.left_out else intervals.macro
+    shown = _replaced(validation.macro, crossed.macro)
+    mean = _row(means_title(validation), shown, validation.macro, _replaced(of_means, crossed.intervals))
     return [*rows, {**mean, "is_mean": True, "train": "", "positives": "", "threshold": ""}]
 
 
-def means_title(validation: dict[str, Any]) -> str:
-    """Over how many labels the means are: `mean over 8 labels (cross-validated: 7 of 8)`.
-
-    Args:
-        validation: as in metrics.json.
-    """
-    found = validation_scores({"validation": validation})
-    if found is None or found.ap.value is None:
+def means_title(validation: Metrics) -> str:
+    """Over how many labels the means are: `mean over 8 labels (cross-validated: 7 of 8)`."""
+    found = validation.scores
+    if found.ap.value is None:
         return "mean"
     if found.f1.value is None or found.f1.labels == found.ap.labels:
         return found.ap.over
     return f"{found.ap.over} (cross-validated: {found.f1.labels} of {found.f1.of})"
 
 
-def _label_intervals(name: str, crossed: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
-    found = (intervals.get("labels") or {}).get(name) or {}
-    return {**found, **((crossed.get("label_intervals") or {}).get(name) or {})} if crossed else found
+def _replaced(values: _Values, crossed: Record | None) -> _Values:
+    """Measures, or intervals, with cross-validated ones in the place of those of thresholds chosen on these people."""
+    known = (
+        {} if crossed is None else {key: getattr(crossed, key) for key in crossed.model_fields_set if key in _CROSSED}
+    )
+    return values.having(**known)
 
 
-def _row(name: str, values: dict[str, Any], crossed: dict[str, Any], intervals: dict[str, Any]) -> dict[str, Any]:
-    """A row: cross-validated measures in the place of those of thresholds chosen on the same people."""
-    shown = {**values, **{key: crossed[key] for key in _CROSSED if key in crossed}}
-    people = values.get("positives")
+def _row(name: str, shown: Measures, own: Measures, intervals: MeasureIntervals) -> dict[str, Any]:
+    people = own.positives if isinstance(own, LabelMetrics) else None
     return {
         "name": name,
         "is_mean": False,
-        "ap_percent": percent_width(values.get("ap")),
-        "base_percent": percent_width(values.get("base_rate")),
-        **{key: score(shown.get(key)) for key in ("base_rate", "ap", "auroc", *_CROSSED)},
-        "threshold": "" if values.get("threshold") is None else f"{values['threshold']:.3f}",
-        "f1_in_sample": score(values.get("f1")),
-        **{f"{key}_interval": _with_people(shown.get(key), intervals.get(key), people) for key in ("ap", "f1", "ma")},
+        "ap_percent": percent_width(own.ap),
+        "base_percent": percent_width(own.base_rate),
+        **{key: score(getattr(shown, key)) for key in ("base_rate", "ap", "auroc", *_CROSSED)},
+        "f1_in_sample": score(own.f1),
+        **{
+            f"{key}_interval": _with_people(getattr(shown, key), getattr(intervals, key), people)
+            for key in ("ap", "f1", "ma")
+        },
     }
 
 

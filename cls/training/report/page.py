@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from cls.dataset.samples import Ledger, Sample, labels_of
-from cls.metrics.label_errors import LabelError, judged_labels
-from cls.package.validation_scores import mean_of
+from cls.metrics.scores import Metrics
 from cls.pages.render import now_utc, write_page
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.evaluation.evaluate import Evaluation
+from cls.training.evaluation.label_errors import LabelError, judged_labels
 from cls.training.report.figures import loss_figure, reliability_figure, scores_figure
 from cls.training.report.grids import Pair
 from cls.training.report.labels import (
@@ -36,6 +36,7 @@ from cls.training.report.robustness import (
     measured_text,
     overall,
 )
+from cls.training.runs.metrics import RunMetrics
 from cls.wording import counted
 
 _MOST_LEFT_OUT = 2000
@@ -65,7 +66,7 @@ class ReportData:
     ledger: Ledger
     preprocessing: Preprocessing
     evaluation: Evaluation
-    metrics: dict[str, Any]
+    metrics: RunMetrics
     pairs: Sequence[Pair]
     label_errors: Sequence[LabelError]
 
@@ -82,10 +83,10 @@ def write_report(folder: Path, data: ReportData) -> None:
 
 def _values(folder: Path, data: ReportData) -> dict[str, Any]:
     metrics, config = data.metrics, data.config
-    validation = metrics["validation"]
-    base_rate = None if validation is None else validation["macro"]["base_rate"]
-    ap = None if validation is None else mean_of(validation, "ap")
-    scores = scores_figure(metrics["history"], base_rate, ap.over if ap is not None and ap.is_partial else "")
+    validation = metrics.validation
+    base_rate = None if validation is None else validation.macro.base_rate
+    ap = None if validation is None else validation.mean("ap")
+    scores = scores_figure(metrics.history, base_rate, ap.over if ap is not None and ap.is_partial else "")
     values: dict[str, Any] = {
         "group": config.group,
         "run": folder.name,
@@ -94,9 +95,9 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
         "date": now_utc(),
         "notes": _notes(metrics),
         "figures": cards(metrics),
-        "curves": [loss_figure(metrics["history"]), *([] if scores is None else [scores])],
+        "curves": [loss_figure(metrics.history), *([] if scores is None else [scores])],
         "is_validated": validation is not None,
-        "thresholds_from": metrics["thresholds_from"],
+        "thresholds_from": metrics.thresholds_from,
         "pairs": before_and_after(data.pairs),
         "data": _data(data),
         "left_out": sorted(data.ledger.left_out.items())[:_MOST_LEFT_OUT],
@@ -107,11 +108,11 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
     return {**values, "contents": _contents(values)}
 
 
-def _notes(metrics: dict[str, Any]) -> list[str]:
+def _notes(metrics: RunMetrics) -> list[str]:
     """What has to be known before anything else is read."""
-    weights, parts = metrics["weights"], metrics.get("parts")
-    notes = [] if weights["kind"] != "none" else [weights["origin"]]
-    return [*notes, *([parts["note"]] if parts else [])]
+    weights, parts = metrics.weights, metrics.parts
+    notes = [weights.origin] if weights is not None and weights.kind == "none" else []
+    return [*notes, *([parts.note] if parts else [])]
 
 
 def _unvalidated(data: ReportData) -> dict[str, Any]:
@@ -120,19 +121,19 @@ def _unvalidated(data: ReportData) -> dict[str, Any]:
     return {"rows": [(name, count, f"{value:.3f}") for name, count, value in pairs]}
 
 
-def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
+def _validated(data: ReportData, validation: Metrics) -> dict[str, Any]:
     evaluation, names, metrics = data.evaluation, data.names, data.metrics
     probs, labels, thresholds = evaluation.probs, evaluation.labels, evaluation.thresholds
     trained = labels_of(data.train)
     worst, best = mistaken_and_sure(evaluation, names)
     units = len({sample.unit for sample in evaluation.samples})
-    calibration = calibration_of_run(metrics)
+    calibration = calibration_of_run(metrics.calibration)
     return {
         "rows": label_rows(names, trained, validation),
         "columns": _columns(validation),
         "measured": measured_text(validation, len(evaluation.samples), units),
         "overall": overall(validation),
-        "unseen": [name for name in names if not validation["labels"][name]["positives"]],
+        "unseen": [name for name in names if not validation.labels[name].positives],
         "label_cards": label_cards(names, thresholds, probs, labels),
         "confusions": confusions(names, probs / np.asarray(thresholds), labels),
         "predicted": predicted_of(names, thresholds, probs, labels),
@@ -141,8 +142,8 @@ def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
         "reliability": reliability_figure(probs, labels),
         "calibration": calibration.rows,
         "calibration_text": calibration.text,
-        "backgrounds": backgrounds_of_run(metrics, names),
-        "leak_tax": leak_tax_of_run(metrics),
+        "backgrounds": backgrounds_of_run(metrics.background_sensitivity, names),
+        "leak_tax": leak_tax_of_run(metrics.leak_tax),
         "worst": worst,
         "best": best,
         "suspects": suspects(evaluation, names, data.label_errors),
@@ -150,10 +151,11 @@ def _validated(data: ReportData, validation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _columns(validation: dict[str, Any]) -> dict[str, str]:
+def _columns(validation: Metrics) -> dict[str, str]:
     """Key and title of every column that the run's table of labels has."""
-    is_crossed = bool(validation.get("cross_fitted"))
-    has = {"ma": "ma" in validation["macro"], "ece": "ece" in validation["macro"], "f1_in_sample": is_crossed}
+    is_crossed = validation.cross_fitted is not None
+    measured = validation.macro.model_fields_set
+    has = {"ma": "ma" in measured, "ece": "ece" in measured, "f1_in_sample": is_crossed}
     columns = {
         "name": "label",
         "train": "in training",
@@ -240,18 +242,18 @@ def _data(data: ReportData) -> list[tuple[str, Any]]:
         ("of them used", f"{ledger.pictures - len(ledger.left_out):,}"),
         *((reason, f"{count:,}") for reason, count in ledger.reasons.items()),
         ("segmentation models", models),
-        ("people for training", f"{metrics['samples']['train']:,}"),
-        ("people for validation", f"{metrics['samples']['valid']:,}"),
-        ("split", _split_text(metrics)),
-        ("first weights", metrics["weights"]["origin"]),
-        ("thresholds", f"from {metrics['thresholds_from']}"),
+        ("people for training", f"{len(data.train):,}"),
+        ("people for validation", f"{len(data.evaluation.samples):,}"),
+        ("split", _split_text(data)),
+        ("first weights", "-" if metrics.weights is None else metrics.weights.origin),
+        ("thresholds", f"from {metrics.thresholds_from}"),
         ("normalisation", f"mean {data.preprocessing.mean_rgb}, deviation {data.preprocessing.std_rgb}"),
-        ("digest of the dataset", metrics["dataset_sha256"]),
-        ("digest of the split", metrics["split_sha256"]),
+        ("digest of the dataset", metrics.dataset_sha256),
+        ("digest of the split", metrics.split_sha256),
     ]
 
 
-def _split_text(metrics: dict[str, Any]) -> str:
-    if metrics.get("parts"):
-        return str(metrics["parts"]["note"])
-    return "by picset: nobody is on both sides" if metrics["samples"]["valid"] else "none: mode all"
+def _split_text(data: ReportData) -> str:
+    if data.metrics.parts is not None:
+        return data.metrics.parts.note
+    return "by picset: nobody is on both sides" if data.evaluation.samples else "none: mode all"

@@ -18,8 +18,6 @@ FINISHED = "metrics.json"
 SPLIT = "split.json"
 LEDGER = "ledger.json"
 LOCK = ".lock"
-# Of metrics.json: how long the whole run took, from reading the dataset to the last file, all its parts together.
-WHOLE_SECONDS = "run_seconds"
 _COUNTER = ".runs.json"
 _TIME = ".time.json"
 _NAME = re.compile(r"v__(\d+)_")

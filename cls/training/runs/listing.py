@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,14 @@ from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, ClsError, FileError
-from cls.files import read_json, text_of_safe_name
-from cls.package.validation_scores import ValidationScores, validation_scores
+from cls.files import text_of_safe_name
+from cls.metrics.scores import Interval, Metrics, ValidationScores
+from cls.records import Record, read_record
 from cls.training.runs.args import ARGS, RunArgs, read_args
-from cls.training.runs.folder import FINISHED, LOCK, WHOLE_SECONDS, run_folders, run_number
+from cls.training.runs.folder import FINISHED, LOCK, run_folders, run_number
+from cls.training.runs.metrics import RunMetrics, SampleCounts
 
+_LISTED = ("samples", "run_seconds", "seconds", "dataset_sha256", "split_sha256")
 FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
 
 
@@ -29,7 +31,7 @@ class RunEntry:
         state: `finished`, `running` (a process of this machine holds it), `unfinished` or `damaged`.
         problem: what is wrong with a damaged one.
         args: what args.yaml says; None when it is missing or cannot be read.
-        metrics: what metrics.json says; empty when it cannot be read.
+        metrics: what metrics.json says; None when it cannot be read.
     """
 
     folder: Path
@@ -37,7 +39,7 @@ class RunEntry:
     state: str
     problem: str = ""
     args: RunArgs | None = field(default=None, repr=False)
-    metrics: dict[str, Any] = field(default_factory=dict, repr=False)
+    metrics: RunMetrics | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -48,33 +50,10 @@ class RunEntry:
         """A setting of the run; None where it is not known."""
         return None if self.args is None else self.args.settings.get(key)
 
-    def measure(self, *keys: str) -> float | None:
-        """A number of metrics.json, e.g. `validation`, `macro`, `ap`; None where there is none."""
-        value = _at(self.metrics, *keys)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return float(value) if is_number else None
-
-    def interval(self, key: str) -> tuple[float, float] | None:
-        """The confidence interval of a mean over all labels, e.g. `ap`; None where there is none."""
-        return None if self.left_out else self.interval_of_kept(key)
-
     @property
-    def left_out(self) -> tuple[str, ...]:
-        """Labels that are left out of intervals and of cross-fitted means: positives in too few picsets."""
-        found = [_at(self.metrics, "validation", place, "left_out") for place in ("intervals", "cross_fitted")]
-        return tuple(dict.fromkeys(str(name) for names in found if isinstance(names, list) for name in names))
-
-    def interval_of_kept(self, key: str) -> tuple[float, float] | None:
-        """The confidence interval of a mean over the labels that are not left out; None where there is none."""
-        found = _at(self.metrics, "validation", "intervals", "macro", key)
-        if isinstance(found, list) and len(found) == 2 and all(isinstance(value, int | float) for value in found):
-            return float(found[0]), float(found[1])
-        return None
-
-    @property
-    def scores(self) -> ValidationScores | None:
-        """Its scores on validation, cross-validated ones first; None where nothing was validated."""
-        return validation_scores(self.metrics)
+    def validation(self) -> Metrics | None:
+        """Its measures on validation; None where nothing was validated."""
+        return None if self.metrics is None else self.metrics.validation
 
     @property
     def size(self) -> str:
@@ -82,45 +61,93 @@ class RunEntry:
         return "" if self.args is None else f"{self.args.preprocessing.height_px}x{self.args.preprocessing.width_px}"
 
     @property
+    def date_finished(self) -> str:
+        """When it was finished, ISO 8601; empty where that is not known."""
+        return "" if self.metrics is None else self.metrics.finished
+
+    @property
     def date(self) -> str:
         """When it was finished, or else started: `2026-11-22 19:40`, in universal time."""
-        text = self.metrics.get("finished") or (self.args.started if self.args else "")
+        text = self.date_finished or (self.args.started if self.args else "")
         return str(text)[:16].replace("T", " ")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `cls runs --json`."""
-        macro = {key: self.measure("validation", "macro", key) for key in ("ap", "f1", "ma", "auroc")}
-        return {
-            "group": self.group,
-            "run": self.name,
-            "state": self.state,
-            "problem": self.problem or None,
-            "date": self.date or None,
-            "arch": self.setting("arch"),
-            "size": self.size or None,
-            "epochs": self.setting("epochs"),
-            "people": _at(self.metrics, "samples"),
-            "cross_validated": None if self.scores is None else _crossed_dict(self.scores),
-            **macro,
-            "intervals": {key: self.interval(key) for key in ("ap", "f1", "ma")},
-            "left_out_of_intervals": list(self.left_out),
-            "run_seconds": self.measure(WHOLE_SECONDS),
-            "seconds": self.measure("seconds"),
-            "dataset_sha256": self.metrics.get("dataset_sha256"),
-            "split_sha256": self.metrics.get("split_sha256"),
-        }
+    def listed(self) -> ListedRun:
+        """What `cls runs --json` says of it."""
+        validation = self.validation or Metrics()
+        known = {} if self.metrics is None else {key: getattr(self.metrics, key) for key in _LISTED}
+        return ListedRun(
+            group=self.group,
+            run=self.name,
+            state=self.state,
+            problem=self.problem or None,
+            date=self.date or None,
+            arch=self.setting("arch"),
+            size=self.size or None,
+            epochs=self.setting("epochs"),
+            people=known.get("samples"),
+            cross_validated=None if self.validation is None else CrossValidated.of(self.validation.scores),
+            ap=validation.macro.ap,
+            f1=validation.macro.f1,
+            ma=validation.macro.ma,
+            auroc=validation.macro.auroc,
+            intervals={key: validation.mean(key).bounds for key in ("ap", "f1", "ma")},
+            left_out_of_intervals=validation.left_out,
+            run_seconds=known.get("run_seconds"),
+            seconds=known.get("seconds"),
+            dataset_sha256=known.get("dataset_sha256"),
+            split_sha256=known.get("split_sha256"),
+        )
 
 
-def _crossed_dict(scores: ValidationScores) -> dict[str, Any]:
-    return {
-        "f1": scores.f1.value,
-        "ma": scores.ma.value,
-        "interval": scores.f1.bounds,
-        "mean_over_labels": scores.f1.labels,
-        "labels": scores.f1.of,
-        "people": scores.people,
-        "picsets": scores.picsets,
-    }
+class CrossValidated(Record):
+    """Cross-validated means over labels, of the people and labels they are over."""
+
+    f1: float | None
+    ma: float | None
+    interval: Interval
+    mean_over_labels: int
+    labels: int
+    people: int | None
+    picsets: int | None
+
+    @classmethod
+    def of(cls, scores: ValidationScores) -> CrossValidated:
+        """Those of a validation."""
+        f1 = scores.f1
+        return cls(
+            f1=f1.value,
+            ma=scores.ma.value,
+            interval=f1.bounds,
+            mean_over_labels=f1.labels,
+            labels=f1.of,
+            people=scores.people,
+            picsets=scores.picsets,
+        )
+
+
+class ListedRun(Record):
+    """A run as `cls runs --json` lists it; what is not known is null."""
+
+    group: str
+    run: str
+    state: str
+    problem: str | None
+    date: str | None
+    arch: object
+    size: str | None
+    epochs: object
+    people: SampleCounts | None
+    cross_validated: CrossValidated | None
+    ap: float | None
+    f1: float | None
+    ma: float | None
+    auroc: float | None
+    intervals: dict[str, Interval]
+    left_out_of_intervals: tuple[str, ...]
+    run_seconds: float | None
+    seconds: float | None
+    dataset_sha256: str | None
+    split_sha256: str | None
 
 
 def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:
@@ -158,7 +185,7 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
             raise BottleError(
                 "there is no finished run", code="no_finished_run", where=bottle.root, hint="see `cls runs`"
             )
-        return max(finished, key=lambda entry: (entry.metrics.get("finished") or "", run_number(entry.folder)))
+        return max(finished, key=lambda entry: (entry.date_finished, run_number(entry.folder)))
     number = name.removeprefix("v__")
     found = [
         entry
@@ -178,11 +205,9 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
 def _entry(folder: Path, group: str) -> RunEntry:
     """What can be read of a run folder; never an error."""
     args, args_problem = _read_args(folder)
-    metrics, metrics_problem = _read(folder / FINISHED)
+    metrics, metrics_problem = _read_metrics(folder / FINISHED)
     group = group if args is None else args.config.group
     is_finished = (folder / FINISHED).exists()
-    if is_finished and not metrics_problem and not _at(metrics, "labels"):
-        metrics_problem = f"{FINISHED} names no labels"
     problem = metrics_problem or (args_problem or ("" if args else f"{ARGS} is missing") if is_finished else "")
     if problem:
         return RunEntry(folder, group, DAMAGED, problem, args, metrics)
@@ -201,15 +226,14 @@ def _read_args(folder: Path) -> tuple[RunArgs | None, str]:
         return None, " ".join(f"{ARGS} {error.what}".split())
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    """A mapping from a JSON file, and what is wrong with it; a missing file is empty and not wrong."""
+def _read_metrics(path: Path) -> tuple[RunMetrics | None, str]:
+    """The metrics, and what is wrong with them; a missing file is not wrong."""
     if not path.exists():
-        return {}, ""
+        return None, ""
     try:
-        content = read_json(path)
+        return read_record(path, RunMetrics), ""
     except FileError as error:
-        return {}, f"{path.name} cannot be read: {' '.join(str(error).split())}"
-    return (content, "") if isinstance(content, dict) else ({}, f"{path.name} does not hold what it should")
+        return None, f"{path.name} {error.what}"
 
 
 def _is_held(folder: Path) -> bool:

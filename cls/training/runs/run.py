@@ -14,8 +14,10 @@ from cls.bottle.layout import Bottle
 from cls.errors import BottleError, ClsError, FileError
 from cls.files import read_json
 from cls.people.preprocess import Preprocessing
+from cls.records import read_record
 from cls.training.runs.args import RunArgs, read_args
 from cls.training.runs.folder import FINISHED, SPLIT, run_folders
+from cls.training.runs.metrics import RunMetrics
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,32 +38,14 @@ class Run:
 
     Attributes:
         folder: `v__<n>_<mode>_<arch>_<batch>_<decay>`.
-        group: name as the annotators typed it.
-        labels: names in output order.
-        thresholds: probability from which each label is said to be present, in that order.
-        preprocessing: what makes the network's input.
-        arch: timm's name of the backbone.
         args: what args.yaml says: the settings, and what they led to.
         metrics: what metrics.json says.
-        dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).
-        split_sha256: digest of split.json.
-        weights_sha256: digest of the kept checkpoint.
-        segmentation_models: versions of the models whose masks were used.
         bottle: where the photos are.
     """
 
     folder: Path
-    group: str
-    labels: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    preprocessing: Preprocessing
-    arch: str
     args: RunArgs = field(repr=False)
-    metrics: dict[str, Any] = field(repr=False)
-    dataset_sha256: str
-    split_sha256: str
-    weights_sha256: str
-    segmentation_models: tuple[str, ...]
+    metrics: RunMetrics = field(repr=False)
     bottle: Bottle = field(repr=False, compare=False)
 
     @property
@@ -70,12 +54,37 @@ class Run:
         return self.folder.name
 
     @property
+    def group(self) -> str:
+        """Name of the group as the annotators typed it."""
+        return self.args.config.group
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What makes the network's input."""
+        return self.args.preprocessing
+
+    @property
+    def arch(self) -> str:
+        """The name of the backbone in timm."""
+        return self.args.timm_arch
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names in output order."""
+        return self.metrics.labels
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """Probability from which each label is said to be present, in that order."""
+        return self.metrics.threshold_values
+
+    @property
     def checkpoint(self) -> Path:
         """The final weights: of the best epoch on validation (with mode `all`, the last one), calibrated.
 
         Runs of versions that did not calibrate have the fit's own checkpoint only.
         """
-        return self.folder / "checkpoints" / (MODEL_CKPT if "calibration" in self.metrics else BEST_CKPT)
+        return self.folder / "checkpoints" / (BEST_CKPT if self.metrics.calibration is None else MODEL_CKPT)
 
     def summary(self) -> str:
         """The run's measures in a few lines of text."""
@@ -184,33 +193,11 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
     Raises:
         BottleError: its files cannot be read.
     """
-    metrics = _json_of(folder / FINISHED)
-    args = read_args(folder)
     try:
-        labels = tuple(metrics["labels"])
-        run = Run(
-            folder=folder,
-            group=args.config.group,
-            labels=labels,
-            thresholds=tuple(float(metrics["thresholds"][label]) for label in labels),
-            preprocessing=args.preprocessing,
-            arch=args.timm_arch,
-            args=args,
-            metrics=metrics,
-            dataset_sha256=str(metrics["dataset_sha256"]),
-            split_sha256=str(metrics["split_sha256"]),
-            weights_sha256=str(metrics["weights_sha256"]),
-            segmentation_models=tuple(metrics["segmentation_models"]),
-            bottle=bottle,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BottleError(
-            f"is not a readable run: {_in_words(error)}",
-            code="run_unreadable",
-            where=folder,
-            hint="train again, or remove the folder",
-        ) from error
-    return run
+        metrics = read_record(folder / FINISHED, RunMetrics)
+    except FileError as error:
+        raise _unreadable(error) from error
+    return Run(folder, read_args(folder), metrics, bottle)
 
 
 def _json_of(path: Path) -> Any:
@@ -222,16 +209,9 @@ def _json_of(path: Path) -> Any:
     try:
         return read_json(path)
     except FileError as error:
-        raise BottleError(
-            error.what,
-            code=error.case,
-            where=error.where,
-            hint="train again, or remove the run's folder",
-        ) from error
+        raise _unreadable(error) from error
 
 
-def _in_words(error: Exception) -> str:
-    """What is wrong with a run's files, on one line."""
-    if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing in its metrics.json"
-    return " ".join(str(error).split())
+def _unreadable(error: FileError) -> BottleError:
+    code = "run_unreadable" if error.case == "invalid_content" else error.case
+    return BottleError(error.what, code=code, where=error.where, hint="train again, or remove the run's folder")

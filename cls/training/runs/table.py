@@ -5,31 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from cls.dataset.samples import Sample
-from cls.package.validation_scores import MeanScore, ValidationScores, mean_of
-from cls.training.runs.folder import WHOLE_SECONDS
-from cls.training.runs.listing import DAMAGED, FINISHED_STATE, RunEntry
+from cls.metrics.scores import Interval, MeanScore, Measures, Metrics
+from cls.records import Record
+from cls.training.runs.listing import DAMAGED, FINISHED_STATE, ListedRun, RunEntry
+from cls.training.runs.metrics import Flips, RunMetrics, ValidatedOn
 from cls.training.runs.summary import left_out_text
-from cls.wording import difference, interval, score
+from cls.wording import difference, score
 
 _DATA = {"dataset_sha256": "datasets", "split_sha256": "splits"}
 # Settings that decide who is a sample, and which of the labels are known, of runs that have not written down both.
 _SETTINGS = ("people", "subject", "incomplete")
 
 
-def validated_on(samples: Sequence[Sample]) -> dict[str, str]:
+def validated_on(samples: Sequence[Sample]) -> ValidatedOn:
     """What metrics.json says of validation's samples: two runs with the same digests measured the same.
 
     Args:
         samples: of validation, in any order.
-
-    Returns:
-        `people_sha256`: of picture, which of its people, and the outline's box in whole pixels; `labels_sha256`: of
-        these with their labels, null where unknown.
     """
     people: list[list[Any]] = []
     labelled: list[list[Any]] = []
@@ -37,64 +35,60 @@ def validated_on(samples: Sequence[Sample]) -> dict[str, str]:
         who = [sample.path, sample.number, *(round(float(edge)) for edge in sample.person.box_xyxy_px)]
         people.append(who)
         labelled.append([*who, *("unknown" if math.isnan(value) else str(float(value)) for value in sample.labels)])
-    return {"people_sha256": _digest(people), "labels_sha256": _digest(labelled)}
+    return ValidatedOn(people_sha256=_digest(people), labels_sha256=_digest(labelled))
 
 
 def _digest(rows: list[list[Any]]) -> str:
     return hashlib.sha256(json.dumps(sorted(rows, key=str), ensure_ascii=False).encode()).hexdigest()
 
 
-def kind_of_validation(entry: RunEntry) -> tuple[Any, ...]:
+def kind_of_validation(entry: RunEntry) -> tuple[object, ...]:
     """What a run was validated on: runs of one kind can be compared."""
     metrics = entry.metrics
-    labels = tuple(map(str, metrics.get("labels") or ()))
-    if (known := _validated_on(entry)) is not None:
-        return (labels, known.get("people_sha256"), known.get("labels_sha256"))
-    return (labels, *(metrics.get(key) for key in _DATA), *(str(entry.setting(key)) for key in _SETTINGS))
+    if metrics is None:
+        return ()
+    if (known := metrics.validated_on) is not None:
+        return (metrics.labels, known.people_sha256, known.labels_sha256)
+    return (metrics.labels, *(getattr(metrics, key) for key in _DATA), *(str(entry.setting(key)) for key in _SETTINGS))
 
 
 def why_not_comparable(first: RunEntry, second: RunEntry) -> list[str]:
     """What keeps two runs' measures from being compared; nothing where they can be."""
-    problems = [
-        f"{entry.name} was not measured"
-        for entry in (first, second)
-        if not isinstance(entry.metrics.get("validation"), dict)
-    ]
-    if problems:
+    problems = [f"{entry.name} was not measured" for entry in (first, second) if entry.validation is None]
+    if first.metrics is None or second.metrics is None or problems:
         return problems
     if first.group != second.group:
         return ["they are of different groups"]
-    if first.metrics.get("labels") != second.metrics.get("labels"):
+    if first.metrics.labels != second.metrics.labels:
         problems.append("different labels")
-    one, other = _validated_on(first), _validated_on(second)
+    one, other = first.metrics.validated_on, second.metrics.validated_on
     if one is None or other is None:
         return [*problems, *_differences_of_older(first, second)]
-    if one.get("people_sha256") != other.get("people_sha256"):
+    if one.people_sha256 != other.people_sha256:
         return [*problems, "different people, or other outlines of them, in validation"]
-    if one.get("labels_sha256") != other.get("labels_sha256"):
+    if one.labels_sha256 != other.labels_sha256:
         problems.append("the same people in validation, but other labels of theirs")
     return problems
 
 
 def trained_on_others(first: RunEntry, second: RunEntry) -> bool:
     """Whether datasets or splits differ, though validation is the same."""
-    return any(first.metrics.get(key) != second.metrics.get(key) for key in _DATA)
+    return any(getattr(first.metrics, key) != getattr(second.metrics, key) for key in _DATA)
 
 
 def _differences_of_older(first: RunEntry, second: RunEntry) -> list[str]:
     """Where one of them does not say who was validated on: whatever might make a difference."""
-    problems = [f"different {text}" for key, text in _DATA.items() if first.metrics.get(key) != second.metrics.get(key)]
+    problems = [
+        f"different {text}"
+        for key, text in _DATA.items()
+        if getattr(first.metrics, key) != getattr(second.metrics, key)
+    ]
     for key in _SETTINGS:
         values = [entry.setting(key) for entry in (first, second)]
         if values[0] != values[1]:
             shown = " and ".join("not given" if value is None else str(value) for value in values)
             problems.append(f"different --{key} ({shown})")
     return problems
-
-
-def _validated_on(entry: RunEntry) -> dict[str, Any] | None:
-    found = entry.metrics.get("validated_on")
-    return found if isinstance(found, dict) else None
 
 
 WIDTH = 120
@@ -106,26 +100,77 @@ _ARCH_COLUMN, _RUN_COLUMN = _HEAD.index("arch"), _HEAD.index("run")
 _SHORTEST_ARCH, _SHORTEST_RUN = 6, 18
 # Of a run of an earlier version, whose whole time is not known.
 _AT_LEAST = "≥"
-_MEASURES = (
-    ("cross-validated F1", ("validation", "cross_fitted", "macro", "f1"), "f1"),
-    ("cross-validated mA", ("validation", "cross_fitted", "macro", "ma"), "ma"),
-    ("mAP", ("validation", "macro", "ap"), "ap"),
-    ("mean AUROC", ("validation", "macro", "auroc"), "auroc"),
-    ("mAP of those not left out", ("validation", "intervals", "means", "ap"), "ap"),
-    ("cross-validated F1 over people", ("validation", "cross_fitted", "instance", "f1"), ""),
-    ("cross-validated: every label right", ("validation", "cross_fitted", "exact"), ""),
-    ("cross-validated calibration error of all decisions together", ("validation", "cross_fitted", "micro", "ece"), ""),
-    ("people whose answers change with the background", ("background_sensitivity", "as_served", "people"), ""),
-    ("answers that change with the background", ("background_sensitivity", "as_served", "share"), ""),
-    ("in-sample F1 (thresholds chosen on these people)", ("validation", "macro", "f1"), "f1"),
-    ("in-sample mA", ("validation", "macro", "ma"), "ma"),
-    ("in-sample precision", ("validation", "macro", "precision"), "precision"),
-    ("in-sample recall", ("validation", "macro", "recall"), "recall"),
-    ("in-sample F1 over people", ("validation", "instance", "f1"), ""),
-    ("seconds, whole run", (WHOLE_SECONDS,), ""),
-    ("seconds, fit alone", ("seconds",), ""),
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """One line of a comparison.
+
+    Attributes:
+        title: what is said of it.
+        of: reads it; None where it was not measured.
+        has_interval: whether an interval belongs to it, where one was measured.
+        is_time: whether it is a duration in seconds.
+    """
+
+    title: str
+    of: Callable[[RunMetrics], MeanScore | None]
+    has_interval: bool = False
+    is_time: bool = False
+
+    def read(self, entry: RunEntry) -> MeanScore:
+        """What a run says of it."""
+        found = None if entry.metrics is None else self.of(entry.metrics)
+        return MeanScore(None) if found is None else found
+
+
+def _of_validation(read: Callable[[Metrics], MeanScore | float | None]) -> Callable[[RunMetrics], MeanScore | None]:
+    def of(metrics: RunMetrics) -> MeanScore | None:
+        found = None if metrics.validation is None else read(metrics.validation)
+        return found if isinstance(found, MeanScore) else MeanScore(found)
+
+    return of
+
+
+def _of_backgrounds(read: Callable[[Flips], float | None]) -> Callable[[RunMetrics], MeanScore | None]:
+    def of(metrics: RunMetrics) -> MeanScore | None:
+        found = metrics.background_sensitivity
+        return None if found is None else MeanScore(read(found.as_served))
+
+    return of
+
+
+_KEPT = _Measure(
+    "mAP of those not left out",
+    _of_validation(lambda found: found.kept_mean("ap")),
+    has_interval=True,
 )
-_MEANS = {("validation", "macro"), ("validation", "cross_fitted", "macro")}
+_MEASURES = (
+    _Measure("cross-validated F1", _of_validation(lambda found: found.crossed_mean("f1")), has_interval=True),
+    _Measure("cross-validated mA", _of_validation(lambda found: found.crossed_mean("ma")), has_interval=True),
+    _Measure("mAP", _of_validation(lambda found: found.mean("ap")), has_interval=True),
+    _Measure("mean AUROC", _of_validation(lambda found: found.mean("auroc")), has_interval=True),
+    _KEPT,
+    _Measure("cross-validated F1 over people", _of_validation(lambda found: found.crossed.instance.f1)),
+    _Measure("cross-validated: every label right", _of_validation(lambda found: found.crossed.exact)),
+    _Measure(
+        "cross-validated calibration error of all decisions together",
+        _of_validation(lambda found: found.crossed.micro.ece),
+    ),
+    _Measure("people whose answers change with the background", _of_backgrounds(lambda flips: flips.people)),
+    _Measure("answers that change with the background", _of_backgrounds(lambda flips: flips.share)),
+    _Measure(
+        "in-sample F1 (thresholds chosen on these people)",
+        _of_validation(lambda found: found.mean("f1")),
+        has_interval=True,
+    ),
+    _Measure("in-sample mA", _of_validation(lambda found: found.mean("ma")), has_interval=True),
+    _Measure("in-sample precision", _of_validation(lambda found: found.mean("precision")), has_interval=True),
+    _Measure("in-sample recall", _of_validation(lambda found: found.mean("recall")), has_interval=True),
+    _Measure("in-sample F1 over people", _of_validation(lambda found: found.instance.f1)),
+    _Measure("seconds, whole run", lambda metrics: MeanScore(metrics.run_seconds), is_time=True),
+    _Measure("seconds, fit alone", lambda metrics: MeanScore(metrics.seconds), is_time=True),
+)
 
 
 def run_table(entries: Sequence[RunEntry], width: int = 0) -> str:
@@ -150,8 +195,8 @@ def run_table(entries: Sequence[RunEntry], width: int = 0) -> str:
 
 
 def _row(entry: RunEntry) -> tuple[str, ...]:
-    samples = entry.metrics.get("samples")
-    people = f"{samples.get('train')}+{samples.get('valid')}" if isinstance(samples, dict) else _UNKNOWN
+    samples = entry.metrics and entry.metrics.samples
+    people = f"{samples.train}+{samples.valid}" if samples else _UNKNOWN
     return (
         entry.name,
         entry.state,
@@ -160,15 +205,16 @@ def _row(entry: RunEntry) -> tuple[str, ...]:
         entry.size or _UNKNOWN,
         _text(entry.setting("epochs")),
         people,
-        *_scores(entry.scores),
+        *_scores(entry.validation),
         _time(entry),
     )
 
 
-def _scores(found: ValidationScores | None) -> tuple[str, str, str]:
+def _scores(validation: Metrics | None) -> tuple[str, str, str]:
     """Cross-validated F1, mAP, cross-validated mA; a mean without some labels says over how many of them it is."""
-    if found is None:
+    if validation is None:
         return (_UNKNOWN,) * 3
+    found = validation.scores
     # Room for the interval of one measure alone: the others' stand in the report and in --json.
     f1 = f" {_range(found.f1.bounds)}" if found.f1.bounds is not None and not found.f1.is_partial else ""
     return (
@@ -188,31 +234,33 @@ def _range(bounds: tuple[float, float]) -> str:
 
 def _time(entry: RunEntry) -> str:
     """Of the whole run; of a run of an earlier version, at least that of its fit."""
-    whole, fit = entry.measure(WHOLE_SECONDS), entry.measure("seconds")
-    if whole is not None:
-        return _duration(whole)
-    return _UNKNOWN if fit is None else f"{_AT_LEAST}{_duration(fit)}"
+    if entry.metrics is None or entry.metrics.seconds is None:
+        return _UNKNOWN
+    if entry.metrics.run_seconds is None:
+        return f"{_AT_LEAST}{_duration(entry.metrics.seconds)}"
+    return _duration(entry.metrics.run_seconds)
 
 
 def _warnings(entries: Sequence[RunEntry]) -> list[str]:
-    measured = [entry for entry in entries if entry.measure("validation", "macro", "ap") is not None]
-    kinds = {kind_of_validation(entry) for entry in measured}
+    measured = [
+        (entry, entry.validation) for entry in entries if entry.validation and entry.validation.macro.ap is not None
+    ]
+    kinds = {kind_of_validation(entry) for entry, _ in measured}
     warnings = [_KEY] if measured else []
     if any(_time(entry).startswith(_AT_LEAST) for entry in entries):
         warnings.append(f"  {_AT_LEAST}: the fit alone; an earlier version did not keep the time of the whole run")
-    warnings += [f"  {entry.name}: {_left_out(entry)}" for entry in measured if entry.left_out]
-    warnings += [f"  {entry.name}: mAP is the {found.ap.over}" for entry in measured
-                 if (found := entry.scores) is not None and found.ap.is_partial]  # fmt: skip
+    warnings += [f"  {entry.name}: {_left_out(found)}" for entry, found in measured if found.left_out]
+    means = [(entry, found.mean("ap")) for entry, found in measured]
+    warnings += [f"  {entry.name}: mAP is the {mean.over}" for entry, mean in means if mean.is_partial]
     if len(kinds) < 2:
         return warnings
     text = f"  {len(measured)} runs were validated on {len(kinds)} different sets of people or labels"
     return [*warnings, f"{text}: compare with care (--compare)"]
 
 
-def _left_out(entry: RunEntry) -> str:
+def _left_out(validation: Metrics) -> str:
     """Which labels its intervals and cross-fitted means are without."""
-    labels = entry.metrics.get("labels")
-    text = left_out_text({"left_out": entry.left_out}, len(labels) if isinstance(labels, list) else 0)
+    text = left_out_text(validation.left_out, len(validation.labels))
     return f"intervals and cross-validated means are{text.removeprefix(',')}"
 
 
@@ -232,33 +280,48 @@ def comparison(first: RunEntry, second: RunEntry) -> str:
         if _settings(first).get(key) != _settings(second).get(key)
     ]
     blocks.append(_aligned([head, *differing]) if differing else ["All settings are the same."])
-    measures = [
-        row for title, path, key in _measures(first, second) if (row := _difference(first, second, title, path, key))
-    ]
-    measures += _label_rows(first, second)
+    compared = [*_measures(first, second), *_label_measures(first, second)]
+    measures = [row for measure in compared if (row := _difference(first, second, measure))]
     if measures:
         blocks.append(_aligned([(*head, "difference", ""), *measures], right=(1, 2, 3)))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
-def comparison_dict(first: RunEntry, second: RunEntry) -> dict[str, Any]:
-    """The same as plain values, for `--json`."""
+class ComparedMeasure(Record):
+    """A measure of two runs; `intervals` is null where none belongs to it."""
+
+    values: tuple[float | None, float | None]
+    intervals: tuple[Interval, Interval] | None
+
+
+class Comparison(Record):
+    """Two runs side by side, for `--json`; `settings` holds those that differ."""
+
+    runs: tuple[ListedRun, ListedRun]
+    is_comparable: bool
+    why_not: list[str]
+    settings: dict[str, tuple[object, object]]
+    measures: dict[str, ComparedMeasure]
+
+
+def compared(first: RunEntry, second: RunEntry) -> Comparison:
+    """The same as `comparison`, for programs."""
     one, other = _settings(first), _settings(second)
-    differing = {key: [one.get(key), other.get(key)] for key in {**one, **other} if one.get(key) != other.get(key)}
-    measures = {
-        title: {
-            "values": [first.measure(*path), second.measure(*path)],
-            "intervals": [_bounds(entry, path, key) for entry in (first, second)] if key else None,
-        }
-        for title, path, key in _measures(first, second)
-    }
-    return {
-        "runs": [first.to_dict(), second.to_dict()],
-        "is_comparable": not why_not_comparable(first, second),
-        "why_not": why_not_comparable(first, second),
-        "settings": differing,
-        "measures": measures,
-    }
+    pairs = {measure: (measure.read(first), measure.read(second)) for measure in _measures(first, second)}
+    why_not = why_not_comparable(first, second)
+    return Comparison(
+        runs=(first.listed(), second.listed()),
+        is_comparable=not why_not,
+        why_not=why_not,
+        settings={key: (one.get(key), other.get(key)) for key in {**one, **other} if one.get(key) != other.get(key)},
+        measures={
+            measure.title: ComparedMeasure(
+                values=(left.value, right.value),
+                intervals=(left.bounds, right.bounds) if measure.has_interval else None,
+            )
+            for measure, (left, right) in pairs.items()
+        },
+    )
 
 
 def _title(entry: RunEntry) -> str:
@@ -269,64 +332,47 @@ def _settings(entry: RunEntry) -> dict[str, Any]:
     return {} if entry.args is None else {**entry.args.settings, "size": entry.size}
 
 
-def _measures(first: RunEntry, second: RunEntry) -> list[tuple[str, tuple[str, ...], str]]:
+def _measures(first: RunEntry, second: RunEntry) -> list[_Measure]:
     """What is compared; means without the labels left out only where labels are left out."""
-    has_left_out = bool(first.left_out or second.left_out)
-    return [row for row in _MEASURES if has_left_out or "intervals" not in row[1]]
+    has_left_out = any(entry.validation is not None and entry.validation.left_out for entry in (first, second))
+    return [measure for measure in _MEASURES if has_left_out or measure is not _KEPT]
+
+
+def _label_measures(first: RunEntry, second: RunEntry) -> list[_Measure]:
+    if first.metrics is None or first.group != second.group:
+        return []
+
+    def ap_of(label: str) -> Callable[[RunMetrics], MeanScore | None]:
+        return _of_validation(lambda found: found.labels.get(label, Measures()).ap)
+
+    return [_Measure(f"AP of {label}", ap_of(label)) for label in first.metrics.labels]
 
 
 def _comparable(first: RunEntry, second: RunEntry) -> list[str]:
     problems = why_not_comparable(first, second)
-    left_out = [f"{entry.name}: {_left_out(entry)}." for entry in (first, second) if entry.left_out]
+    left_out = [
+        f"{entry.name}: {_left_out(entry.validation)}."
+        for entry in (first, second)
+        if entry.validation and entry.validation.left_out
+    ]
     if not problems:
         others = " They were trained on different ones." if trained_on_others(first, second) else ""
         return [f"Both were validated on the same people: their measures can be compared.{others}", *left_out]
-    is_measured = all(isinstance(entry.metrics.get("validation"), dict) for entry in (first, second))
+    is_measured = first.validation is not None and second.validation is not None
     why = " A difference may be one of the people, not of the classifier." if is_measured else ""
     return [f"NOT COMPARABLE: {'; '.join(problems)}.{why}", *left_out]
 
 
-def _bounds(entry: RunEntry, path: tuple[str, ...], key: str) -> tuple[float, float] | None:
-    """The interval of what stands at the path."""
-    if "cross_fitted" in path:
-        mean = _mean_at(entry, path)
-        return None if mean is None else mean.bounds
-    return entry.interval_of_kept(key) if "intervals" in path else entry.interval(key)
-
-
-def _difference(
-    first: RunEntry, second: RunEntry, title: str, path: tuple[str, ...], key: str
-) -> tuple[str, ...] | None:
-    one, other = first.measure(*path), second.measure(*path)
-    if one is None and other is None:
+def _difference(first: RunEntry, second: RunEntry, measure: _Measure) -> tuple[str, ...] | None:
+    one, other = measure.read(first), measure.read(second)
+    if one.value is None and other.value is None:
         return None
-    if path[-1] in ("seconds", WHOLE_SECONDS):
-        change = "" if one is None or other is None else f"{other - one:+.1f}"
-        return title, *(_UNKNOWN if value is None else f"{value:.1f}" for value in (one, other)), change, ""
-    change = "" if one is None or other is None else difference(other - one)
-    bounds = (_bounds(first, path, key), _bounds(second, path, key)) if key else (None, None)
-    cells = [
-        _measure_text(value, bound, _mean_at(entry, path))
-        for value, bound, entry in zip((one, other), bounds, (first, second), strict=True)
-    ]
-    return title, *cells, change, _verdict(*bounds)
-
-
-def _measure_text(value: float | None, bounds: tuple[float, float] | None, mean: MeanScore | None) -> str:
-    if value is None:
-        return _UNKNOWN
-    part = "" if mean is None else _part_of(mean)
-    return score(value) + (f" ({interval(bounds)})" if bounds else "") + part
-
-
-def _mean_at(entry: RunEntry, path: tuple[str, ...]) -> MeanScore | None:
-    """What is known of a mean over labels that stands at the path."""
-    found, (*place, key) = entry.scores, path
-    if found is None or tuple(place) not in _MEANS:
-        return None
-    if "cross_fitted" in place:
-        return found.f1 if key == "f1" else found.ma
-    return mean_of(entry.metrics["validation"], key)
+    change = None if one.value is None or other.value is None else other.value - one.value
+    if measure.is_time:
+        values = (_UNKNOWN if found.value is None else f"{found.value:.1f}" for found in (one, other))
+        return measure.title, *values, "" if change is None else f"{change:+.1f}", ""
+    cells = [_UNKNOWN if found.value is None else found.text() + _part_of(found) for found in (one, other)]
+    return measure.title, *cells, "" if change is None else difference(change), _verdict(one.bounds, other.bounds)
 
 
 def _verdict(one: tuple[float, float] | None, other: tuple[float, float] | None) -> str:
@@ -334,16 +380,6 @@ def _verdict(one: tuple[float, float] | None, other: tuple[float, float] | None)
         return ""
     is_apart = one[1] < other[0] or other[1] < one[0]
     return "intervals lie apart" if is_apart else "intervals overlap"
-
-
-def _label_rows(first: RunEntry, second: RunEntry) -> list[tuple[str, ...]]:
-    labels = first.metrics.get("labels")
-    if not isinstance(labels, list) or first.group != second.group:
-        return []
-    rows = (
-        _difference(first, second, f"AP of {label}", ("validation", "labels", str(label), "ap"), "") for label in labels
-    )
-    return [row for row in rows if row]
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], width: int = 0, right: Sequence[int] = ()) -> list[str]:

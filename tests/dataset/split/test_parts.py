@@ -93,7 +93,7 @@ def test_samples_go_where_the_dataset_says() -> None:
     }  # fmt: skip
     assert found.test == [SAMPLES[5], SAMPLES[9]]
     assert ledger.left_out == {"5": IN_TEST, "8": IN_TEST, "9": IN_NO_PART}
-    assert found.used == PartsUsed("x", test=2, units=5, shared=2, unnamed=2)
+    assert found.used == PartsUsed.of("x", test=2, units=5, shared=2, unnamed=2)
     assert split_by_parts(SAMPLES, dataset(parts=PARTS), "x").samples == found.samples, "a ledger is not needed"
 
 
@@ -101,7 +101,7 @@ def test_joined_picsets_are_taken_apart_and_counted_as_picsets() -> None:
     samples = [sample("0", "a", joined="joined:a"), sample("3", "b", joined="joined:a"), sample("1", "c")]
     found = split_by_parts(samples, dataset(parts=PARTS), "x")
     assert [one.unit for one in found.samples] == ["picture:0", "picture:3", "picset:c"]
-    assert (found.used.units, found.used.shared, found.used.unnamed) == (3, 0, 0)
+    assert (found.used.picsets, found.used.picsets_on_two_sides, found.used.pictures_of_no_picset) == (3, 0, 0)
 
 
 @pytest.mark.parametrize(("paths", "empty"), [("01", "valid"), ("34", "train"), ("59", "train"), ("", "train")])
@@ -114,15 +114,18 @@ def test_an_empty_part(paths: str, empty: str) -> None:
 
 
 def test_what_a_reader_has_to_know() -> None:
-    leaking = PartsUsed("x", test=4, units=5, shared=2, unnamed=1)
+    leaking = PartsUsed.of("x", test=4, units=5, shared=2, unnamed=1)
     assert leaking.is_leaking
-    assert "'x' of the dataset LEAK: 2 of 5 picsets stand on two sides" in leaking.line()
-    assert leaking.to_dict() == {
+    assert "'x' of the dataset LEAK: 2 of 5 picsets stand on two sides" in leaking.note
+    assert leaking.plain() == {
         "name": "x", "is_leaking": True, "picsets": 5, "picsets_on_two_sides": 2, "pictures_of_no_picset": 1,
-        "test_pictures": 4, "note": leaking.line(),
+        "test_pictures": 4, "note": leaking.note,
     }  # fmt: skip
-    assert not PartsUsed("x", 0, 5, 0).is_leaking
-    assert PartsUsed("x", 0, 5, 1).is_leaking
-    assert PartsUsed("x", 0, 5, 0).line() == "parts 'x' of the dataset: nobody of 5 picsets is on two sides"
-    assert PartsUsed("x", 0, 5, 0, 3).line().endswith("; 3 pictures are of none")
-    assert "it does not say whom its pictures show" in PartsUsed("x", 0, 0, 0, 9).line()
+    assert not PartsUsed.of("x", test=0, units=5, shared=0).is_leaking
+    assert PartsUsed.of("x", test=0, units=5, shared=1).is_leaking
+    assert (
+        PartsUsed.of("x", test=0, units=5, shared=0).note
+        == "parts 'x' of the dataset: nobody of 5 picsets is on two sides"
+    )
+    assert PartsUsed.of("x", test=0, units=5, shared=0, unnamed=3).note.endswith("; 3 pictures are of none")
+    assert "it does not say whom its pictures show" in PartsUsed.of("x", test=0, units=0, shared=0, unnamed=9).note

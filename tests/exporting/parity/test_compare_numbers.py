@@ -33,7 +33,7 @@ from cls.exporting.parity.page import _size
 from cls.exporting.parity.report import BatchResult, _rounded_up
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, answers_of
 from cls.exporting.parity.sizes import SizeResult
-from cls.metrics.multilabel import LabelMetrics
+from cls.metrics.scores import LabelMetrics
 from cls.settings import ParityLimits
 from tests.exporting.tables import NAMES, PIXEL, Table, classifier, reference
 
@@ -221,7 +221,7 @@ def test_calibration_is_that_of_the_batch_size_with_the_largest_change_either_wa
     report = compared(at_batch={7: better, 64: changed(PROBS, (0, 0, 0.85))})
     assert report.ece_change is not None
     assert report.ece_change < 0
-    assert report.calibration["labels"]["hat"]["ece"] == pytest.approx(0.01, abs=1e-6)
+    assert report.calibration.labels["hat"].ece == pytest.approx(0.01, abs=1e-6)
 
 
 def test_every_kind_of_limit_is_looked_at() -> None:
@@ -288,7 +288,7 @@ def test_logits_and_calibration_by_label() -> None:
     assert cap.ece_change == pytest.approx(0, abs=1e-6)
     assert report.ece == pytest.approx(calibration_error(np.float32(PROBS), TRUTH))
     assert report.ece_change == pytest.approx(calibration_error(np.float32(lower), TRUTH) - report.ece, abs=1e-6)
-    assert report.calibration["labels"]["hat"]["ece"] == pytest.approx(after[0], abs=1e-5)
+    assert report.calibration.labels["hat"].ece == pytest.approx(after[0], abs=1e-5)
     meta = report.to_meta()
     assert meta.ece == pytest.approx(report.ece + report.ece_change, abs=1e-6)
     assert meta.labels["hat"].ece == pytest.approx(after[0], abs=1e-5)
@@ -316,7 +316,7 @@ def test_logit_differences_are_in_standard_deviations() -> None:
 
 def counts(found: int, wrong: int, missed: int) -> LabelMetrics:
     f1 = 2 * found / (2 * found + wrong + missed) if found + missed else None
-    return LabelMetrics(found + missed, 9, 0.1, 0.5, None, None, f1, None, None, found, wrong, missed)
+    return LabelMetrics(f1=f1, true_positives=found, false_positives=wrong, false_negatives=missed)
 
 
 @pytest.mark.parametrize(
@@ -361,11 +361,11 @@ def test_calibration_is_of_known_decisions_alone() -> None:
     same = np.array([[0.9, 0.9]], np.float32)
     assert calibration_error(same, np.array([[1.0, 0.0]])) == pytest.approx(0.4, abs=1e-6)
     found = calibration_of(reference(np.array([[0.9, 0.2], [0.6, 0.7]]), truth), probs)
-    assert found["labels"]["hat"]["ece"] == pytest.approx(0.35, abs=1e-6)
-    assert found["labels"]["cap"]["brier"] == pytest.approx(1.0)
-    assert found["micro"]["ece"] == pytest.approx(0.566667)
-    assert found["macro"]["ece"] == pytest.approx(0.675, abs=1e-6)
-    assert set(found["micro"]) == {"ece", "ece_adaptive", "brier"}
+    assert found.labels["hat"].ece == pytest.approx(0.35, abs=1e-6)
+    assert found.labels["cap"].brier == pytest.approx(1.0)
+    assert found.micro.ece == pytest.approx(0.566667)
+    assert found.macro.ece == pytest.approx(0.675, abs=1e-6)
+    assert set(found.micro.plain()) == {"ece", "ece_adaptive", "brier"}
 
 
 def test_faults_of_a_meta_json() -> None:

@@ -104,7 +104,7 @@ def test_what_a_weighted_loss_adds_is_taken_out() -> None:
 
     optimizer.step(step)  # type: ignore[no-untyped-call]
     trained = logits.detach().double().numpy()
-    probs = Calibration(1.0, shift, "").probs(trained[None])
+    probs = Calibration(temperature=1.0, logit_shift=shift, source="").probs(trained[None])
     assert probs[0] == pytest.approx(base_rates, abs=1e-3)
 
     true_logits, truth = drawn(4000, 1.0)
@@ -123,7 +123,7 @@ def network_of(arch: str = ARCH) -> nn.Module:
 def test_folded_into_the_head_and_read_again(tmp_path: Path) -> None:
     network = network_of()
     images = torch.randn(4, 3, HEIGHT_PX, WIDTH_PX)
-    calibration = Calibration(1.7, (0.9, -0.2), "validation")
+    calibration = Calibration(temperature=1.7, logit_shift=(0.9, -0.2), source="validation")
     with torch.inference_mode():
         before = network(images).double().numpy()
     assert fold_into_head(network, calibration, HEIGHT_PX, WIDTH_PX) is None
@@ -157,7 +157,7 @@ class Headless(nn.Module):
 
 
 def test_odd_networks_stay_as_they_are() -> None:
-    calibration = Calibration(1.7, (0.9, -0.2), "validation")
+    calibration = Calibration(temperature=1.7, logit_shift=(0.9, -0.2), source="validation")
     network = Softcapped()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     why = fold_into_head(network, calibration, HEIGHT_PX, WIDTH_PX)
@@ -167,4 +167,7 @@ def test_odd_networks_stay_as_they_are() -> None:
     without_bias = network_of()
     head_of(without_bias).register_parameter("bias", None)
     assert fold_into_head(without_bias, calibration, HEIGHT_PX, WIDTH_PX) == "the last linear layer has no bias"
-    assert fold_into_head(without_bias, Calibration(1.7, NO_SHIFT, ""), HEIGHT_PX, WIDTH_PX) is None
+    assert (
+        fold_into_head(without_bias, Calibration(temperature=1.7, logit_shift=NO_SHIFT, source=""), HEIGHT_PX, WIDTH_PX)
+        is None
+    )

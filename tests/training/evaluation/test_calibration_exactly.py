@@ -99,17 +99,17 @@ def test_the_likelier_of_shifted_and_not() -> None:
 
 
 def test_what_is_done_to_logits() -> None:
-    calibration = Calibration(2.0, (1.0, -3.0), "validation")
+    calibration = Calibration(temperature=2.0, logit_shift=(1.0, -3.0), source="validation")
     logits = np.array([[5.0, 5.0], [1.0, -3.0]])
     assert calibration.logits(logits).tolist() == [[2.0, 4.0], [0.0, 0.0]]
     assert calibration.probs(logits).tolist() == pytest.approx(1 / (1 + np.exp(-np.array([[2.0, 4.0], [0.0, 0.0]]))))
     assert not calibration.is_nothing
-    assert not Calibration(2.0, (0.0,), "").is_nothing
-    assert not Calibration(1.0, (0.0, 0.1), "").is_nothing
+    assert not Calibration(temperature=2.0, logit_shift=(0.0,), source="").is_nothing
+    assert not Calibration(temperature=1.0, logit_shift=(0.0, 0.1), source="").is_nothing
     nothing = Calibration.nothing(2, "why")
     assert nothing.is_nothing
-    assert nothing.to_dict() == {
-        "temperature": 1.0, "logit_shift": (0.0, 0.0), "source": "nothing is changed: why", "ece_before": None,
+    assert nothing.model_dump(mode="json") == {
+        "temperature": 1.0, "logit_shift": [0.0, 0.0], "source": "nothing is changed: why", "ece_before": None,
         "ece_after": None, "ece_cross_fitted": None, "nll_before": None, "nll_after": None,
     }  # fmt: skip
 
@@ -140,7 +140,7 @@ class Scaled(nn.Module):
 
 
 def test_folding_is_tried_on_pictures_of_the_input_size() -> None:
-    calibration = Calibration(2.0, (0.5, -0.25), "validation")
+    calibration = Calibration(temperature=2.0, logit_shift=(0.5, -0.25), source="validation")
     network = Scaled(1.0).eval()
     images = torch.randn(3, 3, 4, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -155,15 +155,19 @@ def test_folding_is_tried_on_pictures_of_the_input_size() -> None:
     state = {name: value.clone() for name, value in odd.state_dict().items()}
     assert fold_into_head(odd, calibration, 4, 6) == "the network's logits are not its last linear layer's"
     assert all(torch.equal(value, state[name]) for name, value in odd.state_dict().items())
-    assert fold_into_head(odd, Calibration(2.0, (0.0, 0.0), ""), 4, 6) is None, "a factor and a temperature commute"
+    halved = Calibration(temperature=2.0, logit_shift=(0.0, 0.0), source="")
+    assert fold_into_head(odd, halved, 4, 6) is None, "a factor and a temperature commute"
     without_bias = Scaled(1.0).eval()
     without_bias.head.register_parameter("bias", None)
-    assert fold_into_head(without_bias, Calibration(1.0, (0.0, 0.5), ""), 4, 6) == "the last linear layer has no bias"
+    shifted = Calibration(temperature=1.0, logit_shift=(0.0, 0.5), source="")
+    assert fold_into_head(without_bias, shifted, 4, 6) == "the last linear layer has no bias"
 
 
 def test_what_is_written_beside_the_weights(tmp_path: Path) -> None:
     network = Scaled(1.0)
-    write_weights(network, tmp_path / "w.ckpt", Calibration(1.5, (0.5, 0.25), "validation"))
+    write_weights(
+        network, tmp_path / "w.ckpt", Calibration(temperature=1.5, logit_shift=(0.5, 0.25), source="validation")
+    )
     content = torch.load(tmp_path / "w.ckpt", weights_only=True)
     assert content["calibration"] == {"temperature": 1.5, "logit_shift": [0.5, 0.25]}
     assert set(content["state_dict"]) == {"network.head.weight", "network.head.bias"}

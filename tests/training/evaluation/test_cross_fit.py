@@ -24,10 +24,10 @@ def test_thresholds_do_not_flatter_themselves() -> None:
     for seed in range(20):
         logits, labels, units = noise(60, seed)
         probs = choose_calibration(logits, labels, NO_SHIFT).probs(logits)
-        own.append(measure(probs, labels, NAMES, choose_thresholds(probs, labels).tolist()).macro["f1"])
+        own.append(measure(probs, labels, NAMES, choose_thresholds(probs, labels).tolist()).macro.f1)
         found = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
         assert found is not None
-        crossed.append(found.macro["f1"])
+        crossed.append(found.macro.f1)
     assert np.mean(np.array(own, float)) > np.mean(np.array(crossed, float)) + 0.03
 
 
@@ -35,16 +35,17 @@ def test_the_same_where_all_is_clear() -> None:
     _, labels, units = noise(60, 0)
     found = cross_fit(labels * 8 - 4, labels, units, NAMES, NO_SHIFT)
     assert found is not None
-    assert (found.macro["f1"], found.macro["ma"], found.exact) == (1.0, 1.0, 1.0)
+    assert (found.macro.f1, found.macro.ma, found.exact) == (1.0, 1.0, 1.0)
     assert set(found.labels) == set(NAMES)
     assert found.folds == 5
     # Every resample is right of everybody: 10 and 14 people have the labels, and two labels of 10 show 0.83 at most.
     assert labels.sum(axis=0).tolist() == [10, 14]
     keys = ("precision", "recall", "f1", "ma")
-    assert found.intervals == dict.fromkeys(keys, (pytest.approx(0.025 ** (1 / 20)), 1.0))
+    assert found.intervals.model_fields_set == set(keys)
+    assert all(getattr(found.intervals, key) == (pytest.approx(0.025 ** (1 / 20)), 1.0) for key in keys)
     for name, people in zip(NAMES, (10, 14), strict=True):
-        assert found.label_intervals[name]["recall"] == (pytest.approx(0.025 ** (1 / people)), 1.0)
-        assert found.label_intervals[name]["f1"] == (pytest.approx(0.025 ** (1 / people)), 1.0)
+        assert found.label_intervals[name].recall == (pytest.approx(0.025 ** (1 / people)), 1.0)
+        assert found.label_intervals[name].f1 == (pytest.approx(0.025 ** (1 / people)), 1.0)
 
 
 def test_units_stay_together_in_any_order() -> None:
@@ -61,7 +62,7 @@ def test_units_stay_together_in_any_order() -> None:
     shuffled = cross_fit(logits[order], labels[order], [units[i] for i in order], NAMES, NO_SHIFT)
     assert found is not None
     assert shuffled is not None
-    assert shuffled.macro == pytest.approx(found.macro, abs=1e-3)
+    assert shuffled.macro.plain() == pytest.approx(found.macro.plain(), abs=1e-3)
 
 
 def test_odd_validation_parts() -> None:
@@ -76,8 +77,8 @@ def test_odd_validation_parts() -> None:
     one[:, 1] = np.nan
     found = cross_fit(logits, one, [str(i) for i in range(6)], NAMES, NO_SHIFT)
     assert found is not None
-    assert found.labels["b"]["f1"] is None
-    assert found.micro["ece"] is not None
+    assert found.labels["b"].f1 is None
+    assert found.micro.ece is not None
 
 
 def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
@@ -88,11 +89,11 @@ def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
     found = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
     assert found is not None
     assert found.left_out == ("b",)
-    assert found.macro["f1"] == found.labels["a"]["f1"]
-    assert found.labels["b"]["f1"] is not None, "it is still there to be looked at"
-    bounds = found.intervals["f1"]
+    assert found.macro.f1 == found.labels["a"].f1
+    assert found.labels["b"].f1 is not None, "it is still there to be looked at"
+    bounds = found.intervals.f1
     assert bounds is not None
-    assert bounds[0] <= (found.macro["f1"] or 0) <= bounds[1]
+    assert bounds[0] <= (found.macro.f1 or 0) <= bounds[1]
     labels[:9, 1] = 1  # three
     more = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
     assert more is not None
@@ -102,5 +103,5 @@ def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
     nothing = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
     assert nothing is not None
     assert nothing.left_out == NAMES
-    assert set(nothing.macro.values()) == {None}
-    assert set(nothing.intervals.values()) == {None}
+    assert set(nothing.macro.plain().values()) == {None}
+    assert set(nothing.intervals.plain().values()) == {None}

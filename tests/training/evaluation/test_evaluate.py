@@ -97,11 +97,11 @@ def test_the_calibrated_weights_are_what_was_measured(bottle: Bottle, tmp_path: 
 
     metrics = found.metrics
     assert metrics is not None
-    assert metrics.micro["ece"] == calibration.ece_after
+    assert metrics.micro.ece == calibration.ece_after
     assert metrics.intervals is not None
     assert metrics.intervals.units == 30
     assert metrics.cross_fitted is not None
-    assert metrics.to_dict()["intervals"]["macro"]["ap"][0] <= (metrics.macro["ap"] or 0)
+    assert metrics.plain()["intervals"]["macro"]["ap"][0] <= (metrics.macro.ap or 0)
     assert found.background is not None
     assert (found.background.people, found.background.backgrounds) == (6, 3)
 
@@ -141,10 +141,10 @@ def test_all_labels_unknown(bottle: Bottle, tmp_path: Path) -> None:
     found = evaluated(tmp_path, unknown, cutouts.take(list(range(9))))
     assert found.calibration.is_nothing
     assert found.metrics is not None
-    assert set(found.metrics.macro.values()) == {None}
+    assert set(found.metrics.macro.plain().values()) == {None}
     assert found.thresholds == (0.5, 0.5, 0.5)
     assert found.metrics.intervals is not None
-    assert set(found.metrics.intervals.macro.values()) == {None}
+    assert set(found.metrics.intervals.macro.plain().values()) == {None}
 
 
 def test_no_checkpoint_to_measure(bottle: Bottle, tmp_path: Path) -> None:

@@ -65,14 +65,14 @@ def test_a_random_split_is_stratified_as_the_other_one(seed: int, share: float) 
 
 
 def test_both_splits_and_their_difference_are_reported(trained: Run) -> None:
-    tax = trained.metrics["leak_tax"]
-    assert set(tax["labels"]) | set(tax["left_out"]) == set(trained.labels)
-    assert tax["labels"], "measured on something"
+    tax = trained.metrics.leak_tax
+    assert set(tax.labels) | set(tax.left_out) == set(trained.labels)
+    assert tax.labels, "measured on something"
     for name in ("mAP", "F1", "mA"):
-        assert tax["difference"][name] == pytest.approx(tax["random_split"][name] - tax["by_picset"][name])
-        low, high = tax["intervals"][name]
+        assert tax.difference[name] == pytest.approx(tax.random_split[name] - tax.by_picset[name])
+        low, high = tax.intervals[name]
         assert -1 <= low <= high <= 1
-    assert tax["validation_people_whose_picset_is_in_training"] > 0.5
+    assert tax.validation_people_whose_picset_is_in_training > 0.5
     assert "leak tax: on a random split it would look like mAP" in trained.summary()
     page = (trained.folder / "report.html").read_text(encoding="utf-8")
     assert 'id="leak-tax"' in page
@@ -101,8 +101,8 @@ def test_a_run_cut_off_in_it_goes_on(tmp_path: Path, tiny: Bottle, trained: Run)
     )
     again = train_tiny_run(bottle, leak_tax=True, valid=0.5)
     assert again.name == trained.name
-    assert again.metrics["leak_tax"]["random_split"]["mAP"] == 0.125
-    assert again.metrics["validation"]["macro"] == trained.metrics["validation"]["macro"]
+    assert again.metrics.leak_tax.random_split["mAP"] == 0.125
+    assert again.metrics.validation.macro == trained.metrics.validation.macro
 
 
 def test_it_needs_a_split_by_picset() -> None:

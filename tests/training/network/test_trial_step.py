@@ -150,8 +150,8 @@ def test_a_backbone_with_a_second_head_is_trained_with_one(levit_bottle: Bottle,
         before = network(images)
         head.bias.add_(1)
         torch.testing.assert_close(network(images), before + 1)
-    temperature = run.metrics["calibration"]["temperature"]
-    assert temperature == 1.0 or "last linear layer" not in run.metrics["calibration"]["source"]
+    temperature = run.metrics.calibration.temperature
+    assert temperature == 1.0 or "last linear layer" not in run.metrics.calibration.source
 
 
 def test_the_memory_format_is_read_of_the_weights() -> None:

@@ -18,16 +18,15 @@ from torch import nn
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
 from cls.dataset.samples import Ledger, Sample
-from cls.metrics.label_errors import probable_label_errors
 from cls.metrics.multilabel import measure
+from cls.metrics.scores import Metrics
 from cls.pages.charts import Chart, nice_ticks, whole_ticks
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig
-from cls.training.evaluation.calibration import Calibration
 from cls.training.evaluation.evaluate import Evaluation
-from cls.training.evaluation.leak_tax import LeakTax
+from cls.training.evaluation.label_errors import probable_label_errors
 from cls.training.report.figures import (
     loss_figure,
     precision_recall_svg,
@@ -46,8 +45,10 @@ from cls.training.report.robustness import (
     measured_text,
     overall,
 )
+from cls.training.runs.metrics import BackgroundSensitivity, Calibration, Epoch, LeakTax
 from cls.training.runs.run import newest_run
 from tests.bottles import make_tiny_bottle
+from tests.training.made_metrics import run_metrics
 
 GROUP = "hat"
 
@@ -119,21 +120,21 @@ def circles(svg: str) -> list[tuple[float, float]]:
 
 
 def test_a_single_epoch_is_a_dot_in_the_middle() -> None:
-    loss = loss_figure([{"epoch": 0, "train_loss": 0.7, "valid_loss": 0.6}])
+    loss = loss_figure([Epoch(epoch=0, train_loss=0.7, valid_loss=0.6)])
     assert loss.legend == (("c0", "training"), ("c1", "validation"))
     assert len(circles(loss.svg)) == 2
     assert "line c" not in loss.svg
     assert len({x for x, _ in circles(loss.svg)}) == 1
     assert re.findall(r'text-anchor="middle">([^<]*)<', loss.svg) == ["1", "epoch"]
-    assert scores_figure([{"epoch": 0, "train_loss": 0.7}], None) is None
-    scores = scores_figure([{"epoch": 0, "train_loss": 0.7, "valid_map": 0.5, "valid_auroc": 0.6}], 0.3)
+    assert scores_figure([Epoch(epoch=0, train_loss=0.7)], None) is None
+    scores = scores_figure([Epoch(epoch=0, train_loss=0.7, valid_map=0.5, valid_auroc=0.6)], 0.3)
     assert scores is not None
     assert [text for _, text in scores.legend] == ["mean AP", "mean AUROC", "AP of guessing"]
 
 
 def test_a_loss_that_is_not_a_number_leaves_a_gap() -> None:
     values = [0.9, float("nan"), 0.5, 0.4, float("inf")]
-    svg = loss_figure([{"epoch": n, "train_loss": value} for n, value in enumerate(values)]).svg
+    svg = loss_figure([Epoch(epoch=n, train_loss=value) for n, value in enumerate(values)]).svg
     assert "nan" not in svg
     assert "inf" not in svg
     assert len(circles(svg)) == 3
@@ -243,12 +244,12 @@ def test_labels_that_are_given_together() -> None:
 def test_rows_of_an_older_run_have_no_intervals() -> None:
     label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1"), 0.5)
     validation = {"labels": {"cap": {**label, "positives": 3, "f1": None}}, "macro": {**label, "f1": None}}
-    rows = label_rows(("cap",), np.ones((4, 1), np.float32), validation)
+    rows = label_rows(("cap",), np.ones((4, 1), np.float32), Metrics.model_validate(validation))
     assert [row["name"] for row in rows] == ["cap", "mean over 1 label"]
     assert (rows[0]["train"], rows[0]["f1"], rows[0]["ap_interval"], rows[0]["ma"]) == (4, "-", "", "-")
     assert rows[1]["threshold"] == ""
     validation |= {"intervals": {"macro": {"ap": [0.25, 0.75]}, "labels": {"cap": {"ap": [0.1, 0.9], "f1": None}}}}
-    rows = label_rows(("cap",), np.ones((4, 1), np.float32), validation)
+    rows = label_rows(("cap",), np.ones((4, 1), np.float32), Metrics.model_validate(validation))
     assert (rows[0]["ap_interval"], rows[0]["f1_interval"], rows[1]["ap_interval"]) == ("0.10–0.90", "", "0.25–0.75")
 
 
@@ -263,7 +264,7 @@ def test_cross_validated_scores_stand_in_the_place_of_flattering_ones() -> None:
         "cross_fitted": {"labels": {"cap": honest, "bag": {"f1": None}}, "macro": honest, "left_out": ["bag"],
                          "label_intervals": {"cap": bounds, "bag": {"f1": None}}, "intervals": {"f1": [0.8, 0.9965]}},
     }  # fmt: skip
-    cap, bag, mean = label_rows(("cap", "bag"), np.ones((4, 2), np.float32), validation)
+    cap, bag, mean = label_rows(("cap", "bag"), np.ones((4, 2), np.float32), Metrics.model_validate(validation))
     assert (cap["f1"], cap["f1_interval"], cap["f1_in_sample"], cap["ece"]) == ("0.996", "0.83–1.00", "1.000", "0.001")
     assert (cap["ap"], cap["ap_interval"]) == ("1.000", "0.83–1.00, n = 20")
     assert (bag["ap"], bag["f1"]) == ("-", "-")
@@ -272,15 +273,15 @@ def test_cross_validated_scores_stand_in_the_place_of_flattering_ones() -> None:
 
 
 def test_one_is_not_called_many() -> None:
-    assert measured_text({}, 1, 1).startswith("Measured on 1 person of 1 picset that")
-    assert measured_text({}, 1200, 30).startswith("Measured on 1200 people of 30 picsets that")
+    assert measured_text(Metrics(), 1, 1).startswith("Measured on 1 person of 1 picset that")
+    assert measured_text(Metrics(), 1200, 30).startswith("Measured on 1200 people of 30 picsets that")
 
 
 def test_sections_of_what_was_measured() -> None:
     flips = {"share": 0.01, "people": 0.2, "labels": {"cap": 0.0123}, "probability": 0.02}
     sensitivity = {"people": 10, "backgrounds": 4, "origin": "other photos", "as_served": flips,
                    "background_left_in": {**flips, "share": 0.5}}  # fmt: skip
-    table = backgrounds_of_run({"background_sensitivity": sensitivity}, ("cap",))
+    table = backgrounds_of_run(BackgroundSensitivity.model_validate(sensitivity), ("cap",))
     assert table is not None
     assert table.text.startswith(
         "Answers change for 2 of 10 people (20.0%). 10 people of validation, each before 4 other backgrounds (other"
@@ -288,18 +289,20 @@ def test_sections_of_what_was_measured() -> None:
     assert table.rows[0] == ("people with a changed answer", "20.0%", "20.0%")
     assert table.rows[1] == ("answers, all labels", "1.0%", "50.0%")
     assert table.rows[2] == ("answers, cap", "1.2%", "1.2%")
-    assert backgrounds_of_run({}, ("cap",)) is None
+    assert backgrounds_of_run(None, ("cap",)) is None
     sensitivity["as_served"] = {**flips, "interval": [0.0, 0.06], "people_interval": [0.05, 0.5]}
-    with_interval = backgrounds_of_run({"background_sensitivity": sensitivity}, ("cap",))
+    with_interval = backgrounds_of_run(BackgroundSensitivity.model_validate(sensitivity), ("cap",))
     assert with_interval is not None
     assert with_interval.rows[0] == ("people with a changed answer", "20.0% (5.0–50.0%)", "20.0%")
     assert with_interval.rows[1] == ("answers, all labels", "1.0% (0.0–6.0%)", "50.0%")
     assert "95% intervals over resampled picsets" in with_interval.text
     bounds = {"mAP": (0.02, 0.18), "F1": (-0.01, 0.3), "mA": None}
-    tax = LeakTax(
-        {"mAP": 0.8, "F1": 0.7, "mA": None}, {"mAP": 0.9, "F1": 0.85, "mA": 0.5}, 0.93, bounds, 40, ("cap",), ("bag",)
-    )
-    leak = leak_tax_of_run({"leak_tax": tax.to_dict()})
+    tax = {
+        "by_picset": {"mAP": 0.8, "F1": 0.7, "mA": None}, "random_split": {"mAP": 0.9, "F1": 0.85, "mA": 0.5},
+        "difference": {"mAP": 0.1, "F1": 0.15, "mA": None}, "intervals": bounds, "units": 40, "labels": ["cap"],
+        "left_out": ["bag"], "validation_people_whose_picset_is_in_training": 0.93,
+    }  # fmt: skip
+    leak = leak_tax_of_run(LeakTax.model_validate(tax))
     assert leak is not None
     assert leak.rows == (
         ("mAP", "0.800", "0.900", "+0.100", "+0.020 to +0.180", "yes"),
@@ -310,25 +313,28 @@ def test_sections_of_what_was_measured() -> None:
     assert "93% of validation" in leak.text
     assert "over 1 of 2 labels (positives in fewer than 3 picsets: bag)" in leak.text
     assert "is told from chance" not in leak.text
-    nothing = {**tax.to_dict(), "intervals": {"mAP": [-0.1, 0.2]}}
-    found_text = leak_tax_of_run({"leak_tax": nothing})
+    nothing = {**tax, "intervals": {"mAP": [-0.1, 0.2]}}
+    found_text = leak_tax_of_run(LeakTax.model_validate(nothing))
     assert found_text is not None
     assert found_text.text.endswith("this run shows no leak tax, which does not say that there is none.")
-    older = {key: value for key, value in tax.to_dict().items() if key not in ("intervals", "labels", "left_out")}
-    of_older = leak_tax_of_run({"leak_tax": older})
+    older = {key: value for key, value in tax.items() if key not in ("intervals", "labels", "left_out")}
+    of_older = leak_tax_of_run(LeakTax.model_validate(older))
     assert of_older is not None
     assert of_older.rows[0] == ("mAP", "0.800", "0.900", "+0.100")
-    assert leak_tax_of_run({}) is None
+    assert leak_tax_of_run(None) is None
     found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
-    assert calibration_of_run({"calibration": found}).rows == (
+    assert calibration_of_run(Calibration.model_validate(found)).rows == (
         ("temperature", "1.300, from validation"),
         ("what the loss added to logits", "0.00 to 1.20, taken out again"),
         ("before calibration", "0.090"),
     )
     nothing = {**found, "temperature": 1.0, "logit_shift": [0.0], "source": "nothing is changed: too few"}
-    assert calibration_of_run({"calibration": nothing}).rows[0] == ("calibration", "nothing is changed: too few")
-    assert calibration_of_run({}).rows == ()
-    metrics = {"validation": None, "samples": {"train": 5, "valid": 0}, "seconds": 3.0, "waiting_share": 0.01}
+    assert calibration_of_run(Calibration.model_validate(nothing)).rows[0] == (
+        "calibration",
+        "nothing is changed: too few",
+    )
+    assert calibration_of_run(None).rows == ()
+    metrics = run_metrics(samples={"train": 5, "valid": 0}, seconds=3.0, waiting_share=0.01)
     assert cards(metrics)[0] == ("5", "people trained on")
 
 
@@ -354,14 +360,14 @@ def many_labels(folder: Path, names: tuple[str, ...], people: int = 400, left_ou
     evaluation = Evaluation(
         nn.Identity(), thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, None
     )
-    values = {
-        "weights": {"kind": "none", "origin": "random weights"}, "validation": metrics.to_dict(),
-        "calibration": calibration.to_dict(), "samples": {"train": people, "valid": people}, "seconds": 75.0,
-        "waiting_share": 0.01, "thresholds_from": "validation", "dataset_sha256": "d", "split_sha256": "s",
-        "history": [{"epoch": n, "train_loss": 1 / (n + 1), "valid_loss": 0.6, "valid_map": 0.5, "valid_auroc": 0.7}
-                    for n in range(90)],
-        "parts": {"note": "parts 'official' LEAK", "is_leaking": True},
-    }  # fmt: skip
+    values = run_metrics(
+        names, weights={"kind": "none", "origin": "random weights"}, validation=metrics, calibration=calibration,
+        samples={"train": people, "valid": people}, seconds=75.0, waiting_share=0.01, thresholds_from="validation",
+        history=[{"epoch": n, "train_loss": 1 / (n + 1), "valid_loss": 0.6, "valid_map": 0.5, "valid_auroc": 0.7}
+                 for n in range(90)],
+        parts={"name": "official", "note": "parts 'official' LEAK", "is_leaking": True, "picsets": 9,
+               "picsets_on_two_sides": 2},
+    )  # fmt: skip
     pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n % len(names)]) for n in range(10)]
     ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(left_out)})
     report_data = ReportData(
@@ -402,14 +408,16 @@ def test_means_that_labels_are_left_out_of_say_so() -> None:
     macro = {"ap": 0.4, "f1": 0.3, "auroc": 0.9, "base_rate": 0.2, "ma": 0.8}
     cross = {"macro": {"f1": 0.55, "ma": 0.8}, "intervals": {"f1": [0.5, 0.6]},
              "labels": {"cap": {}, "bag": {"f1": 0.55}}, "folds": 5, "left_out": ["cap"]}  # fmt: skip
-    label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1", "positives"), 0.5)
-    validation = {"macro": macro, "intervals": intervals, "labels": {"cap": label, "bag": label}, "cross_fitted": cross}
+    label = dict.fromkeys(("base_rate", "ap", "auroc", "threshold", "precision", "recall", "f1"), 0.5)
+    validation = Metrics.model_validate(
+        {"macro": macro, "intervals": intervals, "labels": {"cap": label, "bag": label}, "cross_fitted": cross}
+    )
     said = "over 1 of 2 labels (positives in fewer than 3 picsets: cap)"
     text = measured_text(validation, 60, 30)
     assert f"Intervals of means are {said}; their mean average precision is 0.700" in text
     assert f"chosen on the others, and means are {said}." in text
     assert overall(validation) == [("thresholds chosen on these people", "F1 0.300, mA 0.800; mean over 2 labels")]
-    metrics = {"validation": validation, "samples": {"train": 5, "valid": 5}, "seconds": 3.0, "waiting_share": 0.01}
+    metrics = run_metrics(validation=validation, samples={"train": 5, "valid": 5}, seconds=3.0, waiting_share=0.01)
     first, second, *_ = cards(metrics)
     assert first == ("0.550", "cross-validated F1, 0.50–0.60; mean over 1 of 2 labels")
     assert second == ("0.400", "mean average precision; mean over 2 labels; guessing: 0.200"), (

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from cls.training.runs.metrics import LeakTax
 from cls.training.runs.summary import leak_tax_line, left_out_text, summary_of
+from tests.training.made_metrics import run_metrics
 
 
 def test_the_means_have_no_number_of_positives() -> None:
@@ -8,7 +10,7 @@ def test_the_means_have_no_number_of_positives() -> None:
     scores = {"precision": 0.7, "recall": 0.6, "f1": 0.65}
     macro = {"base_rate": 0.1, "ap": 0.9, "auroc": 0.8, **scores}
     validation = {"labels": {"hat": {**label, **scores}}, "macro": macro, "samples": 48}
-    first, header, hat, mean, key = summary_of({"labels": ["hat"], "validation": validation}).splitlines()
+    first, header, hat, mean, key = summary_of(run_metrics(validation=validation)).splitlines()
     assert first == "cross-validated F1 not measured"
     assert mean.startswith("mean over 1 label  ")
     assert "48" not in mean
@@ -31,18 +33,17 @@ def test_how_far_to_trust_the_means() -> None:
         },
     }
     text = summary_of(
-        {
-            "labels": ["hat"],
-            "validation": validation,
-            "calibration": {"temperature": 1.3, "ece_before": 0.08, "ece_cross_fitted": 0.05},
-            "background_sensitivity": {
+        run_metrics(
+            validation=validation,
+            calibration={"temperature": 1.3, "ece_before": 0.08, "ece_cross_fitted": 0.05},
+            background_sensitivity={
                 "backgrounds": 8, "people": 64,
                 "as_served": {
                     "share": 0.008, "interval": [0.0, 0.05], "people": 0.09375, "people_interval": [0.03, 0.2],
                 },
                 "background_left_in": {"share": 0.2, "people": 0.5},
             },
-        }
+        )
     )  # fmt: skip
     lines = text.splitlines()
     assert lines[0] == (
@@ -69,36 +70,35 @@ def test_a_mean_over_some_labels_says_over_how_many() -> None:
     names = ["hat", *(f"label {number}" for number in range(7))]
     labels = dict.fromkeys(names, empty) | {"hat": hat}
     validation = {"labels": labels, "macro": {**hat, "precision": 0.0875}, "samples": 48}
-    lines = summary_of({"labels": names, "validation": validation}).splitlines()
+    lines = summary_of(run_metrics(tuple(names), validation=validation)).splitlines()
     assert lines[-2].startswith("mean over 1 of 8 labels  ")
     assert "0.996" in lines[-2]
     assert lines[-1].endswith("; precision mean over 8 labels")
 
 
 def test_trained_on_all() -> None:
-    metrics = {"validation": None, "samples": {"train": 24}, "thresholds_from": "default", "calibration": None}
+    metrics = run_metrics(validation=None, samples={"train": 24}, thresholds_from="default", calibration=None)
     assert summary_of(metrics) == "trained on all 24 people; thresholds from default"
 
 
 def test_labels_of_too_few_picsets_are_named_wherever_a_mean_is_without_them() -> None:
-    assert left_out_text({"left_out": ["hat", "bag"]}, 7) == (
-        ", over 5 of 7 labels (positives in fewer than 3 picsets: hat, bag)"
-    )
-    assert left_out_text({"left_out": list("abcdefg")}, 9).endswith("a, b, c, d, e and 2 more)")
-    assert left_out_text({}, 7) == left_out_text({"left_out": []}, 7) == ""
+    assert left_out_text(["hat", "bag"], 7) == (", over 5 of 7 labels (positives in fewer than 3 picsets: hat, bag)")
+    assert left_out_text(list("abcdefg"), 9).endswith("a, b, c, d, e and 2 more)")
+    assert left_out_text((), 7) == ""
 
 
 def test_a_leak_tax_says_when_it_is_not_told_from_chance() -> None:
-    tax = {
-        "random_split": {"mAP": 0.7, "F1": 0.6}, "difference": {"mAP": 0.1, "F1": -0.02}, "units": 40,
-        "intervals": {"mAP": [0.02, 0.18], "F1": [-0.1, 0.06]}, "labels": ["hat"], "left_out": ["bag"],
-    }  # fmt: skip
+    tax = LeakTax(
+        by_picset={"mAP": 0.6, "F1": 0.62}, random_split={"mAP": 0.7, "F1": 0.6}, difference={"mAP": 0.1, "F1": -0.02},
+        units=40, intervals={"mAP": (0.02, 0.18), "F1": (-0.1, 0.06)}, labels=("hat",), left_out=("bag",),
+    )  # fmt: skip
     assert leak_tax_line(tax) == (
         "leak tax: on a random split it would look like mAP 0.700 (+0.100, +0.020 to +0.180),"
         " F1 0.600 (-0.020, -0.100 to +0.060), over 1 of 2 labels (positives in fewer than 3 picsets: bag);"
         " over 40 picsets more than chance: mAP"
     )
-    tax["intervals"] = {"mAP": [-0.1, 0.2], "F1": None}
-    assert leak_tax_line(tax).endswith("over 40 picsets none of these differences is told from chance")
-    older = {"random_split": {"mAP": 0.7}, "difference": {"mAP": 0.1}}
+    assert leak_tax_line(tax.having(intervals={"mAP": (-0.1, 0.2), "F1": None})).endswith(
+        "over 40 picsets none of these differences is told from chance"
+    )
+    older = LeakTax(by_picset={"mAP": 0.6}, random_split={"mAP": 0.7}, difference={"mAP": 0.1})
     assert leak_tax_line(older) == "leak tax: on a random split it would look like mAP 0.700 (+0.100)"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.dataset.samples import Sample
-from cls.metrics.label_errors import LabelError, judged_labels, probable_label_errors, write_label_errors
 from cls.people.photos import Person
+from cls.training.evaluation.label_errors import LabelError, judged_labels, probable_label_errors, write_label_errors
 
 
 def made_up(

@@ -1,0 +1,324 @@
+"""What is measured of multi-label predictions, as metrics.json and meta.json hold it, and the means over labels."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from cls.records import Record
+from cls.wording import counted, interval, mean_over, score
+
+Interval = tuple[float, float] | None
+
+NOT_MEASURED = "not measured"
+_TOO_FEW = ": every label's positives stand in too few picsets"
+
+
+class Measures(Record):
+    """Measures from 0 to 1; None where one is not defined (no positives, no negatives) or was not measured.
+
+    Attributes:
+        precision: share of the predicted that are right.
+        recall: share of the positives that are found.
+        f1: harmonic mean of both.
+        accuracy: of people's label sets: share of the labels in either that are in both.
+        ap: average precision, the area under the precision-recall steps.
+        auroc: chance that a positive scores above a negative, ties half.
+        base_rate: share of positives; the average precision of guessing.
+        ma: mean of recall and specificity: the label's part of the mean accuracy mA (Deng et al., PETA, 2014; Li et
+            al., RAP, arXiv:1603.07054).
+        ece: expected calibration error, 15 bins of equal width (Guo et al. 2017).
+        ece_adaptive: the same with bins of equally many decisions.
+        brier: mean squared distance of probability and truth.
+    """
+
+    precision: float | None = None
+    recall: float | None = None
+    f1: float | None = None
+    accuracy: float | None = None
+    ap: float | None = None
+    auroc: float | None = None
+    base_rate: float | None = None
+    ma: float | None = None
+    ece: float | None = None
+    ece_adaptive: float | None = None
+    brier: float | None = None
+
+
+class LabelMetrics(Measures):
+    """How well one label is predicted.
+
+    Attributes:
+        positives: how many samples have the label.
+        negatives: how many do not.
+        threshold: probability from which the label is said to be present.
+        true_positives: found.
+        false_positives: wrongly said.
+        false_negatives: missed.
+        true_negatives: rightly not said.
+        specificity: share of the negatives that are not said.
+    """
+
+    positives: int = 0
+    negatives: int = 0
+    threshold: float | None = None
+    true_positives: int = 0
+    false_positives: int = 0
+    false_negatives: int = 0
+    true_negatives: int = 0
+    specificity: float | None = None
+
+
+class MeasureIntervals(Record):
+    """95 percent intervals of measures, (low, high) each; None where fewer than half of the resamples define it."""
+
+    precision: Interval = None
+    recall: Interval = None
+    f1: Interval = None
+    accuracy: Interval = None
+    ap: Interval = None
+    auroc: Interval = None
+    ma: Interval = None
+
+
+class Intervals(Record):
+    """Where measures would lie on other validation people of the same kind: percentiles over resampled units.
+
+    A label's interval is nowhere narrower than the exact binomial interval of as many people: where all 20 are right,
+    every resample is, and 1 to 1 would be said of what may be 0.83.
+
+    Attributes:
+        level: share of resamples inside.
+        resamples: how often as many units (picsets) as there are were drawn with replacement.
+        units: how many there are; None where that is not known.
+        macro: of the means over the labels that are not left out: ap, auroc, f1, ma, precision, recall.
+        instance: accuracy, precision, recall, f1.
+        labels: of each label: ap, auroc, f1, ma, precision, recall; None of those left out.
+        means: what lies in the intervals of `macro`: the means over the labels that are not left out.
+        left_out: labels whose positives stand in fewer than three units.
+    """
+
+    level: float = 0.95
+    resamples: int = 0
+    units: int | None = None
+    macro: MeasureIntervals = MeasureIntervals()
+    instance: MeasureIntervals = MeasureIntervals()
+    labels: dict[str, MeasureIntervals] = Field(default_factory=dict)
+    means: Measures = Measures()
+    left_out: tuple[str, ...] = ()
+
+
+class CrossFitted(Record):
+    """Measures of decisions whose temperature and thresholds were chosen on other people.
+
+    Validation is cut into folds by unit; each fold is decided on with what is chosen on the other folds. This is what
+    to expect of people never seen; the other measures at thresholds are a little too good.
+
+    Attributes:
+        folds: how many.
+        macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        micro: the same over all decisions together, without ma.
+        instance: accuracy, precision, recall, f1.
+        labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
+        exact: share of samples with every known label right.
+        intervals: of these means: precision, recall, f1, ma.
+        left_out: labels whose positives stand in fewer than three units: what is chosen on others says nothing of them.
+        label_intervals: of each label's f1, ma, precision, recall; None of those left out.
+    """
+
+    folds: int = 0
+    macro: Measures = Measures()
+    micro: Measures = Measures()
+    instance: Measures = Measures()
+    labels: dict[str, Measures] = Field(default_factory=dict)
+    exact: float | None = None
+    intervals: MeasureIntervals = MeasureIntervals()
+    left_out: tuple[str, ...] = ()
+    label_intervals: dict[str, MeasureIntervals] = Field(default_factory=dict)
+
+
+class Metrics(Record):
+    """Metrics of all labels.
+
+    Attributes:
+        labels: per label, by name.
+        macro: means over the labels where the measure is defined: precision, recall, f1, ap (mAP), auroc, base_rate,
+            ma (mA), ece, ece_adaptive, brier.
+        micro: precision, recall, f1, ece, ece_adaptive and brier over all decisions together.
+        exact: share of samples with every known label right.
+        samples: how many samples; None where that is not known.
+        instance: accuracy, precision, recall and f1 of people's label sets.
+        intervals: of the measures above; None where there are fewer than two units, and in an epoch's validation.
+        cross_fitted: measures with thresholds chosen on other people; None as above.
+    """
+
+    labels: dict[str, LabelMetrics] = Field(default_factory=dict)
+    macro: Measures = Measures()
+    micro: Measures = Measures()
+    exact: float | None = None
+    samples: int | None = None
+    instance: Measures = Measures()
+    intervals: Intervals | None = None
+    cross_fitted: CrossFitted | None = None
+
+    @property
+    def crossed(self) -> CrossFitted:
+        """`cross_fitted`, with nothing in it where that was not measured."""
+        return self.cross_fitted or CrossFitted()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Labels that are left out of intervals and of cross-fitted means: positives in too few picsets."""
+        own = () if self.intervals is None else self.intervals.left_out
+        return tuple(dict.fromkeys([*own, *self.crossed.left_out]))
+
+    def mean(self, key: str) -> MeanScore:
+        """A mean over the labels that define a measure: of one that nobody has, most are not defined.
+
+        Args:
+            key: a measure, e.g. `ap`.
+        """
+        known = sum(getattr(label, key) is not None for label in self.labels.values())
+        # An interval is of a mean without the labels that are left out.
+        has_interval = self.intervals is not None and not self.intervals.left_out
+        bounds = getattr(self.intervals.macro, key, None) if self.intervals is not None and has_interval else None
+        value = getattr(self.macro, key)
+        return MeanScore(value, known if value is not None else 0, len(self.labels), bounds)
+
+    def kept_mean(self, key: str) -> MeanScore:
+        """A mean over the labels that are not left out of the intervals, of which the interval is.
+
+        Args:
+            key: a measure, e.g. `ap`.
+        """
+        found = self.intervals or Intervals()
+        return MeanScore(getattr(found.means, key), bounds=getattr(found.macro, key))
+
+    def crossed_mean(self, key: str) -> MeanScore:
+        """A cross-fitted mean over the labels that define the measure and are not left out.
+
+        Args:
+            key: a measure, e.g. `f1`.
+        """
+        crossed = self.crossed
+        of = max(len(self.labels), len(crossed.labels))
+        kept = [values for name, values in crossed.labels.items() if name not in crossed.left_out]
+        known = sum(getattr(values, key) is not None for values in kept)
+        if not crossed.labels:
+            known = of - len(crossed.left_out)
+        value = getattr(crossed.macro, key)
+        return MeanScore(value, known if value is not None else 0, of, getattr(crossed.intervals, key, None))
+
+    @property
+    def scores(self) -> ValidationScores:
+        """The scores to say first."""
+        return ValidationScores(
+            f1=self.crossed_mean("f1"),
+            ma=self.crossed_mean("ma"),
+            ap=self.mean("ap"),
+            f1_in_sample=self.mean("f1"),
+            people=self.samples,
+            picsets=None if self.intervals is None else self.intervals.units,
+            why_not=_TOO_FEW if self.crossed.model_fields_set else "",
+        )
+
+
+def metrics_of_package(content: Any) -> Metrics | None:
+    """What a package says of its validation; parts of another form than ours count as not measured.
+
+    Args:
+        content: `validation` of meta.json's `metrics`.
+
+    Returns:
+        None where nothing was validated.
+    """
+    if not isinstance(content, dict) or not content:
+        return None
+    try:
+        return Metrics.model_validate(content)
+    except ValidationError as error:
+        known = deepcopy(content)
+        for fault in error.errors():
+            place, *deeper = fault["loc"]
+            at = known
+            while deeper and isinstance(at[place], dict):
+                at, (place, *deeper) = at[place], deeper
+            if fault["type"] == "model_type":
+                at[place] = {}
+            else:
+                del at[place]
+        return Metrics.model_validate(known)
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """A mean over labels.
+
+    Attributes:
+        value: 0 to 1; None where it was not measured.
+        labels: over how many labels.
+        of: how many labels there are.
+        bounds: its 95 percent interval, where one is known of this mean.
+    """
+
+    value: float | None
+    labels: int = 0
+    of: int = 0
+    bounds: Interval = None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether there are labels that are not in it."""
+        return self.value is not None and self.labels < self.of
+
+    @property
+    def over(self) -> str:
+        """`mean over 8 labels`, `mean over 1 of 8 labels`."""
+        return mean_over(self.labels, self.of)
+
+    def text(self) -> str:
+        """`0.812 (0.731–0.894)`, or `not measured`."""
+        if self.value is None:
+            return NOT_MEASURED
+        return score(self.value) + (f" ({interval(self.bounds)})" if self.bounds else "")
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """Means over labels on the validation part; of versions that did not measure something, it has no value.
+
+    Attributes:
+        f1: cross-validated: thresholds and temperature chosen on other picsets than those they are measured on.
+        ma: cross-validated mean accuracy mA.
+        ap: mean average precision mAP, which needs no threshold.
+        f1_in_sample: with the thresholds that were chosen on these people.
+        people: measured on how many; None where it is not known.
+        picsets: of how many picsets.
+        why_not: why there is no cross-validated score, where that is known.
+    """
+
+    f1: MeanScore
+    ma: MeanScore
+    ap: MeanScore
+    f1_in_sample: MeanScore
+    people: int | None
+    picsets: int | None
+    why_not: str = ""
+
+    def measured_on(self) -> str:
+        """`60 people of 12 picsets`; empty where it is not known."""
+        if self.people is None:
+            return ""
+        return counted(self.people, "person") + (
+            "" if self.picsets is None else f" of {counted(self.picsets, 'picset')}"
+        )
+
+    def headline(self) -> str:
+        """`cross-validated F1 0.812 (0.731–0.894), mean over 7 of 8 labels, 60 people of 12 picsets`."""
+        if self.f1.value is None:
+            return f"cross-validated F1 {NOT_MEASURED}{self.why_not}"
+        parts = (f"cross-validated F1 {self.f1.text()}", self.f1.over, self.measured_on())
+        return ", ".join(part for part in parts if part)

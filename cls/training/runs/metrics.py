@@ -1,0 +1,242 @@
+"""metrics.json: what a finished run measured, of all versions that wrote one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from cls.dataset.samples import PictureCounts
+from cls.dataset.split.parts import PartsUsed
+from cls.metrics.multilabel import probabilities_of
+from cls.metrics.scores import Interval, Metrics
+from cls.records import Record
+from cls.training.runs.args import InitialWeights
+
+
+class Calibration(Record):
+    """What is done to logits: (logit - shift) / temperature.
+
+    Attributes:
+        temperature: above 1: the network was too sure; 1: as it was.
+        logit_shift: of each label; the logarithm of what the loss let a positive count, a negative being 1, which
+            moves the logits of a network trained by it up by as much; 0 where that is left in.
+        source: where both come from, or why nothing is changed.
+        ece_before: expected calibration error of all decisions together, 15 bins of equal width, without it.
+        ece_after: the same with it; it was chosen on these very people.
+        ece_cross_fitted: the same, each fold of units with what is chosen on the others: the honest number.
+        nll_before: mean negative log-likelihood of a decision without it.
+        nll_after: the same with it.
+    """
+
+    temperature: float
+    logit_shift: tuple[float, ...] = ()
+    source: str = ""
+    ece_before: float | None = None
+    ece_after: float | None = None
+    ece_cross_fitted: float | None = None
+    nll_before: float | None = None
+    nll_after: float | None = None
+
+    @classmethod
+    def nothing(cls, labels: int, why: str) -> Calibration:
+        """Logits stay as they are."""
+        return cls(temperature=1.0, logit_shift=(0.0,) * labels, source=f"nothing is changed: {why}")
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether logits stay as they are."""
+        return self.temperature == 1 and not any(self.logit_shift)
+
+    def logits(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated logits, (samples, labels)."""
+        return np.asarray((logits - np.asarray(self.logit_shift)) / self.temperature, np.float64)
+
+    def probs(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated probabilities, (samples, labels)."""
+        return probabilities_of(self.logits(logits))
+
+
+class Flips(Record):
+    """How often answers change with the background.
+
+    Attributes:
+        share: of the decisions (person, background, label), those that differ from the one on the flat colour.
+        people: share of the people of whom any label changes on any background; None where it was not measured.
+        labels: `share` of each label.
+        probability: mean absolute change of a probability.
+        interval: 95 percent interval of `share`, over resampled units. Where nothing changed it goes up to the share of
+            units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0. Where
+            all changed, likewise.
+        people_interval: that of `people`; nowhere narrower than the exact binomial interval of as many people.
+    """
+
+    share: float
+    people: float | None = None
+    labels: dict[str, float] = Field(default_factory=dict)
+    probability: float | None = None
+    interval: Interval = None
+    people_interval: Interval = None
+
+
+class BackgroundSensitivity(Record):
+    """The same people before other backgrounds.
+
+    Attributes:
+        people: how many, drawn from validation by seed; None where that is not known.
+        backgrounds: on how many each was put.
+        origin: where the backgrounds come from.
+        as_served: the person stands elsewhere and is cut out by its mask as at inference: what is left of the other
+            place is in the pixels at the mask's edge.
+        background_left_in: the other place is left in the picture: what a classifier of uncut pictures would see.
+    """
+
+    people: int | None = None
+    backgrounds: int
+    origin: str = ""
+    as_served: Flips
+    background_left_in: Flips
+
+
+class LeakTax(Record):
+    """One training measured on its own split and on a random one; F1 and mA with thresholds chosen on other picsets.
+
+    Attributes:
+        by_picset: mAP, F1 and mA on the run's own split; None where a measure is not defined.
+        random_split: the same on a random split of the same sizes.
+        difference: by how much the random split flatters.
+        intervals: of each measure's difference, over resampled picsets; None where they were not measured.
+        level: of the intervals.
+        units: how many picsets were drawn from.
+        labels: the labels both are measured on.
+        left_out: those whose positives stand in fewer than three picsets of either validation part.
+        validation_people_whose_picset_is_in_training: their share of the random split's validation people.
+    """
+
+    by_picset: dict[str, float | None]
+    random_split: dict[str, float | None]
+    difference: dict[str, float | None]
+    intervals: dict[str, Interval] | None = None
+    level: float = 0.95
+    units: int = 0
+    labels: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    validation_people_whose_picset_is_in_training: float = 0.0
+
+    @property
+    def told_from_chance(self) -> list[str]:
+        """The measures whose difference's interval is without zero."""
+        found = (self.intervals or {}).items()
+        return [name for name, bounds in found if bounds and (bounds[0] > 0 or bounds[1] < 0)]
+
+
+class SampleCounts(Record):
+    """How many people were trained on and validated on."""
+
+    train: int
+    valid: int = 0
+
+
+class ValidatedOn(Record):
+    """Who was validated on: two runs with the same digests measured the same.
+
+    Attributes:
+        people_sha256: of picture, which of its people, and the outline's box in whole pixels.
+        labels_sha256: of these with their labels.
+    """
+
+    people_sha256: str
+    labels_sha256: str
+
+
+class Epoch(Record):
+    """One epoch of the training; measures of validation where there is one.
+
+    Attributes:
+        epoch: number, from 0.
+        seconds: how long it took.
+        train_loss: mean over its batches.
+        lr: learning rate of the head at its end.
+        valid_loss: on the validation part.
+        valid_map: mean average precision there.
+        valid_f1: mean F1 there, at threshold 0.5.
+        valid_auroc: mean AUROC there.
+    """
+
+    epoch: int
+    seconds: float = 0.0
+    train_loss: float
+    lr: float = 0.0
+    valid_loss: float | None = None
+    valid_map: float | None = None
+    valid_f1: float | None = None
+    valid_auroc: float | None = None
+
+
+class RunMetrics(Record):
+    """What metrics.json says; a field that earlier versions did not measure has its default.
+
+    Attributes:
+        run: name of the run's folder.
+        group: name as the annotators typed it.
+        labels: names in output order.
+        thresholds: by label: probability from which it is said to be present.
+        thresholds_from: where they come from.
+        validation: measures on the validation part; None with mode `all`.
+        calibration: what was folded into the head; None of versions that did not calibrate.
+        background_sensitivity: None where it was not measured.
+        leak_tax: None where it was not measured.
+        samples: people trained and validated on.
+        validated_on: None where nothing was validated.
+        parts: the dataset's own parts that were used; None where the split was made by picset.
+        pictures: what became of the dataset's pictures.
+        weights: the first weights.
+        history: epoch by epoch.
+        seconds: duration of the fit.
+        waiting_share: share of it spent waiting for batches.
+        run_seconds: the whole run, from reading the dataset to the last file, all its parts together.
+        conversions: by form: None, or why it could not be made.
+        dataset_sha256: digest of the labelled pictures (`GroupDataset.sha256`).
+        split_sha256: digest of split.json.
+        weights_sha256: digest of the kept checkpoint.
+        segmentation_models: versions of the models whose masks were used.
+        code_version: of the code that trained.
+        finished: ISO 8601, in UTC.
+    """
+
+    run: str = ""
+    group: str = ""
+    labels: tuple[str, ...] = Field(min_length=1)
+    thresholds: dict[str, float]
+    thresholds_from: str = ""
+    validation: Metrics | None = None
+    calibration: Calibration | None = None
+    background_sensitivity: BackgroundSensitivity | None = None
+    leak_tax: LeakTax | None = None
+    samples: SampleCounts | None = None
+    validated_on: ValidatedOn | None = None
+    parts: PartsUsed | None = None
+    pictures: PictureCounts | None = None
+    weights: InitialWeights | None = None
+    history: tuple[Epoch, ...] = ()
+    seconds: float | None = None
+    waiting_share: float | None = None
+    run_seconds: float | None = None
+    conversions: dict[str, str | None] = Field(default_factory=dict)
+    dataset_sha256: str
+    split_sha256: str
+    weights_sha256: str
+    segmentation_models: tuple[str, ...]
+    code_version: str = ""
+    finished: str = ""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> RunMetrics:
+        if missing := [label for label in self.labels if label not in self.thresholds]:
+            raise ValueError(f"thresholds: none of {', '.join(missing)}")
+        return self
+
+    @property
+    def threshold_values(self) -> tuple[float, ...]:
+        """Thresholds in output order."""
+        return tuple(self.thresholds[label] for label in self.labels)
