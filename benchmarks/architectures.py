@@ -155,14 +155,14 @@ def steps_in_this_process(trial: Any) -> Iterator[Any]:
     def memory_format() -> str:
         from cls.errors import NetworkError
         from cls.training.network.trial_child import tried
-        from cls.training.network.trial_step import FORMATS
+        from cls.training.network.trial_step import FORMATS, TrialTask
 
-        told = {
-            "config": trial.config.to_dict(), "timm_arch": trial.timm_arch, "outputs": trial.outputs,
-            "is_pretrained": trial.is_pretrained, "batch": trial.batch,
-        }  # fmt: skip
+        task = TrialTask(
+            config=trial.config.to_dict(), timm_arch=trial.timm_arch, outputs=trial.outputs,
+            is_pretrained=trial.is_pretrained, batch=trial.batch,
+        )  # fmt: skip
         for name in FORMATS:
-            found = tried(told, name)
+            found = tried(task, name)
             if found is None:
                 return name
         raise NetworkError(f"backbone {trial.timm_arch} cannot be trained: {found[0] if found else ''}")
@@ -174,7 +174,7 @@ def try_steps(names: list[str]) -> dict[str, Any]:
     """The trial steps of one family's member alone, as the product's child process runs them."""
     from cls.training.config import TrainConfig
     from cls.training.network.trial_child import tried
-    from cls.training.network.trial_step import FORMATS
+    from cls.training.network.trial_step import FORMATS, TrialTask
 
     row = member_of(names)
     name = row["model"]
@@ -182,10 +182,10 @@ def try_steps(names: list[str]) -> dict[str, Any]:
         return row
     for size in inputs_of(name):
         config = TrainConfig(GROUP, batch=2, arch=name, height_px=size[0], width_px=size[1], weights="none")
-        told = {"config": config.to_dict(), "timm_arch": name, "outputs": 4, "is_pretrained": False, "batch": 2}
+        task = TrialTask(config=config.to_dict(), timm_arch=name, outputs=4, is_pretrained=False, batch=2)
         row |= {"input": f"{size[0]}x{size[1]}"}
         for memory_format in FORMATS:
-            found = tried(told, memory_format)
+            found = tried(task, memory_format)
             if found is None:
                 return {**row, "memory_format": memory_format, "note": ""}
             row["note"] = found[0]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
@@ -52,7 +51,7 @@ def write_page(
         elsewhere: the other formats of the same export.
     """
     formats = [_format(name, report) for name, report in reports.items()]
-    formats += [_not_compared(name, reason) for name, reason in (refused or {}).items()]
+    formats += [_Format(name, (reason,)) for name, reason in (refused or {}).items()]
     most = max(reports.values(), key=lambda report: report.samples, default=None)
     summaries = {name: _summary(report) for name, report in reports.items()}
     values = {
@@ -69,33 +68,67 @@ def write_page(
     render.write_page(path, "exporting/parity/parity.html", values)
 
 
-def _format(name: str, report: ParityReport) -> dict[str, Any]:
-    return {
-        "name": name,
-        "runtime": report.runtime,
-        "faults": report.faults,
-        "causes": report.causes,
-        "divergence": "" if report.divergence is None else _capital(report.divergence.text()),
-        "batches": report.batch_sizes,
-        "rows": _rows(report),
-        "tables": [
-            {"columns": tuple(rows[0]), "rows": [tuple(row.values()) for row in rows]}
+@dataclass(frozen=True)
+class _Table:
+    """A table of the page."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Person:
+    """What the page shows of a person for whom a conversion departs far."""
+
+    image: str
+    label: str
+    is_flip: bool
+    numbers: str
+    expected_percent: float
+    found_percent: float
+    threshold_percent: float
+    picture: str
+    batch: int
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What the page shows of a format; of one that was not compared, why."""
+
+    name: str
+    faults: Sequence[str]
+    runtime: str = ""
+    causes: Sequence[str] = ()
+    divergence: str = ""
+    batches: Sequence[int] = ()
+    rows: Sequence[tuple[str, list[str]]] = ()
+    tables: Sequence[_Table] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    worst: Sequence[_Person] = ()
+
+
+def _format(name: str, report: ParityReport) -> _Format:
+    return _Format(
+        name=name,
+        runtime=report.runtime,
+        faults=report.faults,
+        causes=report.causes,
+        divergence="" if report.divergence is None else _capital(report.divergence.text()),
+        batches=report.batch_sizes,
+        rows=_rows(report),
+        tables=[
+            _Table(tuple(rows[0]), [tuple(row.values()) for row in rows])
             for rows in ([_label(one) for one in report.labels], [_size(one) for one in report.sizes])
             if rows
         ],
-        "facts": _facts(report),
-        "worst": [_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
-    }
+        facts=_facts(report),
+        worst=[_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
+    )
 
 
 def _has_something_to_see(report: ParityReport) -> bool:
     """Whether anybody would see the difference in the pictures' bars."""
     return bool(report.faults) or report.max_probability_difference > 1e-3
-
-
-def _not_compared(name: str, reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys(("causes", "batches", "rows", "tables", "facts", "worst"), ())
-    return {"name": name, "runtime": "", "faults": (reason,), "divergence": "", **empty}
 
 
 def _summary(report: ParityReport) -> dict[str, str]:
@@ -175,19 +208,19 @@ def _steps(report: ParityReport) -> list[tuple[str, str]]:
     ]
 
 
-def _person(sample: WorstSample) -> dict[str, Any]:
+def _person(sample: WorstSample) -> _Person:
     expected, found, threshold = _told_apart(sample.expected, sample.found, sample.threshold)
-    return {
-        "image": "" if sample.crop_rgb is None else picture_url(sample.crop_rgb),
-        "label": sample.label,
-        "is_flip": sample.is_flip,
-        "numbers": f"{expected} → {found}, threshold {threshold}",
-        "expected_percent": round(100 * sample.expected, 1),
-        "found_percent": round(100 * (sample.found or 0.0), 1),
-        "threshold_percent": round(100 * sample.threshold, 1),
-        "picture": sample.picture,
-        "batch": sample.batch,
-    }
+    return _Person(
+        image="" if sample.crop_rgb is None else picture_url(sample.crop_rgb),
+        label=sample.label,
+        is_flip=sample.is_flip,
+        numbers=f"{expected} → {found}, threshold {threshold}",
+        expected_percent=round(100 * sample.expected, 1),
+        found_percent=round(100 * (sample.found or 0.0), 1),
+        threshold_percent=round(100 * sample.threshold, 1),
+        picture=sample.picture,
+        batch=sample.batch,
+    )
 
 
 def _told_apart(expected: float, found: float | None, threshold: float) -> tuple[str, str, str]:

@@ -92,13 +92,13 @@ class EpochCheckpoints(Checkpoint):
                 part,
             )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, tuple[float, float] | None]:
         """The best score so far, kept in checkpoints."""
         return {"best": self._best}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, tuple[float, float] | None]) -> None:
         """Takes it up again."""
-        self._best = None if state_dict["best"] is None else (state_dict["best"][0], state_dict["best"][1])
+        self._best = state_dict["best"]
 
 
 def checkpoint_to_go_on_with(folder: Path) -> Path | None:

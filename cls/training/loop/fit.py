@@ -285,15 +285,15 @@ class _Clock(Callback):
         """Duration of the fit so far, its earlier parts included."""
         return self._earlier_s + time.monotonic() - self._fit_started_s
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, float]:
         """The time so far, kept in checkpoints."""
         return {"seconds": self.seconds, "waited_s": self._waiting.waited_s, "total_s": self._waiting.total_s}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Goes on counting from there."""
-        self._earlier_s = float(state_dict["seconds"])
-        self._waiting.waited_s += float(state_dict["waited_s"])
-        self._waiting.total_s += float(state_dict["total_s"])
+        self._earlier_s = state_dict["seconds"]
+        self._waiting.waited_s += state_dict["waited_s"]
+        self._waiting.total_s += state_dict["total_s"]
 
     def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Starts the clock."""

@@ -260,7 +260,7 @@ class ClassifierModule(lightning.LightningModule):
             len(self.history), self._config.epochs, epoch.train_loss, validation, epoch.seconds,
         )  # fmt: skip
 
-    def own_state(self, state: dict[str, Any]) -> dict[str, Any]:
+    def own_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state of this module as the finished network has it: without the outputs learnt alongside."""
         if not self._has_auxiliary:
             return state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import nn
 from torch.optim import AdamW
@@ -84,7 +83,9 @@ def schedule_for(optimizer: AdamW, config: TrainConfig, steps: int) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: _rise_and_fall(step, rise, steps))
 
 
-def _groups(network: nn.Module, config: TrainConfig, *, is_pretrained: bool) -> list[dict[str, Any]]:
+def _groups(
+    network: nn.Module, config: TrainConfig, *, is_pretrained: bool
+) -> list[dict[str, list[nn.Parameter] | float]]:
     """Weights by learning rate and decay; `layer_decay` lowers a layer's rate by its distance from the head."""
     peak = config.lr or _LR_AT_16 * math.sqrt(config.people_a_step / 16)
     backbone_lr = peak * (config.backbone_lr if is_pretrained else 1.0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -37,7 +35,7 @@ class MovingAverage(WeightAveraging):
 
         super().__init__(multi_avg_fn=average)
 
-    def averaged_state(self) -> dict[str, Any]:
+    def averaged_state(self) -> dict[str, Tensor]:
         """The average under the names that the module's own state_dict has."""
         if self._average_model is None:
             return {}

@@ -23,7 +23,7 @@ from cls.training.config import TrainConfig
 from cls.training.loop.device import precision_of, prepare_process, torch_device
 from cls.training.loop.optimizer import FrozenStages, optimizer_for
 from cls.training.network.build import build_network, head_of, pool_by_stripes, start_head_at
-from cls.training.network.trial_step import CHANNELS_LAST, FORMATS
+from cls.training.network.trial_step import CHANNELS_LAST, FORMATS, TrialTask
 
 # Memory that is written past its end is often found only when it is used again.
 _STEPS = 2
@@ -42,11 +42,11 @@ def main() -> None:
     """
     end_with_parent()
     gc.freeze()  # what was imported is not looked through again
-    told = json.loads(sys.stdin.read())
+    task = TrialTask.model_validate_json(sys.stdin.read())
     answers, sys.stdout = sys.stdout, sys.stderr
     outcome: dict[str, str | None] = {}
-    for memory_format in told["formats"]:
-        found = tried(told, memory_format)
+    for memory_format in task.formats:
+        found = tried(task, memory_format)
         if found is None:
             outcome = {"memory_format": memory_format, "not_channels_last": outcome.get("what")}
             break
@@ -56,10 +56,10 @@ def main() -> None:
     os._exit(0)
 
 
-def tried(told: dict[str, Any], memory_format: str) -> dict[str, str | None] | None:
+def tried(task: TrialTask, memory_format: str) -> dict[str, str | None] | None:
     """What is wrong with a network in a memory format (`what`, `code`, `hint`); None when nothing is."""
     try:
-        try_network(told, memory_format)
+        try_network(task, memory_format)
     except ClsError as error:
         return {"what": error.what, "code": error.case, "hint": error.hint}
     except Exception as error:  # noqa: BLE001 - a foreign network may raise anything: it is told in one line
@@ -68,29 +68,28 @@ def tried(told: dict[str, Any], memory_format: str) -> dict[str, str | None] | N
     return None
 
 
-def try_network(told: dict[str, Any], memory_format: str) -> None:
+def try_network(task: TrialTask, memory_format: str) -> None:
     """Trains a fresh network for a few steps as the training will.
 
     Args:
-        told: `config` (of `TrainConfig.to_dict`), `timm_arch`, `outputs`, `is_pretrained`, `batch`.
+        task: the network, and the training.
         memory_format: `channels_last` or `contiguous`.
 
     Raises:
         ClsError: it cannot be trained; other errors come as torch and timm raise them.
     """
-    config = TrainConfig.from_dict(told["config"])
-    is_pretrained = bool(told["is_pretrained"])
+    config = TrainConfig.from_dict(task.config)
     prepare_process()
     torch.manual_seed(0)
-    network = build_network(told["timm_arch"], told["outputs"], *config.size_px, dropout=config.dropout)
+    network = build_network(task.timm_arch, task.outputs, *config.size_px, dropout=config.dropout)
     network = pool_by_stripes(network, config.stripes)
-    start_head_at(network, [0.3] * told["outputs"])
-    frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
+    start_head_at(network, [0.3] * task.outputs)
+    frozen = FrozenStages(network, config.freeze if task.is_pretrained else 0)
     network.to(torch_device())
-    optimizer = optimizer_for(network, config, is_pretrained=is_pretrained)
-    images = torch.randn(told["batch"], 3, *config.size_px, device=torch_device())
-    labels = (torch.arange(told["batch"] * told["outputs"], device=torch_device()) % 2).float()
-    labels = labels.view(told["batch"], told["outputs"])
+    optimizer = optimizer_for(network, config, is_pretrained=task.is_pretrained)
+    images = torch.randn(task.batch, 3, *config.size_px, device=torch_device())
+    labels = (torch.arange(task.batch * task.outputs, device=torch_device()) % 2).float()
+    labels = labels.view(task.batch, task.outputs)
     copy.deepcopy(network)  # as `--ema` does
     expected = None
     if memory_format == CHANNELS_LAST and precision_of(config) == "32-true":
@@ -106,7 +105,7 @@ def try_network(told: dict[str, Any], memory_format: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
         _stir_memory()
-    _check_evaluation(network, config, images, labels, is_head_started=config.head_start and is_pretrained)
+    _check_evaluation(network, config, images, labels, is_head_started=config.head_start and task.is_pretrained)
 
 
 def _refuse_overflow(network: nn.Module) -> None:

@@ -21,10 +21,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
+from pydantic import BaseModel, JsonValue
 
 import cls
 from cls.errors import FileError, NetworkError
@@ -67,7 +67,7 @@ class Trial:
         return min(self.config.batch, _MOST_PEOPLE)
 
     @property
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, JsonValue]:
         """Everything that the verdict depends on."""
         config = self.config
         return {
@@ -75,7 +75,7 @@ class Trial:
             "torch": torch.__version__,
             "timm": timm.__version__,
             "architecture": self.timm_arch,
-            "size_px": list(config.size_px),
+            "size_px": [*config.size_px],
             "batch": self.batch,
             "precision": precision_of(config),
             "device": torch.cuda.get_device_name() if torch_device() == "cuda" else _processor(),
@@ -92,6 +92,26 @@ class Trial:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
         digest = sha256_of_bytes(json.dumps(self.conditions, sort_keys=True).encode())[:16]
         return cache / "cls" / "trial_steps" / f"{safe_name(self.timm_arch)}_{digest}.json"
+
+
+class TrialTask(BaseModel):
+    """What the child process is told to try.
+
+    Attributes:
+        config: of `TrainConfig.to_dict`.
+        timm_arch: timm's name of the backbone.
+        outputs: how many logits.
+        is_pretrained: whether it starts from learnt weights.
+        batch: people a step.
+        formats: memory formats, tried one after the other.
+    """
+
+    config: dict[str, JsonValue]
+    timm_arch: str
+    outputs: int
+    is_pretrained: bool
+    batch: int
+    formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,10 +187,10 @@ def start_trial(trial: Trial) -> Iterator[RunningTrial]:
 
 
 def _start(trial: Trial, formats: Iterable[str]) -> subprocess.Popen[str]:
-    told = {
-        "config": trial.config.to_dict(), "timm_arch": trial.timm_arch, "outputs": trial.outputs,
-        "is_pretrained": trial.is_pretrained, "batch": trial.batch, "formats": list(formats),
-    }  # fmt: skip
+    task = TrialTask(
+        config=trial.config.to_dict(), timm_arch=trial.timm_arch, outputs=trial.outputs,
+        is_pretrained=trial.is_pretrained, batch=trial.batch, formats=tuple(formats),
+    )  # fmt: skip
     child = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-c", _CHILD],
         env={
@@ -183,7 +203,7 @@ def _start(trial: Trial, formats: Iterable[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
     assert child.stdin is not None  # noqa: S101 - Popen's promise
     with contextlib.suppress(BrokenPipeError):  # it has died: its exit status says how
-        child.stdin.write(json.dumps(told))
+        child.stdin.write(task.model_dump_json())
         child.stdin.close()
     child.stdin = None
     return child

@@ -63,4 +63,4 @@ def test_numbers_have_as_many_digits_as_tell_them_apart(
 
 def test_bars_are_drawn_to_a_tenth_of_a_percent() -> None:
     person = _person(WorstSample("1.jpeg", "hat", 1, 0.12345, None, 1 / 3))
-    assert (person["expected_percent"], person["found_percent"], person["threshold_percent"]) == (12.3, 0.0, 33.3)
+    assert (person.expected_percent, person.found_percent, person.threshold_percent) == (12.3, 0.0, 33.3)
