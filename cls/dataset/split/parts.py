@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from cls.bottle.dataset_file import GroupDataset
 from cls.dataset.samples import Ledger, Sample
@@ -21,7 +21,7 @@ from cls.records import Record, faults_of
 
 TEST = "test"
 PART_SIDES = (TRAIN, VALID, TEST)
-_PICTURES_BY_SIDE = TypeAdapter(dict[str, list[str]])
+_PICTURES_BY_SIDE = TypeAdapter(dict[str, list[str]], config=ConfigDict(coerce_numbers_to_str=True))
 PARTS_KEY = "parts"
 IN_TEST = "kept for the test"
 IN_NO_PART = "in none of the dataset's parts"
