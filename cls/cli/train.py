@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cls.cli.command import Command
-from cls.training.config import Option, TrainConfig, training_options
+from cls.training.config import Option, TrainConfig, config_of_options, training_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_log = logging.getLogger("cls.training")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    add_training_arguments(parser)
+    group = add_training_arguments(parser)["group"]
+
+    def source(text: str) -> str:
+        group.required = False
+        return text
+
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=source,
+        metavar="RUN",
+        help="train with the settings of an earlier run (its name, GROUP/NAME, number, newest or folder) or args.yaml; "
+        "options that are given override them, and --cat may be left out",
+    )
     parser.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
@@ -24,20 +41,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_training_arguments(
     parser: argparse.ArgumentParser, *, without: tuple[str, ...] = (), defaults: Mapping[str, Any] | None = None
-) -> None:
+) -> dict[str, argparse.Action]:
     """Adds the fields of `TrainConfig` as options; one that is not given is missing in the parsed options.
 
     Args:
         parser: gets them, by section.
         without: fields that get no option.
         defaults: by name of an option, what differs from the defaults of `TrainConfig`.
+
+    Returns:
+        Field -> what was added.
     """
+    added = {}
     sections: dict[str, Any] = {}
     for name, option in training_options().items():
         if name not in without:
             section = sections.get(option.section) or parser.add_argument_group(option.section)
             sections[option.section] = section
-            section.add_argument(option.flag, **_how(name, option, (defaults or {}).get(option.dest)))
+            added[name] = section.add_argument(option.flag, **_how(name, option, (defaults or {}).get(option.dest)))
+    return added
 
 
 def _how(name: str, option: Option, default: Any) -> dict[str, Any]:
@@ -63,10 +85,34 @@ def config_of(options: argparse.Namespace, **others: Any) -> TrainConfig:
     Raises:
         UsageError: options hold values they cannot take; lists them all.
     """
-    from cls.training.config import config_of_options
+    return config_of_options(**{**_given(options), **others})
 
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
     names = {option.dest for option in training_options().values()}
-    return config_of_options(**{**{name: value for name, value in vars(options).items() if name in names}, **others})
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
+def config_of_source(options: argparse.Namespace) -> TrainConfig:
+    """The settings of the run, or the args.yaml, that `--from` names, with the options that are given beside it."""
+    from cls.bottle.layout import Bottle
+    from cls.settings import load_settings
+    from cls.training.network.build import timm_name
+    from cls.training.network.pretrained import initial_weights
+    from cls.training.runs.args import read_args
+    from cls.training.runs.listing import find_run
+
+    bottle, given = Bottle(load_settings(options.cfg)), _given(options)
+    file = Path(options.source).expanduser()
+    earlier = read_args(file if file.is_file() else find_run(bottle, options.source).folder)
+    config = config_of_options(**earlier.settings_with(given))
+    if not {"weights", "pretrained"} & given.keys() and (config.pretrained, config.weights) != (None, "auto"):
+        found = initial_weights(bottle, config, timm_name(config.arch)).record()
+        if found.sha256 != earlier.weights.sha256:
+            _log.warning(
+                "initial weights: %s; the earlier training had others: %s", found.origin, earlier.weights.origin
+            )
+    return config
 
 
 def run(options: argparse.Namespace) -> None:
@@ -77,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.machine import wait_passively
 
     wait_passively()
-    config = config_of(options)
+    config = config_of(options) if options.source is None else config_of_source(options)
     finished = train(config, resume=options.resume, cfg=options.cfg)
     print(f"run {finished.folder}")
     print(finished.summary())

@@ -52,9 +52,9 @@ from cls.training.network.build import (
     timm_name,
 )
 from cls.training.network.input_size import size_for
-from cls.training.network.pretrained import NOBODY, SeenPeople, carry_head, find_run_weights, seen_by
+from cls.training.network.pretrained import NOBODY, SeenPeople, carry_head, initial_weights, seen_by
 from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
-from cls.training.network.weights import WeightsSource, find_weights, load_weights
+from cls.training.network.weights import WeightsSource, load_weights
 from cls.wording import counted
 
 
@@ -370,11 +370,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> TrainingData:
         config = replace(config, height_px=height_px, width_px=width_px, auto_px=0)
     mean, std = mean_and_std(timm_arch)
     preprocessing = Preprocessing(config.height_px, config.width_px, mean_rgb=mean, std_rgb=std)
-    source = (
-        find_weights(config.weights, timm_arch)
-        if config.pretrained is None
-        else find_run_weights(bottle, config.pretrained, config.group, timm_arch)
-    )
+    source = initial_weights(bottle, config, timm_arch)
     auxiliary = auxiliary_labels(bottle, config.group, config.auxiliary, samples)
     trial = Trial(config, timm_arch, len(dataset.labels) + len(auxiliary), source.is_pretrained)
     with start_trial(trial) as running:  # in a process beside this one, while pictures are cut out

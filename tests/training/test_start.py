@@ -11,6 +11,7 @@ import torch
 
 from cls.bottle.layout import Bottle
 from cls.cli.command import execute
+from cls.cli.train import COMMAND as TRAIN
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of
 from cls.errors import TrainingError
@@ -22,7 +23,7 @@ from cls.training.network.build import build_network, head_of, start_head_at
 from cls.training.network.head_start import start_head
 from cls.training.network.pretrained import carry_head, find_run_weights
 from cls.training.network.weights import load_weights
-from cls.training.runs.run import Run
+from cls.training.runs.run import Run, newest_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 from tests.required_tools import need_module
 
@@ -88,6 +89,21 @@ def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: py
     assert run.args.config.pretrained == earlier.name
     assert "labels taken over" in caplog.text
     assert "head start: " in caplog.text
+
+
+def test_the_same_training_again(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
+    words = ["--from", f"{GROUP}/{earlier.name}", "--no-resume", "--cfg", str(bottle.settings.file)]
+    with caplog.at_level(logging.WARNING, logger="cls"):
+        assert execute(TRAIN, words) == 0
+    again = newest_run(bottle, GROUP)
+    assert again.name != earlier.name
+    assert again.args.settings == earlier.args.settings
+    assert torch.equal(_kept(again), _kept(earlier))
+    assert not [record for record in caplog.records if "settings" in record.getMessage() or "weights" in record.msg]
+
+
+def _kept(run: Run) -> torch.Tensor:
+    return head_of(run.load_network()).weight
 
 
 def test_the_kept_weights_are_the_average_and_last_has_both(earlier: Run) -> None:

@@ -15,8 +15,9 @@ from cls.dataset.samples import Sample
 from cls.dataset.split.file import trained_on
 from cls.errors import TrainingError
 from cls.files import read_json
+from cls.training.config import TrainConfig
 from cls.training.network.build import head_of
-from cls.training.network.weights import WeightsSource, read_state
+from cls.training.network.weights import WeightsSource, find_weights, read_state
 from cls.training.runs.folder import FINISHED, SPLIT, run_number
 from cls.training.runs.run import open_run
 
@@ -100,6 +101,17 @@ def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> 
             hint=f"give --arch {run.arch}, or a run of {timm_arch} to --pretrained",
         )
     return WeightsSource("run", f"run {run.name} of group '{run.group}'", run.checkpoint, labels=run.labels)
+
+
+def initial_weights(bottle: Bottle, config: TrainConfig, timm_arch: str) -> WeightsSource:
+    """The weights that a training starts from: those of an earlier run, or what `--weights` says.
+
+    Raises:
+        TrainingError: they were asked for and are not there, or are of another backbone.
+    """
+    if config.pretrained is None:
+        return find_weights(config.weights, timm_arch)
+    return find_run_weights(bottle, config.pretrained, config.group, timm_arch)
 
 
 def _folder_of(bottle: Bottle, asked: str, group: str) -> Path:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +22,13 @@ from pydantic import (
 )
 
 from cls.errors import BottleError, UsageError
-from cls.files import write_text_atomic
+from cls.files import safe_name, write_text_atomic
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 
 ARGS = "args.yaml"
+
+_log = logging.getLogger("cls.training")
 
 
 def _preprocessing(value: Any) -> Any:
@@ -82,9 +88,37 @@ class RunArgs(BaseModel):
         """The settings as this version has them: with its defaults for what the run's version did not have."""
         return self._config
 
+    def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of `TrainConfig` to train again with these settings; what this version cannot repeat is logged.
+
+        Args:
+            given: values that replace those of the run, by field or `size`.
+        """
+        known = {field.name for field in fields(TrainConfig)}
+        left_out = {key: value for key, value in self.settings.items() if key not in known}
+        if left_out:
+            _log.warning("settings of another version are left out: %s", _listed(left_out))
+        unsaid = {key: value for key, value in self.config.to_dict().items() if key not in {*self.settings, *given}}
+        if unsaid:
+            _log.warning("settings that the earlier version did not have get their defaults: %s", _listed(unsaid))
+        settings = {key: value for key, value in self.settings.items() if key in known}
+        run = settings.get("pretrained")
+        if isinstance(run, str) and "/" not in run and given.get("group", self.config.group) != self.config.group:
+            # Runs are looked for in the group that is trained, which is another one now.
+            settings["pretrained"] = f"{safe_name(self.config.group)}/{run}"
+        if "weights" in given:
+            settings["pretrained"] = None
+        elif "pretrained" in given:
+            settings["weights"] = TrainConfig.weights
+        return {**settings, **given}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values as args.yaml has them."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+def _listed(settings: Mapping[str, JsonValue]) -> str:
+    return ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
 
 
 def write_args(folder: Path, args: RunArgs) -> None:
@@ -92,15 +126,16 @@ def write_args(folder: Path, args: RunArgs) -> None:
     write_text_atomic(folder / ARGS, yaml.safe_dump(args.to_dict(), sort_keys=False, allow_unicode=True))
 
 
-def read_args(folder: Path, *, hint: str = "train again, or remove the folder") -> RunArgs:
-    """Reads the args.yaml of a run folder, of this version or an earlier one.
+def read_args(path: Path, *, hint: str = "train again, or remove the folder") -> RunArgs:
+    """Reads an args.yaml, or the one of a run folder, of this version or an earlier one.
 
     Raises:
         BottleError: it is missing or cannot be read; `hint` says what to do.
         PackageError: its preprocessing is one of a later version.
     """
+    file = path / ARGS if path.is_dir() else path
     try:
-        return RunArgs.model_validate(yaml.safe_load((folder / ARGS).read_text(encoding="utf-8")))
+        return RunArgs.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -110,4 +145,4 @@ def read_args(folder: Path, *, hint: str = "train again, or remove the folder") 
         what = f"is not the args.yaml of a run: {'; '.join(found)}"
     except UsageError as error:
         what = f"holds unknown settings: {error.what}"
-    raise BottleError(what, code="run_unreadable", where=folder / ARGS, hint=hint)
+    raise BottleError(what, code="run_unreadable", where=file, hint=hint)

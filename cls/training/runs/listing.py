@@ -172,12 +172,17 @@ def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:
 def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
     """One run by its folder's path, name or number (`3` or `v__3`), or `newest`: the one that was finished last.
 
+    Each of the last three may stand after a group: `GROUP/3`.
+
     Raises:
         BottleError: there is none, or several groups have one of this name.
     """
     path = Path(name).expanduser()
     if path.is_dir() and run_number(path.resolve()) is not None:
         return _entry(path.resolve(), text_of_safe_name(path.resolve().parent.name))
+    within, slash, last = name.rpartition("/")
+    if slash and group is None and not path.is_absolute():
+        group, name = within, last
     entries = list_runs(bottle, group)
     if name == "newest":
         finished = [entry for entry in entries if entry.state == FINISHED_STATE]
@@ -195,7 +200,9 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
     if len(found) > 1:
         groups = ", ".join(entry.group for entry in found)
         raise BottleError(
-            f"several groups have a run {name}: {groups}", code="ambiguous_run", hint="say which with --group"
+            f"several groups have a run {name}: {groups}",
+            code="ambiguous_run",
+            hint="say which with --group, or as GROUP/RUN",
         )
     if not found:
         raise BottleError(f"there is no run '{name}'", code="run_not_found", where=bottle.root, hint="see `cls runs`")

@@ -1,0 +1,125 @@
+"""`cls train --from`: the settings of an earlier run, or of an args.yaml, trained again."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cls.bottle.layout import Bottle
+from cls.cli.command import Parser, add_common_arguments, execute
+from cls.cli.train import COMMAND, add_arguments, config_of_source
+from cls.errors import BottleError, ClsError, TrainingError, UsageError
+from cls.people.preprocess import Preprocessing
+from cls.training.config import TrainConfig
+from cls.training.runs.args import ARGS, write_args
+from tests.bottles import make_empty_bottle, run_args
+
+RUN = "v__3_train_mnv3_4_0.001"
+SETTINGS = TrainConfig(
+    "hat", arch="mnv3", height_px=64, width_px=48, epochs=2, batch=4, compile=True, incomplete=("cap",), join_by=(),
+    weights="none",
+)  # fmt: skip
+
+
+@pytest.fixture
+def bottle(tmp_path: Path) -> Bottle:
+    return make_empty_bottle(tmp_path)
+
+
+def keep(bottle: Bottle, config: TrainConfig = SETTINGS, name: str = RUN, **others: object) -> Path:
+    folder = bottle.models(config.group) / name
+    folder.mkdir(parents=True)
+    args = run_args(config.group, "mobilenetv3_small_050", Preprocessing(64, 48), {**config.to_dict(), **others})
+    write_args(folder, args)
+    return folder
+
+
+def settings_of(bottle: Bottle, *words: str) -> TrainConfig:
+    parser = Parser()
+    add_arguments(parser)
+    add_common_arguments(parser)
+    return config_of_source(parser.parse_args([*words, "--cfg", str(bottle.settings.file)]))
+
+
+def test_a_run_by_any_of_its_names(bottle: Bottle, tmp_path: Path) -> None:
+    folder = keep(bottle)
+    alone = shutil.copy(folder / ARGS, tmp_path / "settings.yaml")
+    for source in (RUN, "3", f"hat/{RUN}", "hat/3", str(folder), str(folder / ARGS), str(alone)):
+        assert settings_of(bottle, "--from", source) == SETTINGS
+
+
+def test_given_options_win_also_those_that_are_the_default(bottle: Bottle) -> None:
+    keep(bottle)
+    words = "--epochs 12 --no-compile --size auto:4096 --join-by shoot --mode train --group top_color"
+    found = settings_of(bottle, "--from", RUN, *words.split())
+    assert (found.epochs, found.compile, found.auto_px, found.join_by) == (12, False, 4096, ("shoot",))
+    assert (found.group, found.batch, found.incomplete) == ("top_color", 4, ("cap",))
+
+
+def test_what_cannot_be_repeated_is_logged(bottle: Bottle, caplog: pytest.LogCaptureFixture) -> None:
+    folder = keep(bottle, later={"a": [1]}, old_rate=0.5)
+    text = (folder / ARGS).read_text(encoding="utf-8")
+    (folder / ARGS).write_text(text.replace("  near_duplicates: true\n", "").replace("  seed: 0\n", ""))
+    with caplog.at_level(logging.WARNING, logger="cls"):
+        assert settings_of(bottle, "--from", RUN, "--seed", "0") == SETTINGS
+    left_out, unsaid = (record.getMessage() for record in caplog.records)
+    assert 'later {"a": [1]}, old_rate 0.5' in left_out
+    assert "near_duplicates true" in unsaid
+    assert "seed" not in unsaid
+
+
+def test_weights_that_were_named_without_their_folder(bottle: Bottle, tmp_path: Path) -> None:
+    keep(bottle, TrainConfig("hat", weights=str(tmp_path / "away" / "first.pth")))
+    with pytest.raises(UsageError) as caught:
+        settings_of(bottle, "--from", RUN)
+    assert caught.value.code == "usage.invalid_options"
+    assert caught.value.what.startswith("--weights: first.pth: ")
+    assert settings_of(bottle, "--from", RUN, "--weights", "none").weights == "none"
+    assert settings_of(bottle, "--from", RUN, "--pretrained", "newest", "--arch", "lite0").weights == "auto"
+
+
+def test_a_run_that_it_started_from_and_that_is_gone(bottle: Bottle) -> None:
+    keep(bottle, TrainConfig("hat", pretrained="v__0_train_mnv3_4_0.001"))
+    with pytest.raises(TrainingError) as caught:
+        settings_of(bottle, "--from", RUN)
+    assert caught.value.code == "training.run_not_found"
+    with pytest.raises(TrainingError) as caught:
+        settings_of(bottle, "--from", RUN, "--cat", "top_color")
+    assert "hat/v__0_train_mnv3_4_0.001" in caught.value.what, "it is a run of the earlier group"
+    found = settings_of(bottle, "--from", RUN, "--weights", "none")
+    assert (found.pretrained, found.weights) == (None, "none")
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "code"),
+    [
+        ("v__9", BottleError, "bottle.run_not_found"),
+        ("bag/v__3", BottleError, "bottle.no_runs"),
+        ("3", BottleError, "bottle.ambiguous_run"),
+        ("/no/such/args.yaml", BottleError, "bottle.run_not_found"),
+    ],
+)
+def test_a_source_that_is_not_there(bottle: Bottle, source: str, error: type[ClsError], code: str) -> None:
+    keep(bottle)
+    keep(bottle, TrainConfig("top_color"))
+    with pytest.raises(error) as caught:
+        settings_of(bottle, "--from", source)
+    assert caught.value.code == code
+
+
+def test_a_file_that_holds_no_settings(bottle: Bottle, tmp_path: Path) -> None:
+    file = tmp_path / "other.yaml"
+    file.write_text("data_path: somewhere\n")
+    with pytest.raises(BottleError) as caught:
+        settings_of(bottle, "--from", str(file))
+    assert (caught.value.code, caught.value.where) == ("bottle.run_unreadable", str(file))
+
+
+def test_without_a_source_a_group_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        execute(COMMAND, ["--epochs", "1"])
+    assert caught.value.code == 2
+    assert "--cat" in capsys.readouterr().err
