@@ -330,7 +330,8 @@ class TrainConfig:
                 value = tuple(dict.fromkeys(map(str, value)))
                 object.__setattr__(self, name, value)
             if known.flag != "--size" and not known.takes(value):
-                problems.append(f"{known.flag}: expected {known.expected}, found {value!r}")
+                wrong = [one for one in value if one not in known.choices] if isinstance(value, tuple) else [value]
+                problems.append(f"{known.flag}: expected {known.expected}, found {', '.join(map(repr, wrong))}")
         problems += _problems_together(self)
         if problems:
             raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP)
