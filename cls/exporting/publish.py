@@ -23,6 +23,7 @@ from cls.exporting.package_writer import PackageWriter, people_to_carry
 from cls.exporting.parity.check import REPORT_NAME, Candidate, ParityCheck, Verdict
 from cls.exporting.parity.report import ParityReport, RefusedTry
 from cls.exporting.parity.samples import reference_of, samples_of_run
+from cls.package.card import card_of
 from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta
 from cls.package.packing import atomic_folder
@@ -173,20 +174,24 @@ def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> 
             meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
         # Only now does the report speak of what is there.
         check.write_reports(not_made, earlier.parity)
-        _link_pages(bottle, run)
+        _write_and_link_pages(bottle, run)
     return Exported(folder, meta, check.page, check.passed, not_made, check.refused, earlier)
 
 
-def _link_pages(bottle: Bottle, run: Run) -> None:
-    """Links the pages of the run and of its package; those of the group's other runs have no package any more."""
+def _write_and_link_pages(bottle: Bottle, run: Run) -> None:
+    """Writes the package's card and links it, the parity reports and the run's report with each other.
+
+    Reports of the group's other runs lose their links: the package is not theirs any more.
+    """
     pages = bottle.pages(run.group, run.name)
     try:
+        card_of(bottle.inference_model(run.group)).write_page(pages["model card"])
         link_pages(pages)
         for report in bottle.models(run.group).glob("*/report.html"):
             if report != pages["training report"]:
                 set_links(report, {})
     except FileError as error:
-        _log.warning("the pages could not be linked with each other: %s", error.line())
+        _log.warning("the pages about the package could not be written: %s", error.line())
 
 
 def _make(name: Format, place: str, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> None:

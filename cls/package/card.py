@@ -15,6 +15,7 @@ from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
 from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER, people_in
 from cls.package.signature import PackageSignature
 from cls.package.verifying import signed_by
+from cls.pages.render import write_page
 from cls.wording import counted, difference, score
 
 _DIGEST_SIGNS = 16
@@ -55,145 +56,174 @@ class Card:
         return json.dumps(content, ensure_ascii=False, indent=2)
 
     def text(self) -> str:
-        """The card."""
-        meta = self.meta
+        """The card, for a terminal."""
+        labels = self._labels()
+        width = max(len(row[0]) for row in labels)
+        of_labels = (
+            "in output order: threshold; cross-validated F1; F1 with the thresholds chosen on these\n"
+            "people; how many people of the validation part have it"
+        )
+        proven = "with the trained network; differences are rounded up to a millionth"
         lines = [
-            f"{self.path}",
-            f"group          {meta.group}"
-            + (f", version {meta.model_version}" if meta.model_version else ", not published yet"),
-            f"run            {meta.training.run} ({meta.training.arch}), {meta.created_at}, CLS {meta.code_version}",
+            str(self.path),
+            *(_row(key, value) for key, value in self._facts()),
+            _row("labels", of_labels),
+            *(
+                f"  {name:<{width}}  {limit}  {cross:>5}  {own:>5}  of {count}"
+                for name, limit, cross, own, count in labels
+            ),
+            _row("parity", proven if self.meta.parity else "never measured"),
+            *("  " + f"{name}: {found}".replace("\n", "\n    ") for name, found in self._parity()),
+            _row("digests", "SHA-256"),
+            *(f"  {name}: {digest}" for name, digest in self._digests()),
+        ]
+        return "\n".join(lines)
+
+    def write_page(self, path: Path) -> None:
+        """Writes the card as a page.
+
+        Args:
+            path: the HTML file.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
+        values = {
+            "group": self.meta.group,
+            "facts": self._facts(),
+            "labels": self._labels(),
+            "parity": self._parity(),
+            "digests": self._digests(),
+        }
+        write_page(path, "package/model_card.html", values)
+
+    def _facts(self) -> list[tuple[str, str]]:
+        """Key and value, of one line or several."""
+        meta, training = self.meta, self.meta.training
+        version = f"version {meta.model_version}" if meta.model_version else "not published yet"
+        return [
+            ("group", f"{meta.group}, {version}"),
+            ("run", f"{training.run} ({training.arch}), {meta.created_at}, CLS {meta.code_version}"),
             *self._contents(),
             *self._signature(),
             *self._preprocessing(),
             *self._tensors(),
-            *self._labels(),
-            *self._parity(),
-            *self._digests(),
+            ("validation", "\n".join(self._scores())),
         ]
-        return "\n".join(lines)
 
-    def _contents(self) -> list[str]:
+    def _contents(self) -> list[tuple[str, str]]:
         package = self.meta.package
-        lines = [f"format         {package.format}"] if package else []
+        lines = [("format", package.format)] if package else []
         shown = {name: size for name, size in self.files.items() if not name.startswith(VECTORS_FOLDER)}
         sizes = ", ".join(f"{name} ({_size(size)})" for name, size in sorted(shown.items()))
-        lines.append(f"files          {sizes}")
+        lines.append(("files", sizes))
         vectors = [size for name, size in self.files.items() if name not in shown]
         if vectors:
             files = f"{counted(len(vectors), 'file')} ({_size(sum(vectors))})"
-            lines.append(f"vectors        {files}: what a client of your own must get; cls package vectors")
+            lines.append(("vectors", f"{files}: what a client of your own must get; cls package vectors"))
         if package and package.plan:
             plan = package.plan
-            lines.append(
-                f"GPU            needs compute capability {plan.compute_capability} and TensorRT"
-                f" {plan.tensorrt_version} (built on {plan.gpu})"
-            )
+            needs = f"compute capability {plan.compute_capability} and TensorRT {plan.tensorrt_version}"
+            lines.append(("GPU", f"needs {needs} (built on {plan.gpu})"))
         elif "model.plan" in self.files:
-            lines.append(
-                "GPU            needs the kind of GPU and the TensorRT it was built with, which it does not name"
-            )
+            lines.append(("GPU", "needs the kind of GPU and the TensorRT it was built with, which it does not name"))
         if REBUILD_ONNX in self.files:
-            lines.append("rebuild        the ONNX is carried along: cls package rebuild")
+            lines.append(("rebuild", "the ONNX is carried along: cls package rebuild"))
         if self.people:
-            lines.append(f"people         holds cut-outs of {counted(self.people, 'person')}: personal data")
+            lines.append(("people", f"holds cut-outs of {counted(self.people, 'person')}: personal data"))
         return lines
 
-    def _signature(self) -> list[str]:
+    def _signature(self) -> list[tuple[str, str]]:
         if not self.sha256:
             return []  # a folder: its zips are signed
         checked = ", which `cls package verify --trust KEYS` checks" if self.signature else ""
-        return [f"signature      {signed_by(self.signature)}{checked}"]
+        return [("signature", f"{signed_by(self.signature)}{checked}")]
 
-    def _preprocessing(self) -> list[str]:
+    def _preprocessing(self) -> list[tuple[str, str]]:
         meta = self.meta
         said = meta.preprocessing
         background = "the photo's own" if said.is_background_kept else f"flat, RGB {list(said.fill_rgb)}"
         lines = [
-            f"input          a person, {said.margin_rel:g} of the longer side around it, background {background}",
-            f"               {said.resize} to {said.height_px}x{said.width_px} (height x width), {said.interpolation}",
+            f"a person, {said.margin_rel:g} of the longer side around it, background {background}",
+            f"{said.resize} to {said.height_px}x{said.width_px} (height x width), {said.interpolation}",
         ]
         if meta.is_end_to_end:
-            lines.append("               the rest is inside: uint8 RGB of any size goes in, probabilities come out")
+            lines.append("the rest is inside: uint8 RGB of any size goes in, probabilities come out")
         else:
             lines.append(
-                f"               {said.colour_order}, {said.scale}, minus {_numbers(said.mean_rgb)},"
+                f"{said.colour_order}, {said.scale}, minus {_numbers(said.mean_rgb)},"
                 f" divided by {_numbers(said.std_rgb)}, {said.layout}; {meta.activation} after"
             )
         models = ", ".join(meta.person.segmentation_models) or "unknown"
-        return [*lines, f"cut out by     segmentation model {models}", *self._steps()]
+        return [("input", "\n".join(lines)), ("cut out by", f"segmentation model {models}"), *self._steps()]
 
-    def _steps(self) -> list[str]:
+    def _steps(self) -> list[tuple[str, str]]:
         steps = self.meta.all_steps
         return [
-            f"caller does    {', '.join(steps.before)}",
-            f"model does     {', '.join(steps.inside)}",
-            f"caller after   {', '.join(steps.after)}",
+            ("caller does", ", ".join(steps.before)),
+            ("model does", ", ".join(steps.inside)),
+            ("caller after", ", ".join(steps.after)),
         ]
 
-    def _tensors(self) -> list[str]:
+    def _tensors(self) -> list[tuple[str, str]]:
         pairs = (("takes", self.meta.inputs), ("answers", self.meta.outputs))
         return [
-            f"{kind:<14} {tensor.name}: {tensor.datatype} {list(tensor.shape)}"
+            (kind, f"{tensor.name}: {tensor.datatype} {list(tensor.shape)}")
             for kind, tensors in pairs
             for tensor in tensors
         ]
 
-    def _labels(self) -> list[str]:
+    def _labels(self) -> list[tuple[str, str, str, str, str]]:
+        """Label, threshold, cross-validated F1, F1 with the thresholds chosen on these people, how many have it."""
         validation = metrics_of_package(self.meta.metrics.get("validation")) or Metrics()
         own, crossed = validation.labels, validation.crossed.labels
-        width = max(len(label) for label in self.meta.labels)
-        lines = [
-            *self._scores(),
-            "labels         in output order: threshold; cross-validated F1; F1 with the thresholds chosen on these",
-            "               people; how many people of the validation part have it",
-        ]
+        rows = []
         for label in self.meta.labels:
             of_label = own.get(label, LabelMetrics())
             of_people = of_label.positives if "positives" in of_label.model_fields_set else "?"
-            scores = (f"{score(values.f1):>5}" for values in (crossed.get(label, Measures()), of_label))
-            lines.append(f"  {label:<{width}}  {self.meta.thresholds[label]:.4f}  {'  '.join(scores)}  of {of_people}")
-        return lines
+            cross = crossed.get(label, Measures())
+            threshold = f"{self.meta.thresholds[label]:.4f}"
+            rows.append((label, threshold, score(cross.f1), score(of_label.f1), str(of_people)))
+        return rows
 
     def _scores(self) -> list[str]:
         """Means over labels on the validation part, the cross-validated ones first."""
         validation = metrics_of_package(self.meta.metrics.get("validation"))
         if validation is None:
             is_said = "validation" in self.meta.metrics
-            return [f"validation     {'none: trained on everybody' if is_said else NOT_MEASURED}"]
+            return [f"{'none: trained on everybody' if is_said else NOT_MEASURED}"]
         found = validation.scores
-        lines = [f"validation     {found.headline()}"]
+        lines = [f"{found.headline()}"]
         if found.ma.value is not None:
-            lines.append(f"               cross-validated mA {found.ma.text()}, {found.ma.over}")
+            lines.append(f"cross-validated mA {found.ma.text()}, {found.ma.over}")
         for name, mean in (("mAP", found.ap), ("F1 with the thresholds chosen on these people", found.f1_in_sample)):
             if mean.value is not None:
-                lines.append(f"               {name} {mean.text()}, {mean.over}")
+                lines.append(f"{name} {mean.text()}, {mean.over}")
         return lines
 
-    def _parity(self) -> list[str]:
-        lines = ["parity         with the trained network; differences are rounded up to a millionth"]
+    def _parity(self) -> list[tuple[str, str]]:
+        """Format, and what its parity check found."""
+        found = []
         for name, report in self.meta.parity.items():
-            lines.append(
-                f"  {name}: {people_in_words(report.samples, report.part)},"
+            text = (
+                f"{people_in_words(report.samples, report.part)},"
                 f" {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
                 f" probability at most {report.max_probability_difference:.1e}{_f1(report.f1_change)}{_ece(report.ece)}"
                 f" ({report.runtime})"
             )
-            if report.kept_in_float:
-                lines.append(f"    left in float32: {', '.join(report.kept_in_float)}")
-        return lines if self.meta.parity else ["parity         never measured"]
+            kept = f"\nleft in float32: {', '.join(report.kept_in_float)}" if report.kept_in_float else ""
+            found.append((name, text + kept))
+        return found
 
-    def _digests(self) -> list[str]:
+    def _digests(self) -> list[tuple[str, str]]:
         said = self.meta.digests
         parts = {"dataset": said.dataset, "split": said.split, "weights": said.weights}
         parts |= {name: digests[0] for name, digests in said.segmentation_models.items() if digests}
         parts |= self.meta.package.files if self.meta.package else said.files
         parts = {name: digest for name, digest in parts.items() if not name.startswith(VECTORS_FOLDER)}
-        lines = ["digests        SHA-256"]
-        lines += [f"  {name}: {digest[:_DIGEST_SIGNS]}…" for name, digest in parts.items()]
-        if self.sha256:
-            lines.append(f"  {self.path.name} itself: {self.sha256}")
-        return lines
+        lines = [(name, f"{digest[:_DIGEST_SIGNS]}…") for name, digest in parts.items()]
+        return [*lines, (f"{self.path.name} itself", self.sha256)] if self.sha256 else lines
 
 
 def people_in_words(count: int, part: PeoplePart | None) -> str:
@@ -245,6 +275,11 @@ def zips_of(path: Path) -> list[Path]:
     if not zips:
         raise PackageError("holds no zip", code="no_packages", where=path, hint="make one with `cls export`")
     return zips
+
+
+def _row(key: str, value: str) -> str:
+    """A row of the card in a terminal; further lines of the value stand below its first."""
+    return f"{key:<14} " + value.replace("\n", "\n" + " " * 15)
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-PAGES = ("report", "parity", "contact sheet", "mask gallery", "demo", "model storage")
+PAGES = ("report", "parity", "contact sheet", "mask gallery", "demo", "model card", "model storage")
 WIDTHS_PX = (1400, 390)
 
 
@@ -108,6 +108,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, exported: ExportedBottle) ->
         "parity": parity(folder / "parity.html"),
         "contact sheet": contact_sheet(folder / "sheet.html", at),
         "mask gallery": build_gallery(at.bottle, at.run.group, GalleryConfig()).pages[0],
+        "model card": at.package.parent / "model_card.html",
         "demo": demo(folder / "demo.html", at),
     }
     with running_storage(folder / "storage") as storage:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from cls.errors import FileError
-from cls.exporting.publish import _link_pages
+from cls.exporting.publish import _write_and_link_pages
 from cls.pages.render import link_pages, set_links, write_page
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
@@ -53,12 +53,22 @@ def test_a_page_of_an_earlier_version_stays_as_it_is(tmp_path: Path) -> None:
     assert caught.value.code == "file.unreadable"
 
 
+def test_an_export_writes_its_model_card_and_links_it_with_the_parity_report(exported: ExportedBottle) -> None:
+    parity, card = (exported.package.parent / name for name in ("parity_report.html", "model_card.html"))
+    assert links(parity) == {"model card": card.resolve()}
+    assert links(card) == {"parity report": parity.resolve()}
+    text = card.read_text(encoding="utf-8")
+    for label, threshold in zip(exported.run.labels, exported.run.thresholds, strict=True):
+        assert f'<th scope="row">{label}</th><td data-name="threshold">{threshold:.4f}</td>' in text
+
+
 def test_an_export_links_its_run_and_no_other(copied: ExportedBottle) -> None:
     report = page(copied.run.folder / "report.html")
     other = page(copied.run.folder.with_name("v__9") / "report.html")
     parity = copied.package.parent / "parity_report.html"
     set_links(other, {"parity report": parity})
-    _link_pages(copied.bottle, copied.run)
+    _write_and_link_pages(copied.bottle, copied.run)
+    assert {*links(report)} == {"parity report", "model card"}
     assert links(report)["parity report"] == parity.resolve()
     assert links(parity)["training report"] == report.resolve()
     assert links(other) == {}
