@@ -45,7 +45,7 @@ def main() -> None:
             [sys.executable, "cls/classification/train.py", *words],
             cwd=REPOSITORY, env=environment_of(bottle.root), check=True,
         )  # fmt: skip
-        metrics = newest_run(bottle, group).metrics
+        metrics = newest_run(bottle, group).metrics.plain()
         found[group] = {**metrics["leak_tax"], "samples": metrics["samples"]}
         print("\n".join(rows(group, found[group])), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
