@@ -53,7 +53,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
     model.add_argument(
         "--conf-thresh",
-        "--conf-thresh",
         type=float,
         metavar="P",
         help="one threshold for all labels, e.g. 0.5 (default: each label's own, kept with the model)",
