@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cls.errors import TrainingError, UsageError
+from cls.files import safe_name
 from cls.training.network.input_size import pixels_of
 
 MODES = ("train", "all")
@@ -42,10 +43,7 @@ class Option:
         values: what it takes, in words, where neither a range nor choices say it.
         unset: its default in words, where the value itself does not say it.
         choices: the values it takes.
-        ge: least number.
-        gt: number that it is above.
-        le: largest number.
-        lt: number that it is below.
+        ge, gt, le, lt: bounds of a number: from, above, to, below.
         may_be_empty: whether a list may be given without values.
         kind: type of its value as typed, without None.
         is_optional: whether None is a value.
@@ -104,9 +102,9 @@ class Option:
         return math.isfinite(value) and all(holds(value, bound) for holds, bound in bounds if bound is not None)
 
 
-def option(default: T, help: str, **how: Any) -> T:  # noqa: A002 - argparse's own word
+def option(default: T, section: str, help: str, **how: Any) -> T:  # noqa: A002 - argparse's own word
     """A field of `TrainConfig`; `how` has the other attributes of its `Option`."""
-    made: T = field(default=default, metadata={"help": help, **how})
+    made: T = field(default=default, metadata={"section": section, "help": help, **how})
     return made
 
 
@@ -124,34 +122,28 @@ class TrainConfig:
     group: str = field(
         metadata={"help": "group to train a classifier of", "section": _DATA, "flag": "--cat", "metavar": "GROUP"}
     )
-    mode: str = option(
-        "train", "train: hold a validation part out; all: train on all data", section=_DATA, choices=MODES
-    )
+    mode: str = option("train", _DATA, "train: hold a validation part out; all: train on all data", choices=MODES)
     split: str = option(
         BY_PICSET,
+        _DATA,
         "picset: split made by CLS, no picset on both sides; or parts that the dataset brings, e.g. official",
-        section=_DATA,
         metavar="PARTS",
         values="picset or the name of parts of the dataset, e.g. official",
     )
-    valid: float = option(0.2, "share of the samples held out for validation", section=_DATA, gt=0, lt=1)
+    valid: float = option(0.2, _DATA, "share of the samples held out for validation", gt=0, lt=1)
     people: str = option(
         "largest",
+        _DATA,
         "whom a photo's labels belong to: the largest person, the only person, or every person",
-        section=_DATA,
         choices=PEOPLE,
     )
     subject: str | None = option(
-        None,
-        "class of people the group is about, e.g. female",
-        section=_DATA,
-        metavar="CLASS",
-        unset="everyone",
+        None, _DATA, "class of people the group is about, e.g. female", metavar="CLASS", unset="everyone"
     )
     incomplete: tuple[str, ...] | None = option(
         None,
+        _DATA,
         "labels that are unknown, not absent, for photos without them (no names: all labels), except for trash",
-        section=_DATA,
         metavar="LABEL",
         may_be_empty=True,
         values="labels, or nothing for all of them",
@@ -159,28 +151,26 @@ class TrainConfig:
     )
     join_by: tuple[str, ...] = option(
         ("model", "shoot"),
+        _DATA,
         "keep picsets with the same value of these metadata fields on one side (no names: none)",
-        section=_DATA,
         metavar="KEY",
         may_be_empty=True,
         values="fields of the picsets' metadata, or nothing",
     )
-    near_duplicates: bool = option(
-        True, "keep picsets with near-duplicate photos on one side of the split", section=_DATA
-    )
-    seed: int = option(0, "random seed of initialization, sampling, augmentation and split", section=_DATA, ge=0)
+    near_duplicates: bool = option(True, _DATA, "keep picsets with near-duplicate photos on one side of the split")
+    seed: int = option(0, _DATA, "random seed of initialization, sampling, augmentation and split", ge=0)
 
     arch: str = option(
         "eff",
+        _NETWORK,
         "backbone: eff, eff_l, res, swin, vit_l_16, lite0, mnv3 or a timm model",
-        section=_NETWORK,
         metavar="NAME",
         values="a short name or a timm model",
     )
     height_px: int = option(
         256,
+        _NETWORK,
         "input size in pixels; auto: as many pixels in the median aspect ratio of the people",
-        section=_NETWORK,
         flag="--size",
         dest="size",
         kind=str,
@@ -192,130 +182,118 @@ class TrainConfig:
     auto_px: int = 0
     weights: str = option(
         "auto",
+        _NETWORK,
         "initial weights: auto (pretrained where available), none (random) or a file",
-        section=_NETWORK,
         metavar="WEIGHTS",
         values="auto, none or a file",
     )
     pretrained: str | None = option(
         None,
+        _NETWORK,
         "earlier run to fine-tune from: its name, GROUP/NAME, number, newest or folder",
-        section=_NETWORK,
         metavar="RUN",
         values="a run",
         unset="none",
     )
-    freeze: int = option(0, "number of first stages of a pretrained backbone to freeze", section=_NETWORK, ge=0)
+    freeze: int = option(0, _NETWORK, "number of first stages of a pretrained backbone to freeze", ge=0)
     stripes: int = option(
-        0,
-        "pool mean and maximum over this many horizontal stripes, e.g. 4; 0: global average pooling",
-        section=_NETWORK,
-        ge=0,
+        0, _NETWORK, "pool mean and maximum over this many horizontal stripes, e.g. 4; 0: global average pooling", ge=0
     )
-    dropout: float = option(0.2, "dropout rate before the head", section=_NETWORK, ge=0, le=0.9)
+    dropout: float = option(0.2, _NETWORK, "dropout rate before the head", ge=0, le=0.9)
 
-    epochs: int = option(12, "number of epochs", section=_OPTIMIZER, ge=1)
-    batch: int = option(16, "batch size of each process", section=_OPTIMIZER, ge=1)
-    accumulate: int = option(1, "gradient accumulation: batches per optimizer step", section=_OPTIMIZER, ge=1)
-    lr: float | None = option(
-        None, "peak learning rate of the head", section=_OPTIMIZER, gt=0, le=10, unset="by batch size"
-    )
+    epochs: int = option(12, _OPTIMIZER, "number of epochs", ge=1)
+    batch: int = option(16, _OPTIMIZER, "batch size of each process", ge=1)
+    accumulate: int = option(1, _OPTIMIZER, "gradient accumulation: batches per optimizer step", ge=1)
+    lr: float | None = option(None, _OPTIMIZER, "peak learning rate of the head", gt=0, le=10, unset="by batch size")
     backbone_lr: float = option(
-        0.3, "learning rate of a pretrained backbone as a multiple of the head's", section=_OPTIMIZER, ge=0, le=10
+        0.3, _OPTIMIZER, "learning rate of a pretrained backbone as a multiple of the head's", ge=0, le=10
     )
     layer_decay: float = option(
-        1.0, "layer-wise learning-rate decay towards the input; 1: none", section=_OPTIMIZER, ge=0.1, le=1
+        1.0, _OPTIMIZER, "layer-wise learning-rate decay towards the input; 1: none", ge=0.1, le=1
     )
-    decay: float = option(0.001, "weight decay (AdamW)", section=_OPTIMIZER, ge=0, le=10)
-    warmup: float = option(0.1, "learning-rate warm-up as a share of all steps", section=_OPTIMIZER, ge=0, le=0.9)
-    clip: float = option(5.0, "gradient clipping: largest norm", section=_OPTIMIZER, ge=1e-6, le=1e6)
+    decay: float = option(0.001, _OPTIMIZER, "weight decay (AdamW)", ge=0, le=10)
+    warmup: float = option(0.1, _OPTIMIZER, "learning-rate warm-up as a share of all steps", ge=0, le=0.9)
+    clip: float = option(5.0, _OPTIMIZER, "gradient clipping: largest norm", ge=1e-6, le=1e6)
     ema: float = option(
         0.0,
+        _OPTIMIZER,
         "decay of the exponential moving average (EMA) of the weights that is validated and kept; 0: none",
-        section=_OPTIMIZER,
         ge=0,
         le=0.99999,
     )
-    head_start: bool = option(
-        False, "fit the head to a frozen pretrained backbone before the fine-tuning", section=_OPTIMIZER
-    )
+    head_start: bool = option(False, _OPTIMIZER, "fit the head to a frozen pretrained backbone before the fine-tuning")
 
     loss: str = option(
         "weighted",
+        _LOSS,
         "binary cross-entropy (bce), with rare labels weighted up (weighted, ratio), focal or asymmetric loss",
-        section=_LOSS,
         choices=LOSSES,
     )
-    focal_gamma: float = option(2.0, "focusing parameter of the focal loss", section=_LOSS, ge=0, le=10)
+    focal_gamma: float = option(2.0, _LOSS, "focusing parameter of the focal loss", ge=0, le=10)
     gamma_positive: float = option(
-        0.0, "focusing parameter of the asymmetric loss for labels that are present", section=_LOSS, ge=0, le=10
+        0.0, _LOSS, "focusing parameter of the asymmetric loss for labels that are present", ge=0, le=10
     )
     gamma_negative: float = option(
-        4.0, "focusing parameter of the asymmetric loss for labels that are absent", section=_LOSS, ge=0, le=10
+        4.0, _LOSS, "focusing parameter of the asymmetric loss for labels that are absent", ge=0, le=10
     )
     negative_clip: float = option(
-        0.05, "probability margin of the asymmetric loss for labels that are absent", section=_LOSS, ge=0, le=0.5
+        0.05, _LOSS, "probability margin of the asymmetric loss for labels that are absent", ge=0, le=0.5
     )
-    smoothing: float = option(0.0, "label smoothing: distance of the targets from 0 and 1", section=_LOSS, ge=0, le=0.4)
+    smoothing: float = option(0.0, _LOSS, "label smoothing: distance of the targets from 0 and 1", ge=0, le=0.4)
     auxiliary: tuple[str, ...] = option(
         (),
+        _LOSS,
         "groups over the same photos whose labels are learned as auxiliary targets; all: every other group",
-        section=_LOSS,
         metavar="GROUP",
         values="groups, or all",
         unset="none",
     )
     background_share: float = option(
-        0.3, "augmentation: share of training samples placed on another background", section=_LOSS, ge=0, le=1
+        0.3, _LOSS, "augmentation: share of training samples placed on another background", ge=0, le=1
     )
 
     backgrounds: int = option(
         8,
+        _EVALUATION,
         "background sensitivity: other backgrounds tried for each person of validation; 0: not measured",
-        section=_EVALUATION,
         ge=0,
     )
     background_people: int | None = option(
-        None,
-        "background sensitivity: largest number of people",
-        section=_EVALUATION,
-        ge=0,
-        unset="8 to 64, by epochs",
+        None, _EVALUATION, "background sensitivity: largest number of people", ge=0, unset="8 to 64, by epochs"
     )
     leak_tax: bool = option(
-        False, "train again on a random split and report how much better it scores (doubles the time)",
-        section=_EVALUATION,
-    )  # fmt: skip
+        False, _EVALUATION, "train again on a random split and report how much better it scores (doubles the time)"
+    )
 
     precision: str = option(
         "auto",
+        _MACHINE,
         "numeric precision; auto: mixed precision on a GPU, 32 bits on a CPU",
-        section=_MACHINE,
         choices=("auto", "32", "bf16", "16"),
     )
-    compile: bool = option(False, "compile the network with torch.compile", section=_MACHINE)
-    devices: int = option(1, "processes on each node, each with a device of its own", section=_MACHINE, ge=1)
-    nodes: int = option(1, "number of machines; see docs/training.md", section=_MACHINE, ge=1)
+    compile: bool = option(False, _MACHINE, "compile the network with torch.compile")
+    devices: int = option(1, _MACHINE, "processes on each node, each with a device of its own", ge=1)
+    nodes: int = option(1, _MACHINE, "number of machines; see docs/training.md", ge=1)
     strategy: str = option(
-        "auto", "distributed training; auto: ddp with several processes", section=_MACHINE, choices=("auto", "ddp")
+        "auto", _MACHINE, "distributed training; auto: ddp with several processes", choices=("auto", "ddp")
     )
-    workers: int = option(0, "data loader processes; 0: a thread", section=_MACHINE, ge=0)
+    workers: int = option(0, _MACHINE, "data loader processes; 0: a thread", ge=0)
     cache: str = option(
         "raw",
+        _MACHINE,
         "format of cached cut-outs: jpeg and png need less disk and more time",
-        section=_MACHINE,
         choices=("raw", "jpeg", "png"),
     )
     augment_on: str = option(
         "auto",
+        _MACHINE,
         "where samples are augmented; auto: on the GPU if there is one",
-        section=_MACHINE,
         choices=("auto", "cpu", "gpu"),
     )
     loggers: tuple[str, ...] = option(
         (),
+        _MACHINE,
         "loggers beside csv_logs/, on this machine unless their own environment variables say otherwise",
-        section=_MACHINE,
         flag="--log",
         metavar="LOGGER",
         choices=LOGGERS,
@@ -354,8 +332,6 @@ class TrainConfig:
     @property
     def folder_tail(self) -> str:
         """The run folder's name after `v__<n>_`: mode, backbone, batch, decay (spec section 2)."""
-        from cls.files import safe_name
-
         return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
 
     def to_dict(self) -> dict[str, Any]:
