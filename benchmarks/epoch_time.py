@@ -35,10 +35,9 @@ from guide import sample_bottle
 from torch import Tensor, nn
 
 from cls.dataset.samples import labels_of
-from cls.dataset.split.assign import TRAIN
 from cls.files import write_json_atomic
 from cls.training.config import config_of_options
-from cls.training.data import TrainingData, prepare
+from cls.training.data import Training, prepare
 from cls.training.loop.device import prepare_process
 from cls.training.loop.fit import base_rates, fit_network
 from cls.training.loop.losses import loss_for
@@ -61,20 +60,20 @@ class Round:
 class BareLoop:
     """Pictures in memory, and a loop."""
 
-    def __init__(self, data: TrainingData) -> None:
-        samples, cutouts = data.part(TRAIN)
+    def __init__(self, training: Training) -> None:
+        samples, cutouts = training.data.train.samples, training.data.train.cutouts
         exact = np.stack([cutouts.exact(index) for index in range(len(cutouts))])
-        normal = torch.from_numpy(data.preprocessing.normalise(exact))
+        normal = torch.from_numpy(training.network.spec.preprocessing.normalise(exact))
         self._images = normal.contiguous(memory_format=torch.channels_last)
         self._labels = torch.from_numpy(labels_of(samples))
-        self._data = data
-        self._loss = loss_for(data.config, base_rates(samples))
+        self._training = training
+        self._loss = loss_for(training.config, base_rates(samples))
 
     def epoch(self, network: nn.Module, seed: int) -> tuple[float, float]:
         """Seconds and processor seconds of one epoch."""
-        config = self._data.config
+        config = self._training.config
         parts = np.array_split(np.random.default_rng(seed).permutation(len(self._labels)), self.steps)
-        optimizer = optimizer_for(network, config, is_pretrained=self._data.source.is_pretrained)
+        optimizer = optimizer_for(network, config, is_pretrained=self._training.network.source.is_pretrained)
         schedule = schedule_for(optimizer, config, self.steps)
         network.train()
         total = 0.0
@@ -94,15 +93,15 @@ class BareLoop:
     @property
     def steps(self) -> int:
         """Steps an epoch."""
-        return -(-len(self._labels) // self._data.config.batch)
+        return -(-len(self._labels) // self._training.config.batch)
 
 
-def our_epoch(data: TrainingData, folder: Path) -> tuple[float, float, float, float]:
+def our_epoch(training: Training, folder: Path) -> tuple[float, float, float, float]:
     """Seconds of the epoch, of the fit, processor seconds of the fit, share of waiting."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "checkpoints").mkdir(parents=True)
     started_s, started_processor_s = time.perf_counter(), time.process_time()
-    result = fit_network(data, folder)
+    result = fit_network(training, folder)
     fit_s, processor_s = time.perf_counter() - started_s, time.process_time() - started_processor_s
     shutil.rmtree(folder)
     return result.history[0]["seconds"], fit_s, processor_s, result.waiting_share
@@ -113,9 +112,9 @@ def measure_size(size: str, options: argparse.Namespace) -> dict[str, object]:
     config = config_of_options(
         size=size, group="top_color", epochs=1, batch=options.batch, mode="all", arch=options.arch, weights="none"
     )
-    data = prepare(bottle, config)
-    bare = BareLoop(data)
-    networks = data.network, copy.deepcopy(data.network)
+    training = prepare(bottle, config)
+    bare = BareLoop(training)
+    networks = training.network.module, copy.deepcopy(training.network.module)
     rounds = []
     for number in range(options.rounds + 1):
         # Who comes first changes: whatever an epoch leaves behind in caches does not always hit the same.
@@ -123,13 +122,13 @@ def measure_size(size: str, options: argparse.Namespace) -> dict[str, object]:
         ours, theirs = (0.0, 0.0, 0.0, 0.0), (0.0, 0.0)
         for who in order:
             if who == "ours":
-                ours = our_epoch(data, options.work / "fit")
+                ours = our_epoch(training, options.work / "fit")
             else:
                 theirs = bare.epoch(networks[1], number)
         if number:  # the first round warms up
             rounds.append(Round(*ours, *theirs, os.getloadavg()[0]))
             print(f"  {size} round {number}: ours {ours[0]:.2f} s, bare {theirs[0]:.2f} s", flush=True)
-    return summary(size, len(data.samples), bare.steps, rounds)
+    return summary(size, len(training.data.people), bare.steps, rounds)
 
 
 def summary(size: str, samples: int, steps: int, rounds: list[Round]) -> dict[str, object]:

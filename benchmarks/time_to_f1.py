@@ -105,7 +105,6 @@ def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: st
     from cls.dataset.samples import labels_of
     from cls.machine import cores
     from cls.metrics.thresholds import choose_thresholds
-    from cls.training.network.build import load_network
 
     size = run.preprocessing
     valid = run.validation_samples()
@@ -121,7 +120,7 @@ def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: st
 
     curve = Curve(name)
     for entry in kept[:-1]:
-        network = load_network(Path(entry["file"]), run.arch, len(run.labels), size.height_px, size.width_px)
+        network = run.load_network(Path(entry["file"]))
         thresholds = choose_thresholds(probabilities(network, size, valid_cutouts), labels_of(valid).astype(np.float64))
         curve.points.append(Point(entry["wall_s"], entry["processor_s"], entry["epochs"], f1_of(network, thresholds)))
     last, final = kept[-1], f1_of(run.load_network(), np.array(run.thresholds))

@@ -28,7 +28,6 @@ from cls.people.preprocess import Preprocessing
 from cls.records import read_record
 from cls.training.config import TrainConfig
 from cls.training.evaluation.logits import logits_of
-from cls.training.network.build import load_network
 from cls.training.network.input_size import size_for
 from cls.training.network.trial_step import FORMATS
 from cls.training.runs.folder import LEDGER, SPLIT
@@ -80,8 +79,7 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
         )
     _log.info("%s: testing on %d people (%d left out)", run.name, len(samples), len(ledger.left_out))
     labels = labels_of(samples).astype(np.float64)
-    size = run.preprocessing.height_px, run.preprocessing.width_px
-    fitted = load_network(run.folder / "checkpoints" / BEST_CKPT, run.arch, len(run.labels), *size)
+    fitted = run.load_network(run.folder / "checkpoints" / BEST_CKPT)
     memory_format = FORMATS[run.args.memory_format]
 
     def measured(network: nn.Module, thresholds: Sequence[float]) -> Metrics:

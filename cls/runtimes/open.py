@@ -349,7 +349,6 @@ def _is_run(folder: Path) -> bool:
 
 def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
     """A run by its folder (the kept checkpoint), or by one of its model files."""
-    from cls.training.network.build import load_network
     from cls.training.runs.folder import FINISHED
     from cls.training.runs.run import open_run
 
@@ -362,8 +361,7 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
         return classifier_of_run(run)
     runtime: Runtime
     if file.suffix == ".ckpt":
-        size = run.preprocessing
-        runtime = TorchRuntime(load_network(file, run.arch, len(run.labels), size.height_px, size.width_px))
+        runtime = TorchRuntime(run.load_network(file))
     elif file.suffix == ".onnx":
         runtime = OnnxRuntime(file.read_bytes(), file)
     elif file.suffix == ".pt":

@@ -13,13 +13,14 @@ from functools import cached_property
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 import cls
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.cutouts.cutouts import CutoutFormat, Subset, load_cutouts
 from cls.dataset.samples import (
     NO_FILE,
     NO_LABEL_KNOWN,
@@ -42,6 +43,7 @@ from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.loop.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
 from cls.training.loop.device import accelerator, cores
 from cls.training.network.build import (
+    NetworkSpec,
     build_network,
     check_size,
     mean_and_std,
@@ -276,75 +278,109 @@ _log = logging.getLogger("cls.training")
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Everything a fit needs, checked.
+    """Who is trained and validated on, and with what labels.
 
     Attributes:
-        config: what was asked for.
-        timm_arch: timm's name of the backbone.
         dataset: the labelled pictures.
         dataset_sha256: digest of what is labelled in the dataset file.
-        samples: all people used.
-        cutouts: theirs, in the same order.
-        ledger: what was left out.
+        people: everybody used.
         split: who is on which side.
-        preprocessing: what makes the network's input.
-        source: where the first weights come from.
-        network: with those weights.
+        ledger: what was left out.
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
         auxiliary: labels of other groups, learnt alongside; their outputs stand behind the group's own.
         seen: whom the first weights were trained on.
     """
 
-    config: TrainConfig
-    timm_arch: str
     dataset: GroupDataset
     dataset_sha256: str
-    samples: list[Sample]
-    cutouts: Cutouts
-    ledger: Ledger
+    people: Subset
     split: Split
-    preprocessing: Preprocessing
-    source: WeightsSource
-    network: nn.Module
+    ledger: Ledger
     parts: PartsUsed | None = None
     backgrounds: tuple[Backgrounds, ...] = ()
     auxiliary: AuxiliaryLabels = NOTHING
     seen: SeenPeople = NOBODY
 
-    def part(self, side: str) -> tuple[list[Sample], Cutouts]:
-        """Samples and cut-outs of one side of the split."""
-        indices = [i for i, sample in enumerate(self.samples) if self.split.sides.get(sample.unit) == side]
-        return [self.samples[i] for i in indices], self.cutouts.take(indices)
+    @cached_property
+    def train(self) -> Subset:
+        """Whom the network learns from."""
+        return self._side(TRAIN)
+
+    @cached_property
+    def valid(self) -> Subset:
+        """Whom it is validated on; nobody with mode `all`."""
+        return self._side(VALID)
+
+    def targets(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
+        """The group's labels, and behind them those learnt alongside; float32 (samples, labels)."""
+        return np.concatenate([labels_of(samples), self.auxiliary.of(samples)], axis=1)
+
+    def _side(self, side: str) -> Subset:
+        sides = self.split.sides
+        return self.people.take([i for i, sample in enumerate(self.people.samples) if sides.get(sample.unit) == side])
+
+
+@dataclass(frozen=True)
+class InitialNetwork:
+    """The network before training.
+
+    Attributes:
+        spec: what it is.
+        module: with the first weights, in the memory format that the trial step chose.
+        source: where these weights come from.
+    """
+
+    spec: NetworkSpec
+    module: nn.Module
+    source: WeightsSource
 
     @property
     def memory_format(self) -> str:
         """The memory format that the trial step chose: `channels_last` or `contiguous`."""
-        return CHANNELS_LAST if memory_format_of(self.network) == torch.channels_last else CONTIGUOUS
+        return CHANNELS_LAST if memory_format_of(self.module) == torch.channels_last else CONTIGUOUS
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training starts from, checked. Made by `prepare`.
+
+    Attributes:
+        config: what was asked for, with the size of the network's input.
+        data: who is trained and validated on.
+        network: what is trained.
+    """
+
+    config: TrainConfig
+    data: TrainingData
+    network: InitialNetwork
 
     @cached_property
     def identity(self) -> str:
-        """Digest of everything that decides the result: a run of the same identity can be gone on with.
+        """Digest of everything that decides the result: a run of the same identity can be resumed.
 
         Of cut-outs, it is what the cache names them by (picture, content, outline) and the format's digest, which
         changes with settings and code: their pixels, which may be many gigabytes, are not read.
         """
-        others = self.auxiliary.of(self.samples)
+        data, network = self.data, self.network
+        samples, cutouts = data.people.samples, data.people.cutouts
+        others = data.auxiliary.of(samples)
         labels = [
             [sample.path, sample.number, sample.picset, *map(str, sample.labels), *map(str, row)]
-            for sample, row in zip(self.samples, others.tolist(), strict=True)
+            for sample, row in zip(samples, others.tolist(), strict=True)
         ]
-        people = [self.cutouts.format.digest, list(self.cutouts.keys), [source.identity for source in self.backgrounds]]
+        people = [cutouts.format.digest, list(cutouts.keys), [source.identity for source in data.backgrounds]]
         values = [
-            cls.__version__, torch.__version__, self.config.identity, self.timm_arch, self.source.record().model_dump(),
-            labels, sorted(self.split.sides.items()), people, self.preprocessing.to_dict(), accelerator(),
+            cls.__version__, torch.__version__, self.config.identity, network.spec.timm_arch,
+            network.source.record().model_dump(), labels, sorted(data.split.sides.items()), people,
+            network.spec.preprocessing.to_dict(), accelerator(),
         ]  # fmt: skip
-        if self.memory_format != CHANNELS_LAST:
-            values.append(self.memory_format)
+        if network.memory_format != CHANNELS_LAST:
+            values.append(network.memory_format)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def prepare(bottle: Bottle, config: TrainConfig) -> TrainingData:
+def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     """Reads, checks and cuts out everything a training needs; makes no run folder.
 
     Raises:
@@ -370,11 +406,12 @@ def prepare(bottle: Bottle, config: TrainConfig) -> TrainingData:
         config = replace(config, height_px=height_px, width_px=width_px, auto_px=0)
     mean, std = mean_and_std(timm_arch)
     preprocessing = Preprocessing(config.height_px, config.width_px, mean_rgb=mean, std_rgb=std)
+    spec = NetworkSpec(timm_arch, dataset.labels, preprocessing)
     source = initial_weights(bottle, config, timm_arch)
     auxiliary = auxiliary_labels(bottle, config.group, config.auxiliary, samples)
     trial = Trial(config, timm_arch, len(dataset.labels) + len(auxiliary), source.is_pretrained)
     with start_trial(trial) as running:  # in a process beside this one, while pictures are cut out
-        network = start_network(config, timm_arch, source, samples, dataset, auxiliary)
+        network = start_network(config, spec, source, samples, auxiliary)
         format_ = CutoutFormat(preprocessing, storage=config.cache)
         cutouts, broken = load_cutouts(bottle, samples, format_, workers=cores())
         network.to(memory_format=FORMATS[running.memory_format()])
@@ -391,42 +428,36 @@ def prepare(bottle: Bottle, config: TrainConfig) -> TrainingData:
         _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
     data = TrainingData(
-        config,
-        timm_arch,
         dataset,
         dataset_sha256,
-        samples,
-        cutouts,
-        ledger,
+        Subset(samples, cutouts),
         split,
-        preprocessing,
-        source,
-        network,
+        ledger,
         None if named is None else named.used,
         auxiliary=auxiliary,
         seen=seen,
     )
-    return replace(data, backgrounds=background_sources(bottle, data.part(TRAIN)[1], preprocessing))
+    data = replace(data, backgrounds=background_sources(bottle, data.train.cutouts, preprocessing))
+    return Training(config, data, InitialNetwork(spec, network, source))
 
 
 def start_network(
     config: TrainConfig,
-    timm_arch: str,
+    spec: NetworkSpec,
     source: WeightsSource,
-    samples: list[Sample],
-    dataset: GroupDataset,
+    samples: Sequence[Sample],
     auxiliary: AuxiliaryLabels = NOTHING,
 ) -> nn.Module:
     """The network before training: the first weights, the seed's head, its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
-    count = len(dataset.labels) + len(auxiliary)
-    network = build_network(timm_arch, count, config.height_px, config.width_px, dropout=config.dropout)
+    count, arch = len(spec.labels) + len(auxiliary), spec.timm_arch
+    network = build_network(arch, count, config.height_px, config.width_px, dropout=config.dropout)
     network = pool_by_stripes(network, config.stripes)
-    check_size(network, timm_arch, config.height_px, config.width_px)
-    load_weights(network, source, timm_arch)
+    check_size(network, arch, config.height_px, config.width_px)
+    load_weights(network, source, arch)
     labels = np.concatenate([labels_of(samples), auxiliary.of(samples)], axis=1)
     start_head_at(network, np.nan_to_num(np.nanmean(labels, axis=0)))
-    carry_head(network, source, (*dataset.labels, *auxiliary.names))
+    carry_head(network, source, (*spec.labels, *auxiliary.names))
     return network
 
 

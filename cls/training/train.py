@@ -13,7 +13,7 @@ from torch import nn
 
 from cls.bottle.layout import Bottle
 from cls.code_version import code_version
-from cls.dataset.split.assign import TRAIN, VALID, check_split
+from cls.dataset.split.assign import check_split
 from cls.dataset.split.file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file
@@ -21,11 +21,11 @@ from cls.people.preprocess import Preprocessing
 from cls.progress import fall_silent
 from cls.records import write_record
 from cls.training.config import TrainConfig
-from cls.training.data import TrainingData, prepare, warn_of_missing_labels
+from cls.training.data import Training, TrainingData, prepare, warn_of_missing_labels
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, people_tried
 from cls.training.evaluation.calibration import shift_of_loss
-from cls.training.evaluation.evaluate import Evaluation, evaluate
-from cls.training.evaluation.label_errors import LABEL_ERRORS, probable_label_errors, write_label_errors
+from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
+from cls.training.evaluation.label_errors import LABEL_ERRORS, write_label_errors
 from cls.training.evaluation.leak_tax import measure_leak_tax
 from cls.training.loop.device import check_machine, prepare_process
 from cls.training.loop.distributed import ProcessGroup, check_crew
@@ -81,22 +81,36 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     prepare_process()
     check_machine(config)
     processes = ProcessGroup(config)
-    data = prepare(bottle, config)
-    check_crew(config, *(len(data.part(side)[0]) for side in (TRAIN, VALID)))
-    folder = _claim_folder(bottle, data, resume)
+    training = prepare(bottle, config)
+    data, spec = training.data, training.network.spec
+    check_crew(config, len(data.train), len(data.valid))
+    claimed = _claim_folder(bottle, training, resume)
+    folder = claimed.path
     try:
-        with RunTime(folder.path, started_s) as clock:
-            _log.info("run folder %s", folder.path)
-            processes.broadcast((folder.path.name, data.identity))
-            metrics, evaluation = _fit_in(bottle, data, folder)
+        with RunTime(folder, started_s) as clock:
+            _log.info("run folder %s", folder)
+            processes.broadcast((folder.name, training.identity))
+            _write_beginning(training, folder)
+            warn_of_missing_labels(data.train.samples, data.valid.samples, spec.labels)
+            batches = batches_of(training)
+            pairs = write_train_grids(
+                folder / "train_batches", batches, training.config, data.train.cutouts, spec.labels
+            )
+            result = fit_network(training, folder)
+            evaluation = evaluate(folder, spec, data.valid, _evaluation_settings(bottle, training))
+            metrics = _metrics(training, folder, result, evaluation)
+            if config.leak_tax:
+                metrics = metrics.having(leak_tax=measure_leak_tax(bottle, training, folder, evaluation))
+            if data.valid:
+                write_label_errors(folder / LABEL_ERRORS, evaluation.label_errors, data.valid.samples, spec.labels)
+            write_report(folder, ReportData(training.config, spec, data, evaluation, metrics, pairs))
             if convert is not None:
-                network = evaluation.network
-                made = convert(network, data.preprocessing, data.dataset.labels, folder.path)
+                made = convert(evaluation.network, spec.preprocessing, spec.labels, folder)
                 metrics = metrics.having(conversions=made)
-            write_record(folder.path / FINISHED, metrics.having(run_seconds=round(clock.seconds, 2)))
+            write_record(folder / FINISHED, metrics.having(run_seconds=round(clock.seconds, 2)))
     finally:
-        folder.release()
-    return open_run(bottle, folder.path)
+        claimed.release()
+    return open_run(bottle, folder)
 
 
 def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None:
@@ -114,8 +128,8 @@ def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None
     fall_silent()
     told: tuple[str, str] = processes.broadcast(None)
     name, identity = told
-    data = prepare(bottle, config)
-    if data.identity != identity:
+    training = prepare(bottle, config)
+    if training.identity != identity:
         raise TrainingError(
             f"process {processes.rank} finds other samples, weights or library versions than the first one",
             code="processes_differ",
@@ -123,11 +137,11 @@ def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None
             hint="give all nodes the same bottle and the same environment",
         )
     with suppress(NotANumberError):  # the first process says it
-        fit_network(data, bottle.models(config.group) / name, rank=processes.rank)
+        fit_network(training, bottle.models(config.group) / name, rank=processes.rank)
 
 
-def _claim_folder(bottle: Bottle, data: TrainingData, resume: bool | None) -> RunFolder:
-    config, identity = data.config, data.identity
+def _claim_folder(bottle: Bottle, training: Training, resume: bool | None) -> RunFolder:
+    config, identity = training.config, training.identity
     found = None if resume is False else unfinished_run(bottle, config.group, identity)
     if found is not None:
         _log.info("going on with %s, which was cut off (--no-resume starts anew)", found.path.name)
@@ -142,97 +156,79 @@ def _claim_folder(bottle: Bottle, data: TrainingData, resume: bool | None) -> Ru
     return new_run_folder(bottle, config.group, config.folder_tail, identity)
 
 
-def _fit_in(bottle: Bottle, data: TrainingData, folder: RunFolder) -> tuple[RunMetrics, Evaluation]:
-    """Fits, measures and reports in a run folder; returns what metrics.json will say."""
-    config = data.config
-    _write_beginning(data, folder.path)
-    # What is trained on is what split.json says: it is read back and checked.
-    train_paths, valid_paths = read_split(folder.path / SPLIT)
-    (train_samples, train_cutouts), (valid_samples, valid_cutouts) = data.part(TRAIN), data.part(VALID)
-    check_split(train_samples, valid_samples, where=folder.path / SPLIT)
-    if {s.path for s in train_samples} != train_paths or {s.path for s in valid_samples} != valid_paths:
-        raise TrainingError(
-            "does not hold the split of this training",
-            code="wrong_split",
-            where=folder.path / SPLIT,
-            hint="train again",
-        )
-    warn_of_missing_labels(train_samples, valid_samples, data.dataset.labels)
-    pairs = write_train_grids(
-        folder.path / "train_batches", batches_of(data), config, train_cutouts, data.dataset.labels
-    )
-    result = fit_network(data, folder.path)
-    evaluation = evaluate(
-        folder.path, data.timm_arch, data.preprocessing, data.dataset.labels, valid_samples, valid_cutouts,
-        earlier=find_runs(bottle, config.group), loss_shift=shift_of_loss(loss_for(config, base_rates(train_samples))),
-        trial=_background_trial(data) if valid_samples else None, seed=config.seed,
-        memory_format=memory_format_of(data.network),
-    )  # fmt: skip
-    metrics = _metrics(data, folder.path, result, evaluation)
-    if config.leak_tax:
-        metrics = metrics.having(leak_tax=measure_leak_tax(bottle, data, folder.path, evaluation))
-    errors = probable_label_errors(evaluation.probs, evaluation.labels)
-    if valid_samples:
-        write_label_errors(folder.path / LABEL_ERRORS, errors, valid_samples, data.dataset.labels)
-    report_data = ReportData(
-        config, data.timm_arch, data.dataset.labels, train_samples, data.ledger, data.preprocessing,
-        evaluation, metrics, pairs, errors,
-    )  # fmt: skip
-    write_report(folder.path, report_data)
-    return metrics, evaluation
+def _write_beginning(training: Training, folder: Path) -> None:
+    """Writes args.yaml, split.json and ledger.json.
 
+    What is trained on is what split.json says: it is read back and checked.
 
-def _background_trial(data: TrainingData) -> BackgroundTrial | None:
-    """People before other photos' backgrounds, those of training; None where it is switched off."""
-    config, people = data.config, data.config.background_people
-    if people is None:
-        people = people_tried(config.epochs, len(data.part(TRAIN)[0]), config.backgrounds)
-    if not people or not config.backgrounds:
-        return None
-    return BackgroundTrial(data.backgrounds[0], people, config.backgrounds)
-
-
-def _write_beginning(data: TrainingData, folder: Path) -> None:
-    """args.yaml, split.json and ledger.json."""
-    config = data.config
+    Raises:
+        TrainingError: split.json does not hold the split of this training.
+    """
+    config, data, network = training.config, training.data, training.network
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     is_resumed = (folder / ARGS).exists()
     args = RunArgs(
         settings=config.to_dict(),
-        timm_arch=data.timm_arch,
-        memory_format=data.memory_format,
-        weights=data.source.record(),
-        preprocessing=data.preprocessing,
-        labels=data.dataset.labels,
+        timm_arch=network.spec.timm_arch,
+        memory_format=network.memory_format,
+        weights=network.source.record(),
+        preprocessing=network.spec.preprocessing,
+        labels=network.spec.labels,
         dataset_sha256=data.dataset_sha256,
         code_version=code_version(),
         started=read_args(folder, hint="train with --no-resume").started if is_resumed else now,
     )
     write_args(folder, args)
     write_split(
-        folder / SPLIT, data.split, data.samples, seed=config.seed, valid_share=config.valid, by=config.split,
-        seen_earlier=data.seen.beside(data.part(TRAIN)[0]),
+        folder / SPLIT, data.split, data.people.samples, seed=config.seed, valid_share=config.valid, by=config.split,
+        seen_earlier=data.seen.beside(data.train.samples),
     )  # fmt: skip
     write_record(folder / LEDGER, data.ledger.record(), indent=1)
+    check_split(data.train.samples, data.valid.samples, where=folder / SPLIT)
+    if read_split(folder / SPLIT) != tuple({s.path for s in part.samples} for part in (data.train, data.valid)):
+        raise TrainingError(
+            "does not hold the split of this training", code="wrong_split", where=folder / SPLIT, hint="train again"
+        )
 
 
-def _metrics(data: TrainingData, folder: Path, result: FitResult, evaluation: Evaluation) -> RunMetrics:
+def _evaluation_settings(bottle: Bottle, training: Training) -> EvaluationSettings:
+    config, data = training.config, training.data
+    return EvaluationSettings(
+        earlier=find_runs(bottle, config.group),
+        loss_shift=shift_of_loss(loss_for(config, base_rates(data.train.samples))),
+        trial=_background_trial(config, data) if data.valid else None,
+        seed=config.seed,
+        memory_format=memory_format_of(training.network.module),
+    )
+
+
+def _background_trial(config: TrainConfig, data: TrainingData) -> BackgroundTrial | None:
+    """People before other photos' backgrounds, those of training; None where it is switched off."""
+    people = config.background_people
+    if people is None:
+        people = people_tried(config.epochs, len(data.train), config.backgrounds)
+    if not people or not config.backgrounds:
+        return None
+    return BackgroundTrial(data.backgrounds[0], people, config.backgrounds, config.seed, data.valid.units)
+
+
+def _metrics(training: Training, folder: Path, result: FitResult, evaluation: Evaluation) -> RunMetrics:
     """What metrics.json says."""
-    names = data.dataset.labels
+    data, names = training.data, training.network.spec.labels
     return RunMetrics(
         run=folder.name,
-        group=data.config.group,
+        group=training.config.group,
         labels=names,
         thresholds=dict(zip(names, evaluation.thresholds, strict=True)),
         thresholds_from=evaluation.thresholds_from,
         validation=evaluation.metrics,
         calibration=Calibration(**evaluation.calibration.model_dump()),  # what was not measured is null
         background_sensitivity=evaluation.background,
-        samples=SampleCounts(train=len(data.part(TRAIN)[0]), valid=len(data.part(VALID)[0])),
+        samples=SampleCounts(train=len(data.train), valid=len(data.valid)),
         validated_on=validated_on(evaluation.samples) if evaluation.samples else None,
         parts=data.parts,
         pictures=data.ledger.counts(),
-        weights=data.source.record(),
+        weights=training.network.source.record(),
         history=tuple(result.history),
         seconds=round(result.seconds, 2),
         waiting_share=round(result.waiting_share, 5),
@@ -243,6 +239,3 @@ def _metrics(data: TrainingData, folder: Path, result: FitResult, evaluation: Ev
         code_version=code_version(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-
-
-__all__ = ["Convert", "TrainingData", "prepare", "train"]

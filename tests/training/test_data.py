@@ -17,13 +17,13 @@ from cls.dataset.backgrounds import BACKGROUND_GROUP
 from cls.dataset.batches import BatchKey
 from cls.errors import TrainingError, UsageError
 from cls.training.config import TrainConfig
-from cls.training.data import TrainingData, prepare
+from cls.training.data import Training, prepare
 from cls.training.loop.device import accelerator, check_machine
 from cls.training.loop.fit import batches_of
 from tests.bottles import GROUP, make_tiny_bottle
 
 
-def prepared(bottle: Bottle, **options: object) -> TrainingData:
+def prepared(bottle: Bottle, **options: object) -> Training:
     values: dict[str, object] = {
         "arch": "mnv3", "epochs": 1, "batch": 4, "height_px": 64, "width_px": 48, "weights": "none", **options
     }  # fmt: skip
@@ -39,13 +39,13 @@ def paint_background(bottle: Bottle, color_bgr: tuple[int, int, int]) -> None:
 def test_people_stand_before_the_group_background_and_other_scenes(tmp_path: Path) -> None:
     bottle = make_tiny_bottle(tmp_path)
     paint_background(bottle, (255, 0, 255))
-    data = prepared(bottle, background_share=1.0, cache="png")
-    assert len(data.backgrounds) == 2
-    images = batches_of(data)[BatchKey(0, tuple(range(12)))].images.numpy()
+    training = prepared(bottle, background_share=1.0, cache="png")
+    assert len(training.data.backgrounds) == 2
+    images = batches_of(training)[BatchKey(0, tuple(range(12)))].images.numpy()
     is_painted = (images[:, 0, 0] == (255, 0, 255)).all(axis=1)
     assert 0 < is_painted.sum() < 12
     plain = batches_of(prepared(bottle, background_share=0.0))[BatchKey(0, tuple(range(12)))].images.numpy()
-    assert (plain[:, 0, 0] == data.preprocessing.fill_rgb).all()
+    assert (plain[:, 0, 0] == training.network.spec.preprocessing.fill_rgb).all()
 
 
 def test_another_background_is_another_run(tmp_path: Path) -> None:
@@ -61,11 +61,13 @@ def test_another_background_is_another_run(tmp_path: Path) -> None:
 
 def test_the_identity_reads_no_cutouts_and_knows_every_change_of_them(tmp_path: Path) -> None:
     bottle = make_tiny_bottle(tmp_path)
-    data = prepared(bottle)
-    unreadable = replace(data, cutouts=replace(data.cutouts, records=[]))
-    assert unreadable.identity == data.identity
-    assert data.identity is data.identity, "computed once"
-    identities = [data.identity, prepared(bottle, height_px=80).identity]
+    training = prepared(bottle)
+    people = training.data.people
+    without = replace(people, cutouts=replace(people.cutouts, records=[]))
+    unreadable = replace(training, data=replace(training.data, people=without))
+    assert unreadable.identity == training.identity
+    assert training.identity is training.identity, "computed once"
+    identities = [training.identity, prepared(bottle, height_px=80).identity]
     picture = bottle.picture("0003.jpeg")
     pixels = cv2.imread(str(picture))
     assert pixels is not None

@@ -33,12 +33,12 @@ def test_a_join_that_is_found_later_is_said(tiny: Bottle, caplog: pytest.LogCapt
     pictures = {f"picture:{n:04d}.jpeg": sides[f"picset:picset-{n // 3:03d}"] for n in range(24)}
     write_json_atomic(file, {**read_json(file), "splits": {KEY: {**sides, **pictures}}})
     with caplog.at_level(logging.INFO):
-        data = prepare(tiny, config())
+        data = prepare(tiny, config()).data
     said = [record.message for record in caplog.records if "of validation are now in training" in record.message]
     assert len(said) == 1
     assert said[0].startswith("1 picset and 3 pictures of validation")
     assert "picset:picset-001" in said[0]
-    now = {sample.picset for sample in data.samples if data.split.sides[sample.unit] == "valid"}
+    now = {sample.picset for sample in data.people.samples if data.split.sides[sample.unit] == "valid"}
     assert now == {"picset-002", "picset-004"}
     assert read_json(file)["splits"][KEY]["picset:picset-001"] == "train"
     caplog.clear()

@@ -64,10 +64,10 @@ def test_incomplete_labels_are_masked_everywhere(tiny: Bottle) -> None:
 
 def test_writing_the_split_does_not_change_the_dataset_digest(tiny: Bottle) -> None:
     before = read_dataset(tiny.dataset_file(GROUP)).sha256
-    data = prepare(tiny, config())
+    data = prepare(tiny, config()).data
     assert data.dataset_sha256 == before == read_dataset(tiny.dataset_file(GROUP)).sha256
     assert "splits" in read_json(tiny.dataset_file(GROUP))
-    assert prepare(tiny, config(incomplete=())).dataset_sha256 == before
+    assert prepare(tiny, config(incomplete=())).data.dataset_sha256 == before
 
 
 def test_all_labels_unknown_is_refused(tiny: Bottle) -> None:
@@ -110,7 +110,7 @@ def test_a_label_with_one_positive_is_trained(tiny: Bottle, caplog: pytest.LogCa
 
 def test_an_empty_validation_part_is_refused(tiny: Bottle) -> None:
     """Everybody that was held out has been rejected since."""
-    valid = [s.path for s in prepare(tiny, config()).part("valid")[0]]
+    valid = [s.path for s in prepare(tiny, config()).data.valid.samples]
     with sqlite3.connect(tiny.root / "pictures.sqlite") as connection:
         connection.executemany("UPDATE pictures SET status = 'rejected' WHERE path = ?", [(name,) for name in valid])
     connection.close()
@@ -145,11 +145,11 @@ def test_a_picture_deleted_before_it_is_decoded_is_left_out(tiny: Bottle, monkey
         return found
 
     monkeypatch.setattr(material_module, "collect_samples", collect_then_delete)
-    data = prepare(tiny, config())
-    assert len(data.samples) == 23
+    data = prepare(tiny, config()).data
+    assert len(data.people) == 23
     assert data.ledger.left_out == {"0004.jpeg": BROKEN}
     monkeypatch.undo()
-    assert prepare(tiny, config()).ledger.left_out == {"0004.jpeg": NO_FILE}
+    assert prepare(tiny, config()).data.ledger.left_out == {"0004.jpeg": NO_FILE}
 
 
 def test_a_picture_deleted_after_it_was_cut_out_is_trained_on(tiny: Bottle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,15 +188,15 @@ def test_joined_picsets_are_on_one_side_of_a_run(tiny: Bottle, caplog: pytest.Lo
 
 
 def test_a_copy_added_later_never_puts_into_validation_what_was_trained_on(tiny: Bottle) -> None:
-    first = prepare(tiny, config())
-    train, valid = ({s.path for s in first.part(side)[0]} for side in ("train", "valid"))
+    first = prepare(tiny, config()).data
+    train, valid = ({s.path for s in part.samples} for part in (first.train, first.valid))
     held, learnt = min(valid), min(train)
     tiny.picture(held).write_bytes(tiny.picture(learnt).read_bytes())
     # As many labels as before on both sides: nothing but the copy has changed.
     try:
-        second = prepare(tiny, config())
+        second = prepare(tiny, config()).data
     except TrainingError as error:
         assert "valid part is empty" in str(error)  # noqa: PT017
         return
-    assert train <= {s.path for s in second.part("train")[0]}
-    assert held in {s.path for s in second.part("train")[0]}
+    assert train <= {s.path for s in second.train.samples}
+    assert held in {s.path for s in second.train.samples}

@@ -168,6 +168,31 @@ class Cutouts:
         return Cutouts(self.format, [self.records[index] for index in indices], keys, self.use)
 
 
+@dataclass(frozen=True)
+class Subset:
+    """Samples and their cut-outs, in the same order.
+
+    Attributes:
+        samples: who.
+        cutouts: as the network sees them.
+    """
+
+    samples: Sequence[Sample]
+    cutouts: Cutouts
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def units(self) -> list[str]:
+        """Of each sample, what a split keeps together."""
+        return [sample.unit for sample in self.samples]
+
+    def take(self, indices: Sequence[int]) -> Subset:
+        """Some of them."""
+        return Subset([self.samples[index] for index in indices], self.cutouts.take(indices))
+
+
 def load_cutouts(
     bottle: Bottle, samples: Sequence[Sample], format_: CutoutFormat, *, workers: int
 ) -> tuple[Cutouts, list[str]]:

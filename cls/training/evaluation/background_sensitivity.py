@@ -17,6 +17,7 @@ from cls.metrics.exact_interval import clopper_pearson, interval_of_mean, widene
 from cls.metrics.multilabel import probabilities_of
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.logits import logits_of
+from cls.training.network.build import NetworkSpec
 from cls.training.runs.metrics import BackgroundSensitivity, Flips
 
 
@@ -28,11 +29,15 @@ class BackgroundTrial:
         backgrounds: what people are put before; not from validation.
         people: how many of them at most.
         per_person: backgrounds for each at most.
+        seed: who, and before what.
+        units: of each validation person, what stays together in a split; everybody alone when not given.
     """
 
     backgrounds: Backgrounds
     people: int
     per_person: int
+    seed: int = 0
+    units: Sequence[str] = ()
 
 
 def people_tried(epochs: int, train_people: int, per_person: int) -> int:
@@ -45,15 +50,7 @@ def people_tried(epochs: int, train_people: int, per_person: int) -> int:
 
 
 def measure_backgrounds(
-    network: nn.Module,
-    preprocessing: Preprocessing,
-    names: Sequence[str],
-    thresholds: Sequence[float],
-    cutouts: Cutouts,
-    trial: BackgroundTrial,
-    *,
-    seed: int,
-    units: Sequence[str] = (),
+    network: nn.Module, spec: NetworkSpec, thresholds: Sequence[float], cutouts: Cutouts, trial: BackgroundTrial
 ) -> BackgroundSensitivity | None:
     """Puts people of validation before other backgrounds and counts the decisions that flip.
 
@@ -63,18 +60,16 @@ def measure_backgrounds(
 
     Args:
         network: evaluation mode, CPU.
-        preprocessing: what makes its input.
-        names: label names.
+        spec: of the network.
         thresholds: one a label.
         cutouts: of the validation people.
         trial: before what, and how many.
-        seed: who, and before what.
-        units: of each validation person, what stays together in a split; everybody alone when not given.
 
     Returns:
         None without people or backgrounds.
     """
-    backgrounds = trial.backgrounds
+    backgrounds, units, seed = trial.backgrounds, trial.units, trial.seed
+    preprocessing, names = spec.preprocessing, spec.labels
     rng = np.random.default_rng([seed, 4])
     chosen = np.sort(rng.permutation(len(cutouts))[: trial.people])
     per_person = min(trial.per_person, len(backgrounds))

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.cutouts.cutouts import Cutouts, Subset
 from cls.dataset.samples import Sample, labels_of
 from cls.files import write_text_atomic
 from cls.metrics.bootstrap import bootstrap
 from cls.metrics.multilabel import expected_calibration_error, measure, probabilities_of
 from cls.metrics.scores import Metrics
 from cls.metrics.thresholds import choose_thresholds
-from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, measure_backgrounds
 from cls.training.evaluation.calibration import (
     choose_calibration,
@@ -29,8 +29,9 @@ from cls.training.evaluation.calibration import (
     negative_log_likelihood,
     write_weights,
 )
+from cls.training.evaluation.label_errors import LabelError, probable_label_errors
 from cls.training.evaluation.logits import logits_of
-from cls.training.network.build import load_network
+from cls.training.network.build import NetworkSpec, load_network
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration
 from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
 
@@ -65,48 +66,54 @@ class Evaluation:
     background: BackgroundSensitivity | None
     logits: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
+    @cached_property
+    def label_errors(self) -> list[LabelError]:
+        """Labels of validation that are probably wrong, the surest first."""
+        return probable_label_errors(self.probs, self.labels)
 
-def evaluate(
-    folder: Path,
-    timm_arch: str,
-    preprocessing: Preprocessing,
-    names: tuple[str, ...],
-    samples: Sequence[Sample],
-    cutouts: Cutouts,
-    *,
-    earlier: Sequence[Run],
-    loss_shift: Sequence[float] = (),
-    trial: BackgroundTrial | None = None,
-    seed: int = 0,
-    memory_format: torch.memory_format = torch.contiguous_format,
-) -> Evaluation:
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How kept weights are measured.
+
+    Attributes:
+        earlier: finished runs of the group: without validation, calibration and thresholds are taken from the newest
+            that has any.
+        loss_shift: of each label, the logarithm of what the loss let a positive count against a negative; none: 0.
+        trial: other backgrounds for people of validation; None: not measured.
+        seed: of everything drawn: resamples, folds, people before backgrounds.
+        memory_format: to compute in; the network that is returned is contiguous.
+    """
+
+    earlier: Sequence[Run] = ()
+    loss_shift: Sequence[float] = ()
+    trial: BackgroundTrial | None = None
+    seed: int = 0
+    memory_format: torch.memory_format = torch.contiguous_format
+
+
+def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: EvaluationSettings | None = None) -> Evaluation:
     """Calibrates and measures the best checkpoint of a run folder, and writes model.ckpt and predictions.csv.
 
     Killed at any point and called again, it does the same again.
 
     Args:
         folder: the run folder, with checkpoints/best.ckpt.
-        timm_arch: timm's name of the backbone.
-        preprocessing: what makes the network's input.
-        names: label names.
-        samples: validation samples; none with mode `all`.
-        cutouts: theirs.
-        earlier: finished runs of the group: without validation, calibration and thresholds are taken from the newest
-            that has any.
-        loss_shift: of each label, the logarithm of what the loss let a positive count against a negative.
-        trial: other backgrounds for people of validation; none: not measured.
-        seed: of everything drawn: resamples, folds, people before backgrounds.
-        memory_format: to compute in; the network that is returned is contiguous.
+        spec: of the network.
+        valid: whom it is validated on; nobody with mode `all`.
+        settings: how it is measured.
 
     Raises:
         BottleError: the checkpoint cannot be read.
         FileError: model.ckpt cannot be written.
     """
+    settings = settings or EvaluationSettings()
+    names, preprocessing, earlier, seed = spec.labels, spec.preprocessing, settings.earlier, settings.seed
+    samples, cutouts = valid.samples, valid.cutouts
     checkpoints = folder / "checkpoints"
-    height_px, width_px = preprocessing.height_px, preprocessing.width_px
-    network = load_network(checkpoints / BEST_CKPT, timm_arch, len(names), height_px, width_px)
-    network.to(memory_format=memory_format)
-    shift = tuple(loss_shift) or (0.0,) * len(names)
+    network = load_network(checkpoints / BEST_CKPT, spec)
+    network.to(memory_format=settings.memory_format)
+    shift = tuple(settings.loss_shift) or (0.0,) * len(names)
     logits, labels = np.empty((0, len(names))), np.empty((0, len(names)))
     if samples:
         labels = labels_of(samples).astype(np.float64)
@@ -114,7 +121,8 @@ def evaluate(
         calibration = choose_calibration(logits, labels, shift)
     else:
         calibration = _calibration_of_earlier(names, earlier, shift)
-    if not calibration.is_nothing and (why := fold_into_head(network, calibration, height_px, width_px)) is not None:
+    size = preprocessing.height_px, preprocessing.width_px
+    if not calibration.is_nothing and (why := fold_into_head(network, calibration, *size)) is not None:
         calibration = Calibration.nothing(len(names), why)
     write_weights(network, checkpoints / MODEL_CKPT, calibration)
     probs = calibration.probs(logits)
@@ -124,17 +132,14 @@ def evaluate(
         return Evaluation(network, thresholds, origin, None, samples, cutouts, labels, probs, calibration, None)
     thresholds = tuple(choose_thresholds(probs, labels).tolist())
     _write_predictions(folder / "predictions.csv", names, samples, labels, probs)
-    units = [sample.unit for sample in samples]
     metrics = measure(probs, labels, names, thresholds).having(
-        intervals=bootstrap(probs, labels, units, names, thresholds, seed=seed),
-        cross_fitted=cross_fit(logits, labels, units, names, shift, seed=seed),
+        intervals=bootstrap(probs, labels, valid.units, names, thresholds, seed=seed),
+        cross_fitted=cross_fit(logits, labels, valid.units, names, shift, seed=seed),
     )
     calibration = _measured(calibration, logits, labels, metrics)
     background = None
-    if trial is not None:
-        background = measure_backgrounds(
-            network, preprocessing, names, thresholds, cutouts, trial, seed=seed, units=units
-        )
+    if settings.trial is not None:
+        background = measure_backgrounds(network, spec, thresholds, cutouts, settings.trial)
     network.to(memory_format=torch.contiguous_format)
     return Evaluation(
         network, thresholds, "validation", metrics, samples, cutouts, labels, probs, calibration, background, logits

@@ -28,9 +28,9 @@ from cls.metrics.bootstrap import RESAMPLES, draw_units, interval_of, mean_of_de
 from cls.metrics.exact_interval import LEVEL
 from cls.metrics.scores import Interval
 from cls.records import read_record, write_record
-from cls.training.data import TrainingData, start_network
+from cls.training.data import Training, start_network
 from cls.training.evaluation.calibration import crossed_decisions, shift_of_loss
-from cls.training.evaluation.evaluate import Evaluation, evaluate
+from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from cls.training.loop.fit import base_rates, fit_network
 from cls.training.loop.losses import loss_for
 from cls.training.network.build import memory_format_of
@@ -136,7 +136,7 @@ _log = logging.getLogger("cls.training")
 FOLDER, RESULT = "leak_tax", "leak_tax.json"
 
 
-def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evaluation) -> LeakTax:
+def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation) -> LeakTax:
     """Trains once more, with the same settings and first weights, on a random split, and compares.
 
     Everything happens in `leak_tax/` of the run folder, which holds no run: its weights are removed at the end. Killed
@@ -144,7 +144,7 @@ def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluatio
 
     Args:
         bottle: the data folder.
-        data: of the run.
+        training: the run's.
         folder: the run folder.
         evaluation: of the run.
 
@@ -157,8 +157,9 @@ def measure_leak_tax(bottle: Bottle, data: TrainingData, folder: Path, evaluatio
     found = _measured(inner / RESULT)
     if found is None:
         _log.info("leak tax: the same training on a random split")
-        sides = random_sides(data.samples, data.split, seed=data.config.seed)
-        found = _compare(bottle, data, inner, evaluation, sides)
+        data = training.data
+        sides = random_sides(data.people.samples, data.split, seed=training.config.seed)
+        found = _compare(bottle, training, inner, evaluation, sides)
         write_record(inner / RESULT, found)
         shutil.rmtree(inner / "checkpoints", ignore_errors=True)
         (inner / "predictions.csv").unlink(missing_ok=True)
@@ -171,20 +172,17 @@ def random_sides(samples: Sequence[Sample], split: Split, *, seed: int) -> list[
     return split_alone(samples, valid_people=valid, seed=seed)
 
 
-def _compare(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evaluation, sides: Sequence[str]) -> LeakTax:
+def _compare(bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation, sides: Sequence[str]) -> LeakTax:
     """Trains on the random split in a folder, and measures both."""
-    names, seed = data.dataset.labels, data.config.seed
-    mixed, shift = _mixed(bottle, data, sides)
+    names, seed, people = training.network.spec.labels, training.config.seed, training.data.people
+    mixed = _mixed(bottle, training, sides)
     fit_network(mixed, folder)
-    valid, cutouts = mixed.part(VALID)
-    other = evaluate(
-        folder, mixed.timm_arch, mixed.preprocessing, names, valid, cutouts, earlier=(), loss_shift=shift, seed=seed,
-        memory_format=memory_format_of(mixed.network),
-    )  # fmt: skip
-    own_units = [sample.unit for sample, side in zip(data.samples, sides, strict=True) if side == VALID]
-    train, _ = data.part(TRAIN)
+    shift = _shift(mixed)
+    settings = EvaluationSettings(loss_shift=shift, seed=seed, memory_format=memory_format_of(mixed.network.module))
+    other = evaluate(folder, mixed.network.spec, mixed.data.valid, settings)
+    own_units = [unit for unit, side in zip(people.units, sides, strict=True) if side == VALID]
     found = difference(
-        _predictions(evaluation, [sample.unit for sample in evaluation.samples], _shift(data, train), seed),
+        _predictions(evaluation, [sample.unit for sample in evaluation.samples], _shift(training), seed),
         _predictions(other, own_units, shift, seed),
         seed=seed,
     )
@@ -198,26 +196,25 @@ def _compare(bottle: Bottle, data: TrainingData, folder: Path, evaluation: Evalu
         units=found.units,
         labels=tuple(name for name in names if name not in left_out),
         left_out=left_out,
-        validation_people_whose_picset_is_in_training=_known_share(data.samples, sides),
+        validation_people_whose_picset_is_in_training=_known_share(people.samples, sides),
     )
 
 
-def _mixed(bottle: Bottle, data: TrainingData, sides: Sequence[str]) -> tuple[TrainingData, tuple[float, ...]]:
-    """The same data on a random split, and what its loss adds to logits."""
-    config = replace(data.config, loggers=())
+def _mixed(bottle: Bottle, training: Training, sides: Sequence[str]) -> Training:
+    """The same training on a random split."""
+    config, data, network = replace(training.config, loggers=()), training.data, training.network
     # Everybody is a unit of their own.
-    samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.samples)]
+    samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.people.samples)]
     split = Split({sample.unit: side for sample, side in zip(samples, sides, strict=True)})
-    network = start_network(config, data.timm_arch, data.source, samples, data.dataset, data.auxiliary)
-    network.to(memory_format=memory_format_of(data.network))
-    mixed = replace(data, config=config, samples=samples, split=split, network=network)
-    train, cutouts = mixed.part(TRAIN)
-    mixed = replace(mixed, backgrounds=background_sources(bottle, cutouts, mixed.preprocessing))
-    return mixed, _shift(mixed, train)
+    module = start_network(config, network.spec, network.source, samples, data.auxiliary)
+    module.to(memory_format=memory_format_of(network.module))
+    data = replace(data, people=replace(data.people, samples=samples), split=split)
+    backgrounds = background_sources(bottle, data.train.cutouts, network.spec.preprocessing)
+    return Training(config, replace(data, backgrounds=backgrounds), replace(network, module=module))
 
 
-def _shift(data: TrainingData, train: Sequence[Sample]) -> tuple[float, ...]:
-    return shift_of_loss(loss_for(data.config, base_rates(train)))
+def _shift(training: Training) -> tuple[float, ...]:
+    return shift_of_loss(loss_for(training.config, base_rates(training.data.train.samples)))
 
 
 def _predictions(evaluation: Evaluation, units: Sequence[str], shift: Sequence[float], seed: int) -> Predictions:

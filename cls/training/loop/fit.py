@@ -18,17 +18,16 @@ from torch import nn
 
 from cls.dataset.augment import Augmentation
 from cls.dataset.batches import Batch, EpochSampler, ExactBatches, Loader, TrainBatches
-from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.cutouts.cutouts import Subset
 from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import Sample, labels_of
-from cls.dataset.split.assign import TRAIN, VALID
 from cls.files import write_error
 from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
-from cls.training.data import TrainingData
+from cls.training.data import Training
 from cls.training.loop.auxiliary import JointLoss
 from cls.training.loop.device import accelerator, precision_of, quiet_lightning
-from cls.training.loop.epoch_checkpoints import BEST, LAST, EpochCheckpoints, PlainFiles, checkpoint_to_go_on_with
+from cls.training.loop.epoch_checkpoints import LAST, EpochCheckpoints, PlainFiles, checkpoint_to_go_on_with
 from cls.training.loop.loggers import loggers_for
 from cls.training.loop.losses import MultiLabelLoss, loss_for
 from cls.training.loop.module import BadBatches, ClassifierModule
@@ -37,11 +36,11 @@ from cls.training.network.head_start import start_head
 from cls.training.runs.metrics import Epoch
 
 
-def fit_network(data: TrainingData, folder: Path, *, rank: int = 0) -> FitResult:
+def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult:
     """Trains in a run folder; each of several processes calls it.
 
     Args:
-        data: what to train on.
+        training: what is trained, and on what.
         folder: the run folder.
         rank: this process's number; the first one writes.
 
@@ -50,39 +49,26 @@ def fit_network(data: TrainingData, folder: Path, *, rank: int = 0) -> FitResult
         TrainingError: the loss is not a number, or the training cannot go on.
         FileError: something cannot be written.
     """
-    config = data.config
-    (train_samples, _), (valid_samples, valid_cutouts) = data.part(TRAIN), data.part(VALID)
-    batches = batches_of(data)
-    sampler = EpochSampler(len(train_samples), config.batch, seed=config.seed, rank=rank, world=config.world)
-    loss = loss_for(config, base_rates(train_samples))
+    config, data, network = training.config, training.data, training.network
+    loss = loss_for(config, base_rates(data.train.samples))
+    others = auxiliary_loss(training) if data.auxiliary else None
     if rank == 0 and config.head_start:
-        _start_head(data, folder)
-    others = None if not data.auxiliary else auxiliary_loss(data)
-    module = ClassifierModule(
-        data.network,
-        loss,
-        config,
-        data.preprocessing,
-        data.dataset.labels,
-        is_pretrained=data.source.is_pretrained,
-        auxiliary_loss=others,
-        bad_batches=BadBatches(folder, [s.path for s in train_samples], [s.path for s in valid_samples]),
-    )
-    valid_loader = _exact_loader(valid_cutouts, valid_samples, config, rank) if valid_samples else None
-    return fit(
-        module, _train_loader(batches, sampler, config), valid_loader, config, folder,
-        accelerator=accelerator(),
-    )  # fmt: skip
+        _start_head(training, loss, others, folder)
+    bad_batches = BadBatches(folder, *([sample.path for sample in part.samples] for part in (data.train, data.valid)))
+    module = ClassifierModule(network, loss, config, auxiliary_loss=others, bad_batches=bad_batches)
+    sampler = EpochSampler(len(data.train), config.batch, seed=config.seed, rank=rank, world=config.world)
+    train_loader = _train_loader(batches_of(training), sampler, config)
+    valid_loader = _exact_loader(data.valid, config, rank) if len(data.valid) else None
+    return fit(module, train_loader, valid_loader, config, folder)
 
 
-def batches_of(data: TrainingData) -> TrainBatches:
+def batches_of(training: Training) -> TrainBatches:
     """The augmented batches of a training."""
-    samples, cutouts = data.part(TRAIN)
+    config, data = training.config, training.data
     # Two in three other backgrounds are pictures, one is a flat colour.
-    share = data.config.background_share
-    augmentation = Augmentation(p_picture=share * 2 / 3, p_flat=share / 3)
-    seed = data.config.seed
-    return TrainBatches(cutouts, _labels(data, samples), augmentation, seed=seed, backgrounds=data.backgrounds)
+    augmentation = Augmentation(p_picture=config.background_share * 2 / 3, p_flat=config.background_share / 3)
+    targets = data.targets(data.train.samples)
+    return TrainBatches(data.train.cutouts, targets, augmentation, seed=config.seed, backgrounds=data.backgrounds)
 
 
 def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainConfig) -> Loader:
@@ -91,14 +77,10 @@ def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainCon
     return Loader(WideBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
 
 
-def auxiliary_loss(data: TrainingData) -> MultiLabelLoss:
+def auxiliary_loss(training: Training) -> MultiLabelLoss:
     """The loss of the labels learnt alongside: of the same kind as the group's own."""
-    return loss_for(data.config, rates_of(data.auxiliary.of(data.part(TRAIN)[0])))
-
-
-def _labels(data: TrainingData, samples: Sequence[Sample]) -> NDArray[np.float32]:
-    """The group's labels, and behind them those learnt alongside; float32 (samples, labels)."""
-    return np.concatenate([labels_of(samples), data.auxiliary.of(samples)], axis=1)
+    data = training.data
+    return loss_for(training.config, rates_of(data.auxiliary.of(data.train.samples)))
 
 
 def base_rates(samples: Sequence[Sample]) -> list[float]:
@@ -113,29 +95,24 @@ def rates_of(labels: NDArray[np.float32]) -> list[float]:
     return [float(rate) for rate in rates]
 
 
-def _exact_loader(cutouts: Cutouts, samples: list[Sample], config: TrainConfig, rank: int) -> Loader:
-    sampler = EpochSampler(len(samples), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world)
-    return Loader(ExactBatches(cutouts, labels_of(samples)), sampler)
+def _exact_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
+    sampler = EpochSampler(len(part), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world)
+    return Loader(ExactBatches(part.cutouts, labels_of(part.samples)), sampler)
 
 
-def _start_head(data: TrainingData, folder: Path) -> None:
+def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | None, folder: Path) -> None:
     """Head start, where there are learnt features and the training does not go on from a checkpoint."""
-    if not data.source.is_pretrained:
+    network, data = training.network, training.data
+    if not network.source.is_pretrained:
         _log.warning("no head start: the backbone's weights are random")
         return
     if (folder / "checkpoints" / LAST).exists():
         return
-    samples, cutouts = data.part(TRAIN)
     device = "cuda" if accelerator() == "gpu" else "cpu"
-    labels = torch.from_numpy(_labels(data, samples))
-    units = [sample.unit for sample in samples]
-    loss: nn.Module = loss_for(data.config, base_rates(samples))
-    if data.auxiliary:
-        loss = JointLoss(loss, auxiliary_loss(data), len(data.dataset.labels))
-    start_head(data.network, loss, cutouts, labels, units, device=device)
+    targets = torch.from_numpy(data.targets(data.train.samples))
+    loss = own if others is None else JointLoss(own, others, len(network.spec.labels))
+    start_head(network.module, loss, data.train.cutouts, targets, data.train.units, device=device)
 
-
-__all__ = ["BEST", "LAST", "FitResult", "accelerator", "fit"]
 
 _log = logging.getLogger("cls.training")
 
@@ -164,8 +141,6 @@ def fit(
     valid: Loader | None,
     config: TrainConfig,
     folder: Path,
-    *,
-    accelerator: str = "auto",
 ) -> FitResult:
     """Trains, from the last checkpoint of the folder if there is one.
 
@@ -175,7 +150,6 @@ def fit(
         valid: validation batches; None with mode `all`.
         config: epochs, clipping, precision, devices, loggers.
         folder: the run folder: `checkpoints/`, `csv_logs/` and the other loggers' folders are written.
-        accelerator: Lightning's word for the device.
 
     Raises:
         KeyboardInterrupt: the user stopped it; the last whole epoch is in last.ckpt.
@@ -191,7 +165,7 @@ def fit(
         module.network.compile()
     with quiet_lightning(), progress("training steps", config.epochs * len(train)) as ticker:
         clock = _Clock(config, waiting, ticker, started_s)
-        trainer = _trainer(config, folder, accelerator, clock)
+        trainer = _trainer(config, folder, clock)
         try:
             # A bottle may come from anywhere: code in its checkpoint is not run.
             trainer.fit(module, waiting, valid, ckpt_path=None if last is None else str(last), weights_only=True)
@@ -209,16 +183,17 @@ def fit(
     return FitResult(module.history, waiting.share, clock.seconds)
 
 
-def _trainer(config: TrainConfig, folder: Path, accelerator: str, clock: Callback) -> lightning.Trainer:
+def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Trainer:
+    device = accelerator()
     average = MovingAverage(config.ema) if config.ema else None
     is_many = config.world > 1
     return lightning.Trainer(
-        accelerator=accelerator,
+        accelerator=device,
         devices=config.devices,
         num_nodes=config.nodes,
         strategy="ddp" if is_many else "auto",
         # Batch norms of a CPU cannot be synchronised; the first process's statistics are everybody's then.
-        sync_batchnorm=is_many and accelerator == "gpu",
+        sync_batchnorm=is_many and device == "gpu",
         precision=precision_of(config),
         max_epochs=config.epochs,
         gradient_clip_val=config.clip,

@@ -21,8 +21,8 @@ from cls.dataset.batches import Batch
 from cls.errors import TrainingError
 from cls.files import write_bytes_atomic, write_text_atomic
 from cls.metrics.multilabel import measure, probabilities_of
-from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
+from cls.training.data import InitialNetwork
 from cls.training.loop.auxiliary import JointLoss, without_auxiliary
 from cls.training.loop.distributed import gathered
 from cls.training.loop.optimizer import FrozenStages, optimizer_for, schedule_for
@@ -93,12 +93,9 @@ class ClassifierModule(lightning.LightningModule):
     """Trains a network on batches of `cls.dataset.batches`.
 
     Args:
-        network: normalised images -> logits.
+        start: the network with its first weights; a pretrained backbone is moved more slowly than the head.
         loss: of logits and labels.
         config: learning rates, decay, schedule.
-        preprocessing: mean and deviation for batches that come as uint8.
-        label_names: in output order.
-        is_pretrained: whether the backbone has learnt weights, which are then moved more slowly than the head.
         auxiliary_loss: of the labels learnt alongside, which stand behind the group's own; none when not given.
         bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
 
@@ -108,28 +105,26 @@ class ClassifierModule(lightning.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        start: InitialNetwork,
         loss: nn.Module,
         config: TrainConfig,
-        preprocessing: Preprocessing,
-        label_names: tuple[str, ...],
         *,
-        is_pretrained: bool,
         auxiliary_loss: nn.Module | None = None,
         bad_batches: BadBatches | None = None,
     ) -> None:
         super().__init__()
-        self.network = network
-        self._memory_format = memory_format_of(network)
+        self.network = start.module
+        self._memory_format = memory_format_of(self.network)
         self._bad_batches = bad_batches
-        self._frozen = FrozenStages(network, config.freeze if is_pretrained else 0)
+        self._is_pretrained = start.source.is_pretrained
+        self._frozen = FrozenStages(self.network, config.freeze if self._is_pretrained else 0)
         self.history: list[Epoch] = []
         self._own_loss = loss
-        self._loss = loss if auxiliary_loss is None else JointLoss(loss, auxiliary_loss, len(label_names))
+        self._loss = loss if auxiliary_loss is None else JointLoss(loss, auxiliary_loss, len(start.spec.labels))
         self._has_auxiliary = auxiliary_loss is not None
         self._config = config
-        self._label_names = label_names
-        self._is_pretrained = is_pretrained
+        self._label_names = start.spec.labels
+        preprocessing = start.spec.preprocessing
         self._mean = torch.tensor(preprocessing.mean_rgb).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessing.std_rgb).view(1, 3, 1, 1)
         self._train_losses: list[float] = []

@@ -6,6 +6,7 @@ import difflib
 import itertools
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,32 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cls.errors import BottleError, NetworkError, TrainingError, first_line
+from cls.people.preprocess import Preprocessing
 
 _PREFIX = "network."
 
 
-def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, width_px: int) -> nn.Module:
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network without its weights.
+
+    Attributes:
+        timm_arch: timm's name of the backbone.
+        labels: names, in output order.
+        preprocessing: what makes its input.
+    """
+
+    timm_arch: str
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+def load_network(path: Path, spec: NetworkSpec) -> nn.Module:
     """Builds a network and loads a run's checkpoint into it.
 
     Args:
         path: a checkpoint of this project.
-        timm_arch: timm's name of the backbone.
-        label_count: how many logits.
-        height_px: height of the input.
-        width_px: width of the input.
+        spec: of the network.
 
     Returns:
         The network in evaluation mode, float32, on the CPU.
@@ -38,7 +52,8 @@ def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, w
     """
     if not path.is_file():
         raise BottleError("the run's checkpoint is missing", code="checkpoint_missing", where=path, hint="train again")
-    network = build_network(timm_arch, label_count, height_px, width_px)
+    size = spec.preprocessing
+    network = build_network(spec.timm_arch, len(spec.labels), size.height_px, size.width_px)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         state = {
@@ -48,7 +63,7 @@ def load_network(path: Path, timm_arch: str, label_count: int, height_px: int, w
         network.load_state_dict(state)
     except Exception as error:  # torch raises many kinds for broken files
         raise BottleError(
-            f"is not a checkpoint of {timm_arch}: {first_line(error)}",
+            f"is not a checkpoint of {spec.timm_arch}: {first_line(error)}",
             code="checkpoint_damaged",
             where=path,
             hint="train again",

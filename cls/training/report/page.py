@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from cls.dataset.samples import Ledger, Sample, labels_of
+from cls.dataset.samples import Ledger, labels_of
 from cls.metrics.scores import Metrics
 from cls.pages.render import now_utc, write_page
-from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
+from cls.training.data import TrainingData
 from cls.training.evaluation.evaluate import Evaluation
-from cls.training.evaluation.label_errors import LabelError, judged_labels
+from cls.training.evaluation.label_errors import judged_labels
+from cls.training.network.build import NetworkSpec
 from cls.training.report.figures import loss_figure, reliability_figure, scores_figure
 from cls.training.report.grids import Pair
 from cls.training.report.labels import (
@@ -48,27 +49,29 @@ class ReportData:
 
     Attributes:
         config: what was asked for.
-        timm_arch: timm's name of the backbone.
-        names: label names.
-        train: samples trained on.
-        ledger: what was left out.
-        preprocessing: what makes the network's input.
+        spec: of the network.
+        data: who was trained and validated on.
         evaluation: of the kept weights.
         metrics: what metrics.json says.
         pairs: training pictures before and after augmentation.
-        label_errors: labels of validation that are probably wrong.
     """
 
     config: TrainConfig
-    timm_arch: str
-    names: tuple[str, ...]
-    train: Sequence[Sample]
-    ledger: Ledger
-    preprocessing: Preprocessing
+    spec: NetworkSpec
+    data: TrainingData
     evaluation: Evaluation
     metrics: RunMetrics
     pairs: Sequence[Pair]
-    label_errors: Sequence[LabelError]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the labels."""
+        return self.spec.labels
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was left out."""
+        return self.data.ledger
 
 
 def write_report(folder: Path, data: ReportData) -> None:
@@ -90,7 +93,7 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
     values: dict[str, Any] = {
         "group": config.group,
         "run": folder.name,
-        "arch": data.timm_arch,
+        "arch": data.spec.timm_arch,
         "size": f"{config.height_px} × {config.width_px}",
         "date": now_utc(),
         "notes": _notes(metrics),
@@ -116,7 +119,7 @@ def _notes(metrics: RunMetrics) -> list[str]:
 
 
 def _unvalidated(data: ReportData) -> dict[str, Any]:
-    trained = np.nansum(labels_of(data.train), axis=0).astype(int).tolist()
+    trained = np.nansum(labels_of(data.data.train.samples), axis=0).astype(int).tolist()
     pairs = zip(data.names, trained, data.evaluation.thresholds, strict=True)
     return {"rows": [(name, count, f"{value:.3f}") for name, count, value in pairs]}
 
@@ -124,7 +127,7 @@ def _unvalidated(data: ReportData) -> dict[str, Any]:
 def _validated(data: ReportData, validation: Metrics) -> dict[str, Any]:
     evaluation, names, metrics = data.evaluation, data.names, data.metrics
     probs, labels, thresholds = evaluation.probs, evaluation.labels, evaluation.thresholds
-    trained = labels_of(data.train)
+    trained = labels_of(data.data.train.samples)
     worst, best = mistaken_and_sure(evaluation, names)
     units = len({sample.unit for sample in evaluation.samples})
     calibration = calibration_of_run(metrics.calibration)
@@ -146,7 +149,7 @@ def _validated(data: ReportData, validation: Metrics) -> dict[str, Any]:
         "leak_tax": leak_tax_of_run(metrics.leak_tax),
         "worst": worst,
         "best": best,
-        "suspects": suspects(evaluation, names, data.label_errors),
+        "suspects": suspects(evaluation, names, data.evaluation.label_errors),
         "suspects_text": _suspects_text(data),
     }
 
@@ -209,7 +212,7 @@ _TITLES = {
 
 
 def _suspects_text(data: ReportData) -> str:
-    errors, evaluation = data.label_errors, data.evaluation
+    errors, evaluation = data.evaluation.label_errors, data.evaluation
     people = len({error.sample for error in errors})
     where = "Only people in validation are looked at, as the network knows the labels of the others by heart."
     judged = judged_labels(evaluation.probs, evaluation.labels)
@@ -242,12 +245,12 @@ def _data(data: ReportData) -> list[tuple[str, Any]]:
         ("of them used", f"{ledger.pictures - len(ledger.left_out):,}"),
         *((reason, f"{count:,}") for reason, count in ledger.reasons.items()),
         ("segmentation models", models),
-        ("people for training", f"{len(data.train):,}"),
+        ("people for training", f"{len(data.data.train):,}"),
         ("people for validation", f"{len(data.evaluation.samples):,}"),
         ("split", _split_text(data)),
         ("first weights", "-" if metrics.weights is None else metrics.weights.origin),
         ("thresholds", f"from {metrics.thresholds_from}"),
-        ("normalisation", f"mean {data.preprocessing.mean_rgb}, deviation {data.preprocessing.std_rgb}"),
+        ("normalisation", f"mean {data.spec.preprocessing.mean_rgb}, deviation {data.spec.preprocessing.std_rgb}"),
         ("digest of the dataset", metrics.dataset_sha256),
         ("digest of the split", metrics.split_sha256),
     ]

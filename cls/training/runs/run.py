@@ -92,8 +92,11 @@ class Run:
 
         return summary_of(self.metrics)
 
-    def load_network(self) -> nn.Module:
+    def load_network(self, checkpoint: Path | None = None) -> nn.Module:
         """The trained network: evaluation mode, float32, CPU.
+
+        Args:
+            checkpoint: one of the run's checkpoints; the final weights when not given.
 
         Returns:
             A module: float32 (batch, 3, height, width), normalised -> logits float32 (batch, labels).
@@ -101,10 +104,9 @@ class Run:
         Raises:
             BottleError: the checkpoint is missing or does not fit.
         """
-        from cls.training.network.build import load_network
+        from cls.training.network.build import NetworkSpec, load_network
 
-        size = self.preprocessing
-        return load_network(self.checkpoint, self.arch, len(self.labels), size.height_px, size.width_px)
+        return load_network(checkpoint or self.checkpoint, NetworkSpec(self.arch, self.labels, self.preprocessing))
 
     def samples(self, side: str) -> list[Sample]:
         """The samples of one side of the split, `train` or `valid`, with the labels they had in this run.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,11 +23,13 @@ from cls.training.evaluation.background_sensitivity import (
     measure_backgrounds,
     people_tried,
 )
+from cls.training.network.build import NetworkSpec
 from tests.bottles import GROUP, make_tiny_bottle
 
 # Mean and deviation that leave 0..1: the networks below read colours.
 PREPROCESSING = Preprocessing(64, 48, mean_rgb=(0.0, 0.0, 0.0), std_rgb=(1.0, 1.0, 1.0))
 NAMES = ("a", "b")
+SPEC = NetworkSpec("made up", NAMES, PREPROCESSING)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def trial(*levels: int, people: int = 64, per_person: int = 8) -> BackgroundTria
 
 
 def tried(network: nn.Module, cutouts: Cutouts, what: BackgroundTrial, seed: int = 0) -> BackgroundSensitivity:
-    found = measure_backgrounds(network.eval(), PREPROCESSING, NAMES, (0.5, 0.5), cutouts, what, seed=seed)
+    found = measure_backgrounds(network.eval(), SPEC, (0.5, 0.5), cutouts, replace(what, seed=seed))
     assert found is not None
     return found
 
@@ -111,7 +115,7 @@ def test_drawn_by_seed_within_what_there_is(cutouts: Cutouts) -> None:
     assert any(tried(Corner(), cutouts, few, seed) != first for seed in range(1, 6))
     nothing = (cutouts.take([]), trial(255)), (cutouts, trial()), (cutouts, trial(255, people=0))
     for people, what in nothing:
-        assert measure_backgrounds(Corner(), PREPROCESSING, NAMES, (0.5, 0.5), people, what, seed=0) is None
+        assert measure_backgrounds(Corner(), SPEC, (0.5, 0.5), people, what) is None
 
 
 def test_a_trial_costs_a_few_percent_of_the_training() -> None:

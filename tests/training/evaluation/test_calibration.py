@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.calibration import (
     Calibration,
     choose_calibration,
@@ -19,7 +20,7 @@ from cls.training.evaluation.calibration import (
     write_weights,
 )
 from cls.training.loop.losses import MultiLabelLoss, positive_weights
-from cls.training.network.build import head_of, load_network
+from cls.training.network.build import NetworkSpec, head_of, load_network
 
 ARCH, HEIGHT_PX, WIDTH_PX = "test_resnet", 64, 48
 NO_SHIFT = (0.0, 0.0)
@@ -129,7 +130,7 @@ def test_folded_into_the_head_and_read_again(tmp_path: Path) -> None:
     assert fold_into_head(network, calibration, HEIGHT_PX, WIDTH_PX) is None
     path = tmp_path / "checkpoints" / "model.ckpt"
     write_weights(network, path, calibration)
-    read = load_network(path, ARCH, 2, HEIGHT_PX, WIDTH_PX)
+    read = load_network(path, NetworkSpec(ARCH, ("a", "b"), Preprocessing(HEIGHT_PX, WIDTH_PX)))
     with torch.inference_mode():
         np.testing.assert_allclose(read(images).numpy(), (before - (0.9, -0.2)) / 1.7, atol=1e-5)
     write_weights(network, tmp_path / "again.ckpt", calibration)

@@ -15,18 +15,19 @@ from numpy.typing import NDArray
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import scenes_of
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, Subset, load_cutouts
 from cls.dataset.samples import Sample, collect_samples
 from cls.errors import BottleError
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.background_sensitivity import BackgroundTrial
-from cls.training.evaluation.evaluate import Evaluation, evaluate
+from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from cls.training.evaluation.logits import logits_of
-from cls.training.network.build import load_network
+from cls.training.network.build import NetworkSpec, load_network
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
 
 ARCH = "test_resnet"
 PREPROCESSING = Preprocessing(64, 48)
+SPEC = NetworkSpec(ARCH, LABELS, PREPROCESSING)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def write_best(folder: Path) -> None:
 
 
 def read(folder: Path, name: str) -> torch.nn.Module:
-    return load_network(folder / "checkpoints" / name, ARCH, 3, 64, 48)
+    return load_network(folder / "checkpoints" / name, SPEC)
 
 
 def people_of(bottle: Bottle) -> tuple[list[Sample], Cutouts]:
@@ -66,8 +67,8 @@ def labelled_by(samples: list[Sample], logits: NDArray[np.float64]) -> list[Samp
     return [replace(sample, labels=tuple(values)) for sample, values in zip(samples, labels.tolist(), strict=True)]
 
 
-def evaluated(folder: Path, samples: list[Sample], cutouts: Cutouts, **options: object) -> Evaluation:
-    return evaluate(folder, ARCH, PREPROCESSING, LABELS, samples, cutouts, earlier=[], **options)  # type: ignore[arg-type]
+def evaluated(folder: Path, samples: list[Sample], cutouts: Cutouts, **settings: object) -> Evaluation:
+    return evaluate(folder, SPEC, Subset(samples, cutouts), EvaluationSettings(**settings))  # type: ignore[arg-type]
 
 
 def test_the_calibrated_weights_are_what_was_measured(bottle: Bottle, tmp_path: Path) -> None:

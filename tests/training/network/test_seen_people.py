@@ -44,11 +44,11 @@ def prepared(bottle: Bottle, group: str = GROUP, **options: object) -> TrainingD
         "arch": ARCH, "epochs": 1, "batch": 4, "height_px": 64, "width_px": 48, "valid": 0.3,
         "near_duplicates": False, **options,
     }  # fmt: skip
-    return prepare(bottle, TrainConfig(group=group, **values))  # type: ignore[arg-type]
+    return prepare(bottle, TrainConfig(group=group, **values)).data  # type: ignore[arg-type]
 
 
 def people(data: TrainingData, side: str) -> set[str]:
-    return {sample.path for sample in data.part(side)[0]}
+    return {sample.path for sample in (data.train if side == TRAIN else data.valid).samples}
 
 
 def test_the_same_split_is_kept(bottle: Bottle, earlier: Run) -> None:

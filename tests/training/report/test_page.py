@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
+from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, Subset
 from cls.dataset.samples import Ledger, Sample
+from cls.dataset.split.assign import TRAIN, Split
 from cls.metrics.multilabel import measure
 from cls.metrics.scores import Metrics
 from cls.pages.charts import Chart, nice_ticks, whole_ticks
@@ -25,8 +26,9 @@ from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig
+from cls.training.data import TrainingData
 from cls.training.evaluation.evaluate import Evaluation
-from cls.training.evaluation.label_errors import probable_label_errors
+from cls.training.network.build import NetworkSpec
 from cls.training.report.figures import (
     loss_figure,
     precision_recall_svg,
@@ -370,10 +372,10 @@ def many_labels(folder: Path, names: tuple[str, ...], people: int = 400, left_ou
     )  # fmt: skip
     pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n % len(names)]) for n in range(10)]
     ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(left_out)})
-    report_data = ReportData(
-        TrainConfig("Цвет: «верх» 色"), "lite0", names, samples, ledger, preprocessing, evaluation, values, pairs,
-        probable_label_errors(probs, labels),
-    )  # fmt: skip
+    spec, config = NetworkSpec("lite0", names, preprocessing), TrainConfig("Цвет: «верх» 色")
+    split = Split({sample.unit: TRAIN for sample in samples})
+    data = TrainingData(GroupDataset(config.group, names, ()), "", Subset(samples, cutouts), split, ledger)
+    report_data = ReportData(config, spec, data, evaluation, values, pairs)
     write_report(folder, report_data)
     return folder / "report.html"
 
