@@ -24,6 +24,7 @@ from cls.forgetting.traces import Rest, dataset_without, rest_of
 from cls.loading.load import load_lock
 from cls.machine import cores
 from cls.package.packing import REBUILD_SAMPLES
+from cls.pages.render import drop_dead_links
 from cls.pictures.database import PicturesDatabase
 from cls.pictures.engine import is_absent, parse_url
 from cls.prediction.journal import alone_in_output, journal_of, lock_of
@@ -277,6 +278,9 @@ def remove(bottle: Bottle, plan: Plan, *, is_showing_removed: bool) -> None:
             _remove_trace(bottle, trace)
     for trace in plan.traces:
         _remove_trace(bottle, trace)
+    for folder in (bottle.settings.inference_models_dir, bottle.settings.inference_dir):
+        for page in (bottle.root / folder).glob("*/*.html"):
+            drop_dead_links(page)  # to reports that were removed
 
 
 def _remove_trace(bottle: Bottle, trace: Trace) -> None:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import datetime
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cls.errors import FileError
 from cls.files import write_text_atomic
 
-_LINKS = re.compile(r'(<nav class="related"[^>]*>).*?(</nav>)', re.DOTALL)
+_LINKS = re.compile(r'(?<=<nav class="related" aria-label="related pages">).*?(?=</nav>)')
+_LINK = re.compile(r'<a href="([^"]*)">[^<]*</a>')
 
 
 @cache
@@ -83,18 +84,35 @@ def set_links(page: Path, others: Mapping[str, Path]) -> None:
     Raises:
         FileError: the page cannot be read or written.
     """
-    try:
-        text = page.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"cannot be read: {error}", code="unreadable", where=page) from error
-    anchors = "".join(
+    links = "".join(
         f'<a href="{quote(os.path.relpath(other, page.parent))}">{escape(title)}</a>'
         for title, other in others.items()
         if other.is_file()
     )
-    linked = _LINKS.sub(lambda found: found[1] + anchors + found[2], text, count=1)
-    if linked != text:
-        write_text_atomic(page, linked)
+    _replace_links(page, lambda _: links)
+
+
+def drop_dead_links(page: Path) -> None:
+    """Removes the links at the head of a page to pages that are gone.
+
+    Raises:
+        FileError: the page cannot be read or written.
+    """
+
+    def kept(link: re.Match[str]) -> str:
+        return link[0] if (page.parent / unquote(link[1])).is_file() else ""
+
+    _replace_links(page, lambda links: _LINK.sub(kept, links))
+
+
+def _replace_links(page: Path, change: Callable[[str], str]) -> None:
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot be read: {error}", code="unreadable", where=page) from error
+    changed = _LINKS.sub(lambda found: change(found[0]), text, count=1)
+    if changed != text:
+        write_text_atomic(page, changed)
 
 
 def now_utc() -> str:

@@ -86,6 +86,8 @@ def test_nothing_is_left(copied_on_each: FullBottle, capsys: pytest.CaptureFixtu
     assert len({Path(file).parts[0] for file in full.files_with(*wanted)}) >= 8, "the search finds what is there"
     others = full.rows() - set(names)
     weights = (full.run / "checkpoints" / "model.ckpt").read_bytes()
+    cards = list(bottle.root.glob("inference_models/*/model_card.html"))
+    assert any("/report.html" in card.read_text(encoding="utf-8") for card in cards)
     assert full.forget("--picset", picset, "--yes", "--runs", "delete-pictures") == 0
     assert "model_onnx.zip carries cut-outs of people" in capsys.readouterr().out
     assert full.files_with(*wanted) == set()
@@ -99,6 +101,7 @@ def test_nothing_is_left(copied_on_each: FullBottle, capsys: pytest.CaptureFixtu
     assert run.validation_samples()
     assert (full.run / "checkpoints" / "model.ckpt").read_bytes() == weights
     assert not (full.run / "report.html").exists()
+    assert not any("/report.html" in card.read_text(encoding="utf-8") for card in cards)
     assert not (full.run / "train_batches").exists()
     assert full.forget("--picset", picset, "--yes") == 0, "a second time it is known, and nothing is left to do"
     assert "nothing was left of them" in capsys.readouterr().out

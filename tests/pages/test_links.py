@@ -11,7 +11,7 @@ import pytest
 
 from cls.errors import FileError
 from cls.exporting.publish import _write_and_link_pages
-from cls.pages.render import link_pages, set_links, write_page
+from cls.pages.render import drop_dead_links, link_pages, set_links, write_page
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer
@@ -41,6 +41,14 @@ def test_pages_link_to_each_other_as_far_as_they_exist_wherever_they_are_moved(t
     assert links(parity) == {"run &lt;1&gt;": run}
     link_pages({"parity": parity, "card": page(tmp_path / "b" / "card.html")})
     assert links(parity) == {"card": tmp_path / "b" / "card.html"}, "earlier links are replaced"
+
+
+def test_links_to_pages_that_are_gone_are_dropped(tmp_path: Path) -> None:
+    first, second, third = (page(tmp_path / f"цвет {name}.html") for name in "abc")
+    link_pages({"first": first, "second": second, "third": third})
+    second.unlink()
+    drop_dead_links(first)
+    assert links(first) == {"third": third}
 
 
 def test_a_page_of_an_earlier_version_stays_as_it_is(tmp_path: Path) -> None:
