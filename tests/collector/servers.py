@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import httpx
 
 from cls.settings import REPOSITORY
-from tests.processes import default_signals
+from tests.preloaded import Program, run_program
 
 SERVE = "from cls.cli.collector import SERVE; from cls.cli.command import main; main(SERVE)"
 
@@ -28,7 +27,7 @@ def environment(**extra: str) -> dict[str, str]:
 @contextmanager
 def serving(folder: Path, *options: str, **variables: str) -> Iterator[str]:
     """`cls collector serve FOLDER` on a free port for the length of a `with` block; yields its address."""
-    with _process([sys.executable, "-c", SERVE, str(folder), "--port", "0", *options], variables) as line:
+    with _process(["-c", SERVE, str(folder), "--port", "0", *options], variables) as line:
         yield line.rsplit(" at ", 1)[1]
 
 
@@ -36,7 +35,7 @@ def serving(folder: Path, *options: str, **variables: str) -> Iterator[str]:
 def flaky_collector(**plan: Any) -> Iterator[str]:
     """The collector of tests/faults/flaky_collector.py with a plan of faults; yields its address."""
     script = REPOSITORY / "tests" / "faults" / "flaky_collector.py"
-    with _process([sys.executable, str(script), json.dumps(plan)], {}) as line:
+    with _process([str(script), json.dumps(plan)], {}) as line:
         yield line
 
 
@@ -48,15 +47,7 @@ def stats(url: str) -> dict[str, Any]:
 
 @contextmanager
 def _process(arguments: list[str], variables: Mapping[str, str]) -> Iterator[str]:
-    with default_signals():
-        process = subprocess.Popen(
-            arguments,
-            cwd=REPOSITORY,
-            env=environment(**variables),
-            stdout=subprocess.PIPE,
-            text=True,
-            stdin=subprocess.DEVNULL,
-        )
+    process = Program(arguments, cwd=REPOSITORY, env=environment(**variables), stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
@@ -76,12 +67,5 @@ def run_script(
     script: str, *arguments: str, timeout_s: float = 120, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs an entry script as its user does and returns what it printed."""
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "cls" / "classification" / script), *arguments],
-        cwd=REPOSITORY,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    path = str(REPOSITORY / "cls" / "classification" / script)
+    return run_program([path, *arguments], timeout_s, cwd=REPOSITORY, env=environment(**variables))

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,19 +16,15 @@ from cls.bottle.dataset_file import read_dataset
 from cls.loading.download import problem_of_picture
 from cls.settings import REPOSITORY
 from tests.collector.servers import environment, flaky_collector, run_script, stats
+from tests.preloaded import Program, run_program
 
 PICTURES = 150
 
 
-def start_load(cfg: Path) -> subprocess.Popen[bytes]:
+def start_load(cfg: Path) -> Program:
     script = REPOSITORY / "cls" / "classification" / "load_group.py"
-    return subprocess.Popen(
-        [sys.executable, str(script), "--group", "hair_color", "--cfg", str(cfg)],
-        cwd=REPOSITORY,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    words = [str(script), "--group", "hair_color", "--cfg", str(cfg)]
+    return Program(words, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def final_files(folder: Path) -> list[Path]:
@@ -86,7 +81,7 @@ def test_killed_again_and_again_it_still_ends(configuration: Callable[..., Path]
     bottle = tmp_path / "classification_data"
     with flaky_collector(pictures=PICTURES, picsets=40, latency_s=0.02, faults=True) as url:
         cfg = configuration(collector_url=url)
-        for delay_s in (0.7, 0.75, 0.8):
+        for delay_s in (0.2, 0.25, 0.3):
             process = start_load(cfg)
             time.sleep(delay_s)
             os.kill(process.pid, signal.SIGKILL)
@@ -118,15 +113,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(configuration: Callable
             "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000));"
             "from cls.cli.load_group import COMMAND; from cls.cli.command import main; main(COMMAND)"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", limited, "--group", "hair_color", "--cfg", str(cfg), "--quiet"],
-            cwd=REPOSITORY,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        words = ["-c", limited, "--group", "hair_color", "--cfg", str(cfg), "--quiet"]
+        done = run_program(words, 60, cwd=REPOSITORY, env=environment())
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "cannot be written" in done.stderr

@@ -7,7 +7,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.made_once import made_once
-from tests.processes import default_signals
+from tests.preloaded import Program
 from tests.segmentation.samples import SCRIPT, exported_model, run_builder, sample_photos
 
 PHOTOS = 48
@@ -63,9 +62,8 @@ def test_stopped_in_the_middle_and_run_again(
     photos: Path, tmp_path: Path, configuration: Callable[..., Path], onnx_model: Path, how: signal.Signals
 ) -> None:
     bottle, cfg = bottle_with(photos, tmp_path), configuration()
-    command = [sys.executable, str(SCRIPT), "--cfg", str(cfg), "--model_path", str(onnx_model), "--batch", "8"]
-    with default_signals():
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    words = [str(SCRIPT), "--cfg", str(cfg), "--model_path", str(onnx_model), "--batch", "8"]
+    process = Program(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline_s = time.monotonic() + 60
     while len(rows(bottle)) < 40 and process.poll() is None and time.monotonic() < deadline_s:
         time.sleep(0.01)

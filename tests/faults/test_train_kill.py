@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,22 +17,20 @@ from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
 from cls.training.runs.run import Run, find_runs, newest_run
 from tests.bottles import GROUP, make_tiny_bottle
-from tests.processes import default_signals
+from tests.preloaded import Program
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
 DEADLINE_S = 500
 EPOCHS = 5
 
 
-def start(bottle: Bottle, epochs: int) -> subprocess.Popen[str]:
+def start(bottle: Bottle, epochs: int) -> Program:
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mnv3", "--size", "64x48"]
     words += ["--weights", "none", "--batch", "4", "--ema", "0.9", "--epochs", str(epochs)]
-    command = [sys.executable, str(SCRIPT), *words]
-    with default_signals():
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    return Program([str(SCRIPT), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY)
 
 
-def wait_for(is_there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_for(is_there: Callable[[], bool], process: Program) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while not is_there():
         assert process.poll() is None, process.communicate()

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from cls.write_back.sent_journal import JOURNAL
 from tests.bottles import make_tiny_bottle
 from tests.collector.servers import environment, flaky_collector, run_script, stats
 from tests.exporting.runs import export_run, fabricate_run
+from tests.preloaded import Program
 
 GROUP, RUN = "hair_color", "v__0_train_eff_4_0.001"
 PICSETS = 12
@@ -53,17 +53,12 @@ def at_collector(url: str) -> dict[str, list[Any]]:
         return {picset.guid: entries_of(picset.content) for picset in client.picsets(GUIDS)}
 
 
-def start(script: str, cfg: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "cls" / "classification" / script), "--cfg", str(cfg), *arguments],
-        cwd=REPOSITORY,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def start(script: str, cfg: Path, *arguments: str) -> Program:
+    words = [str(REPOSITORY / "cls" / "classification" / script), "--cfg", str(cfg), *arguments]
+    return Program(words, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def kill_when(process: subprocess.Popen[bytes], is_time: Callable[[], bool]) -> None:
+def kill_when(process: Program, is_time: Callable[[], bool]) -> None:
     ends_s = time.monotonic() + 90
     while process.poll() is None and time.monotonic() < ends_s and not is_time():
         time.sleep(0.005)

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from typing import Any
 import httpx
 
 from cls.settings import REPOSITORY
-from tests.processes import default_signals
+from tests.preloaded import Program, run_program
 
 SERVE = "from cls.cli.storage import SERVE; from cls.cli.command import main; main(SERVE)"
 PUSH = "from cls.cli.storage import PUSH; from cls.cli.command import main; main(PUSH)"
@@ -78,9 +77,9 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def start_arguments(root: Path, *options: str) -> list[str]:
-    """`cls storage serve` on free ports."""
+    """`cls storage serve` on free ports, for a `Program`."""
     ports = ("--port", "0", "--ssh-port", "0", "--infer-port", "0")
-    return [sys.executable, "-c", SERVE, "--root", str(root), *ports, *options]
+    return ["-c", SERVE, "--root", str(root), *ports, *options]
 
 
 @contextmanager
@@ -88,15 +87,10 @@ def running_storage(root: Path, *options: str, **variables: str) -> Iterator[Ser
     """`cls storage serve` over a root for the length of a `with` block."""
     root.parent.mkdir(parents=True, exist_ok=True)
     log = root.with_name(f"{root.name}.log")
-    with log.open("a") as stderr, default_signals():
-        process = subprocess.Popen(
-            start_arguments(root, *options),
-            cwd=REPOSITORY,
-            env=environment(**variables),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            stdin=subprocess.DEVNULL,
-            text=True,
+    arguments = start_arguments(root, *options)
+    with log.open("a") as stderr:
+        process = Program(
+            arguments, cwd=REPOSITORY, env=environment(**variables), stdout=subprocess.PIPE, stderr=stderr
         )
     assert process.stdout is not None
     try:
@@ -124,15 +118,8 @@ def tree(root: Path) -> dict[str, bytes]:
 
 def push(configuration: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """`cls push` as its user runs it."""
-    return subprocess.run(
-        [sys.executable, "-c", PUSH, "--cfg", str(configuration), *arguments],
-        cwd=REPOSITORY,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    words = ["-c", PUSH, "--cfg", str(configuration), *arguments]
+    return run_program(words, 120, cwd=REPOSITORY, env=environment(**variables))
 
 
 def detail(response: httpx.Response) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 from cls.sample.make import make_sample
 from cls.settings import REPOSITORY
 from cls.yolo.exporting import export_model
+from tests.preloaded import run_program
 
 MODEL = REPOSITORY / "cls" / "sample" / "person_model" / "best.pt"
 SCRIPT = REPOSITORY / "cls" / "classification" / "segment_builder.py"
@@ -28,5 +28,4 @@ def exported_model(folder: Path) -> Path:
 
 def run_builder(cfg: Path, model: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Runs segment_builder.py as users do."""
-    command = [sys.executable, str(SCRIPT), "--cfg", str(cfg), "--model_path", str(model), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return run_program([str(SCRIPT), "--cfg", str(cfg), "--model_path", str(model), *options], 120)

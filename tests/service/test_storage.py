@@ -15,14 +15,13 @@ import pytest
 from cls.settings import REPOSITORY
 from tests.model_storage.packages import expected_logits, make_package, random_images
 from tests.model_storage.services import Service, detail, environment, refusal, running_storage, start_arguments, tree
+from tests.preloaded import run_program
 from tests.required_tools import need_program
 
 
 def start_and_fail(*arguments: str, **variables: str) -> str:
     """Starts a storage that cannot start; returns the one line it says."""
-    done = subprocess.run(
-        arguments, cwd=REPOSITORY, env=environment(**variables), capture_output=True, text=True, timeout=30, check=False
-    )
+    done = run_program(list(arguments), 30, cwd=REPOSITORY, env=environment(**variables))
     assert done.returncode == 1
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
