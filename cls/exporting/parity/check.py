@@ -14,12 +14,12 @@ from cls.exporting.formats.model_files import check_model_files
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.divergence import divergence_from_onnx, divergence_from_torch
 from cls.exporting.parity.page import Elsewhere, write_page
-from cls.exporting.parity.report import Divergence, ParityReport, RefusedTry
+from cls.exporting.parity.report import Divergence, NotCompared, OtherFormat, ParityFile, ParityReport, RefusedTry
 from cls.exporting.parity.samples import Reference
 from cls.exporting.parity.sizes import level_faults
 from cls.exporting.parity.weights import weight_faults
-from cls.files import write_json_atomic
 from cls.package.meta import ParityMeta
+from cls.records import write_record
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
 from cls.runtimes.open import open_classifier
@@ -265,9 +265,11 @@ def _keep(
         for name, verdict in verdicts.items()
         if verdict.report is None and verdict.error is not None
     }
-    content = {name: report.to_dict() for name, report in reports.items()}
-    content |= {name: {"faults": [line]} for name, line in failures.items()}
-    others = {name: {"state": other.state, "reason": other.reason} for name, other in elsewhere.items()}
-    write_json_atomic(report_file, {"run": reference.trained.name, "formats": content, "others": others})
+    content = ParityFile(
+        run=reference.trained.name,
+        formats=reports | {name: NotCompared(faults=(line,)) for name, line in failures.items()},
+        others={name: OtherFormat(state=other.state, reason=other.reason) for name, other in elsewhere.items()},
+    )
+    write_record(report_file, content)
     page = report_file.with_suffix(".html")
     write_page(page, reference.trained.group, reference.trained.name, reports, failures, elsewhere)

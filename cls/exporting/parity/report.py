@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
 
 from cls.errors import ParityError
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.sizes import SizeResult
 from cls.metrics.scores import Metrics
 from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
+from cls.records import Record
 from cls.settings import ParityLimits
 from cls.wording import counted, difference
 
@@ -39,7 +41,8 @@ class WorstSample:
     expected: float
     found: float | None
     threshold: float
-    crop_rgb: NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
+    crop_rgb: Annotated[NDArray[np.uint8] | None, Field(exclude=True)] = field(default=None, repr=False, compare=False)
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True)
 
     @property
     def is_flip(self) -> bool:
@@ -169,28 +172,28 @@ class ParityReport:
     """
 
     runtime: str
-    precision: str
     samples: int
     batch_sizes: tuple[int, ...]
     max_probability_difference: float
     mean_probability_difference: float
     p999_probability_difference: float
-    decisions: int
     label_flips: int
     label_flips_beyond_limit: int
     limit: float
-    not_a_number: int
-    batch_difference: float
-    neighbour_difference: float
-    truth: str
-    f1: float | None
-    ma: float | None
-    f1_change: float | None
-    ma_change: float | None
-    by_batch: tuple[BatchResult, ...]
     worst: WorstSample
-    worst_samples: tuple[WorstSample, ...]
-    limits: ParityLimits
+    precision: str = "fp32"
+    decisions: int = 0
+    not_a_number: int = 0
+    batch_difference: float = 0.0
+    neighbour_difference: float = 0.0
+    truth: str = ""
+    f1: float | None = None
+    ma: float | None = None
+    f1_change: float | None = None
+    ma_change: float | None = None
+    by_batch: tuple[BatchResult, ...] = ()
+    worst_samples: tuple[WorstSample, ...] = ()
+    limits: ParityLimits = field(default_factory=ParityLimits)
     faults: tuple[str, ...] = ()
     causes: tuple[str, ...] = ()
     divergence: Divergence | None = None
@@ -202,13 +205,6 @@ class ParityReport:
     calibration: Metrics = field(default_factory=Metrics)
     labels: tuple[LabelResult, ...] = ()
     sizes: tuple[SizeResult, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        values = {**asdict(self), "calibration": self.calibration.plain()}
-        for sample in (values["worst"], *values["worst_samples"]):
-            del sample["crop_rgb"]
-        return values
 
     def to_meta(self) -> ParityMeta:
         """The report as meta.json keeps it."""
@@ -267,6 +263,42 @@ class ParityReport:
                 where=where,
                 hint=f"nothing of it was packaged; the report is {page}",
             )
+
+
+class NotCompared(Record):
+    """A conversion that could not be compared.
+
+    Attributes:
+        faults: why.
+    """
+
+    faults: tuple[str, ...]
+
+
+class OtherFormat(Record):
+    """A format of the same export that another report speaks of, or none.
+
+    Attributes:
+        state: `agrees`, `refused`, `failed`, `not made`.
+        reason: why it is not here.
+    """
+
+    state: str
+    reason: str
+
+
+class ParityFile(Record):
+    """parity_report.json; what earlier versions did not measure has its default.
+
+    Attributes:
+        run: name of the run.
+        formats: the comparison of each format.
+        others: the other formats of the same export.
+    """
+
+    run: str
+    formats: dict[str, ParityReport | NotCompared]
+    others: dict[str, OtherFormat] = Field(default_factory=dict)
 
 
 def _label_meta(one: LabelResult) -> LabelParityMeta:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,17 +17,18 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from cls.errors import ExportError, ParityError
+from cls.errors import ExportError, FileError, ParityError
 from cls.exporting.parity.check import Verdict, keep_reports, refused_report
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.divergence import divergence_from_onnx, divergence_from_torch
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.page import Elsewhere, write_page
-from cls.exporting.parity.report import Divergence, ParityReport, RefusedTry, WorstSample
+from cls.exporting.parity.report import Divergence, NotCompared, ParityFile, ParityReport, RefusedTry, WorstSample
 from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
 from cls.exporting.parity.sizes import SizeResult
 from cls.package.meta import ParityMeta
 from cls.people.photos import Person
+from cls.records import read_record
 from cls.settings import ParityLimits
 from tests.exporting.networks import small_network
 from tests.exporting.tables import PIXEL, Table, classifier, reference
@@ -92,7 +94,7 @@ def test_a_report_in_words(report: ParityReport) -> None:
     report.raise_if_refused("run", Path("page.html"))
 
 
-def test_a_report_in_meta_json(report: ParityReport) -> None:
+def test_a_report_in_meta_json(report: ParityReport, tmp_path: Path) -> None:
     exact = replace(
         report, max_probability_difference=1.2e-7, mean_probability_difference=2e-6, p999_probability_difference=0.0,
         f1_change=-0.12345678, ma_change=0.00000049,
@@ -105,10 +107,43 @@ def test_a_report_in_meta_json(report: ParityReport) -> None:
     assert (meta.limit, meta.precision, meta.part, meta.runtime) == (1e-3, "int8", "validation", "a table")
     nothing = replace(report, f1_change=None, ma_change=None, ece=None).to_meta()
     assert (nothing.f1_change, nothing.ma_change, nothing.ece) == (None, None, None)
-    plain = report.to_dict()
+    plain = ParityFile(run="v__0", formats={"onnx": report}).plain()["formats"]["onnx"]
     assert "crop_rgb" not in plain["worst"]
     assert all("crop_rgb" not in sample for sample in plain["worst_samples"])
     assert plain["labels"][0]["label"] == "hat"
+    assert read_back(ParityFile(run="v__0", formats={"onnx": report}).plain(), tmp_path) == replace(
+        report, worst=replace(report.worst, crop_rgb=None),
+        worst_samples=tuple(replace(sample, crop_rgb=None) for sample in report.worst_samples),
+    )  # fmt: skip
+
+
+def read_back(content: dict[str, Any], folder: Path) -> ParityReport | NotCompared:
+    """The report of `onnx` in a parity_report.json."""
+    (folder / "parity_report.json").write_text(json.dumps(content), encoding="utf-8")
+    return read_record(folder / "parity_report.json", ParityFile).formats["onnx"]
+
+
+EARLIER = sorted((Path(__file__).parent / "earlier_reports").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
+def test_reports_of_earlier_versions_are_read(file: Path, tmp_path: Path) -> None:
+    said = json.loads(file.read_text(encoding="utf-8"))["formats"]["onnx"]
+    report = read_back({"run": "v__0", "formats": {"onnx": said}}, tmp_path)
+    assert isinstance(report, ParityReport)
+    assert (report.samples, report.label_flips, report.batch_sizes) == (12, said["label_flips"], (1, 7, 64))
+    assert (len(report.by_batch), len(report.labels)) == (len(said.get("by_batch", ())), len(said.get("labels", ())))
+    assert report.worst.expected == said["worst"]["expected"]
+    assert report.to_meta().samples == 12
+    assert report.worst.text()
+
+
+def test_what_could_not_be_compared_and_what_is_no_report(tmp_path: Path) -> None:
+    failed = {"run": "v__0", "formats": {"onnx": {"faults": ["it cannot be opened"]}}, "others": {}}
+    assert read_back(failed, tmp_path) == NotCompared(faults=("it cannot be opened",))
+    with pytest.raises(FileError) as caught:
+        read_back({"run": "v__0", "formats": {"onnx": {"samples": 12}}}, tmp_path)
+    assert caught.value.code == "file.invalid_content"
 
 
 def label(**values: object) -> LabelResult:

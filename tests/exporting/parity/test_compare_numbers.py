@@ -30,7 +30,7 @@ from cls.exporting.parity.labels import (
     logits_of_probs,
 )
 from cls.exporting.parity.page import _size
-from cls.exporting.parity.report import BatchResult, _rounded_up
+from cls.exporting.parity.report import BatchResult, ParityFile, _rounded_up
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, answers_of
 from cls.exporting.parity.sizes import SizeResult
 from cls.metrics.scores import LabelMetrics
@@ -167,7 +167,7 @@ def test_an_answer_that_is_no_number_is_as_far_off_as_can_be() -> None:
         7,
         None,
     )
-    json.dumps(report.to_dict(), allow_nan=False)
+    json.dumps(ParityFile(run="v__0", formats={"onnx": report}).plain(), allow_nan=False)
 
 
 def test_a_decision_that_differs_at_one_batch_size_differs() -> None:
