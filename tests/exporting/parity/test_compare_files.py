@@ -20,8 +20,8 @@ from torch import nn
 from cls.errors import ExportError, FileError, ParityError
 from cls.exporting.parity.check import Verdict, keep_reports, refused_report
 from cls.exporting.parity.compare import compare_with
-from cls.exporting.parity.divergence import divergence_from_onnx, divergence_from_torch
 from cls.exporting.parity.labels import LabelResult
+from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch
 from cls.exporting.parity.page import Elsewhere, write_page
 from cls.exporting.parity.report import Divergence, NotCompared, ParityFile, ParityReport, RefusedTry, WorstSample
 from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of

@@ -16,7 +16,7 @@ from cls.exporting.formats.end_to_end import NETWORK_PREFIX
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
 from cls.exporting.formats.openvino import write_openvino
-from cls.exporting.parity.weights import _channels_beyond, weight_faults
+from cls.exporting.parity.layers import _channels_beyond, weight_faults
 from tests.exporting.networks import small_network
 
 
