@@ -91,7 +91,11 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     assert "refused" in page
     assert page.count("data:image/jpeg;base64,") == 12
     names = {path.name for path in folder.iterdir()}
-    assert {name for name in names if "parity_report" not in name} <= {"inference_model", ".export.lock"}
+    assert {name for name in names if "parity_report" not in name} <= {
+        "inference_model",
+        "model_card.html",
+        ".export.lock",
+    }
 
 
 def test_what_is_made_from_a_wrong_onnx_is_refused_with_it_and_torchscript_is_not(
