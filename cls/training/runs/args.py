@@ -10,20 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PlainSerializer,
-    PrivateAttr,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, PrivateAttr, ValidationError
 
 from cls.errors import BottleError, UsageError
 from cls.files import safe_name, write_text_atomic
 from cls.people.preprocess import Preprocessing
+from cls.records import Record, faults_of
 from cls.training.config import TrainConfig
 
 ARGS = "args.yaml"
@@ -35,7 +27,7 @@ def _preprocessing(value: Any) -> Any:
     return Preprocessing.from_dict(value) if isinstance(value, dict) else value
 
 
-class InitialWeights(BaseModel):
+class InitialWeights(Record):
     """The weights that a training started from.
 
     Attributes:
@@ -44,14 +36,12 @@ class InitialWeights(BaseModel):
         sha256: digest of the file; None for random weights.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow")
-
     kind: str
     origin: str
     sha256: str | None = None
 
 
-class RunArgs(BaseModel):
+class RunArgs(Record):
     """The content of args.yaml; keys that this version does not know are kept.
 
     Attributes:
@@ -65,8 +55,6 @@ class RunArgs(BaseModel):
         code_version: of the code that trained.
         started: when the training was first started, in universal time.
     """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     settings: dict[str, JsonValue]
     timm_arch: str
@@ -112,10 +100,6 @@ class RunArgs(BaseModel):
             settings["weights"] = TrainConfig.weights
         return {**settings, **given}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values as args.yaml has them."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
 
 def _listed(settings: Mapping[str, JsonValue]) -> str:
     return ", ".join(f"{key} {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items())
@@ -123,7 +107,7 @@ def _listed(settings: Mapping[str, JsonValue]) -> str:
 
 def write_args(folder: Path, args: RunArgs) -> None:
     """Writes args.yaml into a run folder."""
-    write_text_atomic(folder / ARGS, yaml.safe_dump(args.to_dict(), sort_keys=False, allow_unicode=True))
+    write_text_atomic(folder / ARGS, yaml.safe_dump(args.plain(), sort_keys=False, allow_unicode=True))
 
 
 def read_args(path: Path, *, hint: str = "train again, or remove the folder") -> RunArgs:
@@ -141,8 +125,7 @@ def read_args(path: Path, *, hint: str = "train again, or remove the folder") ->
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         what = f"cannot be read: {error}"
     except ValidationError as error:
-        found = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        what = f"is not the args.yaml of a run: {'; '.join(found)}"
+        what = f"is not the args.yaml of a run: {faults_of(error)}"
     except UsageError as error:
         what = f"holds unknown settings: {error.what}"
     raise BottleError(what, code="run_unreadable", where=file, hint=hint)

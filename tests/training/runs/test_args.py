@@ -27,7 +27,7 @@ def test_earlier_forms_are_read_and_nothing_is_added_to_what_they_say(file: Path
     assert (args.timm_arch, args.labels) == ("tf_efficientnet_lite0", ("black hair", "blonde hair"))
     assert (args.weights.kind, args.weights.sha256) == ("package", said["weights"]["sha256"])
     assert args.memory_format == "channels_last"
-    kept = args.to_dict()
+    kept = args.plain()
     assert kept.pop("preprocessing").items() >= said.pop("preprocessing").items()
     assert kept == said
 
@@ -37,7 +37,7 @@ def test_what_is_written_is_read_back_with_keys_of_later_versions(tmp_path: Path
     write_args(tmp_path, args)
     (tmp_path / ARGS).write_text((tmp_path / ARGS).read_text(encoding="utf-8") + "added: 5\n", encoding="utf-8")
     again = read_args(tmp_path)
-    assert again.to_dict() == {**args.to_dict(), "added": 5}
+    assert again.plain() == {**args.plain(), "added": 5}
     assert again.config == TrainConfig("Цвет: верх", epochs=2)
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_args_file_is_one_error(tmp_path: Path, content: str, named: 
 
 @pytest.mark.parametrize("wrong", [{"people": "few"}, {"epochs": 0, "dropout": 2.0}])
 def test_settings_that_cannot_be_are_named(tmp_path: Path, wrong: dict[str, str | float]) -> None:
-    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).to_dict()
+    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).plain()
     args["settings"].update(wrong)
     (tmp_path / ARGS).write_text(yaml.safe_dump(args), encoding="utf-8")
     with pytest.raises(BottleError) as caught:
