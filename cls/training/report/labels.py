@@ -23,9 +23,36 @@ _PEOPLE_SHOWN = 14
 _ERRORS_SHOWN = 28
 
 
-def mistaken_and_sure(
-    evaluation: Evaluation, names: Sequence[str]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+@dataclass(frozen=True)
+class ShownPerson:
+    """A person of the report.
+
+    Attributes:
+        image: the cut-out, as an address of data.
+        title: above it.
+        css: class of the lines below it.
+        parts: those lines.
+        path: name of the photo.
+    """
+
+    image: str
+    title: str
+    css: str
+    parts: Sequence[str]
+    path: str
+
+
+@dataclass(frozen=True)
+class LabelCard:
+    """The charts of a label, as SVG."""
+
+    name: str
+    threshold: str
+    curve: str
+    scores: str
+
+
+def mistaken_and_sure(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[ShownPerson], list[ShownPerson]]:
     """The most mistaken people, and the surest right ones, one of a unit."""
     odds = _log_odds(evaluation.probs) - _log_odds(np.asarray(evaluation.thresholds))
     truth = np.nan_to_num(evaluation.labels) > 0.5
@@ -48,7 +75,7 @@ def _one_a_unit(indices: Sequence[int], samples: Sequence[Sample]) -> list[int]:
     return list(first.values())[:_PEOPLE_SHOWN]
 
 
-def _mistaken(evaluation: Evaluation, names: Sequence[str], index: int, margins: NDArray[np.float64]) -> dict[str, Any]:
+def _mistaken(evaluation: Evaluation, names: Sequence[str], index: int, margins: NDArray[np.float64]) -> ShownPerson:
     truth, probs = evaluation.labels[index], evaluation.probs[index]
     wrong = [
         f"{'missed' if truth[label] > 0.5 else 'said'} {names[label]} ({score(probs[label], 2)})"
@@ -58,21 +85,19 @@ def _mistaken(evaluation: Evaluation, names: Sequence[str], index: int, margins:
     return _person(evaluation, index, caption(truth.tolist(), names), "no", wrong)
 
 
-def _sure(evaluation: Evaluation, names: Sequence[str], index: int) -> dict[str, Any]:
+def _sure(evaluation: Evaluation, names: Sequence[str], index: int) -> ShownPerson:
     truth, probs = evaluation.labels[index], evaluation.probs[index]
     sure = [f"{names[label]} ({score(probs[label], 2)})" for label in range(len(names)) if truth[label] > 0.5]
     return _person(evaluation, index, caption(truth.tolist(), names), "ok", [", ".join(sure)])
 
 
-def _person(evaluation: Evaluation, index: int, title: str, css: str, parts: Sequence[str]) -> dict[str, Any]:
+def _person(evaluation: Evaluation, index: int, title: str, css: str, parts: Sequence[str]) -> ShownPerson:
     """A person's picture, what was given, and lines of a CSS class below."""
     path = evaluation.samples[index].path
-    return {
-        "image": picture_url(evaluation.cutouts.exact(index)), "title": title, "css": css, "parts": parts, "path": path
-    }  # fmt: skip
+    return ShownPerson(picture_url(evaluation.cutouts.exact(index)), title, css, parts, path)
 
 
-def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[LabelError]) -> list[dict[str, Any]]:
+def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[LabelError]) -> list[ShownPerson]:
     """People with a label that is probably wrong, surest first; all such labels of a person together."""
     by_sample: dict[int, list[LabelError]] = {}
     for error in errors:
@@ -133,7 +158,7 @@ class Matrix:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
-def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: Metrics) -> list[dict[str, Any]]:
+def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: Metrics) -> list[dict[str, str]]:
     """The table of labels, with the means as its last row.
 
     Precision, recall, F1, mA and calibration error are cross-validated where the run has measured that.
@@ -153,8 +178,8 @@ def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: M
         rows.append(
             {
                 **row,
-                "train": count,
-                "positives": label.positives,
+                "train": str(count),
+                "positives": str(label.positives),
                 "threshold": "" if label.threshold is None else f"{label.threshold:.3f}",
             }
         )
@@ -162,7 +187,7 @@ def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: M
     of_means = MeasureIntervals() if intervals.left_out else intervals.macro
     shown = _replaced(validation.macro, crossed.macro)
     mean = _row(means_title(validation), shown, validation.macro, _replaced(of_means, crossed.intervals))
-    return [*rows, {**mean, "is_mean": True, "train": "", "positives": "", "threshold": ""}]
+    return [*rows, {**mean, "is_mean": "mean", "train": "", "positives": "", "threshold": ""}]
 
 
 def means_title(validation: Metrics) -> str:
@@ -183,11 +208,11 @@ def _replaced(values: _Values, crossed: Record | None) -> _Values:
     return values.having(**known)
 
 
-def _row(name: str, shown: Measures, own: Measures, intervals: MeasureIntervals) -> dict[str, Any]:
+def _row(name: str, shown: Measures, own: Measures, intervals: MeasureIntervals) -> dict[str, str]:
     people = own.positives if isinstance(own, LabelMetrics) else None
     return {
         "name": name,
-        "is_mean": False,
+        "is_mean": "",
         "ap_percent": percent_width(own.ap),
         "base_percent": percent_width(own.base_rate),
         **{key: score(getattr(shown, key)) for key in ("base_rate", "ap", "auroc", *_CROSSED)},
@@ -207,7 +232,7 @@ def _with_people(value: float | None, bounds: Sequence[float] | None, people: in
 
 def label_cards(
     names: Sequence[str], thresholds: Sequence[float], probs: NDArray[np.float64], labels: NDArray[np.float64]
-) -> list[dict[str, Any]]:
+) -> list[LabelCard]:
     """Precision over recall and the probabilities of each label that somebody in validation has.
 
     Args:
@@ -222,8 +247,8 @@ def label_cards(
         truth, scores = labels[known, index] > 0.5, probs[known, index]
         curve = precision_recall_svg(scores, truth, thresholds[index])
         if curve is not None:
-            drawn = {"curve": curve, "scores": scores_svg(scores, truth, thresholds[index])}
-            cards.append({"name": name, "threshold": f"{thresholds[index]:.3f}", **drawn})
+            drawn = scores_svg(scores, truth, thresholds[index])
+            cards.append(LabelCard(name, f"{thresholds[index]:.3f}", curve, drawn))
     return cards
 
 

@@ -248,7 +248,7 @@ def test_rows_of_an_older_run_have_no_intervals() -> None:
     validation = {"labels": {"cap": {**label, "positives": 3, "f1": None}}, "macro": {**label, "f1": None}}
     rows = label_rows(("cap",), np.ones((4, 1), np.float32), Metrics.model_validate(validation))
     assert [row["name"] for row in rows] == ["cap", "mean over 1 label"]
-    assert (rows[0]["train"], rows[0]["f1"], rows[0]["ap_interval"], rows[0]["ma"]) == (4, "-", "", "-")
+    assert (rows[0]["train"], rows[0]["f1"], rows[0]["ap_interval"], rows[0]["ma"]) == ("4", "-", "", "-")
     assert rows[1]["threshold"] == ""
     validation |= {"intervals": {"macro": {"ap": [0.25, 0.75]}, "labels": {"cap": {"ap": [0.1, 0.9], "f1": None}}}}
     rows = label_rows(("cap",), np.ones((4, 1), np.float32), Metrics.model_validate(validation))
