@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 from torch import nn
 
 from cls.attribute_sets.loading import IDENTITY, OFFICIAL, LoadedSet
@@ -18,9 +18,10 @@ from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, with_incomplete
 from cls.dataset.split.assign import TRAIN, VALID
+from cls.dataset.split.file import read_split_file
 from cls.dataset.split.parts import TEST, sides_of, split_by_parts
 from cls.errors import AttributeSetError, UsageError
-from cls.files import read_json, write_json_atomic, write_text_atomic
+from cls.files import write_json_atomic, write_text_atomic
 from cls.machine import cores
 from cls.metrics.multilabel import measure, probabilities_of
 from cls.metrics.scores import Metrics
@@ -238,9 +239,9 @@ def _sized(bottle: Bottle, config: TrainConfig, dataset: GroupDataset) -> TrainC
     return replace(config, height_px=height_px, width_px=width_px, auto_px=0)
 
 
-def _decisive(values: dict[str, Any]) -> dict[str, Any]:
+def _decisive(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Settings that decide the result, as a YAML file gives them back."""
-    kept: dict[str, Any] = json.loads(json.dumps(values))
+    kept: dict[str, JsonValue] = json.loads(json.dumps(values))
     return {key: value for key, value in kept.items() if key not in ("workers", "loggers")}
 
 
@@ -248,9 +249,9 @@ def _is_trained_on(run: Run, dataset: GroupDataset) -> bool:
     """Whether a run's training and validation are the dataset's parts as they are now, labels and all."""
     sides = sides_of(dataset, run.args.config.split)
     left_out = read_record(run.folder / LEDGER, LedgerRecord).left_out
-    split = read_json(run.folder / SPLIT)
-    for side in (TRAIN, VALID):
-        used = {path: labels for path, _, labels in split[side]}
+    split = read_split_file(run.folder / SPLIT)
+    for side, rows in ((TRAIN, split.train), (VALID, split.valid)):
+        used = {row.picture: list(row.labels) for row in rows}
         wanted = {
             row.path: [None if math.isnan(value) else value for value in row.labels]
             for row in dataset.rows

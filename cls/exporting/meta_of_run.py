@@ -13,7 +13,6 @@ from cls.exporting.parity.labels import CALIBRATION_MEASURES
 from cls.metrics.scores import Measures, Metrics, metrics_of_package
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.package.steps import steps_of
-from cls.people.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from cls.exporting.parity.report import ParityReport
@@ -41,10 +40,9 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
         is_end_to_end: preprocessing and activation are inside the network.
     """
     size = (run.preprocessing.height_px, run.preprocessing.width_px)
-    taken: dict[str, Any] = {"datatype": "FP32", "shape": [-1, 3, *size]}
-    answered = OUTPUT_NAME
+    datatype, shape, answered = "FP32", [-1, 3, *size], OUTPUT_NAME
     if is_end_to_end:
-        taken, answered = {"datatype": "UINT8", "shape": [-1, -1, -1, 3]}, END_TO_END_OUTPUT_NAME
+        datatype, shape, answered = "UINT8", [-1, -1, -1, 3], END_TO_END_OUTPUT_NAME
     steps = steps_of(
         is_end_to_end=is_end_to_end,
         is_background_kept=run.preprocessing.is_background_kept,
@@ -58,9 +56,19 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
             "thresholds": dict(zip(run.labels, run.thresholds, strict=True)),
             "activation": "sigmoid",
             "steps": steps.model_dump(mode="json"),
-            "person": _person(run.preprocessing, run.metrics.segmentation_models),
+            # In words, for people who use the package without this code; the numbers stand under `preprocessing`.
+            "person": {
+                "source": "outline by instance segmentation of the photo as displayed (EXIF orientation applied)",
+                "frame": (
+                    "box around the outline's points (the segmentation's box where there is no outline), widened on"
+                    f" each side by {run.preprocessing.margin_rel:g} of its longer side, rounded outwards to whole"
+                    " pixels, cut off at the photo's edge"
+                ),
+                "background": run.preprocessing.to_dict()["background"],
+                "segmentation_models": list(run.metrics.segmentation_models),
+            },
             "preprocessing": run.preprocessing.to_dict(),
-            "inputs": [{"name": INPUT_NAME, **taken}],
+            "inputs": [{"name": INPUT_NAME, "datatype": datatype, "shape": shape}],
             "outputs": [{"name": answered, "datatype": "FP32", "shape": [-1, len(run.labels)]}],
             "metrics": run.metrics.model_dump(mode="json", exclude_unset=True, exclude=_SAID_ELSEWHERE | _OF_THE_RUN),
             "parity": {},
@@ -113,20 +121,6 @@ def _calibrated(values: _Measures, own: Measures | None) -> _Measures:
 def _code_version(run: Run) -> str:
     """Of the code that trained: the one that finished the run, or that started it."""
     return run.metrics.code_version or run.args.code_version
-
-
-def _person(preprocessing: Preprocessing, segmentation_models: tuple[str, ...]) -> dict[str, Any]:
-    """In words, for people who use the package without this code; the numbers stand under `preprocessing`."""
-    return {
-        "source": "outline by instance segmentation of the photo as displayed (EXIF orientation applied)",
-        "frame": (
-            "box around the outline's points (the segmentation's box where there is no outline), widened on each side"
-            f" by {preprocessing.margin_rel:g} of its longer side, rounded outwards to whole pixels, cut off at the"
-            " photo's edge"
-        ),
-        "background": preprocessing.to_dict()["background"],
-        "segmentation_models": list(segmentation_models),
-    }
 
 
 def _plain(value: Any) -> Any:

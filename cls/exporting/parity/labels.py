@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,13 +162,15 @@ def calibration_of(reference: Reference, probs: NDArray[np.float32]) -> Metrics:
     said = np.nan_to_num(probs.astype(np.float64))
     found = measure(said, reference.truth, names, reference.trained.thresholds)
     return Metrics(
-        labels={name: LabelMetrics(**_calibration_measures(label)) for name, label in found.labels.items()},
-        macro=Measures(**_calibration_measures(found.macro)),
-        micro=Measures(**_calibration_measures(found.micro)),
+        labels={
+            name: LabelMetrics.model_validate(_calibration_measures(label)) for name, label in found.labels.items()
+        },
+        macro=Measures.model_validate(_calibration_measures(found.macro)),
+        micro=Measures.model_validate(_calibration_measures(found.micro)),
     )
 
 
-def _calibration_measures(values: Measures) -> dict[str, Any]:
+def _calibration_measures(values: Measures) -> dict[str, float | None]:
     # Smaller differences depend on the number of threads: meta.json says the same on every machine.
     found = {key: getattr(values, key) for key in CALIBRATION_MEASURES}
     return {key: None if value is None else round(value, 6) for key, value in found.items()}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from pydantic import JsonValue
+
 from cls.dataset.samples import Sample
 from cls.metrics.scores import Interval, MeanScore, Measures, Metrics
 from cls.records import Record
@@ -328,7 +330,7 @@ def _title(entry: RunEntry) -> str:
     return f"{entry.group}: {entry.name}" + ("" if entry.state == FINISHED_STATE else f" ({entry.state})")
 
 
-def _settings(entry: RunEntry) -> dict[str, Any]:
+def _settings(entry: RunEntry) -> dict[str, JsonValue]:
     return {} if entry.args is None else {**entry.args.settings, "size": entry.size}
 
 
