@@ -30,7 +30,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
+    from cls.pictures.segments import PersonObject
 
 PATH_MAX_LENGTH = 255
 MODEL_VERSION_MAX_LENGTH = 50
@@ -79,16 +79,16 @@ class NewRow(NamedTuple):
     path: str
     model_version: str
     status: str
-    segments: Mapping[str, Mapping[str, JsonValue]] | None
+    segments: Mapping[str, PersonObject] | None
 
 
 class ChangedRow(NamedTuple):
-    """A row to be rewritten: its id, and the new values."""
+    """A row to be rewritten: its id, and the new values; in `segments` stands what other tools wrote, too."""
 
     row_id: int
     model_version: str
     status: str
-    segments: Mapping[str, JsonValue] | None
+    segments: Any
 
 
 def count_paths(connection: Connection) -> int:

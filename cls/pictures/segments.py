@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,16 @@ _NO_BOX = (0.0, 0.0, 0.0, 0.0)
 _KNOWN_KEYS = ("cls", "conf", "bbox", "segments", "id")
 
 
+class PersonObject(TypedDict):
+    """A person of a `segments` column, as CLS writes it."""
+
+    cls: str
+    conf: float
+    bbox: list[float]
+    segments: list[list[float]]
+    id: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class Segments:
     """What a row's `segments` hold.
@@ -86,7 +96,7 @@ class _ReadPerson:
     others: Mapping[str, JsonValue]
 
 
-def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, dict[str, JsonValue]] | None:
+def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, PersonObject] | None:
     """People as the plain JSON object of the `segments` column; None for None, `{}` for nobody.
 
     Coordinates are rounded: fractions to 6 decimals (a hundredth of a pixel in the largest photo), boxes to 2.
@@ -99,21 +109,22 @@ def segments_of_people(people: tuple[Person, ...] | None) -> dict[str, dict[str,
     return {str(number): _object_of_person(person) for number, person in enumerate(people)}
 
 
-def _object_of_person(person: Person) -> dict[str, JsonValue]:
+def _object_of_person(person: Person) -> PersonObject:
     polygons = [np.asarray(polygon, np.float64).reshape(-1, 2) for polygon in person.polygons_xy_rel]
     numbers = [person.conf, *person.box_xyxy_px, *(float(polygon.sum()) for polygon in polygons)]
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError("a person holds a number that is not finite")
     if person.id and not is_id(person.id):
         raise ValueError(f"{person.id[:80]!r} cannot be a person's id")
-    rounded: list[NDArray[Any]] = [rounded_polygon(polygon) for polygon in polygons if len(polygon) >= 3]
-    entry: dict[str, JsonValue] = {
+    entry: PersonObject = {
         "cls": str(person.cls),
         "conf": round(float(person.conf), _CONF_DECIMALS),
-        "bbox": [*rounded_box(person)],
-        "segments": [outline.ravel().tolist() for outline in rounded],
+        "bbox": rounded_box(person),
+        "segments": [rounded_polygon(polygon).ravel().tolist() for polygon in polygons if len(polygon) >= 3],
     }
-    return {**entry, "id": person.id} if person.id else entry
+    if person.id:
+        entry["id"] = person.id
+    return entry
 
 
 def read_segments(text: str | None, problems: list[str], path: str = "") -> Segments:

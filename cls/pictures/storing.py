@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -22,9 +22,6 @@ from cls.pictures.queries import (
     StoredRow,
 )
 from cls.pictures.segments import PictureRecord, Segments, Status, read_segments, read_status, segments_of_people
-
-if TYPE_CHECKING:
-    from pydantic import JsonValue
 
 
 def merge_rows(rows: Iterable[StoredRow]) -> tuple[dict[str, PictureRecord], list[str]]:
@@ -154,7 +151,7 @@ def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: boo
     return len(drafts)
 
 
-def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> dict[str, JsonValue] | None:
+def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> Any:
     """The new `segments` of a picture: who was in it before keeps the id and what other tools wrote of that person.
 
     Args:
@@ -167,9 +164,7 @@ def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> dict[str, JsonVa
     known = next((one for one in reversed(read) if one.people is not None), Segments(()))
     people = _found_again(draft.record, (*(known.people or ()), *known.rejected))
     entries = zip(draft.row.segments.items(), people, strict=True)
-    again: dict[str, JsonValue] = {
-        key: {**entry, "id": one.id, **known.further.get(one.id, {})} for (key, entry), one in entries
-    }
+    again = {key: {**entry, "id": one.id, **known.further.get(one.id, {})} for (key, entry), one in entries}
     return {**again, **read[-1].beside}
 
 

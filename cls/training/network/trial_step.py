@@ -28,8 +28,9 @@ from pydantic import BaseModel, JsonValue
 
 import cls
 from cls.errors import FileError, NetworkError
-from cls.files import read_json, safe_name, sha256_of_bytes, write_json_atomic
+from cls.files import safe_name, sha256_of_bytes, write_json_atomic
 from cls.machine import cores
+from cls.records import read_record
 from cls.training.config import TrainConfig
 from cls.training.loop.device import precision_of, torch_device
 
@@ -43,6 +44,32 @@ _TIMEOUT_S = 900.0
 # As few as batch norms of a 1x1 feature map take: the gradients of large networks are most of a trial's time.
 _MOST_PEOPLE = 2
 _HINT = "choose another --arch, or another --size"
+
+
+class TrialConditions(BaseModel):
+    """Everything that the verdict of a trial depends on."""
+
+    cls: str
+    torch: str
+    timm: str
+    architecture: str
+    size_px: list[int]
+    batch: int
+    precision: str
+    device: str
+    cores: int
+    stripes: int
+    freeze: int
+    head_start: bool
+    layer_decay: bool
+
+
+class _Verdict(BaseModel):
+    """The file of a verdict: the memory format to train in, and why it is not channels_last."""
+
+    conditions: TrialConditions
+    memory_format: str | None
+    not_channels_last: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,30 +94,30 @@ class Trial:
         return min(self.config.batch, _MOST_PEOPLE)
 
     @property
-    def conditions(self) -> dict[str, JsonValue]:
+    def conditions(self) -> TrialConditions:
         """Everything that the verdict depends on."""
         config = self.config
-        return {
-            "cls": cls.__version__,
-            "torch": torch.__version__,
-            "timm": timm.__version__,
-            "architecture": self.timm_arch,
-            "size_px": [*config.size_px],
-            "batch": self.batch,
-            "precision": precision_of(config),
-            "device": torch.cuda.get_device_name() if torch_device() == "cuda" else _processor(),
-            "cores": cores(),
-            "stripes": config.stripes,
-            "freeze": config.freeze if self.is_pretrained else 0,
-            "head_start": config.head_start and self.is_pretrained,
-            "layer_decay": config.layer_decay != 1.0,
-        }
+        return TrialConditions(
+            cls=cls.__version__,
+            torch=torch.__version__,
+            timm=timm.__version__,
+            architecture=self.timm_arch,
+            size_px=list(config.size_px),
+            batch=self.batch,
+            precision=precision_of(config),
+            device=torch.cuda.get_device_name() if torch_device() == "cuda" else _processor(),
+            cores=cores(),
+            stripes=config.stripes,
+            freeze=config.freeze if self.is_pretrained else 0,
+            head_start=config.head_start and self.is_pretrained,
+            layer_decay=config.layer_decay != 1.0,
+        )
 
     @cached_property
     def file(self) -> Path:
         """Where its verdict is kept."""
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
-        digest = sha256_of_bytes(json.dumps(self.conditions, sort_keys=True).encode())[:16]
+        digest = sha256_of_bytes(json.dumps(self.conditions.model_dump(), sort_keys=True).encode())[:16]
         return cache / "cls" / "trial_steps" / f"{safe_name(self.timm_arch)}_{digest}.json"
 
 
@@ -245,24 +272,22 @@ def _signal_name(number: int) -> str:
 def _read_verdict(trial: Trial) -> str | None:
     """The kept memory format; None where none is kept, or the file is damaged."""
     try:
-        content = read_json(trial.file)
+        verdict = read_record(trial.file, _Verdict)
     except FileError:
         return None
-    if not isinstance(content, dict) or content.get("conditions") != trial.conditions:
-        return None
-    found = content.get("memory_format")
-    return found if isinstance(found, str) and found in FORMATS else None
+    is_same = verdict.conditions == trial.conditions and verdict.memory_format in FORMATS
+    return verdict.memory_format if is_same else None
 
 
 def _keep_verdict(trial: Trial, outcome: _Outcome) -> bool:
     """Whether it could be written."""
-    content = {
-        "conditions": trial.conditions,
-        "memory_format": outcome.memory_format,
-        "not_channels_last": outcome.not_channels_last,
-    }
+    verdict = _Verdict(
+        conditions=trial.conditions,
+        memory_format=outcome.memory_format,
+        not_channels_last=outcome.not_channels_last,
+    )
     try:
-        write_json_atomic(trial.file, content)
+        write_json_atomic(trial.file, verdict.model_dump())
     except FileError as error:
         _log.debug("the trial's verdict is not kept: %s", error.line())
         return False
