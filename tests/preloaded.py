@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import warnings
 from functools import cache
@@ -45,7 +46,7 @@ class Program(subprocess.Popen[str]):
 
     def __init__(self, args: list[str], **options: Any) -> None:
         with default_signals():
-            super().__init__([sys.executable, *args], text=True, **{"stdin": subprocess.DEVNULL, **options})
+            super().__init__([sys.executable, *args], **{"stdin": subprocess.DEVNULL, **options, "text": True})
 
     if sys.platform == "linux":
 
@@ -53,7 +54,12 @@ class Program(subprocess.Popen[str]):
             cwd, env = more[4:6]
             ours = (more[9], more[12], more[14])  # of three pipes the end that is the program's, -1 for no pipe
             ends = [end if end != -1 else standard for standard, end in enumerate(ours)]
-            asked = {"args": args[1:], "cwd": os.fspath(cwd or Path.cwd()), "env": dict(env or os.environ)}
+            asked = {
+                "parent": os.getpid(),
+                "args": args[1:],
+                "cwd": os.fspath(cwd or Path.cwd()),
+                "env": dict(env or os.environ),
+            }
             try:
                 self.pid = _ask(asked, ends)
                 self._child_created = True
@@ -146,6 +152,8 @@ def serve(line: int) -> None:
 
 def _run(asked: dict[str, Any], ends: list[int]) -> None:
     """Becomes the program, and ends as Python does, but without taking everything apart that was imported."""
+    while os.getppid() != asked["parent"]:  # some programs want to end with their parent
+        time.sleep(0.001)
     for number, end in enumerate(ends):
         os.dup2(end, number)
         os.close(end)

@@ -29,12 +29,17 @@ def onnx_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 384 pictures: enough for a kill to come in the middle."""
-    sample = sample_photos(tmp_path_factory.mktemp("sample") / "set", PHOTOS, seed=11)
-    folder = tmp_path_factory.mktemp("pictures")
-    for path in (sample / "images").iterdir():
-        for copy in range(COPIES):
-            shutil.copy(path, folder / f"{copy}_{path.name}")
-    return folder
+
+    def draw(folder: Path) -> Path:
+        sample = sample_photos(folder / "set", PHOTOS, seed=11)
+        pictures = folder / "pictures"
+        pictures.mkdir()
+        for path in (sample / "images").iterdir():
+            for copy in range(COPIES):
+                shutil.copy(path, pictures / f"{copy}_{path.name}")
+        return pictures
+
+    return made_once(tmp_path_factory, "pictures_to_segment", draw)
 
 
 def bottle_with(photos: Path, tmp_path: Path) -> Path:

@@ -17,6 +17,7 @@ from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
 from cls.training.runs.run import Run, find_runs, newest_run
 from tests.bottles import GROUP, make_tiny_bottle
+from tests.made_once import made_once
 from tests.preloaded import Program
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
@@ -45,11 +46,14 @@ def checkpoint(bottle: Bottle) -> Path | None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    bottle = make_tiny_bottle(tmp_path_factory.mktemp("undisturbed"))
-    process = start(bottle, EPOCHS)
-    _, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, errors
-    return newest_run(bottle, GROUP)
+    def train(folder: Path) -> Run:
+        bottle = make_tiny_bottle(folder / "bottle")
+        process = start(bottle, EPOCHS)
+        _, errors = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, errors
+        return newest_run(bottle, GROUP)
+
+    return made_once(tmp_path_factory, "undisturbed_training", train)
 
 
 def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:

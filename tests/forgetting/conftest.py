@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.forgetting.bottles import FullBottle, make_full_bottle
+from tests.made_once import made_once
 
 
 @pytest.fixture(scope="package")
 def full(tmp_path_factory: pytest.TempPathFactory) -> FullBottle:
     """A bottle after the whole guide; look, do not touch."""
-    return make_full_bottle(tmp_path_factory.mktemp("full"))
+    return made_once(tmp_path_factory, "full_bottle", make_full_bottle)
 
 
 @pytest.fixture

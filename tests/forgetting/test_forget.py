@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from cls.settings import REPOSITORY
 from cls.training.runs.run import open_run
 from tests.bottles import train_tiny_run
 from tests.forgetting.bottles import GROUPS, FullBottle
+from tests.preloaded import run_program
 from tests.segmentation.samples import MODEL, run_builder
 
 # Kills its process at the N-th file that is removed or put into place below a folder.
@@ -127,8 +126,8 @@ def test_killed_again_and_again_it_comes_to_the_same_end(copied: FullBottle) -> 
     wanted = everything_of(copied, picset)
     words = ["--picset", picset, "--yes", "--runs", "delete-pictures", "--cfg", copied.cfg]
     for nth in (2, 9, 14, 5):
-        command = [sys.executable, "-c", _KILLED, str(nth), str(copied.bottle.root), *words]
-        killed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+        program = ["-c", _KILLED, str(nth), str(copied.bottle.root), *map(str, words)]
+        killed = run_program(program, 120, cwd=REPOSITORY)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert copied.files_with(*wanted), "killed in the middle"
     assert copied.forget(*words[:-2]) == 0

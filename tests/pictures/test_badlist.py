@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cls.errors import FileError
 from cls.pictures.database import PicturesDatabase, read_badlist
 from cls.settings import REPOSITORY
 from tests.pictures.people import person, record
+from tests.preloaded import run_program
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,7 @@ def test_a_missing_list(tmp_path: Path) -> None:
 
 def _push(configuration: Path, path: Path) -> subprocess.CompletedProcess[str]:
     script = "cls/classification/push_badlist.py"
-    command = [sys.executable, script, "--badlist_path", str(path), "--cfg", str(configuration)]
-    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False)
+    return run_program([script, "--badlist_path", str(path), "--cfg", str(configuration)], 60, cwd=REPOSITORY)
 
 
 def test_the_script_rejects_once_and_says_what_it_did(

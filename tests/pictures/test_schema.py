@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg
@@ -23,6 +22,7 @@ from cls.pictures.queries import Base
 from cls.pictures.schema import HEAD, MIGRATIONS, VERSION_TABLE
 from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
+from tests.preloaded import Program
 
 
 @pytest.fixture
@@ -177,9 +177,9 @@ with PicturesDatabase.open(sys.argv[1]) as database:
 
 @pytest.mark.parametrize("mode", ["skip", "replace"])
 def test_processes_at_the_same_time_make_one_table_and_double_nothing(database_url: str, mode: str) -> None:
-    command = [sys.executable, "-c", OPEN_AND_WRITE, database_url, mode]
+    words = ["-c", OPEN_AND_WRITE, database_url, mode]
     root = Path(__file__).parents[2]
-    processes = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    processes = [Program(words, cwd=root, stdout=subprocess.PIPE) for _ in range(3)]
     written = [int(process.communicate(timeout=120)[0]) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert sum(written) == (3000 if mode == "skip" else 9000)

@@ -27,6 +27,7 @@ from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import error_of, infer, lines_of, write_video
+from tests.preloaded import Program
 
 
 def test_folders_files_and_patterns(tmp_path: Path) -> None:
@@ -237,18 +238,19 @@ def test_killed_in_the_middle(copied: ExportedBottle, tmp_path: Path) -> None:
     for number in range(200):
         shutil.copy(copied.bottle.picture(f"{number % 24:04d}.jpeg"), source / f"{number:04d}.jpeg")
     script = Path(session.__file__).parent.parent / "classification" / "inference.py"
-    command = [sys.executable, script, "--source", source, "--group", GROUP, "--whole", "--cfg", copied.cfg]
+    words = ["--source", source, "--group", GROUP, "--whole"]
     out = tmp_path / "out"
     journal = out / ".predictions.journal"
-    process = subprocess.Popen([*map(str, command), "--out", str(out)], stderr=subprocess.DEVNULL)
+    command = [str(script), *map(str, words), "--cfg", str(copied.cfg), "--out", str(out)]
+    process = Program(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 10_000):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = len(journal.read_bytes().splitlines()) - 1
     assert 0 < done < 200
-    assert infer(copied, *command[2:7], "--out", out) == 0
-    assert infer(copied, *command[2:7], "--out", tmp_path / "whole") == 0
+    assert infer(copied, *words, "--out", out) == 0
+    assert infer(copied, *words, "--out", tmp_path / "whole") == 0
     for name in ("predictions.csv", "predictions.jsonl", "contact_sheet.html"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

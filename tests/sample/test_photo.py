@@ -14,14 +14,19 @@ from cls.sample.figure.pose import draw_pose, skeleton
 from cls.sample.figure.wardrobe import draw_person
 from cls.sample.photo import _setting, annotation, polygons, render_photo, stage
 from cls.sample.plan import PHOTO, Plan, SampleConfig, main_person
+from tests.made_once import made_once
 
 CONFIG = SampleConfig(photos=2000, seed=11)
 PLAN = Plan(CONFIG)
 
 
 @pytest.fixture(scope="module")
-def photos():
-    return {index: render_photo(CONFIG, PLAN, index) for index in range(0, 300, 6)}
+def photos(tmp_path_factory):
+    return made_once(
+        tmp_path_factory,
+        "rendered_photos",
+        lambda _: {index: render_photo(CONFIG, PLAN, index) for index in range(0, 300, 6)},
+    )
 
 
 def colour_name(rgb: np.ndarray) -> str:

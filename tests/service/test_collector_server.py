@@ -22,6 +22,7 @@ from cls.errors import CollectorError, FileError
 from cls.settings import REPOSITORY
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, write_photo
 from tests.collector.servers import SERVE, environment, serving
+from tests.preloaded import Program, run_program
 from tests.processes import default_signals
 
 ALL_MODES = ["PREPARING", "CHECKING", "VALIDATED"]
@@ -264,15 +265,7 @@ def test_the_interface_is_browsable(url: str) -> None:
 
 
 def refused(*arguments: str, **variables: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", SERVE, *arguments],
-        cwd=REPOSITORY,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+    done = run_program(["-c", SERVE, *arguments], 30, cwd=REPOSITORY, env=environment(**variables))
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -331,13 +324,8 @@ def test_it_says_one_line_and_stops_when_told(photos: Path, stop: signal.Signals
 
 def test_a_kill_while_predictions_are_posted_leaves_no_half_state(tmp_path: Path) -> None:
     folder, state = small_set(tmp_path / "set"), tmp_path / "state"
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(folder), "--port", "0", "--state", str(state)],
-        cwd=REPOSITORY,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    words = ["-c", SERVE, str(folder), "--port", "0", "--state", str(state)]
+    process = Program(words, cwd=REPOSITORY, env=environment(), stdout=subprocess.PIPE)
     assert process.stdout is not None
     caller = Caller(process.stdout.readline().strip().rsplit(" at ", 1)[1])
     picset = caller.picset(PICSET_A)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from cls.settings import REPOSITORY
 from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
 from tests.postgres_server import PostgresServer, running_postgres
+from tests.preloaded import Program
 
 
 @pytest.fixture
@@ -87,8 +87,7 @@ with PicturesDatabase.open(sys.argv[1]) as database:
 
 
 def test_a_killed_writer_leaves_whole_batches_and_can_go_on(fresh_postgres_url: str) -> None:
-    command = [sys.executable, "-c", WRITE, fresh_postgres_url]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    process = Program(["-c", WRITE, fresh_postgres_url], cwd=REPOSITORY, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     with PicturesDatabase.open(fresh_postgres_url) as database:

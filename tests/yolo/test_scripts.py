@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 from cls.settings import REPOSITORY
+from tests.preloaded import run_program
 from tests.yolo.zips import annotation, picture, write_zip
 
 
 def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     script = REPOSITORY / "cls" / "instance_segmentation" / name
-    command = [sys.executable, str(script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return run_program([str(script), *map(str, arguments)], 60)
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], text: str) -> None:

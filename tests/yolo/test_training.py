@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
 from cls.yolo.training import YoloTraining, find_unfinished, make_portable, train_model
+from tests.preloaded import Program, run_program
 from tests.segmentation.samples import sample_photos
 from tests.yolo.test_dataset import make, source_of
 
@@ -38,7 +38,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def script(name: str, *arguments: object) -> list[str]:
-    return [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
+    return [str(SCRIPTS / name), *map(str, arguments)]
 
 
 def train_command(dataset: Path, project: Path, epochs: int) -> list[str]:
@@ -49,7 +49,7 @@ def train_command(dataset: Path, project: Path, epochs: int) -> list[str]:
 def test_trained_killed_resumed_and_exported(dataset: Path, tmp_path: Path) -> None:
     project = tmp_path / "runs"
     command = train_command(dataset, project, epochs=5)
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = Program(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     last = project / "train" / "weights" / "resume.pt"
     deadline_s = time.monotonic() + 120
     while not last.exists() and process.poll() is None and time.monotonic() < deadline_s:
@@ -61,7 +61,7 @@ def test_trained_killed_resumed_and_exported(dataset: Path, tmp_path: Path) -> N
     assert find_unfinished(training) == project / "train"
     assert find_unfinished(YoloTraining(dataset / "data.yaml", MODEL, 6, 4, 64, project)) is None
 
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    done = run_program(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "going on with the unfinished run" in done.stderr
     assert "epoch 5 of 5" in done.stderr
@@ -148,14 +148,14 @@ def with_paths(checkpoint: Path, folder: Path) -> None:
 def check_export(best: Path, dataset: Path, folder: Path) -> None:
     pictures = dataset / "images" / "train"
     command = script("export_to_trt.py", "--src_path", best, "--dst_path", folder, "--pictures", pictures)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = run_program(command, 120)
     assert done.returncode == 0, done.stderr
     assert "TensorRT: " in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["best.onnx", "best.onnx.json"]
     assert json.loads((folder / "best.onnx.json").read_text())["agreement"]["photos"] > 5
 
     without = [*command, "--require", "trt"]
-    refused = subprocess.run(without, capture_output=True, text=True, timeout=120, check=False)
+    refused = run_program(without, 120)
     if "no engine was made" in done.stdout:
         assert refused.returncode == 1
         assert "the TensorRT engine cannot be made" in refused.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from html import unescape
@@ -22,6 +21,7 @@ from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.segmentation.gallery.gallery import CARDS_A_PAGE, JOURNAL_NAME, GalleryConfig, MaskJournal, build_gallery
 from cls.settings import REPOSITORY
+from tests.preloaded import Program, run_program
 
 GROUP = "hair color / 'é' <b>"
 LABELS = ("black hair", "blonde & <i>")
@@ -179,8 +179,8 @@ def test_killed_in_the_middle_it_goes_on(bottle: Bottle, configuration: Callable
     _fill(bottle, names)
     folder = bottle.masks(GROUP)
     script = "cls/classification/mask_builder.py"
-    command = [sys.executable, script, "--group", GROUP, "--people", "all", "--cfg", str(configuration())]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = [script, "--group", GROUP, "--people", "all", "--cfg", str(configuration())]
+    process = Program(words, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline_s = time.monotonic() + 60
     while len(list(folder.glob("*.png"))) < 40 and time.monotonic() < deadline_s:
         time.sleep(0.002)
@@ -188,15 +188,12 @@ def test_killed_in_the_middle_it_goes_on(bottle: Bottle, configuration: Callable
     process.wait()
     n_finished = len(list(folder.glob("*.png")))
     assert 40 <= n_finished < 300
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    done = run_program(words, 120, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert len(list(folder.glob("*.png"))) == 300
     assert not list(folder.glob(".*.part"))
     made = int(done.stdout.split(": ")[1].split(" made")[0])
     assert 300 - n_finished <= made <= 300 - n_finished + 1
-    assert (
-        "0 made, 300 were there"
-        in subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True).stdout
-    )
+    assert "0 made, 300 were there" in run_program(words, 60, cwd=REPOSITORY).stdout
     with MaskJournal(folder) as journal:
         assert len(journal.files) == 301

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,12 +21,26 @@ from cls.training.network import trial_step
 from cls.training.network.build import build_network, head_names, head_of, memory_format_of
 from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, Trial, start_trial
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
+from tests.preloaded import Program
 
 Starts = list[list[str]]
 
 
 @pytest.fixture
-def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
+def starts(new_starts: Starts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
+    """The same of processes that have everything imported already."""
+
+    def forked(command: list[str], **options: Any) -> Program:
+        known = f"import sys; sys.path.insert(0, {str(tmp_path / 'path')!r}); sys.modules.pop('sitecustomize', None); "
+        assert command[:2] == [sys.executable, "-c"]
+        return Program(["-c", f"{known}import sitecustomize; {command[2]}"], **options)
+
+    monkeypatch.setattr(trial_step, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forked}))
+    return new_starts
+
+
+@pytest.fixture
+def new_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
     """The memory formats of every child process that is started; verdicts are kept in the test's own folder."""
     fakes.known_to_child_processes(tmp_path / "path", monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -84,7 +102,7 @@ def test_what_gives_no_logits_is_refused(starts: Starts, arch: str, code: str) -
     assert len(starts) == 1, "an error is no crash: one process tells of both formats"
 
 
-def test_threads_wait_passively_whatever_the_training_does(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_wait_passively_whatever_the_training_does(new_starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spinning took five times the processor time of the trial itself."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     assert verdict(trial_of("fake_asks_for_passive_threads")) == CHANNELS_LAST

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -50,6 +48,7 @@ from cls.training.report.robustness import (
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration, Epoch, LeakTax
 from cls.training.runs.run import newest_run
 from tests.bottles import make_tiny_bottle
+from tests.preloaded import run_program
 from tests.training.made_metrics import run_metrics
 
 GROUP = "hat"
@@ -96,13 +95,8 @@ def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
     rows = (LabelledRow(row.path, (float(row.picset == "picset-000"),), row.picset) for row in read_dataset(file).rows)
     write_dataset(file, GroupDataset(GROUP, ("hat",), tuple(rows)))
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "test_resnet", "--size", "64x48"]
-    done = subprocess.run(
-        [sys.executable, "cls/classification/train.py", *words, "--weights", "none", "--epochs", "1", "--batch", "4"],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        check=False,
-    )
+    words += ["--weights", "none", "--epochs", "1", "--batch", "4"]
+    done = run_program(["cls/classification/train.py", *words], cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     assert "no picset to spare for validation" in done.stderr
