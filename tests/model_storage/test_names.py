@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -99,11 +100,13 @@ def test_refused_names_say_what_to_write(tmp_path: Path) -> None:
         model_folder_name("a/b", tmp_path)
     assert "'a/b'" in caught.value.what
     assert "'a~2Fb'" in (caught.value.hint or "")
-    with pytest.raises(RefusedError, match="give the group's name"):
+    with pytest.raises(RefusedError) as caught:
         model_folder_name("", tmp_path)
+    assert caught.value.code == "storage.invalid_model_name"
     with pytest.raises(RefusedError) as caught:
         model_folder_name("/" + "a" * 90, tmp_path)
-    assert f"model name '/{'a' * 79}' cannot" in caught.value.line()
+    assert caught.value.code == "storage.invalid_model_name"
+    assert f"'/{'a' * 79}'" in caught.value.what
 
 
 def test_versions_as_values() -> None:
@@ -115,9 +118,11 @@ def test_versions_as_values() -> None:
     assert (str(one), repr(one), one.text) == ("1.0.0+a", "SemanticVersion('1.0.0+a')", "1.0.0+a")
     assert readable_version("1.0.0") == SemanticVersion("1.0.0")
     assert readable_version(None) is readable_version(1) is readable_version("1") is None
-    with pytest.raises(RefusedError, match=f"'{'1' * 80}'.* 101 .* 100") as caught:
+    with pytest.raises(RefusedError) as caught:
         SemanticVersion("1" * 101)
+    assert re.search(f"'{'1' * 80}'.* 101 .* 100", caught.value.line())
     assert (caught.value.status, caught.value.code) == (422, "storage.version_too_long")
-    with pytest.raises(RefusedError, match=rf"'{'x' * 80}'.* 0\.0\.1") as caught:
+    with pytest.raises(RefusedError) as caught:
         SemanticVersion("x" * 90)
+    assert re.search(rf"'{'x' * 80}'.* 0\.0\.1", caught.value.line())
     assert caught.value.code == "storage.invalid_version"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cls.errors import StorageError
+from cls.errors import PackageError, StorageError
 from cls.model_storage import repository as room
 from cls.model_storage.names import RefusedError, SemanticVersion
 from cls.model_storage.repository import UPLOAD_FILE_NAME, ModelRepository, serving
@@ -181,8 +181,10 @@ def test_the_config_of_a_version(repository: ModelRepository) -> None:
     assert (first.name, first.version_numbers, first.max_batch_size) == ("hair", (3,), 3)
     assert (second.name, second.version_numbers, second.max_batch_size) == ("hair", (4,), 8)
     (own / "config.pbtxt").write_text("nonsense {")
-    with pytest.raises(Exception, match=r"hair/3/config\.pbtxt"):
+    with pytest.raises(PackageError) as caught:
         repository.config_serving("hair", 3)
+    assert caught.value.code == "package.invalid_config"
+    assert str(caught.value.where).endswith("hair/3/config.pbtxt")
     config = parse_config(serving(with_name(CONFIG, "old"), "new", 5, "x"))
     assert (config.name, config.version_numbers) == ("new", (5,))
 

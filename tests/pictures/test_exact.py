@@ -375,8 +375,10 @@ def filled(bottle: Bottle) -> Callable[..., GroupDataset]:
 
 def test_the_smallest_gallery_size() -> None:
     assert GalleryConfig(size_px=32).size_px == 32
-    with pytest.raises(UsageError, match="at least 32, found 31"):
+    with pytest.raises(UsageError) as caught:
         GalleryConfig(size_px=31)
+    assert caught.value.code == "usage.out_of_range"
+    assert all(number in caught.value.what for number in ("32", "31"))
 
 
 def test_sizes_and_colours_of_cut_outs(bottle: Bottle, filled: Callable[..., GroupDataset]) -> None:
@@ -497,9 +499,9 @@ def test_the_report_of_a_gallery(tmp_path: Path) -> None:
 
 def test_a_journal_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_NAME).mkdir()
-    with pytest.raises(FileError, match="cannot be read") as error:
+    with pytest.raises(FileError) as error:
         MaskJournal(tmp_path)
-    assert str(error.value.where) == str(tmp_path / JOURNAL_NAME)
+    assert (error.value.code, error.value.where) == ("file.unreadable", str(tmp_path / JOURNAL_NAME))
 
 
 def test_how_long_a_transaction_is_tried(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,11 @@ def test_a_plan_for_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     bottle = Bottle(load_settings(configuration, environment={}))
     path = str(plan_zip(tmp_path))
     with_nvidia_smi(tmp_path, monkeypatch, "NVIDIA H100 80GB HBM3, 9.0\n")
-    with pytest.raises(PackageError, match=r"built for a NVIDIA L4 .* this machine has NVIDIA H100 80GB HBM3 \(9\.0\)"):
+    with pytest.raises(PackageError) as caught:
         open_classifier(path, bottle)
+    assert caught.value.code == "package.incompatible_plan"
+    assert all(gpu in caught.value.what for gpu in ("NVIDIA L4", "NVIDIA H100 80GB HBM3 (9.0)"))
     with_nvidia_smi(tmp_path, monkeypatch, "NVIDIA L4, 8.9\n")
-    with pytest.raises(PredictionError, match="a TensorRT plan cannot be run here"):
+    with pytest.raises(PredictionError) as caught:
         open_classifier(path, bottle)
+    assert caught.value.code == "prediction.runtime_unavailable"

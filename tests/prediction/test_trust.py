@@ -64,8 +64,8 @@ def test_a_signed_zip_predicts_as_ever(
     assert rows_of(tmp_path / "trusted") == rows_of(tmp_path / "plain")
     assert len(rows_of(tmp_path / "plain")) == 24
     out = tmp_path / "refused"
-    assert infer(signed, *photos, "--out", out, "--trust", keys / "other.key.pub") == 1
-    assert "which is not trusted" in last_error(capsys)
+    assert infer(signed, *photos, "--out", out, "--trust", keys / "other.key.pub", "--debug") == 1
+    assert last_error(capsys).endswith("[signature.untrusted]")
     assert not out.exists()
     both = ("--trust", keys / "other.key.pub", "--trust", keys / "team.key.pub")
     assert infer(signed, *photos, "--out", out, *both) == 0
@@ -90,19 +90,22 @@ def test_what_is_not_signed_is_refused(
 ) -> None:
     package = copied.package / "model_onnx.zip"
     run = copied.run.folder
-    assert refused(copied, package, trust).what == "is not signed"
-    assert refused(copied, copied.package, trust).what == "is not signed"
+    assert refused(copied, package, trust).code == "signature.missing"
+    assert refused(copied, copied.package, trust).code == "signature.missing"
     for model in (copied.package / "model.onnx", run, run / "checkpoints" / "best.ckpt"):
         assert "--trust" in (refused(copied, model, trust).hint or "")
     (copied.package / "model_onnx.zip").unlink()
-    assert "holds no model_onnx.zip" in refused(copied, copied.package, trust).what
-    with pytest.raises(SignatureError, match=r"holds no model_onnx\.zip"):
+    error = refused(copied, copied.package, trust)
+    assert error.code == "signature.unsupported_source"
+    assert "model_onnx.zip" in error.what
+    with pytest.raises(SignatureError) as caught:
         open_exported(copied.bottle, GROUP, trust)
+    assert caught.value.code == "signature.unsupported_source"
     for url in ("http://127.0.0.1:9/v2/models/x", "grpc://127.0.0.1:9/x"):
-        assert "what a server answers is not signed" in refused(copied, url, trust).what
-        arguments = ("--source", copied.bottle.pictures, "--whole", "--out", tmp_path / "out")
+        assert refused(copied, url, trust).code == "signature.unsupported_source"
+        arguments = ("--source", copied.bottle.pictures, "--whole", "--out", tmp_path / "out", "--debug")
         assert infer(copied, *arguments, "--model", url, "--trust", keys) == 1
-        assert "what a server answers is not signed" in last_error(capsys)
+        assert last_error(capsys).endswith("[signature.unsupported_source]")
 
 
 def test_the_zip_of_every_format_in_a_folder(signed: ExportedBottle, trust: TrustedKeys, tmp_path: Path) -> None:
@@ -125,7 +128,9 @@ def test_the_zip_of_every_format_in_a_folder(signed: ExportedBottle, trust: Trus
         folder.mkdir()
         (folder / model).write_bytes(b"")
         shutil.copy(signed.package / "meta.json", folder)
-        assert f"holds no {archive}," in refused(signed, folder, trust).what
+        error = refused(signed, folder, trust)
+        assert error.code == "signature.unsupported_source"
+        assert f" {archive}," in error.what
         shutil.copy(signed.package / "model_onnx.zip", folder / archive)
         assert open_classifier(str(folder), signed.bottle, trust=trust).source == str(folder / archive)
 
@@ -144,7 +149,9 @@ def test_no_runtime_sees_a_changed_model(
     monkeypatch.setattr("cls.package.verifying.read_onnx", parsed)
     monkeypatch.setattr("cls.package.verifying.parse_config", parsed)
     monkeypatch.setattr(opening, "OnnxRuntime", parsed)
-    assert "model.onnx was changed since it was signed" in refused(signed, path, trust).what
+    error = refused(signed, path, trust)
+    assert error.code == "signature.changed"
+    assert error.what.startswith("model.onnx ")
 
 
 def test_a_zip_swapped_after_it_was_verified(
@@ -164,7 +171,7 @@ def test_a_zip_swapped_after_it_was_verified(
 
     monkeypatch.setattr(opening, "verify_zip", swapped)
     error = refused(signed, path, trust)
-    assert error.what == "was changed since it was signed"
+    assert error.code == "signature.changed"
     assert error.where == f"{path}!model.onnx"
 
 

@@ -42,12 +42,16 @@ def test_a_box_found_in_the_smaller_picture_is_given_in_the_whole_one(tmp_path: 
     assert photo.in_full_size(found).box_xyxy_px == (0.0, 0.0, 1300.0, 1300.0)
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 cut off"])
-def test_what_is_no_picture_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "case"),
+    [(b"", "empty"), (b"no picture", "not_an_image"), (b"\xff\xd8\xff\xe0 cut off", "damaged")],
+)
+def test_what_is_no_picture_is_said_to_be_none(tmp_path: Path, content: bytes, case: str) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
-    with pytest.raises(FileError, match=r"broken\.jpg: is "):
+    with pytest.raises(FileError) as caught:
         read_for_segmentation(path)
+    assert (caught.value.code, caught.value.where) == (f"file.{case}", str(path))
 
 
 def test_photos_come_in_order_and_broken_ones_do_not_stop_them(tmp_path: Path) -> None:

@@ -109,12 +109,12 @@ def test_it_needs_a_split_by_picset() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig(GROUP, mode="all", leak_tax=True)
     assert caught.value.code == "usage.invalid_options"
-    assert "--leak-tax: compares with a split by picset" in caught.value.what
+    assert "--leak-tax: " in caught.value.what
     with pytest.raises(UsageError) as caught:
         TrainConfig(GROUP, split="official", leak_tax=True)
     assert caught.value.code == "usage.invalid_options"
-    assert "--leak-tax: compares with a split by picset" in caught.value.what
+    assert "--leak-tax: " in caught.value.what
     with pytest.raises(UsageError) as caught:
         TrainConfig(GROUP, devices=2, leak_tax=True)
     assert caught.value.code == "usage.invalid_options"
-    assert "one process" in caught.value.what
+    assert "--leak-tax: " in caught.value.what
