@@ -14,9 +14,10 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset_if_
 from cls.bottle.layout import Bottle
 from cls.collector.listing import Listing, SkippedPicture
 from cls.errors import CollectorError
-from cls.files import remove_parts, safe_name, write_json_atomic
+from cls.files import remove_parts, safe_name
 from cls.loading.download import Fate, Outcome, PicturePool
 from cls.loading.picset_files import store_picsets
+from cls.records import Record, write_record
 from cls.sources import Source
 from cls.wording import counted
 
@@ -172,22 +173,54 @@ def _dataset(
     )
 
 
+class LoadReport(Record):
+    """ledger/load/<group>.json: what the last load of a group did; see `LoadedGroup`.
+
+    Attributes:
+        group: the group's name as annotators typed it.
+        source: where photos and labels came from.
+        loaded_at: ISO 8601, in UTC.
+        photos: labelled photos in the dataset.
+        pictures_stored: pictures fetched by this load.
+        pictures_kept: pictures that were there already.
+        picsets: picsets whose meta.json is there.
+        placeholders: entries without a picture.
+        skipped: pictures left out, with the reason.
+        contradictory: addresses under trash and under a label at once.
+        empty_labels: labels without a usable photo.
+        unknown_picsets: picsets that are listed and that the source then knows nothing of.
+    """
+
+    group: str
+    source: str
+    loaded_at: str
+    photos: int
+    pictures_stored: int
+    pictures_kept: int
+    picsets: int
+    placeholders: int
+    skipped: tuple[SkippedPicture, ...] = ()
+    contradictory: tuple[str, ...] = ()
+    empty_labels: tuple[str, ...] = ()
+    unknown_picsets: tuple[str, ...] = ()
+
+
 def _write_report(loaded: LoadedGroup, source: Source) -> None:
-    content = {
-        "group": loaded.dataset.group,
-        "source": source.description,
-        "loaded_at": _now(),
-        "photos": len(loaded.dataset.rows),
-        "pictures_stored": loaded.stored_count,
-        "pictures_kept": loaded.kept_count,
-        "picsets": loaded.picset_count,
-        "placeholders": loaded.placeholder_count,
-        "skipped": [{"filepath": picture.filepath, "reason": picture.reason} for picture in loaded.skipped],
-        "contradictory": list(loaded.contradictory),
-        "empty_labels": list(loaded.empty_labels),
-        "unknown_picsets": list(loaded.unknown_picsets),
-    }
-    write_json_atomic(loaded.report_file, content)
+    report = LoadReport(
+        group=loaded.dataset.group,
+        source=source.description,
+        loaded_at=_now(),
+        photos=len(loaded.dataset.rows),
+        pictures_stored=loaded.stored_count,
+        pictures_kept=loaded.kept_count,
+        picsets=loaded.picset_count,
+        placeholders=loaded.placeholder_count,
+        skipped=loaded.skipped,
+        contradictory=loaded.contradictory,
+        empty_labels=loaded.empty_labels,
+        unknown_picsets=loaded.unknown_picsets,
+    )
+    write_record(loaded.report_file, report)
 
 
 def _now() -> str:

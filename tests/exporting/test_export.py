@@ -201,3 +201,13 @@ def test_the_package_says_the_cross_validated_f1(copied: ExportedBottle) -> None
     assert found is not None
     assert found.scores.headline() == "cross-validated F1 0.400 (0.300–0.500), mean over 3 labels, 12 people"
     assert not {"run_seconds", "seconds"} & meta.metrics.keys(), "how long it took is not the package's"
+
+
+def test_a_run_of_the_first_version_is_exported(copied: ExportedBottle) -> None:
+    earlier = Path(__file__).parent.parent / "training" / "runs" / "earlier_metrics" / "1_first.json"
+    shutil.copy(earlier, copied.run.folder / "metrics.json")
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 0
+    said, meta = json.loads(earlier.read_text()), read_meta(copied.package / "meta.json")
+    assert meta.thresholds == said["thresholds"]
+    assert meta.metrics["validation"] == said["validation"]
+    assert (meta.digests.weights, meta.code_version) == (said["weights_sha256"], "0.1.0")

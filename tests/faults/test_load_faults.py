@@ -13,7 +13,8 @@ from cls.bottle.layout import Bottle
 from cls.collector.client import CollectorClient
 from cls.collector.retrying import RetryPolicy
 from cls.errors import CollectorError
-from cls.loading.load import LoadedGroup, load_group
+from cls.loading.load import LoadedGroup, LoadReport, load_group
+from cls.records import read_record
 from cls.sources.from_collector import CollectorSource
 from tests.collector.servers import flaky_collector, stats
 
@@ -89,9 +90,9 @@ def test_what_is_no_picture_is_left_out_and_listed(bottle: Bottle) -> None:
         "the file is not a picture (JPEG, PNG, WebP, BMP or TIFF)",
     ]
     assert names_in(bottle.pictures) == [row.path for row in loaded.dataset.rows]
-    report = json.loads(loaded.report_file.read_text())
-    assert len(report["skipped"]) == 4
-    assert report["placeholders"] == 4
+    report = read_record(loaded.report_file, LoadReport)
+    assert (report.skipped, report.photos) == (loaded.skipped, len(loaded.dataset.rows))
+    assert (len(report.skipped), report.placeholders) == (4, 4)
 
 
 def test_a_collector_that_refuses_every_picture_is_down(bottle: Bottle) -> None:

@@ -14,11 +14,12 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.file import trained_on
 from cls.errors import TrainingError
-from cls.files import read_json
+from cls.records import read_record
 from cls.training.config import TrainConfig
 from cls.training.network.build import head_of
 from cls.training.network.weights import WeightsSource, find_weights, read_state
 from cls.training.runs.folder import FINISHED, SPLIT, run_number
+from cls.training.runs.metrics import RunMetrics
 from cls.training.runs.run import open_run
 
 
@@ -146,14 +147,10 @@ def _listed(folder: Path, name: str) -> Path | None:
     """A finished run of a group's folder by number, or the one finished last as `newest`, as `cls runs` lists them."""
     finished = [path.parent for path in folder.glob(f"v__*/{FINISHED}")]
     if name == "newest":
-        return max(finished, key=lambda path: (_finished_at(path), run_number(path) or 0), default=None)
+        newest = [(read_record(path / FINISHED, RunMetrics).finished, run_number(path) or 0, path) for path in finished]
+        return max(newest)[2] if newest else None
     number = name.removeprefix("v__")
     return next((path for path in finished if number.isdecimal() and run_number(path) == int(number)), None)
-
-
-def _finished_at(folder: Path) -> str:
-    content = read_json(folder / FINISHED)
-    return str(content.get("finished", "")) if isinstance(content, dict) else ""
 
 
 def carry_head(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:

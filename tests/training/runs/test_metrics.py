@@ -75,7 +75,7 @@ def test_runs_of_earlier_versions_are_listed_reported_and_packaged(file: Path, t
     validation = run.metrics.validation or Metrics()
     rows = label_rows(LABELS, np.ones((4, 3), np.float32), validation)
     assert [row["name"] for row in rows[:3]] == list(LABELS)
-    assert rows[0]["positives"] == said["validation"]["labels"][LABELS[0]]["positives"]
+    assert rows[0]["positives"] == str(said["validation"]["labels"][LABELS[0]]["positives"])
     shown = 5 + ("background_sensitivity" in said) + (validation.scores.ma.value is not None)
     assert len(cards(run.metrics)) == shown
     assert overall(validation)
