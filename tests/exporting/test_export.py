@@ -103,52 +103,54 @@ def test_newest_run_unless_one_is_named(copied: ExportedBottle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "code", "value"),
     [
-        (["--group", "hat"], "group 'hat' has no finished training run; run `cls train --cat"),
-        (["--group", GROUP, "--run", "v__9_x"], "has no finished run 'v__9_x'"),
-        (["--group", GROUP, "--require", "trt"], "model.plan and model_trt.zip cannot be made: "),
-        (["--group", GROUP, "--formats", "onnx,trt"], "model.plan and model_trt.zip cannot be made: "),
-        (["--group", GROUP, "--formats", "tflite"], "trt_int8, or all, found 'tflite'"),
+        (["--group", "hat"], "bottle.no_finished_run", "'hat'"),
+        (["--group", GROUP, "--run", "v__9_x"], "bottle.run_not_found", "'v__9_x'"),
+        (["--group", GROUP, "--require", "trt"], "export.format_unavailable", "model_trt.zip"),
+        (["--group", GROUP, "--formats", "onnx,trt"], "export.format_unavailable", "model_trt.zip"),
+        (["--group", GROUP, "--formats", "tflite"], "usage.unknown_option_value", "'tflite'"),
     ],
 )
 def test_refusals_are_one_line_and_change_nothing(
-    exported: ExportedBottle, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    exported: ExportedBottle, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str, value: str
 ) -> None:
     before = exported.files()
-    assert export(exported.cfg, *arguments) == 1
-    error = capsys.readouterr().err.strip().splitlines()
-    assert words in error[-1]
-    assert error[-1].startswith("error: ")
+    assert export(exported.cfg, *arguments, "--debug") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ")
+    assert line.endswith(f"[{code}]")
+    assert value in line
     assert exported.files() == before
 
 
 def test_a_file_in_the_place_of_the_folder_stays(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(copied.package)
     copied.package.write_text("mine")
-    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
-    assert "is a file, where a folder is to be written; move it somewhere else" in capsys.readouterr().err
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx", "--debug") == 1
+    assert capsys.readouterr().err.strip().endswith("[file.not_a_folder]")
     assert copied.package.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "words"),
+    ("name", "content", "code"),
     [
-        ("args.yaml", "{a: [", "args.yaml: cannot be read: while parsing a flow "),
-        ("args.yaml", None, "args.yaml: cannot be read: No such file or directory; train again"),
-        ("args.yaml", "settings: {}", "args.yaml: is not the args.yaml of a run: timm_arch: "),
-        ("metrics.json", "{", "is not JSON: Expecting property name enclosed in double quotes; train again"),
-        ("split.json", "{", "is not JSON: Expecting property name enclosed in double quotes; train again"),
+        ("args.yaml", "{a: [", "bottle.run_unreadable"),
+        ("args.yaml", None, "bottle.run_unreadable"),
+        ("args.yaml", "settings: {}", "bottle.run_unreadable"),
+        ("metrics.json", "{", "bottle.not_json"),
+        ("split.json", "{", "bottle.not_json"),
     ],
 )
 def test_a_damaged_run_is_one_line_that_says_what_to_do(
-    copied: ExportedBottle, capsys: pytest.CaptureFixture[str], name: str, content: str | None, words: str
+    copied: ExportedBottle, capsys: pytest.CaptureFixture[str], name: str, content: str | None, code: str
 ) -> None:
     file = copied.run.folder / name
     file.unlink() if content is None else file.write_text(content)
-    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx", "--debug") == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert words in line
+    assert line.endswith(f"[{code}]")
+    assert name in line
     assert "object at 0x" not in line
 
 

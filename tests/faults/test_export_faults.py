@@ -148,22 +148,24 @@ def test_two_exports_at_a_time(exported: ExportedBottle, capsys: pytest.CaptureF
     from filelock import FileLock
 
     with FileLock(exported.package.parent / ".export.lock"):
-        assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
-    assert "is being exported by another process" in capsys.readouterr().err
+        assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg), "--debug"]) == 1
+    assert capsys.readouterr().err.strip().endswith("[export.locked]")
 
 
 def test_a_run_without_its_photos(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
     before = exported.files()
     for photo in exported.bottle.pictures.iterdir():
         photo.unlink()
-    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
-    assert "to compare with" in capsys.readouterr().err
+    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg), "--debug"]) == 1
+    assert capsys.readouterr().err.strip().endswith("[export.no_photos]")
     assert exported.files() == before
 
 
 def test_a_broken_checkpoint(exported: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
     before = exported.files()
     exported.run.checkpoint.write_bytes(b"PK not a checkpoint")
-    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
-    assert "best.ckpt: is not a checkpoint of test_resnet" in capsys.readouterr().err
+    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg), "--debug"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("[bottle.checkpoint_damaged]")
+    assert "best.ckpt" in line
     assert exported.files() == before
