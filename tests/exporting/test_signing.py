@@ -138,7 +138,7 @@ def test_what_was_made_before_and_is_not_signed_is_named(
         assert contents.signature() is None
     assert run(copied, SIGN, copied.package / "model_onnx.zip", "--key", tmp_path / "team.key") == 0
     signer = read_signing_key(tmp_path / "team.key")
-    again = SimpleNamespace(folder=copied.package, stayed=("onnx", "torchscript"))
+    again = SimpleNamespace(folder=copied.package, earlier=SimpleNamespace(parity=("onnx", "torchscript")))
     assert _not_signed_by(signer, again) == []  # type: ignore[arg-type]
 
 
