@@ -29,7 +29,7 @@ from cls.collector.client import CollectorClient
 from cls.loading.load import load_group
 from cls.settings import REPOSITORY, Settings
 from cls.sources.folders import open_photo_set
-from cls.sources.from_collector import CollectorSource
+from cls.sources.without_forgotten import CollectorSource
 
 SERVE = "from cls.cli.collector import SERVE; from cls.cli.command import main; main(SERVE)"
 

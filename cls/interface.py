@@ -158,7 +158,7 @@ def segment(
 
     wait_passively()
     from cls.bottle.forgotten import read_forgotten
-    from cls.bottle.segmentation_models import remember_model
+    from cls.bottle.ledger import remember_model
     from cls.pictures.database import PicturesDatabase
     from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
     from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter

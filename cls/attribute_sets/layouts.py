@@ -28,9 +28,8 @@ from pathlib import Path
 
 from cls.attribute_sets import LAYOUTS
 from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
-from cls.attribute_sets.loading import partition_of, sides_of_partition
+from cls.attribute_sets.loading import partition_of, pool_name, sides_of_partition
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
-from cls.attribute_sets.pool import pool_name
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.parts import TEST
 from cls.errors import AttributeSetError, UsageError

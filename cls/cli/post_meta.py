@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from cls.bottle.layout import Bottle
     from cls.collector.client import CollectorClient
-    from cls.write_back.ret_meta_files import read_predictions
+    from cls.write_back.ret_meta import read_predictions
     from cls.write_back.send import PreviewMemory, carry_out, sending
     from cls.write_back.sent_journal import read_journal
     from cls.write_back.steps import steps_of, to_send, to_withdraw, waiting

@@ -18,7 +18,7 @@ from cls.errors import ClsError, FileError
 from cls.metrics.scores import MeanScore, ValidationScores
 from cls.package.model_name import model_name_of_group
 from cls.pages import render
-from cls.pages.thumbnails import picture_url
+from cls.pages.render import picture_url
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import SHEET_NAME
 from cls.records import read_record

@@ -30,8 +30,8 @@ from cls.package.packing import (
 from cls.package.plans import HEADER_BYTES, version_in_plan
 from cls.package.vectors import vectors_as_files
 from cls.runtimes.conformance import make_vectors
+from cls.runtimes.local import tensorrt_module
 from cls.runtimes.open import open_classifier
-from cls.runtimes.tensorrt import tensorrt_module
 
 _log = logging.getLogger("cls.exporting")
 

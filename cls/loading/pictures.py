@@ -23,8 +23,7 @@ from cls.loading.load import LoadedGroup, load_group, load_lock
 from cls.loading.picset_files import store_picset
 from cls.sources import Source
 from cls.sources.folders import group_of_layout, open_photo_set
-from cls.sources.from_collector import CollectorSource
-from cls.sources.without_forgotten import SourceWithoutForgotten
+from cls.sources.without_forgotten import CollectorSource, SourceWithoutForgotten
 from cls.wording import counted
 
 _GUID = re.compile(r"\{?[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\}?", re.IGNORECASE)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.metrics.attributes import SetCounts
 from cls.metrics.exact_interval import (
     LEVEL,
     LabelCounts,
@@ -17,6 +16,7 @@ from cls.metrics.exact_interval import (
     is_one_number,
     widened,
 )
+from cls.metrics.multilabel import SetCounts
 from cls.metrics.scores import Interval, Intervals, MeasureIntervals, Measures
 
 # A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.

@@ -24,9 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cls.errors import StorageError, UsageError
 from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
 from cls.model_storage.inference.embedded import EmbeddedEngine
-from cls.model_storage.inference.engine import EngineError, InferenceEngine
+from cls.model_storage.inference.engine import EngineError, InferenceEngine, TritonServer
 from cls.model_storage.inference.http_app import build_inference_app, start_grpc
-from cls.model_storage.inference.triton import TritonServer
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage

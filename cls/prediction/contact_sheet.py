@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.pages import render
-from cls.pages.thumbnails import jpeg_url
+from cls.pages.render import jpeg_url
 from cls.prediction.results import PersonResult
 from cls.runtimes.classifier import Classifier
 from cls.wording import counted, score

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
 from cls.package.keys import trusted_keys
-from cls.pages.thumbnails import picture_url
+from cls.pages.render import picture_url
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
 from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
 from cls.prediction.predict import CHUNK, Shot, predict_chunk

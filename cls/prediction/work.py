@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cls.errors import FileError
 from cls.files import sha256_of_bytes, sha256_of_file
-from cls.pages.thumbnails import jpeg_bytes
+from cls.pages.render import jpeg_bytes
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import Found, PredictionJournal, Record

@@ -21,9 +21,8 @@ from cls.package.vectors import has_vectors, read_vectors
 from cls.package.verifying import Verification, refuse_foreign_files, verify_zip
 from cls.runtimes.classifier import Classifier, Runtime
 from cls.runtimes.conformance import check_vectors
-from cls.runtimes.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime
+from cls.runtimes.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime, why_no_tensorrt
 from cls.runtimes.served_runtime import SERVED_SCHEMES, ServedAddress, open_served, parse_address
-from cls.runtimes.tensorrt import why_no_tensorrt
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -274,13 +273,13 @@ def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: 
     """What runs the bytes of a model file of this suffix."""
     names = {"input_name": meta.inputs[0].name, "output_name": meta.outputs[0].name}
     if suffix == ".plan":
-        from cls.runtimes.tensorrt import TensorrtRuntime
+        from cls.runtimes.local import TensorrtRuntime
 
         plan = meta.package.plan if meta.package else None
         refuse_foreign_plan(plan, content[:HEADER_BYTES], this_machine(), source)
         return TensorrtRuntime(content, source)
     if suffix == ".xml":
-        from cls.runtimes.openvino import OpenvinoRuntime
+        from cls.runtimes.local import OpenvinoRuntime
 
         return OpenvinoRuntime(content, weights(), source, threads=available_cores(), **names)
     if suffix == ".pt":

@@ -12,7 +12,6 @@ from pathlib import Path
 from torch import nn
 
 from cls.bottle.layout import Bottle
-from cls.code_version import code_version
 from cls.dataset.split.assign import check_split
 from cls.dataset.split.file import read_split, write_split
 from cls.errors import TrainingError
@@ -35,7 +34,7 @@ from cls.training.loop.module import NotANumberError
 from cls.training.network.build import memory_format_of
 from cls.training.report.grids import write_train_grids
 from cls.training.report.page import ReportData, write_report
-from cls.training.runs.args import ARGS, RunArgs, read_args, write_args
+from cls.training.runs.args import ARGS, RunArgs, code_version, read_args, write_args
 from cls.training.runs.folder import (
     FINISHED,
     LEDGER,

@@ -10,8 +10,7 @@ from typing import Protocol
 from cls.collector.payloads import Picset
 from cls.files import sha256_of_bytes
 from cls.write_back.changes import PicsetChanges, Side, changes_between
-from cls.write_back.ret_meta import with_predictions, without_statements
-from cls.write_back.ret_meta_files import PicsetPredictions
+from cls.write_back.ret_meta import PicsetPredictions, with_predictions, without_statements
 from cls.write_back.sent_journal import Sent, SentJournal
 from cls.write_back.statements import Ours, Statement, statements_of
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.bottle.segmentation_models import digests_of_models, read_models, remember_model
+from cls.bottle.ledger import digests_of_models, read_models, remember_model
 from cls.errors import BottleError, FileError
 from cls.files import sha256_of_file
 

@@ -11,9 +11,8 @@ import torch
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import scenes_of
-from cls.dataset.batches import BatchKey, EpochSampler, Loader, TrainBatches
+from cls.dataset.batches import BatchKey, EpochSampler, GpuViews, Loader, TrainBatches, WideBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
-from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import collect_samples, labels_of
 from cls.people.preprocess import Preprocessing
 from tests.bottles import GROUP, make_tiny_bottle

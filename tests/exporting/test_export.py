@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import cls
-from cls.bottle.segmentation_models import remember_model
+from cls.bottle.ledger import remember_model
 from cls.cli.command import execute
 from cls.cli.export import COMMAND
 from cls.cli.package import SHOW

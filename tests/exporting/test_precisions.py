@@ -19,7 +19,7 @@ from cls.errors import ExportError
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import InputStage
 from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, in_order, why_not
-from cls.exporting.formats.onnx import read_onnx
+from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
 from cls.exporting.formats.openvino import write_openvino
@@ -143,13 +143,13 @@ def test_weights_beside_the_graph_are_read_whole_or_refused(tmp_path: Path) -> N
     model = onnx.load(tmp_path / "model.onnx")
     outside = tmp_path / "outside.onnx"
     onnx.save(model, outside, save_as_external_data=True, location="weights.bin", size_threshold=0)
-    read = read_onnx(outside)
+    read = load_onnx(outside)
     for there, here in zip(read.graph.initializer, onnx.load(tmp_path / "model.onnx").graph.initializer, strict=True):
         np.testing.assert_array_equal(numpy_helper.to_array(there), numpy_helper.to_array(here))
     weights = tmp_path / "weights.bin"
     weights.write_bytes(weights.read_bytes()[:-40])
     with pytest.raises(ExportError) as caught:
-        read_onnx(outside)
+        load_onnx(outside)
     assert caught.value.code == "export.cut_short"
     assert caught.value.where == str(weights)
 

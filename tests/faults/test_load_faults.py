@@ -15,7 +15,7 @@ from cls.collector.retrying import RetryPolicy
 from cls.errors import CollectorError
 from cls.loading.load import LoadedGroup, LoadReport, load_group
 from cls.records import read_record
-from cls.sources.from_collector import CollectorSource
+from cls.sources.without_forgotten import CollectorSource
 from tests.collector.servers import flaky_collector, stats
 
 QUICK = RetryPolicy(attempts=5, timeout_s=20, wait_initial_s=0.02, wait_max_s=0.2, request_timeout_s=5)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from cls.metrics.attributes import instance_metrics
-from cls.metrics.multilabel import measure
+from cls.metrics.multilabel import instance_metrics, measure
 
 NAN = float("nan")
 

@@ -13,8 +13,7 @@ from cls.exporting.parity.page import Elsewhere
 from cls.exporting.parity.page import write_page as write_parity_page
 from cls.exporting.parity.report import WorstSample
 from cls.exporting.publish import classifier_of_run
-from cls.pages.render import write_page
-from cls.pages.thumbnails import jpeg_bytes, picture_url
+from cls.pages.render import jpeg_bytes, picture_url, write_page
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import SheetCounts, SheetPerson, write_contact_sheet
 from cls.prediction.results import PersonResult

@@ -16,10 +16,10 @@ from cls.package.meta import ModelMeta, read_meta
 from cls.package.triton_config import CONFIG_FILE_NAME
 from cls.people.photos import read_photo
 from cls.prediction.people_of_photos import whole_photo
-from cls.runtimes import openvino as openvino_runtime
+from cls.runtimes import local as openvino_runtime
 from cls.runtimes.classifier import Classifier
+from cls.runtimes.local import openvino_module
 from cls.runtimes.open import open_classifier
-from cls.runtimes.openvino import openvino_module
 from tests.exporting.runs import ExportedBottle
 from tests.required_tools import need_module
 
@@ -129,7 +129,7 @@ def test_openvino_not_installed(
 
 def test_openvino_reports_to_nobody() -> None:
     code = (
-        "import sys; from cls.runtimes.openvino import openvino_module; openvino_module().Core();"
+        "import sys; from cls.runtimes.local import openvino_module; openvino_module().Core();"
         "print([name for name, module in sys.modules.items() if 'openvino_telemetry' in name and module])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
@@ -138,7 +138,7 @@ def test_openvino_reports_to_nobody() -> None:
 _TWO_NETWORKS_GO_IN_ORDER = """
 import signal, subprocess, sys
 from pathlib import Path
-from cls.runtimes.openvino import OpenvinoRuntime
+from cls.runtimes.local import OpenvinoRuntime
 
 signal.signal(signal.SIGCHLD, lambda number, frame: print("a child ended"))
 graph, weights = (Path(name).read_bytes() for name in sys.argv[1:])
@@ -162,7 +162,7 @@ def test_signals_are_survived_after_networks_that_went(openvino_files: tuple[Pat
 def test_threads_that_come_first_together_have_one_core() -> None:
     code = (
         "import threading\n"
-        "from cls.runtimes.openvino import openvino_core, openvino_module\n"
+        "from cls.runtimes.local import openvino_core, openvino_module\n"
         "module = openvino_module()\n"
         "made, gate, cores = [], threading.Barrier(8), []\n"
         "class Slow(module.Core):\n"

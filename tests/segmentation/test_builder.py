@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.dataset_file import GroupDataset, write_dataset
-from cls.bottle.segmentation_models import digests_of_models
+from cls.bottle.ledger import digests_of_models
 from cls.errors import BottleError, UsageError
 from cls.files import sha256_of_file
 from cls.people.photos import Person, read_photo

@@ -19,7 +19,7 @@ from cls.cli.export import COMMAND as EXPORT
 from cls.cli.package import SHOW, VERIFY
 from cls.cli.storage import PUSH
 from cls.exporting.formats.files import FILES, FORMATS, Format
-from cls.exporting.formats.onnx import read_onnx
+from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.publish import ExportConfig, export_run
 from cls.package.meta import read_meta
 from cls.people.photos import read_photo
@@ -129,7 +129,7 @@ def test_what_is_inside_is_said(whole: ExportedBottle, capsys: pytest.CaptureFix
     assert (meta.inputs[0].datatype, meta.inputs[0].shape) == ("UINT8", (-1, -1, -1, 3))
     assert meta.steps is not None
     assert "activation" in meta.steps.inside
-    said = {prop.key: prop.value for prop in read_onnx(whole.package / "model.onnx").metadata_props}
+    said = {prop.key: prop.value for prop in load_onnx(whole.package / "model.onnx").metadata_props}
     assert said["activation"] == "sigmoid, inside the model"
     assert meta.steps.after == ("thresholds",)
 

@@ -18,7 +18,7 @@ def _onnxruntime(path, config):
 
 
 def _openvino(path, config):
-    # Missing, it reports nothing to anybody (cls.runtimes.openvino says more).
+    # Missing, it reports nothing to anybody (cls.runtimes.local says more).
     sys.modules["openvino_telemetry"] = None
     import openvino
 

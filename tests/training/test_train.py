@@ -14,11 +14,11 @@ import torch
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.cli.command import execute
-from cls.code_version import code_version
 from cls.errors import BottleError
 from cls.files import sha256_of_file
 from cls.people.photos import read_photo
 from cls.settings import load_settings
+from cls.training.runs.args import code_version
 from cls.training.runs.metrics import SampleCounts
 from cls.training.runs.run import Run, find_runs, newest_run, open_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run

@@ -11,8 +11,7 @@ import pytest
 
 from cls.collector.payloads import Box, Picset, entry_of, picset_of
 from cls.write_back.changes import Side, changes_between, table_of
-from cls.write_back.ret_meta import PredictedPerson, with_predictions
-from cls.write_back.ret_meta_files import Layer, PicsetPredictions
+from cls.write_back.ret_meta import Layer, PicsetPredictions, PredictedPerson, with_predictions
 from cls.write_back.sent_journal import Sent, SentJournal
 from cls.write_back.statements import Ours, Statement, person_of
 from cls.write_back.steps import to_send, to_withdraw

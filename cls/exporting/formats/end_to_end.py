@@ -10,7 +10,7 @@ from onnx import TensorProto, compose, helper
 from torch import nn
 
 from cls.errors import ExportError
-from cls.exporting.formats.onnx import read_onnx, save_onnx, strip_traces
+from cls.exporting.formats.onnx import load_onnx, save_onnx, strip_traces
 from cls.exporting.formats.torchscript import quiet_export
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME
 from cls.package.triton_config import MAX_BATCH_SIZE
@@ -166,7 +166,7 @@ def write_end_to_end(source: Path, stage: onnx.ModelProto, path: Path) -> None:
     Raises:
         ExportError: the two do not fit together.
     """
-    network = compose.add_prefix(read_onnx(source), NETWORK_PREFIX)
+    network = compose.add_prefix(load_onnx(source), NETWORK_PREFIX)
     props = {prop.key: prop.value for prop in network.metadata_props}
     first = onnx.ModelProto()
     first.CopyFrom(stage)

@@ -105,11 +105,11 @@ def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:
     if is_end_to_end and FILES[name].platform == "tensorrt_plan":
         return "a TensorRT plan is built for cut-outs of one size, without the preprocessing"
     if FILES[name].platform == "tensorrt_plan":
-        from cls.runtimes.tensorrt import why_no_tensorrt
+        from cls.runtimes.local import why_no_tensorrt
 
         return why_no_tensorrt()
     if FILES[name].platform == "openvino":
-        from cls.runtimes.openvino import why_no_openvino
+        from cls.runtimes.local import why_no_openvino
 
         return why_no_openvino()
     return None

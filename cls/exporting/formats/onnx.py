@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,72 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.errors import ExportError, first_line
-from cls.exporting.formats.model_files import check_model_files
+from cls.errors import ExportError, PackageError, first_line
 from cls.exporting.formats.torchscript import check_same, example_images, frozen_copy, quiet_export
 from cls.files import write_bytes_atomic
 from cls.package.meta import INPUT_NAME, OUTPUT_NAME
+from cls.package.onnx_file import external_weights, read_onnx
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.local import available_cores
 from cls.wording import counted
+
+_XML_WEIGHTS = re.compile(rb'\boffset="(\d+)"[^>]*?\bsize="(\d+)"|\bsize="(\d+)"[^>]*?\boffset="(\d+)"')
+
+
+def check_model_files(files: Sequence[Path]) -> None:
+    """Looks whether a graph's weights lie where it says they do, before anything runs it.
+
+    Args:
+        files: the model files of a format; the first is the graph.
+
+    Raises:
+        ExportError: a file is missing, is not what its name says, or is cut short.
+    """
+    for file in files:
+        if not file.is_file():
+            raise ExportError("the model's file is missing", code="missing_file", where=file, hint="export again")
+    graph = files[0]
+    if graph.suffix == ".onnx":
+        _check_onnx(graph)
+    elif graph.suffix == ".xml":
+        _check_openvino(graph, graph.with_suffix(".bin"))
+
+
+def _check_onnx(graph: Path) -> None:
+    try:
+        needed = external_weights(read_onnx(graph.read_bytes(), graph))
+    except PackageError as error:
+        raise ExportError(
+            f"{error.what}, or is cut short", code="not_onnx", where=graph, hint="export again"
+        ) from error
+    for name, size_bytes in needed.items():
+        _check_size(graph.parent / name, size_bytes, graph)
+
+
+def _check_openvino(graph: Path, weights: Path) -> None:
+    ends = []
+    for match in _XML_WEIGHTS.finditer(graph.read_bytes()):
+        numbers = [int(group) for group in match.groups() if group is not None]
+        ends.append(sum(numbers))
+    if ends:
+        _check_size(weights, max(ends), graph)
+
+
+def _check_size(weights: Path, needed_bytes: int, graph: Path) -> None:
+    if not weights.is_file():
+        raise ExportError(
+            f"the weights of {graph.name} are missing", code="missing_weights", where=weights, hint="export again"
+        )
+    found_bytes = weights.stat().st_size
+    if found_bytes < needed_bytes:
+        raise ExportError(
+            f"the weights of {graph.name} are cut short: {needed_bytes:,} bytes are needed, {found_bytes:,} are there",
+            code="cut_short",
+            where=weights,
+            hint="export again; look at the free space",
+        )
+
 
 # How timm's attention says which of two ways of one arithmetic it takes.
 _FUSED = "fused_attn"
@@ -67,7 +125,7 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
     save_onnx(model, path)
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
+def load_onnx(path: Path) -> onnx.ModelProto:
     """A network from its file, with all of its weights: those kept in a file beside it are read whole.
 
     Raises:
@@ -99,7 +157,7 @@ def _check_valid(model: onnx.ModelProto, path: Path) -> None:
 
 def add_notes(path: Path, notes: Mapping[str, str]) -> None:
     """Writes more into a network's metadata, beside what stands there."""
-    model = read_onnx(path)
+    model = load_onnx(path)
     known = {prop.key: prop.value for prop in model.metadata_props}
     onnx.helper.set_model_props(model, {**known, **notes})
     save_onnx(model, path)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from cls.errors import ExportError, first_line
 from cls.exporting.formats.calibration_images import CalibrationImages
-from cls.exporting.formats.onnx import read_onnx, save_onnx, session_of
+from cls.exporting.formats.onnx import load_onnx, save_onnx, session_of
 
 LARGEST_FP16 = 65504.0
 # People whose values inside the network are looked at.
@@ -42,7 +42,7 @@ def write_onnx_fp16(source: Path, images: CalibrationImages, path: Path, *, kept
     from onnx_ir import from_proto, to_proto
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    model = read_onnx(source)
+    model = load_onnx(source)
     check_range(model, images, source)
     kept = [node.name for node in model.graph.node][: round(kept_share * len(model.graph.node))]
     # torch's exporter lists the weights here, too, and the converter takes whatever it finds listed for half precision,

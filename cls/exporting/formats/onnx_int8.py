@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cls.errors import ExportError, first_line
 from cls.exporting.formats.calibration_images import CalibrationImages
-from cls.exporting.formats.onnx import read_onnx, save_onnx, session_of
+from cls.exporting.formats.onnx import load_onnx, save_onnx, session_of
 from cls.package.meta import INPUT_NAME
 from cls.progress import track
 
@@ -50,7 +50,7 @@ class Quantiser:
         self._prepared = folder / "prepared.onnx"
         self._expected: NDArray[np.float32] | None = None
         self._ranking: tuple[str, ...] | None = None
-        self._props = {prop.key: prop.value for prop in read_onnx(source).metadata_props}
+        self._props = {prop.key: prop.value for prop in load_onnx(source).metadata_props}
         with _quiet():
             try:
                 # Symbolic shapes are for transformers; the batch is the only free axis here.
@@ -107,7 +107,7 @@ class Quantiser:
     def _error(self, model: onnx.ModelProto) -> float:
         """The mean square difference of its logits from the float network's."""
         if self._expected is None:
-            self._expected = self._answers(read_onnx(self._source))
+            self._expected = self._answers(load_onnx(self._source))
         return float(np.square(self._answers(model) - self._expected).mean())
 
     def _quantised(self, **which: list[str]) -> onnx.ModelProto:
@@ -136,7 +136,7 @@ class Quantiser:
                     code="quantization_failed",
                     where=self._source,
                 ) from error
-        return read_onnx(target)
+        return load_onnx(target)
 
     def _answers(self, model: onnx.ModelProto) -> NDArray[np.float32]:
         session = session_of(model.SerializeToString())

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cls.errors import ExportError, first_line
-from cls.exporting.formats.model_files import check_model_files
+from cls.exporting.formats.onnx import check_model_files
 from cls.files import write_bytes_atomic
-from cls.runtimes.openvino import openvino_core, openvino_module
+from cls.runtimes.local import openvino_core, openvino_module
 
 
 def write_openvino(source: Path, xml_path: Path) -> None:

@@ -14,7 +14,7 @@ from cls.package.meta import INPUT_NAME
 from cls.package.plans import Gpu
 from cls.package.triton_config import MAX_BATCH_SIZE
 from cls.people.preprocess import Preprocessing
-from cls.runtimes.tensorrt import tensorrt_module
+from cls.runtimes.local import tensorrt_module
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -10,7 +10,7 @@ from pathlib import Path
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError, ParityError, PredictionError
 from cls.exporting.formats.files import Format
-from cls.exporting.formats.model_files import check_model_files
+from cls.exporting.formats.onnx import check_model_files
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch, weight_faults
 from cls.exporting.parity.page import Elsewhere, write_page

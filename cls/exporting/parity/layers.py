@@ -22,9 +22,9 @@ from torch import nn
 
 from cls.errors import ExportError, first_line
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX
-from cls.exporting.formats.onnx import read_onnx
+from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.parity.report import Divergence
-from cls.runtimes.openvino import openvino_core
+from cls.runtimes.local import openvino_core
 from cls.wording import counted
 
 # A value that is off by more than this share of its size is another value, by precision: rounding adds up to less.
@@ -236,9 +236,9 @@ def weight_faults(source: Path, converted: Path) -> list[str]:
     Raises:
         ExportError: a file is missing or cut short.
     """
-    found = _weights_of_openvino(converted) if converted.suffix == ".xml" else _weights(read_onnx(converted).graph)
+    found = _weights_of_openvino(converted) if converted.suffix == ".xml" else _weights(load_onnx(converted).graph)
     wrong = []
-    for tensor in read_onnx(source).graph.initializer:
+    for tensor in load_onnx(source).graph.initializer:
         right = numpy_helper.to_array(tensor)
         there = found.get(NETWORK_PREFIX + tensor.name, found.get(tensor.name))
         if there is None or there[0].shape != right.shape or not _is_float(right) or not right.size:

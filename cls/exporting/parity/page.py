@@ -11,7 +11,7 @@ from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
 from cls.exporting.parity.sizes import SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
-from cls.pages.thumbnails import picture_url
+from cls.pages.render import picture_url
 from cls.wording import counted, difference, score
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

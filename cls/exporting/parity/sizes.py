@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cls.errors import ParityError, PredictionError
 from cls.exporting.formats.end_to_end import NORMALISED
-from cls.exporting.formats.onnx import read_onnx, session_of
+from cls.exporting.formats.onnx import load_onnx, session_of
 from cls.exporting.parity.labels import logit_differences
 from cls.exporting.parity.samples import Reference
 from cls.people.cutout import Cutout, cut_out, on_flat_background
@@ -229,7 +229,7 @@ def level_faults(graph: Path, reference: Reference) -> list[str]:
     Raises:
         ExportError: the file is missing or cut short.
     """
-    model = read_onnx(graph)
+    model = load_onnx(graph)
     if not any(NORMALISED in node.output for node in model.graph.node):
         return []
     del model.graph.output[:]

@@ -10,8 +10,21 @@ import numpy as np
 
 from cls.sample.curves import ellipse, smooth_closed, smooth_open
 from cls.sample.figure import palette
-from cls.sample.scene.ground import fill, foliage, gradient, lay_ground, lay_wall, noise_over, rectangle, sky
-from cls.sample.scene.scenery import LEAVES, Scene, dim, draw_mood, paint_tree
+from cls.sample.scene.ground import (
+    LEAVES,
+    Scene,
+    dim,
+    draw_mood,
+    fill,
+    foliage,
+    gradient,
+    lay_ground,
+    lay_wall,
+    noise_over,
+    paint_tree,
+    rectangle,
+    sky,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from cls.metrics.bootstrap import RESAMPLES, draw_units, interval_of
 from cls.metrics.exact_interval import clopper_pearson, interval_of_mean, widened
 from cls.metrics.multilabel import probabilities_of
 from cls.people.preprocess import Preprocessing
-from cls.training.evaluation.logits import logits_of
+from cls.training.evaluation.calibration import logits_of
 from cls.training.network.build import NetworkSpec
 from cls.training.runs.metrics import BackgroundSensitivity, Flips
 

@@ -26,11 +26,11 @@ from cls.training.evaluation.calibration import (
     choose_calibration,
     cross_fit,
     fold_into_head,
+    logits_of,
     negative_log_likelihood,
     write_weights,
 )
 from cls.training.evaluation.label_errors import LabelError, probable_label_errors
-from cls.training.evaluation.logits import logits_of
 from cls.training.network.build import NetworkSpec, load_network
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration
 from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run

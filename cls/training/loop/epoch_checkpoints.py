@@ -1,4 +1,4 @@
-"""best.ckpt and last.ckpt: written after every epoch, whole or not at all."""
+"""best.ckpt and last.ckpt, written whole after every epoch; the moving average of the weights (EMA)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,50 @@ from typing import Any
 import lightning
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from cls.errors import FileError, TrainingError
 from cls.files import ZIP_ERRORS, atomic_path, remove_parts
 from cls.training.loop.module import ClassifierModule
-from cls.training.network.ema import MovingAverage
+
+_PREFIX = "module."
+
+
+class MovingAverage(WeightAveraging):
+    """An exponential moving average of weights and of batch norms' statistics, updated after every step.
+
+    Validation sees the average. Full checkpoints hold both, the average under `state_dict` and the weights beside it,
+    so that a resumed run goes on as if it had never stopped.
+
+    The decay rises: at step n it is no more than (1 + n) / (10 + n) (TensorFlow's rule), else a short run would keep
+    its first, untrained weights.
+
+    Args:
+        decay: what the average keeps of itself at a step, at most.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+            if not torch.is_floating_point(averaged[0]):
+                for kept, value in zip(averaged, current, strict=True):
+                    kept.copy_(value)  # counters
+                return
+            steps = int(count)
+            average_at = get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))  # type: ignore[no-untyped-call]
+            average_at(averaged, current, count)
+
+        super().__init__(multi_avg_fn=average)
+
+    def averaged_state(self) -> dict[str, Tensor]:
+        """The average under the names that the module's own state_dict has."""
+        if self._average_model is None:
+            return {}
+        state = self._average_model.state_dict()
+        return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
+
 
 BEST, LAST = "best.ckpt", "last.ckpt"
 _GO_ON = "make room; the same command then goes on after the last whole epoch"

@@ -1,13 +1,14 @@
-"""Lightning's Trainer set up for a run folder: csv logs, checkpoints that appear whole, quiet, resumable."""
+"""Lightning's Trainer set up for a run folder: loggers, checkpoints that appear whole, quiet, resumable."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning
 import numpy as np
@@ -17,23 +18,86 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cls.dataset.augment import Augmentation
-from cls.dataset.batches import Batch, EpochSampler, ExactBatches, Loader, TrainBatches
+from cls.dataset.batches import Batch, EpochSampler, ExactBatches, GpuViews, Loader, TrainBatches, WideBatches
 from cls.dataset.cutouts.cutouts import Subset
-from cls.dataset.gpu_batches import GpuViews, WideBatches
 from cls.dataset.samples import Sample, labels_of
-from cls.files import write_error
+from cls.files import safe_name, write_error, write_text_atomic
 from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
 from cls.training.data import Training
 from cls.training.loop.auxiliary import JointLoss
 from cls.training.loop.device import accelerator, precision_of, quiet_lightning
-from cls.training.loop.epoch_checkpoints import LAST, EpochCheckpoints, PlainFiles, checkpoint_to_go_on_with
-from cls.training.loop.loggers import loggers_for
+from cls.training.loop.epoch_checkpoints import (
+    LAST,
+    EpochCheckpoints,
+    MovingAverage,
+    PlainFiles,
+    checkpoint_to_go_on_with,
+)
 from cls.training.loop.losses import MultiLabelLoss, loss_for
 from cls.training.loop.module import BadBatches, ClassifierModule
-from cls.training.network.ema import MovingAverage
 from cls.training.network.head_start import start_head
 from cls.training.runs.metrics import Epoch
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
+
+def loggers_for(config: TrainConfig, folder: Path) -> list[Logger]:
+    """The loggers of a run: csv always, the others as asked for.
+
+    TensorBoard writes to `tensorboard/`. MLflow writes to `mlflow/`, or to the server that MLFLOW_TRACKING_URI names.
+    W&B writes to `wandb/`, from where `wandb sync` uploads it, or online where WANDB_MODE=online. A resumed run goes
+    on in the same log.
+
+    Args:
+        config: group and loggers.
+        folder: the run folder.
+    """
+    from lightning.pytorch.loggers import CSVLogger
+
+    makers = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+    return [CSVLogger(save_dir=folder, name="csv_logs"), *(makers[name](config, folder) for name in config.loggers)]
+
+
+def _tensorboard(_: TrainConfig, folder: Path) -> Logger:
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(save_dir=folder, name="tensorboard", version="")
+
+
+def _mlflow(config: TrainConfig, folder: Path) -> Logger:
+    # It reports its use to its makers otherwise.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from lightning.pytorch.loggers import MLFlowLogger
+
+    home = folder / "mlflow"
+    home.mkdir(exist_ok=True)
+    remembered = home / "run_id.txt"
+    logger = MLFlowLogger(
+        experiment_name=config.group,
+        run_name=folder.name,
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+        artifact_location=None if os.environ.get("MLFLOW_TRACKING_URI") else (home / "artifacts").as_uri(),
+        run_id=remembered.read_text(encoding="utf-8").strip() if remembered.exists() else None,
+    )
+    if logger.run_id is not None:
+        write_text_atomic(remembered, f"{logger.run_id}\n")
+    return logger
+
+
+def _wandb(config: TrainConfig, folder: Path) -> Logger:
+    is_online = os.environ.get("WANDB_MODE") == "online"
+    os.environ["WANDB_MODE"] = "online" if is_online else "offline"
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    from lightning.pytorch.loggers import WandbLogger
+
+    name = safe_name(f"{config.group} {folder.name}")
+    identity = "".join(sign if sign.isalnum() and sign.isascii() else "-" for sign in name)[-64:]
+    return WandbLogger(project="cls", name=name, id=identity, save_dir=folder, offline=not is_online, resume="allow")
 
 
 def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cls.dataset.samples import Sample
 from cls.metrics.scores import Intervals, LabelMetrics, MeasureIntervals, Measures, Metrics
-from cls.pages.thumbnails import picture_url
+from cls.pages.render import picture_url
 from cls.records import Record
 from cls.training.evaluation.evaluate import Evaluation
 from cls.training.evaluation.label_errors import LabelError

@@ -23,7 +23,7 @@ from cls.exporting.convert import Conversions
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import input_stage, write_end_to_end
 from cls.exporting.formats.files import Format
-from cls.exporting.formats.onnx import read_onnx
+from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.formats.onnx_int8 import Quantiser
 from cls.exporting.formats.tensorrt import FOLDER, write_plan
 from cls.exporting.rebuild import rebuild_package
@@ -71,7 +71,7 @@ def test_every_plan_of_a_run_is_built(
         for name in made:
             assert conversions.make(name) == ()
         kept = conversions.make("trt_int8", 0.1)
-        carried = {name: read_onnx(conversions.carried(name)) for name in made}
+        carried = {name: load_onnx(conversions.carried(name)) for name in made}
     for name in ("model.plan", "model_fp16.plan", "model_int8.plan"):
         content = (tmp_path / name).read_bytes()
         sizes[name] = len(content)
@@ -86,7 +86,7 @@ def test_every_plan_of_a_run_is_built(
     assert props["kept_in_float"] == ",".join(kept)
     assert props["labels"]
     assert "QuantizeLinear" in {node.op_type for node in carried["trt_int8"].graph.node}
-    assert carried["trt"] == carried["trt_fp16"] == read_onnx(copied.package / "model.onnx")
+    assert carried["trt"] == carried["trt_fp16"] == load_onnx(copied.package / "model.onnx")
     folder = copied.bottle.cache / FOLDER
     assert [path.name for path in folder.iterdir()] == [f"{rtx.__version__} {GPU.name} 8.9.timings"]
     assert not caplog.records

@@ -20,8 +20,8 @@ from cls.dataset.samples import Sample, collect_samples
 from cls.errors import BottleError
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.background_sensitivity import BackgroundTrial
+from cls.training.evaluation.calibration import logits_of
 from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
-from cls.training.evaluation.logits import logits_of
 from cls.training.network.build import NetworkSpec, load_network
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cls.people.preprocess import Preprocessing
-from cls.training.evaluation.logits import logits_of
+from cls.training.evaluation.calibration import logits_of
 from cls.training.loop.device import accelerator
 from cls.training.network.build import build_network
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from cls.training.network.ema import MovingAverage
+from cls.training.loop.epoch_checkpoints import MovingAverage
 
 
 class Small(lightning.LightningModule):

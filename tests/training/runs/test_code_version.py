@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import cls
-from cls import code_version as module
-from cls.code_version import code_version, version_of_checkout
+from cls.training.runs import args as module
+from cls.training.runs.args import code_version, version_of_checkout
 from tests.required_tools import need_program
 
 
