@@ -44,7 +44,8 @@ def open_bottle(folder: Path) -> Bottle:
 
 def probabilities(network: nn.Module, preprocessing: Preprocessing, cutouts: Cutouts) -> NDArray[np.float64]:
     """What a network says of cut-outs as inference sees them, (samples, labels)."""
-    from cls.training.evaluation.calibration import logits_of, probabilities_of
+    from cls.metrics.multilabel import probabilities_of
+    from cls.training.evaluation.calibration import logits_of
 
     exact = (cutouts.exact(index) for index in range(len(cutouts)))
     return probabilities_of(logits_of(network, preprocessing, exact))
