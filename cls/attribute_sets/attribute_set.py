@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cls.dataset.split.parts import PART_SIDES
+from cls.dataset.split.parts import PART_SUBSETS
 from cls.wording import counted
 
 # Pictures of sets come from foreign files: a set with thousands of wrong rows must not fill the terminal.
@@ -71,7 +71,7 @@ def some_pictures(whole: AttributeSet, limit: int) -> AttributeSet:
     """
     if limit >= len(whole.pictures):
         return whole
-    by_part: dict[str, list[SetPicture]] = {side: [] for side in ("", *PART_SIDES)}
+    by_part: dict[str, list[SetPicture]] = {subset: [] for subset in ("", *PART_SUBSETS)}
     for picture in whole.pictures:
         by_part[whole.official.get(picture.name, "")].append(picture)
     kept: set[str] = set()
@@ -80,7 +80,7 @@ def some_pictures(whole: AttributeSet, limit: int) -> AttributeSet:
             count = max(round(limit * len(pictures) / len(whole.pictures)), 1)
             kept.update(pictures[index * len(pictures) // count].name for index in range(count))
     chosen = tuple(picture for picture in whole.pictures if picture.name in kept)
-    official = {name: side for name, side in whole.official.items() if name in kept}
+    official = {name: subset for name, subset in whole.official.items() if name in kept}
     return AttributeSet(whole.layout, whole.labels, chosen, official, whole.problems)
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from cls.attribute_sets import LAYOUTS
 from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_file, listing_of, odd_values_of, value_of
-from cls.attribute_sets.loading import partition_of, pool_name, sides_of_partition
+from cls.attribute_sets.loading import partition_of, pool_name, subsets_of_partition
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.parts import TEST
@@ -156,7 +156,7 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
             hint="the file is not whole, or not of this layout: get it anew",
         )
     selected = _selected(content.field("selected_attribute"), n_ids, len(attributes))
-    sides = sides_of_partition(partition_of(_partitions(content), partition), _PETA_FIELDS, len(matrix))
+    subsets = subsets_of_partition(partition_of(_partitions(content), partition), _PETA_FIELDS, len(matrix))
     pictures: list[SetPicture] = []
     for number, values in enumerate(matrix.tolist(), 1):
         name = f"{number:05d}.png"
@@ -164,7 +164,7 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
         raw = [values[n_ids + column] for column in selected]
         labels, row = tuple(map(value_of, raw)), f"{annotation.name}: data row {number}"
         pictures.append(SetPicture(folder / name, name, labels, identity, row, odd_values_of(raw)))
-    official = {picture.name: sides[index] for index, picture in enumerate(pictures) if index in sides}
+    official = {picture.name: subsets[index] for index, picture in enumerate(pictures) if index in subsets}
     return AttributeSet("peta", tuple(attributes[column] for column in selected), tuple(pictures), official)
 
 
@@ -224,7 +224,7 @@ def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
     rows = label_rows(content.field("data"), len(names), len(attributes))
     identities = _identities(content, names)
     chosen = partition_of(content.field("partition_attribute"), partition)
-    sides = sides_of_partition(chosen, _FIELDS, len(names))
+    subsets = subsets_of_partition(chosen, _FIELDS, len(names))
     pictures: list[SetPicture] = []
     official: dict[str, str] = {}
     problems: list[str] = []
@@ -240,8 +240,8 @@ def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
         raw = [values[column] for column in selected]
         labels = tuple(map(value_of, raw))
         pictures.append(SetPicture(folder / file_name, name, labels, identity, row, odd_values_of(raw)))
-        if number in sides:
-            official[name] = sides[number]
+        if number in subsets:
+            official[name] = subsets[number]
     return AttributeSet(
         "rapv2", tuple(attributes[column] for column in selected), tuple(pictures), official, tuple(problems)
     )
@@ -285,7 +285,7 @@ def read_pa100k(root: Path) -> AttributeSet:
     pictures: list[SetPicture] = []
     official: dict[str, str] = {}
     problems: list[str] = []
-    for part, side in _PARTS.items():
+    for part, subset in _PARTS.items():
         names = variable(variables, f"{part}_images_name", annotation).texts()
         rows = label_rows(variable(variables, f"{part}_label", annotation), len(names), len(labels))
         for number, (file_name, values) in enumerate(zip(names, rows, strict=True), 1):
@@ -295,7 +295,7 @@ def read_pa100k(root: Path) -> AttributeSet:
                 why = "is not a file name" if name is None else "stands there twice"
                 problems.append(f"{row}: '{file_name}' {why}")
                 continue
-            official[name] = side
+            official[name] = subset
             labels_of_it = tuple(map(value_of, values))
             pictures.append(SetPicture(folder / file_name, name, labels_of_it, "", row, odd_values_of(values)))
     return AttributeSet("pa100k", labels, tuple(pictures), official, tuple(problems))

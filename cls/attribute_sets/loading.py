@@ -21,7 +21,7 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, wri
 from cls.bottle.forgotten import read_forgotten
 from cls.bottle.layout import Bottle
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.parts import PART_SIDES, PARTS_KEY, TEST, part_names, parts_content, sides_of
+from cls.dataset.split.parts import PART_SUBSETS, PARTS_KEY, TEST, part_names, parts_content, subsets_of
 from cls.errors import AttributeSetError, FileError, UsageError
 from cls.files import atomic_path, remove_parts, safe_name, write_json_atomic
 from cls.loading.load import load_lock
@@ -158,26 +158,26 @@ def partition_of(partitions: MatlabValue, number: int) -> MatlabValue:
     return cells[number - 1]
 
 
-def sides_of_partition(partition: MatlabValue, fields: Mapping[str, str], count: int) -> dict[int, str]:
-    """Picture number (from 0) -> side.
+def subsets_of_partition(partition: MatlabValue, fields: Mapping[str, str], count: int) -> dict[int, str]:
+    """Picture number (from 0) -> subset.
 
     Args:
         partition: a structure of three vectors of picture numbers (from 1).
-        fields: side -> name of its vector.
+        fields: subset -> name of its vector.
         count: how many pictures there are.
 
     Raises:
         AttributeSetError: a vector is missing or points outside, or a picture stands in two of them.
     """
-    sides: dict[int, str] = {}
-    for side, name in fields.items():
+    subsets: dict[int, str] = {}
+    for subset, name in fields.items():
         vector = partition.field(name)
         for index in vector.indices(count):
-            if sides.setdefault(index, side) != side:
+            if subsets.setdefault(index, subset) != subset:
                 raise AttributeSetError(
-                    f"picture {index + 1} is in '{sides[index]}' too", code="overlapping_parts", where=vector.where
+                    f"picture {index + 1} is in '{subsets[index]}' too", code="overlapping_parts", where=vector.where
                 )
-    return sides
+    return subsets
 
 
 # PETA's: 9,500 training, 1,900 validation, 7,600 test; used where a layout has no published parts.
@@ -185,9 +185,9 @@ _SHARES = {TRAIN: 0.5, VALID: 0.1, TEST: 0.4}
 
 
 def identity_parts(pictures: Sequence[SetPicture], official: Mapping[str, str]) -> dict[str, str]:
-    """Picture -> side, whole people on each side.
+    """Picture -> subset, whole people in each subset.
 
-    People are put in the order of their rarest label, at random within it, and dealt one after the other to the side
+    People are put in the order of their rarest label, at random within it, and dealt one after the other to the subset
     that lags most behind its share of pictures: so every stretch of the order, and with it every label, is divided in
     proportion. Sets of tens of thousands of people, for which dealing label by label takes minutes, take a second.
 
@@ -199,22 +199,22 @@ def identity_parts(pictures: Sequence[SetPicture], official: Mapping[str, str]) 
         The same for the same pictures; empty where there are too few people for three parts.
     """
     counts = Counter(official.values())
-    shares = {side: counts[side] / len(official) for side in _SHARES} if official else _SHARES
+    shares = {subset: counts[subset] / len(official) for subset in _SHARES} if official else _SHARES
     by_person: dict[str, list[SetPicture]] = {}
     for picture in pictures:
         by_person.setdefault(picture.identity, []).append(picture)
     if not by_person:
         return {}
     dealt = dict.fromkeys(_SHARES, 0)
-    sides: dict[str, str] = {}
+    subsets: dict[str, str] = {}
     for person in _by_rarest_label(by_person):
         size, total = len(by_person[person]), sum(dealt.values())
-        side = max(_SHARES, key=lambda name: shares[name] * (total + size) - dealt[name])
-        dealt[side] += size
-        sides[person] = side
-    if set(sides.values()) != set(_SHARES):
+        subset = max(_SHARES, key=lambda name: shares[name] * (total + size) - dealt[name])
+        dealt[subset] += size
+        subsets[person] = subset
+    if set(subsets.values()) != set(_SHARES):
         return {}
-    return {picture.name: sides[picture.identity] for picture in pictures}
+    return {picture.name: subsets[picture.identity] for picture in pictures}
 
 
 def _by_rarest_label(by_person: Mapping[str, Sequence[SetPicture]]) -> list[str]:
@@ -264,9 +264,9 @@ class LoadedSet:
 
     @property
     def part_sizes(self) -> dict[str, dict[str, int]]:
-        """Name of the parts -> side -> pictures."""
-        found = {name: list(sides_of(self.dataset, name).values()) for name in part_names(self.dataset)}
-        return {name: {side: sides.count(side) for side in PART_SIDES} for name, sides in found.items()}
+        """Name of the parts -> subset -> pictures."""
+        found = {name: list(subsets_of(self.dataset, name).values()) for name in part_names(self.dataset)}
+        return {name: {subset: subsets.count(subset) for subset in PART_SUBSETS} for name, subsets in found.items()}
 
 
 def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedSet:
@@ -369,24 +369,24 @@ def _dataset(
     """The dataset of the usable pictures, with the published parts and those made without leaks."""
     rows = tuple(LabelledRow(one.name, one.picture.labels, one.picture.identity) for one in usable)
     parts: dict[str, dict[str, list[str]]] = {}
-    official = {one.picture.name: side for one in usable if (side := attribute_set.official.get(one.picture.name))}
+    official = {one.picture.name: subset for one in usable if (subset := attribute_set.official.get(one.picture.name))}
     if official:
         parts[OFFICIAL] = parts_content(_in_pool(official, usable))
     pictures = [one.picture for one in usable]
     if all(picture.identity for picture in pictures):
         _log.info("dividing %d people into parts without leaks", len({picture.identity for picture in pictures}))
-        sides = identity_parts(pictures, official)
-        if sides:
-            parts[IDENTITY] = parts_content(_in_pool(sides, usable))
+        subsets = identity_parts(pictures, official)
+        if subsets:
+            parts[IDENTITY] = parts_content(_in_pool(subsets, usable))
     ledger = {"source": f"{attribute_set.layout} ({WHOLE_PICTURE})", "loaded_at": _now()}
     # What others have written into the file stays.
     extra = {**(known.extra if known else {}), PARTS_KEY: parts, _LEDGER_KEY: ledger}
     return GroupDataset(group, attribute_set.labels, rows, extra)
 
 
-def _in_pool(sides: Mapping[str, str], usable: Sequence[Placed]) -> dict[str, str]:
+def _in_pool(subsets: Mapping[str, str], usable: Sequence[Placed]) -> dict[str, str]:
     """Sides by name in the pool instead of name in the set."""
-    return {one.name: sides[one.picture.name] for one in usable if one.picture.name in sides}
+    return {one.name: subsets[one.picture.name] for one in usable if one.picture.name in subsets}
 
 
 def _write_report(loaded: LoadedSet, attribute_set: AttributeSet) -> None:

@@ -19,7 +19,7 @@ from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, with_incomplete
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.file import read_split_file
-from cls.dataset.split.parts import TEST, sides_of, split_by_parts
+from cls.dataset.split.parts import TEST, split_by_parts, subsets_of
 from cls.errors import AttributeSetError, UsageError
 from cls.files import write_json_atomic, write_text_atomic
 from cls.machine import cores
@@ -62,8 +62,8 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
         BottleError: the run or the dataset cannot be read.
     """
     dataset = read_dataset(run.bottle.dataset_file(run.group), run.group)
-    sides = sides_of(dataset, parts)
-    rows = tuple(row for row in dataset.rows if sides.get(row.path) == TEST)
+    subsets = subsets_of(dataset, parts)
+    rows = tuple(row for row in dataset.rows if subsets.get(row.path) == TEST)
     config = run.args.config
     samples, ledger = collect_samples(
         run.bottle,
@@ -247,15 +247,15 @@ def _decisive(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 def _is_trained_on(run: Run, dataset: GroupDataset) -> bool:
     """Whether a run's training and validation are the dataset's parts as they are now, labels and all."""
-    sides = sides_of(dataset, run.args.config.split)
+    subsets = subsets_of(dataset, run.args.config.split)
     left_out = read_record(run.folder / LEDGER, LedgerRecord).left_out
     split = read_split_file(run.folder / SPLIT)
-    for side, rows in ((TRAIN, split.train), (VALID, split.valid)):
+    for subset, rows in ((TRAIN, split.train), (VALID, split.valid)):
         used = {row.picture: list(row.labels) for row in rows}
         wanted = {
             row.path: [None if math.isnan(value) else value for value in row.labels]
             for row in dataset.rows
-            if sides.get(row.path) == side and (row.path in used or row.path not in left_out)
+            if subsets.get(row.path) == subset and (row.path in used or row.path not in left_out)
         }
         if used != wanted:
             return False
@@ -272,7 +272,7 @@ def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> 
     sources: list[str] = []
     for result in results:
         sizes = loaded.part_sizes[result.parts]
-        counts = ", ".join(f"{side} {count:,}" for side, count in sizes.items())
+        counts = ", ".join(f"{subset} {count:,}" for subset, count in sizes.items())
         lines += ["", f"{result.parts} parts ({counts}): {_leak(result.run, loaded)}"]
         config = result.run.args.config
         name = f"{config.arch} {result.run.preprocessing.height_px}x{result.run.preprocessing.width_px}"
@@ -299,8 +299,8 @@ def _leak(run: Run, loaded: LoadedSet) -> str:
     if parts is None or not loaded.people:
         return "the set does not name people"
     if parts.is_leaking:
-        return f"LEAKING, {parts.picsets_on_two_sides:,} of {parts.picsets:,} people on two sides"
-    return f"nobody of {parts.picsets:,} people on two sides"
+        return f"LEAKING, {parts.picsets_on_two_sides:,} of {parts.picsets:,} people in two subsets"
+    return f"nobody of {parts.picsets:,} people in two subsets"
 
 
 def _values(metrics: Metrics) -> tuple[float | None, ...]:

@@ -58,7 +58,7 @@ def load(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
     if loaded.odd_cells:
         print(odd_cells_line(loaded.odd_cells))
     for name, sizes in sorted(loaded.part_sizes.items(), reverse=True):
-        print(f"parts '{name}': " + ", ".join(f"{side} {count:,}" for side, count in sizes.items()))
+        print(f"parts '{name}': " + ", ".join(f"{subset} {count:,}" for subset, count in sizes.items()))
     print(f"report: {loaded.report_file}")
     return loaded
 

@@ -69,7 +69,7 @@ def background_sources(bottle: Bottle, cutouts: Cutouts, preprocessing: Preproce
 
     Args:
         bottle: the data folder.
-        cutouts: whose scenes may be used: those of the training side, never those of validation.
+        cutouts: whose scenes may be used: those of the training subset, never those of validation.
         preprocessing: size of the network's input.
     """
     group = _group_backgrounds(bottle, preprocessing, workers=cores())

@@ -67,7 +67,7 @@ def rest_of(file: Path, names: Names) -> Rest | None:
 
 
 def dataset_without(dataset: GroupDataset, names: Names, rest: Rest) -> GroupDataset:
-    """A dataset without the rows, parts and remembered sides of pictures."""
+    """A dataset without the rows, parts and remembered subsets of pictures."""
     rows = []
     for row in dataset.rows:
         name = names.named_by(row.path)

@@ -126,7 +126,7 @@ class TrainConfig:
     split: str = option(
         BY_PICSET,
         _DATA,
-        "picset: split made by CLS, no picset on both sides; or parts that the dataset brings, e.g. official",
+        "picset: split made by CLS, no picset in both subsets; or parts that the dataset brings, e.g. official",
         metavar="PARTS",
         values="picset or the name of parts of the dataset, e.g. official",
     )
@@ -152,12 +152,12 @@ class TrainConfig:
     join_by: tuple[str, ...] = option(
         ("model", "shoot"),
         _DATA,
-        "keep picsets with the same value of these metadata fields on one side (no names: none)",
+        "keep picsets with the same value of these metadata fields in one subset (no names: none)",
         metavar="KEY",
         may_be_empty=True,
         values="fields of the picsets' metadata, or nothing",
     )
-    near_duplicates: bool = option(True, _DATA, "keep picsets with near-duplicate photos on one side of the split")
+    near_duplicates: bool = option(True, _DATA, "keep picsets with near-duplicate photos in one subset of the split")
     seed: int = option(0, _DATA, "random seed of initialization, sampling, augmentation and split", ge=0)
 
     arch: str = option(

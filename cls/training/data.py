@@ -162,7 +162,7 @@ def _what_next(ledger: Ledger, group: str) -> str:
 _MOST_NAMED = 10
 
 
-def sides_for(
+def subsets_for(
     bottle: Bottle, config: TrainConfig, samples: list[Sample], named: NamedSplit | None, seen: SeenPeople
 ) -> Split:
     """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
@@ -178,7 +178,7 @@ def sides_for(
         seen: whom the first weights were trained on.
 
     Raises:
-        TrainingError: a side would be empty, or the dataset's own parts hold out people the first weights know.
+        TrainingError: a subset would be empty, or the dataset's own parts hold out people the first weights know.
     """
     if named is not None:
         (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.note)
@@ -219,7 +219,7 @@ def sides_for(
 
 
 def _moved_line(moved: tuple[str, ...]) -> str:
-    """Who changed sides, and what that means for earlier runs."""
+    """Who changed subsets, and what that means for earlier runs."""
     picsets, pictures = ([name for name in moved if name.startswith(kind)] for kind in ("picset:", "picture:"))
     shown = (picsets or pictures)[:_MOST_NAMED]
     others = len(picsets or pictures) - len(shown)
@@ -284,7 +284,7 @@ class TrainingData:
         dataset: the labelled pictures.
         dataset_sha256: digest of what is labelled in the dataset file.
         people: everybody used.
-        split: who is on which side.
+        split: who is in which subset.
         ledger: what was left out.
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
@@ -305,20 +305,22 @@ class TrainingData:
     @cached_property
     def train(self) -> Subset:
         """Whom the network learns from."""
-        return self._side(TRAIN)
+        return self._subset(TRAIN)
 
     @cached_property
     def valid(self) -> Subset:
         """Whom it is validated on; nobody with mode `all`."""
-        return self._side(VALID)
+        return self._subset(VALID)
 
     def targets(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
         """The group's labels, and behind them those learnt alongside; float32 (samples, labels)."""
         return np.concatenate([labels_of(samples), self.auxiliary.of(samples)], axis=1)
 
-    def _side(self, side: str) -> Subset:
-        sides = self.split.sides
-        return self.people.take([i for i, sample in enumerate(self.people.samples) if sides.get(sample.unit) == side])
+    def _subset(self, subset: str) -> Subset:
+        subsets = self.split.subsets
+        return self.people.take(
+            [i for i, sample in enumerate(self.people.samples) if subsets.get(sample.unit) == subset]
+        )
 
 
 @dataclass(frozen=True)
@@ -372,7 +374,7 @@ class Training:
         people = [cutouts.format.digest, list(cutouts.keys), [source.identity for source in data.backgrounds]]
         values = [
             cls.__version__, torch.__version__, self.config.identity, network.spec.timm_arch,
-            network.source.record().model_dump(), labels, sorted(data.split.sides.items()), people,
+            network.source.record().model_dump(), labels, sorted(data.split.subsets.items()), people,
             network.spec.preprocessing.to_dict(), accelerator(),
         ]  # fmt: skip
         if network.memory_format != CHANNELS_LAST:
@@ -422,7 +424,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     if config.mode != "all" and named is None:
         samples = joined_samples(bottle, config, samples)
     seen = seen_by(source)
-    split = sides_for(bottle, config, samples, named, seen)
+    split = subsets_for(bottle, config, samples, named, seen)
     _say_weights(source)
     if auxiliary:
         _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))

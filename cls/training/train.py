@@ -27,7 +27,7 @@ from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, eva
 from cls.training.evaluation.label_errors import LABEL_ERRORS, write_label_errors
 from cls.training.evaluation.leak_tax import measure_leak_tax
 from cls.training.loop.device import check_machine, prepare_process
-from cls.training.loop.distributed import ProcessGroup, check_crew
+from cls.training.loop.distributed import ProcessGroup, check_process_count
 from cls.training.loop.fit import FitResult, base_rates, batches_of, fit_network
 from cls.training.loop.losses import loss_for
 from cls.training.loop.module import NotANumberError
@@ -82,7 +82,7 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     processes = ProcessGroup(config)
     training = prepare(bottle, config)
     data, spec = training.data, training.network.spec
-    check_crew(config, len(data.train), len(data.valid))
+    check_process_count(config, len(data.train), len(data.valid))
     claimed = _claim_folder(bottle, training, resume)
     folder = claimed.path
     try:

@@ -22,7 +22,7 @@ from tests.attribute_sets.published import (
 )
 
 
-def sides_of(official: object) -> list[str]:
+def subsets_of(official: object) -> list[str]:
     assert isinstance(official, dict)
     return sorted(official.values())
 
@@ -30,7 +30,7 @@ def sides_of(official: object) -> list[str]:
 def test_pa100k_is_read(tmp_path: Path) -> None:
     read = read_set("pa100k", write_pa100k(tmp_path))
     assert read.labels == PA100K_LABELS
-    assert sides_of(read.official) == ["test"] * 8 + ["train"] * 16 + ["valid"] * 6
+    assert subsets_of(read.official) == ["test"] * 8 + ["train"] * 16 + ["valid"] * 6
     assert [p.labels for p in read.pictures] == [tuple(map(float, labels_of_picture(n, 4))) for n in range(1, 31)]
     assert all(p.file.is_file() for p in read.pictures)
     assert read.official[read.pictures[16].name] == "valid"
@@ -54,7 +54,7 @@ def test_peta_is_read(tmp_path: Path) -> None:
     assert [p.identity for p in read.pictures[:4]] == ["person 1"] * 3 + ["person 2"]
     assert read.pictures[3].labels == tuple(map(float, labels_of_picture(2, 4)))
     assert read.has_identities
-    assert sides_of(read.official) == ["test"] * 12 + ["train"] * 18 + ["valid"] * 6
+    assert subsets_of(read.official) == ["test"] * 12 + ["train"] * 18 + ["valid"] * 6
 
 
 def test_another_published_partition_is_another_one(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_rapv2_is_read(tmp_path: Path) -> None:
     # Nobody annotated who it is: the tracklet counts as one person.
     assert read.pictures[-1].identity == read.pictures[-2].identity != read.pictures[-4].identity
     assert read.pictures[-1].identity == "CAM02-2014-02-15-20140215161032-20140215162620-tarid11"
-    assert sides_of(read.official) == ["test"] * 8 + ["train"] * 21 + ["valid"] * 7
+    assert subsets_of(read.official) == ["test"] * 8 + ["train"] * 21 + ["valid"] * 7
 
 
 def test_a_tracklet_that_is_half_annotated_is_one_person(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_names_that_lead_elsewhere_are_left_out(tmp_path: Path) -> None:
 def test_a_sample_of_a_set_keeps_its_parts_in_proportion(tmp_path: Path) -> None:
     whole = read_set("peta", write_peta(tmp_path))
     some = some_pictures(whole, 12)
-    assert sides_of(some.official) == ["test"] * 4 + ["train"] * 6 + ["valid"] * 2
+    assert subsets_of(some.official) == ["test"] * 4 + ["train"] * 6 + ["valid"] * 2
     assert {p.name for p in some.pictures} == set(some.official)
     assert some_pictures(whole, 36) is whole
     assert set(some_pictures(whole, 1).official.values()) == {"train", "valid", "test"}

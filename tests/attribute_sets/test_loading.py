@@ -14,7 +14,7 @@ from cls.attribute_sets.loading import identity_parts, load_set
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import collect_samples
-from cls.dataset.split.parts import part_names, sides_of, split_by_parts
+from cls.dataset.split.parts import part_names, split_by_parts, subsets_of
 from cls.errors import AttributeSetError, TrainingError
 from cls.files import read_json
 from cls.people.photos import read_photo
@@ -149,8 +149,8 @@ def test_published_parts_leak_and_say_so(bottle: Bottle, tmp_path: Path) -> None
     assert official.used.is_leaking
     assert "official' of the dataset LEAK: " in official.used.note
     assert (len(official.samples), len(official.test)) == (24, 12)
-    assert [official.split.sides[s.unit] for s in official.samples] == [
-        sides_of(dataset, "official")[s.path] for s in official.samples
+    assert [official.split.subsets[s.unit] for s in official.samples] == [
+        subsets_of(dataset, "official")[s.path] for s in official.samples
     ]
     apart = split_by_parts(samples, dataset, "identity")
     assert not apart.used.is_leaking
@@ -169,24 +169,24 @@ def test_a_set_that_names_nobody_is_not_called_clean(bottle: Bottle, tmp_path: P
 def test_parts_that_are_not_there(bottle: Bottle, tmp_path: Path) -> None:
     dataset = load_set(bottle, read_set("pa100k", write_pa100k(tmp_path / "set")), "pa").dataset
     with pytest.raises(TrainingError) as caught:
-        sides_of(dataset, "identity")
+        subsets_of(dataset, "identity")
     assert caught.value.code == "training.unknown_parts"
     assert "'identity'" in caught.value.what
     assert "use one of official" in str(caught.value.hint)
     plain = GroupDataset("hat", ("hat",), (LabelledRow("a.jpg", (1.0,)),))
     with pytest.raises(TrainingError) as caught:
-        sides_of(plain, "official")
+        subsets_of(plain, "official")
     assert caught.value.code == "training.unknown_parts"
     assert "'official'" in caught.value.what
     assert "leave out --split" in str(caught.value.hint)
     twice = GroupDataset("hat", ("hat",), plain.rows, {"parts": {"x": {"train": ["a.jpg"], "test": ["a.jpg"]}}})
     with pytest.raises(TrainingError) as caught:
-        sides_of(twice, "x")
+        subsets_of(twice, "x")
     assert caught.value.code == "training.overlapping_parts"
     assert "'x'" in caught.value.what
     broken = GroupDataset("hat", ("hat",), plain.rows, {"parts": {"x": {"train": 3}}})
     with pytest.raises(TrainingError) as caught:
-        sides_of(broken, "x")
+        subsets_of(broken, "x")
     assert caught.value.code == "training.parts_unreadable"
     assert "'x'" in caught.value.what
 

@@ -41,8 +41,8 @@ def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pyt
     lines = table.splitlines()
     official = next(i for i, line in enumerate(lines) if line.startswith("official parts"))
     identity = next(i for i, line in enumerate(lines) if line.startswith("identity parts"))
-    assert "LEAKING, 11 of 16 people on two sides" in lines[official]
-    assert "nobody of 16 people on two sides" in lines[identity]
+    assert "LEAKING, 11 of 16 people in two subsets" in lines[official]
+    assert "nobody of 16 people in two subsets" in lines[identity]
     assert lines[official + 1].split()[:4] == ["mnv3", "64x32,", "threshold", "0.5"]
     assert len(lines[official + 1].split()) == 9
     assert lines[official + 3].split()[-5:] == ["83.96", "78.65", "87.08", "85.62", "86.35"]

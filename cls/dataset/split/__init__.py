@@ -1,1 +1,1 @@
-"""The train/validation split, and the near duplicates that must not be on both sides of it."""
+"""The train/validation split, and the near duplicates that must not be in both subsets of it."""

@@ -29,7 +29,7 @@ def split_alone(samples: Sequence[Sample], *, valid_people: int, seed: int) -> l
     """
     alone = [replace(sample, joined=f"person:{sample.path}:{sample.number}") for sample in samples]
     split = split_samples(alone, valid_share=valid_people / len(alone), seed=seed)
-    is_valid = np.array([split.sides[sample.unit] == VALID for sample in alone])
+    is_valid = np.array([split.subsets[sample.unit] == VALID for sample in alone])
     _even_out(_columns(samples), is_valid, valid_people)
     return [VALID if is_held else TRAIN for is_held in is_valid.tolist()]
 
@@ -41,7 +41,7 @@ def _columns(samples: Sequence[Sample]) -> NDArray[np.float64]:
 
 
 def _even_out(columns: NDArray[np.float64], is_valid: NDArray[np.bool_], valid_people: int) -> None:
-    """Moves the people whose labels their side has most too many of, until the sizes are right; changes `is_valid`.
+    """Moves the people whose labels their subset has most too many of, until the sizes are right; changes `is_valid`.
 
     Stratification deals every label its share, and can be a few people off the share of all of them.
     """
@@ -51,7 +51,7 @@ def _even_out(columns: NDArray[np.float64], is_valid: NDArray[np.bool_], valid_p
         share = (valid_people if extra > 0 else len(columns) - valid_people) / len(columns)
         here = columns[giving].sum(axis=0)
         surplus = (here - share * totals) / np.maximum(totals, 1)
-        # The side keeps somebody of every label it has.
+        # The subset keeps somebody of every label it has.
         surplus[here <= 1] = -len(columns)
         people = np.flatnonzero(giving)
         chosen = people[int(np.argmax(columns[people] @ surplus))]
@@ -59,7 +59,7 @@ def _even_out(columns: NDArray[np.float64], is_valid: NDArray[np.bool_], valid_p
 
 
 TRAIN, VALID = "train", "valid"
-_SIDES = (TRAIN, VALID)
+_SUBSETS = (TRAIN, VALID)
 # Which rule finds near duplicates: 1 compared whole pictures, 2 people, 3 people in photos whose borders were cut off,
 # and more of those who are similar. Splits say by which they were made.
 JOIN_RULE = 3
@@ -67,26 +67,26 @@ JOIN_RULE = 3
 
 @dataclass(frozen=True)
 class Split:
-    """Which unit (joined picsets, picset, or picture) is on which side.
+    """Which unit (joined picsets, picset, or picture) is in which subset.
 
     Attributes:
-        sides: unit -> `train` or `valid`; units are `Sample.unit`.
+        subsets: unit -> `train` or `valid`; units are `Sample.unit`.
         moved: picsets and pictures that were in validation and are in training now, as they belong together with
             some that were trained on.
     """
 
-    sides: Mapping[str, str] = field(default_factory=dict)
+    subsets: Mapping[str, str] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
 
     def memory(self, samples: Iterable[Sample]) -> dict[str, str]:
-        """The side of every picset and every picture by itself: what stays true when other ones are joined."""
+        """The subset of every picset and every picture by itself: what stays true when other ones are joined."""
         return {
-            member: self.sides[sample.unit] for sample in samples for member in (sample.own_unit, sample.picture_unit)
+            member: self.subsets[sample.unit] for sample in samples for member in (sample.own_unit, sample.picture_unit)
         }
 
-    def part(self, samples: Iterable[Sample], side: str) -> list[Sample]:
-        """The samples of one side, in their order."""
-        return [sample for sample in samples if self.sides.get(sample.unit) == side]
+    def part(self, samples: Iterable[Sample], subset: str) -> list[Sample]:
+        """The samples of one subset, in their order."""
+        return [sample for sample in samples if self.subsets.get(sample.unit) == subset]
 
 
 def split_samples(
@@ -95,7 +95,7 @@ def split_samples(
     """Divides samples by unit into a training and a validation part.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011) over whole units: the rarest label's
-    units are dealt first, each to the side that still lacks most of it. "None of the labels" counts as a label, and so
+    units come first, each to the subset that still lacks most of it. "None of the labels" counts as a label, and so
     does the known absence of a label that is unknown for others. The result depends on the seed and the samples, not
     on their order.
 
@@ -107,36 +107,36 @@ def split_samples(
         samples: what is to be divided.
         valid_share: share of samples wanted in validation, 0 < share < 1.
         seed: another seed gives another split.
-        known: sides of an earlier split, by picset and by picture (`Split.memory`).
+        known: subsets of an earlier split, by picset and by picture (`Split.memory`).
 
     Returns:
-        A split in which both sides have samples, and every label with two units or more is on both sides (where
+        A split in which both subsets have samples, and every label with two units or more is in both subsets (where
         the earlier split allows it). A label that one unit alone has is in training.
 
     Raises:
-        TrainingError: there are fewer than two units, or a side would be empty.
+        TrainingError: there are fewer than two units, or a subset would be empty.
     """
     units = sorted({sample.unit for sample in samples}, key=lambda unit: _rank(seed, unit))
     if len(units) < 2:
         raise _one_unit(samples)
     counts = _counts_by_unit(samples, units)
-    earlier, moved = _earlier_sides(samples, known or {})
-    sides = np.array([_SIDES.index(earlier[unit]) if unit in earlier else -1 for unit in units])
-    # What each side should get of each label, less what it has: (2, labels + trash + all).
+    earlier, moved = _earlier_subsets(samples, known or {})
+    subsets = np.array([_SUBSETS.index(earlier[unit]) if unit in earlier else -1 for unit in units])
+    # What each subset should get of each label, less what it has: (2, labels + trash + all).
     wanted = np.outer([1 - valid_share, valid_share], counts.sum(axis=0))
-    for side in (0, 1):
-        wanted[side] -= counts[sides == side].sum(axis=0)
-    is_new = sides < 0
-    _deal(counts, sides, wanted)
-    _repair(counts, sides, is_new)
-    for side, name in enumerate(_SIDES):
-        if not (sides == side).any():
+    for subset in (0, 1):
+        wanted[subset] -= counts[subsets == subset].sum(axis=0)
+    is_new = subsets < 0
+    _deal(counts, subsets, wanted)
+    _repair(counts, subsets, is_new)
+    for subset, name in enumerate(_SUBSETS):
+        if not (subsets == subset).any():
             raise TrainingError(
-                f"the {name} part is empty: an earlier split has all {len(samples)} samples on the other side",
+                f"the {name} part is empty: an earlier split has all {len(samples)} samples in the other subset",
                 code="empty_part",
                 hint="load more picsets, or make another split with another --seed",
             )
-    return Split({unit: _SIDES[side] for unit, side in sorted(zip(units, sides.tolist(), strict=True))}, moved)
+    return Split({unit: _SUBSETS[subset] for unit, subset in sorted(zip(units, subsets.tolist(), strict=True))}, moved)
 
 
 def _one_unit(samples: Sequence[Sample]) -> TrainingError:
@@ -148,16 +148,16 @@ def _one_unit(samples: Sequence[Sample]) -> TrainingError:
     return TrainingError(f"{what}: no part of them can be held out for validation", code=code, hint=hint)
 
 
-def _earlier_sides(samples: Sequence[Sample], known: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The sides of units that an earlier split knows, and what it takes from validation into training."""
+def _earlier_subsets(samples: Sequence[Sample], known: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The subsets of units that an earlier split knows, and what it takes from validation into training."""
     found: dict[str, set[str]] = {}
     for sample in samples:
         found.setdefault(sample.unit, set()).update(
-            side for member in (sample.own_unit, sample.picture_unit) if (side := known.get(member)) in _SIDES
+            subset for member in (sample.own_unit, sample.picture_unit) if (subset := known.get(member)) in _SUBSETS
         )
-    sides = {unit: TRAIN if TRAIN in several else VALID for unit, several in found.items() if several}
-    members = {member for s in samples if sides.get(s.unit) == TRAIN for member in (s.own_unit, s.picture_unit)}
-    return sides, tuple(sorted(member for member in members if known.get(member) == VALID))
+    subsets = {unit: TRAIN if TRAIN in several else VALID for unit, several in found.items() if several}
+    members = {member for s in samples if subsets.get(s.unit) == TRAIN for member in (s.own_unit, s.picture_unit)}
+    return subsets, tuple(sorted(member for member in members if known.get(member) == VALID))
 
 
 def _rank(seed: int, unit: str) -> bytes:
@@ -178,49 +178,49 @@ def _counts_by_unit(samples: Sequence[Sample], units: Sequence[str]) -> NDArray[
     return counts
 
 
-def _deal(counts: NDArray[np.float64], sides: NDArray[np.int_], wanted: NDArray[np.float64]) -> None:
-    """Gives every unit without a side (-1) one; changes `sides` and `wanted`."""
+def _deal(counts: NDArray[np.float64], subsets: NDArray[np.int_], wanted: NDArray[np.float64]) -> None:
+    """Gives every unit without a subset (-1) one; changes `subsets` and `wanted`."""
     has = counts > 0
-    is_open = sides < 0
+    is_open = subsets < 0
     left = has[is_open].sum(axis=0)
     # Big picsets first: small ones then fill the gaps. Those of one size are dealt in their own order.
     by_size = [iter(np.argsort(-counts[:, column], kind="stable")) for column in range(counts.shape[1])]
     for _ in range(int(is_open.sum())):
         # The last column, all samples, is met by every unit: it is used when no label is left to deal.
         label = int(np.argmin(np.where(left[:-1] > 0, left[:-1], np.inf))) if left[:-1].any() else counts.shape[1] - 1
-        unit = next(unit for unit in by_size[label] if sides[unit] < 0)
+        unit = next(unit for unit in by_size[label] if subsets[unit] < 0)
         by_need = np.lexsort((wanted[:, -1], wanted[:, label]))
-        side = int(by_need[-1])
-        sides[unit] = side
-        wanted[side] -= counts[unit]
+        subset = int(by_need[-1])
+        subsets[unit] = subset
+        wanted[subset] -= counts[unit]
         left -= has[unit]
 
 
-def _repair(counts: NDArray[np.float64], sides: NDArray[np.int_], is_new: NDArray[np.bool_]) -> None:
-    """Moves units so that neither side is empty or lacks a label that two units have; changes `sides`."""
+def _repair(counts: NDArray[np.float64], subsets: NDArray[np.int_], is_new: NDArray[np.bool_]) -> None:
+    """Moves units so that neither subset is empty or lacks a label that two units have; changes `subsets`."""
     columns = sorted(range(counts.shape[1]), key=lambda column: (counts[:, column] > 0).sum(), reverse=True)
     for column in columns:
         having = np.flatnonzero(counts[:, column] > 0)
-        for side in (1, 0):
-            if len(having) < 2 or (sides[having] == side).any():
+        for subset in (1, 0):
+            if len(having) < 2 or (subsets[having] == subset).any():
                 continue
             new = [int(unit) for unit in having if is_new[unit]]
-            movable = [unit for unit in new if _may_leave(counts, sides, unit)]
+            movable = [unit for unit in new if _may_leave(counts, subsets, unit)]
             if not movable and column == counts.shape[1] - 1:
-                # An empty side is worse than a label that one side lacks.
+                # An empty subset is worse than a label that one subset lacks.
                 movable = new
             if movable:
-                sides[min(movable, key=lambda unit: counts[unit, -1])] = side
+                subsets[min(movable, key=lambda unit: counts[unit, -1])] = subset
 
 
-def _may_leave(counts: NDArray[np.float64], sides: NDArray[np.int_], unit: int) -> bool:
-    """Whether a unit's side keeps at least one other unit of everything the unit has.
+def _may_leave(counts: NDArray[np.float64], subsets: NDArray[np.int_], unit: int) -> bool:
+    """Whether a unit's subset keeps at least one other unit of everything the unit has.
 
     Of what the unit alone has, validation may be left without, training may not.
     """
-    others = (sides == sides[unit]) & (np.arange(len(sides)) != unit)
+    others = (subsets == subsets[unit]) & (np.arange(len(subsets)) != unit)
     has = counts[unit] > 0
-    if _SIDES[sides[unit]] == VALID:
+    if _SUBSETS[subsets[unit]] == VALID:
         has &= (counts > 0).sum(axis=0) >= 2
     return bool((counts[others] > 0).any(axis=0)[has].all())
 
@@ -234,7 +234,7 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
         where: the file the split was read from.
 
     Raises:
-        TrainingError: joined picsets, a picset or a picture stand on both sides; names some of them.
+        TrainingError: joined picsets, a picset or a picture are in both subsets; names some of them.
     """
     both = sorted(_names_of(train) & _names_of(valid))
     if both:
@@ -248,5 +248,5 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
 
 
 def _names_of(samples: Iterable[Sample]) -> set[str]:
-    """Everything that must not stand on the other side too."""
+    """Everything that must not are in the other subset too."""
     return {name for sample in samples for name in (sample.unit, sample.own_unit, sample.picture_unit)}

@@ -19,8 +19,8 @@ from cls.records import faults_of
 # A dataset's memory of its splits: seed and share -> what that split says, which is read when it is asked for.
 _Memory = Mapping[str, JsonValue]
 _MEMORY = TypeAdapter(dict[str, JsonValue])
-# Picset or picture, as a unit -> its side.
-_SIDES = TypeAdapter(dict[str, Literal["train", "valid"]])
+# Picset or picture, as a unit -> its subset.
+_SUBSETS = TypeAdapter(dict[str, Literal["train", "valid"]])
 
 
 class SplitRow(NamedTuple):
@@ -32,7 +32,7 @@ class SplitRow(NamedTuple):
 
 
 class SplitFile(BaseModel):
-    """split.json; those of earlier versions lack all but the two sides.
+    """split.json; those of earlier versions lack all but the two subsets.
 
     Attributes:
         by: how the split was made: by `picset`, or the name of parts that the dataset brought.
@@ -70,7 +70,7 @@ def write_split(
     by: str = "picset",
     seen_earlier: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes who is on which side: a list `[picture, picset, labels]` for each side (null: unknown label).
+    """Writes who is in which subset: a list `[picture, picset, labels]` for each subset (null: unknown label).
 
     `joined` holds what belongs together: name of a cluster -> its picsets and pictures; `join_rule` says by which rule
     near duplicates were found (1 in files without it). `seen_earlier` lists pictures, with their picset, that the first
@@ -78,7 +78,7 @@ def write_split(
 
     Args:
         path: the file.
-        split: the sides.
+        split: the subsets.
         samples: everyone.
         seed: of the split.
         valid_share: share wanted in validation.
@@ -88,7 +88,7 @@ def write_split(
     rows: dict[str, dict[str, SplitRow]] = {TRAIN: {}, VALID: {}}
     for sample in samples:
         labels = tuple(None if math.isnan(value) else value for value in sample.labels)
-        rows[split.sides[sample.unit]][sample.path] = SplitRow(sample.path, sample.picset, labels)
+        rows[split.subsets[sample.unit]][sample.path] = SplitRow(sample.path, sample.picset, labels)
     joined: dict[str, set[str]] = {}
     for sample in samples:
         if sample.joined:
@@ -112,12 +112,12 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
     """Reads the pictures of a split.json: of training, of validation.
 
     Raises:
-        TrainingError: the file is not a split, or a picture, a picset or joined picsets stand on both sides.
+        TrainingError: the file is not a split, or a picture, a picset or joined picsets are in both subsets.
         FileError: it cannot be read.
     """
     content = read_split_file(path)
-    pictures = [{row.picture for row in side} for side in (content.train, content.valid)]
-    units = [_units_of(side, content.cluster_of_unit) for side in (content.train, content.valid)]
+    pictures = [{row.picture for row in subset} for subset in (content.train, content.valid)]
+    units = [_units_of(subset, content.cluster_of_unit) for subset in (content.train, content.valid)]
     both = sorted(pictures[0] & pictures[1]) + sorted(units[0] & units[1])
     if both:
         raise TrainingError(
@@ -155,7 +155,7 @@ def read_split_file(path: Path, hint: str = "train again") -> SplitFile:
 
 
 def _units_of(rows: Sequence[SplitRow], clusters: Mapping[str, str]) -> set[str]:
-    """Picsets, and clusters of picsets and pictures, that stand on one side."""
+    """Picsets, and clusters of picsets and pictures, that are in one subset."""
     own = {f"picset:{row.picset}" if row.picset else f"picture:{row.picture}" for row in rows}
     return own | {clusters[unit] for unit in own if unit in clusters}
 
@@ -177,7 +177,7 @@ def split_with_memory(
     its own: they are in training, and validation is made of the others.
 
     Args:
-        file: the dataset file; `splits` is added to it: {"seed …, share …": {picset or picture: side}}.
+        file: the dataset file; `splits` is added to it: {"seed …, share …": {picset or picture: subset}}.
         older: where earlier versions kept the memory; read, where it exists, never written.
         samples: what is to be divided.
         seed: another seed gives another split, with a memory of its own.
@@ -194,11 +194,11 @@ def split_with_memory(
     def change(content: object) -> _Memory:
         memory = _validated(_MEMORY, {} if content is None else content, file)
         earlier = _validated(_MEMORY, read_json(older), older) if older.exists() else {}
-        known = {**_sides_in(earlier, key, older), **_sides_in(memory, key, file)}
+        known = {**_subsets_in(earlier, key, older), **_subsets_in(memory, key, file)}
         split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
         if _holds_out(split, samples, trained_on):
             key_after = f"{key}, after {sha256_of_bytes(repr(sorted(trained_on)).encode())[:12]}"
-            known = {**_sides_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
+            known = {**_subsets_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
             split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
             splits.append(split)
             return {**memory, key_after: {**split.memory(samples)}}
@@ -215,10 +215,10 @@ def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]
     return any(sample.own_unit in members or sample.picture_unit in members for sample in valid)
 
 
-def _sides_in(memory: _Memory, key: str, where: Path) -> dict[str, str]:
-    """The sides that a memory of splits holds under a key."""
-    sides = _validated(_SIDES, memory.get(key, {}), where)
-    return dict(sides.items())
+def _subsets_in(memory: _Memory, key: str, where: Path) -> dict[str, str]:
+    """The subsets that a memory of splits holds under a key."""
+    subsets = _validated(_SUBSETS, memory.get(key, {}), where)
+    return dict(subsets.items())
 
 
 _Value = TypeVar("_Value")

@@ -1,7 +1,7 @@
 """Parts that a dataset brings with it, by name: `official` as a public set was published, `identity` without leaks.
 
 They stand in the dataset file under `parts`: {name: {"train": [picture, …], "valid": […], "test": […]}}. Unlike the
-split that a training makes, published parts may show one person on two sides: that is counted and said, not refused,
+split that a training makes, published parts may show one person in two subsets: that is counted and said, not refused,
 because only so is a published table reproduced.
 """
 
@@ -20,7 +20,7 @@ from cls.errors import TrainingError
 from cls.records import Record, faults_of
 
 TEST = "test"
-PART_SIDES = (TRAIN, VALID, TEST)
+PART_SUBSETS = (TRAIN, VALID, TEST)
 _PICTURES_BY_SIDE = TypeAdapter(dict[str, list[str]], config=ConfigDict(coerce_numbers_to_str=True))
 PARTS_KEY = "parts"
 IN_TEST = "kept for the test"
@@ -32,9 +32,9 @@ class PartsUsed(Record):
 
     Attributes:
         name: e.g. `official`.
-        is_leaking: whether anybody stands on two sides.
+        is_leaking: whether anybody is in two subsets.
         picsets: people (picsets) there are in all three parts.
-        picsets_on_two_sides: people who stand on two sides or three.
+        picsets_on_two_sides: people in two or three subsets.
         pictures_of_no_picset: nothing is known of them.
         test_pictures: pictures in the test part, which nobody trains on or chooses by.
         note: what a reader of the figures has to know.
@@ -56,7 +56,7 @@ class PartsUsed(Record):
             name: of the parts.
             test: pictures in the test part.
             units: people (picsets) in all three parts.
-            shared: those on two sides or three.
+            shared: those in two subsets or three.
             unnamed: pictures of no picset.
         """
         parts = f"parts '{name}' of the dataset"
@@ -64,10 +64,10 @@ class PartsUsed(Record):
         if not units:
             note = f"{parts}: it does not say whom its pictures show, so leaks cannot be seen"
         elif not shared:
-            note = f"{parts}: nobody of {units} picsets is on two sides{unknown}"
+            note = f"{parts}: nobody of {units} picsets is in two subsets{unknown}"
         else:
             note = (
-                f"{parts} LEAK: {shared} of {units} picsets stand on two sides; "
+                f"{parts} LEAK: {shared} of {units} picsets are in two subsets; "
                 "what is measured on them is for comparison with published figures only"
             )
         return cls(
@@ -86,10 +86,10 @@ class NamedSplit:
     """Samples divided as the dataset says.
 
     Attributes:
-        samples: those of training and validation, in order; people on two sides are taken apart into their pictures.
+        samples: those of training and validation, in order; people in two subsets are taken apart into their pictures.
         indices: their places among the samples given.
         test: the test part's samples, as given.
-        split: who of `samples` is on which side.
+        split: who of `samples` is in which subset.
         used: what to say of it.
     """
 
@@ -106,12 +106,12 @@ def part_names(dataset: GroupDataset) -> list[str]:
     return sorted(parts) if isinstance(parts, dict) else []
 
 
-def parts_content(sides: Mapping[str, str]) -> dict[str, list[str]]:
-    """Picture -> side as the dataset file keeps it; pictures in their order."""
-    return {side: [name for name, found in sides.items() if found == side] for side in PART_SIDES}
+def parts_content(subsets: Mapping[str, str]) -> dict[str, list[str]]:
+    """Picture -> subset as the dataset file keeps it; pictures in their order."""
+    return {subset: [name for name, found in subsets.items() if found == subset] for subset in PART_SUBSETS}
 
 
-def sides_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[str, str]:
+def subsets_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[str, str]:
     """Picture -> `train`, `valid` or `test`, of the parts of a name.
 
     Raises:
@@ -135,16 +135,16 @@ def sides_of(dataset: GroupDataset, name: str, *, where: object = None) -> dict[
             where=where,
             hint="load the set again",
         ) from error
-    pairs = [(picture, side) for side in PART_SIDES for picture in content.get(side, [])]
-    sides = dict(pairs)
-    if len(sides) != len(pairs):
+    pairs = [(picture, subset) for subset in PART_SUBSETS for picture in content.get(subset, [])]
+    subsets = dict(pairs)
+    if len(subsets) != len(pairs):
         raise TrainingError(
             f"a picture stands in two of the parts '{name}'",
             code="overlapping_parts",
             where=where,
             hint="load the set again",
         )
-    return sides
+    return subsets
 
 
 def split_by_parts(
@@ -167,30 +167,30 @@ def split_by_parts(
     Raises:
         TrainingError: there are no such parts, or training or validation is empty.
     """
-    sides = sides_of(dataset, name, where=where)
+    subsets = subsets_of(dataset, name, where=where)
     by_unit: dict[str, set[str]] = {}
     by_picset: dict[str, set[str]] = {}
     for sample in samples:
-        if sample.path in sides:
-            by_unit.setdefault(sample.unit, set()).add(sides[sample.path])
-            by_picset.setdefault(sample.picset, set()).add(sides[sample.path])
+        if sample.path in subsets:
+            by_unit.setdefault(sample.unit, set()).add(subsets[sample.path])
+            by_picset.setdefault(sample.picset, set()).add(subsets[sample.path])
     shared = {unit for unit, found in by_unit.items() if len(found) > 1}
-    indices = [i for i, sample in enumerate(samples) if sides.get(sample.path) in (TRAIN, VALID)]
+    indices = [i for i, sample in enumerate(samples) if subsets.get(sample.path) in (TRAIN, VALID)]
     kept = [_taken_apart(samples[i]) if samples[i].unit in shared else samples[i] for i in indices]
-    split = Split({sample.unit: sides[sample.path] for sample in kept})
-    for side in (TRAIN, VALID):
-        if side not in split.sides.values():
+    split = Split({sample.unit: subsets[sample.path] for sample in kept})
+    for subset in (TRAIN, VALID):
+        if subset not in split.subsets.values():
             raise TrainingError(
-                f"part '{side}' of '{name}' has no usable picture",
+                f"part '{subset}' of '{name}' has no usable picture",
                 code="empty_part",
                 where=where,
                 hint="look at what was left out, above",
             )
-    test = [sample for sample in samples if sides.get(sample.path) == TEST]
+    test = [sample for sample in samples if subsets.get(sample.path) == TEST]
     if ledger is not None:
-        unused = [sample.path for sample in samples if sides.get(sample.path) not in (TRAIN, VALID)]
-        ledger.left_out.update({path: IN_TEST if path in sides else IN_NO_PART for path in unused})
-    unnamed = len({sample.path for sample in samples if sample.path in sides and not sample.picset})
+        unused = [sample.path for sample in samples if subsets.get(sample.path) not in (TRAIN, VALID)]
+        ledger.left_out.update({path: IN_TEST if path in subsets else IN_NO_PART for path in unused})
+    unnamed = len({sample.path for sample in samples if sample.path in subsets and not sample.picset})
     by_picset.pop("", None)
     leaking = sum(len(found) > 1 for found in by_picset.values())
     used = PartsUsed.of(name, test=len(test), units=len(by_picset), shared=leaking, unnamed=unnamed)

@@ -223,9 +223,9 @@ def samples_of_run(bottle: Bottle, run: Run) -> tuple[list[ParitySample], People
         ExportError: there are none.
     """
     part: PeoplePart = "validation" if run.pictures("valid") else "training"
-    side = "valid" if part == "validation" else "train"
-    samples = [sample for sample in run.samples(side) if bottle.picture(sample.path).is_file()]
-    wanted, there = set(run.pictures(side)), {sample.path for sample in samples}
+    subset = "valid" if part == "validation" else "train"
+    samples = [sample for sample in run.samples(subset) if bottle.picture(sample.path).is_file()]
+    wanted, there = set(run.pictures(subset)), {sample.path for sample in samples}
     if not samples:
         raise ExportError(
             f"none of the {counted(len(wanted), 'photo')} of the {part} part of run {run.name} is left to compare with",

@@ -1,4 +1,4 @@
-"""The leak tax: how much better the same training looks when people of one picset may stand on both sides.
+"""The leak tax: how much better the same training looks when people of one picset may are in both subsets.
 
 A random split puts photos of one shoot into training and validation, and a network that recognises the shoot is taken
 for one that knows the label. Jia et al. (Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576) found 12
@@ -158,29 +158,31 @@ def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluatio
     if found is None:
         _log.info("leak tax: the same training on a random split")
         data = training.data
-        sides = random_sides(data.people.samples, data.split, seed=training.config.seed)
-        found = _compare(bottle, training, inner, evaluation, sides)
+        subsets = random_subsets(data.people.samples, data.split, seed=training.config.seed)
+        found = _compare(bottle, training, inner, evaluation, subsets)
         write_record(inner / RESULT, found)
         shutil.rmtree(inner / "checkpoints", ignore_errors=True)
         (inner / "predictions.csv").unlink(missing_ok=True)
     return found
 
 
-def random_sides(samples: Sequence[Sample], split: Split, *, seed: int) -> list[str]:
-    """A side for every sample, stratified as the split is, whatever picset it is of; as many in validation."""
-    valid = sum(split.sides[sample.unit] == VALID for sample in samples)
+def random_subsets(samples: Sequence[Sample], split: Split, *, seed: int) -> list[str]:
+    """A subset for every sample, stratified as the split is, whatever picset it is of; as many in validation."""
+    valid = sum(split.subsets[sample.unit] == VALID for sample in samples)
     return split_alone(samples, valid_people=valid, seed=seed)
 
 
-def _compare(bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation, sides: Sequence[str]) -> LeakTax:
+def _compare(
+    bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation, subsets: Sequence[str]
+) -> LeakTax:
     """Trains on the random split in a folder, and measures both."""
     names, seed, people = training.network.spec.labels, training.config.seed, training.data.people
-    mixed = _mixed(bottle, training, sides)
+    mixed = _mixed(bottle, training, subsets)
     fit_network(mixed, folder)
     shift = _shift(mixed)
     settings = EvaluationSettings(loss_shift=shift, seed=seed, memory_format=memory_format_of(mixed.network.module))
     other = evaluate(folder, mixed.network.spec, mixed.data.valid, settings)
-    own_units = [unit for unit, side in zip(people.units, sides, strict=True) if side == VALID]
+    own_units = [unit for unit, subset in zip(people.units, subsets, strict=True) if subset == VALID]
     found = difference(
         _predictions(evaluation, [sample.unit for sample in evaluation.samples], _shift(training), seed),
         _predictions(other, own_units, shift, seed),
@@ -196,16 +198,16 @@ def _compare(bottle: Bottle, training: Training, folder: Path, evaluation: Evalu
         units=found.units,
         labels=tuple(name for name in names if name not in left_out),
         left_out=left_out,
-        validation_people_whose_picset_is_in_training=_known_share(people.samples, sides),
+        validation_people_whose_picset_is_in_training=_known_share(people.samples, subsets),
     )
 
 
-def _mixed(bottle: Bottle, training: Training, sides: Sequence[str]) -> Training:
+def _mixed(bottle: Bottle, training: Training, subsets: Sequence[str]) -> Training:
     """The same training on a random split."""
     config, data, network = replace(training.config, loggers=()), training.data, training.network
     # Everybody is a unit of their own.
     samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.people.samples)]
-    split = Split({sample.unit: side for sample, side in zip(samples, sides, strict=True)})
+    split = Split({sample.unit: subset for sample, subset in zip(samples, subsets, strict=True)})
     module = start_network(config, network.spec, network.source, samples, data.auxiliary)
     module.to(memory_format=memory_format_of(network.module))
     data = replace(data, people=replace(data.people, samples=samples), split=split)
@@ -236,7 +238,7 @@ def _measured(file: Path) -> LeakTax | None:
     return found if found.intervals is not None else None
 
 
-def _known_share(samples: Sequence[Sample], sides: Sequence[str]) -> float:
-    trained = {sample.unit for sample, side in zip(samples, sides, strict=True) if side == TRAIN}
-    is_known = [sample.unit in trained for sample, side in zip(samples, sides, strict=True) if side == VALID]
+def _known_share(samples: Sequence[Sample], subsets: Sequence[str]) -> float:
+    trained = {sample.unit for sample, subset in zip(samples, subsets, strict=True) if subset == TRAIN}
+    is_known = [sample.unit in trained for sample, subset in zip(samples, subsets, strict=True) if subset == VALID]
     return float(np.mean(is_known)) if is_known else 0.0

@@ -96,16 +96,16 @@ def gathered(value: Value, world: int) -> list[Value]:
     return cast("list[Value]", values)
 
 
-def check_crew(config: TrainConfig, train_count: int, valid_count: int) -> None:
-    """Refuses more processes than there are people on a side of the split.
+def check_process_count(config: TrainConfig, train_count: int, valid_count: int) -> None:
+    """Refuses more processes than there are people in a subset of the split.
 
     Raises:
         TrainingError: a process would have nothing to do.
     """
-    for count, side in ((train_count, "training"), (valid_count, "validation")):
+    for count, subset in ((train_count, "training"), (valid_count, "validation")):
         if 0 < count < config.world:
             raise TrainingError(
-                f"{config.world} processes are more than the {count} people for {side}",
+                f"{config.world} processes are more than the {count} people for {subset}",
                 code="too_many_processes",
                 hint="train with fewer --devices or --nodes",
             )

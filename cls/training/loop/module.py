@@ -59,7 +59,7 @@ class BadBatches:
             batch: as the network saw it.
             logits: what the network said, (batch, labels).
             name: e.g. `epoch_3_batch_7`.
-            is_training: which side of the split it is of.
+            is_training: which subset of the split it is of.
 
         Returns:
             Where it is and whose pictures these are, for the error's line.

@@ -43,7 +43,7 @@ def start_head(
         loss: the training's.
         cutouts: of the training samples, seen as inference sees them.
         labels: float32 (samples, labels); NaN where unknown.
-        units: what belongs together, one a sample: never on both sides of a fold.
+        units: what belongs together, one a sample: never in both parts of a fold.
         device: where to compute the features.
 
     Raises:

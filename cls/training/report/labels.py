@@ -56,7 +56,7 @@ def mistaken_and_sure(evaluation: Evaluation, names: Sequence[str]) -> tuple[lis
     """The most mistaken people, and the surest right ones, one of a unit."""
     odds = _log_odds(evaluation.probs) - _log_odds(np.asarray(evaluation.thresholds))
     truth = np.nan_to_num(evaluation.labels) > 0.5
-    # Above 0: on the right side of the threshold, and how far.
+    # Above 0: in the right subset of the threshold, and how far.
     margins = np.where(truth, odds, -odds)
     margins[np.isnan(evaluation.labels)] = np.inf
     lowest = margins.min(axis=1)

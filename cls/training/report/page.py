@@ -259,4 +259,4 @@ def _data(data: ReportData) -> list[tuple[str, Any]]:
 def _split_text(data: ReportData) -> str:
     if data.metrics.parts is not None:
         return data.metrics.parts.note
-    return "by picset: nobody is on both sides" if data.evaluation.samples else "none: mode all"
+    return "by picset: nobody is in both subsets" if data.evaluation.samples else "none: mode all"

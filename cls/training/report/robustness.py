@@ -131,8 +131,8 @@ _RELIABILITY = (
 )
 
 _LEAK_TAX = (
-    "The same training measured on this run's split and on a random one, in which people of one picset may stand on"
-    " both sides. What the random one shows beyond the other is not there for people never seen."
+    "The same training measured on this run's split and on a random one, in which people of one picset may be in"
+    " both subsets. What the random one shows beyond the other is not there for people never seen."
 )
 _ERRORS = {
     "ece_cross_fitted": "calibration error of all decisions together, cross-validated",

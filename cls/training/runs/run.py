@@ -108,8 +108,8 @@ class Run:
 
         return load_network(checkpoint or self.checkpoint, NetworkSpec(self.arch, self.labels, self.preprocessing))
 
-    def samples(self, side: str) -> list[Sample]:
-        """The samples of one side of the split, `train` or `valid`, with the labels they had in this run.
+    def samples(self, subset: str) -> list[Sample]:
+        """The samples of one subset of the split, `train` or `valid`, with the labels they had in this run.
 
         Pictures that have been rejected, removed or left without people since then are left out.
         """
@@ -118,7 +118,7 @@ class Run:
         split = self._split()
         rows = tuple(
             LabelledRow(row.picture, tuple(math.nan if value is None else value for value in row.labels), row.picset)
-            for row in (split.train if side == "train" else split.valid)
+            for row in (split.train if subset == "train" else split.valid)
         )
         clusters = split.cluster_of_unit
         dataset = GroupDataset(self.group, self.labels, rows)
@@ -126,10 +126,10 @@ class Run:
         samples, _ = collect_samples(self.bottle, dataset, people=config.people, subject=config.subject)
         return [replace(sample, joined=clusters.get(sample.own_unit, "")) for sample in samples]
 
-    def pictures(self, side: str) -> list[str]:
-        """Names of the pictures of one side of the split, `train` or `valid`, also of those that are gone."""
+    def pictures(self, subset: str) -> list[str]:
+        """Names of the pictures of one subset of the split, `train` or `valid`, also of those that are gone."""
         split = self._split()
-        return [row.picture for row in (split.train if side == "train" else split.valid)]
+        return [row.picture for row in (split.train if subset == "train" else split.valid)]
 
     def _split(self) -> SplitFile:
         from cls.dataset.split.file import read_split_file

@@ -66,7 +66,7 @@ def _trust(metrics: RunMetrics, validation: Metrics) -> Iterator[str]:
     if (parts := metrics.parts) is not None and parts.is_leaking:
         yield (
             f"parts '{parts.name}' LEAK: {parts.picsets_on_two_sides} of {parts.picsets} picsets stand on two"
-            " sides; these figures are for comparison with published ones only"
+            " subsets; these figures are for comparison with published ones only"
         )
     if (intervals := validation.intervals) is not None:
         ranges = [

@@ -72,15 +72,15 @@ def test_added_pictures_move_nobody(samples: list[Sample], added: list[Sample]) 
         sample(1000 + number, one.picset and f"{one.picset}-new", (*one.labels, 0.0, 0.0, 0.0)[:width])
         for number, one in enumerate(added)
     ]
-    after = split_samples([*samples, *more], valid_share=0.2, seed=1, known=before.sides)
-    assert {unit: after.sides[unit] for unit in before.sides} == before.sides
+    after = split_samples([*samples, *more], valid_share=0.2, seed=1, known=before.subsets)
+    assert {unit: after.subsets[unit] for unit in before.subsets} == before.subsets
 
 
 def test_labels_are_stratified() -> None:
     samples = random_samples(200, 5, (0.5, 0.2, 0.05, 0.02))
     split = split_samples(samples, valid_share=0.2, seed=0)
     labels = np.array([s.labels for s in samples])
-    is_valid = np.array([split.sides[s.unit] == VALID for s in samples])
+    is_valid = np.array([split.subsets[s.unit] == VALID for s in samples])
     shares = labels[is_valid].sum(axis=0) / labels.sum(axis=0)
     assert np.all(np.abs(shares - 0.2) < 0.08), shares
     assert abs(is_valid.mean() - 0.2) < 0.03
@@ -89,7 +89,7 @@ def test_labels_are_stratified() -> None:
 def test_a_label_of_two_picsets_is_on_both_sides() -> None:
     samples = [*random_samples(40, 4, (0.0,)), sample(900, "rare-a", (1.0,)), sample(901, "rare-b", (1.0,))]
     split = split_samples(samples, valid_share=0.1, seed=0)
-    assert {split.sides["picset:rare-a"], split.sides["picset:rare-b"]} == {TRAIN, VALID}
+    assert {split.subsets["picset:rare-a"], split.subsets["picset:rare-b"]} == {TRAIN, VALID}
 
 
 def test_another_seed_gives_another_split() -> None:
@@ -146,7 +146,7 @@ def test_what_was_trained_on_is_never_validated_on(samples: list[Sample], data: 
     """Whatever is joined later: nothing leaves training, and all of a cluster is on one side."""
     before = split_samples(samples, valid_share=0.3, seed=1)
     known = before.memory(samples)
-    clusters = {unit: data.draw(st.sampled_from(["", "joined:a", "joined:b"]), unit) for unit in sorted(before.sides)}
+    clusters = {unit: data.draw(st.sampled_from(["", "joined:a", "joined:b"]), unit) for unit in sorted(before.subsets)}
     joined = [replace(one, joined=clusters[one.own_unit]) for one in samples]
     if len({one.unit for one in joined}) < 2:
         return
@@ -172,7 +172,7 @@ def test_joined_units_leave_validation_where_one_was_trained_on() -> None:
     known = {"picset:a": TRAIN, "picset:b": VALID, "picset:c": TRAIN, "picset:d": VALID}
     joined = [replace(one, joined="joined:a" if one.picset in "ab" else "") for one in samples]
     split = split_samples(joined, valid_share=0.5, seed=0, known=known)
-    assert split.sides == {"joined:a": TRAIN, "picset:c": TRAIN, "picset:d": VALID}
+    assert split.subsets == {"joined:a": TRAIN, "picset:c": TRAIN, "picset:d": VALID}
     assert split.moved == ("picset:b",)
 
 
@@ -189,7 +189,7 @@ def test_a_label_with_one_positive_is_in_training() -> None:
         samples = [*random_samples(6, 1, (0.5,), seed), sample(900, "rare", (0.0,))]
         samples = [replace(one, labels=(*one.labels, float(one.picset == "rare"))) for one in samples]
         split = split_samples(samples, valid_share=0.4, seed=seed)
-        assert split.sides["picset:rare"] == TRAIN
+        assert split.subsets["picset:rare"] == TRAIN
 
 
 def test_known_absences_of_an_incomplete_label_are_on_both_sides() -> None:
@@ -199,7 +199,7 @@ def test_known_absences_of_an_incomplete_label_are_on_both_sides() -> None:
     samples += [sample(200, "absent-a", (1.0, 0.0)), sample(201, "absent-b", (1.0, 0.0))]
     for seed in range(10):
         split = split_samples(samples, valid_share=0.2, seed=seed)
-        assert {split.sides["picset:absent-a"], split.sides["picset:absent-b"]} == {TRAIN, VALID}
+        assert {split.subsets["picset:absent-a"], split.subsets["picset:absent-b"]} == {TRAIN, VALID}
 
 
 def test_an_empty_validation_part_is_refused() -> None:

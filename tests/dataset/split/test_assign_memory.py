@@ -35,7 +35,7 @@ def test_the_split_is_written_into_the_dataset_and_changes_nothing_else(file: Pa
     after = read_dataset(file)
     assert (after.labels, after.rows, after.sha256) == (before.labels, before.rows, before.sha256)
     memory = read_json(file)["splits"][KEY]
-    assert memory["picset:set-000"] == split.sides["picset:set-000"] == memory["picture:0.jpeg"]
+    assert memory["picset:set-000"] == split.subsets["picset:set-000"] == memory["picture:0.jpeg"]
     assert {"cat", "num2label", "weights", "data", "picsets", "splits"} == set(read_json(file))
 
 
@@ -43,7 +43,7 @@ def test_added_pictures_move_nobody_and_each_seed_has_its_own_memory(file: Path,
     none = tmp_path / "none.json"
     split = split_with_memory(file, none, samples_of(0, 20), seed=0, valid_share=0.2)
     more = split_with_memory(file, none, samples_of(0, 30), seed=0, valid_share=0.2)
-    assert {unit: more.sides[unit] for unit in split.sides} == split.sides
+    assert {unit: more.subsets[unit] for unit in split.subsets} == split.subsets
     assert split_with_memory(file, none, samples_of(0, 30), seed=1, valid_share=0.2) != more
     assert set(read_json(file)["splits"]) == {KEY, "seed 1, share 0.2"}
 
@@ -62,7 +62,7 @@ def test_the_memory_of_an_older_version_is_read(file: Path, tmp_path: Path) -> N
     sides = {f"picset:set-{n:03d}": VALID if n % 2 else TRAIN for n in range(20)}
     write_json_atomic(older, {KEY: sides})
     split = split_with_memory(file, older, samples_of(0, 20), seed=0, valid_share=0.2)
-    assert split.sides == sides
+    assert split.subsets == sides
     assert read_json(older) == {KEY: sides}
 
 
@@ -81,7 +81,7 @@ def test_trainings_at_once_agree_and_lose_nothing(file: Path, tmp_path: Path) ->
     memory = json.loads(file.read_text(encoding="utf-8"))["splits"][KEY]
     assert len([unit for unit in memory if unit.startswith("picset:")]) == 60
     for split in splits.values():
-        assert {unit: memory[unit] for unit in split.sides} == split.sides
+        assert {unit: memory[unit] for unit in split.subsets} == split.subsets
 
 
 @pytest.mark.parametrize("memory", [["a"], {KEY: ["a"]}, {KEY: {"picset:a": "left"}}])

@@ -126,7 +126,7 @@ def test_trash_is_stratified_too() -> None:
     """Somebody is trash who has none of the labels, not whoever lacks one of them."""
     samples = [sample(n, f"s{n}", (float(n < 20), 0.0)) for n in range(40)]
     split = split_samples(samples, valid_share=0.25, seed=3)
-    trash = {split.sides[s.unit] for s in samples if s.labels == (0.0, 0.0)}
+    trash = {split.subsets[s.unit] for s in samples if s.labels == (0.0, 0.0)}
     assert trash == {TRAIN, VALID}
     valid = split.part(samples, VALID)
     assert (len(valid), sum(s.labels[0] for s in valid)) == (10, 5)
@@ -140,7 +140,7 @@ def test_what_an_earlier_split_has_is_taken_off_what_is_wanted(seed: int) -> Non
     known = {one.own_unit: VALID if n < 20 else TRAIN for n, one in enumerate(old)}
     new = [sample(100 + n, f"new-{n}", (1.0,)) for n in range(10)]
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=known)
-    assert {one.unit: split.sides[one.unit] for one in old} == known
+    assert {one.unit: split.subsets[one.unit] for one in old} == known
     assert len(split.part(new, VALID)) == 2, "20 percent of 110 are 22"
     overfull = {one.own_unit: VALID if n < 40 else TRAIN for n, one in enumerate(old)}
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=overfull)
@@ -171,9 +171,9 @@ def test_one_member_that_was_trained_on_takes_the_unit_into_training(trained: st
     members = ["picset:a", "picture:0.jpeg", "picture:1.jpeg"]
     known = {member: TRAIN if member == trained else VALID for member in members} | {"picset:b": VALID}
     split = split_samples(samples, valid_share=0.5, seed=0, known=known)
-    assert split.sides["picset:a"] == TRAIN
+    assert split.subsets["picset:a"] == TRAIN
     assert split.moved == tuple(sorted(set(members) - {trained}))
-    assert split.sides["picset:b"] == VALID
+    assert split.subsets["picset:b"] == VALID
 
 
 def test_sides_that_are_no_sides_are_passed_over() -> None:

@@ -138,7 +138,7 @@ def test_the_memory_by_seed_and_share(file: Path, tmp_path: Path) -> None:
     assert split == split_samples(PEOPLE, valid_share=0.25, seed=3)
     assert read_json(file)["splits"] == {"seed 3, share 0.25": split.memory(PEOPLE)}
     few = split_with_memory(file, none, PEOPLE[:3], seed=3, valid_share=0.25)
-    assert few.sides == {unit: split.sides[unit] for unit in few.sides}
+    assert few.subsets == {unit: split.subsets[unit] for unit in few.subsets}
     assert read_json(file)["splits"] == {"seed 3, share 0.25": split.memory(PEOPLE)}, "those not there are kept"
 
 
@@ -148,7 +148,7 @@ def test_the_dataset_knows_better_than_the_older_memory(file: Path, tmp_path: Pa
     write_json_atomic(older, {key: {"picset:s0": VALID, "picset:s1": VALID}})
     write_json_atomic(file, {**read_json(file), "splits": {key: {"picset:s0": TRAIN}}})
     split = split_with_memory(file, older, PEOPLE, seed=3, valid_share=0.25)
-    assert (split.sides["picset:s0"], split.sides["picset:s1"]) == (TRAIN, VALID)
+    assert (split.subsets["picset:s0"], split.subsets["picset:s1"]) == (TRAIN, VALID)
 
 
 @pytest.mark.parametrize("by", ["own_unit", "picture_unit"])
@@ -164,9 +164,9 @@ def test_nobody_that_the_first_weights_know_is_held_out(file: Path, tmp_path: Pa
     memory = read_json(file)["splits"]
     assert memory == {"seed 3, share 0.25": plain.memory(PEOPLE), key: split.memory(PEOPLE)}
     again = split_with_memory(file, none, PEOPLE[:15], seed=3, valid_share=0.25, trained_on=known[::-1])
-    assert again.sides == {one.own_unit: split.sides[one.own_unit] for one in PEOPLE[:15]}
+    assert again.subsets == {one.own_unit: split.subsets[one.own_unit] for one in PEOPLE[:15]}
     harmless = [one.own_unit for one in plain.part(PEOPLE, TRAIN)]
-    assert split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=harmless).sides == plain.sides
+    assert split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=harmless).subsets == plain.subsets
 
 
 def test_a_memory_that_cannot_be_read_names_its_file(file: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_people_are_dealt_as_units_of_their_own() -> None:
     people = [sample(f"{n}.jpeg", "s", (float(n % 3 == 0), float(n % 7 == 0))) for n in range(42)]
     joined = [replace(one, joined=f"person:{one.path}:{one.number}") for one in people]
     split = split_samples(joined, valid_share=13 / 42, seed=5)
-    expected = [split.sides[one.unit] for one in joined]
+    expected = [split.subsets[one.unit] for one in joined]
     assert expected.count(VALID) == 13, "nobody is left to even out"
     assert split_alone(people, valid_people=13, seed=5) == expected
 

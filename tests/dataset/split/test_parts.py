@@ -12,12 +12,12 @@ from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.parts import (
     IN_NO_PART,
     IN_TEST,
-    PART_SIDES,
+    PART_SUBSETS,
     PartsUsed,
     part_names,
     parts_content,
-    sides_of,
     split_by_parts,
+    subsets_of,
 )
 from cls.errors import TrainingError
 from cls.people.photos import Person
@@ -34,13 +34,13 @@ def sample(path: str, picset: str = "", number: int = 0, joined: str = "") -> Sa
 
 
 def test_names_and_content() -> None:
-    assert PART_SIDES == ("train", "valid", "test")
+    assert PART_SUBSETS == ("train", "valid", "test")
     assert part_names(dataset(parts={"b": {}, "a": {}})) == ["a", "b"]
     assert part_names(dataset(parts=["a"])) == part_names(dataset()) == []
     sides = {"c": "test", "b": "train", "a": "train"}
     assert parts_content(sides) == {"train": ["b", "a"], "valid": [], "test": ["c"]}
-    assert sides_of(dataset(parts={"x": parts_content(sides)}), "x") == sides
-    assert sides_of(dataset(parts={"x": {"valid": [3]}}), "x") == {"3": "valid"}
+    assert subsets_of(dataset(parts={"x": parts_content(sides)}), "x") == sides
+    assert subsets_of(dataset(parts={"x": {"valid": [3]}}), "x") == {"3": "valid"}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_names_and_content() -> None:
 )
 def test_parts_that_cannot_be_used(extra: dict[str, Any], code: str, values: list[str]) -> None:
     with pytest.raises(TrainingError) as caught:
-        sides_of(dataset(**extra), "x", where="f.json")
+        subsets_of(dataset(**extra), "x", where="f.json")
     assert caught.value.code == code
     assert caught.value.where == "f.json"
     for value in values:
@@ -87,7 +87,7 @@ def test_samples_go_where_the_dataset_says() -> None:
         "picset:e",
         "picture:7",
     ]
-    assert found.split.sides == {
+    assert found.split.subsets == {
         "picture:0": TRAIN, "picset:b": TRAIN, "picture:2": TRAIN, "picture:3": VALID, "picture:4": VALID,
         "picset:e": TRAIN, "picture:7": VALID,
     }  # fmt: skip
@@ -116,7 +116,7 @@ def test_an_empty_part(paths: str, empty: str) -> None:
 def test_what_a_reader_has_to_know() -> None:
     leaking = PartsUsed.of("x", test=4, units=5, shared=2, unnamed=1)
     assert leaking.is_leaking
-    assert "'x' of the dataset LEAK: 2 of 5 picsets stand on two sides" in leaking.note
+    assert "'x' of the dataset LEAK: 2 of 5 picsets are in two subsets" in leaking.note
     assert leaking.plain() == {
         "name": "x", "is_leaking": True, "picsets": 5, "picsets_on_two_sides": 2, "pictures_of_no_picset": 1,
         "test_pictures": 4, "note": leaking.note,
@@ -125,7 +125,7 @@ def test_what_a_reader_has_to_know() -> None:
     assert PartsUsed.of("x", test=0, units=5, shared=1).is_leaking
     assert (
         PartsUsed.of("x", test=0, units=5, shared=0).note
-        == "parts 'x' of the dataset: nobody of 5 picsets is on two sides"
+        == "parts 'x' of the dataset: nobody of 5 picsets is in two subsets"
     )
     assert PartsUsed.of("x", test=0, units=5, shared=0, unnamed=3).note.endswith("; 3 pictures are of none")
     assert "it does not say whom its pictures show" in PartsUsed.of("x", test=0, units=0, shared=0, unnamed=9).note
