@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cls.settings import REPOSITORY
-from tests.required_tools import VARIABLE, missing, need_module, need_program
+from tests.required_tools import MAY_BE_MISSING, VARIABLE, missing, need_module, need_program
 
 NEEDS: list[tuple[Callable[[], object], str]] = [
     (lambda: missing("Triton", "no wheel"), "Triton is missing: no wheel"),
@@ -29,6 +29,13 @@ def test_what_is_missing_skips_a_test_and_fails_it_where_tools_are_required(
     monkeypatch.setenv(VARIABLE, "1")
     with pytest.raises(pytest.fail.Exception, match=words):
         need()
+
+
+def test_a_program_that_a_server_cannot_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    monkeypatch.setenv(MAY_BE_MISSING, "other no-such-program")
+    with pytest.raises(pytest.skip.Exception, match=MAY_BE_MISSING):
+        need_program("no-such-program", "none")
 
 
 def test_what_is_there_goes_on() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,19 +17,24 @@ from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
 from cls.training.runs.run import Run, find_runs, newest_run
 from tests.bottles import GROUP, make_tiny_bottle
-from tests.preloaded import Program
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
 DEADLINE_S = 400
 EPOCHS = 3
 
 
-def start(bottle: Bottle, *words: str, **environment: str) -> Program:
+def start(bottle: Bottle, *words: str, **environment: str) -> subprocess.Popen[str]:
     """Trains timm's smallest residual network, in a process of its own."""
     options = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "test_resnet", "--size", "64x48"]
     options += ["--weights", "none", "--batch", "4", "--epochs", str(EPOCHS), *words]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return Program([str(SCRIPT), *options], **streams, cwd=REPOSITORY, env=os.environ | environment)
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+    )
 
 
 def trained(bottle: Bottle, *words: str, **environment: str) -> Run:

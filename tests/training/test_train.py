@@ -309,7 +309,7 @@ def files_of(bottle: Bottle) -> list[Path]:
         (leave, ("--arch", "efficientnet_b00"), "did you mean efficientnet_b0"),
         (leave, ("--weights", "missing.pth"), "missing.pth: there is no such weights file"),
         (leave, ("--subject", "male"), "24 nobody the label could belong to (--people largest --subject male)"),
-        (leave, ("--epochs", "0", "--valid", "2"), "--epochs: expected a whole number from 1, found 0; --valid"),
+        (leave, ("--epochs", "0", "--valid", "2"), "found 2.0; --epochs: expected a whole number from 1, found 0"),
         (leave, ("--resume",), "no cut-off run of group 'top_color'"),
         (leave, ("--size", "huge"), "--size: expected HEIGHTxWIDTH"),
     ],

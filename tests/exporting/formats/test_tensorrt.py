@@ -59,19 +59,24 @@ def rtx(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_every_plan_of_a_run_is_built(
-    rtx: Any, copied: ExportedBottle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rtx: Any,
+    copied: ExportedBottle,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def exported_before(network: object, preprocessing: object, labels: object, path: Path) -> None:
         shutil.copyfile(copied.package / "model.onnx", path)
 
+    monkeypatch.setattr("cls.exporting.convert.write_onnx", exported_before)
     caplog.set_level(logging.WARNING, "cls.exporting")
     made: tuple[Format, ...] = ("trt", "trt_fp16", "trt_int8")
     sizes = {}
-    with Conversions(copied.bottle, copied.run, tmp_path, first=exported_before) as conversions:
+    with Conversions(copied.bottle, copied.run, tmp_path) as conversions:
         for name in made:
             assert conversions.make(name) == ()
         kept = conversions.make("trt_int8", 0.1)
-        carried = {name: load_onnx(conversions.carried(name)) for name in made}
+        carried = {name: load_onnx(conversions.onnx_for_plan(name)) for name in made}
     for name in ("model.plan", "model_fp16.plan", "model_int8.plan"):
         content = (tmp_path / name).read_bytes()
         sizes[name] = len(content)

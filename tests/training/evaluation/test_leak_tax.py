@@ -15,7 +15,7 @@ from cls.dataset.split.assign import TRAIN, VALID, Split, split_samples
 from cls.errors import UsageError
 from cls.people.photos import Person
 from cls.training.config import TrainConfig
-from cls.training.evaluation.leak_tax import random_sides
+from cls.training.evaluation.leak_tax import random_subsets
 from cls.training.runs.folder import FINISHED
 from cls.training.runs.run import Run, find_runs
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
@@ -37,9 +37,9 @@ PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 def test_a_random_split_has_the_same_sizes_and_tears_picsets_apart() -> None:
     samples = [Sample(f"{n}.jpeg", f"set-{n // 5}", PERSON, (1.0,)) for n in range(100)]
     split = Split({s.unit: VALID if int(s.picset[4:]) < 4 else TRAIN for s in samples})
-    sides = random_sides(samples, split, seed=0)
+    sides = random_subsets(samples, split, seed=0)
     assert sides.count(VALID) == 20
-    assert sides == random_sides(samples, split, seed=0) != random_sides(samples, split, seed=1)
+    assert sides == random_subsets(samples, split, seed=0) != random_subsets(samples, split, seed=1)
     valid = {s.unit for s, side in zip(samples, sides, strict=True) if side == VALID}
     train = {s.unit for s, side in zip(samples, sides, strict=True) if side == TRAIN}
     assert len(valid & train) > 10
@@ -54,7 +54,7 @@ def test_a_random_split_is_stratified_as_the_other_one(seed: int, share: float) 
     labels[rng.random(labels.shape) < 0.05] = np.nan
     samples = [Sample(f"{n}.jpeg", f"set-{n // 5}", PERSON, tuple(row)) for n, row in enumerate(labels.tolist())]
     split = split_samples(samples, valid_share=share, seed=seed)
-    sides = np.array(random_sides(samples, split, seed=seed))
+    sides = np.array(random_subsets(samples, split, seed=seed))
     assert (sides == VALID).sum() == len(split.part(samples, VALID))
     given = np.nan_to_num(labels)
     for column in given.T:
