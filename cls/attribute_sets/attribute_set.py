@@ -10,9 +10,6 @@ from pathlib import Path
 from cls.dataset.split.parts import PART_SUBSETS
 from cls.wording import counted
 
-# Pictures of sets come from foreign files: a set with thousands of wrong rows must not fill the terminal.
-_PROBLEMS_SHOWN = 3
-
 
 @dataclass(frozen=True)
 class SetPicture:
@@ -57,11 +54,6 @@ class AttributeSet:
     def has_identities(self) -> bool:
         """Whether every picture's person or tracklet is known."""
         return bool(self.pictures) and all(picture.identity for picture in self.pictures)
-
-    def problems_line(self) -> str:
-        """The problems in one line: how many, and the first."""
-        more = f" and {len(self.problems) - _PROBLEMS_SHOWN} more" if len(self.problems) > _PROBLEMS_SHOWN else ""
-        return f"{len(self.problems)} rows cannot be used: {'; '.join(self.problems[:_PROBLEMS_SHOWN])}{more}"
 
 
 def some_pictures(whole: AttributeSet, limit: int) -> AttributeSet:

@@ -103,7 +103,6 @@ def test_peta_archives_say_what_has_no_labels(tmp_path: Path) -> None:
     assert "3DPeS/archive/Label.txt:2: 'nobody' is not the number of a person" in read.problems
     assert "3DPeS/archive/Label.txt:3: '1' has other attributes in line 1" in read.problems
     assert "3DPeS/archive/2_3_FRAME_4_RGB.bmp: Label.txt has no line for it" in read.problems
-    assert read.problems_line().startswith("4 rows cannot be used: ")
     labels.write_text("")
     (tmp_path / "PETA dataset" / "MIT" / "archive" / "Label.txt").write_text("")
     with pytest.raises(AttributeSetError) as caught:

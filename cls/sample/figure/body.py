@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cls.sample.canvas import Canvas, Cloth
-from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.curves import smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
 
 if TYPE_CHECKING:
@@ -232,11 +232,6 @@ def paint_foot(frame: Frame, side: int) -> None:
             middle = ankle + forward * share
             lace = tapered([middle + (-0.08, 0.0), middle + (0.08, -0.015)], [0.014, 0.014], 2)
             canvas.stain(frame.outline(lace), (240, 240, 236), 0.8)
-
-
-def bare_ellipse(frame: Frame, centre: NDArray[np.float64], half_x: float, half_y: float, angle: float = 0.0) -> Points:
-    """An ellipse given in head heights, as pixels of the layer."""
-    return frame.outline(ellipse(centre, half_x, half_y, angle))
 
 
 def turned(vector: tuple[float, float], angle: float) -> NDArray[np.float64]:

@@ -257,9 +257,3 @@ def _is_held(folder: Path) -> bool:
         return False
     lock.release()
     return False
-
-
-def _at(content: Any, *keys: str) -> Any:
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    return content
