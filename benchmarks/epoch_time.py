@@ -104,7 +104,7 @@ def our_epoch(training: Training, folder: Path) -> tuple[float, float, float, fl
     result = fit_network(training, folder)
     fit_s, processor_s = time.perf_counter() - started_s, time.process_time() - started_processor_s
     shutil.rmtree(folder)
-    return result.history[0]["seconds"], fit_s, processor_s, result.waiting_share
+    return result.history[0].seconds, fit_s, processor_s, result.waiting_share
 
 
 def measure_size(size: str, options: argparse.Namespace) -> dict[str, object]:

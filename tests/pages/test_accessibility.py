@@ -27,8 +27,6 @@ from tests.training.report.test_page import many_labels
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 PAGES = ("report", "parity", "contact sheet", "mask gallery", "demo", "model card", "model storage")
 WIDTHS_PX = (1400, 390)
 

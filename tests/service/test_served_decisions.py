@@ -32,9 +32,6 @@ from tests.model_storage.services import Service, detail, refusal
 from tests.prediction.inferring import infer, lines_of
 from tests.service.inference_servers import KINDS, serving
 
-# Two exports of every format are made for these tests: by one worker, not by each.
-pytestmark = pytest.mark.xdist_group("served decisions")
-
 # What needs no GPU.
 MADE: tuple[Format, ...] = tuple(name for name in FORMATS if FILES[name].platform != "tensorrt_plan")
 SERVED = [
