@@ -22,12 +22,14 @@
 
 Each says what happened, where (file, row, URL, version), and what to do next; `cls.cli.command` prints it as one line.
 Each has a code that stays when its words change, such as `collector.login_refused`: its class's area, and the case.
+An error or a report that lists several faults keeps each as a `Fault`, which has a code, too.
 """
 
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_LINE = 300
@@ -39,6 +41,34 @@ def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:_LONGEST_LINE] if lines else 'no details'}"
 
 
+class Fault(str):
+    """One of several faults that an error or a report lists: a sentence with a code, and text in every other respect.
+
+    Args:
+        what: what is wrong, in one sentence without a final stop.
+        code: the case within the class's area; empty in what is read from a file, which keeps the sentence alone.
+
+    Attributes:
+        code: as an error's.
+    """
+
+    area: ClassVar[str] = "cls"
+    code: str
+
+    def __new__(cls, what: str, *, code: str = "") -> Self:
+        """The sentence, with its code."""
+        fault = super().__new__(cls, what)
+        fault.code = f"{cls.area}.{code}" if code else cls.area
+        return fault
+
+    @classmethod
+    def of(cls, error: ClsError, about: str = "") -> Self:
+        """An error as one fault of several: its code, and its sentence after what it is about."""
+        fault = cls(f"{about} {error.what}" if about else error.what)
+        fault.code = error.code
+        return fault
+
+
 class ClsError(Exception):
     """An expected error.
 
@@ -47,6 +77,7 @@ class ClsError(Exception):
         code: the case within the class's area, lower case with underscores; empty: none of its own.
         where: file, row, URL or version it happened at, if it is not in `what`.
         hint: what the user can do next, in one sentence without a final stop.
+        faults: what `what` lists, where that are several things.
 
     Attributes:
         code: area and case, `area.case`, or the area alone; programs and tests go by it.
@@ -54,11 +85,20 @@ class ClsError(Exception):
 
     area: ClassVar[str] = "cls"
 
-    def __init__(self, what: str, *, code: str = "", where: object = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        code: str = "",
+        where: object = None,
+        hint: str | None = None,
+        faults: Sequence[Fault] = (),
+    ) -> None:
         self.what = what
         self.code = f"{self.area}.{code}" if code else self.area
         self.where = None if where is None else str(where)
         self.hint = hint
+        self.faults = tuple(faults)
         super().__init__(self.line())
 
     def line(self) -> str:
@@ -73,9 +113,17 @@ class ClsError(Exception):
         """The part of the code within the area, to raise it again in another one."""
         return self.code.partition(".")[2]
 
-    def to_dict(self) -> dict[str, str | None]:
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """Its code, and those of the faults it lists."""
+        return (self.code, *(fault.code for fault in self.faults))
+
+    def to_dict(self) -> dict[str, object]:
         """Its parts, as `--json` prints them."""
-        return {"code": self.code, "what": self.what, "where": self.where, "hint": self.hint}
+        parts: dict[str, object] = {"code": self.code, "what": self.what, "where": self.where, "hint": self.hint}
+        if self.faults:
+            parts["faults"] = [fault.code for fault in self.faults]
+        return parts
 
 
 class SettingsError(ClsError):
@@ -86,6 +134,12 @@ class SettingsError(ClsError):
 
 class UsageError(ClsError):
     """Options that do not go together, or a value an option cannot take."""
+
+    area = "usage"
+
+
+class UsageFault(Fault):
+    """One of the faults of a command's options."""
 
     area = "usage"
 
@@ -162,8 +216,20 @@ class ParityError(ExportError):
     area = "parity"
 
 
+class ParityFault(Fault):
+    """Where a conversion departs from the network it was made from, or what that looks like."""
+
+    area = "parity"
+
+
 class PackageError(ClsError):
     """A model package (zip, meta.json, config.pbtxt) is broken or incomplete."""
+
+    area = "package"
+
+
+class PackageFault(Fault):
+    """One of the faults of a package."""
 
     area = "package"
 

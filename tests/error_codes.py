@@ -12,7 +12,7 @@ from cls.settings import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "errors.md"
 
-_ROOT = "ClsError"
+_ROOTS = ("Fault", "ClsError")
 _CASE = re.compile(r"[a-z][a-z0-9_]*")
 _INTRODUCTION = """\
 # Error codes
@@ -24,6 +24,9 @@ stands for what differs: names, paths, numbers.
 Where one error leads to another, the second keeps the case in an area of its own: an answer of the wrong shape is
 `prediction.wrong_output_shape` in a prediction and `parity.wrong_output_shape` in a parity check. Codes that arise only
 so are not listed again.
+
+Where an error lists several faults, such as all that is wrong with a package, each has a code, too: `--debug` shows
+them after the error's own, and `--json` has them in the field `faults`.
 
 This page is generated from the code: `python -m tests.error_codes` writes it.
 """
@@ -55,7 +58,8 @@ class _Module:
 
     def calls(self) -> Iterator[tuple[ast.FunctionDef | None, ast.Call]]:
         """Every call with a keyword `code`, and the function around it."""
-        around = {call: function for function in self.functions.values() for call in ast.walk(function)}
+        functions = [node for node in ast.walk(self.tree) if isinstance(node, ast.FunctionDef)]
+        around = {call: function for function in functions for call in ast.walk(function)}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Call) and _keyword(node, "code") is not None:
                 yield around.get(node), node
@@ -105,7 +109,9 @@ class _Module:
         if isinstance(value, ast.BinOp):
             return [text + (" …" if text.endswith(":") else "") for text in self.sentences(value.left, function)]
         if isinstance(value, ast.Name) and function is not None:
-            values = [made for node in ast.walk(function) for name, made in _assigned(node) if name == value.id]
+            first = _first_line(function, value)
+            named = [made for node in ast.walk(function) for name, made in _assigned(node) if name == value.id]
+            values = [made for made in named if first <= made.lineno <= value.lineno]
             values = values or [self.tables[value.id]] if value.id in self.tables else values
             return [text for made in values for text in self.sentences(made, None)]
         return []
@@ -137,6 +143,17 @@ def _assigned(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
             yield target.id, value
 
 
+def _first_line(function: ast.FunctionDef, use: ast.Name) -> int:
+    """The line from which on assignments to a name matter: the last one before its use, in the same block."""
+    first = 0
+    for node in ast.walk(function):
+        for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
+            if isinstance(block, list) and block and block[0].lineno <= use.lineno <= block[-1].end_lineno:
+                lines = [one.lineno for one in block for name, _ in _assigned(one) if name == use.id]
+                first = max([first, *(line for line in lines if line < use.lineno)])
+    return first
+
+
 def _mentions(value: ast.expr, name: str) -> bool:
     return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(value))
 
@@ -162,7 +179,7 @@ def _classes_of(module: _Module, known: dict[str, ErrorClass]) -> dict[str, Erro
     for node in module.tree.body:
         bases = [base.id for base in node.bases if isinstance(base, ast.Name)] if isinstance(node, ast.ClassDef) else []
         parent = next((found[base] for base in bases if base in found), None)
-        if isinstance(node, ast.ClassDef) and (parent is not None or node.name == _ROOT):
+        if isinstance(node, ast.ClassDef) and (parent is not None or node.name in _ROOTS):
             own = [value for line in node.body for name, value in _assigned(line) if name == "area"]
             area = ast.literal_eval(own[0]) if own else parent.area if parent is not None else ""
             found[node.name] = ErrorClass(area, (ast.get_docstring(node) or "").partition("\n")[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from cls.cli.command import Command, execute
 from cls.cli.main import main as cls_main
-from cls.errors import ClsError, CollectorError, FileError, ParityError
+from cls.errors import ClsError, CollectorError, FileError, PackageError, PackageFault, ParityError
 from cls.settings import REPOSITORY
 from tests.processes import default_signals
 
@@ -105,6 +106,22 @@ def test_an_error_of_a_verb_that_prints_json_is_json(capsys: pytest.CaptureFixtu
     assert (printed.out, json.loads(printed.err)) == ("", {"error": expected})
     assert execute(command, []) == 1
     assert capsys.readouterr().err == "error: http://host: says no\n"
+
+
+def test_the_faults_that_an_error_lists_have_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    faults = [PackageFault("one", code="missing_file"), PackageFault.of(FileError("is empty", code="empty"), "two")]
+
+    def run(_: argparse.Namespace) -> None:
+        raise PackageError("; ".join(faults), code="invalid", faults=faults)
+
+    assert execute(verb(run), ["--debug"]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: one; two is empty [package.invalid, package.missing_file, file.empty]"
+    with pytest.raises(PackageError) as caught:
+        run(argparse.Namespace())
+    assert caught.value.to_dict()["faults"] == ["package.missing_file", "file.empty"]
+    assert json.dumps(caught.value.faults) == '["one", "two is empty"]'
+    assert pickle.loads(pickle.dumps(faults[1])).code == "file.empty"
 
 
 def test_an_unexpected_error_is_not_hidden() -> None:

@@ -126,10 +126,10 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         ("- a\n- b", "settings.not_a_mapping", "found list"),
         ("just text", "settings.not_a_mapping", "found str"),
         ("data_path: !!python/object:os.system x", "settings.not_yaml", "configuration.yaml:1:12: "),
-        ("data_path: ''", "settings.invalid", "key 'data_path': a value is missing"),
-        ("data_path: null", "settings.invalid", "key 'data_path': expected text in quotes, found NoneType"),
-        ("data_path: b\ncollector_url: http://h:99999", "settings.invalid", "'collector_url': expected an address"),
-        ("data_path: b\npictures_dir: ..", "settings.invalid", "'pictures_dir': expected the name of a folder"),
+        ("data_path: ''", "settings.invalid", "'data_path': a value"),
+        ("data_path: null", "settings.invalid", "found NoneType"),
+        ("data_path: b\ncollector_url: http://h:99999", "settings.invalid", "found 'http://h:99999'"),
+        ("data_path: b\npictures_dir: ..", "settings.invalid", "found '..'"),
         ("data_path: b\npictures_dir: /abs", "settings.invalid", "found '/abs'"),
     ],
 )
@@ -176,7 +176,7 @@ def test_wrong_secrets_are_told_without_their_value(tmp_path: Path) -> None:
     (tmp_path / "secrets.yaml").write_text("collector_pasword: hidden1\ncollector_password: 123987\n")
     line = problems(tmp_path, "data_path: b\n")
     assert "collector_pasword" in line
-    assert "expected text in quotes" in line
+    assert "'collector_password'" in line
     assert "hidden1" not in line
     assert "123987" not in line
 

@@ -99,7 +99,7 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
         if getattr(options, "json", None) is True:
             print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), file=sys.stderr)
         else:
-            print(f"error: {error.line()}" + (f" [{error.code}]" if options.debug else ""), file=sys.stderr)
+            print(f"error: {error.line()}" + (f" [{', '.join(error.codes)}]" if options.debug else ""), file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)

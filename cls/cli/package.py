@@ -48,7 +48,7 @@ def _add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
-    from cls.errors import PackageError
+    from cls.errors import PackageError, PackageFault
     from cls.package.card import zips_of
     from cls.package.keys import trusted_keys
     from cls.package.plans import this_machine
@@ -66,7 +66,7 @@ def _verify(options: argparse.Namespace) -> None:
         try:
             zips += zips_of(path)
         except PackageError as error:
-            bad.append(Verification(path, [error.what]))
+            bad.append(Verification(path, [PackageFault.of(error)]))
             _print_verification(bad[-1])
     looked_at = len(zips) + len(bad)
     for zip_path in zips:
@@ -83,6 +83,7 @@ def _verify(options: argparse.Namespace) -> None:
             code="problems_found",
             where=", ".join(str(found.path) for found in bad),
             hint=_what_to_do(bad),
+            faults=[problem for found in bad for problem in found.problems],
         )
 
 

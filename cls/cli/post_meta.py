@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
-from cls.errors import UsageError
+from cls.errors import UsageError, UsageFault
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -112,17 +112,17 @@ def _runs(name: str, groups: Sequence[str], journal: SentJournal, bottle: Bottle
 def _check(options: argparse.Namespace) -> None:
     problems = []
     if not options.groups and not options.withdraw:
-        problems.append("say of which groups: --groups G")
+        problems.append(UsageFault("say of which groups: --groups G", code="missing_option"))
     if options.yes and not options.withdraw:
-        problems.append("--yes goes with --withdraw")
+        problems.append(UsageFault("--yes goes with --withdraw", code="missing_option"))
     if options.yes and options.is_preview:
-        problems.append("--yes and --preview exclude each other")
+        problems.append(UsageFault("--yes and --preview exclude each other", code="options_conflict"))
     if options.replaces and options.withdraw:
-        problems.append("--replaces and --withdraw exclude each other")
+        problems.append(UsageFault("--replaces and --withdraw exclude each other", code="options_conflict"))
     if options.json and not (options.is_preview or (options.withdraw and not options.yes)):
-        problems.append("--json goes with --preview")
+        problems.append(UsageFault("--json goes with --preview", code="missing_option"))
     if problems:
-        raise UsageError("; ".join(problems), code="invalid_options")
+        raise UsageError("; ".join(problems), code="invalid_options", faults=problems)
 
 
 def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known: int) -> None:

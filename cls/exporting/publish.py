@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
-from cls.errors import ClsError, ExportError, FileError, UsageError
+from cls.errors import ClsError, ExportError, FileError, ParityFault, UsageError
 from cls.exporting.convert import Conversions, readable_error
 from cls.exporting.earlier import Earlier, keep_earlier
 from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, Format, hint_for, in_order, why_not
@@ -229,7 +229,7 @@ def _best(name: Format, conversions: Conversions, writer: PackageWriter, check: 
         verdict = check.judge(Candidate(name, files.precision, archive, model_files, source, kept, tuple(tries)))
         if verdict.error is None or share == shares[-1]:
             break
-        faults = verdict.report.faults if verdict.report is not None else (verdict.error.what,)
+        faults = verdict.report.faults if verdict.report is not None else (ParityFault.of(verdict.error),)
         tries.append(RefusedTry(len(kept), faults))
         layers = counted(len(kept), "layer")
         _log.info("%s with %s in float32: %s; another try", files.model, layers, "; ".join(faults))

@@ -248,13 +248,16 @@ def _add_serving(app: FastAPI, storage: ModelStorage) -> None:
         return [state.to_dict() for state in storage.index()]
 
 
-def _detail(text: str, status: int, **more: str) -> JSONResponse:
+def _detail(text: str, status: int, **more: object) -> JSONResponse:
     return JSONResponse({"detail": text, **more}, status)
 
 
 def _error(error: Exception, status: int) -> JSONResponse:
-    """An expected error, with the code that stays when its words change."""
-    return _detail(str(error), status, **({"code": error.code} if isinstance(error, ClsError) else {}))
+    """An expected error, with the codes that stay when its words change."""
+    if not isinstance(error, ClsError):
+        return _detail(str(error), status)
+    code, *faults = error.codes
+    return _detail(str(error), status, code=code, **({"faults": faults} if faults else {}))
 
 
 async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cls.errors import FileError, PackageError, first_line
+from cls.errors import FileError, PackageError, PackageFault, first_line
 from cls.files import write_json_atomic, write_text_atomic
 from cls.model_storage.inference.tensors import batch_of_zeros, open_session
 from cls.model_storage.names import RefusedError, SemanticVersion
@@ -160,7 +160,11 @@ def check_upload(
             checked = CheckedUpload(folder, package.document, package.config_text, package.model_name, group)
     except PackageError as error:
         raise RefusedError(
-            422, f"the package {_without_place(error)}", code="invalid_package", hint=error.hint
+            422,
+            f"the package {_without_place(error)}",
+            code="invalid_package",
+            hint=error.hint,
+            faults=(PackageFault.of(error),),
         ) from error
     except FileError as error:
         cause = error.__cause__
@@ -177,6 +181,7 @@ def check_upload(
                 f"the package is not in order: {'; '.join(problems)}",
                 code="problems_found",
                 hint=_hint_of(checked),
+                faults=problems,
             )
     elif checked.model_name == "model.plan":
         refuse_plan(folder, plan_host)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import total_ordering
 from pathlib import Path
 
-from cls.errors import StorageError
+from cls.errors import Fault, StorageError
 from cls.package.model_name import MAX_VERSION_SIGNS, is_model_name, model_name_of_group, version_key
 
 
@@ -18,14 +19,17 @@ class RefusedError(StorageError):
         what: what is wrong, in one sentence without a final stop.
         code: the case, see `ClsError`.
         hint: what the user can do next.
+        faults: see `ClsError`.
 
     Attributes:
         status: as given; whoever raises a refusal again, with more words, keeps it and the case.
     """
 
-    def __init__(self, status: int, what: str, *, code: str = "", hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, what: str, *, code: str = "", hint: str | None = None, faults: Sequence[Fault] = ()
+    ) -> None:
         self.status = status
-        super().__init__(what, code=code, hint=hint)
+        super().__init__(what, code=code, hint=hint, faults=faults)
 
 
 def model_folder_name(name: str, models_folder: Path) -> str:

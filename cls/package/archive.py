@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 
-from cls.errors import PackageError, SignatureError
+from cls.errors import PackageError, PackageFault, SignatureError
 from cls.files import ZIP_ERRORS, atomic_path
 from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, MetaDocument, ModelMeta, parse_meta, read_document
@@ -335,15 +335,17 @@ def _signed_contents(contents: ZipContents, archive: zipfile.ZipFile, trust: Tru
         raise not_signed(contents.path)
     signers = signature.signers(trust, contents.path)
     signed = signature.manifest.files
-    faults = [f"lacks {name}" for name in signed if name not in contents.names]
+    faults = [PackageFault(f"lacks {name}", code="missing_file") for name in signed if name not in contents.names]
     there = [info.filename for info in archive.infolist() if info.filename != SIGNATURE_FILE_NAME]
-    faults += [f"holds {name}, which was not signed" for name in there if name not in signed]
+    faults += [
+        PackageFault(f"holds {name}, which was not signed", code="not_signed") for name in there if name not in signed
+    ]
     case = "changed"
     if not faults:
         case = "ambiguous_zip"
         faults = layout_faults(archive, contents.path)
     if faults:
-        raise SignatureError("; ".join(faults), code=case, where=contents.path, hint=CHANGED_HINT)
+        raise SignatureError("; ".join(faults), code=case, where=contents.path, hint=CHANGED_HINT, faults=faults)
     return replace(contents, signers=signers, _signed=signed)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from cls.errors import PackageError
+from cls.errors import PackageError, PackageFault
 from cls.package.meta import ModelMeta, TensorMeta
 from cls.wording import counted
 
@@ -53,7 +53,7 @@ def external_weights(model: ModelProto) -> dict[str, int]:
     return needed
 
 
-def external_faults(model: ModelProto, name: str, sizes: Mapping[str, int]) -> list[str]:
+def external_faults(model: ModelProto, name: str, sizes: Mapping[str, int]) -> list[PackageFault]:
     """What is wrong with weights outside the file: a package's model is one file.
 
     Args:
@@ -64,38 +64,50 @@ def external_faults(model: ModelProto, name: str, sizes: Mapping[str, int]) -> l
     faults = []
     for location, needed in external_weights(model).items():
         if location not in sizes:
-            faults.append(f"{name} keeps weights in the file '{location}', which is not there")
+            what = f"{name} keeps weights in the file '{location}', which is not there"
+            faults.append(PackageFault(what, code="missing_weights"))
         elif sizes[location] < needed:
             faults.append(
-                f"{name} keeps weights in the file '{location}', which is cut short: it has {sizes[location]} bytes,"
-                f" and {needed} are needed"
+                PackageFault(
+                    f"{name} keeps weights in the file '{location}', which is cut short: it has {sizes[location]}"
+                    f" bytes, and {needed} are needed",
+                    code="cut_short",
+                )
             )
         else:
-            faults.append(f"{name} keeps weights in the file '{location}': servers take one file")
+            what = f"{name} keeps weights in the file '{location}': servers take one file"
+            faults.append(PackageFault(what, code="external_weights"))
     return faults
 
 
-def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
+def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[PackageFault]:
     """Where an ONNX file and a meta.json contradict each other: inputs, outputs, and the metadata inside the file."""
     faults = _tensor_faults(model, meta, name)
     said = {prop.key: prop.value for prop in model.metadata_props}
     labels = _json_of(said.get("labels"))
     if isinstance(labels, list) and labels != list(meta.labels):
         if sorted(map(str, labels)) == sorted(meta.labels):
-            faults.append(f"meta.json has the labels in another order than {name}: {_some(meta.labels)}")
+            what = f"meta.json has the labels in another order than {name}: {_some(meta.labels)}"
+            faults.append(PackageFault(what, code="label_order_mismatch"))
         else:
             faults.append(
-                f"meta.json is of another model: it describes group '{meta.group}' with the labels"
-                f" {_some(meta.labels)}, and {name} was made for {_some(labels)}"
+                PackageFault(
+                    f"meta.json is of another model: it describes group '{meta.group}' with the labels"
+                    f" {_some(meta.labels)}, and {name} was made for {_some(labels)}",
+                    code="label_mismatch",
+                )
             )
     elif (said.get("run") or meta.training.run, said.get("weights") or meta.digests.weights) != (
         meta.training.run,
         meta.digests.weights,
     ):
         faults.append(
-            f"meta.json is of another model: it describes run {meta.training.run} (weights"
-            f" {meta.digests.weights[:12]}), and {name} was made from run {said.get('run', '?')} (weights"
-            f" {said.get('weights', '?')[:12]})"
+            PackageFault(
+                f"meta.json is of another model: it describes run {meta.training.run} (weights"
+                f" {meta.digests.weights[:12]}), and {name} was made from run {said.get('run', '?')} (weights"
+                f" {said.get('weights', '?')[:12]})",
+                code="other_model",
+            )
         )
     thresholds = _json_of(said.get("thresholds"))
     if isinstance(thresholds, dict) and thresholds != meta.thresholds and labels == list(meta.labels):
@@ -104,7 +116,8 @@ def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
             for label, value in meta.thresholds.items()
             if thresholds.get(label) != value
         ]
-        faults.append(f"meta.json has other thresholds than {name}: {_some(changed)}")
+        what = f"meta.json has other thresholds than {name}: {_some(changed)}"
+        faults.append(PackageFault(what, code="threshold_mismatch"))
     preprocessing = _json_of(said.get("preprocessing"))
     if isinstance(preprocessing, dict):
         ours = meta.preprocessing.model_dump(mode="json")
@@ -114,11 +127,12 @@ def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
             if ours.get(key) != value
         ]
         if changed:
-            faults.append(f"meta.json has another preprocessing than {name}: {'; '.join(changed)}")
+            what = f"meta.json has another preprocessing than {name}: {'; '.join(changed)}"
+            faults.append(PackageFault(what, code="preprocessing_mismatch"))
     return faults
 
 
-def _tensor_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
+def _tensor_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[PackageFault]:
     faults = []
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [item for item in model.graph.input if item.name not in weights]
@@ -126,14 +140,19 @@ def _tensor_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[str]:
         found = {item.name: _tensor_of(item) for item in there}
         for tensor in named:
             if tensor.name not in found:
-                faults.append(f"meta.json names the {kind} '{tensor.name}', and {name} has {', '.join(sorted(found))}")
+                what = f"meta.json names the {kind} '{tensor.name}', and {name} has {', '.join(sorted(found))}"
+                faults.append(PackageFault(what, code="tensor_not_in_model"))
             elif not _fits(tensor, found[tensor.name]):
                 faults.append(
-                    f"meta.json says the {kind} '{tensor.name}' is {tensor.datatype} {list(tensor.shape)}, and in"
-                    f" {name} it is {found[tensor.name].datatype} {list(found[tensor.name].shape)}"
+                    PackageFault(
+                        f"meta.json says the {kind} '{tensor.name}' is {tensor.datatype} {list(tensor.shape)}, and in"
+                        f" {name} it is {found[tensor.name].datatype} {list(found[tensor.name].shape)}",
+                        code="tensor_mismatch",
+                    )
                 )
     if len(inputs) > len(meta.inputs):
-        faults.append(f"{name} takes {counted(len(inputs), 'input')}, and meta.json names {len(meta.inputs)}")
+        what = f"{name} takes {counted(len(inputs), 'input')}, and meta.json names {len(meta.inputs)}"
+        faults.append(PackageFault(what, code="further_inputs"))
     return faults
 
 

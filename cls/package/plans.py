@@ -14,7 +14,7 @@ import struct
 import subprocess
 from dataclasses import dataclass
 
-from cls.errors import PackageError
+from cls.errors import PackageError, PackageFault
 from cls.package.meta import PlanMeta
 
 # NVIDIA's open source of `trtexec --getPlanVersionOnly` (samples/common/sampleEngines.cpp): a tag, the version of the
@@ -109,7 +109,7 @@ def version_in_plan(content: bytes, where: object) -> str | None:
     return ".".join(str(part) for part in content[_VERSION_PLACE:HEADER_BYTES])
 
 
-def plan_faults(plan: PlanMeta | None, header_version: str | None, host: PlanHost) -> list[str]:
+def plan_faults(plan: PlanMeta | None, header_version: str | None, host: PlanHost) -> list[PackageFault]:
     """Why a plan cannot run on a machine; empty when nothing that is known speaks against it.
 
     Args:
@@ -120,15 +120,17 @@ def plan_faults(plan: PlanMeta | None, header_version: str | None, host: PlanHos
     faults = []
     version = header_version or (plan.tensorrt_version if plan else "")
     if version and host.tensorrt_version and not is_same_version(version, host.tensorrt_version):
-        faults.append(
-            f"the plan was built by TensorRT {version}, and {host.place} has TensorRT {host.tensorrt_version}"
-        )
+        what = f"the plan was built by TensorRT {version}, and {host.place} has TensorRT {host.tensorrt_version}"
+        faults.append(PackageFault(what, code="other_tensorrt"))
     capabilities = {gpu.compute_capability for gpu in host.gpus}
     if plan is not None and capabilities and plan.compute_capability not in capabilities:
         theirs = ", ".join(sorted({f"{gpu.name or 'a GPU'} ({gpu.compute_capability})" for gpu in host.gpus}))
         faults.append(
-            f"the plan was built for a {plan.gpu} (compute capability {plan.compute_capability}),"
-            f" and {host.place} has {theirs}"
+            PackageFault(
+                f"the plan was built for a {plan.gpu} (compute capability {plan.compute_capability}),"
+                f" and {host.place} has {theirs}",
+                code="other_gpu",
+            )
         )
     return faults
 
@@ -166,4 +168,5 @@ def refuse_foreign_plan(plan: PlanMeta | None, header: bytes, host: PlanHost, wh
             code="incompatible_plan",
             where=where,
             hint="make the plan where it is served: cls package rebuild model_trt.zip",
+            faults=faults,
         )

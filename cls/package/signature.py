@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from cls.errors import SignatureError
+from cls.errors import PackageFault, SignatureError
 from cls.package.keys import SigningKey, TrustedKeys, is_signed_by
 
 SIGNATURE_FILE_NAME = "signature.json"
@@ -179,7 +179,7 @@ def parse_signature(content: bytes, where: object) -> PackageSignature:
     return signature
 
 
-def layout_faults(archive: zipfile.ZipFile, zip_path: Path) -> list[str]:
+def layout_faults(archive: zipfile.ZipFile, zip_path: Path) -> list[PackageFault]:
     """What another program could read otherwise in a zip; empty for one as `cls.package.archive` packs it.
 
     There the entries stand one behind the other from the first byte on, each with the header that the directory
@@ -193,13 +193,14 @@ def layout_faults(archive: zipfile.ZipFile, zip_path: Path) -> list[str]:
             stream.seek(position)
             is_plain = not (info.extra or info.comment or info.volume)
             if info.header_offset != position or stream.read(len(header)) != header or not is_plain:
-                return [f"its entry {info.filename!r} can be read in more than one way"]
+                what = f"its entry {info.filename!r} can be read in more than one way"
+                return [PackageFault(what, code="ambiguous_entry")]
             position += len(header) + info.compress_size
         directory_bytes = sum(_DIRECTORY_ENTRY_BYTES + len(info.orig_filename.encode()) for info in entries)
         stream.seek(position + directory_bytes)
         sizes = (0, 0, len(entries), len(entries), directory_bytes, position, 0)
         if stream.read(_DIRECTORY_END.size + 1) != _DIRECTORY_END.pack(b"PK\5\6", *sizes):
-            return ["holds bytes that belong to none of its files"]
+            return [PackageFault("holds bytes that belong to none of its files", code="stray_bytes")]
     return []
 
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cls.errors import PackageError, SignatureError
+from cls.errors import PackageError, PackageFault, SignatureError
 from cls.files import atomic_path, sha256_of_file
 from cls.package.archive import MODEL_NAMES, ZipContents, config_text_of, missing_at_root, open_zip, pack_files
 from cls.package.keys import SigningKey, TrustedKeys
@@ -39,7 +39,7 @@ class Verification:
     """
 
     path: Path
-    problems: list[str] = field(default_factory=list)
+    problems: list[PackageFault] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
@@ -47,11 +47,15 @@ class Verification:
     signature: str = ""
     distrust: SignatureError | None = None
 
-    def take(self, what: str, problems: list[str]) -> None:
+    def take(self, what: str, problems: list[PackageFault]) -> None:
         """Enters the outcome of one check."""
         self.problems += problems
         if not problems:
             self.checked.append(what)
+
+    def add(self, error: PackageError, about: str = "") -> None:
+        """Enters an error as a problem, after what it is about."""
+        self.problems.append(PackageFault.of(error, about))
 
     def raise_if_bad(self) -> None:
         """Refuses a package with problems.
@@ -64,7 +68,11 @@ class Verification:
             raise self.distrust
         if self.problems:
             raise PackageError(
-                "; ".join(self.problems), code="invalid", where=self.path, hint="make the package again: `cls export`"
+                "; ".join(self.problems),
+                code="invalid",
+                where=self.path,
+                hint="make the package again: `cls export`",
+                faults=self.problems,
             )
 
 
@@ -84,11 +92,16 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys 
             _check_signature(found, contents, digests)
             if trust is not None and found.problems:
                 found.distrust = SignatureError(
-                    "; ".join(found.problems), code="changed", where=zip_path, hint=CHANGED_HINT
+                    "; ".join(found.problems),
+                    code="changed",
+                    where=zip_path,
+                    hint=CHANGED_HINT,
+                    faults=found.problems,
                 )
                 return found
             missing = missing_at_root(contents.names)
-            found.take("the files a package needs", [f"lacks {name} at its root" for name in missing])
+            faults = [PackageFault(f"lacks {name} at its root", code="missing_file") for name in missing]
+            found.take("the files a package needs", faults)
             found.meta = _meta(found, contents) if META_FILE_NAME in digests else None
             config = _config(found, contents, found.meta) if CONFIG_FILE_NAME in digests else None
             if found.meta is not None:
@@ -96,12 +109,13 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys 
                 _check_models(found, found.meta, digests, contents, host)
                 _check_vectors(found, found.meta, contents)
             if config is not None and config.model_file_name not in contents.names:
-                found.problems.append(f"config.pbtxt is for {config.model_file_name}, which is not there")
+                what = f"config.pbtxt is for {config.model_file_name}, which is not there"
+                found.problems.append(PackageFault(what, code="config_mismatch"))
     except SignatureError as error:
         found.distrust = None if trust is None else error
-        found.problems.append(error.what)
+        found.add(error)
     except PackageError as error:
-        found.problems.append(error.what)
+        found.add(error)
     return found
 
 
@@ -118,7 +132,9 @@ def refuse_foreign_files(path: Path, meta: ModelMeta) -> None:
     known = meta.package.files if meta.package is not None else meta.digests.files
     files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
     faults = [
-        f"{file.name} is not the file that the {META_FILE_NAME} beside it was written for"
+        PackageFault(
+            f"{file.name} is not the file that the {META_FILE_NAME} beside it was written for", code="digest_mismatch"
+        )
         for file in files
         if file.name in known and file.is_file() and sha256_of_file(file) != known[file.name]
     ]
@@ -128,7 +144,11 @@ def refuse_foreign_files(path: Path, meta: ModelMeta) -> None:
         faults = onnx_faults(read_onnx(path.read_bytes(), path), meta, path.name)
     if faults:
         raise PackageError(
-            "; ".join(faults), code=case, where=path, hint="keep the package together, or export again: `cls export`"
+            "; ".join(faults),
+            code=case,
+            where=path,
+            hint="keep the package together, or export again: `cls export`",
+            faults=faults,
         )
 
 
@@ -141,7 +161,7 @@ def _digests(found: Verification, contents: ZipContents) -> dict[str, str]:
             for chunk in contents.stream(name):
                 digest.update(chunk)
         except PackageError as error:
-            faults.append(f"{name} {error.what}")
+            faults.append(PackageFault.of(error, name))
         else:
             digests[name] = digest.hexdigest()
     found.take("every file unpacks", faults)
@@ -156,10 +176,14 @@ def _check_signature(found: Verification, contents: ZipContents, digests: dict[s
         return
     signed = signature.manifest.files
     names = [name for name in contents.names if name != SIGNATURE_FILE_NAME]
-    faults = [f"{name} is there, and was not signed" for name in names if name not in signed]
-    faults += [f"{name} was signed, and is missing" for name in signed if name not in names]
+    faults = [
+        PackageFault(f"{name} is there, and was not signed", code="not_signed") for name in names if name not in signed
+    ]
     faults += [
-        f"{name} was changed since it was signed"
+        PackageFault(f"{name} was signed, and is missing", code="missing_file") for name in signed if name not in names
+    ]
+    faults += [
+        PackageFault(f"{name} was changed since it was signed", code="changed")
         for name, digest in digests.items()
         if name in signed and signed[name].sha256 != digest
     ]
@@ -184,7 +208,8 @@ def _meta(found: Verification, contents: ZipContents) -> ModelMeta | None:
     try:
         meta = parse_meta_text(contents.read_text_bytes(META_FILE_NAME))
     except PackageError as error:
-        found.problems.append(f"{META_FILE_NAME} {error.what.removeprefix(f'{META_FILE_NAME} ')}")
+        what = error.what.removeprefix(f"{META_FILE_NAME} ")
+        found.problems.append(PackageFault(f"{META_FILE_NAME} {what}", code=error.case))
         return None
     found.checked.append(
         f"meta.json: schema version {meta.schema_version}, {counted(len(meta.labels), 'label')} for"
@@ -201,30 +226,34 @@ def _config(found: Verification, contents: ZipContents, meta: ModelMeta | None) 
         config = parse_config(text, CONFIG_FILE_NAME)
         faults = [] if meta is None else _config_faults(config, text, meta)
     except PackageError as error:
-        found.problems.append(f"{CONFIG_FILE_NAME} {error.what}")
+        found.add(error, CONFIG_FILE_NAME)
         return None
     if meta is not None:
         found.take("config.pbtxt agrees with meta.json", faults)
     return config
 
 
-def _config_faults(config: TritonConfig, text: str, meta: ModelMeta) -> list[str]:
+def _config_faults(config: TritonConfig, text: str, meta: ModelMeta) -> list[PackageFault]:
     faults = []
     for kind, ours, theirs in (("input", meta.inputs, config.inputs), ("output", meta.outputs, config.outputs)):
         # An older tool's may leave them out: Triton reads them from the model.
         if theirs and _tensors(ours) != _tensors(theirs):
-            faults.append(f"config.pbtxt declares the {kind}s {_tensors(theirs)}, and meta.json {_tensors(ours)}")
+            what = f"config.pbtxt declares the {kind}s {_tensors(theirs)}, and meta.json {_tensors(ours)}"
+            faults.append(PackageFault(what, code="config_tensor_mismatch"))
     if META_PARAMETER in config.parameters:
         carried = config.meta()
         if carried != meta:
             here, there = meta.model_dump(), carried.model_dump()
             differing = [key for key, value in here.items() if there.get(key) != value]
             faults.append(
-                f"config.pbtxt carries another meta.json: of group '{carried.group}', run {carried.training.run};"
-                f" they differ in {', '.join(differing)}"
+                PackageFault(
+                    f"config.pbtxt carries another meta.json: of group '{carried.group}', run {carried.training.run};"
+                    f" they differ in {', '.join(differing)}",
+                    code="config_meta_mismatch",
+                )
             )
     if meta.package is not None and meta.package.files.get(CONFIG_FILE_NAME) != digest_of_config(text):
-        faults.append("config.pbtxt was changed since meta.json was written")
+        faults.append(PackageFault("config.pbtxt was changed since meta.json was written", code="config_changed"))
     return faults
 
 
@@ -243,15 +272,22 @@ def _check_digests(found: Verification, meta: ModelMeta, digests: dict[str, str]
     faults = []
     for name, digest in named.items():
         if name not in contents.names:
-            faults.append(f"{name} is missing")
+            faults.append(PackageFault(f"{name} is missing", code="missing_file"))
         elif name in digests and digests[name] != digest:
             faults.append(
-                f"{name} is not the file that meta.json was written for: its SHA-256 is {digests[name][:12]}…, and"
-                f" meta.json says {digest[:12]}…"
+                PackageFault(
+                    f"{name} is not the file that meta.json was written for: its SHA-256 is {digests[name][:12]}…,"
+                    f" and meta.json says {digest[:12]}…",
+                    code="digest_mismatch",
+                )
             )
     if meta.package is not None:
         known = {*named, META_FILE_NAME, CONFIG_FILE_NAME, SIGNATURE_FILE_NAME}
-        faults += [f"{name} is there, and meta.json does not know it" for name in contents.names if name not in known]
+        faults += [
+            PackageFault(f"{name} is there, and meta.json does not know it", code="unknown_file")
+            for name in contents.names
+            if name not in known
+        ]
     found.take(f"digests of {counted(len(named), 'file')}", faults)
 
 
@@ -264,12 +300,13 @@ def _check_models(
     if "model.plan" in digests:
         _check_plan(found, meta, contents, host)
     if "model.xml" in contents.names and "model.bin" not in contents.names:
-        found.problems.append("model.xml is there, and its weights model.bin are not")
+        what = "model.xml is there, and its weights model.bin are not"
+        found.problems.append(PackageFault(what, code="missing_weights"))
     if REBUILD_SAMPLES in digests:
         try:
             samples = read_samples(contents.read(REBUILD_SAMPLES), meta, REBUILD_SAMPLES)
         except PackageError as error:
-            found.problems.append(f"{REBUILD_SAMPLES} {error.what}")
+            found.add(error, REBUILD_SAMPLES)
         else:
             found.warnings.append(f"holds cut-outs of {counted(len(samples.crops_rgb), 'person')} ({REBUILD_SAMPLES})")
 
@@ -281,7 +318,7 @@ def _check_vectors(found: Verification, meta: ModelMeta, contents: ZipContents) 
     try:
         vectors = read_vectors(contents, meta)
     except PackageError as error:
-        found.problems.append(f"conformance vectors: {error.what}")
+        found.add(error, "conformance vectors:")
     else:
         found.checked.append(f"{counted(len(vectors.cases), 'conformance vector')} can be read")
 
@@ -290,7 +327,7 @@ def _check_onnx(found: Verification, meta: ModelMeta, name: str, contents: ZipCo
     try:
         model = read_onnx(contents.read(name), name)
     except PackageError as error:
-        found.problems.append(f"{name} {error.what}")
+        found.add(error, name)
         return
     folder = name.rpartition("/")[0]
     # Only names are compared: nothing is opened by a path that the file itself names.
@@ -305,13 +342,14 @@ def _check_plan(found: Verification, meta: ModelMeta, contents: ZipContents, hos
     try:
         version = version_in_plan(contents.start(HEADER_BYTES, "model.plan"), "model.plan")
     except PackageError as error:
-        found.problems.append(f"model.plan {error.what}")
+        found.add(error, "model.plan")
         return
     faults = []
     if plan is None:
         found.not_checked.append("model.plan's GPU: its meta.json does not name it")
     elif version is not None and not is_same_version(version, plan.tensorrt_version):
-        faults.append(f"model.plan was built by TensorRT {version}, and meta.json says {plan.tensorrt_version}")
+        what = f"model.plan was built by TensorRT {version}, and meta.json says {plan.tensorrt_version}"
+        faults.append(PackageFault(what, code="tensorrt_version_mismatch"))
     if host is not None:
         faults += plan_faults(plan, version, host)
         found.warnings += plan_warnings(plan, host)
@@ -349,6 +387,10 @@ def sign_package(zip_path: Path, signer: SigningKey) -> PackageSignature:
         problems = verify_zip(part).problems
         if problems:
             raise PackageError(
-                "; ".join(problems), code="invalid", where=zip_path, hint="only packages that are in order are signed"
+                "; ".join(problems),
+                code="invalid",
+                where=zip_path,
+                hint="only packages that are in order are signed",
+                faults=problems,
             )
     return parse_signature(signature, zip_path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cls.bottle.layout import Bottle
-from cls.errors import ClsError, PackageError, PredictionError, SignatureError
+from cls.errors import ClsError, PackageError, PackageFault, PredictionError, SignatureError
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
@@ -53,12 +53,13 @@ def try_package(found: Verification, bottle: Bottle, trust: TrustedKeys | None =
             classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)
         results = [] if vectors is None else check_vectors(classifier, vectors)
     except ClsError as error:
-        found.problems.append(f"{model_name} cannot be run: {error.what}")
+        found.problems.append(PackageFault.of(error, f"{model_name} cannot be run:"))
     else:
         batches = " and ".join(str(batch) for batch in _BATCHES)
         missed = [result.name for result in results if not result.is_met]
         if missed:
-            found.problems.append(f"conformance vectors are not met: {', '.join(missed)}; see cls package vectors")
+            what = f"conformance vectors are not met: {', '.join(missed)}; see cls package vectors"
+            found.problems.append(PackageFault(what, code="vectors_failed"))
         elif results:
             found.checked.append(f"{counted(len(results), 'conformance vector')} met, from photo to probabilities")
         found.checked.append(f"{model_name} answers at batch {batches} in {classifier.runtime.description}")

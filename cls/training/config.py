@@ -13,7 +13,7 @@ from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from cls.errors import TrainingError, UsageError
+from cls.errors import Fault, TrainingError, UsageError, UsageFault
 from cls.files import safe_name
 from cls.training.network.input_size import pixels_of
 
@@ -301,7 +301,7 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        problems = []
+        problems: list[Fault] = []
         for name, known in training_options().items():
             value = getattr(self, name)
             if known.kind is tuple and isinstance(value, (list, tuple)):
@@ -309,10 +309,11 @@ class TrainConfig:
                 object.__setattr__(self, name, value)
             if known.flag != "--size" and not known.takes(value):
                 wrong = [one for one in value if one not in known.choices] if isinstance(value, tuple) else [value]
-                problems.append(f"{known.flag}: expected {known.expected}, found {', '.join(map(repr, wrong))}")
+                what = f"{known.flag}: expected {known.expected}, found {', '.join(map(repr, wrong))}"
+                problems.append(UsageFault(what, code="invalid_option_value"))
         problems += _problems_together(self)
         if problems:
-            raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP)
+            raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP, faults=problems)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -388,18 +389,22 @@ def training_options() -> dict[str, Option]:
     return found
 
 
-def _problems_together(config: TrainConfig) -> list[str]:
+def _problems_together(config: TrainConfig) -> list[UsageFault]:
     """What several fields say together; each of them may be wrong by itself."""
     problems = []
     if not all(isinstance(side, int) and 32 <= side <= _LARGEST_SIDE_PX for side in config.size_px):
         found = f"{config.height_px}x{config.width_px}"
-        problems.append(f"--size: expected {training_options()['height_px'].expected}, found {found}")
+        what = f"--size: expected {training_options()['height_px'].expected}, found {found}"
+        problems.append(UsageFault(what, code="invalid_option_value"))
     if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
-        problems.append("--leak-tax: compares with a split by picset: needs --mode train and --split picset")
+        what = "--leak-tax: compares with a split by picset: needs --mode train and --split picset"
+        problems.append(UsageFault(what, code="options_conflict"))
     if config.leak_tax and (config.devices, config.nodes) != (1, 1):
-        problems.append("--leak-tax: is measured by one process; leave out --devices and --nodes")
+        what = "--leak-tax: is measured by one process; leave out --devices and --nodes"
+        problems.append(UsageFault(what, code="options_conflict"))
     if config.pretrained is not None and config.weights != "auto":
-        problems.append("--pretrained: the weights come from the run; leave out --weights")
+        what = "--pretrained: the weights come from the run; leave out --weights"
+        problems.append(UsageFault(what, code="options_conflict"))
     return problems
 
 
@@ -413,25 +418,26 @@ def config_of_options(*, size: str | None = None, **values: Any) -> TrainConfig:
     Raises:
         UsageError: options hold values they cannot take; lists them all.
     """
-    problems: list[str] = []
+    problems: list[Fault] = []
     if size is not None:
         try:
             auto_px = pixels_of(size) or 0
             sides = (TrainConfig.height_px, TrainConfig.width_px) if auto_px else parse_size(size)
             values |= {"height_px": sides[0], "width_px": sides[1], "auto_px": auto_px}
         except UsageError as error:
-            problems.append(error.what)
+            problems.append(UsageFault.of(error))
     problems += _outside_problems(values)
     try:
         config = TrainConfig(**values)
     except UsageError as error:
-        raise UsageError("; ".join([error.what, *problems]), code="invalid_options", hint=error.hint) from None
+        problems = [*error.faults, *problems]
+        raise UsageError("; ".join(problems), code="invalid_options", hint=error.hint, faults=problems) from None
     if problems:
-        raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP)
+        raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP, faults=problems)
     return config
 
 
-def _outside_problems(values: Mapping[str, Any]) -> list[str]:
+def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
     """What only timm and the disk can say: whether there is such a backbone, and such a file."""
     from cls.training.network.build import timm_name
 
@@ -439,12 +445,13 @@ def _outside_problems(values: Mapping[str, Any]) -> list[str]:
     try:
         timm_name(values.get("arch", TrainConfig.arch))
     except TrainingError as error:
-        problems.append(f"--arch: {error.what} ({error.hint})")
+        problems.append(UsageFault(f"--arch: {error.what} ({error.hint})", code="unknown_architecture"))
     weights = values.get("weights", TrainConfig.weights)
     if weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
-        problems.append(f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)")
+        what = f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)"
+        problems.append(UsageFault(what, code="weights_not_found"))
     problems += [
-        f"--log: {name} is not installed (`pip install {_LOGGER_PACKAGES[name]}`)"
+        UsageFault(f"--log: {name} is not installed (`pip install {_LOGGER_PACKAGES[name]}`)", code="not_installed")
         for name in values.get("loggers", ())
         if name in LOGGERS and find_spec(name) is None
     ]

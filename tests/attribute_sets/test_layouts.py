@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,7 @@ def test_another_folder_says_what_was_looked_for(tmp_path: Path, layout: str, wa
         read_set(layout, tmp_path)
     assert caught.value.code == "attribute_set.wrong_layout"
     assert wanted in caught.value.line()
-    assert "it holds holiday/, notes.txt" in caught.value.line()
+    assert caught.value.line().endswith(" holiday/, notes.txt")
     with pytest.raises(AttributeSetError) as caught:
         read_set(layout, tmp_path / "nowhere")
     assert caught.value.code == "attribute_set.not_found"
@@ -210,8 +211,7 @@ def test_labels_of_the_wrong_width(tmp_path: Path) -> None:
     with pytest.raises(AttributeSetError) as caught:
         read_set("pa100k", tmp_path)
     assert caught.value.code == "attribute_set.wrong_size"
-    assert "6 rows of 3 values" in caught.value.what
-    assert "6 pictures of 4 labels" in caught.value.what
+    assert re.findall(r"\d", caught.value.what) == ["6", "3", "6", "4"]
     assert "val_label" in str(caught.value.where)
 
 

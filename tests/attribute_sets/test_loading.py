@@ -172,13 +172,13 @@ def test_parts_that_are_not_there(bottle: Bottle, tmp_path: Path) -> None:
         subsets_of(dataset, "identity")
     assert caught.value.code == "training.unknown_parts"
     assert "'identity'" in caught.value.what
-    assert "use one of official" in str(caught.value.hint)
+    assert str(caught.value.hint).endswith(" official")
     plain = GroupDataset("hat", ("hat",), (LabelledRow("a.jpg", (1.0,)),))
     with pytest.raises(TrainingError) as caught:
         subsets_of(plain, "official")
     assert caught.value.code == "training.unknown_parts"
     assert "'official'" in caught.value.what
-    assert "leave out --split" in str(caught.value.hint)
+    assert "--split" in str(caught.value.hint)
     twice = GroupDataset("hat", ("hat",), plain.rows, {"parts": {"x": {"train": ["a.jpg"], "test": ["a.jpg"]}}})
     with pytest.raises(TrainingError) as caught:
         subsets_of(twice, "x")

@@ -114,33 +114,42 @@ def test_load_then_train_on_the_published_parts(
     trained = train_tiny_run(bottle, "walkers", split="official", height_px=64, width_px=32)
     assert trained.metrics.samples == SampleCounts(train=11, valid=4)
     assert json.loads((trained.folder / "ledger.json").read_text())["left_out_by_reason"] == {"kept for the test": 5}
-    assert run(TRAIN, bottle, "--cat", "walkers", "--split", "identity", *TINY) == 1
-    assert "group \"walkers\" has no parts named 'identity'; use one of official" in capsys.readouterr().err
+    assert run(TRAIN, bottle, "--cat", "walkers", "--split", "identity", *TINY, "--debug") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("[training.unknown_parts]")
+    assert all(value in line for value in ('"walkers"', "'identity'", " official "))
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "codes", "values"),
     [
-        (("--layout", "voc"), "--layout: expected one of pa100k, peta, rapv2, found 'voc'"),
-        (("--layout", "peta", "--limit", "0"), "--limit: expected a whole number from 1, found 0"),
-        (("--layout", "peta", "--partition", "9"), "--partition: expected a number from 1 to 5, found 9"),
-        (("--layout", "rapv2"), "is no RAPv2"),
-        (("--layout", "peta", "--parts", "zero-shot"), "the set has no parts 'zero-shot'"),
-        (("--layout", "peta", "--devices", "2"), "the table is made with one device"),
+        (("--layout", "voc"), "usage.unknown_option_value", ["--layout", "'voc'"]),
+        (("--layout", "peta", "--limit", "0"), "usage.out_of_range", ["--limit", " 0 "]),
+        (("--layout", "peta", "--partition", "9"), "usage.out_of_range", ["--partition", " 9 "]),
+        (("--layout", "rapv2"), "attribute_set.wrong_layout", ["RAPv2"]),
+        (("--layout", "peta", "--parts", "zero-shot"), "attribute_set.unknown_parts", ["'zero-shot'"]),
+        (("--layout", "peta", "--devices", "2"), "usage.unsupported_option", ["--devices"]),
         (
             ("--layout", "peta", "--epochs", "0", "--split", ""),
-            "found ''; --epochs: expected a whole number from 1, found 0",
+            "usage.invalid_options, usage.invalid_option_value, usage.invalid_option_value",
+            ["--split", "''; --epochs", " 0;"],
         ),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    bottle: Bottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+    bottle: Bottle,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    codes: str,
+    values: list[str],
 ) -> None:
     root = write_peta(tmp_path / "set", people=4)
-    assert run(TABLE, bottle, root, *words, *TINY[:4]) == 1
+    assert run(TABLE, bottle, root, *words, *TINY[:4], "--debug") == 1
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
-    assert message in error
+    assert error.endswith(f" [{codes}]")
+    assert all(value in error for value in values)
 
 
 def test_a_layout_without_published_parts_has_a_leak_free_table(

@@ -186,8 +186,10 @@ def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
     assert "  onnx: 1 person of the validation part, 0 decisions changed" in capsys.readouterr().out
     before = copied.files()
     copied.bottle.picture(held_out[0]).unlink()
-    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 1
-    assert "none of the 12 photos of the validation part of run" in capsys.readouterr().err
+    assert export(copied.cfg, "--group", GROUP, "--formats", "onnx", "--debug") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert " 12 photos " in line
+    assert line.endswith("[export.no_photos]")
     assert copied.files() == before
 
 

@@ -112,7 +112,10 @@ def test_the_first_layer_that_departs_is_named_end_to_end_too(
 ) -> None:
     monkeypatch.setenv("CLS_PARITY_LIMITS", STRICT)
     assert export(copied.cfg, "--formats", "onnx,onnx_fp16", "--end-to-end") == 1
-    assert "the first layer that departs is network/" in capsys.readouterr().err.strip().splitlines()[-1]
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    refused = json.loads((copied.package.parent / "parity_report_refused.json").read_text())["formats"]["onnx_fp16"]
+    assert refused["divergence"]["node"].startswith("network/")
+    assert refused["divergence"]["node"] in line
 
 
 def test_a_converter_s_error_keeps_its_case(tmp_path: Path) -> None:
@@ -127,13 +130,15 @@ def test_a_format_asked_for_by_name_that_cannot_be_converted(
 ) -> None:
     run = run_with_outliers(tmp_path, ONE)
     folder = run.bottle.inference_model(GROUP)
-    assert export(run.bottle.settings.file, "--formats", "onnx,onnx_fp16") == 1
+    assert export(run.bottle.settings.file, "--formats", "onnx,onnx_fp16", "--debug") == 1
     said = capsys.readouterr()
     line = said.err.strip().splitlines()[-1]
-    assert line.startswith(f"error: {run.name}, model_fp16.onnx: fp16 overflow: ")
-    assert "leave out the fp16 formats" in line
+    assert line.startswith(f"error: {run.name}, model_fp16.onnx: ")
+    assert line.endswith("[export.fp16_overflow]")
     assert str(folder.parent) not in line  # the files in between are gone
     assert "model_onnx.zip: agrees with" in said.out
     assert {path.name for path in folder.iterdir()} == {"meta.json", "model.onnx", "model_onnx.zip"}
-    assert export(run.bottle.settings.file, "--end-to-end", "--formats", "trt") == 1
-    assert "leave out this format, or --end-to-end" in capsys.readouterr().err
+    assert export(run.bottle.settings.file, "--end-to-end", "--formats", "trt", "--debug") == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "--end-to-end" in line
+    assert line.endswith("[export.format_unavailable]")

@@ -92,7 +92,8 @@ def test_what_half_of_the_layers_do_not_mend_is_refused(tmp_path: Path, capsys: 
     *notes, line = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ")
     assert "model_int8.onnx" in line
-    assert "8 layers in float32, and with 0, 2, 4 of them it was refused before" in line
+    assert " 8 layers " in line
+    assert " 0, 2, 4 " in line
     assert sum("another try" in note for note in notes) == 3
     folder = run.bottle.inference_model(GROUP)
     assert {path.name for path in folder.iterdir()} == {"meta.json", "model.onnx", "model_onnx.zip"}

@@ -80,7 +80,7 @@ def test_layers_that_stay_in_float_are_calculated_in_float(images: CalibrationIm
     assert 0 < error < np.abs(answers(tmp_path / "half.onnx") - expected).max()
 
 
-@pytest.mark.parametrize(("gain", "words"), [(1e5, "fp16 overflow: weight 'first' reach"), (1e4, "the values of 'a'")])
+@pytest.mark.parametrize(("gain", "words"), [(1e5, "weight 'first'"), (1e4, "values of 'a'")])
 def test_an_overflow_of_half_precision_is_found_and_named(
     images: CalibrationImages, tmp_path: Path, gain: float, words: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
 from pathlib import Path
@@ -101,10 +102,11 @@ def test_export_signs_and_verify_checks(
     assert f"signature: signed by {fingerprint}, which is trusted" in printed
     assert "ok: every file is as it was signed" in printed
     assert "answers at batch 1 and 3" in printed
-    assert run(copied, VERIFY, package, "--trust", tmp_path / "other.key.pub") == 1
-    printed = capsys.readouterr().out
-    assert f"PROBLEM: is signed by {fingerprint}, which is not trusted" in printed
-    assert "answers at batch" not in printed
+    assert run(copied, VERIFY, package, "--trust", tmp_path / "other.key.pub", "--debug") == 1
+    printed = capsys.readouterr()
+    assert re.search(rf"PROBLEM: .*{re.escape(fingerprint)}", printed.out)
+    assert printed.err.strip().endswith("[package.problems_found, signature.untrusted]")
+    assert "answers at batch" not in printed.out
     keys = ("--trust", tmp_path / "other.key.pub", "--trust", tmp_path / "team.key.pub")
     assert run(copied, VERIFY, package, *keys) == 0
     assert run(copied, VERIFY, package, "--trust", tmp_path) == 0  # a folder of public keys
@@ -148,13 +150,13 @@ def test_a_key_that_cannot_be_used_stops_an_export_before_it_starts(
     before = copied.files()
     keygen(copied, tmp_path / "team.key")
     (tmp_path / "team.key").chmod(0o644)
-    for path, words in (
-        (tmp_path / "team.key", "others may read"),
-        (tmp_path / "team.key.pub", "is a public key"),
-        (tmp_path / "none", "there is no such key file"),
+    for path, code in (
+        (tmp_path / "team.key", "file.insecure_permissions"),
+        (tmp_path / "team.key.pub", "file.public_key_given"),
+        (tmp_path / "none", "file.not_found"),
     ):
-        assert run(copied, EXPORT, "--group", GROUP, "--sign", path) == 1
-        assert words in capsys.readouterr().err
+        assert run(copied, EXPORT, "--group", GROUP, "--sign", path, "--debug") == 1
+        assert capsys.readouterr().err.strip().endswith(f"[{code}]")
     assert copied.files() == before
 
 
@@ -164,8 +166,8 @@ def test_a_team_s_keys_in_the_configuration(
     keygen(copied, tmp_path / "team.key")
     package = copied.package / "model_onnx.zip"
     monkeypatch.setenv("CLS_PACKAGE_TRUST", str(tmp_path / "team.key.pub"))
-    assert run(copied, VERIFY, package) == 1
-    assert "PROBLEM: is not signed" in capsys.readouterr().out
+    assert run(copied, VERIFY, package, "--debug") == 1
+    assert capsys.readouterr().err.strip().endswith("[package.problems_found, signature.missing]")
     # What is signed is the user's own: no signature is asked for.
     assert run(copied, SIGN, package, "--key", tmp_path / "team.key") == 0
     assert run(copied, VERIFY, package) == 0

@@ -53,10 +53,10 @@ def corrupt_a_weight(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "said"),
+    ("plant", "causes", "named"),
     [
-        (swap_two_labels, "looks like: two labels are swapped: red top and blue top"),
-        (corrupt_a_weight, "the first layer that departs is "),
+        (swap_two_labels, ["parity.swapped_labels"], "red top and blue top"),
+        (corrupt_a_weight, [], ""),
     ],
 )
 def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
@@ -64,7 +64,8 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     plant: object,
-    said: str,
+    causes: list[str],
+    named: str,
 ) -> None:
     before = exported.files()
     real = convert.write_onnx
@@ -75,11 +76,14 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
 
     monkeypatch.setattr(convert, "write_onnx", write_wrong_onnx)
     fabricate_run(exported.bottle, 1, seed=8)
-    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg)]) == 1
+    assert execute(COMMAND, ["--group", GROUP, "--cfg", str(exported.cfg), "--debug"]) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "the conversion disagrees with the trained network" in line
-    assert said in line
-    assert f"nothing of it was packaged; the report is {exported.package.parent / 'parity_report_refused.html'}" in line
+    code, *codes = line.rpartition("[")[2].removesuffix("]").split(", ")
+    assert code == "parity.out_of_tolerance"
+    assert "parity.decisions_differ" in codes
+    assert [code for code in codes if code == "parity.swapped_labels"] == causes
+    assert named in line
+    assert str(exported.package.parent / "parity_report_refused.html") in line
     assert exported.files() == before
     folder = exported.package.parent
     # The report beside the package is still that of the package.
@@ -87,6 +91,7 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     report = json.loads((folder / "parity_report_refused.json").read_text())
     assert report["run"].startswith("v__1_")
     assert report["formats"]["onnx"]["faults"]
+    assert report["formats"]["onnx"]["divergence"]["node"] in line
     page = (folder / "parity_report_refused.html").read_text()
     assert "refused" in page
     assert page.count("data:image/jpeg;base64,") == 12
@@ -109,9 +114,9 @@ def test_what_is_made_from_a_wrong_onnx_is_refused_with_it_and_torchscript_is_no
 
     monkeypatch.setattr(convert, "write_onnx", write_wrong_onnx)
     names = ["--formats", "onnx,openvino,torchscript"]
-    assert execute(COMMAND, ["--group", GROUP, *names, "--cfg", str(exported.cfg)]) == 1
+    assert execute(COMMAND, ["--group", GROUP, *names, "--cfg", str(exported.cfg), "--debug"]) == 1
     said = capsys.readouterr()
-    assert "looks like: two labels are swapped" in said.err.strip().splitlines()[-1]
+    assert "parity.swapped_labels" in said.err.strip().splitlines()[-1]
     assert "model_openvino.zip is left out: " in said.err
     assert "it is made from the float32 ONNX, which cannot be used; see what is said of model.onnx" in said.err
     # The ONNX that was there was of the same run; what is refused now is not offered any more.

@@ -195,10 +195,12 @@ def test_push_gives_up_on_a_connection_that_is_always_cut(tmp_path: Path) -> Non
         proxy = CuttingProxy(int(service.url.rpartition(":")[2]), ["body"] * 20)
         configuration = tmp_path / "configuration.yaml"
         configuration.write_text(f"data_path: 'data'\nmodel_storage_url: '{proxy.url}'\n")
-        done = push(configuration, "--group", "hat", "--version", "0.0.1")
+        done = push(configuration, "--group", "hat", "--version", "0.0.1", "--debug")
         proxy.close()
         assert done.returncode == 1
-        assert "the upload failed 4 times" in done.stderr.splitlines()[-1]
+        line = done.stderr.splitlines()[-1]
+        assert line.endswith("[storage.upload_failed]")
+        assert " 4 times" in line
         assert tree(service.root) == {}
 
 

@@ -125,7 +125,7 @@ def push(configuration: Path, *arguments: str, **variables: str) -> subprocess.C
 def detail(response: httpx.Response) -> str:
     """The text of a refusal."""
     content = json.loads(response.text)
-    assert set(content) - {"code"} == {"detail"}
+    assert set(content) - {"code", "faults"} == {"detail"}
     return str(content["detail"])
 
 

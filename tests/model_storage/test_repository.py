@@ -175,7 +175,7 @@ def test_the_config_of_a_version(repository: ModelRepository) -> None:
         repository.config_serving("hair", 4)
     assert (caught.value.status, caught.value.code) == (409, "storage.missing_config")
     assert "version folder 4" in caught.value.what
-    assert caught.value.line().endswith("; upload it as a package")
+    assert caught.value.hint
     repository.write_config("hair", CONFIG)
     first, second = (parse_config(repository.config_serving("hair", number)) for number in (3, 4))
     assert (first.name, first.version_numbers, first.max_batch_size) == ("hair", (3,), 3)

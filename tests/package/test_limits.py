@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_the_number_of_files(tmp_path: Path) -> None:
     assert refusal(path, ReadLimits(files=3)) == ("", "")
     code, what = refusal(path, ReadLimits(files=2))
     assert code == "package.too_many_files"
-    assert "3 files, at most 2" in what
+    assert re.findall(r"\d+", what) == ["3", "2"]
 
 
 def test_the_bytes_of_all_files(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_the_bytes_of_all_files(tmp_path: Path) -> None:
     assert refusal(path, ReadLimits(total_bytes=100)) == ("", "")
     code, what = refusal(path, ReadLimits(total_bytes=99))
     assert code == "package.too_large"
-    assert "100 bytes, at most 99" in what
+    assert re.findall(r"\d+", what) == ["100", "99"]
 
 
 def test_the_bytes_of_a_text(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cls.errors import PackageError
+from cls.errors import PackageError, PackageFault
 from cls.package.onnx_file import external_faults, external_weights, onnx_faults, read_onnx
 from tests.package.metas import make_meta, meta_dict
 
@@ -35,8 +35,15 @@ def model(
     return made
 
 
-def faults(made: onnx.ModelProto, **changes: Any) -> list[str]:
+def faults(made: onnx.ModelProto, **changes: Any) -> list[PackageFault]:
     return onnx_faults(made, make_meta(**changes), "m.onnx")
+
+
+def fault(made: onnx.ModelProto, code: str) -> PackageFault:
+    """The one fault there is."""
+    (found,) = faults(made)
+    assert found.code == f"package.{code}"
+    return found
 
 
 def external(name: str, location: str, **entries: int) -> onnx.TensorProto:
@@ -79,19 +86,26 @@ def test_nothing_said_is_no_fault() -> None:
     ],
 )
 def test_the_input(kind: int, shape: list[Any], found: str | None) -> None:
-    expected = [f"meta.json says the input 'images' is FP32 [-1, 3, 64, 48], and in m.onnx it is {found}"]
-    assert faults(model(inputs={"images": (kind, shape)})) == (expected if found else [])
+    made = model(inputs={"images": (kind, shape)})
+    if found is None:
+        assert faults(made) == []
+    else:
+        said = fault(made, "tensor_mismatch")
+        assert "'images' is FP32 [-1, 3, 64, 48]," in said
+        assert said.endswith(f" m.onnx it is {found}")
 
 
 def test_other_names_and_further_inputs() -> None:
     named = {"b": (TensorProto.FLOAT, [1]), "a": (TensorProto.FLOAT, [1])}
-    assert faults(model(inputs=named)) == [
-        "meta.json names the input 'images', and m.onnx has a, b",
-        "m.onnx takes 2 inputs, and meta.json names 1",
-    ]
-    assert faults(model(outputs={"probs": (TensorProto.FLOAT, ["b", 3])})) == [
-        "meta.json names the output 'logits', and m.onnx has probs"
-    ]
+    name, number = faults(model(inputs=named))
+    assert (name.code, number.code) == ("package.tensor_not_in_model", "package.further_inputs")
+    assert "input 'images'" in name
+    assert name.endswith("m.onnx has a, b")
+    assert "2 inputs" in number
+    assert number.endswith(" 1")
+    other = fault(model(outputs={"probs": (TensorProto.FLOAT, ["b", 3])}), "tensor_not_in_model")
+    assert "output 'logits'" in other
+    assert other.endswith("m.onnx has probs")
     weights = {"images": (TensorProto.FLOAT, ["b", 3, 64, 48]), "w": (TensorProto.FLOAT, [2])}
     initializers = [numpy_helper.from_array(np.zeros(2, np.float32), "w")]
     assert faults(model(inputs=weights, initializers=initializers)) == [], "older files list weights as inputs"
@@ -104,16 +118,12 @@ LABELS = ("black hair", "blonde hair", "red hair")
 
 def test_labels_in_another_order_or_others() -> None:
     assert faults(model(labels=json.dumps(LABELS))) == []
-    assert faults(model(labels=json.dumps(LABELS[::-1]))) == [
-        "meta.json has the labels in another order than m.onnx: black hair, blonde hair, red hair"
-    ]
-    assert faults(model(labels=json.dumps(["a", "b", "c", "d", "e", "f"]))) == [
-        (
-            "meta.json is of another model: it describes group 'hair_color' with the labels black hair, blonde hair,"
-            " red hair, and m.onnx was made for a, b, c, d and 2 more"
-        )
-    ]
-    assert faults(model(labels=json.dumps(["a", "b", "c", "d"])))[0].endswith("made for a, b, c, d")
+    order = fault(model(labels=json.dumps(LABELS[::-1])), "label_order_mismatch")
+    assert order.endswith("m.onnx: black hair, blonde hair, red hair")
+    others = fault(model(labels=json.dumps(["a", "b", "c", "d", "e", "f"])), "label_mismatch")
+    assert "'hair_color' with the labels black hair, blonde hair, red hair, " in others
+    assert others.endswith(" a, b, c, d and 2 more")
+    assert fault(model(labels=json.dumps(["a", "b", "c", "d"])), "label_mismatch").endswith(" a, b, c, d")
 
 
 @pytest.mark.parametrize(
@@ -126,12 +136,9 @@ def test_labels_in_another_order_or_others() -> None:
     ],
 )
 def test_another_run(said: dict[str, str], run: str, weights: str) -> None:
-    assert faults(model(**said)) == [
-        (
-            "meta.json is of another model: it describes run v__0_train_eff_4_0.001 (weights cccccccccccc), and"
-            f" m.onnx was made from run {run} (weights {weights})"
-        )
-    ]
+    told = fault(model(**said), "other_model")
+    assert "run v__0_train_eff_4_0.001 (weights cccccccccccc)," in told
+    assert told.endswith(f"run {run} (weights {weights})")
     both = faults(model(labels=json.dumps(["a"]), **said))
     assert len(both) == 1, "said once"
 
@@ -147,9 +154,8 @@ def test_thresholds() -> None:
     other = json.dumps({"black hair": 0.25, "blonde hair": 0.5})
     labels = json.dumps(LABELS)
     assert faults(model(labels=labels, thresholds=same)) == []
-    assert faults(model(labels=labels, thresholds=other)) == [
-        "meta.json has other thresholds than m.onnx: black hair 0.5 instead of 0.25, red hair 0.5 instead of None"
-    ]
+    told = fault(model(labels=labels, thresholds=other), "threshold_mismatch")
+    assert told.endswith("m.onnx: black hair 0.5 instead of 0.25, red hair 0.5 instead of None")
     assert faults(model(thresholds=other)) == [], "of what labels is not said"
     many = tuple("abcdef")
     made = model(
@@ -157,6 +163,7 @@ def test_thresholds() -> None:
         outputs={"logits": (TensorProto.FLOAT, ["b", 6])},
     )  # fmt: skip
     said = onnx_faults(made, make_meta(many), "m.onnx")
+    assert [one.code for one in said] == ["package.threshold_mismatch"]
     assert said[0].endswith("d 0.5 instead of 0.1 and 2 more")
 
 
@@ -165,9 +172,8 @@ def test_preprocessing() -> None:
     assert faults(model(preprocessing=json.dumps(said))) == []
     assert faults(model(preprocessing=json.dumps({"height_px": 64}))) == [], "what it does not say is no fault"
     other = {**said, "height_px": 65, "later": 1}
-    assert faults(model(preprocessing=json.dumps(other))) == [
-        "meta.json has another preprocessing than m.onnx: height_px 64 instead of 65; later None instead of 1"
-    ]
+    told = fault(model(preprocessing=json.dumps(other)), "preprocessing_mismatch")
+    assert told.endswith("m.onnx: height_px 64 instead of 65; later None instead of 1")
     assert meta_dict()["preprocessing"]["height_px"] == 64
 
 
@@ -206,12 +212,14 @@ def test_weights_in_every_corner_of_a_graph() -> None:
 
 def test_what_is_wrong_with_weights_outside() -> None:
     made = model(initializers=[external("a", "w.bin", offset=4, length=16)])
-    keeps = "m.onnx keeps weights in the file 'w.bin', "
-    assert external_faults(made, "m.onnx", {}) == [f"{keeps}which is not there"]
-    assert external_faults(made, "m.onnx", {"w.bin": 19}) == [
-        f"{keeps}which is cut short: it has 19 bytes, and 20 are needed"
-    ]
-    assert external_faults(made, "m.onnx", {"w.bin": 20}) == [
-        "m.onnx keeps weights in the file 'w.bin': servers take one file"
-    ]
+    for sizes, code in (
+        ({}, "package.missing_weights"),
+        ({"w.bin": 19}, "package.cut_short"),
+        ({"w.bin": 20}, "package.external_weights"),
+    ):
+        (found,) = external_faults(made, "m.onnx", sizes)
+        assert found.code == code
+        assert found.startswith("m.onnx ")
+        assert "'w.bin'" in found
+        assert ("19 bytes, and 20" in found) is (code == "package.cut_short")
     assert external_faults(model(), "m.onnx", {}) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import types
@@ -59,16 +60,13 @@ def test_faults_of_a_plan() -> None:
     assert plan_faults(PLAN, "10.13.3.9", PlanHost((L4,), "10.13.3")) == []
     assert plan_faults(PLAN, "10.13.3.9", PlanHost((A10, L4))) == []
     wrong = plan_faults(PLAN, None, PlanHost((T4, A10, A10, Gpu("", "9.0")), "10.3", "there"))
-    assert wrong == [
-        "the plan was built by TensorRT 10.13.3, and there has TensorRT 10.3",
-        (
-            "the plan was built for a NVIDIA L4 (compute capability 8.9), and there has NVIDIA A10 (8.6), NVIDIA"
-            " T4 (7.5), a GPU (9.0)"
-        ),
-    ]
-    assert plan_faults(None, "10.3.0.1", PlanHost((T4,), "10.13")) == [
-        "the plan was built by TensorRT 10.3.0.1, and this machine has TensorRT 10.13"
-    ]
+    assert [fault.code for fault in wrong] == ["package.other_tensorrt", "package.other_gpu"]
+    assert re.findall(r"[\d.]+\d", wrong[0]) == ["10.13.3", "10.3"]
+    assert " NVIDIA L4 (compute capability 8.9), " in wrong[1]
+    assert wrong[1].endswith(" there has NVIDIA A10 (8.6), NVIDIA T4 (7.5), a GPU (9.0)")
+    (fault,) = plan_faults(None, "10.3.0.1", PlanHost((T4,), "10.13"))
+    assert fault.code == "package.other_tensorrt"
+    assert re.findall(r"[\d.]+\d", fault) == ["10.3.0.1", "10.13"]
     assert plan_faults(None, None, PlanHost((T4,), "10.13")) == []
     assert plan_faults(PLAN, "10.3.0.1", PlanHost()) == []
 

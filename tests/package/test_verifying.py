@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from cls.errors import PackageError, PackageFault
 from cls.package.meta import ModelMeta
 from cls.package.packing import REBUILD_SAMPLES, PackedModel, samples_as_bytes, write_package
 from cls.package.plans import Gpu, PlanHost
@@ -17,11 +18,11 @@ from cls.package.triton_config import build_config
 from cls.package.verifying import verify_zip
 from tests.model_storage.packages import make_onnx, make_package
 from tests.package.metas import make_meta, meta_dict
-from tests.package.zips import changed, onnx_bytes, onnx_zip, plan_zip, some_samples
+from tests.package.zips import changed, fault_of, onnx_bytes, onnx_zip, plan_zip, some_samples
 
 
-def problems(path: Path, host: PlanHost | None = None) -> str:
-    return "\n".join(verify_zip(path, host).problems)
+def problems(path: Path, host: PlanHost | None = None) -> list[PackageFault]:
+    return verify_zip(path, host).problems
 
 
 def of_another_model() -> ModelMeta:
@@ -44,12 +45,11 @@ def test_a_package_of_schema_version_1_is_read_and_what_it_lacks_is_said(tmp_pat
 
 
 def test_a_meta_json_of_another_model_alone(tmp_path: Path) -> None:
-    text = problems(changed(onnx_zip(tmp_path), "meta.json", lambda _: of_another_model().to_json().encode()))
-    assert "config.pbtxt carries another meta.json: of group 'hair_color', run v__0_train_eff_4_0.001" in text
-    assert (
-        "meta.json is of another model: it describes group 'hat' with the labels fedora, cap, beret,"
-        " and model.onnx was made for black hair, blonde hair, red hair"
-    ) in text
+    found = problems(changed(onnx_zip(tmp_path), "meta.json", lambda _: of_another_model().to_json().encode()))
+    assert "'hair_color', run v__0_train_eff_4_0.001" in fault_of(found, "package.config_meta_mismatch")
+    labels = fault_of(found, "package.label_mismatch")
+    assert "'hat' with the labels fedora, cap, beret," in labels
+    assert labels.endswith("model.onnx was made for black hair, blonde hair, red hair")
 
 
 def test_a_meta_json_and_config_of_another_model(tmp_path: Path) -> None:
@@ -57,21 +57,20 @@ def test_a_meta_json_and_config_of_another_model(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     other = of_another_model()
     write_package(path, other, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path, 1, other)}))
-    text = problems(changed(path, "model.onnx", lambda _: onnx_bytes(tmp_path, 2)))
-    assert "meta.json is of another model: it describes group 'hat'" in text
-    assert "model.onnx is not the file that meta.json was written for" in text
+    found = problems(changed(path, "model.onnx", lambda _: onnx_bytes(tmp_path, 2)))
+    assert "'hat'" in fault_of(found, "package.label_mismatch")
+    assert "model.onnx" in fault_of(found, "package.digest_mismatch")
 
 
 def test_another_run_of_the_same_group(tmp_path: Path) -> None:
     path = onnx_zip(tmp_path)
-    text = problems(changed(path, "model.onnx", lambda _: onnx_bytes(tmp_path, 2)))
-    assert "model.onnx is not the file that meta.json was written for: its SHA-256 is" in text
+    found = problems(changed(path, "model.onnx", lambda _: onnx_bytes(tmp_path, 2)))
+    assert "model.onnx" in fault_of(found, "package.digest_mismatch")
     model = onnx.load_model_from_string(onnx_bytes(tmp_path, 2))
     onnx.helper.set_model_props(model, {"run": "v__9_train_eff_4_0.001", "weights": "e" * 64})
-    text = problems(changed(path, "model.onnx", lambda _: model.SerializeToString()))
-    assert (
-        "it describes run v__0_train_eff_4_0.001 (weights cccccccccccc), and model.onnx was made from run v__9" in text
-    )
+    found = problems(changed(path, "model.onnx", lambda _: model.SerializeToString()))
+    run = fault_of(found, "package.other_model")
+    assert "run v__0_train_eff_4_0.001 (weights cccccccccccc), and model.onnx was made from run v__9" in run
 
 
 def test_labels_in_another_order_and_another_preprocessing(tmp_path: Path) -> None:
@@ -79,11 +78,11 @@ def test_labels_in_another_order_and_another_preprocessing(tmp_path: Path) -> No
     said = {**meta_dict()["preprocessing"], "mean_rgb": [0, 0, 0]}
     path = tmp_path / "a.zip"
     write_package(path, swapped, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path)}))
-    assert "meta.json has the labels in another order than model.onnx: blonde hair, black hair" in problems(path)
+    assert ": blonde hair, black hair" in fault_of(problems(path), "package.label_order_mismatch")
     plain = make_meta(preprocessing=said)
     write_package(path, plain, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path)}))
-    text = problems(path)
-    assert "another preprocessing than model.onnx: mean_rgb [0.0, 0.0, 0.0] instead of [0.485, 0.456, 0.406]" in text
+    preprocessing = fault_of(problems(path), "package.preprocessing_mismatch")
+    assert preprocessing.endswith("model.onnx: mean_rgb [0.0, 0.0, 0.0] instead of [0.485, 0.456, 0.406]")
 
 
 def test_thresholds_of_another_run(tmp_path: Path) -> None:
@@ -93,9 +92,9 @@ def test_thresholds_of_another_run(tmp_path: Path) -> None:
     onnx.helper.set_model_props(model, {**said, "thresholds": json.dumps(other)})
     files: dict[str, Path | bytes] = {"model.onnx": model.SerializeToString()}
     write_package(tmp_path / "a.zip", make_meta(), PackedModel("onnx", "onnxruntime_onnx", files))
-    assert problems(tmp_path / "a.zip") == (
-        "meta.json has other thresholds than model.onnx: blonde hair 0.5 instead of 0.25"
-    )
+    (fault,) = problems(tmp_path / "a.zip")
+    assert fault.code == "package.threshold_mismatch"
+    assert fault.endswith("model.onnx: blonde hair 0.5 instead of 0.25")
 
 
 def test_everything_is_listed_at_once(tmp_path: Path) -> None:
@@ -103,50 +102,52 @@ def test_everything_is_listed_at_once(tmp_path: Path) -> None:
     path = changed(path, "config.pbtxt", lambda text: text.replace(b'name: "images"', b'name: "pictures"'))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("extra.txt", "x")
-    text = problems(path)
-    for words in (
-        "model.onnx is not the file that meta.json was written for",
-        "model.onnx is not an ONNX model",
-        "config.pbtxt declares the inputs pictures FP32 [-1, 3, 64, 48], and meta.json images FP32 [-1, 3, 64, 48]",
-        "config.pbtxt was changed since meta.json was written",
-        "extra.txt is there, and meta.json does not know it",
+    found = problems(path)
+    for code, value in (
+        ("package.digest_mismatch", "model.onnx"),
+        ("package.not_onnx", "model.onnx"),
+        ("package.config_tensor_mismatch", "pictures FP32 [-1, 3, 64, 48], and meta.json images FP32 [-1, 3, 64, 48]"),
+        ("package.config_changed", "config.pbtxt"),
+        ("package.unknown_file", "extra.txt"),
     ):
-        assert words in text
+        assert value in fault_of(found, code)
+    assert len(found) == 5
 
 
 @pytest.mark.parametrize(
-    ("name", "edit", "words"),
+    ("name", "edit", "code", "value"),
     [
-        ("config.pbtxt", lambda text: text.replace(b"count: 1", b"count: 9"), "config.pbtxt was changed since"),
-        ("config.pbtxt", lambda text: b"nonsense {", "config.pbtxt is not a config.pbtxt"),
-        ("config.pbtxt", lambda text: build_config(make_meta(), "tensorrt_plan").encode(), "is for model.plan, which"),
-        ("config.pbtxt", lambda text: None, "lacks config.pbtxt at its root"),
-        ("meta.json", lambda text: b"{", "meta.json is not JSON"),
-        ("meta.json", lambda text: None, "lacks meta.json at its root"),
-        ("meta.json", lambda text: text.replace(b'"red hair": 0.5', b'"red hair": 1.5'), "1.5 is greater than"),
-        (
-            "meta.json",
-            lambda text: text.replace(b'"red hair": 0.5', b'"grey": 0.5'),
-            "not given for exactly the labels",
-        ),
-        ("meta.json", lambda text: text.replace(b'"schema_version": 3', b'"schema_version": 9'), "knows up to 3"),
-        ("model.onnx", lambda text: None, "model.onnx is missing"),
-        ("model.onnx", lambda text: text[: len(text) // 2], "model.onnx is not an ONNX model"),
+        ("config.pbtxt", lambda text: text.replace(b"count: 1", b"count: 9"), "config_changed", "config.pbtxt"),
+        ("config.pbtxt", lambda text: b"nonsense {", "invalid_config", "config.pbtxt"),
+        ("config.pbtxt", lambda text: build_config(make_meta(), "tensorrt_plan").encode(), "config_mismatch", ".plan"),
+        ("config.pbtxt", lambda text: None, "missing_file", "config.pbtxt"),
+        ("meta.json", lambda text: b"{", "not_json", "meta.json"),
+        ("meta.json", lambda text: None, "missing_file", "meta.json"),
+        ("meta.json", lambda text: text.replace(b'"red hair": 0.5', b'"red hair": 1.5'), "invalid_meta", "1.5"),
+        ("meta.json", lambda text: text.replace(b'"red hair": 0.5', b'"grey": 0.5'), "meta_thresholds", "meta.json"),
+        ("meta.json", lambda text: text.replace(b'schema_version": 3', b'schema_version": 9'), "unsupported_version",
+         "version 9"),
+        ("model.onnx", lambda text: None, "missing_file", "model.onnx is"),
+        ("model.onnx", lambda text: text[: len(text) // 2], "not_onnx", "model.onnx"),
     ],
-)
-def test_faults(tmp_path: Path, name: str, edit: object, words: str) -> None:
+)  # fmt: skip
+def test_faults(tmp_path: Path, name: str, edit: object, code: str, value: str) -> None:
     found = verify_zip(changed(onnx_zip(tmp_path), name, edit))  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="changed_model_onnx") as caught:
+    with pytest.raises(PackageError) as caught:
         found.raise_if_bad()
-    assert words in "\n".join(found.problems) or words in str(caught.value)
+    assert caught.value.code == "package.invalid"
+    assert caught.value.where is not None
+    assert "changed_model_onnx" in caught.value.where
+    assert caught.value.faults == tuple(found.problems)
+    assert any(fault.code == f"package.{code}" and value in fault for fault in found.problems)
 
 
 def test_labels_of_meta_json_against_the_width_of_the_output(tmp_path: Path) -> None:
     two = make_meta(("black hair", "blonde hair"))
     path = tmp_path / "a.zip"
     write_package(path, two, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": onnx_bytes(tmp_path)}))
-    text = problems(path)
-    assert "meta.json says the output 'logits' is FP32 [-1, 2], and in model.onnx it is FP32 [-1, 3]" in text
+    fault = fault_of(problems(path), "package.tensor_mismatch")
+    assert "'logits' is FP32 [-1, 2], and in model.onnx it is FP32 [-1, 3]" in fault
 
 
 def test_cut_short(tmp_path: Path) -> None:
@@ -154,8 +155,8 @@ def test_cut_short(tmp_path: Path) -> None:
     for share in (0.2, 0.5, 0.9, 0.99):
         path = tmp_path / "cut.zip"
         path.write_bytes(content[: int(len(content) * share)])
-        assert "is not a zip that can be read" in problems(path)
-    assert "there is no such file" in problems(tmp_path / "none.zip")
+        assert [fault.code for fault in problems(path)] == ["package.not_a_zip"]
+    assert [fault.code for fault in problems(tmp_path / "none.zip")] == ["package.not_found"]
 
 
 def test_damaged_inside(tmp_path: Path) -> None:
@@ -166,14 +167,18 @@ def test_damaged_inside(tmp_path: Path) -> None:
     place = info.header_offset + 30 + len(info.filename) + info.compress_size // 2
     content[place : place + 8] = bytes(8)
     path.write_bytes(content)
-    assert "model.onnx is damaged" in problems(path)
+    assert "model.onnx" in fault_of(problems(path), "package.damaged")
 
 
 @pytest.mark.parametrize(
-    ("size", "words"),
-    [(None, "which is not there"), (10, "it has 10 bytes, and 36 are needed"), (36, "one")],
+    ("size", "code", "value"),
+    [
+        (None, "package.missing_weights", "'model.onnx.data'"),
+        (10, "package.cut_short", "10 bytes, and 36"),
+        (36, "package.external_weights", "'model.onnx.data'"),
+    ],
 )
-def test_weights_in_another_file(tmp_path: Path, size: int | None, words: str) -> None:
+def test_weights_in_another_file(tmp_path: Path, size: int | None, code: str, value: str) -> None:
     model = onnx.load(make_onnx(tmp_path / "m.onnx"))
     weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
     assert numpy_helper.to_array(weights).nbytes == 36
@@ -183,7 +188,7 @@ def test_weights_in_another_file(tmp_path: Path, size: int | None, words: str) -
     if size is not None:
         files["model.onnx.data"] = bytes(size)
     write_package(tmp_path / "a.zip", make_meta(), PackedModel("onnx", "onnxruntime_onnx", files))
-    assert words in problems(tmp_path / "a.zip")
+    assert value in fault_of(problems(tmp_path / "a.zip"), code)
 
 
 HERE = PlanHost((Gpu("NVIDIA L4", "8.9"),), "10.13.3", "this machine")
@@ -195,17 +200,16 @@ def test_a_plan_for_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "words"),
+    ("host", "code", "values"),
     [
-        (
-            PlanHost((Gpu("NVIDIA H100", "9.0"),)),
-            "built for a NVIDIA L4 (compute capability 8.9), and this machine has",
-        ),
-        (PlanHost((), "10.3.0"), "built by TensorRT 10.13.3.9, and this machine has TensorRT"),
+        (PlanHost((Gpu("NVIDIA H100", "9.0"),)), "package.other_gpu", ["NVIDIA L4", "8.9", "NVIDIA H100 (9.0)"]),
+        (PlanHost((), "10.3.0"), "package.other_tensorrt", ["10.13.3.9", "10.3.0"]),
     ],
 )
-def test_a_plan_for_another_machine(tmp_path: Path, host: PlanHost, words: str) -> None:
-    assert words in problems(plan_zip(tmp_path), host)
+def test_a_plan_for_another_machine(tmp_path: Path, host: PlanHost, code: str, values: list[str]) -> None:
+    (fault,) = problems(plan_zip(tmp_path), host)
+    assert fault.code == code
+    assert all(value in fault for value in values)
 
 
 def test_what_is_not_known_of_a_plan_is_said(tmp_path: Path) -> None:
@@ -218,9 +222,10 @@ def test_what_is_not_known_of_a_plan_is_said(tmp_path: Path) -> None:
 
 def test_a_plan_that_is_none_or_of_another_version_than_said(tmp_path: Path) -> None:
     broken = changed(plan_zip(tmp_path), "model.plan", lambda _: b"ONNX")
-    assert "model.plan is not a TensorRT plan" in problems(broken)
+    assert "model.plan" in fault_of(problems(broken), "package.not_a_plan")
     other = plan_zip(tmp_path, version="10.3.0.26")
-    assert "was built by TensorRT 10.3.0.26, and meta.json says 10.13.3" in problems(other)
+    version = fault_of(problems(other), "package.tensorrt_version_mismatch")
+    assert all(value in version for value in ("model.plan", "10.3.0.26", "10.13.3"))
 
 
 def test_people_inside_are_named(tmp_path: Path) -> None:
@@ -228,9 +233,9 @@ def test_people_inside_are_named(tmp_path: Path) -> None:
     assert "holds cut-outs of 1 person (" in verify_zip(plan_zip(tmp_path, people=1)).warnings[0]
     samples = some_samples(2, ("a", "b", "c"))
     bad = changed(plan_zip(tmp_path, people=1), REBUILD_SAMPLES, lambda _: samples_as_bytes(samples))
-    assert "holds samples of another model: its labels are a, b, c" in problems(bad)
+    assert fault_of(problems(bad), "package.other_model").endswith(" a, b, c")
     bad = changed(plan_zip(tmp_path, people=1), REBUILD_SAMPLES, lambda content: content[:100])
-    assert "does not hold samples" in problems(bad)
+    assert REBUILD_SAMPLES in fault_of(problems(bad), "package.invalid_samples")
 
 
 def test_samples_are_the_same_bytes_for_the_same_people() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.errors import PackageError
+from cls.errors import PackageError, PackageFault
 from cls.files import sha256_of_bytes
 from cls.package.meta import ModelMeta
 from cls.package.packing import REBUILD_ONNX, PackedModel, write_package
@@ -23,13 +23,14 @@ def test_one_check() -> None:
     found = Verification(Path("a.zip"))
     found.raise_if_bad()
     found.take("good", [])
-    found.take("bad", ["one", "two"])
+    found.take("bad", [PackageFault("one", code="x"), PackageFault("two", code="y")])
     assert (found.checked, found.problems) == (["good"], ["one", "two"])
     assert found.meta is None
     with pytest.raises(PackageError) as caught:
         found.raise_if_bad()
     assert caught.value.code == "package.invalid"
     assert (caught.value.where, caught.value.what) == ("a.zip", "one; two")
+    assert caught.value.codes == ("package.invalid", "package.x", "package.y")
 
 
 def test_what_is_checked(tmp_path: Path) -> None:
@@ -60,13 +61,15 @@ def test_configs_of_older_tools_may_leave_tensors_and_meta_out(tmp_path: Path) -
         assert verify_zip(again).problems == []
     other = make_meta(group="hat")
     again = changed(path, "config.pbtxt", lambda content: with_meta(content.decode(), other.to_json()).encode())
-    assert verify_zip(again).problems == [
-        "config.pbtxt carries another meta.json: of group 'hat', run v__0_train_eff_4_0.001; they differ in group"
-    ]
+    (problem,) = verify_zip(again).problems
+    assert problem.code == "package.config_meta_mismatch"
+    assert "'hat', run v__0_train_eff_4_0.001;" in problem
+    assert problem.endswith(" group")
     only_output = b'output { name: "logits" data_type: TYPE_FP32 dims: [-1, 4] }'
-    assert verify_zip(changed(path, "config.pbtxt", lambda _: only_output)).problems == [
-        "config.pbtxt declares the outputs logits FP32 [-1, 4], and meta.json logits FP32 [-1, 3]"
-    ]
+    (problem,) = verify_zip(changed(path, "config.pbtxt", lambda _: only_output)).problems
+    assert problem.code == "package.config_tensor_mismatch"
+    assert " outputs logits FP32 [-1, 4], " in problem
+    assert problem.endswith(" logits FP32 [-1, 3]")
 
 
 def test_digests_of_schema_version_1(tmp_path: Path) -> None:
@@ -75,8 +78,8 @@ def test_digests_of_schema_version_1(tmp_path: Path) -> None:
     found = verify_zip(path)
     assert found.not_checked == []
     assert len(found.problems) == 1
-    assert "its SHA-256 is" in found.problems[0]
-    assert "and meta.json says eeeeeeeeeeee…" in found.problems[0]
+    assert found.problems[0].code == "package.digest_mismatch"
+    assert found.problems[0].endswith(" eeeeeeeeeeee…")
     none = make_package(tmp_path, name="b.zip", digests={**meta_dict()["digests"], "files": {"model.plan": "f" * 64}})
     assert len(verify_zip(none).not_checked) == 1
 
@@ -90,7 +93,7 @@ def test_a_file_that_is_damaged_is_no_other_file(tmp_path: Path) -> None:
     found = verify_zip(path)
     assert [problem for problem in found.problems if "model.onnx" in problem] == found.problems
     assert len(found.problems) == 1
-    assert "is damaged" in found.problems[0]
+    assert found.problems[0].code == "package.damaged"
     assert "every file unpacks" not in found.checked
 
 
@@ -100,7 +103,9 @@ def test_openvino_needs_its_weights(tmp_path: Path) -> None:
     assert verify_zip(tmp_path / "a.zip").problems == []
     del files["model.bin"]
     write_package(tmp_path / "b.zip", make_meta(), PackedModel("openvino", "openvino", files))
-    assert verify_zip(tmp_path / "b.zip").problems == ["model.xml is there, and its weights model.bin are not"]
+    (problem,) = verify_zip(tmp_path / "b.zip").problems
+    assert problem.code == "package.missing_weights"
+    assert "model.bin" in problem
 
 
 def test_a_plan_on_what_is_known_of_a_machine(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 
+from cls.errors import Fault
 from cls.package.meta import ModelMeta, PlanMeta
 from cls.package.packing import (
     REBUILD_ONNX,
@@ -25,6 +26,12 @@ from tests.model_storage.packages import HEIGHT_PX, LABELS, WIDTH_PX, make_onnx
 from tests.package.metas import make_meta
 
 PLAN = PlanMeta(tensorrt_version="10.13.3", gpu="NVIDIA L4", compute_capability="8.9")
+
+
+def fault_of(faults: Sequence[Fault], code: str) -> Fault:
+    """The one fault of a code."""
+    (found,) = [fault for fault in faults if fault.code == code]
+    return found
 
 
 def onnx_bytes(folder: Path, seed: int = 1, meta: ModelMeta | None = None) -> bytes:

@@ -118,13 +118,13 @@ def test_as_many_pixels_as_are_allowed(monkeypatch: pytest.MonkeyPatch, tmp_path
         with pytest.raises(FileError) as caught:
             read(larger, where="x")
         assert (caught.value.code, caught.value.where, caught.value.hint) == ("file.too_large", "x", _HINT)
-        assert "more than 2 million pixels" in caught.value.what
+        assert " 2 million pixels" in caught.value.what
     # Pillow's own bound is a third of this.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500_000)
     with pytest.raises(FileError) as caught:
         check_photo(whole[:])
     assert caught.value.code == "file.too_large"
-    assert "more than 2 million pixels" in caught.value.what
+    assert " 2 million pixels" in caught.value.what
     path = tmp_path / "a.png"
     path.write_bytes(larger)
     with pytest.raises(FileError) as caught:
@@ -205,7 +205,7 @@ def test_arrays_that_are_no_photo(array: NDArray[Any]) -> None:
         photo_of_array(array)
     assert caught.value.code == "file.unsupported_array"
     assert f"shape {array.shape} and type {array.dtype} " in caught.value.what
-    assert caught.value.hint == "give uint8 (height, width, 3), RGB"
+    assert "uint8 (height, width, 3)" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGBa", "La"])
@@ -245,7 +245,7 @@ def test_numbers_without_a_known_white_are_refused(mode: str) -> None:
         photo_of_pil(Image.new(mode, (4, 4)))
     assert caught.value.code == "file.unsupported_mode"
     assert f"mode '{mode}'" in caught.value.what
-    assert caught.value.hint == "scale its numbers to 8 bits and convert it to mode 'L'"
+    assert "'L'" in (caught.value.hint or "")
 
 
 def test_pillow_pictures_are_upright_and_scaled() -> None:

@@ -18,7 +18,7 @@ from cls.prediction.people_of_photos import known_people, whole_photo
 from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP, write_rows
 from tests.exporting.runs import ExportedBottle
-from tests.prediction.inferring import error_of, infer, last_error, lines_of
+from tests.prediction.inferring import error_of, infer, lines_of
 
 
 def test_a_group_by_its_exported_model(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,27 +207,26 @@ def bad_meta(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "codes", "value"),
     [
-        (other_width, "model.onnx is not the file that the meta.json beside it was written for"),
-        (other_labels, "meta.json has the labels in another order than model.onnx"),
-        (labels_swapped_in_the_zip, "config.pbtxt carries another meta.json"),
-        (broken_zip, "model_onnx.zip: is not a zip that can be read"),
-        (lonely_onnx, "model.onnx: lacks a meta.json beside it"),
-        (no_onnx, "model.onnx is not the file that the meta.json beside it was written for"),
-        (bad_meta, "is not a valid meta.json: $: "),
-        (lambda folder: folder.parent, "holds neither a package nor a finished run"),
-        (lambda folder: folder / "nothing.zip", "there is no such model"),
-        (lambda folder: "http://127.0.0.1:9/v2/models/hair", "the inference server cannot be reached"),
-        (lambda folder: "http://127.0.0.1:9/other", "the inference server cannot be reached"),
+        (other_width, ["package.digest_mismatch", "package.digest_mismatch"], "model.onnx"),
+        (other_labels, ["package.other_model", "package.label_order_mismatch"], "model.onnx"),
+        (labels_swapped_in_the_zip, ["package.invalid", "package.config_meta_mismatch"], "config.pbtxt"),
+        (broken_zip, ["package.not_a_zip"], "model_onnx.zip"),
+        (lonely_onnx, ["package.missing_file"], "meta.json"),
+        (no_onnx, ["package.digest_mismatch", "package.digest_mismatch"], "model.onnx"),
+        (bad_meta, ["package.invalid_meta"], "$: "),
+        (lambda folder: folder.parent, ["prediction.no_model"], "inference_models"),
+        (lambda folder: folder / "nothing.zip", ["prediction.not_found"], "nothing.zip"),
+        (lambda folder: "http://127.0.0.1:9/v2/models/hair", ["prediction.unreachable"], "127.0.0.1:9"),
+        (lambda folder: "http://127.0.0.1:9/other", ["prediction.unreachable"], "127.0.0.1:9"),
     ],
 )
-def test_models_that_cannot_be_used(
-    copied: ExportedBottle, capsys: pytest.CaptureFixture[str], spoil: object, words: str
-) -> None:
+def test_models_that_cannot_be_used(copied: ExportedBottle, spoil: object, codes: list[str], value: str) -> None:
     model = spoil(copied.package)  # type: ignore[operator]
-    assert infer(copied, "--group", GROUP, "--model", model) == 1
-    assert words in last_error(capsys)
+    error = error_of(copied, "--group", GROUP, "--model", model)
+    assert [*error.codes[: len(codes)]] == codes
+    assert value in error.line()
     assert not copied.bottle.inference(GROUP).exists()
 
 
@@ -251,14 +250,16 @@ def call_it_a_hat(at: ExportedBottle) -> None:
     meta.write_text(meta.read_text().replace(f'"group": "{GROUP}"', '"group": "hat"'))
 
 
-def test_a_model_of_another_group_is_refused(copied: ExportedBottle, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_of_another_group_is_refused(copied: ExportedBottle) -> None:
     """Where the group says which model: the exported one, or beside --source."""
     call_it_a_hat(copied)
-    said = f"the model is of group 'hat', and group '{GROUP}' was asked for; give the model of '{GROUP}'"
     photos = ("--source", copied.bottle.pictures)
     for options in ((), photos, (*photos, "--model", copied.package)):
-        assert infer(copied, "--group", GROUP, *options) == 1
-        assert said in last_error(capsys)
+        error = error_of(copied, "--group", GROUP, *options)
+        assert error.code == "prediction.wrong_group"
+        assert "'hat'" in error.what
+        assert f"'{GROUP}'" in error.what
+        assert f"'{GROUP}'" in (error.hint or "")
         assert not copied.bottle.inference(GROUP).exists()
 
 

@@ -272,10 +272,16 @@ def refused(*arguments: str, **variables: str) -> str:
     return done.stderr
 
 
+def code_of_refusal(*arguments: str) -> str:
+    done = run_program(["-c", SERVE, *arguments, "--debug"], 30, cwd=REPOSITORY, env=environment())
+    assert done.returncode == 1, done.stderr
+    return done.stderr.rpartition("[")[2].removesuffix("]\n")
+
+
 def test_what_it_does_not_start_with(photos: Path, tmp_path: Path, url: str) -> None:
-    assert "without a password" in refused(str(photos), "--host", "0.0.0.0", "--port", "0")
-    assert "no such folder" in refused(str(tmp_path / "none"))
-    assert "holds no labelled photos" in refused(str(tmp_path))
+    assert code_of_refusal(str(photos), "--host", "0.0.0.0", "--port", "0") == "usage.missing_password"
+    assert code_of_refusal(str(tmp_path / "none")) == "collector.folder_not_found"
+    assert code_of_refusal(str(tmp_path)) == "collector.no_labelled_photos"
     assert "--limit" in refused(str(photos), "--limit", "0")
     assert "--port" in refused(str(photos), "--port", "70000")
     assert "--token-ttl-s" in refused(str(photos), "--token-ttl-s", "0")

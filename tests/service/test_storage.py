@@ -29,6 +29,13 @@ def start_and_fail(*arguments: str, **variables: str) -> str:
     return done.stderr
 
 
+def start_and_fail_in_detail(*arguments: str) -> str:
+    """Likewise with --debug; returns the last line, which ends with the code."""
+    done = run_program([*arguments, "--debug"], 30, cwd=REPOSITORY, env=environment())
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
 def test_the_guides_curl(tmp_path: Path) -> None:
     need_program("curl", "curl")
     folder = tmp_path / "classification_data" / "inference_models" / "hair_color" / "inference_model"
@@ -123,8 +130,8 @@ def seconds_to_stop(service: Service, number: signal.Signals) -> float:
 
 def test_one_service_a_root(tmp_path: Path) -> None:
     with running_storage(tmp_path / "storage"):
-        line = start_and_fail(*start_arguments(tmp_path / "storage"))
-        assert "another model storage service works on this root" in line
+        line = start_and_fail_in_detail(*start_arguments(tmp_path / "storage"))
+        assert line.endswith("[storage.root_in_use]")
         assert "--root" in line
 
 
@@ -134,8 +141,9 @@ def test_a_port_in_use(tmp_path: Path, option: str) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        line = start_and_fail(*start_arguments(tmp_path / "storage", option, port))
-    assert f"port {port} of 127.0.0.1 is in use" in line
+        line = start_and_fail_in_detail(*start_arguments(tmp_path / "storage", option, port))
+    assert line.endswith("[storage.port_in_use]")
+    assert f"{port} of 127.0.0.1 " in line
     assert option in line
 
 

@@ -85,5 +85,5 @@ def test_without_a_compiler_it_is_one_line(tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
     assert errors.count("\n") == 1, errors
-    assert "--compile does not work here" in errors
-    assert "install a C++ compiler" in errors
+    assert "--compile " in errors
+    assert "a C++ compiler" in errors

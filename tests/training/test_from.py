@@ -76,7 +76,8 @@ def test_weights_that_were_named_without_their_folder(bottle: Bottle, tmp_path: 
     with pytest.raises(UsageError) as caught:
         settings_of(bottle, "--from", RUN)
     assert caught.value.code == "usage.invalid_options"
-    assert caught.value.what.startswith("--weights: first.pth: ")
+    assert [fault.code for fault in caught.value.faults] == ["usage.weights_not_found"]
+    assert "first.pth" in caught.value.what
     assert settings_of(bottle, "--from", RUN, "--weights", "none").weights == "none"
     assert settings_of(bottle, "--from", RUN, "--pretrained", "newest", "--arch", "lite0").weights == "auto"
 

@@ -365,8 +365,10 @@ def test_the_report_is_opened_where_there_is_a_browser(
 
 def test_a_run_without_a_report(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
     new_run_folder(bottle, "hat", "train_eff_4_0.001", "identity").release()
-    assert execute(REPORT, ["v__0_train_eff_4_0.001", "--cfg", str(bottle.settings.file)]) == 1
-    assert "the run has no report: it is unfinished; see `cls runs`" in capsys.readouterr().err
+    assert execute(REPORT, ["v__0_train_eff_4_0.001", "--cfg", str(bottle.settings.file), "--debug"]) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.endswith("[bottle.no_report]")
+    assert "unfinished" in line
 
 
 def test_the_time_is_that_of_the_whole_run(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:

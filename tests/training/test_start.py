@@ -76,7 +76,7 @@ def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: R
         find_run_weights(bottle, "newest", "hat", ARCH)
     assert caught.value.code == "training.run_not_found"
     assert "newest" in caught.value.what
-    assert "group 'hat': none" in str(caught.value.hint)
+    assert str(caught.value.hint).endswith("'hat': none")
 
 
 def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -150,8 +150,8 @@ def test_a_loss_that_is_no_number_saves_and_names_the_batch(bottle: Bottle, tmp_
         train_tiny_run(bottle, arch=ARCH, weights=str(file))
     assert caught.value.code == "training.not_a_number"
     line = caught.value.line()
-    assert line.startswith("the loss is nan in epoch 0, batch 0; the batch is saved in ")
-    assert "train with a smaller --lr" in line
+    assert " nan in epoch 0, batch 0;" in line
+    assert "--lr" in (caught.value.hint or "")
     saved = next(bottle.models(GROUP).glob("v__*/bad_batch/train_epoch_0_batch_0.npz"))
     assert str(saved) in line
     with np.load(saved) as content:
@@ -170,12 +170,13 @@ def test_loggers_that_are_not_installed_are_refused_before_work(
     from cls.cli.train import COMMAND
 
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)  # as if it were not there
-    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--log", "wandb", "paper"]
+    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--log", "wandb", "paper", "--debug"]
     before = sorted(bottle.root.rglob("*"))
     assert execute(COMMAND, words) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "--log: expected one of tensorboard, mlflow, wandb, found 'paper'" in line
-    assert "--log: wandb is not installed (`pip install wandb`)" in line
+    assert line.endswith("[usage.invalid_options, usage.invalid_option_value, usage.not_installed]")
+    assert "'paper'" in line
+    assert "`pip install wandb`" in line
     assert sorted(bottle.root.rglob("*")) == before
 
 
@@ -201,7 +202,6 @@ def test_a_machine_that_cannot_is_said_before_work(bottle: Bottle) -> None:
         train_tiny_run(bottle, arch=ARCH, devices=40)
     assert caught.value.code == "training.too_many_processes"
     assert "40 processes" in caught.value.what
-    assert "people for training" in caught.value.what
 
 
 def test_other_ways_to_learn_run(bottle: Bottle) -> None:

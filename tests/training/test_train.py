@@ -297,33 +297,36 @@ def files_of(bottle: Bottle) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "options", "said"),
+    ("spoil", "options", "codes", "value"),
     [
-        (not_loaded, (), "group 'top_color' has not been loaded; run `cls load-group"),
-        (without_rows, (), "no usable pictures: 24 not segmented yet; run `python cls/classification/segment_builder"),
-        (all_rejected, (), "no usable pictures: 24 rejected by a reviewer"),
-        (no_pictures, (), "no usable pictures: 24 the picture is not in the pool"),
-        (one_category, (), "one category, 'red top', and all 24 people have it"),
-        (label_without_positives, (), "no usable picture shows 'red top'"),
-        (one_picset, (), "are of one picset"),
-        (leave, ("--arch", "efficientnet_b00"), "did you mean efficientnet_b0"),
-        (leave, ("--weights", "missing.pth"), "missing.pth: there is no such weights file"),
-        (leave, ("--subject", "male"), "24 nobody the label could belong to (--people largest --subject male)"),
-        (leave, ("--epochs", "0", "--valid", "2"), "found 2.0; --epochs: expected a whole number from 1, found 0"),
-        (leave, ("--resume",), "no cut-off run of group 'top_color'"),
-        (leave, ("--size", "huge"), "--size: expected HEIGHTxWIDTH"),
+        (not_loaded, (), "bottle.group_not_loaded", "'top_color'"),
+        (without_rows, (), "training.no_usable_pictures", "24 not segmented"),
+        (all_rejected, (), "training.no_usable_pictures", "24 rejected"),
+        (no_pictures, (), "training.no_usable_pictures", "24 the picture"),
+        (one_category, (), "training.no_negatives", "'red top', and all 24 "),
+        (label_without_positives, (), "training.no_positives", "'red top'"),
+        (one_picset, (), "training.one_picset", "24 samples"),
+        (leave, ("--arch", "efficientnet_b00"), "usage.invalid_options, usage.unknown_architecture",
+         "efficientnet_b0 "),
+        (leave, ("--weights", "missing.pth"), "usage.invalid_options, usage.weights_not_found", "missing.pth"),
+        (leave, ("--subject", "male"), "training.no_usable_pictures", "(--people largest --subject male)"),
+        (leave, ("--epochs", "0", "--valid", "2"),
+         "usage.invalid_options, usage.invalid_option_value, usage.invalid_option_value", "found 2.0; --epochs: "),
+        (leave, ("--resume",), "training.nothing_to_resume", "'top_color'"),
+        (leave, ("--size", "huge"), "usage.invalid_options, usage.invalid_option_value", "'huge'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_said_in_one_line_and_makes_no_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: object, options: tuple[str, ...], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: object, options: tuple[str, ...], codes: str, value: str
 ) -> None:
     bottle = make_tiny_bottle(tmp_path)
     spoil(bottle)  # type: ignore[operator]
     before = files_of(bottle)
-    assert train_script(bottle, "--cat", GROUP, *options) == 1
+    assert train_script(bottle, "--cat", GROUP, *options, "--debug") == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert said in lines[0]
+    assert lines[0].endswith(f" [{codes}]")
+    assert value in lines[0]
     if "--resume" not in options:  # whether a run goes on is known by its cut-outs, which are kept for the next one
         assert files_of(bottle) == before
     assert not list(bottle.models(GROUP).glob("v__*"))

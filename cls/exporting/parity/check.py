@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cls.bottle.layout import Bottle
-from cls.errors import ClsError, ExportError, ParityError, PredictionError
+from cls.errors import ClsError, ExportError, ParityError, ParityFault, PredictionError
 from cls.exporting.formats.files import Format
 from cls.exporting.formats.onnx import check_model_files
 from cls.exporting.parity.compare import compare_with
@@ -220,7 +220,8 @@ def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits
     if divergence is not None and divergence.difference is None and candidate.precision == "fp16":
         reached = f"{divergence.largest_value:.6g}"
         if divergence.largest_value > _LARGEST_FP16:
-            causes = (f"fp16 overflow: {reached} is beyond {_LARGEST_FP16:g}, the largest number of fp16", *causes)
+            what = f"fp16 overflow: {reached} is beyond {_LARGEST_FP16:g}, the largest number of fp16"
+            causes = (ParityFault(what, code="fp16_overflow"), *causes)
     return replace(report, causes=causes, divergence=divergence)
 
 

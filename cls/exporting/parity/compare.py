@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.errors import ParityFault
 from cls.exporting.parity.diagnosis import diagnose
 from cls.exporting.parity.labels import LabelResult, calibration_error, calibration_of, label_results, largest_change
 from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
@@ -30,13 +31,16 @@ _PEOPLE_ALLOWED = 2
 _ROUNDING = 1e-5
 
 
-def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[str]:
+def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[ParityFault]:
     """What the conversion's meta.json says otherwise than the run."""
-    trained, faults = reference.trained, []
+    trained, faults = reference.trained, list[ParityFault]()
     if (trained.group, trained.name) != (converted.group, converted.name):
         faults.append(
-            f"the meta.json is of another model: it says group '{converted.group}', run {converted.name}, and this is"
-            f" group '{trained.group}', run {trained.name}"
+            ParityFault(
+                f"the meta.json is of another model: it says group '{converted.group}', run {converted.name}, and this"
+                f" is group '{trained.group}', run {trained.name}",
+                code="other_model",
+            )
         )
     changed = [
         f"{label} {there:.6g} instead of {here:.6g}"
@@ -44,37 +48,48 @@ def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -
         if abs(here - there) > 1e-6
     ]
     if changed:
-        faults.append(f"the thresholds are not those of the run: {_some(changed)}")
+        what = f"the thresholds are not those of the run: {_some(changed)}"
+        faults.append(ParityFault(what, code="threshold_mismatch"))
     ours, theirs = trained.preprocessing.to_dict(), converted.preprocessing.to_dict()
     keys = {**ours, **theirs}
     changed = [
         f"{key} {theirs.get(key)} instead of {ours.get(key)}" for key in keys if ours.get(key) != theirs.get(key)
     ]
     if changed:
-        faults.append(f"the preprocessing is not that of the run: {_some(changed)}")
+        what = f"the preprocessing is not that of the run: {_some(changed)}"
+        faults.append(ParityFault(what, code="preprocessing_mismatch"))
     return faults
 
 
-def answer_faults(reference: Reference, answers: Answers, limits: ParityLimits) -> list[str]:
+def answer_faults(reference: Reference, answers: Answers, limits: ParityLimits) -> list[ParityFault]:
     """What no conversion may do, whatever its precision: answers that depend on others, are no numbers, or constant."""
     faults = []
     wrong = ~answers.is_finite
     if wrong.any():
         people = int(wrong.any(axis=(0, 2)).sum())
-        faults.append(f"answers are infinite or not a number for {people} of {counted(len(reference), 'person')}")
+        what = f"answers are infinite or not a number for {people} of {counted(len(reference), 'person')}"
+        faults.append(ParityFault(what, code="output_not_finite"))
     neighbours, batch = answers.neighbour_difference, answers.batch_difference
     if limits.batch is not None and neighbours > limits.batch:
         faults.append(
-            f"a probability depends on the other people in the batch, by up to {_shown(neighbours, limits.batch)}"
-            f" (limit {limits.batch:g})"
+            ParityFault(
+                f"a probability depends on the other people in the batch, by up to {_shown(neighbours, limits.batch)}"
+                f" (limit {limits.batch:g})",
+                code="depends_on_batch",
+            )
         )
     elif limits.batch is not None and batch > limits.batch:
         faults.append(
-            f"a probability depends on the batch size, by up to {_shown(batch, limits.batch)} (limit {limits.batch:g})"
+            ParityFault(
+                f"a probability depends on the batch size, by up to {_shown(batch, limits.batch)}"
+                f" (limit {limits.batch:g})",
+                code="depends_on_batch_size",
+            )
         )
     constant = _constant_labels(reference, answers)
     if constant:
-        faults.append(f"the conversion gives everyone the same probability of {', '.join(constant)}")
+        what = f"the conversion gives everyone the same probability of {', '.join(constant)}"
+        faults.append(ParityFault(what, code="constant_output"))
     return faults
 
 
@@ -83,7 +98,7 @@ def limit_faults(
     flips: NDArray[np.bool_],
     distance: NDArray[np.float32],
     limits: ParityLimits,
-) -> list[str]:
+) -> list[ParityFault]:
     """Where the conversion is beyond the limits of decisions and probabilities.
 
     Args:
@@ -97,18 +112,22 @@ def limit_faults(
         beyond = flips.any(axis=0) & (distance > limits.flip_distance)
         if beyond.any():
             faults.append(
-                f"{int(beyond.sum())} of {beyond.size} decisions differ further than {limits.flip_distance:g} from a"
-                " threshold"
+                ParityFault(
+                    f"{int(beyond.sum())} of {beyond.size} decisions differ further than {limits.flip_distance:g} from"
+                    " a threshold",
+                    code="decisions_differ",
+                )
             )
     largest = max(result.max_probability_difference for result in batches)
     if limits.probability is not None and largest > limits.probability:
-        faults.append(
-            f"probabilities differ by up to {_shown(largest, limits.probability)} (limit {limits.probability:g})"
-        )
+        what = f"probabilities differ by up to {_shown(largest, limits.probability)} (limit {limits.probability:g})"
+        faults.append(ParityFault(what, code="probabilities_differ"))
     return faults
 
 
-def f1_faults(labels: Sequence[LabelResult], f1_change: float | None, limits: ParityLimits, truth: str) -> list[str]:
+def f1_faults(
+    labels: Sequence[LabelResult], f1_change: float | None, limits: ParityLimits, truth: str
+) -> list[ParityFault]:
     """Where the mean of F1 over the labels changes by more than its limit.
 
     Args:
@@ -120,10 +139,11 @@ def f1_faults(labels: Sequence[LabelResult], f1_change: float | None, limits: Pa
     if limits.f1 is None or f1_change is None or abs(f1_change) <= limits.f1:
         return []
     differ = counted(sum(one.label_flips for one in labels), "decision")
-    return [f"F1 on the {truth} changes by {difference(f1_change, 4)} for {differ} (limit {limits.f1:g})"]
+    what = f"F1 on the {truth} changes by {difference(f1_change, 4)} for {differ} (limit {limits.f1:g})"
+    return [ParityFault(what, code="f1_changed")]
 
 
-def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, precision: str, truth: str) -> list[str]:
+def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, precision: str, truth: str) -> list[ParityFault]:
     """Where the conversion is beyond a limit for one label; each line names the labels.
 
     Args:
@@ -137,19 +157,23 @@ def label_faults(labels: Sequence[LabelResult], limits: ParityLimits, precision:
     changes = {} if limit is None else {one.label: _f1_beyond(one, limit, decisions) for one in labels}
     if any(changes.values()):
         what = f"F1 of single labels on the {truth} changes"
-        faults.append(_of_labels(what, changes, _f1_limit(limit or 0, decisions)))
+        what = _of_labels(what, changes, _f1_limit(limit or 0, decisions))
+        faults.append(ParityFault(what, code="label_f1_changed"))
     limit = limits.label_ece
     changes = {} if limit is None else {one.label: _ece_beyond(one, limit) for one in labels}
     if any(changes.values()):
-        faults.append(_of_labels("the calibration error changes", changes, f"{limit:g}"))
+        what = _of_labels("the calibration error changes", changes, f"{limit:g}")
+        faults.append(ParityFault(what, code="calibration_changed"))
     limit = limits.logit_shift
     changes = {} if limit is None else {one.label: _beyond(one.logit_shift, limit, "+") for one in labels}
     if any(changes.values()):
-        faults.append(_of_labels("logits are shifted on average", changes, f"{limit:g}"))
+        what = _of_labels("logits are shifted on average", changes, f"{limit:g}")
+        faults.append(ParityFault(what, code="logits_shifted"))
     limit = limits.logit_error
     changes = {} if limit is None else {one.label: _beyond(one.logit_error, limit) for one in labels}
     if any(changes.values()):
-        faults.append(_of_labels("logits differ, in their standard deviations", changes, f"{limit:g}"))
+        what = _of_labels("logits differ, in their standard deviations", changes, f"{limit:g}")
+        faults.append(ParityFault(what, code="logits_differ"))
     return faults
 
 
@@ -181,13 +205,16 @@ def _of_labels(what: str, changes: Mapping[str, str], limit: str) -> str:
     return f"{what}: {_some(beyond)} (limit {limit})"
 
 
-def size_faults(sizes: Sequence[SizeResult], limits: ParityLimits) -> list[str]:
+def size_faults(sizes: Sequence[SizeResult], limits: ParityLimits) -> list[ParityFault]:
     """Where an end-to-end model answers otherwise about cut-outs that it resizes by itself."""
     if limits.own_size is None:
         return []
     return [
-        f"on cut-outs {one.kind} resizing inside the model changes logits by"
-        f" {_shown(one.resize_error, limits.own_size)} of their standard deviation (limit {limits.own_size:g})"
+        ParityFault(
+            f"on cut-outs {one.kind} resizing inside the model changes logits by"
+            f" {_shown(one.resize_error, limits.own_size)} of their standard deviation (limit {limits.own_size:g})",
+            code="resizing_changes_logits",
+        )
         for one in sizes
         if one.resize_error > limits.own_size
     ]
@@ -259,7 +286,8 @@ def compare_with(
         report = replace(report, sizes=sizes, faults=(*report.faults, *size_faults(sizes, limits)))
     causes = diagnose(reference, converted, answers, is_suspect=bool(report.faults), limits=limits)
     if causes and not report.faults:
-        report = replace(report, faults=("the answers are explained better by a mistake than by rounding",))
+        what = "the answers are explained better by a mistake than by rounding"
+        report = replace(report, faults=(ParityFault(what, code="explained_by_mistake"),))
     return replace(report, causes=tuple(causes))
 
 

@@ -14,7 +14,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.errors import PredictionError
+from cls.errors import ParityFault, PredictionError
 from cls.exporting.parity.labels import logits_of_probs
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, Reference, raw_answers
 from cls.people.preprocess import Preprocessing
@@ -32,12 +32,12 @@ _UNRELATED = 0.3
 _MOST_LOGIT = 8.0
 _CHANNELS = "RGB"
 
-Mistake = tuple[str, Callable[[], NDArray[np.float32]]]
+Mistake = tuple[ParityFault, Callable[[], NDArray[np.float32]]]
 
 
 def diagnose(
     reference: Reference, converted: Classifier, answers: Answers, *, is_suspect: bool, limits: ParityLimits
-) -> list[str]:
+) -> list[ParityFault]:
     """What a conversion's answers look like.
 
     Args:
@@ -57,7 +57,7 @@ def diagnose(
     return causes or _mistakes_in_order(reference, answers, is_suspect=is_suspect)
 
 
-def _mistakes_in_order(reference: Reference, answers: Answers, *, is_suspect: bool) -> list[str]:
+def _mistakes_in_order(reference: Reference, answers: Answers, *, is_suspect: bool) -> list[ParityFault]:
     found, expected = answers.probs[0], reference.probs
     if not np.isfinite(found).any():
         return []
@@ -67,10 +67,10 @@ def _mistakes_in_order(reference: Reference, answers: Answers, *, is_suspect: bo
     people = _people_to_look_at(expected, found, _PEOPLE if is_suspect else _PEOPLE_UNSUSPECTED)
     before = _distance(expected[people], found[people])
     scored = []
-    for text, answer in _mistakes(reference, people):
+    for mistake, answer in _mistakes(reference, people):
         left = _distance(answer(), found[people])
         if left <= min(_SHARE_LEFT * before, _MOST_LEFT):
-            scored.append((left, text))
+            scored.append((left, mistake))
     if scored:
         return [min(scored)[1]]
     if not is_suspect:
@@ -98,35 +98,40 @@ def _mistakes(reference: Reference, people: NDArray[np.int64]) -> Iterator[Mista
     for channels in permutations(range(3)):
         if channels != (0, 1, 2):
             text = _text_of_channels(channels)
-            yield text, partial(swapped_before, list(channels))
-            yield f"{text}, after normalisation", partial(swapped_after, list(channels))
-    for text, other in _other_normalisations(normal):
-        yield text, partial(normalised_by, other)
+            yield ParityFault(text, code="swapped_channels"), partial(swapped_before, list(channels))
+            text = f"{text}, after normalisation"
+            yield ParityFault(text, code="swapped_channels_normalised"), partial(swapped_after, list(channels))
+    for mistake, other in _other_normalisations(normal):
+        yield mistake, partial(normalised_by, other)
     levels = replace(normal, mean_rgb=(0.0, 0.0, 0.0), std_rgb=(1 / 255, 1 / 255, 1 / 255))
-    yield "the normalisation is missing (levels of 0 to 255 go in)", lambda: ask(levels.normalise(crops))
-    yield "the normalisation is done twice", lambda: ask(_twice(normal, crops))
-    yield "the picture is mirrored", lambda: ask(normal.normalise(crops[:, :, ::-1]))
-    yield "the picture is upside down", lambda: ask(normal.normalise(crops[:, ::-1]))
+    text = "the normalisation is missing (levels of 0 to 255 go in)"
+    yield ParityFault(text, code="unnormalised_0_to_255"), lambda: ask(levels.normalise(crops))
+    text = "the normalisation is done twice"
+    yield ParityFault(text, code="normalised_twice"), lambda: ask(_twice(normal, crops))
+    yield ParityFault("the picture is mirrored", code="mirrored"), lambda: ask(normal.normalise(crops[:, :, ::-1]))
+    yield ParityFault("the picture is upside down", code="upside_down"), lambda: ask(normal.normalise(crops[:, ::-1]))
     expected = reference.probs[people]
-    yield "the sigmoid is applied twice", lambda: sigmoid(expected)
-    yield "logits are given out as probabilities", lambda: _logits(expected)
-    yield "softmax stands in the place of sigmoid", lambda: _softmax(_logits(expected))
+    yield ParityFault("the sigmoid is applied twice", code="sigmoid_twice"), lambda: sigmoid(expected)
+    yield ParityFault("logits are given out as probabilities", code="missing_sigmoid"), lambda: _logits(expected)
+    text = "softmax stands in the place of sigmoid"
+    yield ParityFault(text, code="softmax_for_sigmoid"), lambda: _softmax(_logits(expected))
 
 
-def _other_normalisations(normal: Preprocessing) -> Iterator[tuple[str, Preprocessing]]:
+def _other_normalisations(normal: Preprocessing) -> Iterator[tuple[ParityFault, Preprocessing]]:
     none, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     half = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    missing = ParityFault("the normalisation is missing (levels of 0 to 1 go in)", code="unnormalised_0_to_1")
     named = {
-        "the normalisation is missing (levels of 0 to 1 go in)": (none, one),
-        "the mean is not subtracted": (none, normal.std_rgb),
-        "the deviation is not divided by": (normal.mean_rgb, one),
-        "mean and deviation are those of ImageNet": imagenet,
-        "mean and deviation are 0.5": half,
+        missing: (none, one),
+        ParityFault("the mean is not subtracted", code="mean_not_subtracted"): (none, normal.std_rgb),
+        ParityFault("the deviation is not divided by", code="std_not_divided"): (normal.mean_rgb, one),
+        ParityFault("mean and deviation are those of ImageNet", code="imagenet_normalisation"): imagenet,
+        ParityFault("mean and deviation are 0.5", code="half_normalisation"): half,
     }
-    for text, (mean, std) in named.items():
+    for mistake, (mean, std) in named.items():
         if (mean, std) != (normal.mean_rgb, normal.std_rgb):
-            yield text, replace(normal, mean_rgb=mean, std_rgb=std)
+            yield mistake, replace(normal, mean_rgb=mean, std_rgb=std)
 
 
 def _twice(normal: Preprocessing, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -140,7 +145,9 @@ def _text_of_channels(channels: tuple[int, ...]) -> str:
     return f"the channels are swapped ({order} for {_CHANNELS})"
 
 
-def _order_of_labels(labels: tuple[str, ...], expected: NDArray[np.float32], found: NDArray[np.float32]) -> str | None:
+def _order_of_labels(
+    labels: tuple[str, ...], expected: NDArray[np.float32], found: NDArray[np.float32]
+) -> ParityFault | None:
     """Whether the columns stand in another order: every label's answers are those of one other."""
     finite = np.nan_to_num(found, nan=2.0)
     costs = np.abs(expected[:, :, None] - finite[:, None, :]).mean(axis=0)
@@ -151,14 +158,16 @@ def _order_of_labels(labels: tuple[str, ...], expected: NDArray[np.float32], fou
     if not moved or len(set(best.tolist())) != len(labels) or left > _SHARE_LEFT * own:
         return None
     if len(moved) == 2:
-        return f"two labels are swapped: {labels[moved[0]]} and {labels[moved[1]]}"
+        text = f"two labels are swapped: {labels[moved[0]]} and {labels[moved[1]]}"
+        return ParityFault(text, code="swapped_labels")
     pairs = ", ".join(f"{labels[best[index]]} has the answers of {labels[index]}" for index in moved[:4])
-    return f"the labels are in another order: {pairs}{', …' if len(moved) > 4 else ''}"
+    text = f"the labels are in another order: {pairs}{', …' if len(moved) > 4 else ''}"
+    return ParityFault(text, code="reordered_labels")
 
 
 def _causes_in_the_batch(
     reference: Reference, converted: Classifier, answers: Answers, limits: ParityLimits
-) -> list[str]:
+) -> list[ParityFault]:
     """Why the same person gets several answers."""
     if limits.batch is None or answers.batch_difference <= limits.batch:
         return []
@@ -169,14 +178,16 @@ def _causes_in_the_batch(
     except PredictionError:
         return []
     if not np.allclose(first, second, rtol=1e-3, atol=limits.batch, equal_nan=True):
-        return ["something in the network is random: dropout left in training mode"]
+        what = "something in the network is random: dropout left in training mode"
+        return [ParityFault(what, code="dropout_in_training_mode")]
     training = _in_training_mode(reference, crops)
     found = first if converted.is_end_to_end else sigmoid(first)
     order = [converted.labels.index(label) for label in reference.trained.labels]
     before = _distance(reference.probs[people], found[:, order])
     if training is not None and _distance(training, found[:, order]) <= _SHARE_LEFT * before:
-        return ["batch normalisation left in training mode"]
-    return ["a layer mixes the people of a batch: one left in training mode, or a batch size kept fixed"]
+        return [ParityFault("batch normalisation left in training mode", code="batch_norm_in_training_mode")]
+    what = "a layer mixes the people of a batch: one left in training mode, or a batch size kept fixed"
+    return [ParityFault(what, code="mixed_batch")]
 
 
 def _in_training_mode(reference: Reference, crops: NDArray[np.uint8]) -> NDArray[np.float32] | None:
@@ -194,7 +205,9 @@ def _in_training_mode(reference: Reference, crops: NDArray[np.uint8]) -> NDArray
     return sigmoid(spoilt.logits(reference.trained.preprocessing.normalise(crops)))
 
 
-def _change_of_logits(labels: tuple[str, ...], expected: NDArray[np.float32], found: NDArray[np.float32]) -> list[str]:
+def _change_of_logits(
+    labels: tuple[str, ...], expected: NDArray[np.float32], found: NDArray[np.float32]
+) -> list[ParityFault]:
     """Whether something is added to the logits of one label, or all logits are multiplied by one number."""
     right, wrong = logits_of_probs(expected), logits_of_probs(found)
     # Where both are far from the ends, at which logits are cut off.
@@ -207,17 +220,18 @@ def _change_of_logits(labels: tuple[str, ...], expected: NDArray[np.float32], fo
     shifted = right + shifts[index] * (np.arange(len(labels)) == index)
     before = _distance(expected, found)
     scored = []
-    for text, logits in (
-        (f"the bias of one label is another: {shifts[index]:+.2f} for '{labels[index]}'", shifted),
-        (f"the logits are multiplied by {factor:.2f}", right * factor),
+    bias = f"the bias of one label is another: {shifts[index]:+.2f} for '{labels[index]}'"
+    for mistake, logits in (
+        (ParityFault(bias, code="bias_differs"), shifted),
+        (ParityFault(f"the logits are multiplied by {factor:.2f}", code="logits_scaled"), right * factor),
     ):
         left = _distance(sigmoid(logits.astype(np.float32)), found)
         if left <= min(_SHARE_LEFT * before, _MOST_LEFT):
-            scored.append((left, text))
+            scored.append((left, mistake))
     return [min(scored)[1]] if scored else []
 
 
-def _unrelated(expected: NDArray[np.float32], found: NDArray[np.float32]) -> list[str]:
+def _unrelated(expected: NDArray[np.float32], found: NDArray[np.float32]) -> list[ParityFault]:
     """Whether the answers are those of another network: no label's answers go along with the right ones."""
     is_finite = np.isfinite(found).all(axis=1)
     if is_finite.sum() < 8:
@@ -230,7 +244,8 @@ def _unrelated(expected: NDArray[np.float32], found: NDArray[np.float32]) -> lis
     if not correlations or max(correlations) > _UNRELATED:
         return []
     highest = f"highest correlation {max(correlations):.2f}"
-    return [f"the weights are of another model: the answers have nothing to do with the trained network's ({highest})"]
+    what = f"the weights are of another model: the answers have nothing to do with the trained network's ({highest})"
+    return [ParityFault(what, code="other_weights")]
 
 
 def _people_to_look_at(expected: NDArray[np.float32], found: NDArray[np.float32], count: int) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import nn
 
-from cls.errors import ExportError, first_line
+from cls.errors import ExportError, ParityFault, first_line
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX
 from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.parity.report import Divergence
@@ -220,7 +220,7 @@ _HALF_RELATIVE, _HALF_SMALLEST = 2.0**-11 * 1.01, 2e-7
 _SHOWN = 4
 
 
-def weight_faults(source: Path, converted: Path) -> list[str]:
+def weight_faults(source: Path, converted: Path) -> list[ParityFault]:
     """Names the layers whose weights are not those of the network that a conversion was made from.
 
     An error in few weights, such as a channel set to zero, may change the answers less than 8 bits do, so that nothing
@@ -231,7 +231,7 @@ def weight_faults(source: Path, converted: Path) -> list[str]:
         converted: the conversion, an ONNX or OpenVINO's graph, plain or end-to-end, of any precision.
 
     Returns:
-        One line, or none.
+        One, or none.
 
     Raises:
         ExportError: a file is missing or cut short.
@@ -251,7 +251,8 @@ def weight_faults(source: Path, converted: Path) -> list[str]:
     if not wrong:
         return []
     shown = ", ".join(wrong[:_SHOWN]) + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
-    return [f"the weights of {counted(len(wrong), 'layer')} are not those of the trained network: {shown}"]
+    what = f"the weights of {counted(len(wrong), 'layer')} are not those of the trained network: {shown}"
+    return [ParityFault(what, code="weights_differ")]
 
 
 def _weights(graph: onnx.GraphProto) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
-from cls.errors import ParityError
+from cls.errors import ParityError, ParityFault
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.sizes import SizeResult
 from cls.metrics.scores import Metrics
@@ -19,6 +19,9 @@ from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
 from cls.records import Record
 from cls.settings import ParityLimits
 from cls.wording import counted, difference
+
+# JSON has the sentences alone.
+Faults = tuple[Annotated[ParityFault, BeforeValidator(ParityFault)], ...]
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class RefusedTry:
     """
 
     layers_in_float: int
-    faults: tuple[str, ...]
+    faults: Faults
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,8 @@ class ParityReport:
     by_batch: tuple[BatchResult, ...] = ()
     worst_samples: tuple[WorstSample, ...] = ()
     limits: ParityLimits = field(default_factory=ParityLimits)
-    faults: tuple[str, ...] = ()
-    causes: tuple[str, ...] = ()
+    faults: Faults = ()
+    causes: Faults = ()
     divergence: Divergence | None = None
     kept_in_float: tuple[str, ...] = ()
     tries: tuple[RefusedTry, ...] = ()
@@ -262,6 +265,7 @@ class ParityReport:
                 code="out_of_tolerance",
                 where=where,
                 hint=f"nothing of it was packaged; the report is {page}",
+                faults=(*self.faults, *self.causes),
             )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from cls.errors import ParityError, PredictionError
+from cls.errors import ParityError, ParityFault, PredictionError
 from cls.exporting.formats.end_to_end import NORMALISED
 from cls.exporting.formats.onnx import load_onnx, session_of
 from cls.exporting.parity.labels import logit_differences
@@ -216,7 +216,7 @@ def _tie(full_px: int, other_px: int, factor: float, *, is_up: bool) -> tuple[in
     return _pair(full_px, other_px, factor, 0.55, 0.95)
 
 
-def level_faults(graph: Path, reference: Reference) -> list[str]:
+def level_faults(graph: Path, reference: Reference) -> list[ParityFault]:
     """Whether an end-to-end ONNX letterboxes cut-outs as training does, pixel by pixel.
 
     Args:
@@ -224,7 +224,7 @@ def level_faults(graph: Path, reference: Reference) -> list[str]:
         reference: the people.
 
     Returns:
-        A line for each kind of sizes where it does not; none where the model has no value of that name.
+        One for each kind of sizes where it does not; none where the model has no value of that name.
 
     Raises:
         ExportError: the file is missing or cut short.
@@ -249,8 +249,12 @@ def level_faults(graph: Path, reference: Reference) -> list[str]:
         mean = total / len(sized.crops_rgb)
         if not (largest <= _MOST_LEVELS and mean <= _MEAN_LEVELS):
             faults.append(
-                f"cut-outs {sized.kind} are resized otherwise inside the model: pixels differ by up to {largest:.3g}"
-                f" levels of 255, {mean:.2g} on average (limits {_MOST_LEVELS:.0f} and {_MEAN_LEVELS:g})"
+                ParityFault(
+                    f"cut-outs {sized.kind} are resized otherwise inside the model: pixels differ by up to"
+                    f" {largest:.3g} levels of 255, {mean:.2g} on average (limits {_MOST_LEVELS:.0f} and"
+                    f" {_MEAN_LEVELS:g})",
+                    code="resizing_differs",
+                )
             )
     return faults
 

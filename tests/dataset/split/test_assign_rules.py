@@ -192,15 +192,14 @@ def test_which_part_is_empty_is_said() -> None:
         assert f"the {other} part" in caught.value.what
 
 
-@pytest.mark.parametrize(("names", "words"), [("abc", "a, picset:b, picset:c in"), ("abcde", "c and 2 more in")])
-def test_a_leak_names_three(names: str, words: str) -> None:
+@pytest.mark.parametrize(("names", "more"), [("abc", ""), ("abcde", " and 2 more")])
+def test_a_leak_names_three(names: str, more: str) -> None:
     samples = [sample(n, name, (1.0,)) for n, name in enumerate(names)]
     others = [sample(10 + n, name, (1.0,)) for n, name in enumerate(names)]
     with pytest.raises(TrainingError) as caught:
         check_split(samples, others, where="x/split.json")
     assert caught.value.code == "training.split_leaks"
-    assert words in caught.value.what
-    assert "picset:a" in caught.value.what
+    assert f": picset:a, picset:b, picset:c{more} in " in caught.value.what
     assert caught.value.where == "x/split.json"
     check_split(samples, [sample(20, "z", (1.0,))])
 

@@ -72,29 +72,29 @@ def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "names"),
     [
-        ({"valid": [["a.jpeg", "x", []]]}, "leaks: a.jpeg in"),
-        ({"valid": [["d.jpeg", "q", []]]}, "leaks: joined:p, picset:q in"),
-        ({"valid": [["d.jpeg", "r", []]], "joined": {"j": ["picset:r", "picset:q"]}}, "leaks: j in"),
+        ({"valid": [["a.jpeg", "x", []]]}, ": a.jpeg in"),
+        ({"valid": [["d.jpeg", "q", []]]}, ": joined:p, picset:q in"),
+        ({"valid": [["d.jpeg", "r", []]], "joined": {"j": ["picset:r", "picset:q"]}}, ": j in"),
         (
             {
                 "train": [["a.jpeg", "", []]],
                 "valid": [["b.jpeg", "", []]],
                 "joined": {"j": ["picture:a.jpeg", "picture:b.jpeg"]},
             },
-            "leaks: j in",
+            ": j in",
         ),
-        ({key: [[name, "p", []] for name in "wxyz"] for key in ("train", "valid")}, "leaks: w, x, y in"),
+        ({key: [[name, "p", []] for name in "wxyz"] for key in ("train", "valid")}, ": w, x, y "),
     ],
 )
-def test_a_file_that_leaks(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+def test_a_file_that_leaks(tmp_path: Path, change: dict[str, Any], names: str) -> None:
     file = tmp_path / "split.json"
     write_json_atomic(file, {**WRITTEN, **change})
     with pytest.raises(TrainingError) as caught:
         read_split(file)
     assert caught.value.code == "training.split_leaks"
-    assert words in caught.value.what
+    assert names in caught.value.what
     assert caught.value.where == str(file)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_labels_that_do_not_fit(network: nn.Module, tmp_path: Path) -> None:
     with pytest.raises(ExportError) as caught:
         write_onnx(network, SIZE, LABELS[:2], tmp_path / "a.onnx")
     assert caught.value.code == "export.label_count_mismatch"
-    assert "3 outputs for 2 labels" in caught.value.what
+    assert re.findall(r"\d+", caught.value.what) == ["3", "2"]
     assert not list(tmp_path.iterdir())
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cls.errors import ParityError, PredictionError
+from cls.errors import ParityError, ParityFault, PredictionError
 from cls.exporting.parity.compare import (
     answer_faults,
     compare_with,
@@ -38,7 +39,6 @@ from cls.settings import ParityLimits
 from tests.exporting.tables import NAMES, PIXEL, Table, classifier, reference
 
 NONE = ParityLimits()
-TWO = " (limit 0.03, or what 2 decisions may be worth)"
 PROBS = np.array([[0.9, 0.2], [0.6, 0.52], [0.1, 0.8]])
 TRUTH = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
 
@@ -55,6 +55,18 @@ def answers(probs: Sequence[np.ndarray], *, alone: Sequence[int] = (0,), beside:
     here = stacked[1, list(alone)]
     copies = np.repeat(here[:, None], 7, axis=1) if beside is None else np.asarray(beside, np.float32)
     return Answers(stacked, np.full(stacked.shape[2], 0.5, np.float32), np.array(alone), copies)
+
+
+def told(faults: Sequence[ParityFault]) -> list[tuple[str, list[object]]]:
+    """The case of each fault, and the names in quotes and numbers it gives, in their order."""
+    values = re.compile(r"'(\w+)'|([-+]?\b\d+(?:\.\d+)?)\b|v__(\d+)")
+    return [
+        (
+            fault.code.removeprefix("parity."),
+            [name or float(number or run) for name, number, run in values.findall(fault)],
+        )
+        for fault in faults
+    ]
 
 
 def test_everybody_is_asked_at_every_batch_size_beside_others_and_alone() -> None:
@@ -160,7 +172,7 @@ def test_an_answer_that_is_no_number_is_as_far_off_as_can_be() -> None:
     assert report.max_probability_difference == 1
     assert report.mean_probability_difference == pytest.approx(1 / 18, abs=1e-6)
     assert report.not_a_number == 1
-    assert report.faults == ("answers are infinite or not a number for 1 of 3 people",)
+    assert told(report.faults) == [("output_not_finite", [1, 3])]
     assert (report.worst.picture, report.worst.label, report.worst.batch, report.worst.found) == (
         "2.jpeg",
         "hat",
@@ -187,7 +199,7 @@ def test_a_decision_that_differs_at_one_batch_size_differs() -> None:
         limits=replace(NONE, flip_distance=0.05),
     )
     assert (held.limit, held.label_flips, held.label_flips_beyond_limit) == (0.05, 2, 1)
-    assert held.faults == ("1 of 6 decisions differ further than 0.05 from a threshold",)
+    assert told(held.faults) == [("decisions_differ", [1, 6, 0.05])]
 
 
 def test_a_flip_within_the_limit_counts_no_more_than_its_difference() -> None:
@@ -213,7 +225,7 @@ def test_a_flip_from_below_the_threshold_is_as_far() -> None:
     assert report.label_flips_beyond_limit == 1
     assert report.by_batch[0].farthest_flip == pytest.approx(0.4)
     assert report.labels[0].farthest_flip == pytest.approx(0.4)
-    assert report.faults[0] == "1 of 6 decisions differ further than 0.3 from a threshold"
+    assert told(report.faults)[0] == ("decisions_differ", [1, 6, 0.3])
 
 
 def test_calibration_is_that_of_the_batch_size_with_the_largest_change_either_way() -> None:
@@ -230,21 +242,21 @@ def test_every_kind_of_limit_is_looked_at() -> None:
     def faults(**limits: float) -> list[str]:
         held = replace(NONE, **limits)
         report = compare_with(reference(PROBS, TRUTH), classifier(Table(other, {7: PROBS})), limits=held)
-        return [fault[:30] for fault in report.faults if not fault.startswith("the answers")]
+        return [fault.code for fault in report.faults if fault.code != "parity.explained_by_mistake"]
 
     assert faults() == []
-    assert faults(flip_distance=0.05) == ["1 of 6 decisions differ furthe"]
-    assert faults(probability=0.1) == ["probabilities differ by up to "]
-    assert faults(f1=0.01) == ["F1 on the labels changes by -0"]
-    assert faults(batch=0.1) == ["a probability depends on the b"]
-    assert faults(label_f1=0.01) == ["F1 of single labels on the lab"]
-    assert faults(logit_shift=0.1) == ["logits are shifted on average:"]
-    assert faults(logit_error=0.1) == ["logits differ, in their standa"]
+    assert faults(flip_distance=0.05) == ["parity.decisions_differ"]
+    assert faults(probability=0.1) == ["parity.probabilities_differ"]
+    assert faults(f1=0.01) == ["parity.f1_changed"]
+    assert faults(batch=0.1) == ["parity.depends_on_batch_size"]
+    assert faults(label_f1=0.01) == ["parity.label_f1_changed"]
+    assert faults(logit_shift=0.1) == ["parity.logits_shifted"]
+    assert faults(logit_error=0.1) == ["parity.logits_differ"]
     many = np.repeat(PROBS, 20, axis=0)
     lower = np.repeat(changed(PROBS, (0, 0, 0.6), (1, 0, 0.51)), 20, axis=0)
     people = reference(many, np.repeat(TRUTH, 20, axis=0))
     report = compare_with(people, classifier(Table(lower)), limits=replace(NONE, label_ece=0.05))
-    assert report.faults == ("the calibration error changes: 'hat' by +0.1300 (limit 0.05)",)
+    assert told(report.faults) == [("calibration_changed", ["hat", 0.13, 0.05])]
 
 
 def test_a_probability_at_the_threshold_is_chosen_on_both_sides() -> None:
@@ -373,21 +385,21 @@ def test_faults_of_a_meta_json() -> None:
     right = classifier(Table(PROBS))
     assert meta_faults(trained, right, answers([PROBS] * 3)) == []
     other = meta_faults(trained, replace(right, name="v__1"), answers([PROBS] * 3))
-    assert other == [
-        "the meta.json is of another model: it says group 'headwear', run v__1, and this is group 'headwear', run v__0"
+    assert told(other) == [("other_model", ["headwear", 1, "headwear", 0])]
+    assert told(meta_faults(trained, replace(right, group="bag"), answers([PROBS] * 3))) == [
+        ("other_model", ["bag", 0, "headwear", 0])
     ]
-    assert len(meta_faults(trained, replace(right, group="bag"), answers([PROBS] * 3))) == 1
     moved = answers([PROBS] * 3)
     moved.thresholds[:] = [0.5 + 2e-6, 0.4]
-    assert meta_faults(trained, right, moved) == [
-        "the thresholds are not those of the run: hat 0.500002 instead of 0.5, cap 0.4 instead of 0.5"
-    ]
+    (fault,) = meta_faults(trained, right, moved)
+    assert fault.code == "parity.threshold_mismatch"
+    assert fault.endswith(": hat 0.500002 instead of 0.5, cap 0.4 instead of 0.5")
     moved.thresholds[:] = [0.5 + 5e-7, 0.5]
     assert meta_faults(trained, right, moved) == []
     wide = replace(right, preprocessing=replace(PIXEL, margin_rel=0.2))
-    assert meta_faults(trained, wide, answers([PROBS] * 3)) == [
-        "the preprocessing is not that of the run: margin_rel 0.2 instead of 0.05"
-    ]
+    (fault,) = meta_faults(trained, wide, answers([PROBS] * 3))
+    assert fault.code == "parity.preprocessing_mismatch"
+    assert fault.endswith(": margin_rel 0.2 instead of 0.05")
     many = {"margin_rel": 0.2, "height_px": 2, "width_px": 3, "fill_rgb": (0, 0, 0), "mean_rgb": (1.0, 0.0, 0.0)}
     (line,) = meta_faults(trained, replace(right, preprocessing=replace(PIXEL, **many)), answers([PROBS] * 3))
     assert line.endswith(" and 1 more")
@@ -399,29 +411,25 @@ def test_faults_of_answers() -> None:
     tight = replace(NONE, batch=0.1)
     assert answer_faults(trained, answers([PROBS] * 3), tight) == []
     nan = changed(PROBS, (0, 0, np.nan), (0, 1, np.inf), (2, 1, np.nan))
-    assert answer_faults(trained, answers([PROBS, PROBS, nan]), NONE) == [
-        "answers are infinite or not a number for 2 of 3 people"
-    ]
+    assert told(answer_faults(trained, answers([PROBS, PROBS, nan]), NONE)) == [("output_not_finite", [2, 3])]
     moved = answers([PROBS, PROBS, changed(PROBS, (2, 0, 0.25))])
-    assert answer_faults(trained, moved, tight) == [
-        "a probability depends on the batch size, by up to 0.15 (limit 0.1)"
-    ]
+    assert told(answer_faults(trained, moved, tight)) == [("depends_on_batch_size", [0.15, 0.1])]
     assert answer_faults(trained, moved, NONE) == []
     # At the limit is within it.
     at = answers([PROBS, PROBS, changed(PROBS, (2, 0, 0.25))])
     assert answer_faults(trained, at, replace(NONE, batch=at.batch_difference)) == []
     beside = np.repeat(PROBS[[0]][:, None], 7, axis=1)
     beside[0, 6, 1] = 0.5
-    assert answer_faults(trained, answers([PROBS] * 3, beside=beside), tight) == [
-        "a probability depends on the other people in the batch, by up to 0.3 (limit 0.1)"
+    assert told(answer_faults(trained, answers([PROBS] * 3, beside=beside), tight)) == [
+        ("depends_on_batch", [0.3, 0.1])
     ]
     at = answers([PROBS] * 3, beside=beside)
     assert answer_faults(trained, at, replace(NONE, batch=at.neighbour_difference)) == []
     flat = PROBS.copy()
     flat[:, 1] = 0.3
-    assert answer_faults(trained, answers([flat] * 3), NONE) == [
-        "the conversion gives everyone the same probability of cap"
-    ]
+    (fault,) = answer_faults(trained, answers([flat] * 3), NONE)
+    assert fault.code == "parity.constant_output"
+    assert fault.endswith(" of cap")
     # One batch size at which it does not is enough.
     assert answer_faults(trained, answers([flat, flat, PROBS]), NONE) == []
     # The trained network does not tell people apart by it either.
@@ -434,9 +442,9 @@ def test_rounding_tells_nobody_apart(level: float) -> None:
     odds = min(level, 1 - level)
     rounded, told_apart = changed(flat, (0, 0, level + 2e-6 * odds)), changed(flat, (0, 0, level + 0.01 * odds))
     assert answer_faults(reference(rounded), answers([flat] * 3), NONE) == []
-    assert answer_faults(reference(told_apart), answers([flat] * 3), NONE) == [
-        "the conversion gives everyone the same probability of hat"
-    ]
+    (fault,) = answer_faults(reference(told_apart), answers([flat] * 3), NONE)
+    assert fault.code == "parity.constant_output"
+    assert fault.endswith(" of hat")
 
 
 def batches(*largest: float) -> list[BatchResult]:
@@ -448,18 +456,16 @@ def test_limits_of_flips_and_probabilities() -> None:
     flips[1, 0, 0] = flips[2, 0, 0] = flips[2, 2, 1] = True
     distance = np.array([[0.3, 0.0], [0.0, 0.0], [0.0, 0.1]], np.float32)
 
-    def faults(limits: ParityLimits, largest: float = 0.2) -> list[str]:
-        return limit_faults(batches(0.1, largest), flips, distance, limits)
+    def faults(limits: ParityLimits, largest: float = 0.2) -> list[tuple[str, list[object]]]:
+        return told(limit_faults(batches(0.1, largest), flips, distance, limits))
 
     assert faults(NONE) == []
-    assert faults(replace(NONE, flip_distance=0.2)) == ["1 of 6 decisions differ further than 0.2 from a threshold"]
-    assert faults(replace(NONE, flip_distance=0.05)) == ["2 of 6 decisions differ further than 0.05 from a threshold"]
+    assert faults(replace(NONE, flip_distance=0.2)) == [("decisions_differ", [1, 6, 0.2])]
+    assert faults(replace(NONE, flip_distance=0.05)) == [("decisions_differ", [2, 6, 0.05])]
     assert faults(replace(NONE, flip_distance=float(distance[0, 0]))) == []
-    assert faults(replace(NONE, probability=0.1)) == ["probabilities differ by up to 0.2 (limit 0.1)"]
+    assert faults(replace(NONE, probability=0.1)) == [("probabilities_differ", [0.2, 0.1])]
     assert faults(replace(NONE, probability=0.2)) == []
-    assert faults(replace(NONE, probability=0.2), largest=0.20001) == [
-        "probabilities differ by up to 0.20001 (limit 0.2)"
-    ]
+    assert faults(replace(NONE, probability=0.2), largest=0.20001) == [("probabilities_differ", [0.20001, 0.2])]
     # The largest over the batch sizes counts, in whichever it is.
     assert len(limit_faults(batches(0.2, 0.1), flips, distance, replace(NONE, probability=0.15))) == 1
 
@@ -481,16 +487,16 @@ def test_the_limit_of_the_mean_of_f1() -> None:
     ]
     limit = replace(NONE, f1=0.005)
     for change in (0.0051, -0.0051):
-        assert f1_faults(labels, change, limit, "labels") == [
-            f"F1 on the labels changes by {change:+.4f} for 7 decisions (limit 0.005)"
-        ]
+        (fault,) = f1_faults(labels, change, limit, "labels")
+        assert fault.code == "parity.f1_changed"
+        assert f" {change:+.4f} for 7 decisions (limit 0.005)" in fault
     for change in (0.005, -0.005):
         assert f1_faults(labels, change, limit, "labels") == []
     assert f1_faults(labels, None, limit, "labels") == f1_faults(labels, 1.0, NONE, "x") == []
 
 
 @pytest.mark.parametrize(
-    ("limit", "within", "beyond", "line"),
+    ("limit", "within", "beyond", "fault"),
     [
         (
             {"label_f1": 0.03},
@@ -501,25 +507,25 @@ def test_the_limit_of_the_mean_of_f1() -> None:
                 {"f1_change": -0.08, "f1_of_one_decision": 0.04},
             ],
             [{"f1_change": -0.0301}, {"f1_change": -0.0301, "f1_of_one_decision": 0.01504}],
-            "F1 of single labels on the labels changes: 'cap' by -0.0301 (3 decisions)" + TWO,
+            ("label_f1_changed", ["cap", -0.0301, 3, 0.03, 2]),
         ),
         (
             {"label_ece": 0.02},
             [{"ece_change": 0.02}, {"ece_change": -0.02}, {"ece_change": None}, {"ece_change": 0.1, "known": 20}],
             [{"ece_change": 0.0201}, {"ece_change": 0.0201, "known": 100}],
-            "the calibration error changes: 'cap' by +0.0201 (limit 0.02)",
+            ("calibration_changed", ["cap", 0.0201, 0.02]),
         ),
         (
             {"logit_shift": 0.25},
             [{"logit_shift": 0.25}, {"logit_shift": -0.25}],
             [{"logit_shift": -0.251}],
-            "logits are shifted on average: 'cap' by -0.251 (limit 0.25)",
+            ("logits_shifted", ["cap", -0.251, 0.25]),
         ),
         (
             {"logit_error": 0.15},
             [{"logit_error": 0.15}],
             [{"logit_error": 0.16}],
-            "logits differ, in their standard deviations: 'cap' by 0.16 (limit 0.15)",
+            ("logits_differ", ["cap", 0.16, 0.15]),
         ),
     ],
 )
@@ -527,13 +533,13 @@ def test_limits_of_single_labels(
     limit: dict[str, float],
     within: list[dict[str, float | None]],
     beyond: list[dict[str, float | None]],
-    line: str,
+    fault: tuple[str, list[object]],
 ) -> None:
     limits = replace(NONE, **limit)
     for values in within:
         assert label_faults([label("cap", **values)], limits, "int8", "labels") == []
     for values in beyond:
-        assert label_faults([label(), label("cap", **values)], limits, "int8", "labels") == [line]
+        assert told(label_faults([label(), label("cap", **values)], limits, "int8", "labels")) == [fault]
         assert label_faults([label("cap", **values)], NONE, "int8", "labels") == []
 
 
@@ -549,18 +555,17 @@ def test_what_decisions_are_worth_is_allowed_by_precision(precision: str, allowe
 def test_the_first_four_labels_are_named() -> None:
     many = [label(f"l{number}", logit_shift=1.0) for number in range(6)]
     (line,) = label_faults(many, replace(NONE, logit_shift=0.25), "int8", "labels")
-    assert line == (
-        "logits are shifted on average: 'l0' by +1, 'l1' by +1, 'l2' by +1, 'l3' by +1 and 2 more (limit 0.25)"
-    )
+    assert line.code == "parity.logits_shifted"
+    assert line.endswith(": 'l0' by +1, 'l1' by +1, 'l2' by +1, 'l3' by +1 and 2 more (limit 0.25)")
 
 
 def test_limits_of_resizing() -> None:
     sizes = [SizeResult("smaller than the input", 5, 0.4, 1, 0.1, 0.05), SizeResult("larger", 5, 0.4, 1, 0.1, 0.06)]
     assert size_faults(sizes, NONE) == []
     assert size_faults(sizes, replace(NONE, own_size=0.06)) == []
-    assert size_faults(sizes, replace(NONE, own_size=0.05)) == [
-        "on cut-outs larger resizing inside the model changes logits by 0.06 of their standard deviation (limit 0.05)"
-    ]
+    (fault,) = size_faults(sizes, replace(NONE, own_size=0.05))
+    assert told([fault]) == [("resizing_changes_logits", [0.06, 0.05])]
+    assert "larger" in fault
 
 
 def test_differences_in_meta_json_are_rounded_up_to_a_millionth() -> None:

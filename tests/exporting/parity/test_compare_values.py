@@ -107,9 +107,9 @@ def test_what_is_behind_weights_of_another_kind_is_looked_at(tmp_path: Path) -> 
     changed = {key: value for key, value in tensors.items() if key != "gone"}
     changed |= {"shape": np.ones((2, 3), np.float32), "whole": np.zeros(2, np.int64)}
     changed["last"] = np.array([[1, 1], [1, 1], [1, 0]], np.float32)
-    assert weight_faults(written("a.onnx", {**tensors}), written("b.onnx", {**changed})) == [
-        "the weights of 1 layer are not those of the trained network: last (channel 2)"
-    ]
+    (fault,) = weight_faults(written("a.onnx", {**tensors}), written("b.onnx", {**changed}))
+    assert fault.code == "parity.weights_differ"
+    assert fault.endswith(": last (channel 2)")
 
 
 def test_a_single_weight_is_the_first_channel() -> None:

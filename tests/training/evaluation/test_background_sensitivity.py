@@ -129,8 +129,10 @@ def test_numbers_that_cannot_be() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig("hat", backgrounds=-1, background_people=-2)
     assert caught.value.code == "usage.invalid_options"
-    assert "--backgrounds: expected a whole number from 0, found -1" in str(caught.value)
-    assert "--background-people: expected a whole number from 0, found -2" in str(caught.value)
+    assert [fault.code for fault in caught.value.faults] == ["usage.invalid_option_value"] * 2
+    for fault, option, value in zip(caught.value.faults, ("backgrounds", "background-people"), (-1, -2), strict=True):
+        assert fault.startswith(f"--{option}: ")
+        assert fault.endswith(f" {value}")
     assert TrainConfig("hat", backgrounds=0, background_people=0).backgrounds == 0
 
 

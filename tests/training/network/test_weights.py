@@ -42,7 +42,7 @@ def test_a_file_of_another_backbone_is_refused(tmp_path: Path) -> None:
         load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
     assert caught.value.code == "training.weights_mismatch"
     assert ARCH in caught.value.what
-    assert re.search(r"\d+ have another shape", caught.value.what)
+    assert re.search(r"\d+ have another", caught.value.what)
 
 
 def test_a_file_that_is_none(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_whole_pickled_network_is_not_loaded(tmp_path: Path) -> None:
     with pytest.raises(TrainingError) as caught:
         load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
     assert caught.value.code == "training.weights_unreadable"
-    assert "whole pickled object" in caught.value.what
+    assert "pickled object" in caught.value.what
 
 
 def test_offline_auto_says_at_once_that_weights_are_random() -> None:
