@@ -168,6 +168,12 @@ class DatabaseError(ClsError):
     area = "database"
 
 
+class DatabaseFault(Fault):
+    """What is wrong with a row of the pictures database."""
+
+    area = "database"
+
+
 class SegmentationError(ClsError):
     """A person segmentation model cannot be loaded or run."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from cls.errors import DatabaseFault
 from cls.people.identity import identified, is_id, rounded_box, rounded_polygon
 from cls.people.photos import Person
 
@@ -127,7 +128,7 @@ def _object_of_person(person: Person) -> PersonObject:
     return entry
 
 
-def read_segments(text: str | None, problems: list[str], path: str = "") -> Segments:
+def read_segments(text: str | None, problems: list[DatabaseFault], path: str = "") -> Segments:
     """Reads the JSON text of a `segments` column.
 
     Known forms besides the documented one: JSON within a JSON string, a list of people, a status beside or inside the
@@ -145,14 +146,14 @@ def read_segments(text: str | None, problems: list[str], path: str = "") -> Segm
         if isinstance(value, str):
             value = json.loads(value)
     except (ValueError, RecursionError):
-        problems.append("segments are not JSON")
+        problems.append(DatabaseFault("segments are not JSON", code="segments_not_json"))
         return Segments(None, is_readable=False)
     if value is None:
         return Segments(None)
     if isinstance(value, list):
         value = {str(number): entry for number, entry in enumerate(value)}
     if not isinstance(value, dict):
-        problems.append(f"segments are {_kind(value)}, not an object")
+        problems.append(DatabaseFault(f"segments are {_kind(value)}, not an object", code="segments_not_an_object"))
         return Segments(None, is_readable=False)
     status = _status_in(value.get("status"))
     entries = {key: entry for key, entry in value.items() if key != "status"}
@@ -182,7 +183,7 @@ def _beside(value: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     }
 
 
-def _segments_of(read: Sequence[_ReadPerson], problems: list[str], path: str) -> Segments:
+def _segments_of(read: Sequence[_ReadPerson], problems: list[DatabaseFault], path: str) -> Segments:
     """The people, each with an id."""
     people: list[Person] = []
     rejected: list[Person] = []
@@ -190,53 +191,62 @@ def _segments_of(read: Sequence[_ReadPerson], problems: list[str], path: str) ->
     everybody = identified(path, [one.person for one in read])
     for one, person in zip(read, everybody, strict=True):
         if one.person.id not in ("", person.id):
-            problems.append(f"two people have the id {one.person.id!r}: the second one is given another")
+            problems.append(
+                DatabaseFault(
+                    f"two people have the id {one.person.id!r}: the second one is given another",
+                    code="duplicate_person_id",
+                )
+            )
         (rejected if one.is_rejected else people).append(person)
         if one.others:
             further[person.id] = one.others
     return Segments(tuple(people), rejected=tuple(rejected), further=further)
 
 
-def _read_person(key: str, entry: Any, problems: list[str]) -> Person | None:
+def _read_person(key: str, entry: Any, problems: list[DatabaseFault]) -> Person | None:
     """One person, without an id where the row has none; None when there is neither a box nor an outline."""
     where = f"person {key[:20]!r}"
     if not isinstance(entry, dict):
-        problems.append(f"{where} is {_kind(entry)}, not an object")
+        problems.append(DatabaseFault(f"{where} is {_kind(entry)}, not an object", code="person_not_an_object"))
         return None
     polygons = _read_polygons(entry.get("segments"), where, problems)
     box = _read_box(entry.get("bbox"), where, problems)
     if box is None and not polygons:
-        problems.append(f"{where} has neither a box nor an outline")
+        problems.append(DatabaseFault(f"{where} has neither a box nor an outline", code="no_box_nor_outline"))
         return None
     name = entry.get("cls")
     if not isinstance(name, str) or not name:
-        problems.append(f"{where} has no class")
+        problems.append(DatabaseFault(f"{where} has no class", code="no_class"))
         name = _NO_CLASS
     conf = _finite(entry.get("conf"))
     if conf is None:
-        problems.append(f"{where} has no confidence")
+        problems.append(DatabaseFault(f"{where} has no confidence", code="no_confidence"))
         conf = 1.0
     known = entry.get("id")
     if known is not None and not is_id(known):
-        problems.append(f"{where} has an id that is not 1 to 64 ASCII letters, digits, '-' and '_'")
+        problems.append(
+            DatabaseFault(
+                f"{where} has an id that is not 1 to 64 ASCII letters, digits, '-' and '_'", code="invalid_person_id"
+            )
+        )
     box = _NO_BOX if box is None else box
     return Person(name, min(max(conf, 0.0), 1.0), box, tuple(polygons), known if is_id(known) else "")
 
 
-def _read_box(value: Any, where: str, problems: list[str]) -> tuple[float, float, float, float] | None:
+def _read_box(value: Any, where: str, problems: list[DatabaseFault]) -> tuple[float, float, float, float] | None:
     """A box with an area, or None."""
     numbers = [_finite(part) for part in value] if isinstance(value, list) and len(value) == 4 else []
     left, top, right, bottom = numbers if numbers else (None,) * 4
     if left is None or top is None or right is None or bottom is None or right <= left or bottom <= top:
-        problems.append(f"{where} has no usable box")
+        problems.append(DatabaseFault(f"{where} has no usable box", code="no_usable_box"))
         return None
     return left, top, right, bottom
 
 
-def _read_polygons(value: Any, where: str, problems: list[str]) -> list[NDArray[np.float64]]:
+def _read_polygons(value: Any, where: str, problems: list[DatabaseFault]) -> list[NDArray[np.float64]]:
     """Outlines of at least three points each."""
     if not isinstance(value, list):
-        problems.append(f"{where} has no outline")
+        problems.append(DatabaseFault(f"{where} has no outline", code="no_outline"))
         return []
     if value and (not any(isinstance(part, list) for part in value) or _is_list_of_pairs(value)):
         value = [value]
@@ -253,19 +263,24 @@ def _is_list_of_pairs(value: list[Any]) -> bool:
     return len(value) >= 3 and all(isinstance(part, list) and len(part) == 2 for part in value)
 
 
-def _read_polygon(outline: Any, where: str, problems: list[str]) -> NDArray[np.float64] | None:
+def _read_polygon(outline: Any, where: str, problems: list[DatabaseFault]) -> NDArray[np.float64] | None:
     """One outline, or None when it holds something else than fractions or fewer than three points."""
     if isinstance(outline, list) and _is_list_of_pairs(outline):
         outline = [value for pair in outline for value in pair]
     coordinates = _coordinates(outline)
     if coordinates is None:
-        problems.append(f"{where} has an outline that is not a list of fractions")
+        problems.append(DatabaseFault(f"{where} has an outline that is not a list of fractions", code="not_fractions"))
         return None
     if len(coordinates) % 2:
-        problems.append(f"{where} has an outline of an odd number of coordinates: the last one is left out")
+        problems.append(
+            DatabaseFault(
+                f"{where} has an outline of an odd number of coordinates: the last one is left out",
+                code="odd_coordinates",
+            )
+        )
         coordinates = coordinates[:-1]
     if len(coordinates) < 6:
-        problems.append(f"{where} has an outline of fewer than three points")
+        problems.append(DatabaseFault(f"{where} has an outline of fewer than three points", code="too_few_points"))
         return None
     return coordinates.reshape(-1, 2)
 
@@ -289,7 +304,7 @@ def _coordinates(outline: Any) -> NDArray[np.float64] | None:
     return coordinates if bool(np.all(np.abs(coordinates) <= _MAX_FRACTION)) else None
 
 
-def read_status(text: str, problems: list[str]) -> str:
+def read_status(text: str, problems: list[DatabaseFault]) -> str:
     """Reads the `status` column: plain text, JSON text, or an object that carries a status.
 
     Args:
@@ -306,7 +321,9 @@ def read_status(text: str, problems: list[str]) -> str:
         except (ValueError, RecursionError):
             status = None
     if status is None:
-        problems.append(f"status {text[:40]!r} is not one of {', '.join(Status.ALL)}")
+        problems.append(
+            DatabaseFault(f"status {text[:40]!r} is not one of {', '.join(Status.ALL)}", code="unknown_status")
+        )
         return text
     return status
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from cls.errors import DatabaseError
+from cls.errors import DatabaseError, DatabaseFault
 from cls.people.identity import identified, same_people
 from cls.people.photos import Person
 from cls.pictures import queries
@@ -43,7 +43,7 @@ def merge_rows(rows: Iterable[StoredRow]) -> tuple[dict[str, PictureRecord], lis
     rejected: set[str] = set()
     reports: list[str] = []
     for row in rows:
-        problems: list[str] = []
+        problems: list[DatabaseFault] = []
         segments = read_segments(row.segments, problems, row.path)
         status = read_status(row.status, problems)
         if status not in Status.ALL and segments.status is not None:

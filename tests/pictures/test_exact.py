@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
-from cls.errors import DatabaseError, FileError, UsageError
+from cls.errors import DatabaseError, DatabaseFault, FileError, UsageError
 from cls.people.photos import Person
 from cls.pictures import database as database_module
 from cls.pictures import queries, storing
@@ -80,7 +80,7 @@ def test_boxes(box: Any, is_usable: bool) -> None:
     found, problems = _read_one(bbox=box)
     assert found is not None
     assert (found.box_xyxy_px != (0.0, 0.0, 0.0, 0.0)) is is_usable
-    assert problems == ([] if is_usable else ["person '0' has no usable box"])
+    assert [problem.code for problem in problems] == ([] if is_usable else ["database.no_usable_box"])
 
 
 @pytest.mark.parametrize(
@@ -98,24 +98,27 @@ def test_outlines(outline: Any, points: int | None) -> None:
 
 
 def test_what_a_complaint_says() -> None:
-    problems: list[str] = []
+    problems: list[DatabaseFault] = []
     read_segments(json.dumps({"x" * 30: 5, "0": {}, "b": [], "t": "a", "n": None, "f": 1.5}), problems)
     kinds = {"n": "null", "b": "a list", "t": "a text", "f": "float"}
-    for key, kind in kinds.items():
-        assert f"person '{key}' is {kind}, not an object" in problems
-    assert f"person '{'x' * 20}' is int, not an object" in problems
-    assert [problem for problem in problems if "'0'" in problem] == [
-        "person '0' has no outline", "person '0' has no usable box", "person '0' has neither a box nor an outline",
+    no_objects = [problem for problem in problems if problem.code == "database.person_not_an_object"]
+    assert len(no_objects) == len(kinds) + 1
+    for key, kind in {**kinds, "x" * 20: "int"}.items():
+        assert any(f"'{key}' is {kind}," in problem for problem in no_objects)
+    assert [problem.code for problem in problems if "'0'" in problem] == [
+        "database.no_outline", "database.no_usable_box", "database.no_box_nor_outline",
     ]  # fmt: skip
     problems = []
     read_segments("5", problems)
-    assert problems == ["segments are int, not an object"]
+    assert [problem.code for problem in problems] == ["database.segments_not_an_object"]
+    assert " int," in problems[0]
     problems = []
     assert read_segments("[" * 100_000, problems).is_readable is False
-    assert problems == ["segments are not JSON"]
+    assert [problem.code for problem in problems] == ["database.segments_not_json"]
     problems = []
     assert read_status("y" * 50, problems) == "y" * 50
-    assert problems == [f"status '{'y' * 40}' is not one of unchecked, approved, rejected"]
+    assert [problem.code for problem in problems] == ["database.unknown_status"]
+    assert f"'{'y' * 40}'" in problems[0]
     assert read_status('{"status": ["Approved "]}', []) == "approved"
     assert read_status('["approved", "rejected"]', []) == '["approved", "rejected"]'
 

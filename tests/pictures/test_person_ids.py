@@ -99,7 +99,8 @@ def test_an_id_that_cannot_be_one_is_reported_and_another_one_derived(value: Any
     segments, problems = _read({"0": _entry(0, id=value), "1": _entry(1)})
     assert _names(segments.people) == _names(identified("a.jpeg", [_someone(0), _someone(1)]))
     assert len(problems) == 1
-    assert "person '0' has an id" in problems[0]
+    assert problems[0].code == "database.invalid_person_id"
+    assert "'0'" in problems[0]
 
 
 def test_no_id_is_no_problem() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cls.errors import DatabaseFault
 from cls.people.photos import Person
 from cls.pictures.segments import read_segments, read_status, segments_of_people
 
@@ -91,29 +92,29 @@ def test_any_text_is_read_without_a_crash(text: str) -> None:
 _GOOD = {"cls": "female", "conf": 0.97, "bbox": [1, 2, 30, 40], "segments": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}
 
 
-def _read(value: Any) -> tuple[Any, list[str]]:
-    problems: list[str] = []
+def _read(value: Any) -> tuple[Any, list[DatabaseFault]]:
+    problems: list[DatabaseFault] = []
     return read_segments(json.dumps(value), problems), problems
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "case"),
     [
-        ({"cls": None}, "has no class"),
-        ({"conf": None}, "has no confidence"),
-        ({"bbox": [1, 2, 3]}, "no usable box"),
-        ({"bbox": [30, 2, 1, 40]}, "no usable box"),
-        ({"segments": None}, "has no outline"),
-        ({"segments": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5, 0.7]]}, "odd number of coordinates"),
-        ({"segments": [[0.1, 0.1, 0.5]]}, "fewer than three points"),
-        ({"segments": [[100, 100, 500, 100, 500, 500]]}, "not a list of fractions"),
-        ({"segments": [[0.1, "x", 0.5, 0.1, 0.5, 0.5]]}, "not a list of fractions"),
+        ({"cls": None}, "no_class"),
+        ({"conf": None}, "no_confidence"),
+        ({"bbox": [1, 2, 3]}, "no_usable_box"),
+        ({"bbox": [30, 2, 1, 40]}, "no_usable_box"),
+        ({"segments": None}, "no_outline"),
+        ({"segments": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5, 0.7]]}, "odd_coordinates"),
+        ({"segments": [[0.1, 0.1, 0.5]]}, "too_few_points"),
+        ({"segments": [[100, 100, 500, 100, 500, 500]]}, "not_fractions"),
+        ({"segments": [[0.1, "x", 0.5, 0.1, 0.5, 0.5]]}, "not_fractions"),
     ],
 )
-def test_a_person_that_lacks_something_is_kept_and_reported(change: dict[str, Any], said: str) -> None:
+def test_a_person_that_lacks_something_is_kept_and_reported(change: dict[str, Any], case: str) -> None:
     segments, problems = _read({"0": {**_GOOD, **change}, "1": _GOOD})
     assert len(segments.people) == 2
-    assert len([problem for problem in problems if said in problem and "'0'" in problem]) == 1
+    assert [problem.code for problem in problems if "'0'" in problem].count(f"database.{case}") == 1
     assert not any("'1'" in problem for problem in problems)
 
 
