@@ -391,21 +391,17 @@ def training_options() -> dict[str, Option]:
 
 def _problems_together(config: TrainConfig) -> list[UsageFault]:
     """What several fields say together; each of them may be wrong by itself."""
-    problems = []
+    problems, conflicts = [], []
     if not all(isinstance(side, int) and 32 <= side <= _LARGEST_SIDE_PX for side in config.size_px):
-        found = f"{config.height_px}x{config.width_px}"
-        what = f"--size: expected {training_options()['height_px'].expected}, found {found}"
-        problems.append(UsageFault(what, code="invalid_option_value"))
+        expected, found = training_options()["height_px"].expected, f"{config.height_px}x{config.width_px}"
+        problems.append(UsageFault(f"--size: expected {expected}, found {found}", code="invalid_option_value"))
     if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
-        what = "--leak-tax: compares with a split by picset: needs --mode train and --split picset"
-        problems.append(UsageFault(what, code="options_conflict"))
+        conflicts.append("--leak-tax: compares with a split by picset: needs --mode train and --split picset")
     if config.leak_tax and (config.devices, config.nodes) != (1, 1):
-        what = "--leak-tax: is measured by one process; leave out --devices and --nodes"
-        problems.append(UsageFault(what, code="options_conflict"))
+        conflicts.append("--leak-tax: is measured by one process; leave out --devices and --nodes")
     if config.pretrained is not None and config.weights != "auto":
-        what = "--pretrained: the weights come from the run; leave out --weights"
-        problems.append(UsageFault(what, code="options_conflict"))
-    return problems
+        conflicts.append("--pretrained: the weights come from the run; leave out --weights")
+    return problems + [UsageFault(what, code="options_conflict") for what in conflicts]
 
 
 def config_of_options(*, size: str | None = None, **values: Any) -> TrainConfig:
@@ -431,7 +427,6 @@ def config_of_options(*, size: str | None = None, **values: Any) -> TrainConfig:
         config = TrainConfig(**values)
     except UsageError as error:
         problems = [*error.faults, *problems]
-        raise UsageError("; ".join(problems), code="invalid_options", hint=error.hint, faults=problems) from None
     if problems:
         raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP, faults=problems)
     return config
