@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field, PlainValidator
 
 from cls.errors import ParityError, ParityFault
 from cls.exporting.parity.labels import LabelResult
@@ -20,8 +20,15 @@ from cls.records import Record
 from cls.settings import ParityLimits
 from cls.wording import counted, difference
 
-# JSON has the sentences alone.
-Faults = tuple[Annotated[ParityFault, BeforeValidator(ParityFault)], ...]
+
+def _fault(value: object) -> ParityFault:
+    """A fault of a report; one that is read from JSON, which has the sentence alone, is without a case."""
+    if not isinstance(value, str):
+        raise ValueError("should be a sentence")  # noqa: TRY004 - pydantic reports this one
+    return value if isinstance(value, ParityFault) else ParityFault(value)
+
+
+Faults = tuple[Annotated[ParityFault, PlainValidator(_fault)], ...]
 
 
 @dataclass(frozen=True)
