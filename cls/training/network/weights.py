@@ -200,9 +200,10 @@ def read_state(file: Path) -> dict[str, Tensor]:
             return dict(load_file(str(file)))
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for files that are none of its own
+        case, why = _why_unreadable(file, error)
         raise TrainingError(
-            f"is not a file of weights: {_why_unreadable(file, error)}",
-            code="weights_unreadable",
+            f"is not a file of weights: {why}",
+            code=case,
             where=file,
             hint="expected a state_dict (.pth, .pt), a .safetensors file or a run's checkpoint",
         ) from error
@@ -217,19 +218,22 @@ def read_state(file: Path) -> dict[str, Tensor]:
     return {str(name): value for name, value in state.items()}
 
 
-def _why_unreadable(file: Path, error: Exception) -> str:
-    """What a file is not, in words; torch's own messages name the bytes its reader stumbled over."""
+def _why_unreadable(file: Path, error: Exception) -> tuple[str, str]:
+    """The case, and what a file is not, in words; torch's messages name the bytes its reader stumbled over."""
     if isinstance(error, OSError) and error.strerror:
-        return f"it cannot be read ({error.strerror})"
+        return "weights_unreadable", f"it cannot be read ({error.strerror})"
     if file.stat().st_size == 0:
-        return "it is empty"
+        return "weights_empty", "it is empty"
     if file.suffix == ".safetensors":
-        return "it is no whole .safetensors file"
+        return "weights_not_safetensors", "it is no whole .safetensors file"
     if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-        return "it holds a whole pickled object, not tensors alone, and nothing but tensors is loaded"
+        return (
+            "weights_pickled",
+            "it holds a whole pickled object, not tensors alone, and nothing but tensors is loaded",
+        )
     if zipfile.is_zipfile(file):
-        return "it is a zip archive without tensors that `torch.save` wrote"
-    return "it was not written by `torch.save`, or is damaged"
+        return "weights_other_archive", "it is a zip archive without tensors that `torch.save` wrote"
+    return "weights_damaged", "it was not written by `torch.save`, or is damaged"
 
 
 def _as_timm_state(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -50,7 +50,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     file.write_bytes(b"nonsense")
     with pytest.raises(TrainingError) as caught:
         load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
-    assert caught.value.code == "training.weights_unreadable"
+    assert caught.value.code == "training.weights_damaged"
     torch.save([1, 2], file)
     with pytest.raises(TrainingError) as caught:
         load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
@@ -61,21 +61,20 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "case"),
     [
-        ("x.pt", b"i am no weights\n", "it was not written by `torch.save`, or is damaged"),
-        ("x.pt", b"", "it is empty"),
-        ("x.pt", b"PK\x05\x06" + bytes(18), "it is a zip archive without tensors that `torch.save` wrote"),
-        ("x.safetensors", b"i am no weights", "it is no whole .safetensors file"),
+        ("x.pt", b"i am no weights\n", "weights_damaged"),
+        ("x.pt", b"", "weights_empty"),
+        ("x.pt", b"PK\x05\x06" + bytes(18), "weights_other_archive"),
+        ("x.safetensors", b"i am no weights", "weights_not_safetensors"),
     ],
 )
-def test_a_file_that_is_none_is_described_in_words(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_file_that_is_none_is_told_by_its_case(tmp_path: Path, name: str, content: bytes, case: str) -> None:
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(TrainingError) as caught:
         load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
-    assert caught.value.code == "training.weights_unreadable"
-    assert caught.value.what.endswith(f": {said}")
+    assert caught.value.code == f"training.{case}"
 
 
 def test_a_whole_pickled_network_is_not_loaded(tmp_path: Path) -> None:
@@ -83,8 +82,7 @@ def test_a_whole_pickled_network_is_not_loaded(tmp_path: Path) -> None:
     torch.save(torch.nn.Linear(1, 1), file)
     with pytest.raises(TrainingError) as caught:
         load_weights(build_network(ARCH, 3, 64, 48), find_weights(str(file), ARCH), ARCH)
-    assert caught.value.code == "training.weights_unreadable"
-    assert "pickled object" in caught.value.what
+    assert caught.value.code == "training.weights_pickled"
 
 
 def test_offline_auto_says_at_once_that_weights_are_random() -> None:
