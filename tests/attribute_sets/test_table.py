@@ -125,7 +125,7 @@ def test_load_then_train_on_the_published_parts(
     [
         (("--layout", "voc"), "usage.unknown_option_value", ["--layout", "'voc'"]),
         (("--layout", "peta", "--limit", "0"), "usage.out_of_range", ["--limit", " 0 "]),
-        (("--layout", "peta", "--partition", "9"), "usage.out_of_range", ["--partition", " 9 "]),
+        (("--layout", "peta", "--partition", "9"), "usage.out_of_range", ["--partition", " 9;"]),
         (("--layout", "rapv2"), "attribute_set.wrong_layout", ["RAPv2"]),
         (("--layout", "peta", "--parts", "zero-shot"), "attribute_set.unknown_parts", ["'zero-shot'"]),
         (("--layout", "peta", "--devices", "2"), "usage.unsupported_option", ["--devices"]),

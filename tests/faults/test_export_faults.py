@@ -80,7 +80,7 @@ def test_a_wrong_conversion_is_refused_and_the_old_package_stays(
     line = capsys.readouterr().err.strip().splitlines()[-1]
     code, *codes = line.rpartition("[")[2].removesuffix("]").split(", ")
     assert code == "parity.out_of_tolerance"
-    assert "parity.decisions_differ" in codes
+    assert "parity.probabilities_differ" in codes
     assert [code for code in codes if code == "parity.swapped_labels"] == causes
     assert named in line
     assert str(exported.package.parent / "parity_report_refused.html") in line

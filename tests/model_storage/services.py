@@ -132,5 +132,5 @@ def detail(response: httpx.Response) -> str:
 def refusal(response: httpx.Response) -> tuple[int, str]:
     """HTTP status and code of a refused request."""
     content = json.loads(response.text)
-    assert set(content) == {"detail", "code"}
+    assert set(content) - {"faults"} == {"detail", "code"}
     return response.status_code, str(content["code"])

@@ -212,7 +212,7 @@ def bad_meta(folder: Path) -> Path:
         (other_width, ["package.digest_mismatch", "package.digest_mismatch"], "model.onnx"),
         (other_labels, ["package.other_model", "package.label_order_mismatch"], "model.onnx"),
         (labels_swapped_in_the_zip, ["package.invalid", "package.config_meta_mismatch"], "config.pbtxt"),
-        (broken_zip, ["package.not_a_zip"], "model_onnx.zip"),
+        (broken_zip, ["package.invalid", "package.not_a_zip"], "model_onnx.zip"),
         (lonely_onnx, ["package.missing_file"], "meta.json"),
         (no_onnx, ["package.digest_mismatch", "package.digest_mismatch"], "model.onnx"),
         (bad_meta, ["package.invalid_meta"], "$: "),

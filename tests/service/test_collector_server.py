@@ -279,7 +279,7 @@ def code_of_refusal(*arguments: str) -> str:
 
 
 def test_what_it_does_not_start_with(photos: Path, tmp_path: Path, url: str) -> None:
-    assert code_of_refusal(str(photos), "--host", "0.0.0.0", "--port", "0") == "usage.missing_password"
+    assert code_of_refusal(str(photos), "--host", "0.0.0.0", "--port", "0") == "collector.missing_password"
     assert code_of_refusal(str(tmp_path / "none")) == "collector.folder_not_found"
     assert code_of_refusal(str(tmp_path)) == "collector.no_labelled_photos"
     assert "--limit" in refused(str(photos), "--limit", "0")

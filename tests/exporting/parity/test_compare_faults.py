@@ -162,7 +162,7 @@ def test_the_model_as_it_is_passes(gate: Gate, exported: ExportedBottle) -> None
 
 def test_swapped_channels(gate: Gate) -> None:
     report = gate.departure(channels(0, 2, 1))
-    assert codes(report.causes) == ["parity.swapped_channels"]
+    assert codes(report.causes) == ["parity.swapped_channels_normalised"]
     assert "RBG" in report.causes[0]
     assert report.divergence is not None
     assert (report.divergence.node, report.divergence.operator) == ("seen", "Gather")
@@ -318,7 +318,6 @@ def test_a_wrong_opset(gate: Gate, version: int) -> None:
     assert verdict.report is None
     assert verdict.error is not None
     assert verdict.error.code == "parity.invalid_model"
-    assert "opset" in verdict.error.what.lower()
 
 
 def test_a_truncated_external_data_file(gate: Gate) -> None:
