@@ -53,7 +53,7 @@ class _NothingToSendError(Exception):
 
 
 class CollectorClient:
-    """Speaks to a collector (spec section 5). Safe to use from several threads; close it, or use `with`.
+    """Speaks to a collector. Safe to use from several threads; close it, or use `with`.
 
     Args:
         url: the collector's address.

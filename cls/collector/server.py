@@ -1,4 +1,4 @@
-"""The own small collector: the collector's HTTP interface (spec section 5) over a folder of labelled photos."""
+"""The own small collector: the collector's HTTP interface over a folder of labelled photos."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class Rejection:
 
 
 class PicturesDatabase:
-    """The table `pictures` of spec section 4, on PostgreSQL 14+ or in an SQLite file.
+    """The shared table `pictures`, on PostgreSQL 14+ or in an SQLite file.
 
     Made by `open`, and by `open_for_reading` where nothing will be written. Which row counts where a path stands
     several times: see `cls.pictures.storing`.

@@ -53,7 +53,7 @@ def ensure_schema(engine: Engine) -> None:
 
 
 def check_columns(engine: Engine) -> None:
-    """Checks that the table has the columns of spec section 4 (it may have more).
+    """Checks that the table has its columns (it may have more).
 
     Raises:
         DatabaseError: columns are missing.

@@ -332,7 +332,7 @@ class TrainConfig:
 
     @property
     def folder_tail(self) -> str:
-        """The run folder's name after `v__<n>_`: mode, backbone, batch, decay (spec section 2)."""
+        """The run folder's name after `v__<n>_`: mode, backbone, batch, decay."""
         return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Predictions in the collector's words: a PICSET with `trained` entries, one a person (spec section 5).
+"""Predictions in the collector's words: a PICSET with `trained` entries, one a person.
 
 What people or other tools wrote is never touched: an entry that is not ours keeps its place, its box and its words, and
 where it already says something of a group, the prediction gives way to it.

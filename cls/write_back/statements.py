@@ -1,4 +1,4 @@
-"""What a PICSET says of people, one statement a person and group, and which statements are our own (spec section 5)."""
+"""What a PICSET says of people, one statement a person and group, and which statements are our own."""
 
 from __future__ import annotations
 

@@ -248,5 +248,5 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
 
 
 def _names_of(samples: Iterable[Sample]) -> set[str]:
-    """Everything that must not are in the other subset too."""
+    """Everything that must not be in the other subset too."""
     return {name for sample in samples for name in (sample.unit, sample.own_unit, sample.picture_unit)}

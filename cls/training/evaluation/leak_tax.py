@@ -1,4 +1,4 @@
-"""The leak tax: how much better the same training looks when people of one picset may are in both subsets.
+"""The leak tax: how much better the same training looks when people of one picset may be in both subsets.
 
 A random split puts photos of one shoot into training and validation, and a network that recognises the shoot is taken
 for one that knows the label. Jia et al. (Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576) found 12

@@ -22,9 +22,9 @@ from cls.errors import BottleError, UsageError
 from cls.files import safe_name, write_text_atomic
 from cls.people.preprocess import Preprocessing
 from cls.records import Record, faults_of
+from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
 _GIT_TIMEOUT_S = 3.0
 # git's own file watcher is a program that a repository names: none is started for a version.
 _DESCRIBE = ("-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
@@ -37,7 +37,7 @@ def code_version() -> str:
     Changes that were not committed add `.dirty`; new files that git does not know are not seen. It is asked once a
     process, so a long training tells of the code it was started with.
     """
-    return version_of_checkout(_CHECKOUT)
+    return version_of_checkout(REPOSITORY)
 
 
 def version_of_checkout(folder: Path) -> str:

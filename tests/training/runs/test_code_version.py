@@ -78,3 +78,4 @@ def test_a_git_that_hangs_is_not_waited_for(checkout: Path, tmp_path: Path, monk
 def test_this_code() -> None:
     assert re.fullmatch(re.escape(cls.__version__) + r"(\+g[0-9a-f]{12,}(\.dirty)?)?", code_version())
     assert code_version() is code_version()
+    assert code_version() == version_of_checkout(Path(cls.__file__).parents[1]), "the folder that holds the package"

@@ -1,4 +1,4 @@
-"""The table `pictures` (spec section 4); one that exists already is adopted as it stands."""
+"""The table `pictures`; one that exists already is adopted as it stands."""
 
 from __future__ import annotations
 
