@@ -79,7 +79,7 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
                 "files": {},
                 "segmentation_models": digests_of_models(segments, run.metrics.segmentation_models),
             },
-            "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args.plain())},
+            "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args.as_read)},
             "code_version": _code_version(run),
             "created_at": _ended_at(run),
         },

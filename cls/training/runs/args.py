@@ -115,15 +115,26 @@ class RunArgs(Record):
     code_version: str
     started: str
     _config: TrainConfig = PrivateAttr()
+    _read: dict[str, Any] | None = PrivateAttr(None)
 
-    def model_post_init(self, _: Any) -> None:
-        """Reads the settings, so that what cannot be read is found out at once."""
+    def model_post_init(self, context: Any) -> None:
+        """Reads the settings, so that what cannot be read is found out at once.
+
+        Args:
+            context: the content of the file that is read; None where none is.
+        """
         self._config = TrainConfig.from_dict(self.settings)
+        self._read = context
 
     @property
     def config(self) -> TrainConfig:
         """The settings as this version has them: with its defaults for what the run's version did not have."""
         return self._config
+
+    @property
+    def as_read(self) -> dict[str, Any]:
+        """The values of args.yaml as they stand in the file; of one that was not read, as they would be written."""
+        return self.plain() if self._read is None else self._read
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of `TrainConfig` to train again with these settings; what this version cannot repeat is logged.
@@ -168,7 +179,8 @@ def read_args(path: Path, *, hint: str = "train again, or remove the folder") ->
     """
     file = path / ARGS if path.is_dir() else path
     try:
-        return RunArgs.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return RunArgs.model_validate(content, context=content)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     except (yaml.YAMLError, UnicodeDecodeError) as error:
