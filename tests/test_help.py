@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from argparse import ArgumentParser
 from importlib import import_module
 
 import pytest
@@ -93,3 +94,11 @@ def test_every_script_is_a_verb_too() -> None:
     ]
     for script in SCRIPTS:
         assert import_module(script.removesuffix(".py").replace("/", ".")).COMMAND in verbs
+
+
+def test_no_option_is_listed_twice() -> None:
+    for module, _, name in (place.partition(":") for place in VERBS.values()):
+        parser = ArgumentParser()
+        getattr(import_module(module), name).add_arguments(parser)
+        for action in parser._actions:
+            assert len(set(action.option_strings)) == len(action.option_strings), (module, action.option_strings)

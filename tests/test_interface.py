@@ -18,7 +18,8 @@ from tests.exporting.runs import ExportedBottle
 
 
 def test_every_name_is_offered_and_found() -> None:
-    assert set(cls.__all__) <= set(dir(cls))
+    assert {name for name in dir(cls) if not name.startswith("__")} == set(cls.__all__)
+    assert {"__all__", "__doc__", "__version__"} <= set(dir(cls))
     assert all(callable(getattr(cls, name)) for name in cls.__all__)
     assert (Path(cls.__file__).parent / "py.typed").is_file()
     with pytest.raises(AttributeError, match="no_such_name"):

@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview",
         "--dry-run",
-        "--dry-run",
         action="store_true",
         dest="is_preview",
         help="show what would change for every person, compared with what the collector has now; send nothing",
