@@ -68,6 +68,7 @@ def version_of_checkout(folder: Path) -> str:
 
 
 ARGS = "args.yaml"
+_MOST_BYTES = 2**20
 
 _log = logging.getLogger("cls.training")
 
@@ -179,14 +180,35 @@ def read_args(path: Path, *, hint: str = "train again, or remove the folder") ->
     """
     file = path / ARGS if path.is_dir() else path
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = _content_of(file)
         return RunArgs.model_validate(content, context=content)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        what = f"cannot be read: {error}"
     except ValidationError as error:
         what = f"is not the args.yaml of a run: {faults_of(error)}"
     except UsageError as error:
         what = f"holds unknown settings: {error.what}"
+    except (yaml.YAMLError, ValueError) as error:
+        what = f"cannot be read: {error}"
     raise BottleError(what, code="run_unreadable", where=file, hint=hint)
+
+
+def _content_of(file: Path) -> Any:
+    """The values of a YAML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is too long, nested too deeply or not UTF-8, or a value is not what its tag says.
+        yaml.YAMLError: it is not YAML.
+    """
+    with file.open("rb") as stream:
+        text = stream.read(_MOST_BYTES + 1)
+    if len(text) > _MOST_BYTES:
+        raise ValueError(f"it is longer than {_MOST_BYTES} bytes")
+    try:
+        return yaml.safe_load(text.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (AttributeError, KeyError) as error:
+        # PyYAML's own readers of `!!timestamp` and `!!bool` expect a fitting value.
+        raise ValueError("a value is not what its tag says") from error

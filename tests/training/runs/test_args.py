@@ -13,7 +13,8 @@ from cls.exporting.meta_of_run import meta_of_run
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.runs.args import ARGS, read_args, write_args
-from cls.training.runs.run import open_run
+from cls.training.runs.listing import DAMAGED, list_runs
+from cls.training.runs.run import find_runs, open_run
 from tests.bottles import make_empty_bottle, run_args
 
 EARLIER = sorted((Path(__file__).parent / "earlier_args").glob("*.yaml"))
@@ -62,6 +63,12 @@ def test_what_is_written_is_read_back_with_keys_of_later_versions(tmp_path: Path
         ("settings: 3", "settings"),
         ("settings: {}", "timm_arch"),
         ("a: [", "line 1"),
+        ("x: 2026-13-45", "month"),
+        ("x: !!int two", "two"),
+        ("x: !!bool maybe", "tag"),
+        ("x: !!timestamp now", "tag"),
+        ("[" * 1_000, "nested"),
+        ("#" * 2**20 + "\n", "1048576"),
     ],
 )
 def test_what_is_no_args_file_is_one_error(tmp_path: Path, content: str, named: str) -> None:
@@ -71,6 +78,17 @@ def test_what_is_no_args_file_is_one_error(tmp_path: Path, content: str, named: 
     assert caught.value.code == "bottle.run_unreadable"
     assert named in caught.value.what
     assert str(tmp_path / ARGS) == caught.value.where
+
+
+@pytest.mark.parametrize("content", ["x: 2026-13-45", "[" * 1_000])
+def test_a_run_with_such_a_file_is_listed_as_damaged_and_passed_over(tmp_path: Path, content: str) -> None:
+    bottle = make_empty_bottle(tmp_path)
+    folder = bottle.models("hat") / "v__0_train_lite0_4_0.001"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "earlier_metrics" / "1_first.json", folder / "metrics.json")
+    (folder / ARGS).write_text(content, encoding="utf-8")
+    assert [entry.state for entry in list_runs(bottle, "hat")] == [DAMAGED]
+    assert find_runs(bottle, "hat") == []
 
 
 @pytest.mark.parametrize("wrong", [{"people": "few"}, {"epochs": 0, "dropout": 2.0}])
