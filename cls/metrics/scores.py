@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -241,16 +244,25 @@ def metrics_of_package(content: Any) -> Metrics | None:
         return Metrics.model_validate(content)
     except ValidationError as error:
         known = deepcopy(content)
-        for fault in error.errors():
-            place, *deeper = fault["loc"]
-            at = known
-            while deeper and isinstance(at[place], dict):
-                at, (place, *deeper) = at[place], deeper
-            if fault["type"] == "model_type":
-                at[place] = {}
+        wrong = {_mapping_path(content, fault["loc"]): fault["type"] for fault in error.errors()}
+        for (*path, key), fault_type in sorted(wrong.items(), key=lambda one: len(one[0]), reverse=True):
+            values = reduce(getitem, path, known)
+            if fault_type == "model_type":
+                values[key] = {}
             else:
-                del at[place]
+                del values[key]
         return Metrics.model_validate(known)
+
+
+def _mapping_path(content: dict[str, Any], place: Sequence[Any]) -> tuple[Any, ...]:
+    """The keys to the value at fault; to the innermost one in a mapping, where it is part of a list."""
+    at, path = content, []
+    for key in place:
+        if not isinstance(at, dict) or key not in at:
+            break
+        path.append(key)
+        at = at[key]
+    return tuple(path)
 
 
 @dataclass(frozen=True)

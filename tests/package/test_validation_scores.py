@@ -63,6 +63,18 @@ def test_what_older_versions_did_not_measure_is_not_measured(crossed: object) ->
     assert Metrics().mean("ap").value is None
 
 
+def test_only_the_values_that_cannot_be_read_are_not_measured() -> None:
+    labels = {"hat": {"f1": "high", "ap": "low", "recall": 0.5}, "cap": 3}
+    intervals = {"macro": {"ap": ["low", "high"], "f1": [0.1], "ma": [0.2, 0.3]}, "left_out": [1, 2], "units": 12}
+    found = metrics_of_package({"labels": labels, "intervals": intervals, "samples": 60, "macro": {"f1": 0.75}})
+    assert found is not None
+    assert found.plain() == {
+        "labels": {"hat": {"recall": 0.5}, "cap": {}}, "intervals": {"macro": {"ma": [0.2, 0.3]}, "units": 12},
+        "samples": 60, "macro": {"f1": 0.75},
+    }  # fmt: skip
+    assert metrics_of_package({"labels": {"\ud800": {"f1": "high"}}}) == Metrics()
+
+
 def test_a_mean_over_all_labels_has_its_interval() -> None:
     found = scores_of(metrics(intervals={"units": 12, "macro": {"ap": [0.6, 0.8]}, "left_out": []}))
     assert found is not None
