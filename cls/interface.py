@@ -235,20 +235,19 @@ def open_run(run: AnyPath = "newest", *, group: str | None = None, cfg: AnyPath 
     """Opens a finished training run.
 
     Args:
-        run: its folder, its name, its number, or `newest`.
+        run: its folder's path or name, its number, or `newest`, the finished run with the highest number.
         group: of this group; of whichever group has such a run when not given.
-        cfg: configuration file; the project's by default.
+        cfg: configuration file of the run's data folder; the project's by default.
 
     Raises:
-        BottleError: there is none, or it is not finished.
+        BottleError: there is none, it is not finished, or it is of another group or data folder.
 
     Example:
         `cls.open_run("newest", group="hair_color").report`
     """
-    from cls.training.runs.listing import find_run
+    from cls.training.runs.listing import finished_run
 
-    bottle = _bottle(cfg)
-    return _public(runs.open_run(bottle, find_run(bottle, os.fspath(run), group).folder))
+    return _public(finished_run(_bottle(cfg), os.fspath(run), group))
 
 
 def export(

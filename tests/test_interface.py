@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 import cls
+from cls.cli.command import execute
+from cls.cli.export import COMMAND as EXPORT
 from cls.errors import BottleError, ExportError, ParityError, UsageError
 from cls.exporting.publish import Exported
 from cls.settings import REPOSITORY
+from tests.bottles import make_empty_bottle
 from tests.exporting.runs import ExportedBottle
 
 
@@ -46,6 +49,39 @@ def test_a_run_is_opened_and_asked(exported: ExportedBottle) -> None:
     with pytest.raises(BottleError) as missing:
         cls.open_run("v__99", cfg=exported.cfg)
     assert missing.value.code == "bottle.run_not_found"
+
+
+@pytest.mark.parametrize("command", ["python", "export"])
+def test_a_run_of_another_data_folder_or_group_is_refused(
+    exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    def refused(run: object, group: str, cfg: Path | None) -> str:
+        if command == "python":
+            with pytest.raises(BottleError) as caught:
+                cls.open_run(str(run), group=group, cfg=cfg)
+            return caught.value.code
+        words = ["--group", group, "--run", str(run), "--formats", "onnx", "--cfg", str(cfg), "--debug"]
+        assert execute(EXPORT, words) == 1
+        return capsys.readouterr().err.strip().splitlines()[-1].rpartition("[")[2].rstrip("]")
+
+    other = make_empty_bottle(tmp_path)
+    before = exported.files()
+    group = exported.run.group
+    assert refused(exported.run.folder, group, other.settings.file) == "bottle.run_elsewhere"
+    assert refused(f"{group}/0", "hat", exported.cfg) == "bottle.run_of_other_group"
+    assert refused(exported.run.folder, "hat", exported.cfg) == "bottle.run_of_other_group"
+    folder = other.models("hat") / exported.run.name
+    shutil.copytree(exported.run.folder, folder)
+    (folder / "metrics.json").unlink()
+    assert refused(folder, group, other.settings.file) == "bottle.unfinished_run"
+    assert not list(other.root.rglob("inference_model"))
+    assert exported.files() == before
+
+
+def test_a_run_by_any_of_its_names(exported: ExportedBottle) -> None:
+    run = exported.run
+    for name in ("newest", "0", "v__0", run.name, f"{run.group}/0", run.folder):
+        assert cls.open_run(name, group=run.group, cfg=exported.cfg).folder == run.folder
 
 
 def test_a_notebook_shows_a_photo_s_people_until_the_photo_is_gone(exported: ExportedBottle, tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ _log = logging.getLogger("cls.exporting")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls export`."""
     parser.add_argument("--group", required=True, help="the group whose model is exported")
-    parser.add_argument("--run", help="name of the training run (default: the newest finished one)")
+    parser.add_argument(
+        "--run", default="newest", help="a run folder's name or path, its number, or newest (default: newest)"
+    )
     parser.add_argument(
         "--formats",
         metavar="LIST",
@@ -58,11 +60,11 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.exporting.publish import ExportConfig, export_run
     from cls.package.keys import read_signing_key
-    from cls.training.runs.run import newest_run
+    from cls.training.runs.listing import finished_run
 
     signer = read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None
     bottle = Bottle(settings)
-    chosen = newest_run(bottle, options.group, options.run)
+    chosen = finished_run(bottle, options.run, options.group)
     required = in_order((*named, *([options.require] if options.require else ())))
     config = ExportConfig(
         formats=in_order((*asked, *required)),

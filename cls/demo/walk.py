@@ -21,6 +21,7 @@ from cls.package.model_name import model_name_of_group, next_version
 from cls.sample import PERSON_MODEL
 from cls.sample.figure.wardrobe import GROUPS
 from cls.settings import REPOSITORY, load_settings
+from cls.training.runs.listing import find_run
 from cls.wording import counted
 
 SAMPLE_PHOTOS = 1200
@@ -191,7 +192,7 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     )
     # What is labelled, not the file's bytes: a training adds its split to them.
     walker.run(train, inputs=f"{read_dataset(dataset).sha256} {fingerprint([plan.person_model])}")
-    run = _newest_run(bottle, plan.group)
+    run = find_run(bottle, "newest", plan.group).folder
     package = bottle.inference_model(plan.group)
     archive = package / "model_onnx.zip"
     export = Step(
@@ -338,14 +339,6 @@ def _fetch_person_model(plan: DemoPlan, ports: Ports) -> Step:
             hint="install OpenSSH's client (Debian: apt-get install openssh-client)",
         )
     return Step("scp", "Fetch the segmentation model from the model storage", command, products=(plan.person_model,))
-
-
-def _newest_run(bottle: Bottle, group: str) -> Path:
-    """The run folder with the highest number that is finished."""
-    finished = [file.parent for file in bottle.models(group).glob("v__*/metrics.json")]
-    if not finished:
-        raise ClsError("the training left no finished run", code="no_finished_run", where=bottle.models(group))
-    return max(finished, key=lambda folder: int(folder.name.split("_")[2]))
 
 
 def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:

@@ -100,6 +100,8 @@ def test_newest_run_unless_one_is_named(copied: ExportedBottle) -> None:
     assert read_meta(copied.package / "meta.json").training.run == newest.name
     assert export(copied.cfg, "--group", GROUP, "--run", copied.run.name, "--formats", "onnx") == 0
     assert read_meta(copied.package / "meta.json").training.run == copied.run.name
+    assert export(copied.cfg, "--group", GROUP, "--run", "newest", "--formats", "onnx") == 0
+    assert read_meta(copied.package / "meta.json").training.run == newest.name
 
 
 @pytest.mark.parametrize(

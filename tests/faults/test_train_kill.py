@@ -17,7 +17,8 @@ import torch
 from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
-from cls.training.runs.run import Run, find_runs, newest_run
+from cls.training.runs.listing import finished_run
+from cls.training.runs.run import Run, find_runs
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.made_once import made_once
 from tests.preloaded import Program
@@ -53,7 +54,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
         process = start(bottle, EPOCHS)
         _, errors = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0, errors
-        return newest_run(bottle, GROUP)
+        return finished_run(bottle, "newest", GROUP)
 
     return made_once(tmp_path_factory, "undisturbed_training", train)
 
@@ -66,7 +67,7 @@ def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
     assert "going on" in errors
     assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mnv3_4_0.001"], "nothing doubled"
     assert not list(bottle.root.rglob("*.part"))
-    run = newest_run(bottle, GROUP)
+    run = finished_run(bottle, "newest", GROUP)
     assert [epoch.epoch for epoch in run.metrics.history] == list(range(EPOCHS)), "nothing lost"
     for key in ("train_loss", "valid_loss"):
         assert [getattr(epoch, key) for epoch in run.metrics.history] == [

@@ -15,7 +15,7 @@ import pytest
 from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
-from cls.training.runs.run import newest_run
+from cls.training.runs.listing import finished_run
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
@@ -59,9 +59,9 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
         assert errors.count(once.replace("24", "27")) == 1, f"{once}: the first one alone speaks\n{errors}"
     assert output.count("run ") == 1, "the first one alone speaks"
     assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mobilenetv3_small_050_4_0.001"]
-    together = newest_run(bottle, GROUP).metrics
+    together = finished_run(bottle, "newest", GROUP).metrics
     finished(start(bottle))
-    alone = newest_run(bottle, GROUP).metrics
+    alone = finished_run(bottle, "newest", GROUP).metrics
     assert together.samples == alone.samples
     assert people_of_predictions(bottle, 0) == people_of_predictions(bottle, 1)
     for label in alone.labels:

@@ -15,7 +15,8 @@ import torch
 from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
-from cls.training.runs.run import Run, find_runs, newest_run
+from cls.training.runs.listing import finished_run
+from cls.training.runs.run import Run, find_runs
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
@@ -42,7 +43,7 @@ def trained(bottle: Bottle, *words: str, **environment: str) -> Run:
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
     assert "CUDA" not in errors, "no warning of a GPU nobody asked for"
-    return newest_run(bottle, GROUP)
+    return finished_run(bottle, "newest", GROUP)
 
 
 def state_of(run: Run) -> dict[str, torch.Tensor]:

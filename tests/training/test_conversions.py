@@ -8,7 +8,7 @@ import pytest
 
 import tests.training.fake_networks as fakes
 from cls.cli.command import execute
-from cls.training.runs.run import newest_run
+from cls.training.runs.listing import finished_run
 from tests.bottles import GROUP, make_tiny_bottle
 
 
@@ -23,7 +23,7 @@ def test_the_run_is_finished_without_what_cannot_be_made(
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "undecided_net", "--size", "64x48"]
     assert execute(TRAIN, [*words, "--weights", "none", "--epochs", "1", "--batch", "4"]) == 0
     said = capsys.readouterr()
-    run = newest_run(bottle, GROUP)
+    run = finished_run(bottle, "newest", GROUP)
     conversions = run.metrics.conversions
     assert conversions["torchscript"] is None
     assert "cannot be converted to ONNX" in conversions["onnx"]

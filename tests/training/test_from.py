@@ -11,7 +11,7 @@ import pytest
 from cls.bottle.layout import Bottle
 from cls.cli.command import Parser, add_common_arguments, execute
 from cls.cli.train import COMMAND, add_arguments, config_of_source
-from cls.errors import BottleError, ClsError, TrainingError, UsageError
+from cls.errors import BottleError, ClsError, UsageError
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.runs.args import ARGS, write_args
@@ -84,12 +84,13 @@ def test_weights_that_were_named_without_their_folder(bottle: Bottle, tmp_path: 
 
 def test_a_run_that_it_started_from_and_that_is_gone(bottle: Bottle) -> None:
     keep(bottle, TrainConfig("hat", pretrained="v__0_train_mnv3_4_0.001"))
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(BottleError) as caught:
         settings_of(bottle, "--from", RUN)
-    assert caught.value.code == "training.run_not_found"
-    with pytest.raises(TrainingError) as caught:
+    assert caught.value.code == "bottle.run_not_found"
+    with pytest.raises(BottleError) as caught:
         settings_of(bottle, "--from", RUN, "--cat", "top_color")
-    assert "hat/v__0_train_mnv3_4_0.001" in caught.value.what, "it is a run of the earlier group"
+    assert caught.value.code == "bottle.run_not_found"
+    assert "group 'hat'" in str(caught.value.hint), "it is a run of the earlier group"
     found = settings_of(bottle, "--from", RUN, "--weights", "none")
     assert (found.pretrained, found.weights) == (None, "none")
 

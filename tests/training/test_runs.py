@@ -23,7 +23,7 @@ from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.training.runs.args import write_args
 from cls.training.runs.folder import new_run_folder
-from cls.training.runs.listing import find_run, list_runs
+from cls.training.runs.listing import find_run, finished_run, list_runs
 from cls.training.runs.run import open_run
 from cls.training.runs.table import validated_on
 from tests.bottles import make_empty_bottle, run_args
@@ -303,6 +303,23 @@ def test_what_is_not_there(
     assert all(value in caught.value.line() for value in values)
     assert execute(RUNS, [*words, "--cfg", str(bottle.settings.file)]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {caught.value.line()}"
+
+
+def test_the_newest_run_has_the_highest_number(bottle: Bottle, caplog: pytest.LogCaptureFixture) -> None:
+    """A run with a lower number may be finished later, when an interrupted training went on."""
+    for group, number, hour in (("hat", 2, 9), ("hat", 10, 8), ("top_color", 1, 10), ("top_color", 3, 7)):
+        file = make_run(bottle, f"v__{number}_train_eff_4_0.001", group) / "metrics.json"
+        finished = f"2026-11-22T{hour:02d}:00:00+00:00"
+        file.write_text(json.dumps({**read_json(file), "finished": finished}), encoding="utf-8")
+    broken = make_run(bottle, "v__11_train_eff_4_0.001") / "metrics.json"
+    broken.write_text("{")
+    for name, of_group in (("newest", "hat"), ("hat/newest", None), ("newest", None)):
+        found = find_run(bottle, name, of_group)
+        assert (found.group, found.name) == ("hat", "v__10_train_eff_4_0.001")
+        assert str(broken.parent) in caplog.text
+        caplog.clear()
+    assert finished_run(bottle, group="top_color").name == "v__3_train_eff_4_0.001"
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("content", [None, "{"])

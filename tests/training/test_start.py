@@ -14,7 +14,7 @@ from cls.cli.command import execute
 from cls.cli.train import COMMAND as TRAIN
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of
-from cls.errors import TrainingError
+from cls.errors import BottleError, TrainingError
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.loop.losses import loss_for
@@ -23,7 +23,8 @@ from cls.training.network.build import build_network, head_of, start_head_at
 from cls.training.network.head_start import start_head
 from cls.training.network.pretrained import carry_head, find_run_weights
 from cls.training.network.weights import load_weights
-from cls.training.runs.run import Run, newest_run
+from cls.training.runs.listing import finished_run
+from cls.training.runs.run import Run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 from tests.required_tools import need_module
 
@@ -67,16 +68,15 @@ def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: R
     assert earlier.name in caught.value.what
     assert "resnet18" in caught.value.what
     assert f"--arch {ARCH}" in str(caught.value.hint)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(BottleError) as missing:
         find_run_weights(bottle, "v__7", GROUP, ARCH)
-    assert caught.value.code == "training.run_not_found"
-    assert "v__7" in caught.value.what
-    assert f"group '{GROUP}': v__0" in str(caught.value.hint)
-    with pytest.raises(TrainingError) as caught:
+    assert missing.value.code == "bottle.run_not_found"
+    assert "v__7" in missing.value.what
+    assert f"group '{GROUP}': v__0" in str(missing.value.hint)
+    with pytest.raises(BottleError) as missing:
         find_run_weights(bottle, "newest", "hat", ARCH)
-    assert caught.value.code == "training.run_not_found"
-    assert "newest" in caught.value.what
-    assert "'hat': none;" in str(caught.value.hint)
+    assert missing.value.code == "bottle.no_finished_run"
+    assert "group 'hat'" in missing.value.what
 
 
 def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
@@ -95,7 +95,7 @@ def test_the_same_training_again(bottle: Bottle, earlier: Run, caplog: pytest.Lo
     words = ["--from", f"{GROUP}/{earlier.name}", "--no-resume", "--cfg", str(bottle.settings.file)]
     with caplog.at_level(logging.WARNING, logger="cls"):
         assert execute(TRAIN, words) == 0
-    again = newest_run(bottle, GROUP)
+    again = finished_run(bottle, "newest", GROUP)
     assert again.name != earlier.name
     assert again.args.settings == earlier.args.settings
     assert torch.equal(_kept(again), _kept(earlier))

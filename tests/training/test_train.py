@@ -19,8 +19,9 @@ from cls.files import sha256_of_file
 from cls.people.photos import read_photo
 from cls.settings import load_settings
 from cls.training.runs.args import code_version
+from cls.training.runs.listing import finished_run
 from cls.training.runs.metrics import SampleCounts
-from cls.training.runs.run import Run, find_runs, newest_run, open_run
+from cls.training.runs.run import Run, find_runs, open_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
 
@@ -62,17 +63,17 @@ def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
 
 
 def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
-    found = newest_run(tiny, GROUP)
+    found = finished_run(tiny, "newest", GROUP)
     assert found == trained
     assert find_runs(tiny, GROUP) == [trained]
-    assert newest_run(tiny, GROUP, trained.name) == trained
+    assert finished_run(tiny, trained.name, GROUP) == trained
     assert found.labels == LABELS
     assert found.arch == "mobilenetv3_small_100"
     assert found.metrics.segmentation_models == ("tiny_person",)
     assert all(0.01 <= value <= 0.99 for value in found.thresholds)
     assert (found.preprocessing.height_px, found.preprocessing.width_px) == (64, 48)
     with pytest.raises(BottleError) as caught:
-        newest_run(tiny, GROUP, "v__9")
+        finished_run(tiny, "v__9", GROUP)
     assert caught.value.code == "bottle.run_not_found"
     assert "'v__9'" in caught.value.what
 
@@ -190,7 +191,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: Run) -> None:
 def test_the_script_writes_torchscript_and_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bottle = make_tiny_bottle(tmp_path)
     assert train_script(bottle, "--cat", GROUP) == 0
-    run = newest_run(bottle, GROUP)
+    run = finished_run(bottle, "newest", GROUP)
     assert run.name == "v__0_train_mnv3_4_0.001"
     printed = capsys.readouterr().out
     assert run.name in printed
@@ -331,6 +332,6 @@ def test_what_cannot_be_trained_is_said_in_one_line_and_makes_no_run(
         assert files_of(bottle) == before
     assert not list(bottle.models(GROUP).glob("v__*"))
     with pytest.raises(BottleError) as caught:
-        newest_run(bottle, GROUP)
+        finished_run(bottle, "newest", GROUP)
     assert caught.value.code == "bottle.no_finished_run"
     assert "cls train --cat" in str(caught.value.hint)

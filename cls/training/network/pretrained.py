@@ -14,13 +14,11 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.file import trained_on
 from cls.errors import TrainingError
-from cls.records import read_record
 from cls.training.config import TrainConfig
 from cls.training.network.build import head_of
 from cls.training.network.weights import WeightsSource, find_weights, read_state
-from cls.training.runs.folder import FINISHED, SPLIT, run_number
-from cls.training.runs.metrics import RunMetrics
-from cls.training.runs.run import open_run
+from cls.training.runs.folder import SPLIT, run_number
+from cls.training.runs.listing import find_run
 
 
 @dataclass(frozen=True)
@@ -85,15 +83,17 @@ def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> 
 
     Args:
         bottle: where the runs are.
-        asked: a run folder's name (of this group, or of the only other group that has it), its number, or `newest`;
-            any of these after `GROUP/`; or a path.
+        asked: as `find_run` takes it; a folder's name may be that of another group's run.
         group: the group that is trained.
         timm_arch: timm's name of the backbone.
 
     Raises:
-        TrainingError: there is no such finished run, several are meant, or it is of another backbone.
+        BottleError: there is no such finished run, or several are meant.
+        TrainingError: it is of another backbone.
     """
-    run = open_run(bottle, _folder_of(bottle, asked, group))
+    # Another group's run may be given by its folder's name alone.
+    is_elsewhere = run_number(Path(asked)) is not None and not (bottle.models(group) / asked).is_dir()
+    run = find_run(bottle, asked, None if is_elsewhere else group).open(bottle)
     if run.arch != timm_arch:
         raise TrainingError(
             f"run {run.name} is of backbone {run.arch}, and {timm_arch} is to be trained",
@@ -108,49 +108,12 @@ def initial_weights(bottle: Bottle, config: TrainConfig, timm_arch: str) -> Weig
     """The weights that a training starts from: those of an earlier run, or what `--weights` says.
 
     Raises:
-        TrainingError: they were asked for and are not there, or are of another backbone.
+        BottleError: there is no such finished run, or several are meant.
+        TrainingError: the file was asked for and is not there, or the weights are of another backbone.
     """
     if config.pretrained is None:
         return find_weights(config.weights, timm_arch)
     return find_run_weights(bottle, config.pretrained, config.group, timm_arch)
-
-
-def _folder_of(bottle: Bottle, asked: str, group: str) -> Path:
-    models = bottle.models(group).parent
-    given = Path(asked).expanduser()
-    for folder in (bottle.models(group) / asked, models / asked, given):
-        if (folder / FINISHED).is_file():
-            return folder
-    where, _, name = asked.rpartition("/")
-    listed = _listed(models / where if where else bottle.models(group), name)
-    if listed is not None:
-        return listed
-    elsewhere = [] if given.name != asked else sorted(path.parent for path in models.glob(f"*/v__*/{FINISHED}"))
-    meant = [folder for folder in elsewhere if folder.name == asked]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        choices = ", ".join(f"{folder.parent.name}/{folder.name}" for folder in meant)
-        raise TrainingError(
-            f"--pretrained {asked}: several groups have this run", code="ambiguous_run", hint=f"give one of {choices}"
-        )
-    known = ", ".join(path.parent.name for path in sorted(bottle.models(group).glob(f"v__*/{FINISHED}"))) or "none"
-    raise TrainingError(
-        f"--pretrained {asked}: there is no such finished run",
-        code="run_not_found",
-        where=bottle.models(group),
-        hint=f"finished runs of group '{group}': {known}; or give a run folder's path",
-    )
-
-
-def _listed(folder: Path, name: str) -> Path | None:
-    """A finished run of a group's folder by number, or the one finished last as `newest`, as `cls runs` lists them."""
-    finished = [path.parent for path in folder.glob(f"v__*/{FINISHED}")]
-    if name == "newest":
-        newest = [(read_record(path / FINISHED, RunMetrics).finished, run_number(path) or 0, path) for path in finished]
-        return max(newest)[2] if newest else None
-    number = name.removeprefix("v__")
-    return next((path for path in finished if number.isdecimal() and run_number(path) == int(number)), None)
 
 
 def carry_head(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, Private
 
 from cls import __version__
 from cls.errors import BottleError, UsageError
-from cls.files import safe_name, write_text_atomic
+from cls.files import write_text_atomic
 from cls.people.preprocess import Preprocessing
 from cls.records import Record, faults_of
 from cls.settings import REPOSITORY
@@ -154,7 +154,7 @@ class RunArgs(Record):
         run = settings.get("pretrained")
         if isinstance(run, str) and "/" not in run and given.get("group", self.config.group) != self.config.group:
             # Runs are looked for in the group that is trained, which is another one now.
-            settings["pretrained"] = f"{safe_name(self.config.group)}/{run}"
+            settings["pretrained"] = f"{self.config.group}/{run}"
         if "weights" in given:
             settings["pretrained"] = None
         elif "pretrained" in given:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,12 @@ from cls.records import Record, read_record
 from cls.training.runs.args import ARGS, RunArgs, read_args
 from cls.training.runs.folder import FINISHED, LOCK, run_folders, run_number
 from cls.training.runs.metrics import RunMetrics, SampleCounts
+from cls.training.runs.run import Run, open_run
 
 _LISTED = ("samples", "run_seconds", "seconds", "dataset_sha256", "split_sha256")
 FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
+
+_log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,24 @@ class RunEntry:
         """When it was finished, or else started: `2026-11-22 19:40`, in universal time."""
         text = self.date_finished or (self.args.started if self.args else "")
         return str(text)[:16].replace("T", " ")
+
+    def open(self, bottle: Bottle) -> Run:
+        """Opens the run.
+
+        Args:
+            bottle: where its photos are.
+
+        Raises:
+            BottleError: it is not finished, or its files cannot be read.
+        """
+        if self.state in (RUNNING, UNFINISHED):
+            raise BottleError(
+                f"the run is not finished: it is {self.state}",
+                code="unfinished_run",
+                where=self.folder,
+                hint="`cls train` with the same settings finishes it; `cls runs` lists all runs",
+            )
+        return open_run(bottle, self.folder)
 
     def listed(self) -> ListedRun:
         """What `cls runs --json` says of it."""
@@ -156,13 +179,17 @@ def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:
     Raises:
         BottleError: the group given has no runs.
     """
+    entries = _entries(bottle, group)
+    if group is not None and not entries:
+        known = sorted({entry.group for entry in list_runs(bottle)})
+        hint = f"groups with runs: {', '.join(known)}" if known else "train one: `cls train --cat GROUP`"
+        raise BottleError(f"group '{group}' has no runs", code="no_runs", where=bottle.models(group), hint=hint)
+    return entries
+
+
+def _entries(bottle: Bottle, group: str | None) -> list[RunEntry]:
     if group is not None:
-        entries = [_entry(folder, group) for folder in run_folders(bottle, group)]
-        if not entries:
-            known = sorted({entry.group for entry in list_runs(bottle)})
-            hint = f"groups with runs: {', '.join(known)}" if known else "train one: `cls train --cat GROUP`"
-            raise BottleError(f"group '{group}' has no runs", code="no_runs", where=bottle.models(group), hint=hint)
-        return entries
+        return [_entry(folder, group) for folder in run_folders(bottle, group)]
     models = bottle.root / bottle.settings.models_dir
     folders = [path for path in sorted(models.glob("*/v__*")) if path.is_dir() and run_number(path) is not None]
     entries = [_entry(folder, text_of_safe_name(folder.parent.name)) for folder in folders]
@@ -170,9 +197,14 @@ def list_runs(bottle: Bottle, group: str | None = None) -> list[RunEntry]:
 
 
 def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
-    """One run by its folder's path, name or number (`3` or `v__3`), or `newest`: the one that was finished last.
+    """One run, in whatever state, also of another data folder.
 
-    Each of the last three may stand after a group: `GROUP/3`.
+    Args:
+        bottle: where the runs are.
+        name: its folder's path, name or number (`3` or `v__3`), or `newest`: the finished run with the highest number.
+            Each of the last three may stand after a group: `GROUP/3`.
+        group: whose run is meant where the name does not say it. When not given, any group's; `newest` is then that of
+            the group that finished its newest run last.
 
     Raises:
         BottleError: there is none, or several groups have one of this name.
@@ -181,16 +213,12 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
     if path.is_dir() and run_number(path.resolve()) is not None:
         return _entry(path.resolve(), text_of_safe_name(path.resolve().parent.name))
     within, slash, last = name.rpartition("/")
-    if slash and group is None and not path.is_absolute():
-        group, name = within, last
-    entries = list_runs(bottle, group)
+    if slash and not path.is_absolute():
+        # Settings of earlier versions name a group by its folder.
+        group, name = within if bottle.models(within).is_dir() else text_of_safe_name(within), last
     if name == "newest":
-        finished = [entry for entry in entries if entry.state == FINISHED_STATE]
-        if not finished:
-            raise BottleError(
-                "there is no finished run", code="no_finished_run", where=bottle.root, hint="see `cls runs`"
-            )
-        return max(finished, key=lambda entry: (entry.date_finished, run_number(entry.folder)))
+        return _newest(bottle, group)
+    entries = list_runs(bottle, group)
     number = name.removeprefix("v__")
     found = [
         entry
@@ -205,8 +233,56 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
             hint="say which with --group, or as GROUP/RUN",
         )
     if not found:
-        raise BottleError(f"there is no run '{name}'", code="run_not_found", where=bottle.root, hint="see `cls runs`")
+        known = (
+            "see `cls runs`" if group is None else f"runs of group '{group}': {', '.join(one.name for one in entries)}"
+        )
+        raise BottleError(f"there is no run '{name}'", code="run_not_found", where=bottle.root, hint=known)
     return found[0]
+
+
+def _newest(bottle: Bottle, group: str | None) -> RunEntry:
+    entries = _entries(bottle, group)
+    finished = [entry for entry in entries if entry.state == FINISHED_STATE]
+    # The entries are by number: of each group the last one stays. A damaged one, when opened, says what is wrong.
+    highest = {entry.group: entry for entry in finished or entries if entry.state in (FINISHED_STATE, DAMAGED)}
+    if not highest:
+        if group is None:
+            what, where, asked = "there is no finished run", bottle.root, "GROUP"
+        else:
+            what, where = f"group '{group}' has no finished run", bottle.models(group)
+            asked = json.dumps(group, ensure_ascii=False)
+        started = f" ({len(entries)} not finished)" if entries else ""
+        hint = f"run `cls train --cat {asked}` first"
+        raise BottleError(f"{what}{started}", code="no_finished_run", where=where, hint=hint)
+    newest = max(highest.values(), key=lambda entry: entry.date_finished)
+    for entry in entries[entries.index(newest) + 1 :]:
+        if entry.state == DAMAGED and entry.group == newest.group:
+            _log.warning("passed over: %s: %s", entry.folder, entry.problem)
+    return newest
+
+
+def finished_run(bottle: Bottle, name: str = "newest", group: str | None = None) -> Run:
+    """Finds a run as `find_run` does, and opens it; it must be finished, and of this data folder.
+
+    Raises:
+        BottleError: there is none, it is not finished, or it is of another group or data folder.
+    """
+    entry = find_run(bottle, name, group)
+    if entry.folder.parent.parent.resolve() != bottle.models(entry.group).parent.resolve():
+        raise BottleError(
+            f"the run is not of the data folder {bottle.root}",
+            code="run_elsewhere",
+            where=entry.folder,
+            hint="give the configuration of the run's own data folder: --cfg FILE, or cfg= in Python",
+        )
+    if group is not None and entry.group != group:
+        raise BottleError(
+            f"the run is of group '{entry.group}', not '{group}'",
+            code="run_of_other_group",
+            where=entry.folder,
+            hint=f"give group '{entry.group}', or a run of '{group}'",
+        )
+    return entry.open(bottle)
 
 
 def _entry(folder: Path, group: str) -> RunEntry:

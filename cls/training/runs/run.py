@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, ClsError, FileError
-from cls.files import read_json
 from cls.people.preprocess import Preprocessing
 from cls.records import read_record
 from cls.training.runs.args import RunArgs, read_args
@@ -34,7 +32,7 @@ _log = logging.getLogger("cls.training")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished training run, opened by `find_runs` or `newest_run`.
+    """A finished training run; `find_runs`, `open_run` and `listing.finished_run` open one.
 
     Attributes:
         folder: `v__<n>_<mode>_<arch>_<batch>_<decay>`.
@@ -159,36 +157,6 @@ def find_runs(bottle: Bottle, group: str) -> list[Run]:
     return runs
 
 
-def newest_run(bottle: Bottle, group: str, name: str | None = None) -> Run:
-    """The finished run with the highest number, or the one of a name.
-
-    Raises:
-        BottleError: there is none; the hint says how to make one.
-    """
-    finished = [folder for folder in run_folders(bottle, group) if (folder / FINISHED).exists()]
-    if name is not None:
-        chosen = [folder for folder in finished if folder.name == name]
-        known = ", ".join(folder.name for folder in finished) or "none"
-        if not chosen:
-            raise BottleError(
-                f"group '{group}' has no finished run '{name}'",
-                code="run_not_found",
-                where=bottle.models(group),
-                hint=f"finished runs: {known}",
-            )
-        return open_run(bottle, chosen[0])
-    if not finished:
-        started = len(run_folders(bottle, group))
-        unfinished = f" ({started} started and not finished)" if started else ""
-        raise BottleError(
-            f"group '{group}' has no finished training run{unfinished}",
-            code="no_finished_run",
-            where=bottle.models(group),
-            hint=f"run `cls train --cat {json.dumps(group, ensure_ascii=False)}` first",
-        )
-    return open_run(bottle, finished[-1])
-
-
 def open_run(bottle: Bottle, folder: Path) -> Run:
     """Opens a finished run.
 
@@ -200,18 +168,6 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
     except FileError as error:
         raise _unreadable(error) from error
     return Run(folder, read_args(folder), metrics, bottle)
-
-
-def _json_of(path: Path) -> Any:
-    """A JSON file of a run.
-
-    Raises:
-        BottleError: it is missing or damaged.
-    """
-    try:
-        return read_json(path)
-    except FileError as error:
-        raise _unreadable(error) from error
 
 
 def _unreadable(error: FileError) -> BottleError:

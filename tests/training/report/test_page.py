@@ -45,8 +45,8 @@ from cls.training.report.robustness import (
     measured_text,
     overall,
 )
+from cls.training.runs.listing import finished_run
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration, Epoch, LeakTax
-from cls.training.runs.run import newest_run
 from tests.bottles import make_tiny_bottle
 from tests.preloaded import run_program
 from tests.training.made_metrics import run_metrics
@@ -100,7 +100,7 @@ def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     assert "no picset to spare for validation" in done.stderr
-    folder = newest_run(bottle, GROUP).folder
+    folder = finished_run(bottle, "newest", GROUP).folder
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Nobody in validation has hat: nothing can be said of how well it is found." in page
     assert "None: nobody in validation who has a label" in page
