@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, PlainValidator
+from pydantic import ConfigDict, Discriminator, Field, PlainValidator, Tag
 
 from cls.errors import ParityError, ParityFault
 from cls.exporting.parity.labels import LabelResult
@@ -286,6 +286,14 @@ class NotCompared(Record):
     faults: tuple[str, ...]
 
 
+_REPORT_KEYS = {one.name for one in fields(ParityReport)} - {"faults"}
+
+
+def _kind_of_comparison(value: object) -> str:
+    keys = value.keys() if isinstance(value, dict) else set()
+    return "report" if isinstance(value, ParityReport) or keys & _REPORT_KEYS else "not compared"
+
+
 class OtherFormat(Record):
     """A format of the same export that another report speaks of, or none.
 
@@ -308,7 +316,13 @@ class ParityFile(Record):
     """
 
     run: str
-    formats: dict[str, ParityReport | NotCompared]
+    formats: dict[
+        str,
+        Annotated[
+            Annotated[ParityReport, Tag("report")] | Annotated[NotCompared, Tag("not compared")],
+            Discriminator(_kind_of_comparison),
+        ],
+    ]
     others: dict[str, OtherFormat] = Field(default_factory=dict)
 
 

@@ -147,6 +147,15 @@ def test_what_could_not_be_compared_and_what_is_no_report(tmp_path: Path) -> Non
     assert caught.value.code == "file.invalid_content"
 
 
+@pytest.mark.parametrize("changes", [{"samples": "many"}, {"worst": None}, {"faults": 3}])
+def test_a_report_with_a_wrong_value_is_an_error(tmp_path: Path, changes: dict[str, Any]) -> None:
+    said = json.loads(EARLIER[-1].read_text(encoding="utf-8"))["formats"]["onnx"]
+    with pytest.raises(FileError) as caught:
+        read_back({"run": "v__0", "formats": {"onnx": said | changes}}, tmp_path)
+    assert caught.value.code == "file.invalid_content"
+    assert next(iter(changes)) in caught.value.what
+
+
 def label(**values: object) -> LabelResult:
     given: dict[str, object] = {
         "known": 3, "positives": 2, "label_flips": 1, "farthest_flip": 0.1, "f1": 0.9, "f1_change": -0.05,
