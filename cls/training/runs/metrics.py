@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -207,7 +209,7 @@ class RunMetrics(Record):
     run: str = ""
     group: str = ""
     labels: tuple[str, ...] = Field(min_length=1)
-    thresholds: dict[str, float]
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]]
     thresholds_from: str = ""
     validation: Metrics | None = None
     calibration: Calibration | None = None
@@ -232,6 +234,9 @@ class RunMetrics(Record):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> RunMetrics:
+        if len(set(self.labels)) < len(self.labels):
+            repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
+            raise ValueError(f"labels: {', '.join(repeated)} stands there more than once")
         if missing := [label for label in self.labels if label not in self.thresholds]:
             raise ValueError(f"thresholds: none of {', '.join(missing)}")
         return self
