@@ -6,7 +6,7 @@ import math
 import operator
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, InitVar, asdict, dataclass, field, fields
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path, PurePath
@@ -87,19 +87,22 @@ class Option:
             return "yes" if self.default else "no"
         return " ".join(self.default) if isinstance(self.default, tuple) else f"{self.default}"
 
-    def takes(self, value: Any) -> bool:
-        """Whether the field can have the value."""
+    def has_type_of(self, value: Any) -> bool:
+        """Whether the value has the field's type, whatever the choices and bounds are."""
         if value is None:
             return self.is_optional
-        if self.kind is tuple:
-            return isinstance(value, tuple) and (not self.choices or set(value) <= set(self.choices))
         is_of_kind = isinstance(value, (int, float) if self.kind is float else self.kind)
-        if not is_of_kind or isinstance(value, bool) != (self.kind is bool):
-            return False
-        if self.kind is str:
-            return value in self.choices if self.choices else bool(value)
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        return is_of_kind and is_finite and isinstance(value, bool) == (self.kind is bool) and value != ""
+
+    def takes(self, value: Any) -> bool:
+        """Whether the field of a new training can have the value."""
+        if value is None or not self.has_type_of(value):
+            return self.has_type_of(value)
+        if self.choices:
+            return set([value] if isinstance(value, str) else value) <= set(self.choices)
         bounds = ((operator.ge, self.ge), (operator.gt, self.gt), (operator.le, self.le), (operator.lt, self.lt))
-        return math.isfinite(value) and all(holds(value, bound) for holds, bound in bounds if bound is not None)
+        return all(holds(value, bound) for holds, bound in bounds if bound is not None)
 
 
 def option(default: T, section: str, help: str, **how: Any) -> T:  # noqa: A002 - argparse's own word
@@ -116,7 +119,7 @@ _EVALUATION, _MACHINE = "evaluation", "hardware and logging"
 class TrainConfig:
     """What a training run is asked to do. Checked when made: all problems are listed at once.
 
-    `training_options` has range, section and meaning of every field.
+    `training_options` has range, section and meaning of every field; `from_dict` checks the types alone.
     """
 
     group: str = field(
@@ -299,19 +302,23 @@ class TrainConfig:
         choices=LOGGERS,
         unset="none",
     )
+    is_new: InitVar[bool] = True
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, is_new: bool) -> None:
         problems: list[Fault] = []
         for name, known in training_options().items():
             value = getattr(self, name)
             if known.kind is tuple and isinstance(value, (list, tuple)):
                 value = tuple(dict.fromkeys(map(str, value)))
                 object.__setattr__(self, name, value)
-            if known.flag != "--size" and not known.takes(value):
+            if known.flag != "--size" and not (known.takes(value) if is_new else known.has_type_of(value)):
                 wrong = [one for one in value if one not in known.choices] if isinstance(value, tuple) else [value]
                 what = f"{known.flag}: expected {known.expected}, found {', '.join(map(repr, wrong))}"
                 problems.append(UsageFault(what, code="invalid_option_value"))
-        problems += _problems_together(self)
+        if is_new:
+            problems += _problems_together(self)
+        elif not all(type(pixels) is int for pixels in (*self.size_px, self.auto_px)):
+            problems.append(UsageFault("--size: expected whole numbers of pixels", code="invalid_option_value"))
         if problems:
             raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP, faults=problems)
 
@@ -353,13 +360,13 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Reads what `to_dict` wrote; keys of other versions are left out.
+        """Reads what `to_dict` of any version wrote: other keys are left out, other choices and ranges are kept.
 
         Raises:
-            UsageError: values cannot be; lists them all.
+            UsageError: values have other types than the fields; lists them all.
         """
         known = {field.name for field in fields(cls)}
-        return cls(**{"group": "", **{key: value for key, value in values.items() if key in known}})
+        return cls(**{"group": "", **{key: value for key, value in values.items() if key in known}}, is_new=False)
 
 
 @cache

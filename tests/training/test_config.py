@@ -121,7 +121,7 @@ def test_every_field_is_an_option_and_takes_its_default() -> None:
 )  # fmt: skip
 def test_a_value_of_another_type_or_out_of_range_is_refused(name: str, value: object) -> None:
     with pytest.raises(UsageError) as caught:
-        TrainConfig.from_dict({"group": "hat", name: value})
+        TrainConfig(**{"group": "hat", name: value})
     assert caught.value.code == "usage.invalid_options"
     assert caught.value.what.startswith(
         "--size" if name.endswith("_px") else f"--{name.replace('_', '-')}".replace("loggers", "log")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import JsonValue
 
-from cls.errors import BottleError
+from cls.errors import BottleError, UsageError
 from cls.exporting.meta_of_run import meta_of_run
 from cls.people.preprocess import Preprocessing
-from cls.training.config import TrainConfig
+from cls.training.config import TrainConfig, config_of_options
 from cls.training.runs.args import ARGS, read_args, write_args
 from cls.training.runs.listing import DAMAGED, list_runs
 from cls.training.runs.run import find_runs, open_run
@@ -91,8 +93,10 @@ def test_a_run_with_such_a_file_is_listed_as_damaged_and_passed_over(tmp_path: P
     assert find_runs(bottle, "hat") == []
 
 
-@pytest.mark.parametrize("wrong", [{"people": "few"}, {"epochs": 0, "dropout": 2.0}])
-def test_settings_that_cannot_be_are_named(tmp_path: Path, wrong: dict[str, str | float]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"people": 3}, {"epochs": 1.5, "dropout": "much"}, {"lr": float("nan")}, {"compile": 1, "arch": ""}]
+)
+def test_settings_of_another_type_are_named(tmp_path: Path, wrong: dict[str, str | float]) -> None:
     args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).plain()
     args["settings"].update(wrong)
     (tmp_path / ARGS).write_text(yaml.safe_dump(args), encoding="utf-8")
@@ -100,3 +104,28 @@ def test_settings_that_cannot_be_are_named(tmp_path: Path, wrong: dict[str, str 
         read_args(tmp_path)
     assert caught.value.code == "bottle.run_unreadable"
     assert all(f"--{key}" in caught.value.what for key in wrong)
+
+
+def test_settings_out_of_todays_choices_and_ranges_are_read(tmp_path: Path) -> None:
+    """A finished run stays readable where a later version takes fewer values; only a new training refuses them."""
+    settings = {"people": "tallest", "dropout": 0.95, "height_px": 16, "loggers": ["paper"], "leak_tax": True}
+    write_args(tmp_path, run_args("hat", "resnet18", Preprocessing(64, 48), {**settings, "mode": "all"}))
+    args = read_args(tmp_path)
+    config = args.config
+    assert (config.people, config.dropout, config.size_px, config.loggers) == ("tallest", 0.95, (16, 192), ("paper",))
+    with pytest.raises(UsageError) as caught:
+        config_of_options(**args.settings_with({}))
+    assert caught.value.code == "usage.invalid_options"
+    assert all(flag in caught.value.what for flag in ("--people", "--dropout", "--size", "--log", "--leak-tax"))
+    with pytest.raises(UsageError):
+        replace(config)
+
+
+@pytest.mark.parametrize("wrong", [{"height_px": "64"}, {"width_px": 64.5}, {"auto_px": True}])
+def test_a_size_that_is_no_number_is_refused(tmp_path: Path, wrong: dict[str, JsonValue]) -> None:
+    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).plain()
+    args["settings"].update(wrong)
+    (tmp_path / ARGS).write_text(yaml.safe_dump(args), encoding="utf-8")
+    with pytest.raises(BottleError) as caught:
+        read_args(tmp_path)
+    assert "--size" in caught.value.what
