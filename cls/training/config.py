@@ -487,13 +487,7 @@ def options_page() -> str:
     for known in training_options().values():
         if known.section != section:
             section = known.section
-            lines += [
-                "",
-                f"## {section.capitalize()}",
-                "",
-                "| option | takes | default | meaning |",
-                "|---|---|---|---|",
-            ]
+            lines.append(f"\n## {section.capitalize()}\n\n| option | takes | default | meaning |\n|---|---|---|---|")
         flags, takes = f"`{known.flag}`", known.expected
         if known.kind is bool:
             flags, takes = f"{flags}, `--no-{known.flag[2:]}`", ""
