@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +19,12 @@ _log = logging.getLogger("cls.training")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    group = add_training_arguments(parser)["group"]
-
-    def source(text: str) -> str:
-        group.required = False
-        return text
-
+    add_training_arguments(parser)
+    # Whether --cat is needed is known when --from is.
+    parser.set_defaults(refuse=parser.error)
     parser.add_argument(
         "--from",
         dest="source",
-        type=source,
         metavar="RUN",
         help="train with the settings of an earlier run (its name, GROUP/NAME, number, newest or folder) or args.yaml; "
         "options that are given override them, and --cat may be left out",
@@ -41,29 +38,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_training_arguments(
     parser: argparse.ArgumentParser, *, without: tuple[str, ...] = (), defaults: Mapping[str, Any] | None = None
-) -> dict[str, argparse.Action]:
+) -> None:
     """Adds the fields of `TrainConfig` as options; one that is not given is missing in the parsed options.
 
     Args:
         parser: gets them, by section.
         without: fields that get no option.
         defaults: by name of an option, what differs from the defaults of `TrainConfig`.
-
-    Returns:
-        Field -> what was added.
     """
-    added = {}
     sections: dict[str, Any] = {}
     for name, option in training_options().items():
         if name not in without:
             section = sections.get(option.section) or parser.add_argument_group(option.section)
             sections[option.section] = section
-            added[name] = section.add_argument(option.flag, **_how(name, option, (defaults or {}).get(option.dest)))
-    return added
+            section.add_argument(option.flag, **_how(option, (defaults or {}).get(option.dest)))
 
 
-def _how(name: str, option: Option, default: Any) -> dict[str, Any]:
-    """What argparse is told of an option; choices and ranges are checked later, so that all problems are listed."""
+def _how(option: Option, default: Any) -> dict[str, Any]:
+    """What argparse is told of an option; values are checked later, so that all problems are listed."""
     text = option.default_text if default is None else str(default)
     how: dict[str, Any] = {
         "dest": option.dest,
@@ -75,8 +67,17 @@ def _how(name: str, option: Option, default: Any) -> dict[str, Any]:
     if option.kind is tuple:
         how["nargs"] = "*" if option.may_be_empty else "+"
     elif option.kind is not str:
-        how["type"] = option.kind
-    return {**how, "metavar": option.metavar, "required": name == "group"}
+        how["type"] = partial(_number, option.kind)
+    return {**how, "metavar": option.metavar}
+
+
+def _number(kind: type, text: str) -> int | float | str:
+    """The number as typed; another text as it is, for `TrainConfig` to refuse."""
+    try:
+        number: int | float = kind(text)
+    except ValueError:
+        return text
+    return number
 
 
 def config_of(options: argparse.Namespace, **others: Any) -> TrainConfig:
@@ -123,6 +124,8 @@ def run(options: argparse.Namespace) -> None:
     from cls.machine import wait_passively
 
     wait_passively()
+    if options.source is None and "group" not in options:
+        options.refuse("--cat is required, or --from")
     config = config_of(options) if options.source is None else config_of_source(options)
     finished = train(config, resume=options.resume, cfg=options.cfg)
     print(f"run {finished.folder}")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, InitVar, asdict, dataclass, field, fields
 from functools import cache
 from importlib.util import find_spec
+from numbers import Integral, Real
 from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from cls.errors import Fault, TrainingError, UsageError, UsageFault
 from cls.files import safe_name
-from cls.training.network.input_size import pixels_of
+from cls.training.network.input_size import is_pixels, parse_size
 
 MODES = ("train", "all")
 PEOPLE = ("largest", "single", "all")
@@ -306,11 +308,10 @@ class TrainConfig:
 
     def __post_init__(self, is_new: bool) -> None:
         problems: list[Fault] = []
+        for one in fields(self):
+            object.__setattr__(self, one.name, _plain(getattr(self, one.name)))
         for name, known in training_options().items():
             value = getattr(self, name)
-            if known.kind is tuple and isinstance(value, (list, tuple)):
-                value = tuple(dict.fromkeys(map(str, value)))
-                object.__setattr__(self, name, value)
             if known.flag != "--size" and not (known.takes(value) if is_new else known.has_type_of(value)):
                 wrong = [one for one in value if one not in known.choices] if isinstance(value, tuple) else [value]
                 what = f"{known.flag}: expected {known.expected}, found {', '.join(map(repr, wrong))}"
@@ -388,19 +389,29 @@ def training_options() -> dict[str, Option]:
             "metavar": {int: "N", float: "X"}.get(kind, choices),
             **one.metadata,
         }
-        found[one.name] = Option(
-            **how,
-            is_optional=NoneType in parts,
-            default=None if one.default is MISSING else one.default,
-        )
+        default = None if one.default is MISSING else one.default
+        found[one.name] = Option(**how, is_optional=NoneType in parts, default=default)
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A value as args.yaml has it: paths as text, numbers of numpy as Python's, lists as tuples without repeats."""
+    if isinstance(value, (list, tuple)):
+        return tuple(dict.fromkeys(map(str, value)))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) in (bool, int, float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def _problems_together(config: TrainConfig) -> list[UsageFault]:
     """What several fields say together; each of them may be wrong by itself."""
     problems, conflicts = [], []
-    if not all(isinstance(side, int) and 32 <= side <= _LARGEST_SIDE_PX for side in config.size_px):
-        expected, found = training_options()["height_px"].expected, f"{config.height_px}x{config.width_px}"
+    fits = all(isinstance(side, int) and 32 <= side <= _LARGEST_SIDE_PX for side in config.size_px)
+    if not fits or (config.auto_px != 0 and not is_pixels(config.auto_px)):
+        found = f"auto_px {config.auto_px!r}" if fits else f"{config.height_px}x{config.width_px}"
+        expected = training_options()["height_px"].expected
         problems.append(UsageFault(f"--size: expected {expected}, found {found}", code="invalid_option_value"))
     if config.leak_tax and (config.mode == "all" or config.split != BY_PICSET):
         conflicts.append("--leak-tax: compares with a split by picset: needs --mode train and --split picset")
@@ -411,22 +422,24 @@ def _problems_together(config: TrainConfig) -> list[UsageFault]:
     return problems + [UsageFault(what, code="options_conflict") for what in conflicts]
 
 
-def config_of_options(*, size: str | None = None, **values: Any) -> TrainConfig:
+def config_of_options(*, size: str | tuple[int, int] | None = None, **values: Any) -> TrainConfig:
     """The settings as typed; what is wrong with the size, the backbone and all other options is said at once.
 
     Args:
-        size: `HEIGHTxWIDTH` in pixels, `auto` or `auto:PIXELS`; None for that of the other fields.
-        values: the other fields of `TrainConfig`.
+        size: `HEIGHTxWIDTH` in pixels or both in a pair, `auto` or `auto:PIXELS`; None for that of the other fields.
+        values: the other fields of `TrainConfig`, or the names of their options (`log` for `loggers`).
 
     Raises:
         UsageError: options hold values they cannot take; lists them all.
     """
     problems: list[Fault] = []
+    for name, known in training_options().items():
+        typed = known.flag[2:].replace("-", "_")
+        if typed in values and name not in values:
+            values[name] = values.pop(typed)
     if size is not None:
         try:
-            auto_px = pixels_of(size) or 0
-            sides = (TrainConfig.height_px, TrainConfig.width_px) if auto_px else parse_size(size)
-            values |= {"height_px": sides[0], "width_px": sides[1], "auto_px": auto_px}
+            values |= zip(("height_px", "width_px", "auto_px"), parse_size(size), strict=True)
         except UsageError as error:
             problems.append(UsageFault.of(error))
     problems += _outside_problems(values)
@@ -444,35 +457,21 @@ def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
     from cls.training.network.build import timm_name
 
     problems = []
+    arch, loggers = values.get("arch"), values.get("loggers")
     try:
-        timm_name(values.get("arch", TrainConfig.arch))
+        timm_name(arch if arch and isinstance(arch, str) else TrainConfig.arch)
     except TrainingError as error:
         problems.append(UsageFault(f"--arch: {error.what} ({error.hint})", code="unknown_architecture"))
-    weights = values.get("weights", TrainConfig.weights)
-    if weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
+    weights = _plain(values.get("weights", TrainConfig.weights))
+    if isinstance(weights, str) and weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
         what = f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)"
         problems.append(UsageFault(what, code="weights_not_found"))
     problems += [
         UsageFault(f"--log: {name} is not installed (`pip install {_LOGGER_PACKAGES[name]}`)", code="not_installed")
-        for name in values.get("loggers", ())
+        for name in (loggers if isinstance(loggers, (list, tuple)) else ())
         if name in LOGGERS and find_spec(name) is None
     ]
     return problems
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`256x192` -> (256, 192): height and width in pixels.
-
-    Raises:
-        UsageError: the text is no size.
-    """
-    height, _, width = text.lower().partition("x")
-    try:
-        return int(height), int(width)
-    except ValueError:
-        raise UsageError(
-            f"--size: expected HEIGHTxWIDTH such as 256x192 or auto, found '{text}'", code="invalid_option_value"
-        ) from None
 
 
 def options_page() -> str:

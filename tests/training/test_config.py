@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from cls.cli.command import Parser, execute
 from cls.errors import TrainingError, UsageError
 from cls.settings import REPOSITORY
-from cls.training.config import TrainConfig, config_of_options, options_page, parse_size, training_options
+from cls.training.config import TrainConfig, config_of_options, options_page, training_options
 from cls.training.network.build import SHORT_NAMES, timm_name
+from cls.training.network.input_size import parse_size
 
 
 def test_all_problems_are_listed_at_once() -> None:
@@ -37,6 +41,32 @@ def test_the_size_the_backbone_and_the_weights_are_among_them() -> None:
         assert line.count(part) == 1, line
 
 
+def test_values_of_other_types_are_all_listed() -> None:
+    wrong: dict[str, Any] = {"arch": None, "weights": None, "loggers": None, "auto_px": "x", "epochs": [1], "loss": {}}
+    for size in ((256, 192, 3), (256, "192"), 256, (16, 16), ()):
+        with pytest.raises(UsageError) as caught:
+            config_of_options(group="hat", size=size if "auto_px" not in wrong else None, **wrong)  # type: ignore[arg-type]
+        assert caught.value.code == "usage.invalid_options"
+        flags = ("--arch", "--weights", "--log", "--size", "--epochs", "--loss")
+        assert [caught.value.what.count(f"{flag}: ") for flag in flags] == [1] * len(flags)
+        wrong.pop("auto_px", None)
+
+
+def test_a_pair_paths_and_numbers_of_numpy(tmp_path: Path) -> None:
+    file = tmp_path / "first.pth"
+    file.touch()
+    config = config_of_options(
+        group="hat", size=(64, np.int64(48)), weights=file, epochs=np.int32(3), lr=np.float64(0.5), log=["tensorboard"]
+    )  # type: ignore[arg-type]
+    assert config == TrainConfig(
+        "hat", height_px=64, width_px=48, weights=str(file), epochs=3, lr=0.5, loggers=("tensorboard",)
+    )
+    assert (type(config.width_px), type(config.epochs), type(config.lr)) == (int, int, float)
+    assert TrainConfig("hat", pretrained=tmp_path).pretrained == str(tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="log"):
+        config_of_options(group="hat", log=["tensorboard"], loggers=["wandb"])
+
+
 def test_options_as_typed() -> None:
     config = config_of_options(group="hat", size="64x48", arch="mnv3", weights="none")
     assert config == TrainConfig(group="hat", height_px=64, width_px=48, arch="mnv3", weights="none")
@@ -53,7 +83,8 @@ def test_round_trip_leaves_out_keys_of_other_versions() -> None:
 
 
 def test_size() -> None:
-    assert parse_size("256x192") == (256, 192)
+    assert parse_size("256x192") == (256, 192, 0)
+    assert parse_size("AUTO:4096") == (256, 192, 4096)
     with pytest.raises(UsageError) as caught:
         parse_size("big")
     assert caught.value.code == "usage.invalid_option_value"
@@ -96,6 +127,22 @@ def test_a_wrong_choice_is_said_with_everything_else(capsys: pytest.CaptureFixtu
         assert part in line
 
 
+def test_texts_that_are_no_numbers_are_said_with_everything_else(capsys: pytest.CaptureFixture[str]) -> None:
+    from cls.cli.train import COMMAND
+
+    words = ["--cat", "hat", "--epochs", "x", "--batch", "y", "--lr", "z", "--seed", "1.5", "--valid", "2"]
+    assert execute(COMMAND, words) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    for found in (
+        "--epochs: expected a whole number from 1, found 'x'",
+        "found 'y'",
+        "found 'z'",
+        "found '1.5'",
+        "found 2.0",
+    ):
+        assert found in line
+
+
 def test_the_reference_is_the_one_of_the_fields() -> None:
     page = REPOSITORY / "docs" / "training-options.md"
     assert page.read_text(encoding="utf-8") == options_page(), (
@@ -116,7 +163,9 @@ def test_every_field_is_an_option_and_takes_its_default() -> None:
         ("epochs", 1.5), ("epochs", True), ("epochs", "3"), ("epochs", None), ("valid", 0), ("valid", 1),
         ("valid", "x"), ("lr", 0.0), ("lr", float("inf")), ("decay", float("nan")), ("compile", 1), ("compile", "yes"),
         ("arch", ""), ("loss", None), ("people", 3), ("auxiliary", "hat"), ("loggers", ["csv"]), ("height_px", "64"),
-        ("width_px", 4096), ("background_people", -1),
+        ("width_px", 4096), ("background_people", -1), ("auto_px", "x"), ("auto_px", None),
+        ("auto_px", -5), ("auto_px", 8), ("arch", None), ("weights", None),
+        ("weights", 3), ("auxiliary", None), ("seed", "1"), ("pretrained", 0),
     ],
 )  # fmt: skip
 def test_a_value_of_another_type_or_out_of_range_is_refused(name: str, value: object) -> None:

@@ -124,4 +124,6 @@ def test_without_a_source_a_group_is_needed(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit) as caught:
         execute(COMMAND, ["--epochs", "1"])
     assert caught.value.code == 2
-    assert "--cat" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "--cat is required" in printed
+    assert "[--cat GROUP]" in printed

@@ -7,6 +7,7 @@ are border. The same number of pixels in the people's own proportions shows them
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,19 @@ if TYPE_CHECKING:
     from cls.dataset.samples import Sample
 
 AUTO = "auto"
-# As many as 256x192 has.
-DEFAULT_PIXELS = 256 * 192
+DEFAULT_SIZE_PX = (256, 192)
+DEFAULT_PIXELS = math.prod(DEFAULT_SIZE_PX)
 _LEAST_PIXELS, _MOST_PIXELS = 32 * 32, 2048 * 2048
 # Backbones halve their input five times; a side that is not a multiple of 2^5 is padded at some of them.
 _STRIDE_PX = 32
 # Half a stride more is still cheap at the sides' small sizes, and keeps the proportions closer.
 _STEP_PX = 16
 _LOWEST_ASPECT, _HIGHEST_ASPECT = 1 / 3, 3.0
+
+
+def is_pixels(value: object) -> bool:
+    """Whether an input may have so many pixels."""
+    return type(value) is int and _LEAST_PIXELS <= value <= _MOST_PIXELS
 
 
 def pixels_of(text: str) -> int | None:
@@ -39,10 +45,33 @@ def pixels_of(text: str) -> int | None:
         return None
     if not colon:
         return DEFAULT_PIXELS
-    if pixels.isdigit() and _LEAST_PIXELS <= int(pixels) <= _MOST_PIXELS:
+    if pixels.isdecimal() and is_pixels(int(pixels)):
         return int(pixels)
     raise UsageError(
         f"--size: expected auto:PIXELS such as auto:{DEFAULT_PIXELS}, found '{text}'", code="invalid_option_value"
+    )
+
+
+def parse_size(size: object) -> tuple[int, int, int]:
+    """A size as it is given -> height and width in pixels, and how many pixels `auto` may use (0: it is not `auto`).
+
+    Args:
+        size: `256x192`, `(256, 192)`, `auto` or `auto:PIXELS`.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    if isinstance(size, str):
+        pixels = pixels_of(size)
+        if pixels is not None:
+            return *DEFAULT_SIZE_PX, pixels
+        height, _, width = size.lower().partition("x")
+        if height.strip().isdecimal() and width.strip().isdecimal():
+            return int(height), int(width), 0
+    elif isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(side, Integral) for side in size):
+        return int(size[0]), int(size[1]), 0
+    raise UsageError(
+        f"--size: expected HEIGHTxWIDTH such as 256x192 or auto, found {size!r}", code="invalid_option_value"
     )
 
 
