@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cls.cli.command import Command
+from cls.errors import UsageError
 from cls.training.config import Option, TrainConfig, config_of_options, training_options
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="source",
         metavar="RUN",
-        help="train with the settings of an earlier run (its name, GROUP/NAME, number, newest or folder) or args.yaml; "
+        help="train with the settings of an earlier run (its name, GROUP/NAME, number, newest or folder) or of a YAML "
+        "file like its args.yaml; "
         "options that are given override them, and --cat may be left out",
     )
     parser.add_argument(
@@ -100,14 +102,22 @@ def config_of_source(options: argparse.Namespace) -> TrainConfig:
     from cls.settings import load_settings
     from cls.training.network.build import timm_name
     from cls.training.network.pretrained import initial_weights
-    from cls.training.runs.args import read_args
+    from cls.training.runs.args import read_settings
     from cls.training.runs.listing import find_run
 
     bottle, given = Bottle(load_settings(options.cfg)), _given(options)
     file = Path(options.source).expanduser()
-    earlier = read_args(file if file.is_file() else find_run(bottle, options.source).folder)
-    config = config_of_options(**earlier.settings_with(given))
-    if not {"weights", "pretrained"} & given.keys() and (config.pretrained, config.weights) != (None, "auto"):
+    earlier = read_settings(file if file.is_file() else find_run(bottle, options.source).folder)
+    try:
+        config = config_of_options(**earlier.settings_with(given))
+    except UsageError as error:
+        hint = f"what is not given as an option is from {options.source}; {error.hint}"
+        raise UsageError(error.what, code=error.case, hint=hint, faults=error.faults) from None
+    if (
+        earlier.weights is not None
+        and not {"weights", "pretrained"} & given.keys()
+        and (config.pretrained, config.weights) != (None, "auto")
+    ):
         found = initial_weights(bottle, config, timm_name(config.arch)).record()
         if found.sha256 != earlier.weights.sha256:
             _log.warning(

@@ -120,6 +120,31 @@ def test_a_file_that_holds_no_settings(bottle: Bottle, tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.where) == ("bottle.run_unreadable", str(file))
 
 
+def test_a_file_written_by_hand_needs_settings_alone(
+    bottle: Bottle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("settings: {group: hat, decay: 1e-4, lr: 2e-3, epochs: 3, weights: none, join_by: [shoot]}\n")
+    expected = TrainConfig("hat", decay=1e-4, lr=2e-3, epochs=3, weights="none", join_by=("shoot",))
+    assert settings_of(bottle, "--from", str(file)) == expected
+    assert not caplog.records
+    file.write_text("settings: {decay: 1e-4}\n")
+    assert settings_of(bottle, "--from", str(file), "--cat", "hat") == TrainConfig("hat", decay=1e-4)
+    file.write_text("settings: {decay: some, epochs: 3e0, loss: l2, valid: nan}\n")
+    with pytest.raises(UsageError) as caught:
+        settings_of(bottle, "--from", str(file), "--batch", "x")
+    assert caught.value.code == "usage.invalid_options"
+    assert str(file) in str(caught.value.hint)
+    for found in ("--cat: ", "--decay: ", "--epochs: ", "--loss: ", "--valid: ", "--batch: "):
+        assert caught.value.what.count(found) == 1
+
+
+def test_number_texts_in_the_args_of_a_run(bottle: Bottle) -> None:
+    file = keep(bottle) / ARGS
+    file.write_text(file.read_text(encoding="utf-8").replace("decay: 0.001\n", "decay: 1e-5\n"))
+    assert settings_of(bottle, "--from", RUN).decay == 1e-5
+
+
 def test_without_a_source_a_group_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         execute(COMMAND, ["--epochs", "1"])

@@ -9,10 +9,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import MISSING, fields
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, PrivateAttr, ValidationError
@@ -23,7 +24,7 @@ from cls.files import write_text_atomic
 from cls.people.preprocess import Preprocessing
 from cls.records import Record, faults_of
 from cls.settings import REPOSITORY
-from cls.training.config import TrainConfig
+from cls.training.config import TrainConfig, training_options
 
 _GIT_TIMEOUT_S = 3.0
 # git's own file watcher is a program that a repository names: none is started for a version.
@@ -71,6 +72,7 @@ ARGS = "args.yaml"
 _MOST_BYTES = 2**20
 
 _log = logging.getLogger("cls.training")
+_Kind = TypeVar("_Kind", bound=Record)
 
 
 def _preprocessing(value: Any) -> Any:
@@ -137,29 +139,56 @@ class RunArgs(Record):
         """The values of args.yaml as they stand in the file; of one that was not read, as they would be written."""
         return self.plain() if self._read is None else self._read
 
+
+def _with_numbers(settings: Any) -> Any:
+    """The settings with numbers where YAML 1.1 reads a text: it takes `1e-4` for one, and `1.0e-4` for a number."""
+    if not isinstance(settings, dict):
+        return settings
+    options = training_options()
+    found = dict(settings)
+    for key, value in settings.items():
+        if isinstance(value, str) and key in options and options[key].kind is float:
+            with suppress(ValueError):
+                found[key] = float(value)
+    return found
+
+
+class SavedSettings(Record):
+    """What is needed of an args.yaml to train again; it may be written by hand, and hold `settings` alone.
+
+    Attributes:
+        settings: as those of `RunArgs`.
+        weights: the weights that the earlier training started from.
+        code_version: of the code that trained; None where no training wrote the file.
+    """
+
+    settings: Annotated[dict[str, JsonValue], BeforeValidator(_with_numbers)]
+    weights: InitialWeights | None = None
+    code_version: str | None = None
+
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of `TrainConfig` to train again with these settings; what this version cannot repeat is logged.
 
         Args:
-            given: values that replace those of the run, by field or `size`.
+            given: values that replace the settings, by field or `size`.
         """
-        known = {field.name for field in fields(TrainConfig)}
+        known = {one.name: None if one.default is MISSING else one.default for one in fields(TrainConfig)}
         left_out = {key: value for key, value in self.settings.items() if key not in known}
         if left_out:
-            _log.warning("settings of another version are left out: %s", _listed(left_out))
-        unsaid = {key: value for key, value in self.config.to_dict().items() if key not in {*self.settings, *given}}
-        if unsaid:
+            _log.warning("settings that this version does not have are left out: %s", _listed(left_out))
+        unsaid = {key: value for key, value in known.items() if key not in {*self.settings, *given}}
+        if unsaid and self.code_version is not None:
             _log.warning("settings that the earlier version did not have get their defaults: %s", _listed(unsaid))
         settings = {key: value for key, value in self.settings.items() if key in known}
-        run = settings.get("pretrained")
-        if isinstance(run, str) and "/" not in run and given.get("group", self.config.group) != self.config.group:
+        run, group = settings.get("pretrained"), settings.get("group")
+        if isinstance(run, str) and "/" not in run and group and given.get("group", group) != group:
             # Runs are looked for in the group that is trained, which is another one now.
-            settings["pretrained"] = f"{self.config.group}/{run}"
+            settings["pretrained"] = f"{group}/{run}"
         if "weights" in given:
             settings["pretrained"] = None
         elif "pretrained" in given:
             settings["weights"] = TrainConfig.weights
-        return {**settings, **given}
+        return {"group": "", **settings, **given}
 
 
 def _listed(settings: Mapping[str, JsonValue]) -> str:
@@ -178,10 +207,23 @@ def read_args(path: Path, *, hint: str = "train again, or remove the folder") ->
         BottleError: it is missing or cannot be read; `hint` says what to do.
         PackageError: its preprocessing is one of a later version.
     """
+    return _read(path, RunArgs, hint)
+
+
+def read_settings(path: Path) -> SavedSettings:
+    """Reads the settings of an args.yaml, or of a run folder's.
+
+    Raises:
+        BottleError: it is missing or cannot be read.
+    """
+    return _read(path, SavedSettings, "correct the file: `settings:` holds the options of `cls train`, as in a run's")
+
+
+def _read(path: Path, kind: type[_Kind], hint: str) -> _Kind:
     file = path / ARGS if path.is_dir() else path
     try:
         content = _content_of(file)
-        return RunArgs.model_validate(content, context=content)
+        return kind.model_validate(content, context=content)
     except OSError as error:
         what = f"cannot be read: {error.strerror}"
     except ValidationError as error:

@@ -14,7 +14,7 @@ from cls.errors import BottleError, UsageError
 from cls.exporting.meta_of_run import meta_of_run
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig, config_of_options
-from cls.training.runs.args import ARGS, read_args, write_args
+from cls.training.runs.args import ARGS, read_args, read_settings, write_args
 from cls.training.runs.listing import DAMAGED, list_runs
 from cls.training.runs.run import find_runs, open_run
 from tests.bottles import make_empty_bottle, run_args
@@ -114,7 +114,7 @@ def test_settings_out_of_todays_choices_and_ranges_are_read(tmp_path: Path) -> N
     config = args.config
     assert (config.people, config.dropout, config.size_px, config.loggers) == ("tallest", 0.95, (16, 192), ("paper",))
     with pytest.raises(UsageError) as caught:
-        config_of_options(**args.settings_with({}))
+        config_of_options(**read_settings(tmp_path).settings_with({}))
     assert caught.value.code == "usage.invalid_options"
     assert all(flag in caught.value.what for flag in ("--people", "--dropout", "--size", "--log", "--leak-tax"))
     with pytest.raises(UsageError):
