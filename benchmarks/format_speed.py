@@ -47,7 +47,8 @@ from cls.prediction.predict import predict_photos
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import ParityLimits, load_settings
-from cls.training.runs.run import Run, newest_run
+from cls.training.runs.listing import finished_run
+from cls.training.runs.run import Run
 
 BATCHES = (1, 4, 16, 32)
 PEOPLE = 32
@@ -213,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cfg", type=Path, required=True)
     parser.add_argument("--group", required=True)
-    parser.add_argument("--run")
+    parser.add_argument("--run", default="newest")
     parser.add_argument("--formats", default="all")
     parser.add_argument("--segmenter", type=Path)
     parser.add_argument("--photos", type=int, default=96)
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument("--processor-time", action="store_true", help="seconds of processor time; pin to one core")
     options = parser.parse_args()
     bottle = Bottle(load_settings(options.cfg))
-    run = newest_run(bottle, options.group, options.run)
+    run = finished_run(bottle, options.run, options.group)
     asked = FORMATS if options.formats == "all" else tuple(options.formats.split(","))
     samples = run.validation_samples()
     files = list(dict.fromkeys(bottle.picture(sample.path) for sample in samples))[: options.photos]

@@ -34,9 +34,9 @@ from cls.dataset.samples import Sample, collect_samples
 from cls.metrics.multilabel import average_precision
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
-from cls.training.config import parse_size
 from cls.training.loop.auxiliary import auxiliary_labels, groups_of
 from cls.training.network.build import StripePool, build_network, mean_and_std
+from cls.training.network.input_size import parse_size
 from cls.training.network.weights import find_weights, load_weights
 
 PICTURES = ("cut", "kept", "whole")
@@ -114,7 +114,7 @@ def main() -> None:
     print("| input | pooling | " + " | ".join(groups) + " | average |")
     print("|---" * (len(groups) + 3) + "|")
     for text in options.sizes:
-        maps = torch.from_numpy(maps_of(bottle, samples, parse_size(text), options.picture)).float()
+        maps = torch.from_numpy(maps_of(bottle, samples, parse_size(text)[:2], options.picture)).float()
         poolings = {"mean": maps.mean((2, 3)), **{f"{n} stripes": StripePool(n)(maps) for n in (1, 4)}}
         for pooling, features in poolings.items():
             tried = [

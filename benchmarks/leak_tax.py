@@ -22,7 +22,7 @@ from guide import environment_of, sample_bottle
 
 from cls.files import write_json_atomic
 from cls.settings import REPOSITORY
-from cls.training.runs.run import newest_run
+from cls.training.runs.listing import finished_run
 
 _TRAIN = "--arch lite0 --size 128x96 --epochs 8 --batch 16 --valid 0.3"
 
@@ -45,7 +45,7 @@ def main() -> None:
             [sys.executable, "cls/classification/train.py", *words],
             cwd=REPOSITORY, env=environment_of(bottle.root), check=True,
         )  # fmt: skip
-        metrics = newest_run(bottle, group).metrics.plain()
+        metrics = finished_run(bottle, "newest", group).metrics.plain()
         found[group] = {**metrics["leak_tax"], "samples": metrics["samples"]}
         print("\n".join(rows(group, found[group])), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)

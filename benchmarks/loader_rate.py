@@ -55,8 +55,8 @@ from cls.people.polygons import draw_polygons
 from cls.people.preprocess import Preprocessing
 from cls.segmentation.networks import quiet_ultralytics
 from cls.settings import Settings
-from cls.training.config import parse_size
 from cls.training.loop.module import normalised
+from cls.training.network.input_size import parse_size
 from cls.yolo.coco import parse_coco
 
 BATCH = 32
@@ -216,7 +216,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    preprocessing = Preprocessing(*parse_size(options.size))
+    preprocessing = Preprocessing(*parse_size(options.size)[:2])
     samples = people_of(options.folder, options.photos)
     with tempfile.TemporaryDirectory() as work:
         bottle = Bottle(Settings(file=Path(work) / "none.yaml", data_path=Path(work) / "bottle"))

@@ -196,9 +196,9 @@ def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import collect_samples
     from cls.machine import cores
-    from cls.training.runs.run import newest_run
+    from cls.training.runs.listing import finished_run
 
-    run = newest_run(open_bottle(plan.bottle), group, run_name)
+    run = finished_run(open_bottle(plan.bottle), run_name or "newest", group)
     aside = open_bottle(plan.aside_bottle)
     dataset = read_dataset(aside.dataset_file(group))
     config = run.args.config
@@ -231,10 +231,10 @@ def probe(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     from linear_probe import STRENGTHS, LogisticRegression, standardised
 
     from cls.dataset.samples import labels_of
-    from cls.training.runs.run import newest_run
+    from cls.training.runs.listing import finished_run
 
     bottle = open_bottle(plan.bottle)
-    run = newest_run(bottle, group, run_name)
+    run = finished_run(bottle, run_name or "newest", group)
     features = whole_photo_features(bottle, plan.work / f"features{plan.tail}.npz")
     sides = [run.samples(side) for side in ("train", "valid")]
     inputs = standardised(*(np.stack([features[sample.path] for sample in side]) for side in sides))

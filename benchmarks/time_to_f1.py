@@ -64,7 +64,7 @@ AIMS = (0.8, 0.9)
 
 def run_ours(work: Path, bottle: Bottle, options: Sequence[str], name: str) -> tuple[list[dict[str, Any]], Any]:
     """Runs train.py and puts the best weights aside after every epoch; gives what was put aside, and the run."""
-    from cls.training.runs.run import newest_run
+    from cls.training.runs.listing import finished_run
 
     folder = work / "runs" / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +90,7 @@ def run_ours(work: Path, bottle: Bottle, options: Sequence[str], name: str) -> t
                     shutil.copyfile(last.with_name("best.ckpt"), copy)
     if process.returncode:
         raise SystemExit(f"train.py failed: {(folder / 'log.txt').read_text()[-500:]}")
-    return kept, newest_run(bottle, GROUP)
+    return kept, finished_run(bottle, "newest", GROUP)
 
 
 def processor_seconds(pid: int) -> float:

@@ -197,8 +197,8 @@ def train(group: str | TrainConfig, *, resume: bool | None = None, cfg: AnyPath 
         resume: None resumes an interrupted run of the same settings if there is one; True demands one; False starts
             anew.
         cfg: configuration file; the project's by default.
-        options: options of `cls train` by name, with underscores: `epochs`, `batch`, `arch`, `size`, …; all fields of
-            `cls.TrainConfig`.
+        options: options of `cls train` by name, with underscores: `epochs`, `batch`, `arch`, `log`, …, or the fields of
+            `cls.TrainConfig`; `size` may be a pair, height and width in pixels.
 
     Raises:
         UsageError: options hold values they cannot take; lists them all.
