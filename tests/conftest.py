@@ -38,13 +38,12 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Commands called in this process set up logging for a process of their own; the next test starts without that."""
+def logging_of_a_new_process() -> None:
+    """Commands called in this process, by tests or by fixtures, set up logging: each test starts without that."""
     logger = logging.getLogger("cls")
-    handlers, level, propagate, is_quiet = logger.handlers[:], logger.level, logger.propagate, progress._is_quiet
-    yield
-    logger.handlers[:], logger.propagate, progress._is_quiet = handlers, propagate, is_quiet
-    logger.setLevel(level)
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
+    logger.propagate, progress._is_quiet = True, False
 
 
 @pytest.fixture(scope="session")
