@@ -27,7 +27,13 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def having(self, **changes: object) -> Self:
-        """The same with other values, which are not validated."""
+        """The same with other values, which are not validated.
+
+        Raises:
+            TypeError: a name is none of the fields.
+        """
+        if unknown := changes.keys() - type(self).model_fields.keys():
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
         return self.model_copy(update=changes)
 
 
