@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import errno
 import hashlib
 import os
 import secrets
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.errors import FileError
+from cls.files import write_error
 from cls.settings import Settings
 
 if TYPE_CHECKING:
@@ -316,12 +316,7 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:
-        raise FileError(
-            f"cannot be written: {error.strerror}",
-            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-            where=path,
-            hint="give a new name in a folder that is there",
-        ) from None
+        raise write_error(path, error, hint="give a new name in a folder that is there") from None
 
 
 def _signing_key(private: Ed25519PrivateKey) -> SigningKey:

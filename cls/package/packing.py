@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import errno
 import io
 import os
 import secrets
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.errors import FileError, PackageError
-from cls.files import ZIP_ERRORS, sha256_of_bytes, sha256_of_file
+from cls.files import ZIP_ERRORS, sha256_of_bytes, sha256_of_file, write_error
 from cls.package.archive import open_package, pack_files
 from cls.package.keys import SigningKey
 from cls.package.meta import META_FILE_NAME, SCHEMA_VERSION, ModelMeta, PackageMeta, PlanMeta, TensorMeta
@@ -223,12 +222,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         staged = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
         staged.mkdir()
     except OSError as error:
-        raise FileError(
-            f"cannot be written: {error.strerror}",
-            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-            where=folder,
-            hint="check space and permissions",
-        ) from error
+        raise write_error(folder, error, hint="check space and permissions") from error
     try:
         yield staged
         _swap(staged, folder)

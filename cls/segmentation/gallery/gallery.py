@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -369,11 +368,7 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(
-            f"cannot be made: {error.strerror}",
-            code="no_space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "unwritable",
-            where=folder,
-        ) from error
+        raise write_error(folder, error) from error
     remove_parts(folder)
     with MaskJournal(folder) as journal:
         shown = _make_missing(bottle, folder, journal, masks, config, report)

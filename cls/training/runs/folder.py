@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, TrainingError
-from cls.files import read_json, write_json_atomic
+from cls.files import read_json, write_error, write_json_atomic
 
 FINISHED = "metrics.json"
 SPLIT = "split.json"
@@ -129,7 +129,7 @@ def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunF
     except OSError as error:
         raise TrainingError(
             f"no run folder can be made: {error.strerror}",
-            code="unwritable",
+            code=write_error(models, error).case,
             where=models,
             hint="check free space and permissions",
         ) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.layout import Bottle
+from cls.errors import TrainingError
 from cls.files import write_json_atomic
 from cls.training.runs.folder import FINISHED, RunTime, new_run_folder, run_folders, unfinished_run
 from tests.bottles import make_empty_bottle
@@ -91,3 +93,16 @@ def test_a_clock_that_was_set_back_makes_no_time_up(tmp_path: Path) -> None:
     write_time(tmp_path, 100.0, now_s - 10)
     os.utime(tmp_path / ".time.json", (now_s + 5000, now_s + 5000))
     assert RunTime(tmp_path, now_s).seconds == pytest.approx(110, abs=5)
+
+
+def test_a_full_disk_is_named_where_no_run_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bottle = make_empty_bottle(tmp_path)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cls.training.runs.folder.write_json_atomic", full)
+    with pytest.raises(TrainingError) as caught:
+        new_run_folder(bottle, GROUP, "train_eff_4_0.001", "same")
+    assert caught.value.code == "training.no_space"
+    assert not run_folders(bottle, GROUP)
