@@ -257,6 +257,18 @@ def test_more_people_to_train_on_can_be_compared(bottle: Bottle, capsys: pytest.
     assert "can be compared. They were trained on different ones." in say(RUNS, bottle, capsys, "--compare", "0", "1")
 
 
+def test_another_seed_alone_is_not_another_training_set(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in (0, 1):
+        folder = make_run(bottle, f"v__{seed}_train_lite0_16_0.001", split="ab"[seed])
+        rewrite(folder, lambda metrics: metrics.update(validated_on=validated_on([ONE, TWO]).plain()))
+        rows = [["a.jpeg", "a", [1]], ["b.jpeg", "b", [0]]]
+        train = rows[:: -1 if seed else 1]
+        (folder / "split.json").write_text(json.dumps({"seed": seed, "train": train, "valid": [["1.jpeg", "c", [1]]]}))
+    said = say(RUNS, bottle, capsys, "--compare", "0", "1")
+    assert "can be compared." in said
+    assert "trained on different ones" not in said
+
+
 def test_older_runs_are_the_same_only_with_the_same_settings(
     bottle: Bottle, capsys: pytest.CaptureFixture[str]
 ) -> None:

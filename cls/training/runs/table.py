@@ -13,8 +13,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from cls.dataset.samples import Sample
+from cls.dataset.split.file import read_split_file
+from cls.errors import ClsError
 from cls.metrics.scores import Interval, MeanScore, Measures, Metrics
 from cls.records import Record
+from cls.training.runs.folder import SPLIT
 from cls.training.runs.listing import DAMAGED, FINISHED_STATE, ListedRun, RunEntry
 from cls.training.runs.metrics import Flips, RunMetrics, ValidatedOn
 from cls.training.runs.summary import left_out_text
@@ -74,8 +77,14 @@ def why_not_comparable(first: RunEntry, second: RunEntry) -> list[str]:
 
 
 def trained_on_others(first: RunEntry, second: RunEntry) -> bool:
-    """Whether datasets or splits differ, though validation is the same."""
-    return any(getattr(first.metrics, key) != getattr(second.metrics, key) for key in _DATA)
+    """Whether datasets, or the samples of training, differ, though validation is the same."""
+    if all(getattr(first.metrics, key) == getattr(second.metrics, key) for key in _DATA):
+        return False
+    try:  # split.json holds the seed too, so that its digest says less than its samples
+        one, other = (read_split_file(entry.folder / SPLIT).train for entry in (first, second))
+    except ClsError:
+        return True
+    return sorted(one, key=repr) != sorted(other, key=repr)
 
 
 def _differences_of_older(first: RunEntry, second: RunEntry) -> list[str]:
