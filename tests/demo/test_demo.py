@@ -63,7 +63,7 @@ def test_sample_demo_makes_a_good_model_and_resumes(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stdout[-3000:] + first.stderr
     assert "Traceback" not in first.stdout
     page = (folder / "index.html").read_text()
-    assert "top_color, version 0.0.1" in page
+    assert "top_color: demo, version 0.0.1" in page
     run = next((folder / "classification_data" / "models" / "top_color").glob("v__0_*"))
     assert json.loads((run / "metrics.json").read_text())["validation"]["macro"]["f1"] >= 0.90
 
