@@ -157,17 +157,11 @@ def paint_neck(frame: Frame) -> None:
     base = neck + (0, 0.12)
     slope = smooth_closed(
         [
-            base + (-width * 0.95, -0.36),
-            base + (-width * 1.2, -0.12),
-            (left + base) / 2 + (-0.05, -0.02),
-            left + (0.1, 0.1),
-            base + (0, 0.75 * build.chest),
-            right + (-0.1, 0.1),
-            (right + base) / 2 + (0.05, -0.02),
-            base + (width * 1.2, -0.12),
-            base + (width * 0.95, -0.36),
+            base + (-width * 0.95, -0.36), base + (-width * 1.2, -0.12), (left + base) / 2 + (-0.05, -0.02),
+            left + (0.1, 0.1), base + (0, 0.75 * build.chest), right + (-0.1, 0.1), (right + base) / 2 + (0.05, -0.02),
+            base + (width * 1.2, -0.12), base + (width * 0.95, -0.36),
         ]
-    )
+    )  # fmt: skip
     frame.canvas.paint(frame.outline(slope), frame.skin(), 0.2 * frame.unit_px, relief=0.5)
     column = tapered(
         [head + (0, 0.25), (head + neck) / 2 + (0, 0.14), neck + (0, 0.12)],
@@ -193,16 +187,12 @@ def paint_foot(frame: Frame, side: int) -> None:
     toe = ankle + forward * (0.95 + 0.2 * size)
     foot = smooth_closed(
         [
-            ankle + (-0.15 * size, -0.12),
-            heel + (-0.16 * size * np.sign(forward[0] or 1), -0.02),
-            heel + (0, 0.1),
-            (heel + toe) / 2 + (0, 0.09),
-            toe + (0.16 * np.sign(forward[0] or 1) * size, 0.0),
-            toe + (0.05 * np.sign(forward[0] or 1), -0.1),
-            (ankle + toe) / 2 + (0.08 * np.sign(forward[0] or 1), -0.12),
+            ankle + (-0.15 * size, -0.12), heel + (-0.16 * size * np.sign(forward[0] or 1), -0.02), heel + (0, 0.1),
+            (heel + toe) / 2 + (0, 0.09), toe + (0.16 * np.sign(forward[0] or 1) * size, 0.0),
+            toe + (0.05 * np.sign(forward[0] or 1), -0.1), (ankle + toe) / 2 + (0.08 * np.sign(forward[0] or 1), -0.12),
             ankle + (0.15 * size, -0.12),
         ]
-    )
+    )  # fmt: skip
     front = tapered(
         [ankle + (0, -0.06), ankle + forward * 0.5 + (0, 0.04), toe], [0.155 * size, 0.19 * size, 0.165 * size], 3
     )

@@ -70,13 +70,10 @@ def paint_head(head: Head) -> None:
         u = sign * cos(yaw) * 0.99 - shift * 0.12
         ear = smooth_closed(
             [
-                (u, -0.12),
-                (u + sign * 0.12, -0.14),
-                (u + sign * 0.15, 0.04),
-                (u + sign * 0.06, 0.26),
+                (u, -0.12), (u + sign * 0.12, -0.14), (u + sign * 0.15, 0.04), (u + sign * 0.06, 0.26),
                 (u - sign * 0.04, 0.28),
             ]
-        )
+        )  # fmt: skip
         canvas.paint(head.points(ear), skin, 0.05 * unit, relief=0.8)
         canvas.darken(head.points(ellipse((u + sign * 0.05, 0.04), 0.045, 0.11)), 0.22, 0.015 * unit)
     if abs(shift) > 0.15:
@@ -117,14 +114,10 @@ def _paint_features(head: Head) -> None:
         u = sign * eye_x
         white = smooth_closed(
             [
-                (u - half_u, eye_y + 0.01),
-                (u - 0.06, eye_y - half_v),
-                (u + 0.07, eye_y - half_v),
-                (u + half_u, eye_y),
-                (u + 0.05, eye_y + half_v * 0.8),
-                (u - 0.07, eye_y + half_v * 0.8),
+                (u - half_u, eye_y + 0.01), (u - 0.06, eye_y - half_v), (u + 0.07, eye_y - half_v), (u + half_u, eye_y),
+                (u + 0.05, eye_y + half_v * 0.8), (u - 0.07, eye_y + half_v * 0.8),
             ]
-        )
+        )  # fmt: skip
         canvas.stain(head.surface(white), (244, 240, 236))
         gaze = u + 0.025 * f3
         canvas.stain(head.spot(gaze, eye_y - 0.005, 0.092, half_v * 0.98), person.eyes)
@@ -132,13 +125,11 @@ def _paint_features(head: Head) -> None:
         canvas.stain(head.spot(gaze + 0.035, eye_y - 0.04, 0.026, 0.022, 8), (255, 255, 255))
         lid = smooth_open(
             [
-                (u - half_u - 0.02, eye_y + 0.005),
-                (u - 0.07, eye_y - half_v - 0.01),
-                (u + 0.07, eye_y - half_v - 0.01),
-                (u + half_u + 0.03 * sign, eye_y - 0.01),
+                (u - half_u - 0.02, eye_y + 0.005), (u - 0.07, eye_y - half_v - 0.01),
+                (u + 0.07, eye_y - half_v - 0.01), (u + half_u + 0.03 * sign, eye_y - 0.01),
             ],
             3,
-        )
+        )  # fmt: skip
         canvas.stain(head.surface(tapered(lid, [0.022 if is_woman else 0.015] * len(lid), 2)), lid_colour, 0.95)
         crease = smooth_open([(u - half_u, eye_y - 0.06), (u, eye_y - half_v - 0.065), (u + half_u, eye_y - 0.07)], 3)
         canvas.stain(head.surface(tapered(crease, [0.01] * len(crease), 2)), shadow, 0.5)
@@ -146,13 +137,11 @@ def _paint_features(head: Head) -> None:
         rise = 0.02 * f2
         line = smooth_open(
             [
-                (u - sign * 0.21, -0.13),
-                (u - sign * 0.02, -0.19 - rise),
-                (u + sign * 0.17, -0.17 - rise),
+                (u - sign * 0.21, -0.13), (u - sign * 0.02, -0.19 - rise), (u + sign * 0.17, -0.17 - rise),
                 (u + sign * 0.27, -0.11),
             ],
             3,
-        )
+        )  # fmt: skip
         taper = np.interp(np.linspace(0, 1, len(line)), [0, 0.3, 0.75, 1], [0.7, 1, 0.8, 0.2]) * thickness
         canvas.stain(head.surface(tapered(line, taper.tolist(), 2)), brow, 0.88)
     _paint_nose_and_mouth(head, shadow, is_woman, f0, f1)
@@ -176,26 +165,18 @@ def _paint_nose_and_mouth(head: Head, shadow: tuple[float, float, float], is_wom
     y = 0.635
     upper = smooth_closed(
         [
-            (-half, y - smile),
-            (-0.1, y - 0.055),
-            (0, y - 0.04),
-            (0.1, y - 0.055),
-            (half, y - smile),
-            (0.1, y + 0.012),
+            (-half, y - smile), (-0.1, y - 0.055), (0, y - 0.04), (0.1, y - 0.055), (half, y - smile), (0.1, y + 0.012),
             (-0.1, y + 0.012),
         ],
         3,
-    )
+    )  # fmt: skip
     lower = smooth_closed(
         [
-            (-half * 0.92, y - smile * 0.8),
-            (0, y + 0.01),
-            (half * 0.92, y - smile * 0.8),
-            (0.13, y + 0.085),
+            (-half * 0.92, y - smile * 0.8), (0, y + 0.01), (half * 0.92, y - smile * 0.8), (0.13, y + 0.085),
             (-0.13, y + 0.085),
         ],
         3,
-    )
+    )  # fmt: skip
     canvas.stain(head.surface(lower), lips, 0.95)
     canvas.stain(head.surface(upper), palette.scaled(lips, 0.86), 0.95)
     if f1 > 0.6:
@@ -218,25 +199,10 @@ def _paint_beard(head: Head) -> None:
         3,
     )
     jaw = [
-        (-0.97, 0.08),
-        (-0.84, 0.3),
-        (-0.6, 0.52),
-        (-0.34, 0.56),
-        (-0.3, 0.74),
-        (0, 0.78),
-        (0.3, 0.74),
-        (0.34, 0.56),
-        (0.6, 0.52),
-        (0.84, 0.3),
-        (0.97, 0.08),
-        (0.93, 0.5),
-        (0.66, 0.86),
-        (0.3, 1.04),
-        (0, 1.07),
-        (-0.3, 1.04),
-        (-0.66, 0.86),
-        (-0.93, 0.5),
-    ]
+        (-0.97, 0.08), (-0.84, 0.3), (-0.6, 0.52), (-0.34, 0.56), (-0.3, 0.74), (0, 0.78), (0.3, 0.74), (0.34, 0.56),
+        (0.6, 0.52), (0.84, 0.3), (0.97, 0.08), (0.93, 0.5), (0.66, 0.86), (0.3, 1.04), (0, 1.07), (-0.3, 1.04),
+        (-0.66, 0.86), (-0.93, 0.5),
+    ]  # fmt: skip
     opacity = {"stubble": 0.3, "beard": 0.92, "moustache": 0.0}[person.beard]
     if opacity:
         # The jaw keeps to the silhouette, so it is only half turned.
@@ -270,15 +236,11 @@ def paint_glasses(head: Head) -> None:
         u, v = sign * 0.41, 0.09
         shape = smooth_closed(
             [
-                (u - half_u, v - half_v * 0.75),
-                (u, v - half_v),
-                (u + half_u, v - half_v * 0.75),
-                (u + half_u * 0.92, v + half_v * 0.5),
-                (u, v + half_v),
-                (u - half_u * 0.92, v + half_v * 0.5),
+                (u - half_u, v - half_v * 0.75), (u, v - half_v), (u + half_u, v - half_v * 0.75),
+                (u + half_u * 0.92, v + half_v * 0.5), (u, v + half_v), (u - half_u * 0.92, v + half_v * 0.5),
             ],
             3,
-        )
+        )  # fmt: skip
         lens = head.surface(shape)
         middle = lens.mean(axis=0)
         if is_dark:

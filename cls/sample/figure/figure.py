@@ -38,16 +38,10 @@ def paint_hat(head: Head) -> None:
     if hat == "beanie":
         dome = smooth_closed(
             [
-                (-1.06 + back, -0.32),
-                (-1.06 + back, -0.8),
-                (-0.66 + back, -1.26),
-                (back, -1.46),
-                (0.66 + back, -1.26),
-                (1.06 + back, -0.8),
-                (1.06 + back, -0.32),
-                (0.0, -0.28),
+                (-1.06 + back, -0.32), (-1.06 + back, -0.8), (-0.66 + back, -1.26), (back, -1.46), (0.66 + back, -1.26),
+                (1.06 + back, -0.8), (1.06 + back, -0.32), (0.0, -0.28),
             ]
-        )
+        )  # fmt: skip
         cloth = headgear_cloth(frame)
         ribbed = Cloth(
             cloth.colour, palette.scaled(cloth.colour, 0.72), "knit", 1.1 * unit, 0.0, 0.05, 0.04, cloth.origin_px
@@ -62,16 +56,10 @@ def paint_hat(head: Head) -> None:
     elif hat == "cap":
         dome = smooth_closed(
             [
-                (-1.04 + back, -0.42),
-                (-1.02 + back, -0.82),
-                (-0.62 + back, -1.2),
-                (back, -1.32),
-                (0.62 + back, -1.2),
-                (1.02 + back, -0.82),
-                (1.04 + back, -0.42),
-                (0.0, -0.48),
+                (-1.04 + back, -0.42), (-1.02 + back, -0.82), (-0.62 + back, -1.2), (back, -1.32), (0.62 + back, -1.2),
+                (1.02 + back, -0.82), (1.04 + back, -0.42), (0.0, -0.48),
             ]
-        )
+        )  # fmt: skip
         canvas.paint(head.points(dome), headgear_cloth(frame), 0.26 * unit, relief=1.0, drop=0.2)
         for bend in (-0.42, 0.0, 0.42):
             seam = smooth_open([(back, -1.31), (back + bend * 0.9, -0.95), (turn * 0.5 + bend * 1.1, -0.5)])
@@ -80,16 +68,10 @@ def paint_hat(head: Head) -> None:
             m = turn * 0.95
             peak = smooth_closed(
                 [
-                    (m * 0.6 - 0.86, -0.5),
-                    (m * 0.8 - 0.45, -0.62),
-                    (m * 0.8, -0.66),
-                    (m * 0.8 + 0.45, -0.62),
-                    (m * 0.6 + 0.86, -0.5),
-                    (m + 0.72, -0.26),
-                    (m, -0.16),
-                    (m - 0.72, -0.26),
+                    (m * 0.6 - 0.86, -0.5), (m * 0.8 - 0.45, -0.62), (m * 0.8, -0.66), (m * 0.8 + 0.45, -0.62),
+                    (m * 0.6 + 0.86, -0.5), (m + 0.72, -0.26), (m, -0.16), (m - 0.72, -0.26),
                 ]
-            )
+            )  # fmt: skip
             canvas.paint(head.points(peak), headgear_cloth(frame, 0.84), 0.1 * unit, relief=0.9, drop=0.5)
             canvas.stain(
                 head.points(ellipse((m * 0.7, -0.9), 0.17, 0.14)),
@@ -99,31 +81,16 @@ def paint_hat(head: Head) -> None:
     elif hat == "wide-brim hat":
         crown = smooth_closed(
             [
-                (-0.98, -0.56),
-                (-0.94, -1.0),
-                (-0.72, -1.5),
-                (-0.2, -1.52),
-                (0.2, -1.52),
-                (0.72, -1.5),
-                (0.94, -1.0),
-                (0.98, -0.56),
-                (0, -0.46),
+                (-0.98, -0.56), (-0.94, -1.0), (-0.72, -1.5), (-0.2, -1.52), (0.2, -1.52), (0.72, -1.5), (0.94, -1.0),
+                (0.98, -0.56), (0, -0.46),
             ]
-        )
+        )  # fmt: skip
         front = smooth_closed(
             [
-                (-2.0, -0.52),
-                (-1.4, -0.66),
-                (-0.95, -0.66),
-                (0, -0.58),
-                (0.95, -0.66),
-                (1.4, -0.66),
-                (2.0, -0.52),
-                (1.3, -0.3),
-                (0, -0.2),
-                (-1.3, -0.3),
+                (-2.0, -0.52), (-1.4, -0.66), (-0.95, -0.66), (0, -0.58), (0.95, -0.66), (1.4, -0.66), (2.0, -0.52),
+                (1.3, -0.3), (0, -0.2), (-1.3, -0.3),
             ]
-        )
+        )  # fmt: skip
         canvas.paint(head.points(crown), headgear_cloth(frame), 0.24 * unit, relief=1.0, drop=0.2)
         band = tapered([(-0.97, -0.74), (0, -0.64), (0.97, -0.74)], [0.11, 0.11, 0.11], 5, is_round=False)
         canvas.paint(head.points(band), Cloth(palette.scaled(frame.person.hat_colour, 0.35)), 0.06 * unit, relief=0.7)
@@ -140,27 +107,19 @@ def paint_backpack(frame: Frame) -> None:
     half = build.shoulder * 0.88
     outline = smooth_closed(
         [
-            centre + (-half * 0.8, -1.05),
-            centre + (half * 0.8, -1.05),
-            centre + (half, -0.4),
-            centre + (half, 0.75),
-            centre + (half * 0.7, 1.0),
-            centre + (-half * 0.7, 1.0),
-            centre + (-half, 0.75),
-            centre + (-half, -0.4),
+            centre + (-half * 0.8, -1.05), centre + (half * 0.8, -1.05), centre + (half, -0.4), centre + (half, 0.75),
+            centre + (half * 0.7, 1.0), centre + (-half * 0.7, 1.0), centre + (-half, 0.75), centre + (-half, -0.4),
         ]
-    )
+    )  # fmt: skip
     cloth = frame.cloth(bag, folds=0.08)
     frame.canvas.paint(frame.outline(outline), cloth, 0.22 * frame.unit_px, drop=0.3)
     if frame.is_turned_away:
         pocket = smooth_closed(
             [
-                centre + (-half * 0.7, 0.1),
-                centre + (half * 0.7, 0.1),
-                centre + (half * 0.72, 0.8),
+                centre + (-half * 0.7, 0.1), centre + (half * 0.7, 0.1), centre + (half * 0.72, 0.8),
                 centre + (-half * 0.72, 0.8),
             ]
-        )
+        )  # fmt: skip
         frame.canvas.paint(frame.outline(pocket), cloth, 0.1 * frame.unit_px, drop=0.25, relief=0.8)
 
 
@@ -229,15 +188,11 @@ def paint_bag(frame: Frame) -> None:
         half_x, half_y = 0.44 * max(cos(joints.yaw), 0.55), 0.56
         shape = smooth_closed(
             [
-                centre + (-half_x * 0.9, -half_y),
-                centre + (half_x * 0.9, -half_y),
-                centre + (half_x * 1.05, 0),
-                centre + (half_x, half_y),
-                centre + (-half_x, half_y),
-                centre + (-half_x * 1.05, 0),
+                centre + (-half_x * 0.9, -half_y), centre + (half_x * 0.9, -half_y), centre + (half_x * 1.05, 0),
+                centre + (half_x, half_y), centre + (-half_x, half_y), centre + (-half_x * 1.05, 0),
             ],
             3,
-        )
+        )  # fmt: skip
         frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
         frame.canvas.darken(
             frame.outline(
@@ -256,14 +211,11 @@ def paint_bag(frame: Frame) -> None:
         )
         flap = smooth_closed(
             [
-                centre + (-0.37, -0.26),
-                centre + (0.37, -0.26),
-                centre + (0.34, 0.02),
-                centre + (0, 0.1),
+                centre + (-0.37, -0.26), centre + (0.37, -0.26), centre + (0.34, 0.02), centre + (0, 0.1),
                 centre + (-0.34, 0.02),
             ],
             3,
-        )
+        )  # fmt: skip
         frame.canvas.paint(frame.outline(shape), cloth, 0.1 * unit, drop=0.4)
         frame.canvas.paint(frame.outline(flap), cloth, 0.07 * unit, drop=0.3)
         frame.canvas.stain(frame.outline(ellipse(centre + (0, 0.05), 0.04, 0.04)), (216, 186, 110), 0.95)
@@ -273,13 +225,10 @@ def paint_bag(frame: Frame) -> None:
         centre = grip + (0, 0.72)
         handle = smooth_open(
             [
-                centre + (-0.22, -0.32),
-                grip + (-0.16, 0.06),
-                grip + (0, -0.02),
-                grip + (0.16, 0.06),
+                centre + (-0.22, -0.32), grip + (-0.16, 0.06), grip + (0, -0.02), grip + (0.16, 0.06),
                 centre + (0.22, -0.32),
             ]
-        )
+        )  # fmt: skip
         frame.canvas.paint(
             frame.outline(tapered(handle, [0.032] * len(handle), 2)),
             Cloth(palette.scaled(bag.colour, 0.7)),
@@ -287,15 +236,11 @@ def paint_bag(frame: Frame) -> None:
         )
         shape = smooth_closed(
             [
-                centre + (-0.3, -0.36),
-                centre + (0.3, -0.36),
-                centre + (0.46, 0.0),
-                centre + (0.46, 0.3),
-                centre + (-0.46, 0.3),
-                centre + (-0.46, 0.0),
+                centre + (-0.3, -0.36), centre + (0.3, -0.36), centre + (0.46, 0.0), centre + (0.46, 0.3),
+                centre + (-0.46, 0.3), centre + (-0.46, 0.0),
             ],
             3,
-        )
+        )  # fmt: skip
         frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
         for point in limb_points(np.append(centre + (-0.2, -0.2), 0), np.append(centre + (0.2, -0.2), 0), 2):
             frame.canvas.stain(frame.outline(ellipse(point, 0.035, 0.035)), (216, 186, 110), 0.95)

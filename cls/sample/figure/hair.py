@@ -81,53 +81,34 @@ class Hair:
             self._lay(
                 smooth_closed(
                     [
-                        (turn - 0.9, -0.7),
-                        (turn, -1.1),
-                        (turn + 0.9, -0.7),
-                        (turn + 1.12, 0.1),
-                        (turn + 1.12 + wave, 0.9),
-                        (turn + 1.2 - wave, 1.6),
-                        (turn + 1.02 + wave, 2.3),
-                        (turn + 0.4, 2.5),
-                        (turn - 0.4, 2.46),
-                        (turn - 1.02 - wave, 2.25),
-                        (turn - 1.2 + wave, 1.6),
-                        (turn - 1.12 - wave, 0.9),
-                        (turn - 1.12, 0.1),
+                        (turn - 0.9, -0.7), (turn, -1.1), (turn + 0.9, -0.7), (turn + 1.12, 0.1),
+                        (turn + 1.12 + wave, 0.9), (turn + 1.2 - wave, 1.6), (turn + 1.02 + wave, 2.3),
+                        (turn + 0.4, 2.5), (turn - 0.4, 2.46), (turn - 1.02 - wave, 2.25), (turn - 1.2 + wave, 1.6),
+                        (turn - 1.12 - wave, 0.9), (turn - 1.12, 0.1),
                     ]
                 ),
                 relief=0.9,
                 roundness=0.24,
-            )
+            )  # fmt: skip
         elif self._style == "bob":
             self._lay(
                 smooth_closed(
                     [
-                        (turn - 0.9, -0.7),
-                        (turn, -1.1),
-                        (turn + 0.9, -0.7),
-                        (turn + 1.16, 0.1),
-                        (turn + 1.16, 0.8),
-                        (turn + 0.8, 1.12),
-                        (turn, 1.16),
-                        (turn - 0.8, 1.12),
-                        (turn - 1.16, 0.8),
-                        (turn - 1.16, 0.1),
+                        (turn - 0.9, -0.7), (turn, -1.1), (turn + 0.9, -0.7), (turn + 1.16, 0.1), (turn + 1.16, 0.8),
+                        (turn + 0.8, 1.12), (turn, 1.16), (turn - 0.8, 1.12), (turn - 1.16, 0.8), (turn - 1.16, 0.1),
                     ]
                 )
-            )
+            )  # fmt: skip
         elif self._style == "ponytail":
             side = 1.0 if self._head.frame.person.texture_px[1] > 128 else -1.0
             tail = tapered(
                 [
-                    (turn * 1.5 + side * 0.2, -0.7),
-                    (turn * 1.6 + side * 0.95, -0.3),
-                    (turn * 1.5 + side * 1.2, 0.7),
+                    (turn * 1.5 + side * 0.2, -0.7), (turn * 1.6 + side * 0.95, -0.3), (turn * 1.5 + side * 1.2, 0.7),
                     (turn + side * 1.02, 1.9),
                 ],
                 [0.2, 0.3, 0.33, 0.1],
                 5,
-            )
+            )  # fmt: skip
             self._lay(tail, relief=1.0, roundness=0.12)
         elif self._style == "bun":
             self._lay(ellipse((turn * 1.2, -1.18), 0.42, 0.36), relief=1.2, roundness=0.14)
@@ -177,23 +158,14 @@ class Hair:
         self._lay(
             smooth_closed(
                 [
-                    (0, -1.1),
-                    (0.62, -0.98),
-                    (1.0, -0.6),
-                    (width, 0.0),
-                    (width, length * 0.55),
-                    (width * 0.9, length * 0.92),
-                    (0, length),
-                    (-width * 0.9, length * 0.92),
-                    (-width, length * 0.55),
-                    (-width, 0.0),
-                    (-1.0, -0.6),
-                    (-0.62, -0.98),
+                    (0, -1.1), (0.62, -0.98), (1.0, -0.6), (width, 0.0), (width, length * 0.55),
+                    (width * 0.9, length * 0.92), (0, length), (-width * 0.9, length * 0.92), (-width, length * 0.55),
+                    (-width, 0.0), (-1.0, -0.6), (-0.62, -0.98),
                 ]
             ),
             drop=0.2,
             roundness=0.3,
-        )
+        )  # fmt: skip
         if self._style == "ponytail":
             self._lay(
                 tapered([(0, -0.4), (0.12, 0.4), (0.0, 1.2), (0.06, 2.1)], [0.16, 0.3, 0.3, 0.08], 5),
@@ -230,78 +202,42 @@ class Hair:
         }.get(self._style, 0.3)
         back = -s * 0.62
         outer = [
-            (1.0 + volume * 0.8 + min(back, 0) * 0.15 + max(back, 0), temple),
-            (1.02 + volume + max(back, 0), -0.3),
-            (0.86 + volume + back * 0.6, -0.72 - volume * 0.4),
-            (0.45 + back * 0.5, -1.0 - volume),
-        ]
+            (1.0 + volume * 0.8 + min(back, 0) * 0.15 + max(back, 0), temple), (1.02 + volume + max(back, 0), -0.3),
+            (0.86 + volume + back * 0.6, -0.72 - volume * 0.4), (0.45 + back * 0.5, -1.0 - volume),
+        ]  # fmt: skip
         outer += [(back * 0.5, -1.07 - volume)]
         outer += [
-            (-0.45 + back * 0.5, -1.0 - volume),
-            (-0.86 - volume + back * 0.6, -0.72 - volume * 0.4),
-            (-1.02 - volume + min(back, 0), -0.3),
-            (-1.0 - volume * 0.8 + min(back, 0) - max(back, 0) * 0.15, temple),
-        ]
+            (-0.45 + back * 0.5, -1.0 - volume), (-0.86 - volume + back * 0.6, -0.72 - volume * 0.4),
+            (-1.02 - volume + min(back, 0), -0.3), (-1.0 - volume * 0.8 + min(back, 0) - max(back, 0) * 0.15, temple),
+        ]  # fmt: skip
         line = {
             "buzz": [(-0.9, -0.35), (-0.62, -0.62), (0, -0.7), (0.62, -0.62), (0.9, -0.35)],
             "short": [
-                (-0.9, -0.28),
-                (-0.66, -0.5),
-                (-0.3, -0.55),
-                (0.1, -0.5),
-                (0.5, -0.56),
-                (0.76, -0.46),
-                (0.9, -0.28),
+                (-0.9, -0.28), (-0.66, -0.5), (-0.3, -0.55), (0.1, -0.5), (0.5, -0.56), (0.76, -0.46), (0.9, -0.28),
             ],
             "side part": [
-                (-0.9, -0.25),
-                (-0.72, -0.5),
-                (side * 0.35, -0.72),
-                (-side * 0.1, -0.5),
-                (-side * 0.5, -0.42),
-                (0.74, -0.45),
-                (0.9, -0.25),
+                (-0.9, -0.25), (-0.72, -0.5), (side * 0.35, -0.72), (-side * 0.1, -0.5), (-side * 0.5, -0.42),
+                (0.74, -0.45), (0.9, -0.25),
             ],
             "quiff": [(-0.9, -0.3), (-0.66, -0.58), (-0.2, -0.7), (0.2, -0.7), (0.66, -0.58), (0.9, -0.3)],
             "pixie": [
-                (-0.88, 0.05),
-                (-0.7, -0.35),
-                (-side * 0.4, -0.42),
-                (side * 0.1, -0.3),
-                (side * 0.5, -0.38),
-                (0.72, -0.35),
-                (0.88, 0.05),
+                (-0.88, 0.05), (-0.7, -0.35), (-side * 0.4, -0.42), (side * 0.1, -0.3), (side * 0.5, -0.38),
+                (0.72, -0.35), (0.88, 0.05),
             ],
             "curly": [
-                (-0.86, -0.15),
-                (-0.7, -0.46),
-                (-0.35, -0.52),
-                (0, -0.46),
-                (0.35, -0.54),
-                (0.7, -0.44),
-                (0.86, -0.15),
+                (-0.86, -0.15), (-0.7, -0.46), (-0.35, -0.52), (0, -0.46), (0.35, -0.54), (0.7, -0.44), (0.86, -0.15),
             ],
             "bun": [(-0.92, -0.2), (-0.66, -0.58), (0, -0.72), (0.66, -0.58), (0.92, -0.2)],
             "ponytail": [
-                (-0.92, -0.2),
-                (-0.68, -0.52),
-                (-0.25, -0.6),
-                (side * 0.2, -0.66),
-                (0.68, -0.52),
-                (0.92, -0.2),
+                (-0.92, -0.2), (-0.68, -0.52), (-0.25, -0.6), (side * 0.2, -0.66), (0.68, -0.52), (0.92, -0.2),
             ],
         }.get(
             self._style,
             [
-                (-0.84, 0.1),
-                (-0.7, -0.36),
-                (side * 0.12 - 0.2, -0.68),
-                (side * 0.12, -0.8),
-                (side * 0.12 + 0.2, -0.68),
-                (0.7, -0.36),
-                (0.84, 0.1),
+                (-0.84, 0.1), (-0.7, -0.36), (side * 0.12 - 0.2, -0.68), (side * 0.12, -0.8),
+                (side * 0.12 + 0.2, -0.68), (0.7, -0.36), (0.84, 0.1),
             ],
-        )
+        )  # fmt: skip
         if self._style in {"side part", "pixie"}:
             line = sorted(line)
         inner = [(u + s * (1 - 0.35 * abs(u)), v) for u, v in line]
@@ -312,18 +248,14 @@ class Hair:
             self._lay(
                 smooth_closed(
                     [
-                        (-0.55 + s, -0.68),
-                        (-0.5 + s, -1.08),
-                        (0 + s, -1.3),
-                        (0.5 + s * 0.6, -1.16),
-                        (0.6 + s, -0.7),
+                        (-0.55 + s, -0.68), (-0.5 + s, -1.08), (0 + s, -1.3), (0.5 + s * 0.6, -1.16), (0.6 + s, -0.7),
                         (0.1 + s, -0.78),
                     ]
                 ),
                 drop=0.2,
                 relief=1.1,
                 roundness=0.14,
-            )
+            )  # fmt: skip
 
     def _paint_locks(self, shift: float) -> None:
         """Locks beside the face that fall on the shoulders."""
@@ -332,12 +264,10 @@ class Hair:
         for sign in (-1, 1):
             far = 1 - 0.4 * max(sign * shift, 0)
             path = [
-                (sign * 0.9 * far + shift * 0.3, -0.5),
-                (sign * 1.02 * far + shift * 0.1, 0.15),
+                (sign * 0.9 * far + shift * 0.3, -0.5), (sign * 1.02 * far + shift * 0.1, 0.15),
                 (sign * (1.03 + wave) * far, 0.15 + (low - 0.15) * 0.4),
-                (sign * (1.02 - wave) * far, 0.15 + (low - 0.15) * 0.75),
-                (sign * (0.9 + wave) * far, low),
-            ]
+                (sign * (1.02 - wave) * far, 0.15 + (low - 0.15) * 0.75), (sign * (0.9 + wave) * far, low),
+            ]  # fmt: skip
             self._lay(
                 tapered(path, [0.14, 0.17, 0.24, 0.25, 0.1 if self._style != "bob" else 0.18], 4),
                 drop=0.3,

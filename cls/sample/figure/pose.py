@@ -182,21 +182,10 @@ _ARMS: dict[str, tuple[Bone, Bone]] = {
 }
 
 _STANDING_ARMS = [
-    ("hanging", "hanging"),
-    ("hanging", "bent"),
-    ("on hip", "hanging"),
-    ("on hip", "on hip"),
-    ("in pocket", "in pocket"),
-    ("in pocket", "hanging"),
-    ("waving", "hanging"),
-    ("up", "up"),
-    ("phone", "hanging"),
-    ("folded", "folded"),
-    ("out", "out"),
-    ("waving", "on hip"),
-    ("phone", "in pocket"),
-    ("behind", "behind"),
-]
+    ("hanging", "hanging"), ("hanging", "bent"), ("on hip", "hanging"), ("on hip", "on hip"),
+    ("in pocket", "in pocket"), ("in pocket", "hanging"), ("waving", "hanging"), ("up", "up"), ("phone", "hanging"),
+    ("folded", "folded"), ("out", "out"), ("waving", "on hip"), ("phone", "in pocket"), ("behind", "behind"),
+]  # fmt: skip
 
 
 def _jitter(bone: Bone, rng: np.random.Generator, amount: float) -> Bone:

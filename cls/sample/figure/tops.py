@@ -55,13 +55,11 @@ def _collar(line: Neckline) -> None:
     for sign in (-1, 1):
         flap = smooth_closed(
             [
-                neck + (sign * width * 1.02, -0.12),
-                neck + (sign * width * 1.1, 0.06),
-                middle + (sign * 0.2, 0.13),
+                neck + (sign * width * 1.02, -0.12), neck + (sign * width * 1.1, 0.06), middle + (sign * 0.2, 0.13),
                 middle,
             ],
             2,
-        )
+        )  # fmt: skip
         cloth = frame.cloth(frame.person.top, sign * 0.8, folds=0)
         frame.canvas.paint(frame.outline(flap), cloth, 0.05 * frame.unit_px, drop=0.3, relief=0.6)
     line.buttons([0.16, 0.34, 0.53, 0.71, 0.9], 0.024, 0.62)
@@ -196,17 +194,13 @@ def paint_top(frame: Frame) -> None:
     outer_left = left + (left - right) * 0.04 * (loose - 0.5) + (strap, 0.0)
     outer_right = right + (right - left) * 0.04 * (loose - 0.5) - (strap, 0.0)
     upper_right = [
-        neck + (open_width, -0.02),
-        (neck + right) / 2 + (0.12, -0.08),
-        outer_right + (0, -0.12),
+        neck + (open_width, -0.02), (neck + right) / 2 + (0.12, -0.08), outer_right + (0, -0.12),
         outer_right + (0.03, 0.14) + shoulder_drop,
-    ]
+    ]  # fmt: skip
     upper_left = [
-        outer_left + (-0.03, 0.14) + shoulder_drop,
-        outer_left + (0, -0.12),
-        (neck + left) / 2 + (-0.12, -0.08),
+        outer_left + (-0.03, 0.14) + shoulder_drop, outer_left + (0, -0.12), (neck + left) / 2 + (-0.12, -0.08),
         neck + (-open_width, -0.02),
-    ]
+    ]  # fmt: skip
     sides_right = [chest_right, bust_right, waist_right]
     sides_left = [waist_left, bust_left, chest_left]
     if hem_height < 0.6:

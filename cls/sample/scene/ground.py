@@ -288,11 +288,9 @@ def paint_tree(image: NDArray[np.float32], rng: np.random.Generator, x: float, g
     """A tree standing at (x, ground_y), `size` pixels to its crown."""
     trunk = np.array(
         [
-            (x - size * 0.05, ground_y),
-            (x - size * 0.03, ground_y - size),
-            (x + size * 0.03, ground_y - size),
+            (x - size * 0.05, ground_y), (x - size * 0.03, ground_y - size), (x + size * 0.03, ground_y - size),
             (x + size * 0.05, ground_y),
         ]
-    )
+    )  # fmt: skip
     fill(image, trunk, (78, 62, 48))
     foliage(image, rng, (x, ground_y - size * 1.15), size * 0.5, size * 0.5, palette.pick(rng, LEAVES))
