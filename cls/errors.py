@@ -47,9 +47,6 @@ class Fault(str):
     Args:
         what: what is wrong, in one sentence without a final stop.
         code: the case within the class's area; empty in what is read from a file, which keeps the sentence alone.
-
-    Attributes:
-        code: as an error's.
     """
 
     area: ClassVar[str] = "cls"

@@ -157,9 +157,6 @@ def safe_name(text: str) -> str:
     Signs that file systems, shells or URLs give a meaning are percent-encoded; a name too long for a file system is cut
     and ends in a digest of the whole text.
 
-    Args:
-        text: e.g. a group's name as an annotator typed it.
-
     Raises:
         FileError: the text is empty.
     """

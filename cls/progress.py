@@ -112,13 +112,7 @@ class _BarTicker:
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yields the items while showing progress.
-
-    Args:
-        items: what to go through.
-        description: what is being done.
-        total: how many there are; taken from `len(items)` when it has one.
-    """
+    """Yields the items while showing progress."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with progress(description, total) as ticker:

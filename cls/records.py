@@ -43,11 +43,6 @@ _Record = TypeVar("_Record", bound=BaseModel)
 def read_record(path: Path, kind: type[_Record], hint: str | None = None) -> _Record:
     """Reads a JSON file of a known kind.
 
-    Args:
-        path: the file.
-        kind: what it holds.
-        hint: what to do where it does not.
-
     Raises:
         FileError: it is missing, cannot be read, is not JSON, or holds something else; names every key at fault.
     """

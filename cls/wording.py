@@ -26,21 +26,12 @@ def score(value: float | None, digits: int = 3) -> str:
 
     Near its ends it is rounded inwards, so that 1 is said of nothing but 1 and 0 of nothing but 0: 0.9965 is `0.996`,
     0.99996 is `0.999`, and an error of 0.0002 is `0.001`. Between, it is rounded to the nearest.
-
-    Args:
-        value: 0 to 1.
-        digits: after the point.
     """
     return NOT_DEFINED if value is None or value != value else str(_inwards(value, digits))
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A score or a share from 0 to 1 in percent, rounded as `score` does: `9.4%`; 0.0002 is `0.1%`, 0.9999 `99.9%`.
-
-    Args:
-        value: 0 to 1.
-        digits: after the point of the percentage.
-    """
+    """A score or a share from 0 to 1 in percent, rounded as `score` does: `9.4%`; 0.0002 is `0.1%`, 0.9999 `99.9%`."""
     return NOT_DEFINED if value is None or value != value else f"{_inwards(value, digits + 2) * 100:.{digits}f}%"
 
 

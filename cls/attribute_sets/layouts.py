@@ -60,9 +60,6 @@ def archives_of(root: Path) -> list[Path]:
 def read_peta_archives(archives: Sequence[Path]) -> AttributeSet:
     """Reads the subsets. There are no published parts in this layout.
 
-    Args:
-        archives: of `archives_of`.
-
     Raises:
         AttributeSetError: a file cannot be read, or no picture has labels.
     """

@@ -85,12 +85,6 @@ def place(bottle: Bottle, group: str, picture: SetPicture, *, has_row: bool) -> 
     A picture that is there already, with a row in the database, is not read again: a load that was cut off goes on
     quickly. A file of the name that is another picture is left alone.
 
-    Args:
-        bottle: the data folder.
-        group: the group it is loaded as.
-        picture: of the set.
-        has_row: whether the pictures database has a row of it.
-
     Raises:
         FileError: the pool cannot be written.
     """
@@ -271,11 +265,6 @@ class LoadedSet:
 
 def load_set(bottle: Bottle, attribute_set: AttributeSet, group: str) -> LoadedSet:
     """Loads a set: nothing is lost or doubled when it is killed and run again.
-
-    Args:
-        bottle: where it goes.
-        attribute_set: what was read.
-        group: the group it becomes.
 
     Raises:
         AttributeSetError: the group is another one's, or not one picture can be used.

@@ -196,12 +196,7 @@ _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class MatlabValue:
-    """A value in a MATLAB file.
-
-    Attributes:
-        array: as it was decoded.
-        where: file and field, for messages.
-    """
+    """A value in a MATLAB file."""
 
     array: MatArray
     where: str
@@ -280,9 +275,6 @@ class MatlabValue:
 
     def indices(self, count: int) -> list[int]:
         """Positions from 0 of a vector of MATLAB's, which count from 1.
-
-        Args:
-            count: how many there are to point at.
 
         Raises:
             AttributeSetError: one of them points outside, or is no whole number.

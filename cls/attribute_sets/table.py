@@ -153,13 +153,7 @@ _log = logging.getLogger("cls.attribute_sets")
 
 @dataclass(frozen=True)
 class PartsResult:
-    """A run trained and tested on parts of one name.
-
-    Attributes:
-        parts: their name.
-        run: the training.
-        tested: what it is worth.
-    """
+    """A run trained and tested on parts of one name."""
 
     parts: str
     run: Run
@@ -177,9 +171,6 @@ def make_table(bottle: Bottle, layout: str, loaded: LoadedSet, config: TrainConf
         loaded: the set as a group.
         config: how to train; its group is the set's.
         names: which parts; all that the set has when empty.
-
-    Returns:
-        The table as text.
 
     Raises:
         AttributeSetError: the set has no parts, or none of a name asked for.

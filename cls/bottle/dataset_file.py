@@ -247,10 +247,6 @@ def _group_of(path: Path) -> str:
 def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
     """Reads a dataset file, of this version or of older tools (the four keys alone).
 
-    Args:
-        path: the file.
-        group: name for the error message when the file is missing.
-
     Raises:
         BottleError: there is no such file; the hint says how to make it.
         FileError: it is not JSON.

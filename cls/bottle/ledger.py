@@ -44,12 +44,7 @@ _KNOWN_MODEL = TypeAdapter(KnownModel)
 
 
 def remember_models(root: Path, models: Iterable[KnownModel]) -> None:
-    """Enters models that are not there yet.
-
-    Args:
-        root: the bottle.
-        models: what predicts, or was published.
-    """
+    """Enters models that are not there yet."""
     known = known_models(root)
     new = [model for model in dict.fromkeys(models) if model not in known]
     if not new:

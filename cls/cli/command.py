@@ -20,14 +20,7 @@ EXIT_INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Command:
-    """One verb: what `cls NAME` and its script run.
-
-    Attributes:
-        name: the verb as typed after `cls`.
-        summary: one line for `--help`.
-        add_arguments: adds the verb's own options to a parser.
-        run: does the work; receives the parsed options and prints its result.
-    """
+    """One verb: what `cls NAME` and its script run."""
 
     name: str
     summary: str

@@ -19,9 +19,6 @@ def open_page(page: Path) -> bool:
 
     On a machine without a screen nothing is started: a text browser would take over the terminal.
 
-    Args:
-        page: an HTML file.
-
     Returns:
         Whether a browser was asked to open it.
     """

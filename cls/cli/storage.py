@@ -20,13 +20,7 @@ _log = logging.getLogger("cls.model_storage")
 
 
 def push_lines(bottle: Bottle, group: str, which: str = "onnx") -> str:
-    """The `cls push` of a package, under the next version, as lines that can be pasted as they are.
-
-    Args:
-        bottle: the data folder, which knows what was published from it.
-        group: the package's.
-        which: the package, as `--format` names it.
-    """
+    """The `cls push` of a package, under the next version, as lines that can be pasted as they are."""
     from cls.bottle.ledger import known_models
     from cls.package.model_name import next_version
 

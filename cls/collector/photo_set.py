@@ -75,12 +75,7 @@ class Photo:
 
 
 class PhotoSet:
-    """A folder of labelled photos. It is a `Source`, and what `cls collector serve` serves.
-
-    Args:
-        name: what the set is called, e.g. its folder's name.
-        photos: its photos.
-    """
+    """A folder of labelled photos. It is a `Source`, and what `cls collector serve` serves."""
 
     def __init__(self, name: str, photos: Iterable[Photo]) -> None:
         self.name = name

@@ -237,13 +237,7 @@ _LIST_BY_CATEGORY = 0
 
 
 def create_app(photo_set: PhotoSet, state: CollectorState, tokens: Tokens) -> FastAPI:
-    """The collector as an ASGI application.
-
-    Args:
-        photo_set: what is served.
-        state: where modes and predictions are kept.
-        tokens: who is let in.
-    """
+    """The collector as an ASGI application."""
     app = FastAPI(title="CLS collector", description="A small collector over a folder of labelled photos.")
     _add_login(app, tokens)
     _add_meta(app, photo_set, state, _authorised(tokens, READ_SCHEME))

@@ -95,11 +95,6 @@ class TrainBatches(Dataset[Batch]):
         augmentation: how strongly.
         seed: another seed gives other views.
         backgrounds: sources of pictures to put behind people; each source counts alike.
-
-    Attributes:
-        cutouts: as given.
-        labels: as given.
-        backgrounds: as given.
     """
 
     def __init__(
@@ -243,11 +238,7 @@ def _made_ahead(dataset: Dataset[Batch], keys: list[BatchKey]) -> Iterator[Batch
 
 
 class WideBatches(Dataset[Batch]):
-    """Batches before augmentation: `images` are uint8 (batch, height, width, 4), picture and mask of the cache.
-
-    Args:
-        batches: what they become.
-    """
+    """Batches before augmentation: `images` are uint8 (batch, height, width, 4), picture and mask of the cache."""
 
     def __init__(self, batches: TrainBatches) -> None:
         self._batches = batches

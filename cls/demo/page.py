@@ -233,9 +233,6 @@ def write_page(walk: Walk) -> Path:
     """Writes `index.html` into the demonstration's folder.
 
     The photos are small copies inside the page; the rest is linked by relative paths, so the folder can be moved.
-
-    Returns:
-        The page's path.
     """
     plan = walk.plan
     sample = plan.source is None

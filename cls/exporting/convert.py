@@ -215,14 +215,7 @@ def _why_not(write: Callable[[], None]) -> str | None:
 
 
 def readable_error(error: ClsError, name: Format, where: str, folder: Path) -> ExportError:
-    """A converter's error without the paths of temporary files, which are gone when it is read.
-
-    Args:
-        error: what a conversion raised.
-        name: the format.
-        where: the run and the model file.
-        folder: where the model files go.
-    """
+    """A converter's error without the paths of temporary files, which are gone when it is read."""
     what = error.what.replace(f"{folder / _WORK}/", "").replace(f"{folder}/", "")
     if error.where is not None and not error.where.startswith(str(folder)):
         where = f"{where}: {error.where}"

@@ -92,10 +92,6 @@ def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dic
 
     Where the format was asked about other people than those that were validated on, they are left out instead: what is
     there would be the trained network's.
-
-    Args:
-        report: how the format compares.
-        metrics: as meta.json has them.
     """
     validation = metrics_of_package(metrics.get("validation"))
     if validation is None:

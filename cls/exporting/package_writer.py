@@ -75,9 +75,6 @@ class PackageWriter:
             name: a format whose unproven zip is there.
             report: how it compares; the calibration error in `metrics` is this format's.
             archive: the zip to write; the format's in the folder when not given.
-
-        Returns:
-            The zip's own meta.json.
         """
         meta = self._meta_of_zip(name)
         parity = {**meta.parity, name: report.to_meta()}
@@ -128,13 +125,7 @@ class PackageWriter:
 
 
 def vectors_of_zip(name: Format, archive: Path, bottle: Bottle) -> dict[str, bytes]:
-    """What the model in a zip answers to drawn photos: the files of `vectors/`; none where it has no answer to them.
-
-    Args:
-        name: the format.
-        archive: the zip, still without vectors.
-        bottle: the data folder, whose limits say how far a model's answers may vary from machine to machine.
-    """
+    """What the model in a zip answers to drawn photos: the files of `vectors/`; none where it has no answer to them."""
     limit = bottle.settings.parity_limits[FILES[name].precision].batch
     classifier = open_classifier(str(archive), bottle)
     try:
@@ -147,13 +138,7 @@ def vectors_of_zip(name: Format, archive: Path, bottle: Bottle) -> dict[str, byt
 
 
 def people_to_carry(reference: Reference, count: int, *, seed: int = 0) -> CarriedSamples:
-    """Some of the people an export is proven on, chosen by a seed; all of them where there are fewer.
-
-    Args:
-        reference: the people, and what the trained network says of them.
-        count: how many, at least 1.
-        seed: of the choice.
-    """
+    """Some of the people an export is proven on, chosen by a seed; all of them where there are fewer."""
     chosen = np.random.default_rng(seed).choice(len(reference), min(count, len(reference)), replace=False)
     order = np.sort(chosen)
     return CarriedSamples(

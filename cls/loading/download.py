@@ -72,10 +72,6 @@ class PicturePool:
     """The bottle's pictures/, filled from a source.
 
     Opening it removes what a killed load left half written, so one load at a time works on a bottle: see `load_lock`.
-
-    Args:
-        bottle: whose pool it is.
-        source: where pictures are read.
     """
 
     def __init__(self, bottle: Bottle, source: Source) -> None:
@@ -86,13 +82,6 @@ class PicturePool:
 
     def fetch(self, filepaths: Iterable[str], *, workers: int) -> dict[str, Outcome]:
         """Brings pictures into the pool, several at a time; those that are there and whole are not fetched again.
-
-        Args:
-            filepaths: addresses in the source.
-            workers: how many are fetched at once.
-
-        Returns:
-            What became of every address.
 
         Raises:
             CollectorError: the source cannot be used any more; what was stored stays, the same call goes on from there.

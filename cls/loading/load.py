@@ -84,12 +84,6 @@ def load_lock(bottle: Bottle) -> Iterator[None]:
 def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> LoadedGroup:
     """Loads one group: nothing is lost or doubled when it is killed and run again.
 
-    Args:
-        source: where photos and labels come from.
-        bottle: where they go.
-        group: the group's name as annotators typed it.
-        workers: how many pictures are fetched at once.
-
     Raises:
         CollectorError: the source cannot be used, has no such group, or not one usable photo of it. An older dataset
             file of the group stays as it is.

@@ -92,12 +92,6 @@ def load_picsets(source: Source, bottle: Bottle, guids: Sequence[str], *, worker
     Loading only reads: the picsets stay in the mode annotators left them in. It makes no dataset file, for a picset
     says which categories it was collected for, and not which of them each photo has.
 
-    Args:
-        source: where they come from.
-        bottle: where they go.
-        guids: which ones.
-        workers: how many pictures are fetched at once.
-
     Raises:
         CollectorError: the source cannot be used, or knows none of them.
         FileError: the bottle cannot be written.

@@ -38,10 +38,6 @@ def interval_of_mean(value: float, people: int) -> Bounds | None:
     Among all such means the share of those who are 1, the others being 0, varies the most: the interval is that of a
     share, with the count rounded outwards.
 
-    Args:
-        value: the mean.
-        people: how many it is over.
-
     Returns:
         None of so many people that resampling knows enough.
     """

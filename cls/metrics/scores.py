@@ -179,11 +179,7 @@ class Metrics(Record):
         return tuple(dict.fromkeys([*own, *self.crossed.left_out]))
 
     def mean(self, key: str) -> MeanScore:
-        """A mean over the labels that define a measure: of one that nobody has, most are not defined.
-
-        Args:
-            key: a measure, e.g. `ap`.
-        """
+        """A mean over the labels that define a measure: of one that nobody has, most are not defined."""
         known = sum(getattr(label, key) is not None for label in self.labels.values())
         # An interval is of a mean without the labels that are left out.
         has_interval = self.intervals is not None and not self.intervals.left_out
@@ -192,20 +188,12 @@ class Metrics(Record):
         return MeanScore(value, known if value is not None else 0, len(self.labels), bounds)
 
     def kept_mean(self, key: str) -> MeanScore:
-        """A mean over the labels that are not left out of the intervals, of which the interval is.
-
-        Args:
-            key: a measure, e.g. `ap`.
-        """
+        """A mean over the labels that are not left out of the intervals, of which the interval is."""
         found = self.intervals or Intervals()
         return MeanScore(getattr(found.means, key), bounds=getattr(found.macro, key))
 
     def crossed_mean(self, key: str) -> MeanScore:
-        """A cross-fitted mean over the labels that define the measure and are not left out.
-
-        Args:
-            key: a measure, e.g. `f1`.
-        """
+        """A cross-fitted mean over the labels that define the measure and are not left out."""
         crossed = self.crossed
         of = max(len(self.labels), len(crossed.labels))
         kept = [values for name, values in crossed.labels.items() if name not in crossed.left_out]

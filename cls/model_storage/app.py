@@ -44,13 +44,7 @@ class AppOptions:
 
 
 def build_app(storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> FastAPI:
-    """The application on the storage port.
-
-    Args:
-        storage: does the work.
-        options: the service around it.
-        pool: threads uploads are written, checked and published in.
-    """
+    """The application on the storage port."""
     app = FastAPI(
         title="CLS model storage",
         version=__version__,

@@ -97,12 +97,7 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class StorageClient:
-    """A model storage by its address. Use it in a `with` block.
-
-    Args:
-        url: e.g. `http://127.0.0.1:8300`.
-        token: sent as a bearer token; empty for none.
-    """
+    """A model storage by its address. Use it in a `with` block."""
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url = url.rstrip("/")

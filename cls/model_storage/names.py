@@ -53,9 +53,6 @@ def model_folder_name(name: str, models_folder: Path) -> str:
 class SemanticVersion:
     """A version such as 0.0.2 or 1.0.0-rc.1, ordered as semver.org says; what follows a `+` does not count.
 
-    Args:
-        text: the version as typed.
-
     Raises:
         RefusedError: 422, the text is not a semantic version, or is too long for one.
     """

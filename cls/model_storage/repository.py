@@ -88,9 +88,6 @@ class _Undo(BaseModel):
 class ModelRepository:
     """The repository below one root. One service at a time: `lock` it first.
 
-    Args:
-        root: made when missing.
-
     Raises:
         StorageError: the folders cannot be made.
     """

@@ -43,10 +43,6 @@ class StorageFiles(SFTPServer):
 
     Private files of the service (names with a dot in front, `ssh`) do not exist here. Links are neither followed nor
     made, so nothing leads out of the root.
-
-    Args:
-        channel: the client's channel.
-        root: the storage root.
     """
 
     def __init__(self, channel: asyncssh.SSHServerChannel[bytes], root: Path) -> None:

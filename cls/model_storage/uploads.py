@@ -28,13 +28,7 @@ _DRAIN_S = 20.0
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload on disk.
-
-    Attributes:
-        path: the file.
-        sha256: its digest.
-        fields: the other fields of the form.
-    """
+    """An upload on disk."""
 
     path: Path
     sha256: str

@@ -61,9 +61,6 @@ def pack(folder: Path, zip_path: Path, names: Sequence[str]) -> Path:
         zip_path: the zip to write; an older one is replaced.
         names: the files, by name; they stand at the zip's root.
 
-    Returns:
-        `zip_path`.
-
     Raises:
         PackageError: a file is missing.
     """
@@ -76,9 +73,6 @@ def pack_files(zip_path: Path, entries: Mapping[str, Path | bytes]) -> Path:
     Args:
         zip_path: the zip to write; an older one is replaced.
         entries: path inside the zip -> the file, or its content.
-
-    Returns:
-        `zip_path`.
 
     Raises:
         PackageError: a file is missing.
@@ -177,10 +171,6 @@ class ZipContents:
 
     def extract(self, folder: Path, *, leave_out: Collection[str] = ()) -> None:
         """Writes the files into a folder, each whole or not at all.
-
-        Args:
-            folder: made when missing.
-            leave_out: files inside that are not written.
 
         Raises:
             PackageError: a file is damaged.

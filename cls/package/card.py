@@ -82,9 +82,6 @@ class Card:
     def write_page(self, path: Path) -> None:
         """Writes the card as a page.
 
-        Args:
-            path: the HTML file.
-
         Raises:
             FileError: the file cannot be written.
         """
@@ -245,9 +242,6 @@ def _ece(error: float | None) -> str:
 
 def card_of(path: Path) -> Card:
     """Describes a package.
-
-    Args:
-        path: its zip, or the folder that `cls export` writes.
 
     Raises:
         PackageError: it is neither, or broken.

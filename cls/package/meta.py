@@ -313,10 +313,6 @@ class ModelMeta(_Meta):
 def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
     """Checks the content of a meta.json against the schema and reads it.
 
-    Args:
-        content: the parsed JSON.
-        where: file, zip or URL it came from, for the error.
-
     Raises:
         PackageError: it does not keep the schema (names the JSON path of every fault), or contradicts itself.
     """
@@ -352,11 +348,7 @@ def parse_meta_text(text: str | bytes, where: object = META_FILE_NAME) -> ModelM
 
 @dataclass(frozen=True)
 class MetaDocument:
-    """A meta.json as it came: any JSON object, also what another tool or an older one wrote.
-
-    Attributes:
-        content: the object.
-    """
+    """A meta.json as it came: any JSON object, also what another tool or an older one wrote."""
 
     content: Mapping[str, Any]
 

@@ -58,9 +58,6 @@ def model_name_of_group(group: str) -> str:
     Signs other than ASCII letters, digits, `_`, `.` and `-` become `~XX`, byte by byte of their UTF-8: `hair color` is
     served as `hair~20color`. A name too long for a file system is cut and ends in `~~` and a digest of the whole text.
 
-    Args:
-        group: the group's name as an annotator typed it.
-
     Raises:
         PackageError: the text is empty.
     """

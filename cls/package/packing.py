@@ -150,9 +150,6 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel, signer: S
         model: its files.
         signer: signs the zip's files; None: the package is not signed.
 
-    Returns:
-        The zip's own meta.json.
-
     Raises:
         PackageError: a file is missing.
     """

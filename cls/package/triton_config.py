@@ -98,10 +98,6 @@ def build_config(meta: ModelMeta, platform: Platform = "onnxruntime_onnx") -> st
     sees fit for the others. One picture of zeros is classified before the model counts as ready, so that the first
     request does not pay for what a runtime does once. meta.json travels as the parameter `cls_meta`, so that whoever
     reaches only the inference server can use the model.
-
-    Args:
-        meta: the package's meta.json; its inputs and outputs are the model's.
-        platform: which engine runs the model.
     """
     from tritonclient.grpc import model_config_pb2 as pb
 

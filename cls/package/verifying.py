@@ -367,9 +367,6 @@ def sign_package(zip_path: Path, signer: SigningKey) -> PackageSignature:
         zip_path: the package; replaced by the signed one, whole or not at all.
         signer: signs it.
 
-    Returns:
-        All its signatures.
-
     Raises:
         PackageError: the package is not in order.
         SignatureError: it was changed since it was signed, or cannot be signed.

@@ -80,11 +80,6 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Writes a page, whole or not at all.
 
-    Args:
-        path: the HTML file.
-        template: as in `render`.
-        values: as in `render`.
-
     Raises:
         FileError: the file cannot be written.
     """
@@ -93,9 +88,6 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
 
 def link_pages(pages: Mapping[str, Path]) -> None:
     """Links pages that belong together with each other, as far as they are there.
-
-    Args:
-        pages: title -> page.
 
     Raises:
         FileError: a page cannot be read or written.
@@ -110,10 +102,6 @@ def set_links(page: Path, others: Mapping[str, Path]) -> None:
 
     Links are relative: a folder that holds the pages can be moved. A page of an earlier version has no place for them
     and stays as it is.
-
-    Args:
-        page: a page that was written here.
-        others: title -> page.
 
     Raises:
         FileError: the page cannot be read or written.

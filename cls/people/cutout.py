@@ -133,10 +133,6 @@ def _enlarged(levels: NDArray[np.uint8], height_px: int, width_px: int, version:
 def on_flat_background(cutout: Cutout, color_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
     """The person on a flat colour, blended by the mask: a half-transparent edge stays soft.
 
-    Args:
-        cutout: pixels and mask.
-        color_rgb: the colour around the person.
-
     Returns:
         uint8 (height, width, 3): (pixel * mask + colour * (255 - mask)) / 255, rounded.
     """

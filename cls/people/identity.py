@@ -88,10 +88,6 @@ def same_people(before: Sequence[Person], after: Sequence[Person]) -> dict[int, 
     those of the same class go first, then the earlier ones. Where one of two people has no outline, their boxes are
     compared.
 
-    Args:
-        before: the people of one segmentation.
-        after: those of another one of the same photo.
-
     Returns:
         Place in `after` -> place in `before`, each at most once.
     """

@@ -99,10 +99,6 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) -> NDArray[np.uint8]:
     """Decodes the bytes of a photo (JPEG, PNG, WebP, BMP, TIFF), EXIF orientation applied.
 
-    Args:
-        content: the file's bytes.
-        where: path or address for the error message.
-
     Returns:
         uint8 (height, width, 3), RGB; transparent parts on white. 16-bit pictures are scaled, CMYK and grey converted.
 
@@ -148,10 +144,6 @@ def decode_photo_reduced(
 
 def check_photo(content: bytes, *, where: object = None) -> None:
     """Checks that bytes are a whole photo that `decode_photo` reads; a JPEG costs about a third of decoding it.
-
-    Args:
-        content: the file's bytes.
-        where: path or address for the error message.
 
     Raises:
         FileError: the bytes are not a picture, end too early, or make more than MAX_PIXELS pixels.

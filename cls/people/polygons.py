@@ -122,9 +122,6 @@ def draw_polygons(polygons_xy_px: Sequence[NDArray[np.float64]], height_px: int,
 def in_units(polygon_xy_px: NDArray[np.float64]) -> NDArray[np.int64]:
     """Rounds coordinates in pixels to whole units of 1/256 pixel, halves upwards; those beyond 2^20 pixels are cut off.
 
-    Args:
-        polygon_xy_px: (points, 2).
-
     Returns:
         int64 (points, 2).
     """

@@ -117,12 +117,7 @@ def is_storable(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Draft:
-    """What is to be written of a picture.
-
-    Attributes:
-        record: as it was given.
-        row: of `row_of`.
-    """
+    """What is to be written of a picture."""
 
     record: PictureRecord
     row: NewRow
@@ -152,12 +147,7 @@ def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: boo
 
 
 def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> Any:
-    """The new `segments` of a picture: who was in it before keeps the id and what other tools wrote of that person.
-
-    Args:
-        draft: the picture with new people.
-        rows: of the picture, oldest first; the last one will hold them.
-    """
+    """The new `segments` of a picture: who was in it before keeps the id and what other tools wrote of that person."""
     if draft.row.segments is None:
         return None
     read = [read_segments(row.segments, [], row.path) for row in rows]

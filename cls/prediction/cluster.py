@@ -38,15 +38,7 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(frozen=True)
 class _Equipment:
-    """What a worker opens once: it travels with every task as a few paths.
-
-    Attributes:
-        model: as for `open_classifier`; a path all workers know.
-        settings: of the data folder.
-        segmenter: the segmentation model's file, if any.
-        is_whole: every photo is one person.
-        trust: keys of which one must have signed the model; None: signatures are not checked.
-    """
+    """What a worker opens once: it travels with every task as a few paths."""
 
     model: str
     settings: str

@@ -66,17 +66,7 @@ def write_contact_sheet(
     thresholds_text: str,
     skipped: Mapping[str, str],
 ) -> None:
-    """Writes the page, whole or not at all; it needs no other file and no network.
-
-    Args:
-        path: the page.
-        classifier: what predicted.
-        shown: the people with a card.
-        counts: of all people.
-        table_name: the file that lists everybody.
-        thresholds_text: which thresholds were used, in words.
-        skipped: photo -> why it was skipped.
-    """
+    """Writes the page, whole or not at all; it needs no other file and no network."""
     numbers = {label: number for number, label in enumerate(classifier.labels, 1)}
     people_of_picture = Counter((person.result.picture, person.result.frame) for person in shown)
     values = {

@@ -174,9 +174,6 @@ def journal_of(lock: Path) -> Path | None:
 def alone_in_output(journal: Path) -> Iterator[None]:
     """Alone with an output; the lock goes afterwards, and so does the folder where nothing is in it.
 
-    Args:
-        journal: of the output.
-
     Raises:
         filelock.Timeout: another process predicts into it, or removes pictures of it.
         OSError: the folder cannot be written.
@@ -221,10 +218,6 @@ def _acquired(lock_path: Path) -> FileLock:
 @contextmanager
 def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
     """Opens the journal of an output; one of another model or of other options is begun anew.
-
-    Args:
-        path: the journal.
-        identity: of `identity_of`.
 
     Raises:
         PredictionError: another process predicts into the same output.

@@ -84,11 +84,7 @@ class LabelledPerson:
 
 
 class People(list[LabelledPerson]):
-    """The people of one photo, surest first; a notebook shows them in their photo.
-
-    Attributes:
-        photo: as it was given.
-    """
+    """The people of one photo, surest first; a notebook shows them in their photo."""
 
     def __init__(self, people: Iterable[LabelledPerson], photo: Photo) -> None:
         super().__init__(people)
@@ -109,11 +105,7 @@ class People(list[LabelledPerson]):
 
 
 class PeopleModel:
-    """A classifier with whatever finds the people. Made by `open_model`.
-
-    Attributes:
-        classifier: group, labels, thresholds, preprocessing, runtime.
-    """
+    """A classifier with whatever finds the people. Made by `open_model`."""
 
     def __init__(self, classifier: Classifier, finder: PeopleFinder) -> None:
         self.classifier = classifier

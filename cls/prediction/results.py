@@ -113,11 +113,6 @@ def writing_tables(
     CSV and Parquet have a column `p LABEL` for each label's probability. Chosen labels are joined by `;` in the CSV, as
     in tags.csv, and are a list in the others. Frame and time are there when videos were looked at.
 
-    Args:
-        paths: where each goes.
-        labels: in output order.
-        has_frames: whether there are frames of videos among the pictures.
-
     Raises:
         FileError: a table cannot be written.
     """

@@ -321,13 +321,6 @@ def write_results(
 ) -> SessionSummary:
     """Decides by the thresholds and writes everything that was asked for.
 
-    Args:
-        classifier: its labels and thresholds.
-        pictures: what was found.
-        outputs: what goes where.
-        thresholds_text: which thresholds are used, in words.
-        every: which frames of videos were looked at.
-
     Raises:
         FileError: something cannot be written.
     """

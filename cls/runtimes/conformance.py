@@ -78,10 +78,6 @@ def make_vectors(classifier: Classifier, max_probability_difference: float) -> V
 def check_vectors(classifier: Classifier, vectors: Vectors) -> list[CaseResult]:
     """Goes the whole way from each case's photo, and holds the picture, the tensor and the answer against the vectors.
 
-    Args:
-        classifier: the package's model.
-        vectors: those the package carries.
-
     Raises:
         FileError: a photo is damaged.
         PredictionError: the model answers nonsense.
@@ -139,11 +135,7 @@ def _frame_of(image_rgb: NDArray[np.uint8], person: Person, preprocessing: Prepr
 
 
 def _drawn(preprocessing: Preprocessing) -> list[tuple[str, bytes, Person]]:
-    """Name, photo and person of every case; the photos' sizes follow the input's, so that they shrink and are enlarged.
-
-    Args:
-        preprocessing: of the model.
-    """
+    """Name, photo and person of each case; photo sizes follow the input size, so that they are shrunk and enlarged."""
     large = _pattern(
         _within(preprocessing.height_px * 9 // 5, 64, 640), _within(preprocessing.width_px * 9 // 4, 64, 640)
     )

@@ -27,11 +27,7 @@ _core_limit: int | None = None
 
 
 class TorchRuntime:
-    """A PyTorch network, evaluation mode, on the CPU.
-
-    Attributes:
-        network: the network itself.
-    """
+    """A PyTorch network, evaluation mode, on the CPU."""
 
     def __init__(self, network: nn.Module) -> None:
         import torch
@@ -89,12 +85,6 @@ def torchscript_runtime(path: Path, content: bytes | None = None) -> TorchRuntim
 
 class OnnxRuntime:
     """An ONNX network run by ONNX Runtime on the CPU.
-
-    Args:
-        content: the bytes of the .onnx file.
-        source: file it came from, for errors.
-        input_name: the network's input.
-        output_name: the network's output.
 
     Raises:
         PredictionError: the bytes are not a network, or it lacks that input or output.
@@ -178,10 +168,6 @@ def tensorrt_module() -> Any:
 
 class TensorrtRuntime:
     """A plan, executed with its buffers in PyTorch's GPU memory.
-
-    Args:
-        content: the bytes of the plan.
-        source: file it came from, for errors.
 
     Raises:
         PredictionError: plans cannot be run here, or this one was built for another GPU or TensorRT version.
@@ -282,14 +268,6 @@ def _make_core() -> Any:
 
 class OpenvinoRuntime:
     """An OpenVINO network on the CPU.
-
-    Args:
-        graph: the bytes of the .xml file.
-        weights: the bytes of the .bin file.
-        source: file they came from, for errors.
-        threads: cores to use.
-        input_name: the network's input.
-        output_name: the network's output.
 
     Raises:
         PredictionError: OpenVINO is not installed, the bytes are not a network, or it lacks that input or output.

@@ -123,11 +123,7 @@ _T = TypeVar("_T")
 
 
 class AwayError(Exception):
-    """A connection that was not there, or was cut: nothing else heals by itself.
-
-    Attributes:
-        told: what the user is told when it does not heal.
-    """
+    """A connection that was not there, or was cut: nothing else heals by itself."""
 
     def __init__(self, told: PredictionError) -> None:
         self.told = told

@@ -131,9 +131,6 @@ def make_sample(
         archives: Also write archives/part_NNN.zip as CVAT exports them ("COCO 1.0").
         workers: Processes that draw; all cores by default.
 
-    Returns:
-        What was done.
-
     Raises:
         SampleError: A parameter is out of range, or the folder holds something else.
     """

@@ -56,12 +56,7 @@ class ReadPhoto:
 
 @dataclass(frozen=True)
 class BrokenPhoto:
-    """A file that cannot be read as a photo.
-
-    Attributes:
-        path: the file.
-        why: one line.
-    """
+    """A file that cannot be read as a photo."""
 
     path: Path
     why: str

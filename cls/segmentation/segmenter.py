@@ -28,14 +28,7 @@ _BORDER = 114  # the grey ultralytics trains with
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How a photo lies in a network's input: scaled by `scale`, then moved by (`left_px`, `top_px`).
-
-    Attributes:
-        photo_height_px: height of the photo.
-        photo_width_px: width of the photo.
-        input_height_px: height of the network's input.
-        input_width_px: width of the network's input.
-    """
+    """How a photo lies in a network's input: scaled by `scale`, then moved by (`left_px`, `top_px`)."""
 
     photo_height_px: int
     photo_width_px: int

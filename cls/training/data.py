@@ -345,13 +345,7 @@ class InitialNetwork:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training starts from, checked. Made by `prepare`.
-
-    Attributes:
-        config: what was asked for, with the size of the network's input.
-        data: who is trained and validated on.
-        network: what is trained.
-    """
+    """What a training starts from, checked. Made by `prepare`."""
 
     config: TrainConfig
     data: TrainingData

@@ -67,9 +67,6 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
             is said, in the log and in metrics.json (`conversions`), and ends nothing: the weights are what took long.
         resume: None goes on with a cut-off run if there is one; True demands one; False starts anew.
 
-    Returns:
-        The run.
-
     Raises:
         TrainingError: it cannot start (no run folder has been made then), or cannot go on.
         BottleError: the group has not been loaded.

@@ -102,12 +102,7 @@ class PicsetChanges:
 
 @dataclass(frozen=True)
 class Side:
-    """A PICSET at one moment.
-
-    Attributes:
-        picset: the PICSET.
-        sent: what of it is ours; these statements know whom they are about.
-    """
+    """A PICSET at one moment."""
 
     picset: Picset
     sent: Sequence[Statement] = ()

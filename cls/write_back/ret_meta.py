@@ -91,12 +91,7 @@ class PredictedPerson:
 
 @dataclass(frozen=True)
 class Merged:
-    """A PICSET with predictions.
-
-    Attributes:
-        picset: the PICSET.
-        added: what was said in it, as it stands there now.
-    """
+    """A PICSET with predictions."""
 
     picset: Picset
     added: tuple[Statement, ...]

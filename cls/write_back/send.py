@@ -24,12 +24,7 @@ _DIGESTS = TypeAdapter(dict[str, str])
 
 
 class PreviewMemory:
-    """A file of the bottle's cache, one a collector, which may be deleted.
-
-    Args:
-        bottle: the data folder.
-        collector_url: whose picsets.
-    """
+    """A file of the bottle's cache, one a collector, which may be deleted."""
 
     def __init__(self, bottle: Bottle, collector_url: str) -> None:
         self._path = bottle.cache / FOLDER / f"{sha256_of_bytes(collector_url.encode())[:16]}.json"

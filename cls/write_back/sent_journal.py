@@ -76,9 +76,6 @@ class SentJournal:
     Args:
         path: the file.
         collector_url: other collectors' lines are passed over.
-
-    Attributes:
-        collector_url: likewise.
     """
 
     def __init__(self, path: Path, collector_url: str) -> None:

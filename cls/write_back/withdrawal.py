@@ -82,9 +82,6 @@ def split_name(text: str, groups: Sequence[str]) -> tuple[tuple[str, ...], str]:
         text: as typed. Groups may be called anything, also with a `/`.
         groups: of `--groups`; empty where it was not given.
 
-    Returns:
-        The groups it is about, and the name.
-
     Raises:
         UsageError: it names no group and neither does `--groups`, or a group that is not among those.
     """

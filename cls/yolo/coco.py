@@ -116,10 +116,6 @@ class AnnotationFile:
 def parse_coco(content: Any, *, where: object) -> AnnotationFile:
     """Reads a COCO instances file's JSON.
 
-    Args:
-        content: the parsed JSON.
-        where: the file, for messages.
-
     Raises:
         YoloError: it is not a COCO file. A single unreadable annotation is no error; it stands in `problems`.
     """

@@ -205,11 +205,7 @@ class Looks:
         self._hashes = np.empty(0, np.uint64)
 
     def settle(self, key: str) -> str:
-        """The key of the first look met that differs from this one in at most 6 of 64 places; other keys as they are.
-
-        Args:
-            key: from `key_of_picture`.
-        """
+        """The key of the first look met that differs in at most 6 of 64 places; other keys as they are."""
         if not key.startswith(_LOOK):
             return key
         look = np.uint64(int(key.removeprefix(_LOOK), 16))

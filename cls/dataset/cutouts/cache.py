@@ -32,11 +32,7 @@ _MARK = ".in-use"
 
 
 class FolderUse:
-    """Says that a folder's shards are being read, until it is closed or forgotten, or the process ends.
-
-    Args:
-        folder: holds shards.
-    """
+    """Says that a folder's shards are being read, until it is closed or forgotten, or the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

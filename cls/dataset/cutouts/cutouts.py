@@ -170,12 +170,7 @@ class Cutouts:
 
 @dataclass(frozen=True)
 class Subset:
-    """Samples and their cut-outs, in the same order.
-
-    Attributes:
-        samples: who.
-        cutouts: as the network sees them.
-    """
+    """Samples and their cut-outs, in the same order."""
 
     samples: Sequence[Sample]
     cutouts: Cutouts

@@ -228,11 +228,6 @@ def _may_leave(counts: NDArray[np.float64], subsets: NDArray[np.int_], unit: int
 def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: object = None) -> None:
     """Refuses a split that leaks.
 
-    Args:
-        train: samples that will be trained on.
-        valid: samples that the result will be measured on.
-        where: the file the split was read from.
-
     Raises:
         TrainingError: joined picsets, a picset or a picture are in both subsets; names some of them.
     """

@@ -58,11 +58,6 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
     these differs. A file that is changed with both kept as they were (a clock set back on purpose) is taken for
     unchanged.
 
-    Args:
-        bottle: the data folder.
-        names: file names in pictures/.
-        workers: how many threads read.
-
     Raises:
         FileError: the cache cannot be written.
     """
@@ -121,11 +116,6 @@ def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) ->
     They are remembered together with the picture's size and time of change and with the person's outline; a picture is
     decoded again only when one of these differs. Of a picture that was deleted, what is remembered is given this once
     more, and forgotten: the file keeps nothing of pictures that are gone, nor of outlines that a picture had earlier.
-
-    Args:
-        bottle: the data folder.
-        samples: whose signatures.
-        workers: how many threads decode.
 
     Raises:
         FileError: the cache cannot be written.

@@ -34,10 +34,6 @@ class CalibrationImages:
     def of_run(cls, bottle: Bottle, run: Run) -> CalibrationImages:
         """A seeded choice of a run's training people, as training cuts them out without augmentation.
 
-        Args:
-            bottle: where the photos are.
-            run: whose training people are taken.
-
         Raises:
             ExportError: none of the training photos can be read.
         """
@@ -63,11 +59,7 @@ class CalibrationImages:
         return cls(run.preprocessing.normalise(np.stack(crops)))
 
     def batches(self, most: int = MOST_PEOPLE) -> Iterator[NDArray[np.float32]]:
-        """Batches float32 (batch, 3, height, width), all of one size: histograms cannot be merged otherwise.
-
-        Args:
-            most: of how many people at most.
-        """
+        """Batches float32 (batch, 3, height, width), all of one size: histograms cannot be merged otherwise."""
         count = min(most, len(self._images))
         size = min(_BATCH, count)
         for start in range(0, count - size + 1, size):

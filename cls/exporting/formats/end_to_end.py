@@ -29,9 +29,6 @@ class InputStage(nn.Module):
     Each axis is resampled by one matrix, whose rows say how much of every source pixel goes into a pixel of the frame:
     the covered area when shrinking, linear weights when enlarging, nothing in the borders. That is what OpenCV's
     INTER_AREA and INTER_LINEAR calculate; no operator of ONNX averages over areas.
-
-    Args:
-        preprocessing: what is put into the network.
     """
 
     mean: torch.Tensor

@@ -96,12 +96,7 @@ def chosen_formats(
 
 
 def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:
-    """Why this machine cannot make a format, in a few words; None when it can.
-
-    Args:
-        name: the format.
-        is_end_to_end: with preprocessing and activation inside.
-    """
+    """Why this machine cannot make a format, in a few words; None when it can."""
     if is_end_to_end and FILES[name].platform == "tensorrt_plan":
         return "a TensorRT plan is built for cut-outs of one size, without the preprocessing"
     if FILES[name].platform == "tensorrt_plan":

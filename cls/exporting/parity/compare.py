@@ -128,14 +128,7 @@ def limit_faults(
 def f1_faults(
     labels: Sequence[LabelResult], f1_change: float | None, limits: ParityLimits, truth: str
 ) -> list[ParityFault]:
-    """Where the mean of F1 over the labels changes by more than its limit.
-
-    Args:
-        labels: the results by label.
-        f1_change: of the mean, as the report has it.
-        limits: of the precision.
-        truth: what F1 is measured on.
-    """
+    """Where the mean of F1 over the labels changes by more than its limit."""
     if limits.f1 is None or f1_change is None or abs(f1_change) <= limits.f1:
         return []
     differ = counted(sum(one.label_flips for one in labels), "decision")

@@ -230,9 +230,6 @@ def weight_faults(source: Path, converted: Path) -> list[ParityFault]:
         source: the float32 ONNX it was made from.
         converted: the conversion, an ONNX or OpenVINO's graph, plain or end-to-end, of any precision.
 
-    Returns:
-        One, or none.
-
     Raises:
         ExportError: a file is missing or cut short.
     """

@@ -277,11 +277,7 @@ class ParityReport:
 
 
 class NotCompared(Record):
-    """A conversion that could not be compared.
-
-    Attributes:
-        faults: why.
-    """
+    """A conversion that could not be compared."""
 
     faults: tuple[str, ...]
 
@@ -307,13 +303,7 @@ class OtherFormat(Record):
 
 
 class ParityFile(Record):
-    """parity_report.json; what earlier versions did not measure has its default.
-
-    Attributes:
-        run: name of the run.
-        formats: the comparison of each format.
-        others: the other formats of the same export.
-    """
+    """parity_report.json; what earlier versions did not measure has its default."""
 
     run: str
     formats: dict[

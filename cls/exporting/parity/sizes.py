@@ -219,10 +219,6 @@ def _tie(full_px: int, other_px: int, factor: float, *, is_up: bool) -> tuple[in
 def level_faults(graph: Path, reference: Reference) -> list[ParityFault]:
     """Whether an end-to-end ONNX letterboxes cut-outs as training does, pixel by pixel.
 
-    Args:
-        graph: the model.
-        reference: the people.
-
     Returns:
         One for each kind of sizes where it does not; none where the model has no value of that name.
 

@@ -448,16 +448,7 @@ def draw_place(rng: np.random.Generator, width_px: int, height_px: int) -> Place
 def view(
     place: Place, width_px: int, height_px: int, zoom: float, centre_x: float, horizon_y_px: float
 ) -> NDArray[np.uint8]:
-    """The window of a place that a photo shows, (height, width, 3) uint8 RGB.
-
-    Args:
-        place: Where the photo is taken.
-        width_px: Width of the photo.
-        height_px: Height of the photo.
-        zoom: How much nearer than usual the place seems.
-        centre_x: Where across the place the photo looks, 0..1.
-        horizon_y_px: The photo's row of the horizon.
-    """
+    """The window of a place that a photo shows, (height, width, 3) uint8 RGB."""
     source = place.image_rgb
     scale = zoom / DETAIL
     left = centre_x * source.shape[1] - width_px / 2 / scale

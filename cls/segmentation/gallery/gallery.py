@@ -61,15 +61,7 @@ class GalleryConfig:
 
 @dataclass(frozen=True)
 class Mask:
-    """One cut-out to be made.
-
-    Attributes:
-        file: name in the gallery's folder.
-        row: the labelled picture.
-        person: who is cut out.
-        status: the picture's review status.
-        key: digest of all that the file depends on.
-    """
+    """One cut-out to be made."""
 
     file: str
     row: LabelledRow
@@ -221,14 +213,7 @@ CARDS_A_PAGE = 500
 
 @dataclass(frozen=True)
 class SheetEntry:
-    """One card.
-
-    Attributes:
-        file: the cut-out's file name, beside the page.
-        row: the labelled picture.
-        person: who is seen.
-        status: the picture's review status.
-    """
+    """One card."""
 
     file: str
     row: LabelledRow
@@ -343,11 +328,6 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     """Makes the cut-outs that are missing, removes own ones that are out of date, and writes the contact sheet.
 
     Safe to kill and to repeat: finished files are kept, and no file that was not made here is changed or removed.
-
-    Args:
-        bottle: the data folder.
-        group: a loaded group.
-        config: what to show.
 
     Raises:
         BottleError: the group has not been loaded, or none of its pictures has been segmented.

@@ -304,11 +304,6 @@ def fold_into_head(network: nn.Module, calibration: Calibration, height_px: int,
 def write_weights(network: nn.Module, path: Path, calibration: Calibration) -> None:
     """Writes a checkpoint that `cls.training.network.build.load_network` reads; whole or not at all.
 
-    Args:
-        network: with the final weights.
-        path: the file.
-        calibration: what is folded into the head; for whoever looks.
-
     Raises:
         FileError: it cannot be written.
     """

@@ -97,12 +97,6 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
 
     Killed at any point and called again, it does the same again.
 
-    Args:
-        folder: the run folder, with checkpoints/best.ckpt.
-        spec: of the network.
-        valid: whom it is validated on; nobody with mode `all`.
-        settings: how it is measured.
-
     Raises:
         BottleError: the checkpoint cannot be read.
         FileError: model.ckpt cannot be written.

@@ -101,14 +101,7 @@ def _errors_of_label(scores: NDArray[np.float64], given: NDArray[np.bool_]) -> N
 def write_label_errors(
     path: Path, errors: Sequence[LabelError], samples: Sequence[Sample], names: Sequence[str]
 ) -> None:
-    """Writes label_errors.csv, for annotators to go through: one line an error, surest first.
-
-    Args:
-        path: the file.
-        errors: of `probable_label_errors`.
-        samples: whom their numbers mean.
-        names: label names.
-    """
+    """Writes label_errors.csv, for annotators to go through: one line an error, surest first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["picture", "label", "given", "probability", "person", "picset"])

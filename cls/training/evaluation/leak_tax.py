@@ -81,12 +81,6 @@ def difference(first: Predictions, second: Predictions, *, seed: int, resamples:
 
     A unit that has people in both parts is drawn for both: what they have in common does not widen the interval. That
     another training on the same split would have come out differently is not in it.
-
-    Args:
-        first: one part.
-        second: the other.
-        seed: another seed draws other units.
-        resamples: how often.
     """
     is_kept = ~(thin_labels(first.labels, first.units) | thin_labels(second.labels, second.units))
     known, unit_of = np.unique(np.asarray([*first.units, *second.units], np.str_), return_inverse=True)
@@ -141,12 +135,6 @@ def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluatio
 
     Everything happens in `leak_tax/` of the run folder, which holds no run: its weights are removed at the end. Killed
     and called again, it goes on after its last whole epoch.
-
-    Args:
-        bottle: the data folder.
-        training: the run's.
-        folder: the run folder.
-        evaluation: of the run.
 
     Raises:
         KeyboardInterrupt: the user stopped it.

@@ -27,9 +27,6 @@ class ProcessGroup:
     Lightning starts the others by running the same command again (or torchrun, SLURM or the user on each node did);
     they come to `assist` in `cls.training.train`. The first one reads, checks and makes the run folder; the others wait
     in `broadcast` until it is there.
-
-    Args:
-        config: devices, nodes, strategy.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -56,9 +53,6 @@ class ProcessGroup:
     def broadcast(self, value: Value | None) -> Value:
         """What the first process says, in every process; starts the others and waits for them.
 
-        Args:
-            value: what to say; None in all others.
-
         Raises:
             TrainingError: the processes do not find each other.
         """
@@ -83,12 +77,7 @@ class ProcessGroup:
 
 
 def gathered(value: Value, world: int) -> list[Value]:
-    """What every process has, by rank.
-
-    Args:
-        value: this process's; pickled.
-        world: how many processes there are.
-    """
+    """What every process has, by rank."""
     if world == 1:
         return [value]
     values: list[Value | None] = [None] * world

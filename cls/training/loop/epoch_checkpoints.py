@@ -81,10 +81,6 @@ class EpochCheckpoints(Checkpoint):
 
     best.ckpt holds the network's weights, the moving average where there is one; last.ckpt all that a training needs to
     go on. Only the first of several processes writes.
-
-    Args:
-        folder: the run folder's `checkpoints/`.
-        average: the moving average of the weights, if one is kept.
     """
 
     def __init__(self, folder: Path, average: MovingAverage | None) -> None:
@@ -140,9 +136,6 @@ class EpochCheckpoints(Checkpoint):
 
 def checkpoint_to_go_on_with(folder: Path) -> Path | None:
     """The folder's last.ckpt, if there is one; what a killed writer left is removed.
-
-    Args:
-        folder: the run folder's `checkpoints/`.
 
     Raises:
         TrainingError: it is damaged, or holds more than tensors and plain values.

@@ -49,10 +49,6 @@ def loggers_for(config: TrainConfig, folder: Path) -> list[Logger]:
     TensorBoard writes to `tensorboard/`. MLflow writes to `mlflow/`, or to the server that MLFLOW_TRACKING_URI names.
     W&B writes to `wandb/`, from where `wandb sync` uploads it, or online where WANDB_MODE=online. A resumed run goes
     on in the same log.
-
-    Args:
-        config: group and loggers.
-        folder: the run folder.
     """
     from lightning.pytorch.loggers import CSVLogger
 
@@ -102,11 +98,6 @@ def _wandb(config: TrainConfig, folder: Path) -> Logger:
 
 def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult:
     """Trains in a run folder; each of several processes calls it.
-
-    Args:
-        training: what is trained, and on what.
-        folder: the run folder.
-        rank: this process's number; the first one writes.
 
     Raises:
         KeyboardInterrupt: the user stopped it.

@@ -40,13 +40,7 @@ class NotANumberError(TrainingError):
 
 @dataclass(frozen=True)
 class BadBatches:
-    """Saves bad batches of a run.
-
-    Attributes:
-        folder: the run folder.
-        train: names of the training samples' pictures.
-        valid: names of the validation samples' pictures.
-    """
+    """Saves bad batches of a run."""
 
     folder: Path
     train: Sequence[str]

@@ -24,13 +24,7 @@ _PREFIX = "network."
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network without its weights.
-
-    Attributes:
-        timm_arch: timm's name of the backbone.
-        labels: names, in output order.
-        preprocessing: what makes its input.
-    """
+    """A network without its weights."""
 
     timm_arch: str
     labels: tuple[str, ...]
@@ -39,10 +33,6 @@ class NetworkSpec:
 
 def load_network(path: Path, spec: NetworkSpec) -> nn.Module:
     """Builds a network and loads a run's checkpoint into it.
-
-    Args:
-        path: a checkpoint of this project.
-        spec: of the network.
 
     Returns:
         The network in evaluation mode, float32, on the CPU.
@@ -106,9 +96,6 @@ def pool_by_stripes(network: nn.Module, stripes: int) -> nn.Module:
     Args:
         network: of timm, changed.
         stripes: how many; 0 leaves the network as it is.
-
-    Returns:
-        The network.
 
     Raises:
         TrainingError: its head does not follow right after the pooling of a feature map.

@@ -71,10 +71,6 @@ def tried(task: TrialTask, memory_format: str) -> dict[str, str | None] | None:
 def try_network(task: TrialTask, memory_format: str) -> None:
     """Trains a fresh network for a few steps as the training will.
 
-    Args:
-        task: the network, and the training.
-        memory_format: `channels_last` or `contiguous`.
-
     Raises:
         ClsError: it cannot be trained; other errors come as torch and timm raise them.
     """

@@ -152,11 +152,6 @@ def _from_hub(timm_arch: str) -> WeightsSource | None:
 def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> None:
     """Puts the weights into a network; its head keeps its own, because labels differ.
 
-    Args:
-        network: of `build_network`; changed.
-        source: of `find_weights`.
-        timm_arch: timm's name of the backbone.
-
     Raises:
         TrainingError: the file holds no weights, or not this backbone's; names what differs.
     """

@@ -24,11 +24,7 @@ _MOST_DOTS = 40
 
 
 def loss_figure(history: Sequence[Epoch]) -> Figure:
-    """Loss in training and in validation, epoch by epoch; a single epoch is a dot.
-
-    Args:
-        history: one entry an epoch.
-    """
+    """Loss in training and in validation, epoch by epoch; a single epoch is a dot."""
     lines = [("c0", "training", "train_loss"), ("c1", "validation", "valid_loss")]
     drawn = [line for line in lines if any(getattr(epoch, line[2]) is not None for epoch in history)]
     values = [value for _, _, key in drawn for value in _values(history, key) if math.isfinite(value)]

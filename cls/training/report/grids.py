@@ -124,13 +124,6 @@ def write_train_grids(
     Small batches are shown several to a sheet. The first of these pictures stand beside what they were made of in
     `before_after.jpg`.
 
-    Args:
-        folder: `train_batches/` of a run.
-        batches: training batches.
-        config: how many a batch, and their order.
-        cutouts: of the training samples.
-        names: label names.
-
     Returns:
         The pictures of `before_after.jpg`.
     """

@@ -45,16 +45,7 @@ _MOST_LEFT_OUT = 2000
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the page is about.
-
-    Attributes:
-        config: what was asked for.
-        spec: of the network.
-        data: who was trained and validated on.
-        evaluation: of the kept weights.
-        metrics: what metrics.json says.
-        pairs: training pictures before and after augmentation.
-    """
+    """What the page is about."""
 
     config: TrainConfig
     spec: NetworkSpec
@@ -75,12 +66,7 @@ class ReportData:
 
 
 def write_report(folder: Path, data: ReportData) -> None:
-    """Writes report.html into a run folder; everything it shows is inside it.
-
-    Args:
-        folder: the run folder.
-        data: what to show.
-    """
+    """Writes report.html into a run folder; everything it shows is inside it."""
     write_page(folder / "report.html", "training/report/report.html", _values(folder, data))
 
 

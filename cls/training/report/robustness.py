@@ -176,12 +176,7 @@ def _errors(found: Fitted, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]
 
 
 def backgrounds_of_run(found: BackgroundSensitivity | None, names: Sequence[str]) -> Table | None:
-    """How often answers change with the background; None for a run in which it was not measured.
-
-    Args:
-        found: the measurement.
-        names: label names.
-    """
+    """How often answers change with the background; None for a run in which it was not measured."""
     if found is None:
         return None
     ways = (found.as_served, found.background_left_in)

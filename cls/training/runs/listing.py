@@ -79,9 +79,6 @@ class RunEntry:
     def open(self, bottle: Bottle) -> Run:
         """Opens the run.
 
-        Args:
-            bottle: where its photos are.
-
         Raises:
             BottleError: it is not finished, or its files cannot be read.
         """

@@ -145,12 +145,7 @@ def flips_interval(flips: Flips) -> str:
 
 
 def left_out_text(names: Sequence[str], labels: int) -> str:
-    """Which labels a mean is without, as their positives stand in too few picsets; empty where it is without none.
-
-    Args:
-        names: the labels that are left out.
-        labels: how many labels there are.
-    """
+    """Which labels a mean is without, as their positives stand in too few picsets; empty where it is without none."""
     if not names:
         return ""
     return f", over {labels - len(names)} of {counted(labels, 'label')}{_why_left_out(names)}"

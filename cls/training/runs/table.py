@@ -29,11 +29,7 @@ _SETTINGS = ("people", "subject", "incomplete")
 
 
 def validated_on(samples: Sequence[Sample]) -> ValidatedOn:
-    """What metrics.json says of validation's samples: two runs with the same digests measured the same.
-
-    Args:
-        samples: of validation, in any order.
-    """
+    """What metrics.json says of validation's samples: two runs with the same digests measured the same."""
     people: list[list[Any]] = []
     labelled: list[list[Any]] = []
     for sample in samples:
