@@ -40,6 +40,7 @@ from cls.people.photos import Person, decode_photo
 from cls.people.polygons import choose_people
 from cls.sample import PERSON_MODEL
 from cls.sample.make import make_sample
+from cls.sample.plan import SampleConfig
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 
 _PEOPLE = 40
@@ -212,7 +213,7 @@ def street_photos(folder: Path, work: Path, model: Path) -> PhotoSet:
 
 def sample_photos(folder: Path, work: Path) -> PhotoSet:
     """Drawn people: one a picset."""
-    make_sample(folder, 400, _SAMPLE_SEED)
+    make_sample(folder, SampleConfig(400, _SAMPLE_SEED))
     photos = {path.name: path.read_bytes() for path in sorted((folder / "images").iterdir())}
     with (folder / "tags.csv").open(encoding="utf-8") as file:
         who = {row["file"]: row.get("picset") or row["file"] for row in csv.DictReader(file)}

@@ -51,17 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Make the set and say what is in it."""
     from cls.sample.make import make_sample
+    from cls.sample.plan import SampleConfig
 
-    report = make_sample(
-        options.directory,
-        options.photos,
-        options.seed,
-        wrong_labels=options.wrong_labels,
-        corrupt=options.corrupt,
-        size_px=options.size,
-        archives=options.archives,
-        workers=options.workers,
-    )
+    width_px, height_px = options.size
+    config = SampleConfig(options.photos, options.seed, width_px, height_px, options.wrong_labels, options.corrupt)
+    report = make_sample(options.directory, config, archives=options.archives, workers=options.workers)
     archives = f", {report.archives} archives written" if options.archives else ""
     photos = f"{counted(report.photos, 'photo')} in {counted(report.picsets, 'picset')}"
     print(f"{report.directory}: {photos}, {report.drawn} drawn now{archives}")

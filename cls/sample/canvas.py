@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cls.sample.scene.textures import Plane
 
     Colour: TypeAlias = tuple[float, float, float]
+    Box: TypeAlias = tuple[float, float, float, float]
     Window: TypeAlias = tuple[int, int, int, int]
 
 _SHIFT = 4
@@ -26,7 +27,10 @@ _DETAIL_MIN_PX = 1.2
 
 @dataclass(frozen=True)
 class Cloth:
-    """What a part is made of: a colour (RGB, 0..255), perhaps a pattern of a second one, folds and grain."""
+    """What a part is made of: a colour (RGB, 0..255), perhaps a pattern of a second one, folds and grain.
+
+    `strands` is shading over the whole layer (h, w), added to the part's: that of hair.
+    """
 
     colour: Colour
     second: Colour = (255.0, 255.0, 255.0)
@@ -36,6 +40,7 @@ class Cloth:
     folds: float = 0.0
     grain: float = 0.0
     origin_px: tuple[float, float] = (0.0, 0.0)
+    strands: Plane | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,6 @@ class Canvas:
         *,
         relief: float = 1.0,
         drop: float = 0.0,
-        detail: Plane | None = None,
     ) -> None:
         """Paint one part over what is there.
 
@@ -94,7 +98,6 @@ class Canvas:
             round_px: How far in from its edge the part curves away: half its thickness for a limb.
             relief: Strength of the volume; 0 is flat.
             drop: Darkness of the soft shadow it leaves on the parts beneath.
-            detail: Extra shading over the whole layer (h, w), added to the shade (hair strands).
         """
         radius = max(int(round_px), 1)
         bounds = _bounds(outline)
@@ -118,17 +121,15 @@ class Canvas:
         lit += soft
         lit += np.float32(1 - 0.17 * relief)
         self._add_texture(lit, cloth, tight)
-        if detail is not None:
-            lit += detail[y0:y1, x0:x1]
+        if cloth.strands is not None:
+            lit += cloth.strands[y0:y1, x0:x1]
         shade = self.shade[y0:y1, x0:x1]
         lit -= shade
         lit *= alpha
         shade += lit
         albedo = self.albedo_rgb[y0:y1, x0:x1]
         if cloth.pattern:
-            x, y = x0 - cloth.origin_px[0], y0 - cloth.origin_px[1]
-            tile = textures.pattern(cloth.pattern)
-            weight = textures.sample(tile, x, y, x1 - x0, y1 - y0, cloth.tile_px, cloth.angle_rad)
+            weight = _laid_over(textures.pattern(cloth.pattern), cloth, tight)
             change = np.asarray(cv2.transform(weight, _between(cloth)), np.float32)
             change -= albedo
         else:
@@ -149,14 +150,12 @@ class Canvas:
 
     def _add_texture(self, lit: Plane, cloth: Cloth, window: Window) -> None:
         x0, y0, x1, y1 = window
-        x, y = x0 - cloth.origin_px[0], y0 - cloth.origin_px[1]
         if cloth.folds:
-            folds = textures.sample(
-                textures.folds(), x, y, x1 - x0, y1 - y0, cloth.tile_px * 1.6, cloth.angle_rad, is_smooth=True
-            )  # fmt: skip
+            folds = _laid_over(textures.folds(), cloth, window, zoom=1.6, is_smooth=True)
             folds *= np.float32(cloth.folds)
             lit += folds
         if cloth.grain:
+            x, y = x0 - cloth.origin_px[0], y0 - cloth.origin_px[1]
             lit += np.float32(cloth.grain) * textures.cut(textures.weave(), int(x), int(y), x1 - x0, y1 - y0)
 
     def stain(self, outline: Points, colour: Colour, opacity: float = 1.0, soften_px: float = 0.0) -> None:
@@ -202,6 +201,25 @@ def _bounds(outline: Points) -> Window:
 
 _KEEP = [np.linspace(1, 1 - percent / 100, 256, dtype=np.float32) for percent in range(101)]
 """For each darkness in percent: what a soft outline (0..255) leaves of the light."""
+
+
+def _laid_over(tile: Plane, cloth: Cloth, window: Window, *, zoom: float = 1.0, is_smooth: bool = False) -> Plane:
+    """A tile in a window of the layer, from the cloth's origin, in its scale and direction.
+
+    A smooth tile has no edges that need interpolation, which makes it cheaper.
+    """
+    left, top, right, bottom = window
+    x, y = left - cloth.origin_px[0], top - cloth.origin_px[1]
+    method = cv2.INTER_NEAREST if is_smooth else cv2.INTER_LINEAR
+    scale = textures.TILE_PX / (cloth.tile_px * zoom)
+    c, s = np.cos(cloth.angle_rad) * scale, np.sin(cloth.angle_rad) * scale
+    matrix = np.array([[c, s, c * x + s * y], [-s, c, -s * x + c * y]])
+    # warpAffine counts in 16-bit steps from the source's corner: keep the offset inside one period.
+    matrix[:, 2] %= textures.TILE_PX
+    sampled = cv2.warpAffine(
+        tile, matrix, (right - left, bottom - top), flags=method | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
+    )
+    return np.asarray(sampled, dtype=np.float32)
 
 
 def _between(cloth: Cloth) -> NDArray[np.float32]:

@@ -109,32 +109,19 @@ class SampleReport:
 
 
 def make_sample(
-    directory: Path,
-    photos: int = 200,
-    seed: int = 0,
-    *,
-    wrong_labels: float = 0.0,
-    corrupt: float = 0.0,
-    size_px: tuple[int, int] = (640, 480),
-    archives: bool = False,
-    workers: int | None = None,
+    directory: Path, config: SampleConfig, *, archives: bool = False, workers: int | None = None
 ) -> SampleReport:
     """Make a sample set, or finish one that was interrupted.
 
     Args:
         directory: Where; it must not exist yet, be empty, or hold a set of the same parameters.
-        photos: How many photos.
-        seed: Same seed and parameters, same bytes.
-        wrong_labels: Share of photos whose tags are wrong in one group (listed in truth.csv).
-        corrupt: Share of photos whose file is broken (listed in truth.csv).
-        size_px: Width and height of the photos.
+        config: What is drawn; the same parameters give the same bytes.
         archives: Also write archives/part_NNN.zip as CVAT exports them ("COCO 1.0").
         workers: Processes that draw; all cores by default.
 
     Raises:
         SampleError: A parameter is out of range, or the folder holds something else.
     """
-    config = SampleConfig(photos, seed, *size_px, wrong_labels, corrupt)
     if workers is not None and workers < 1:
         raise SampleError(f"workers must be at least 1, not {workers}", code="out_of_range")
     plan = Plan(config)
@@ -143,18 +130,20 @@ def make_sample(
     journal = {} if is_finished else _read_journal(directory / _JOURNAL)
     missing = [
         index
-        for index in range(photos)
+        for index in range(config.photos)
         if (not is_finished and index not in journal) or not (directory / "images" / plan.file_name(index)).exists()
     ]
     _draw_all(directory, config, missing, workers or os.cpu_count() or 1)
     if not is_finished:
         journal = _read_journal(directory / _JOURNAL)
-        write_json_atomic(directory / ANNOTATIONS_PATH, coco(plan, journal, range(photos)).model_dump(), indent=None)
+        write_json_atomic(
+            directory / ANNOTATIONS_PATH, coco(plan, journal, range(config.photos)).model_dump(), indent=None
+        )
         write_labels(directory, plan)
         write_json_atomic(directory / _PROFILE, config.profile(finished=True).model_dump())
     (directory / _JOURNAL).unlink(missing_ok=True)
     written = write_archives(directory, directory / ANNOTATIONS_PATH) if archives else 0
-    return SampleReport(directory, photos, len(missing), len(plan.picsets), written)
+    return SampleReport(directory, config.photos, len(missing), len(plan.picsets), written)
 
 
 def _claim(directory: Path, config: SampleConfig) -> bool:

@@ -222,7 +222,7 @@ def _setting(config: SampleConfig, picset: int) -> tuple[Place, Light]:
 def _painted(actor: Actor, light: Light, width_px: int, height_px: int) -> _Layer | None:
     """The actor on a layer no larger than the part of the photo they can touch; None when out of sight."""
     probe = frame_of(
-        Canvas(1, 1, light.lamp), actor.person, actor.pose, actor.foot_x_px, actor.foot_y_px, actor.unit_px
+        Canvas(1, 1, light.lamp), actor.person, actor.pose, (actor.foot_x_px, actor.foot_y_px), actor.unit_px
     )
     bones = probe.skeleton
     joints = [bones.head, *bones.hands, *bones.elbows, *bones.knees, *bones.toes, *bones.hips, *bones.ankles]
@@ -234,7 +234,7 @@ def _painted(actor: Actor, light: Light, width_px: int, height_px: int) -> _Laye
     if x1 - x0 < 8 or y1 - y0 < 8:
         return None
     canvas = Canvas(x1 - x0, y1 - y0, light.lamp)
-    frame = frame_of(canvas, actor.person, actor.pose, actor.foot_x_px - x0, actor.foot_y_px - y0, actor.unit_px)
+    frame = frame_of(canvas, actor.person, actor.pose, (actor.foot_x_px - x0, actor.foot_y_px - y0), actor.unit_px)
     paint_figure(frame)
     return _Layer(actor, frame, (x0, y0))
 
@@ -296,7 +296,7 @@ def render_photo(config: SampleConfig, plan: Plan, index: int) -> Photo:
         gain=(shared_light.gain[0] * exposure, shared_light.gain[1] * exposure, shared_light.gain[2] * exposure),
         noise=shared_light.noise * float(rng.uniform(0.8, 1.3)),
     )
-    image_rgb = view(place, width_px, height_px, scene.zoom, scene.centre_x, scene.horizon_y_px)
+    image_rgb = view(place, (width_px, height_px), scene.zoom, scene.centre_x, scene.horizon_y_px)
     nearest_first = [
         layer for actor in reversed(scene.actors) if (layer := _painted(actor, light, width_px, height_px))
     ]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,7 @@ from cls.sample.make import make_sample
 from cls.sample.plan import Plan, SampleConfig
 
 SIZE = (320, 240)
+CONFIG = SampleConfig(48, 4, *SIZE, wrong_labels=0.25, corrupt=0.125)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -34,7 +36,7 @@ def content(directory: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     directory = tmp_path_factory.mktemp("sample") / "set"
-    make_sample(directory, 48, 4, wrong_labels=0.25, corrupt=0.125, size_px=SIZE, archives=True, workers=1)
+    make_sample(directory, CONFIG, archives=True, workers=1)
     return directory
 
 
@@ -106,19 +108,19 @@ def test_an_archive_is_what_the_annotation_service_exports(whole):
 
 def test_the_same_command_again_draws_nothing_and_repairs_what_is_missing(whole):
     before = content(whole)
-    parameters = {"wrong_labels": 0.25, "corrupt": 0.125, "size_px": SIZE, "archives": True, "workers": 1}
-    assert make_sample(whole, 48, 4, **parameters).drawn == 0
-    (whole / "images" / Plan(SampleConfig(48, 4, *SIZE)).file_name(30)).unlink()
-    assert make_sample(whole, 48, 4, **parameters).drawn == 1
+    assert make_sample(whole, CONFIG, archives=True, workers=1).drawn == 0
+    (whole / "images" / Plan(CONFIG).file_name(30)).unlink()
+    assert make_sample(whole, CONFIG, archives=True, workers=1).drawn == 1
     assert content(whole) == before
 
 
-@pytest.mark.parametrize("change", [{"photos": 49}, {"seed": 5}, {"wrong_labels": 0.5}, {"size_px": (640, 480)}])
+@pytest.mark.parametrize(
+    "change", [{"photos": 49}, {"seed": 5}, {"wrong_labels": 0.5}, {"width_px": 640, "height_px": 480}]
+)
 def test_a_folder_with_another_set_is_refused_and_left_alone(whole, change):
     before = content(whole)
-    parameters = {"photos": 48, "seed": 4, "wrong_labels": 0.25, "corrupt": 0.125, "size_px": SIZE, **change}
     with pytest.raises(SampleError) as caught:
-        make_sample(whole, **parameters)
+        make_sample(whole, replace(CONFIG, **change))
     assert (caught.value.code, caught.value.where) == ("sample.other_parameters", str(whole))
     assert "\n" not in caught.value.line()
     assert content(whole) == before
@@ -127,7 +129,7 @@ def test_a_folder_with_another_set_is_refused_and_left_alone(whole, change):
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(SampleError) as caught:
-        make_sample(tmp_path, 4, 0)
+        make_sample(tmp_path, SampleConfig(4))
     assert (caught.value.code, caught.value.where) == ("sample.folder_not_empty", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -152,7 +154,7 @@ def test_killed_in_the_middle_it_finishes_the_same_set_without_redoing_photos(wh
         assert time.monotonic() < deadline_s
         time.sleep(0.05)
     done = {json.loads(line)["index"] for line in journal.read_text().split("\n") if line.endswith("}")}
-    plan = Plan(SampleConfig(48, 4, *SIZE))
+    plan = Plan(CONFIG)
     stamps = {index: (directory / "images" / plan.file_name(index)).stat().st_mtime_ns for index in done}
     assert 10 <= len(stamps) < 48
     with journal.open("ab") as torn:

@@ -54,7 +54,7 @@ def main_frame(index: int) -> Frame:
     actor = scene.actors[-1]
     assert actor.is_main
     canvas = Canvas(1, 1, light.lamp)
-    return frame_of(canvas, person, actor.pose, actor.foot_x_px, actor.foot_y_px, actor.unit_px)
+    return frame_of(canvas, person, actor.pose, (actor.foot_x_px, actor.foot_y_px), actor.unit_px)
 
 
 def test_the_colour_of_the_top_is_what_its_label_says(photos):
@@ -151,7 +151,7 @@ def test_any_person_can_be_painted_in_any_pose_at_any_size():
         for _ in range(6):
             person, pose = draw_person(rng), draw_pose(rng)
             canvas = Canvas(120, 160, Lamp(0.6, -0.8, 0.5))
-            frame = frame_of(canvas, person, pose, 60.0, 140.0, unit_px)
+            frame = frame_of(canvas, person, pose, (60.0, 140.0), unit_px)
             paint_figure(frame)
             assert np.isfinite(canvas.albedo_rgb).all()
             assert np.isfinite(canvas.shade).all()

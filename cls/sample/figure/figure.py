@@ -250,15 +250,15 @@ TOTAL_HEADS = 7.3
 """Height of a standing figure of average build, in head heights."""
 
 
-def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_x_px: float, foot_y_px: float, unit_px: float) -> Frame:
-    """The frame of a person standing (or sitting) with the soles on (foot_x_px, foot_y_px)."""
+def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, float], unit_px: float) -> Frame:
+    """The frame of a person standing (or sitting) with the soles at `foot_px`."""
     bones = skeleton(pose, person.build)
     away = cos(pose.yaw) < -0.5
     return Frame(
         canvas=canvas,
         person=person,
         skeleton=bones,
-        origin_px=(foot_x_px, foot_y_px - bones.ground_y * unit_px),
+        origin_px=(foot_px[0], foot_px[1] - bones.ground_y * unit_px),
         unit_px=unit_px,
         head_yaw=pose.head_yaw - (pi if away else 0.0),
         head_roll=pose.head_roll + pose.lean,

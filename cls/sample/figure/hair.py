@@ -58,18 +58,18 @@ class Hair:
         self._style = frame.person.hair_style
         self._is_shown = self._style != "bald" and (not frame.person.hat or self._style in LONG_HAIR)
         self._cloth = Cloth(frame.person.hair)
-        self._detail: Plane | None = None
         if self._is_shown:
             brightness = sum(frame.person.hair) / 3
-            self._detail = _strands(head, is_curly=self._style == "curly", strength=0.34 if brightness < 60 else 0.22)
+            strength = 0.34 if brightness < 60 else 0.22
+            strands = _strands(head, is_curly=self._style == "curly", strength=strength)
+            self._cloth = Cloth(frame.person.hair, strands=strands)
 
     def _lay(
         self, uv: Points | list[tuple[float, float]], *, drop: float = 0.0, relief: float = 0.8, roundness: float = 0.2
     ) -> None:
         frame = self._head.frame
-        frame.canvas.paint(
-            self._head.points(uv), self._cloth, roundness * frame.unit_px, detail=self._detail, drop=drop, relief=relief
-        )
+        outline = self._head.points(uv)
+        frame.canvas.paint(outline, self._cloth, roundness * frame.unit_px, drop=drop, relief=relief)
 
     def paint_behind(self) -> None:
         """What is behind the neck and shoulders: paint it before the body."""

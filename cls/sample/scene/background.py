@@ -13,6 +13,7 @@ from cls.sample.figure import palette
 from cls.sample.scene.ground import (
     LEAVES,
     Scene,
+    Surface,
     dim,
     draw_mood,
     fill,
@@ -40,9 +41,10 @@ _WALLS: list[Colour] = [
 
 
 def _plant(
-    image: NDArray[np.float32], rng: np.random.Generator, x: float, foot: float, size: float, pot: Colour
+    image: NDArray[np.float32], rng: np.random.Generator, foot_xy: tuple[float, float], size: float, pot: Colour
 ) -> None:
     """A potted plant on the floor."""
+    x, foot = foot_xy
     fill(image, ellipse((x, foot + 1), size * 0.36, size * 0.07), (60, 54, 50))
     fill(image, np.array([(-0.26, -0.5), (0.26, -0.5), (0.19, 0.0), (-0.19, 0.0)]) * size + (x, foot), pot)
     fill(
@@ -50,13 +52,13 @@ def _plant(
         np.array([(-0.28, -0.56), (0.28, -0.56), (0.28, -0.47), (-0.28, -0.47)]) * size + (x, foot),
         palette.scaled(pot, 0.8),
     )
-    foliage(image, rng, (x, foot - size * 1.05), size * 0.48, size * 0.6, (70, 112, 60))
+    foliage(image, rng, (x, foot - size * 1.05), (size * 0.48, size * 0.6), (70, 112, 60))
 
 
 def _window(image: NDArray[np.float32], rng: np.random.Generator, x: float, w: float) -> None:
     """A window with curtains."""
     height, width = image.shape[:2]
-    rectangle(image, x - 8, height * 0.06, x + w + 8, height * 0.44, (240, 238, 232))
+    rectangle(image, (x - 8, height * 0.06, x + w + 8, height * 0.44), (240, 238, 232))
     for half in (0, 1):
         x0, x1 = int(x + half * w / 2 + 3), int(x + (half + 1) * w / 2 - 3)
         y0, y1 = int(height * 0.06) + 9, int(height * 0.44) - 9
@@ -66,14 +68,14 @@ def _window(image: NDArray[np.float32], rng: np.random.Generator, x: float, w: f
     for edge in (x - 22, x + w - 2):
         for strip in range(4):
             left, tone = edge + strip * 6, 0.8 + 0.12 * (strip % 2)
-            rectangle(image, left, height * 0.03, left + 6, height * 0.56, palette.scaled(curtain, tone))
+            rectangle(image, (left, height * 0.03, left + 6, height * 0.56), palette.scaled(curtain, tone))
 
 
 def _picture(image: NDArray[np.float32], rng: np.random.Generator, x: float, w: float) -> None:
     """A framed picture of hills."""
     height = image.shape[0]
-    rectangle(image, x, height * 0.14, x + w * 0.8, height * 0.36, palette.pick(rng, palette.LEATHER))
-    rectangle(image, x + 6, height * 0.14 + 6, x + w * 0.8 - 6, height * 0.36 - 6, (238, 234, 226))
+    rectangle(image, (x, height * 0.14, x + w * 0.8, height * 0.36), palette.pick(rng, palette.LEATHER))
+    rectangle(image, (x + 6, height * 0.14 + 6, x + w * 0.8 - 6, height * 0.36 - 6), (238, 234, 226))
     ridge = [(0.1, 0.33), (0.25, 0.2), (0.5, 0.28), (0.68, 0.2), (0.72, 0.33)]
     hills = smooth_closed([(x + u * w, height * v) for u, v in ridge], 3)
     fill(image, hills, palette.pick(rng, palette.KNITWEAR))
@@ -84,17 +86,17 @@ def _bookcase(image: NDArray[np.float32], rng: np.random.Generator, x: float, w:
     height = image.shape[0]
     bottom, step = height * 0.63, height * 0.104
     wood = palette.pick(rng, palette.LEATHER)
-    rectangle(image, x, height * 0.1, x + w, bottom, palette.scaled(wood, 0.55))
+    rectangle(image, (x, height * 0.1, x + w, bottom), palette.scaled(wood, 0.55))
     for shelf in range(5):
         y = height * 0.1 + step * shelf
-        rectangle(image, x, y, x + w, y + 5, wood)
+        rectangle(image, (x, y, x + w, y + 5), wood)
         book_x = x + 6
         while book_x < x + w - 14:
             thick, tall = float(rng.uniform(5, 12)), float(rng.uniform(0.05, 0.085)) * height
-            rectangle(image, book_x, y + step - tall, book_x + thick, y + step, palette.pick(rng, palette.KNITWEAR))
+            rectangle(image, (book_x, y + step - tall, book_x + thick, y + step), palette.pick(rng, palette.KNITWEAR))
             book_x += thick + 1
     for edge in (x, x + w):
-        rectangle(image, edge - 3, height * 0.1, edge + 3, bottom, wood)
+        rectangle(image, (edge - 3, height * 0.1, edge + 3, bottom), wood)
 
 
 def _cushion(x0: float, y0: float, x1: float, y1: float) -> Points:
@@ -114,7 +116,7 @@ def _sofa(image: NDArray[np.float32], rng: np.random.Generator, ground: float) -
     fill(image, _cushion(x - 8, y - low, x + w + 8, y + 10), colour)
     for edge in (x - 14, x + w - 6):
         fill(image, _cushion(edge, y - low * 1.5, edge + 20, y + 10), palette.scaled(colour, 0.9))
-    rectangle(image, x + w / 2 - 1, y - height * 0.07, x + w / 2 + 1, y + 4, palette.scaled(colour, 0.8))
+    rectangle(image, (x + w / 2 - 1, y - height * 0.07, x + w / 2 + 1, y + 4), palette.scaled(colour, 0.8))
 
 
 def room(rng: np.random.Generator, width: int, height: int) -> Scene:
@@ -125,8 +127,8 @@ def room(rng: np.random.Generator, width: int, height: int) -> Scene:
     noise_over(image, rng, 90, 0.03)
     if rng.random() < 0.4:
         panel = palette.mixed(colour, (244, 242, 238), 0.5)
-        rectangle(image, 0, height * 0.48, width, ground, panel)
-        rectangle(image, 0, height * 0.475, width, height * 0.487, palette.scaled(panel, 0.86))
+        rectangle(image, (0, height * 0.48, width, ground), panel)
+        rectangle(image, (0, height * 0.475, width, height * 0.487), palette.scaled(panel, 0.86))
     plants: list[float] = []
     for slot in rng.permutation(5)[: int(rng.integers(2, 5))]:
         x, choice = (0.04 + slot * 0.2 + float(rng.uniform(0, 0.04))) * width, int(rng.integers(4))
@@ -135,14 +137,14 @@ def room(rng: np.random.Generator, width: int, height: int) -> Scene:
         else:
             plants.append(x + 0.075 * width)
     wood = palette.pick(rng, [(170, 128, 88), (140, 100, 68), (190, 160, 124), (150, 146, 142)])
-    rectangle(image, 0, ground - 9, width, ground, (236, 232, 226))
+    rectangle(image, (0, ground - 9, width, ground), (236, 232, 226))
     floor = str(rng.choice(["planks", "planks", "checker", "tiles", "plain"]))
-    lay_ground(image, floor, wood, horizon, ground, 0.22, rng)
+    lay_ground(image, rng, Surface(floor, wood, 0.22), horizon, ground)
     image[int(ground) : int(ground) + 8] *= 0.8
     if rng.random() < 0.45:
         _sofa(image, rng, ground)
     for x in plants:
-        _plant(image, rng, x, ground + height * 0.03, 0.15 * width, palette.pick(rng, palette.LEATHER))
+        _plant(image, rng, (x, ground + height * 0.03), 0.15 * width, palette.pick(rng, palette.LEATHER))
     return Scene(image, horizon, ground + height * 0.05, "indoor")
 
 
@@ -175,12 +177,11 @@ def park(rng: np.random.Generator, width: int, height: int) -> Scene:
                 front,
                 rng,
                 (float(x + rng.uniform(-20, 20)), ground - size * 0.7),
-                size * 0.75,
-                size,
+                (size * 0.75, size),
                 palette.varied(rng, colour, 0.12),
             )
     grass = palette.varied(rng, (112, 138, 66), 0.1)
-    lay_ground(front, "grass", grass, horizon, ground, 0.35, rng, (150, 166, 110))
+    lay_ground(front, rng, Surface("grass", grass, 0.35, haze=(150, 166, 110)), horizon, ground)
     if rng.random() < 0.7:
         bend = float(rng.uniform(-0.5, 0.5)) * width
         centre = width * float(rng.uniform(0.35, 0.65))
@@ -199,7 +200,7 @@ def park(rng: np.random.Generator, width: int, height: int) -> Scene:
             ]
         )
         path = front.copy()
-        lay_ground(path, "sand", palette.varied(rng, (196, 176, 146), 0.06), horizon, ground, 0.3, rng)
+        lay_ground(path, rng, Surface("sand", palette.varied(rng, (196, 176, 146), 0.06), 0.3), horizon, ground)
         mask = np.zeros((height, width), np.uint8)
         cv2.fillPoly(mask, [np.rint(np.concatenate([left, right[::-1]])).astype(np.int32)], 255)
         weight = (cv2.GaussianBlur(mask, (0, 0), 3).astype(np.float32) / 255)[:, :, None]
@@ -229,7 +230,7 @@ def beach(rng: np.random.Generator, width: int, height: int) -> Scene:
     image[int(horizon) : end] = water
     front = image[int(horizon) :]
     dim(front, mood)
-    lay_ground(image, "sand", palette.varied(rng, (218, 194, 152), 0.05), horizon, ground, 0.3, rng)
+    lay_ground(image, rng, Surface("sand", palette.varied(rng, (218, 194, 152), 0.05), 0.3), horizon, ground)
     foam = smooth_open([(x, ground + rng.uniform(-5, 6)) for x in np.linspace(-10, width + 10, 18)])
     cv2.polylines(image, [np.rint(foam).astype(np.int32)], False, (240, 244, 244), 5, cv2.LINE_8)
     image[int(ground) + 4 : int(ground) + 30] *= 0.88
@@ -245,11 +246,12 @@ _FACADES: list[Colour] = [
 
 
 def _facade(
-    image: NDArray[np.float32], rng: np.random.Generator, x0: int, x1: int, y0: int, y1: int, mood: str
+    image: NDArray[np.float32], rng: np.random.Generator, box_xyxy_px: tuple[int, int, int, int], mood: str
 ) -> None:
     """One house front with rows of windows and a shop below."""
+    x0, y0, x1, y1 = box_xyxy_px
     colour = palette.pick(rng, _FACADES)
-    lay_wall(image, str(rng.choice(["bricks", "plain", "plain"])), colour, y0, y1, 1.6, x0, x1)
+    lay_wall(image, Surface(str(rng.choice(["bricks", "plain", "plain"])), colour, 1.6), (x0, y0, x1, y1))
     shop_y = y1 - int(0.16 * image.shape[0])
     columns, rows = max(int((x1 - x0) / rng.uniform(44, 66)), 2), max(int((shop_y - y0) / rng.uniform(62, 84)), 1)
     step_x, step_y = (x1 - x0) / columns, (shop_y - y0) / rows
@@ -260,12 +262,12 @@ def _facade(
             wx1, wy1 = x0 + step_x * (column + 0.74), y0 + step_y * (row + 0.84)
             is_on = rng.random() < (0.45 if mood == "evening" else 0.06)
             glass = palette.varied(rng, (250, 206, 130) if is_on else (92, 108, 124), 0.18)
-            rectangle(image, wx0 - 3, wy0 - 3, wx1 + 3, wy1 + 4, trim)
-            rectangle(image, wx0, wy0, wx1, wy1, glass)
-            rectangle(image, wx0, wy0, wx1, wy0 + (wy1 - wy0) * 0.18, palette.scaled(glass, 0.7))
-            rectangle(image, (wx0 + wx1) / 2 - 1, wy0, (wx0 + wx1) / 2 + 1, wy1, trim)
-    rectangle(image, x0, y0, x1, y0 + 7, palette.scaled(colour, 0.66))
-    rectangle(image, x0, shop_y, x1, y1, palette.scaled(colour, 0.6))
+            rectangle(image, (wx0 - 3, wy0 - 3, wx1 + 3, wy1 + 4), trim)
+            rectangle(image, (wx0, wy0, wx1, wy1), glass)
+            rectangle(image, (wx0, wy0, wx1, wy0 + (wy1 - wy0) * 0.18), palette.scaled(glass, 0.7))
+            rectangle(image, ((wx0 + wx1) / 2 - 1, wy0, (wx0 + wx1) / 2 + 1, wy1), trim)
+    rectangle(image, (x0, y0, x1, y0 + 7), palette.scaled(colour, 0.66))
+    rectangle(image, (x0, shop_y, x1, y1), palette.scaled(colour, 0.6))
     awning = palette.pick(rng, palette.KNITWEAR)
     door = rng.integers(columns)
     for column in range(columns):
@@ -273,10 +275,7 @@ def _facade(
         glass = palette.varied(rng, (240, 214, 160) if mood == "evening" else (126, 136, 140), 0.15)
         rectangle(
             image,
-            wx0,
-            shop_y + 16,
-            wx1,
-            y1 if column == door else y1 - 14,
+            (wx0, shop_y + 16, wx1, y1 if column == door else y1 - 14),
             palette.scaled(awning, 0.5) if column == door else glass,
         )
     fill(
@@ -322,25 +321,24 @@ def street(rng: np.random.Generator, width: int, height: int) -> Scene:
                 front,
                 rng,
                 ((x + end) / 2, ground - height * 0.14),
-                (end - x) * 0.6,
-                height * 0.17,
+                ((end - x) * 0.6, height * 0.17),
                 palette.pick(rng, LEAVES),
             )
         else:
             top = int(ground - rng.uniform(0.34, 0.75) * height)
-            _facade(front, rng, max(x, 0), min(end, width), max(top, 0), int(ground), mood)
+            _facade(front, rng, (max(x, 0), max(top, 0), min(end, width), int(ground)), mood)
         x = end
     kerb = height * 0.62
-    lay_ground(front, "plain", (104, 104, 106), horizon, ground, 0.12, rng)
+    lay_ground(front, rng, Surface("plain", (104, 104, 106), 0.12), horizon, ground)
     for _ in range(int(rng.integers(0, 4))):
         _car(front, rng, float(rng.uniform(0, width)), kerb - 2, 0.26 * width)
-    rectangle(front, 0, kerb - 2, width, kerb + 4, (170, 168, 164))
-    lay_ground(front, "paving", palette.varied(rng, (176, 170, 162), 0.08), horizon, kerb + 4, 0.2, rng)
+    rectangle(front, (0, kerb - 2, width, kerb + 4), (170, 168, 164))
+    lay_ground(front, rng, Surface("paving", palette.varied(rng, (176, 170, 162), 0.08), 0.2), horizon, kerb + 4)
     for _ in range(int(rng.integers(0, 3))):
         paint_tree(front, rng, float(rng.uniform(0, width)), kerb + 8, height * 0.34)
     if rng.random() < 0.5:
         lamp_x = float(rng.uniform(0.1, 0.9)) * width
-        rectangle(front, lamp_x - 3, height * 0.1, lamp_x + 3, kerb + 10, (52, 54, 58))
+        rectangle(front, (lamp_x - 3, height * 0.1, lamp_x + 3, kerb + 10), (52, 54, 58))
         fill(front, ellipse((lamp_x, height * 0.1), 14, 9), (250, 232, 180))
     changed = np.abs(front - image).sum(axis=2) > 0
     dim(front, mood)
@@ -359,23 +357,25 @@ def wall(rng: np.random.Generator, width: int, height: int) -> Scene:
         if name == "bricks"
         else [(214, 200, 172), (178, 190, 196), (206, 170, 150), (186, 186, 182), (150, 166, 150)]
     )
-    lay_wall(image, name, palette.pick(rng, colours), 0, int(ground), 1.15 if name == "bricks" else 0.8)
+    lay_wall(
+        image, Surface(name, palette.pick(rng, colours), 1.15 if name == "bricks" else 0.8), (0, 0, width, int(ground))
+    )
     noise_over(image, rng, 60, 0.05)
     for _ in range(int(rng.integers(0, 3))):
         x = float(rng.uniform(0.05, 0.85)) * width
         if rng.random() < 0.5:
-            rectangle(image, x - 8, height * 0.08, x + 0.15 * width + 8, height * 0.42, (226, 222, 214))
+            rectangle(image, (x - 8, height * 0.08, x + 0.15 * width + 8, height * 0.42), (226, 222, 214))
             image[int(height * 0.08) + 8 : int(height * 0.42) - 8, int(x) : int(x + 0.15 * width)] = gradient(
                 int(x + 0.15 * width) - int(x),
                 int(height * 0.42) - int(height * 0.08) - 16,
                 (120, 140, 156),
                 (84, 96, 106),
             )[:, : max(min(int(x + 0.15 * width), width) - int(x), 0)]
-            rectangle(image, x + 0.073 * width, height * 0.08, x + 0.079 * width, height * 0.42, (226, 222, 214))
+            rectangle(image, (x + 0.073 * width, height * 0.08, x + 0.079 * width, height * 0.42), (226, 222, 214))
         else:
             poster = palette.pick(rng, palette.KNITWEAR)
-            rectangle(image, x, height * 0.16, x + 0.12 * width, height * 0.42, (234, 230, 222))
-            rectangle(image, x + 6, height * 0.17, x + 0.12 * width - 6, height * 0.34, poster)
+            rectangle(image, (x, height * 0.16, x + 0.12 * width, height * 0.42), (234, 230, 222))
+            rectangle(image, (x + 6, height * 0.17, x + 0.12 * width - 6, height * 0.34), poster)
             fill(
                 image,
                 ellipse((x + 0.06 * width, height * 0.26), 0.035 * width, 0.05 * height),
@@ -383,16 +383,14 @@ def wall(rng: np.random.Generator, width: int, height: int) -> Scene:
             )
     if rng.random() < 0.35:
         x = float(rng.choice([0.02, 0.98])) * width
-        foliage(image, rng, (x, height * 0.3), width * 0.12, height * 0.36, palette.pick(rng, LEAVES))
-    rectangle(image, 0, ground - 12, width, ground, (120, 116, 110))
+        foliage(image, rng, (x, height * 0.3), (width * 0.12, height * 0.36), palette.pick(rng, LEAVES))
+    rectangle(image, (0, ground - 12, width, ground), (120, 116, 110))
     lay_ground(
         image,
-        str(rng.choice(["paving", "plain"])),
-        palette.varied(rng, (168, 164, 158), 0.1),
+        rng,
+        Surface(str(rng.choice(["paving", "plain"])), palette.varied(rng, (168, 164, 158), 0.1), 0.2),
         horizon,
         ground,
-        0.2,
-        rng,
     )
     image[int(ground) : int(ground) + 10] *= 0.72
     dim(image, mood)
@@ -446,14 +444,13 @@ def draw_place(rng: np.random.Generator, width_px: int, height_px: int) -> Place
 
 
 def view(
-    place: Place, width_px: int, height_px: int, zoom: float, centre_x: float, horizon_y_px: float
+    place: Place, size_px: tuple[int, int], zoom: float, centre_x: float, horizon_y_px: float
 ) -> NDArray[np.uint8]:
-    """The window of a place that a photo shows, (height, width, 3) uint8 RGB."""
+    """The window of a place that a photo of this width and height shows, (height, width, 3) uint8 RGB."""
+    width_px, _ = size_px
     source = place.image_rgb
     scale = zoom / DETAIL
     left = centre_x * source.shape[1] - width_px / 2 / scale
     matrix = np.array([[scale, 0, -left * scale], [0, scale, horizon_y_px - place.horizon_y_px * zoom]])
-    window = cv2.warpAffine(
-        source, matrix, (width_px, height_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    window = cv2.warpAffine(source, matrix, size_px, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(window, np.uint8)

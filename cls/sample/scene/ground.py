@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cls.sample.canvas import Colour
+    from cls.sample.canvas import Box, Colour
     from cls.sample.curves import Points
     from cls.sample.scene.textures import Plane
 
@@ -99,9 +99,27 @@ _MAKERS: dict[str, Callable[[np.random.Generator], Plane]] = {
 }
 
 
+@dataclass(frozen=True)
+class Surface:
+    """What a ground or a wall is made of.
+
+    Attributes:
+        name: paving, planks, bricks, tiles, checker, grass, sand or plain.
+        colour: its mean colour.
+        scale: of a wall, the surface's pixels for a pixel of the picture; of a ground, one picture height below the
+            horizon.
+        haze: colour that a ground fades to far away.
+    """
+
+    name: str
+    colour: Colour
+    scale: float
+    haze: Colour | None = None
+
+
 @cache
-def surface(name: str) -> Plane:
-    """A surface by name: paving, planks, bricks, tiles, checker, grass, sand or plain."""
+def _texture(name: str) -> Plane:
+    """The texture of a surface: (256, 256), around 1, periodic."""
     return np.asarray(_MAKERS[name](np.random.default_rng(len(name) * 7 + 3)), np.float32)
 
 
@@ -117,8 +135,9 @@ def fill(image: NDArray[np.float32], outline: Points, colour: Colour) -> None:
     cv2.fillPoly(image, [np.rint(outline * 16).astype(np.int32)], colour, cv2.LINE_8, 4)
 
 
-def rectangle(image: NDArray[np.float32], x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+def rectangle(image: NDArray[np.float32], box_xyxy_px: Box, colour: Colour) -> None:
     """Fill an upright rectangle."""
+    x0, y0, x1, y1 = box_xyxy_px
     cv2.rectangle(image, (int(x0), int(y0)), (int(x1) - 1, int(y1) - 1), colour, -1)
 
 
@@ -167,84 +186,67 @@ def sky(rng: np.random.Generator, width: int, height: int, mood: str) -> NDArray
 
 
 def lay_ground(
-    image: NDArray[np.float32],
-    name: str,
-    colour: Colour,
-    horizon_y: float,
-    top_y: float,
-    scale: float,
-    rng: np.random.Generator,
-    blend: Colour | None = None,
+    image: NDArray[np.float32], rng: np.random.Generator, surface: Surface, horizon_y: float, top_y: float
 ) -> None:
     """Cover everything below `top_y` with a surface seen in perspective towards `horizon_y`.
 
     Args:
         image: The picture, changed in place.
-        name: The surface.
-        colour: Its colour.
+        rng: Where the surface starts.
+        surface: What lies there.
         horizon_y: Row of the horizon.
         top_y: First row of the ground.
-        scale: How many of the surface's pixels a picture pixel holds one picture height below the horizon.
-        rng: Where the surface starts.
-        blend: Colour that it fades to far away (haze).
     """
     height, width = image.shape[:2]
     first = max(int(top_y), 0)
     if first >= height:
         return
     y, x = np.mgrid[first:height, 0:width].astype(np.float32)
+    scale = surface.scale
     below = np.maximum(y - np.float32(horizon_y), 1.5) / np.float32(height)
     x0, y0 = (float(value) for value in rng.uniform(0, 256, 2))
     u = np.mod((x - width / 2) * np.float32(scale) / below * 0.5 + x0, 256)
     v = np.mod(np.float32(scale * height * 0.5) / below + y0, 256)
-    plane = cv2.remap(surface(name), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    plane = cv2.remap(_texture(surface.name), u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     # Far away many pixels of the surface meet in one: fade to its mean instead of flickering.
     far = np.clip((below - 0.03) * 9, 0, 1)
     plane = 1 + (plane - 1) * far
     shade = 0.86 + 0.18 * np.clip(below * 2.2, 0, 1)
-    base = np.array(colour, np.float32)
+    base = np.array(surface.colour, np.float32)
     ground = (plane * shade)[:, :, None] * base
-    if blend is not None:
+    if surface.haze is not None:
         haze = np.exp(-below * 9)[:, :, None] * 0.6
-        ground += (np.array(blend, np.float32) - ground) * haze
+        ground += (np.array(surface.haze, np.float32) - ground) * haze
     image[first:] = ground
 
 
-def lay_wall(
-    image: NDArray[np.float32],
-    name: str,
-    colour: Colour,
-    y0: int,
-    y1: int,
-    scale: float,
-    x0: int = 0,
-    x1: int | None = None,
-) -> None:
-    """Cover a rectangle with a surface seen straight on; `scale` is the surface's pixels for a picture pixel."""
-    x1 = image.shape[1] if x1 is None else x1
-    y0, y1, x0, x1 = max(y0, 0), min(y1, image.shape[0]), max(x0, 0), min(x1, image.shape[1])
+def lay_wall(image: NDArray[np.float32], surface: Surface, box_xyxy_px: tuple[int, int, int, int]) -> None:
+    """Cover a rectangle with a surface seen straight on."""
+    height, width = image.shape[:2]
+    x0, y0 = max(box_xyxy_px[0], 0), max(box_xyxy_px[1], 0)
+    x1, y1 = min(box_xyxy_px[2], width), min(box_xyxy_px[3], height)
     if y1 <= y0 or x1 <= x0:
         return
-    matrix = np.array([[scale, 0, 0], [0, scale, 0.0]])
+    matrix = np.array([[surface.scale, 0, 0], [0, surface.scale, 0.0]])
     plane = cv2.warpAffine(
-        surface(name),
+        _texture(surface.name),
         matrix,
         (x1 - x0, y1 - y0),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_WRAP,
     )
-    image[y0:y1, x0:x1] = plane[:, :, None] * np.array(colour, np.float32)
+    image[y0:y1, x0:x1] = plane[:, :, None] * np.array(surface.colour, np.float32)
 
 
 def foliage(
     image: NDArray[np.float32],
     rng: np.random.Generator,
     centre: tuple[float, float],
-    half_x: float,
-    half_y: float,
+    half_xy: tuple[float, float],
     colour: Colour,
 ) -> None:
     """A mass of leaves: dark blots first, lighter and smaller ones towards the light after."""
+    half_x, half_y = half_xy
     for layer, (tone, count, size) in enumerate(((0.55, 16, 0.42), (0.8, 22, 0.3), (1.05, 26, 0.2), (1.3, 20, 0.12))):
         for _ in range(count):
             angle, radius = rng.uniform(0, 2 * np.pi), np.sqrt(rng.uniform(0, 1)) * (0.9 - 0.1 * layer)
@@ -293,4 +295,4 @@ def paint_tree(image: NDArray[np.float32], rng: np.random.Generator, x: float, g
         ]
     )  # fmt: skip
     fill(image, trunk, (78, 62, 48))
-    foliage(image, rng, (x, ground_y - size * 1.15), size * 0.5, size * 0.5, palette.pick(rng, LEAVES))
+    foliage(image, rng, (x, ground_y - size * 1.15), (size * 0.5, size * 0.5), palette.pick(rng, LEAVES))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, TypeAlias
 
-import cv2
 import numpy as np
 
 if TYPE_CHECKING:
@@ -95,33 +94,6 @@ def pattern(name: str) -> Plane:
     else:
         raise KeyError(name)
     return np.asarray(plane, np.float32)
-
-
-def sample(
-    tile: Plane,
-    x0: float,
-    y0: float,
-    width: int,
-    height: int,
-    tile_px: float,
-    angle_rad: float,
-    *,
-    is_smooth: bool = False,
-) -> Plane:
-    """A tile laid over the window whose corner is (x0, y0), one period `tile_px` long, turned by an angle.
-
-    A smooth tile has no edges that need interpolation, which makes it cheaper.
-    """
-    method = cv2.INTER_NEAREST if is_smooth else cv2.INTER_LINEAR
-    zoom = TILE_PX / tile_px
-    c, s = np.cos(angle_rad) * zoom, np.sin(angle_rad) * zoom
-    matrix = np.array([[c, s, c * x0 + s * y0], [-s, c, -s * x0 + c * y0]])
-    # warpAffine counts in 16-bit steps from the source's corner: keep the offset inside one period.
-    matrix[:, 2] %= TILE_PX
-    sampled = cv2.warpAffine(
-        tile, matrix, (width, height), flags=method | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_WRAP
-    )
-    return np.asarray(sampled, dtype=np.float32)
 
 
 def cut(tile: Plane, x0: int, y0: int, width: int, height: int) -> Plane:
