@@ -128,21 +128,15 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
 def _rebuild(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.cli.storage import push_lines
-    from cls.exporting.rebuild import rebuild_package
+    from cls.exporting.rebuild import RebuildConfig, rebuild_package
     from cls.package.keys import read_signing_key, trusted_keys
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
     bottle = Bottle(settings)
-    made = rebuild_package(
-        options.package,
-        bottle,
-        format_name=options.format,
-        output=options.output,
-        photos=options.photos,
-        trust=trusted_keys(options.trust, settings),
-        signer=read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None,
-    )
+    signer = read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None
+    config = RebuildConfig(options.format, options.output, options.photos, signer)
+    made = rebuild_package(options.package, bottle, config, trust=trusted_keys(options.trust, settings))
     report = made.report
     print(f"{options.package} -> {made.path}")
     print(f"  proven on {made.proof}, in {report.runtime}")

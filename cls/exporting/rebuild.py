@@ -37,6 +37,23 @@ _log = logging.getLogger("cls.exporting")
 
 
 @dataclass(frozen=True)
+class RebuildConfig:
+    """What a rebuild makes.
+
+    Attributes:
+        format_name: what to make; the package's own format, and a plan of an ONNX package, when not given.
+        output: the zip to write; `<name>_rebuilt.zip` beside the old one when not given.
+        photos: pictures of people to prove it on, instead of those carried along: each is taken as one person.
+        signer: signs what is made; None: it is not signed.
+    """
+
+    format_name: Format | None = None
+    output: Path | None = None
+    photos: Path | None = None
+    signer: SigningKey | None = None
+
+
+@dataclass(frozen=True)
 class Rebuilt:
     """What a rebuild made.
 
@@ -65,25 +82,15 @@ class _Source:
 
 
 def rebuild_package(
-    zip_path: Path,
-    bottle: Bottle,
-    *,
-    format_name: Format | None = None,
-    output: Path | None = None,
-    photos: Path | None = None,
-    trust: TrustedKeys | None = None,
-    signer: SigningKey | None = None,
+    zip_path: Path, bottle: Bottle, config: RebuildConfig | None = None, *, trust: TrustedKeys | None = None
 ) -> Rebuilt:
     """Makes a package anew and proves it: its decisions are those of the trained network, or nothing is written.
 
     Args:
         zip_path: a package that carries its ONNX: the ONNX's own, or a plan's.
         bottle: the data folder; only its configuration is used, and its cache for plans.
-        format_name: what to make; the package's own format, and a plan of an ONNX package, when not given.
-        output: the zip to write; `<name>_rebuilt.zip` beside the old one when not given.
-        photos: pictures of people to prove it on, instead of those carried along: each is taken as one person.
+        config: what to make.
         trust: keys of which one must have signed the package; None: signatures are not checked.
-        signer: signs what is made; None: it is not signed.
 
     Raises:
         PackageError: the package is not in order, or carries no ONNX.
@@ -93,12 +100,13 @@ def rebuild_package(
         UsageError: the format cannot be made of an ONNX alone.
         FileError: another file is where the package would go.
     """
+    config = config or RebuildConfig()
     source = _source_of(zip_path, trust)
-    name = format_name or _own_format(source.meta)
+    name = config.format_name or _own_format(source.meta)
     _refuse_impossible(name, source.meta)
-    output = output or zip_path.with_name(f"{FILES[name].archive.removesuffix('.zip')}_rebuilt.zip")
+    output = config.output or zip_path.with_name(f"{FILES[name].archive.removesuffix('.zip')}_rebuilt.zip")
     _refuse_replacing(output, zip_path, source.meta, name)
-    reference, proof = _reference(source, zip_path, photos)
+    reference, proof = _reference(source, zip_path, config.photos)
     report_file = output.with_name(f"{output.stem}_parity_report.json")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".rebuild-") as temporary:
@@ -106,7 +114,9 @@ def rebuild_package(
         write_bytes_atomic(folder / FILES["onnx"].model, source.onnx)
         _convert(name, reference, folder, bottle.cache)
         onnx = folder / FILES["onnx"].model
-        writer = PackageWriter(bottle, folder, source.meta, lambda _: onnx, source.samples, signer, is_rebuilding=True)
+        writer = PackageWriter(
+            bottle, folder, source.meta, lambda _: onnx, source.samples, config.signer, is_rebuilding=True
+        )
         archive = writer.write_unproven(name)
         files = tuple(folder / file for file in FILES[name].files)
         check = ParityCheck(reference, bottle, report_file)

@@ -16,7 +16,7 @@ from cls.metrics.exact_interval import (
     is_one_number,
     widened,
 )
-from cls.metrics.multilabel import SetCounts
+from cls.metrics.multilabel import SetCounts, Truth
 from cls.metrics.scores import Interval, Intervals, MeasureIntervals, Measures
 
 # A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.
@@ -67,9 +67,7 @@ def resampled(
 
 def bootstrap(
     probs: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    units: Sequence[str],
-    names: Sequence[str],
+    truth: Truth,
     thresholds: Sequence[float],
     *,
     seed: int = 0,
@@ -81,9 +79,7 @@ def bootstrap(
 
     Args:
         probs: (samples, labels), 0 to 1.
-        labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, what a split keeps together (`Sample.unit`).
-        names: label names.
+        truth: of the same samples.
         thresholds: one a label.
         seed: another seed draws other units.
         resamples: how often.
@@ -91,6 +87,7 @@ def bootstrap(
     Returns:
         None where there are fewer than two units.
     """
+    labels, units, names = truth
     known_units, unit_of = np.unique(np.asarray(units, np.str_), return_inverse=True)
     if len(known_units) < 2:
         return None

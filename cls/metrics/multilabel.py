@@ -9,11 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.metrics.scores import LabelMetrics, Measures, Metrics
+
+
+class Truth(NamedTuple):
+    """What is known of the people that predictions are measured on.
+
+    Attributes:
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        units: of each sample, what a split keeps together (`Sample.unit`).
+        names: label names.
+    """
+
+    labels: NDArray[np.float64]
+    units: Sequence[str]
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)

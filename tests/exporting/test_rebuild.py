@@ -21,7 +21,7 @@ from cls.errors import ExportError, FileError, PackageError, ParityError, UsageE
 from cls.exporting.package_writer import people_to_carry
 from cls.exporting.parity.samples import Reference
 from cls.exporting.publish import ExportConfig, export_run
-from cls.exporting.rebuild import rebuild_package
+from cls.exporting.rebuild import RebuildConfig, rebuild_package
 from cls.package.archive import open_package
 from cls.package.meta import PlanMeta
 from cls.package.packing import (
@@ -85,7 +85,7 @@ def test_openvino_and_from_that_again(
         "proven on 6 people carried along, compared with what the trained network said of them, in OpenVINO" in printed
     )
     assert re.search(r"0 of 18 decisions differ, F1 unchanged \(batch 1, 7, 64\); report: .*_report\.html\n", printed)
-    again = rebuild_package(made, carrying.bottle, output=zip_path.with_name("again.zip"))
+    again = rebuild_package(made, carrying.bottle, RebuildConfig(output=zip_path.with_name("again.zip")))
     # OpenVINO numbers nameless constants through a process's life: the graphs differ in names alone.
     with open_package(made) as first, open_package(again.path) as second:
         assert first.read("model.bin") == second.read("model.bin")
@@ -110,16 +110,16 @@ def test_half_precision_on_photos(carrying: ExportedBottle, zip_path: Path, capl
     bottle = carrying.bottle
     plain = without_people(zip_path)
     with pytest.raises(ExportError) as caught:
-        rebuild_package(plain, bottle, format_name="onnx_fp16")
+        rebuild_package(plain, bottle, RebuildConfig("onnx_fp16"))
     assert caught.value.code == "export.no_samples"
     assert "--carry-samples" in (caught.value.hint or "")
     assert "--photos" in (caught.value.hint or "")
     with pytest.raises(ExportError) as caught:
-        rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures.parent / "none")
+        rebuild_package(plain, bottle, RebuildConfig("onnx_fp16", photos=bottle.pictures.parent / "none"))
     assert caught.value.code == "export.no_photos"
     (bottle.pictures / "broken.jpg").write_bytes(b"no picture")
     with caplog.at_level("WARNING"):
-        made = rebuild_package(plain, bottle, format_name="onnx_fp16", photos=bottle.pictures)
+        made = rebuild_package(plain, bottle, RebuildConfig("onnx_fp16", photos=bottle.pictures))
     (bottle.pictures / "broken.jpg").unlink()
     assert "broken.jpg" in caplog.text
     assert "compared with the carried ONNX (ONNX Runtime" in made.proof
@@ -142,7 +142,7 @@ def test_an_onnx_that_decides_otherwise_is_not_packaged(carrying: ExportedBottle
     write_package(other, meta, PackedModel("onnx", "onnxruntime_onnx", files))
     assert verify_zip(other).problems == []
     with pytest.raises(ParityError) as caught:
-        rebuild_package(other, carrying.bottle, format_name="openvino")
+        rebuild_package(other, carrying.bottle, RebuildConfig("openvino"))
     assert caught.value.code == "parity.out_of_tolerance"
     assert "parity.decisions_differ" in caught.value.codes
     stem = "model_openvino_rebuilt_parity_report_refused"
@@ -159,32 +159,32 @@ def test_an_onnx_that_decides_otherwise_is_not_packaged(carrying: ExportedBottle
 def test_nothing_is_replaced_but_the_same_rebuilt_package(carrying: ExportedBottle, zip_path: Path) -> None:
     before = zip_path.read_bytes()
     with pytest.raises(UsageError) as caught:
-        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=zip_path)
+        rebuild_package(zip_path, carrying.bottle, RebuildConfig("openvino", zip_path))
     assert caught.value.code == "usage.same_file"
     with pytest.raises(UsageError) as caught:
-        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=zip_path.with_name("model"))
+        rebuild_package(zip_path, carrying.bottle, RebuildConfig("openvino", zip_path.with_name("model")))
     assert caught.value.code == "usage.not_a_zip"
     mine = zip_path.with_name("mine.zip")
     mine.write_bytes(b"hi")
     with pytest.raises(FileError) as caught:
-        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=mine)
+        rebuild_package(zip_path, carrying.bottle, RebuildConfig("openvino", mine))
     assert caught.value.code == "file.not_a_package"
     assert caught.value.where == str(mine)
     other = Path(shutil.copy(zip_path, zip_path.with_name("other.zip")))
     with pytest.raises(FileError) as caught:
-        rebuild_package(zip_path, carrying.bottle, format_name="openvino", output=other)
+        rebuild_package(zip_path, carrying.bottle, RebuildConfig("openvino", other))
     assert caught.value.code == "file.other_package"
     assert caught.value.where == str(other)
     assert "(onnx, of run v__" in caught.value.what
     assert (zip_path.read_bytes(), other.read_bytes(), mine.read_bytes()) == (before, before, b"hi")
-    first = rebuild_package(zip_path, carrying.bottle, format_name="onnx_fp16").path
-    assert rebuild_package(zip_path, carrying.bottle, format_name="onnx_fp16").path == first
+    first = rebuild_package(zip_path, carrying.bottle, RebuildConfig("onnx_fp16")).path
+    assert rebuild_package(zip_path, carrying.bottle, RebuildConfig("onnx_fp16")).path == first
 
 
 def test_a_tampered_package_is_not_rebuilt(carrying: ExportedBottle, zip_path: Path) -> None:
     bad = changed(zip_path, "model.onnx", lambda content: content + b"\0")
     with pytest.raises(PackageError) as caught:
-        rebuild_package(bad, carrying.bottle, format_name="openvino")
+        rebuild_package(bad, carrying.bottle, RebuildConfig("openvino"))
     assert caught.value.code == "package.invalid"
     assert "model.onnx" in caught.value.what
 
@@ -206,7 +206,7 @@ def test_a_plan_is_rebuilt_where_there_is_a_gpu(carrying: ExportedBottle, zip_pa
         rebuild_package(path, carrying.bottle)
     assert caught.value.code == "export.format_unavailable"
     assert "model.plan" in caught.value.what
-    made = rebuild_package(path, carrying.bottle, format_name="openvino")
+    made = rebuild_package(path, carrying.bottle, RebuildConfig("openvino"))
     assert made.report.samples == 6
     # Its ONNX is 8-bit already: nothing but the same plan is made of it.
     path = zip_path.with_name("model_trt_int8.zip")
@@ -216,7 +216,7 @@ def test_a_plan_is_rebuilt_where_there_is_a_gpu(carrying: ExportedBottle, zip_pa
     assert caught.value.code == "export.format_unavailable"
     assert "model_int8.plan" in caught.value.what
     with pytest.raises(UsageError) as caught:
-        rebuild_package(path, carrying.bottle, format_name="openvino")
+        rebuild_package(path, carrying.bottle, RebuildConfig("openvino"))
     assert caught.value.code == "usage.wrong_source_package"
     assert "trt_int8" in caught.value.what
 
@@ -231,7 +231,7 @@ def test_a_plan_is_rebuilt_where_there_is_a_gpu(carrying: ExportedBottle, zip_pa
 )
 def test_formats_that_cannot(carrying: ExportedBottle, zip_path: Path, name: str, code: str) -> None:
     with pytest.raises(UsageError) as caught:
-        rebuild_package(zip_path, carrying.bottle, format_name=name)  # type: ignore[arg-type]
+        rebuild_package(zip_path, carrying.bottle, RebuildConfig(format_name=name))  # type: ignore[arg-type]
     assert caught.value.code == code
     assert name in caught.value.what
 
@@ -242,7 +242,7 @@ def test_a_package_without_an_onnx(carrying: ExportedBottle, zip_path: Path) -> 
     path = zip_path.with_name("model_torchscript.zip")
     write_package(path, meta, PackedModel("torchscript", "pytorch_libtorch", {"model.pt": b"x"}))
     with pytest.raises(PackageError) as caught:
-        rebuild_package(path, carrying.bottle, format_name="openvino")
+        rebuild_package(path, carrying.bottle, RebuildConfig("openvino"))
     assert caught.value.code == "package.no_onnx"
     assert "model_onnx.zip" in (caught.value.hint or "")
 

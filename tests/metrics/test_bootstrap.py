@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.metrics.bootstrap import Intervals, _of_counts, _of_curves, _of_people, bootstrap
-from cls.metrics.multilabel import measure
+from cls.metrics.multilabel import Truth, measure
 from cls.metrics.scores import Interval, MeasureIntervals
 
 NAMES = ("a", "b", "c")
@@ -64,20 +64,19 @@ def check_bounds(intervals: Intervals) -> None:
 def test_bounded_in_any_order_and_without_the_unknown(seed: int) -> None:
     probs, labels = drawn(30, seed)
     units = [f"picset:{number}" for number in np.random.default_rng(seed).integers(0, 8, 30)]
-    found = bootstrap(probs, labels, units, NAMES, HALF, resamples=50)
+    found = bootstrap(probs, Truth(labels, units, NAMES), HALF, resamples=50)
     assert found is not None
     check_bounds(found)
     order = np.random.default_rng(seed + 1).permutation(30)
-    shuffled = bootstrap(probs[order], labels[order], [units[i] for i in order], NAMES, HALF, resamples=50)
+    shuffled = bootstrap(probs[order], Truth(labels[order], [units[i] for i in order], NAMES), HALF, resamples=50)
     assert shuffled is not None
     for key in found.macro.model_fields_set:
         low_high = getattr(found.macro, key)
         assert getattr(shuffled.macro, key) == (None if low_high is None else pytest.approx(low_high, abs=1e-5)), key
     # Rows of nothing but unknown labels, in units that are there already, change nothing.
-    more = bootstrap(
-        np.concatenate([probs, probs[:5]]), np.concatenate([labels, np.full((5, 3), np.nan)]), [*units, *units[:5]],
-        NAMES, HALF, resamples=50,
-    )  # fmt: skip
+    more_labels = np.concatenate([labels, np.full((5, 3), np.nan)])
+    truth = Truth(more_labels, [*units, *units[:5]], NAMES)
+    more = bootstrap(np.concatenate([probs, probs[:5]]), truth, HALF, resamples=50)
     assert more is not None
     assert more.labels == found.labels
     assert more.instance == found.instance
@@ -87,8 +86,8 @@ def test_whole_picsets_are_drawn() -> None:
     """Ten alike people of a picset are not ten people: the interval is wider than over single people."""
     probs, labels = drawn(30, 1, unknown=0)
     probs, labels = np.repeat(probs, 10, axis=0), np.repeat(labels, 10, axis=0)
-    by_picset = bootstrap(probs, labels, [f"{i // 10}" for i in range(300)], NAMES, HALF)
-    by_person = bootstrap(probs, labels, [f"{i}" for i in range(300)], NAMES, HALF)
+    by_picset = bootstrap(probs, Truth(labels, [f"{i // 10}" for i in range(300)], NAMES), HALF)
+    by_person = bootstrap(probs, Truth(labels, [f"{i}" for i in range(300)], NAMES), HALF)
     assert by_picset is not None
     assert by_person is not None
     assert (by_picset.units, by_person.units) == (30, 300)
@@ -107,7 +106,7 @@ def test_ninety_five_of_a_hundred_contain_the_truth() -> None:
     for _ in range(60):
         labels = (rng.random((100, 1)) < 0.3).astype(np.float64)
         probs = np.where(rng.random((100, 1)) < np.where(labels > 0, 0.8, 0.2), 0.9, 0.1)
-        found = bootstrap(probs, labels, [str(i) for i in range(100)], ("a",), (0.5,), resamples=200)
+        found = bootstrap(probs, Truth(labels, [str(i) for i in range(100)], ("a",)), (0.5,), resamples=200)
         assert found is not None
         low_high = found.labels["a"].f1
         assert low_high is not None
@@ -121,7 +120,7 @@ def test_labels_with_one_positive_with_none_and_unknown_to_all() -> None:
     labels[0, 0] = 1
     labels[:, 2] = np.nan
     units = [str(i // 2) for i in range(40)]
-    found = bootstrap(rng.random((40, 3)), labels, units, ("one", "none", "unknown"), HALF, resamples=200)
+    found = bootstrap(rng.random((40, 3)), Truth(labels, units, ("one", "none", "unknown")), HALF, resamples=200)
     assert found is not None
     check_bounds(found)
     assert found.labels["one"].ap is None, "a third of the resamples is without its only positive"
@@ -129,7 +128,7 @@ def test_labels_with_one_positive_with_none_and_unknown_to_all() -> None:
     assert found.left_out == ("one", "none", "unknown")
     assert set(values_of(found.macro)) == {None}, "no mean that one picset decides"
     labels[::4, 1] = 1
-    some = bootstrap(rng.random((40, 3)), labels, units, ("one", "many", "unknown"), HALF, resamples=200)
+    some = bootstrap(rng.random((40, 3)), Truth(labels, units, ("one", "many", "unknown")), HALF, resamples=200)
     assert some is not None
     assert some.left_out == ("one", "unknown")
     assert some.macro == some.labels["many"]
@@ -138,15 +137,15 @@ def test_labels_with_one_positive_with_none_and_unknown_to_all() -> None:
     assert bounds is not None
     assert bounds[0] <= mean <= bounds[1]
     assert set(values_of(found.labels["unknown"])) == {None}
-    nobody = bootstrap(rng.random((40, 3)), np.full((40, 3), np.nan), units, NAMES, HALF, resamples=20)
+    nobody = bootstrap(rng.random((40, 3)), Truth(np.full((40, 3), np.nan), units, NAMES), HALF, resamples=20)
     assert nobody is not None
     assert set(values_of(nobody.macro)) == {None}
 
 
 def test_one_unit_tells_nothing() -> None:
     probs, labels = drawn(10, 0)
-    assert bootstrap(probs, labels, ["picset:1"] * 10, NAMES, HALF) is None
-    assert bootstrap(probs[:0], labels[:0], [], NAMES, HALF) is None
+    assert bootstrap(probs, Truth(labels, ["picset:1"] * 10, NAMES), HALF) is None
+    assert bootstrap(probs[:0], Truth(labels[:0], [], NAMES), HALF) is None
 
 
 def test_a_thousand_resamples_in_about_a_second() -> None:
@@ -156,7 +155,7 @@ def test_a_thousand_resamples_in_about_a_second() -> None:
     units = [str(number) for number in rng.integers(0, 500, 2000)]
     names = [str(number) for number in range(10)]
     started_s = time.process_time()
-    found = bootstrap(probs, labels, units, names, [0.5] * 10)
+    found = bootstrap(probs, Truth(labels, units, names), [0.5] * 10)
     assert time.process_time() - started_s < 3, "0.2 s of one core on a quiet machine"
     assert found is not None
     point = measure(probs, labels, names, [0.5] * 10)

@@ -10,6 +10,7 @@ from scipy.stats import beta
 
 from cls.metrics.bootstrap import bootstrap
 from cls.metrics.exact_interval import LabelCounts, clopper_pearson, interval_of_mean
+from cls.metrics.multilabel import Truth
 
 
 @given(st.integers(1, 400), st.data())
@@ -48,7 +49,7 @@ def test_a_perfect_label_of_twenty_people_is_not_certain() -> None:
     labels[:20, 0] = labels[20:60, 1] = 1
     probs = np.where(labels > 0, 0.9, 0.1)
     units = [str(number) for number in range(80)]
-    found = bootstrap(probs, labels, units, ("few", "many"), (0.5, 0.5))
+    found = bootstrap(probs, Truth(labels, units, ("few", "many")), (0.5, 0.5))
     assert found is not None
     for key in ("ap", "f1", "precision", "recall"):
         assert getattr(found.labels["few"], key) == (pytest.approx(0.8316, abs=1e-4), 1.0), key
@@ -63,7 +64,7 @@ def test_means_of_many_labels_are_as_resampling_has_them() -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((300, 3)) < 0.3).astype(np.float64)
     probs = np.clip(labels * 0.4 + rng.random((300, 3)) * 0.6, 0, 1)
-    found = bootstrap(probs, labels, [str(number) for number in range(300)], ("a", "b", "c"), (0.5,) * 3)
+    found = bootstrap(probs, Truth(labels, [str(number) for number in range(300)], ("a", "b", "c")), (0.5,) * 3)
     assert found is not None
     for name in ("a", "b", "c"):
         low_high, positives = found.labels[name].recall, int(labels[:, "abc".index(name)].sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
         },
     )
     _check_valid(model, path)
-    check_same(network, _runner(model.SerializeToString()), preprocessing, path, "ONNX")
+    check_same(network, _runner(model.SerializeToString()), partial(example_images, preprocessing), path, "ONNX")
     save_onnx(model, path)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from cls.errors import ExportError, FileError
 from cls.files import safe_name, write_bytes_atomic
@@ -186,14 +186,20 @@ _WORKSPACE_BYTES = 2 << 30
 _LONGEST_REASON = 300
 
 
+class PlanTarget(NamedTuple):
+    """What a plan is built by and for.
+
+    Attributes:
+        tensorrt: the package `tensorrt`, or one that builds as it does.
+        gpu: the GPU that the plan runs on.
+    """
+
+    tensorrt: Tensorrt
+    gpu: Gpu
+
+
 def write_plan(
-    onnx_path: Path,
-    preprocessing: Preprocessing,
-    path: Path,
-    cache: Path,
-    *,
-    tensorrt: Tensorrt | None = None,
-    gpu: Gpu | None = None,
+    onnx_path: Path, preprocessing: Preprocessing, path: Path, cache: Path, *, target: PlanTarget | None = None
 ) -> str:
     """Builds a plan in the precisions that the ONNX says (strongly typed), any batch from 1 to `MAX_BATCH_SIZE`.
 
@@ -204,8 +210,7 @@ def write_plan(
         preprocessing: what makes the network's input.
         path: the plan to write, whole or not at all.
         cache: the bottle's folder of derived data: what was measured for one plan makes the next one faster.
-        tensorrt: the package `tensorrt` when not given.
-        gpu: this machine's when not given.
+        target: what builds it, and for which GPU; this machine's when not given.
 
     Returns:
         TensorRT's version; a plan runs on this version and this kind of GPU alone.
@@ -213,7 +218,7 @@ def write_plan(
     Raises:
         ExportError: TensorRT cannot read the network or build a plan of it; says why.
     """
-    trt: Tensorrt = tensorrt or tensorrt_module()
+    trt, gpu = target or (tensorrt_module(), gpu_in_use())
     log = _new_log(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
@@ -225,7 +230,7 @@ def write_plan(
         )
     config = _configured(trt, builder.create_builder_config())
     config.add_optimization_profile(_sized(builder.create_optimization_profile(), preprocessing))
-    timings = Timings(cache, trt.__version__, gpu or gpu_in_use())
+    timings = Timings(cache, trt.__version__, gpu)
     timings.give_to(config)
     log.errors.clear()
     plan = builder.build_serialized_network(network, config)

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def write_torchscript(
             raise ExportError(
                 f"the trace cannot be kept: {last_line(error)}", code="conversion_failed", where=path
             ) from error
-    check_same(network, loaded, preprocessing, path, "TorchScript", examples=examples)
+    check_same(network, loaded, partial(examples or example_images, preprocessing), path, "TorchScript")
     write_bytes_atomic(path, content)
 
 
@@ -107,13 +108,7 @@ def example_images(preprocessing: Preprocessing, batch: int) -> torch.Tensor:
 
 
 def check_same(
-    network: nn.Module,
-    converted: Any,
-    preprocessing: Preprocessing,
-    path: Path,
-    kind: str,
-    *,
-    examples: Examples | None = None,
+    network: nn.Module, converted: Any, examples: Callable[[int], torch.Tensor], path: Path, kind: str
 ) -> None:
     """Runs both at batch sizes the conversion did not see; a first guard, the proof on real photos is `parity`.
 
@@ -121,7 +116,7 @@ def check_same(
         ExportError: the outputs differ in shape or by more than rounding.
     """
     for batch in (1, 3):
-        images = (examples or example_images)(preprocessing, batch)
+        images = examples(batch)
         with torch.inference_mode():
             expected = network(images)
             try:

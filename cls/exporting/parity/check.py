@@ -257,19 +257,19 @@ def _found_earlier(found: ParityMeta) -> str:
 def _keep(
     report_file: Path, reference: Reference, verdicts: Mapping[Format, Verdict], elsewhere: Mapping[str, Elsewhere]
 ) -> None:
-    reports: dict[str, ParityReport] = {
+    reports: dict[str, ParityReport | NotCompared] = {
         name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None
     }
-    failures: dict[str, str] = {
-        name: f"{verdict.error.where}: {verdict.error.what}"
+    failures: dict[str, ParityReport | NotCompared] = {
+        name: NotCompared(faults=(f"{verdict.error.where}: {verdict.error.what}",))
         for name, verdict in verdicts.items()
         if verdict.report is None and verdict.error is not None
     }
     content = ParityFile(
         run=reference.trained.name,
-        formats=reports | {name: NotCompared(faults=(line,)) for name, line in failures.items()},
+        formats=reports | failures,
         others={name: OtherFormat(state=other.state, reason=other.reason) for name, other in elsewhere.items()},
     )
     write_record(report_file, content)
     page = report_file.with_suffix(".html")
-    write_page(page, reference.trained.group, reference.trained.name, reports, failures, elsewhere)
+    write_page(page, reference.trained.group, reference.trained.name, content.formats, elsewhere)

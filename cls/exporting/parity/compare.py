@@ -12,7 +12,7 @@ from cls.errors import ParityFault
 from cls.exporting.parity.diagnosis import diagnose
 from cls.exporting.parity.labels import LabelResult, calibration_error, calibration_of, label_results, largest_change
 from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
-from cls.exporting.parity.samples import BATCH_SIZES, Answers, ParitySample, Reference, answers_of, reference_of
+from cls.exporting.parity.samples import BATCH_SIZES, Answers, Reference, answers_of
 from cls.exporting.parity.sizes import SizeResult, size_results
 from cls.metrics.multilabel import measure
 from cls.metrics.scores import Metrics
@@ -238,39 +238,24 @@ def _some(changes: Sequence[str], most: int = 4) -> str:
 _WORST_SHOWN = 12
 
 
-def compare(
-    trained: Classifier,
-    converted: Classifier,
-    samples: Sequence[ParitySample],
-    *,
-    precision: str = "fp32",
-    limits: ParityLimits | None = None,
-    truth: NDArray[np.float64] | None = None,
+def compare_with(
+    reference: Reference, converted: Classifier, *, precision: str = "fp32", limits: ParityLimits | None = None
 ) -> ParityReport:
-    """Compares decisions on people in photos.
+    """Compares decisions on people in photos with those of the trained network.
 
     Each side cuts, resizes and normalises by its own preprocessing and decides by its own labels and thresholds, so
     that a wrong meta.json is found as well as a wrong network.
 
     Args:
-        trained: the network as trained.
+        reference: the people, and what the trained network said of them.
         converted: the conversion, opened as any user opens it.
-        samples: at least one.
         precision: of the conversion's numbers: fp32, fp16 or int8.
         limits: what it is held to; the defaults of its precision when not given.
-        truth: (samples, labels): 1, 0, NaN for unknown; the samples' own labels when not given.
 
     Raises:
         ParityError: the two do not even have the same labels, or the conversion cannot be run.
         ExportError: none of the photos can be read.
     """
-    return compare_with(reference_of(trained, samples, truth), converted, precision=precision, limits=limits)
-
-
-def compare_with(
-    reference: Reference, converted: Classifier, *, precision: str = "fp32", limits: ParityLimits | None = None
-) -> ParityReport:
-    """Compares a conversion with what the trained network said; see `compare`."""
     limits = PARITY_LIMITS[precision] if limits is None else limits
     answers = answers_of(converted, reference)
     report = _measured(reference, converted, answers, precision, limits)

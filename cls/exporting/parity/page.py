@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cls.exporting.parity.labels import LabelResult
-from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
+from cls.exporting.parity.report import BatchResult, NotCompared, ParityReport, WorstSample
 from cls.exporting.parity.sizes import SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
@@ -36,8 +36,7 @@ def write_page(
     path: Path,
     group: str,
     run: str,
-    reports: Mapping[str, ParityReport],
-    refused: Mapping[str, str] | None = None,
+    formats: Mapping[str, ParityReport | NotCompared],
     elsewhere: Mapping[str, Elsewhere] | None = None,
 ) -> None:
     """Writes the page, whole or not at all; everything it shows is inside it.
@@ -46,20 +45,21 @@ def write_page(
         path: the file.
         group: what is classified.
         run: name of the run.
-        reports: by format.
-        refused: formats that could not even be compared -> why.
+        formats: format -> its report, or why it could not even be compared.
         elsewhere: the other formats of the same export.
     """
-    formats = [_format(name, report) for name, report in reports.items()]
-    formats += [_Format(name, (reason,)) for name, reason in (refused or {}).items()]
+    reports = {name: found for name, found in formats.items() if isinstance(found, ParityReport)}
     most = max(reports.values(), key=lambda report: report.samples, default=None)
     summaries = {name: _summary(report) for name, report in reports.items()}
     values = {
         "group": group,
         "run": run,
         "date": render.now_utc(),
-        "contents": [(name, name) for name in (*reports, *(refused or {}))] + [("others", "others")] * bool(elsewhere),
-        "formats": formats,
+        "contents": [(name, name) for name in formats] + [("others", "others")] * bool(elsewhere),
+        "formats": [
+            _format(name, found) if isinstance(found, ParityReport) else _Format(name, found.faults)
+            for name, found in formats.items()
+        ],
         "people": "" if most is None else people_in_words(most.samples, most.part),
         "summary_columns": ("format", *next(iter(summaries.values()), {})),
         "summary_rows": [(name, *summary.values()) for name, summary in summaries.items()],

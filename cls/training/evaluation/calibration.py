@@ -19,7 +19,7 @@ from torch import nn
 from cls.errors import TrainingError
 from cls.files import write_bytes_atomic
 from cls.metrics.bootstrap import bootstrap, thin_labels
-from cls.metrics.multilabel import mean_measures, measure
+from cls.metrics.multilabel import Truth, mean_measures, measure
 from cls.metrics.scores import CrossFitted, MeasureIntervals, Measures
 from cls.metrics.thresholds import choose_thresholds
 from cls.people.preprocess import Preprocessing
@@ -122,13 +122,7 @@ def crossed_decisions(
 
 
 def cross_fit(
-    logits: NDArray[np.float64],
-    labels: NDArray[np.float64],
-    units: Sequence[str],
-    names: Sequence[str],
-    loss_shift: Sequence[float],
-    *,
-    seed: int = 0,
+    logits: NDArray[np.float64], truth: Truth, loss_shift: Sequence[float], *, seed: int = 0
 ) -> CrossFitted | None:
     """Decides on each fifth of the units with what the other four fifths choose, and measures all decisions together.
 
@@ -140,22 +134,21 @@ def cross_fit(
 
     Args:
         logits: of the network, not calibrated, (samples, labels).
-        labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, what a split keeps together (`Sample.unit`).
-        names: label names.
+        truth: of the same samples.
         loss_shift: see `choose_calibration`.
         seed: which units make a fold.
 
     Returns:
         None where there are fewer than two units.
     """
+    labels, units, names = truth
     crossed = crossed_decisions(logits, labels, units, loss_shift, seed=seed)
     if crossed is None:
         return None
     half = [0.5] * len(names)
     said = crossed.decisions.astype(np.float64)
     decided, probable = (measure(values, labels, names, half) for values in (said, crossed.probs))
-    drawn = bootstrap(said, labels, units, names, half, seed=seed)
+    drawn = bootstrap(said, truth, half, seed=seed)
     per_label = {name: _both(decided.labels[name], probable.labels[name], _OF_DECISIONS) for name in names}
     is_thin = thin_labels(labels, units).tolist()
     kept = [name for name, is_left_out in zip(names, is_thin, strict=True) if not is_left_out]

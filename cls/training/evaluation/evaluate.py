@@ -18,7 +18,7 @@ from cls.dataset.cutouts.cutouts import Cutouts, Subset
 from cls.dataset.samples import Sample, labels_of
 from cls.files import write_text_atomic
 from cls.metrics.bootstrap import bootstrap
-from cls.metrics.multilabel import expected_calibration_error, measure, probabilities_of
+from cls.metrics.multilabel import Truth, expected_calibration_error, measure, probabilities_of
 from cls.metrics.scores import Metrics
 from cls.metrics.thresholds import choose_thresholds
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, measure_backgrounds
@@ -126,9 +126,10 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
         return Evaluation(network, thresholds, origin, None, samples, cutouts, labels, probs, calibration, None)
     thresholds = tuple(choose_thresholds(probs, labels).tolist())
     _write_predictions(folder / "predictions.csv", names, samples, labels, probs)
+    truth = Truth(labels, valid.units, names)
     metrics = measure(probs, labels, names, thresholds).having(
-        intervals=bootstrap(probs, labels, valid.units, names, thresholds, seed=seed),
-        cross_fitted=cross_fit(logits, labels, valid.units, names, shift, seed=seed),
+        intervals=bootstrap(probs, truth, thresholds, seed=seed),
+        cross_fitted=cross_fit(logits, truth, shift, seed=seed),
     )
     calibration = _measured(calibration, logits, labels, metrics)
     background = None

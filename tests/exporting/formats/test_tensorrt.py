@@ -25,8 +25,8 @@ from cls.exporting.formats.end_to_end import input_stage, write_end_to_end
 from cls.exporting.formats.files import Format
 from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.formats.onnx_int8 import Quantiser
-from cls.exporting.formats.tensorrt import FOLDER, write_plan
-from cls.exporting.rebuild import rebuild_package
+from cls.exporting.formats.tensorrt import FOLDER, PlanTarget, write_plan
+from cls.exporting.rebuild import RebuildConfig, rebuild_package
 from cls.package.plans import HEADER_BYTES, Gpu, version_in_plan
 from cls.people.preprocess import Preprocessing
 from tests.exporting.networks import answers, small_network
@@ -104,11 +104,7 @@ def test_a_rebuild_builds_and_packs_no_plan_that_is_none(
     output = copied.package / "rebuilt.zip"
     with pytest.raises(PackageError) as caught:
         rebuild_package(
-            copied.package / "model_onnx.zip",
-            copied.bottle,
-            format_name="trt_fp16",
-            output=output,
-            photos=copied.bottle.pictures,
+            copied.package / "model_onnx.zip", copied.bottle, RebuildConfig("trt_fp16", output, copied.bottle.pictures)
         )
     assert caught.value.code == "package.not_a_plan"
     assert Path(caught.value.where or "").name == "model_fp16.plan"
@@ -158,7 +154,7 @@ def test_timings_that_cannot_be_trusted_are_measured_anew(
 
     def build(gpu: Gpu = GPU) -> list[str]:
         caplog.clear()
-        write_plan(tmp_path / "model.onnx", SIZE, tmp_path / "model.plan", cache, tensorrt=rtx, gpu=gpu)
+        write_plan(tmp_path / "model.onnx", SIZE, tmp_path / "model.plan", cache, target=PlanTarget(rtx, gpu))
         return [record.getMessage() for record in caplog.records]
 
     assert build() == []

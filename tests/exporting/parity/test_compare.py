@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from cls.errors import ExportError, ParityError
-from cls.exporting.parity.compare import compare
-from cls.exporting.parity.report import ParityFile
-from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples
+from cls.exporting.parity.compare import compare_with
+from cls.exporting.parity.report import ParityFile, ParityReport
+from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import OnnxRuntime
 from cls.runtimes.open import classifier_of_run, open_classifier
@@ -36,6 +36,10 @@ def trained(exported: ExportedBottle) -> Classifier:
 @pytest.fixture
 def converted(exported: ExportedBottle) -> Classifier:
     return open_classifier(str(exported.package / "model_onnx.zip"), exported.bottle)
+
+
+def compare(trained: Classifier, converted: Classifier, samples: list[ParitySample]) -> ParityReport:
+    return compare_with(reference_of(trained, samples), converted)
 
 
 def with_head(classifier: Classifier, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Classifier:

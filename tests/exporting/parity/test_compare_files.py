@@ -164,8 +164,8 @@ def label(**values: object) -> LabelResult:
     return LabelResult(label="hat", **given)  # type: ignore[arg-type]
 
 
-def page_of(folder: Path, report: ParityReport, **more: object) -> str:
-    write_page(folder / "page.html", "headwear", "v__0", {"onnx_int8": report}, **more)  # type: ignore[arg-type]
+def page_of(folder: Path, report: ParityReport) -> str:
+    write_page(folder / "page.html", "headwear", "v__0", {"onnx_int8": report})
     return (folder / "page.html").read_text()
 
 
@@ -262,7 +262,9 @@ def test_people_on_the_page(tmp_path: Path, report: ParityReport) -> None:
 
 def test_formats_elsewhere_and_not_compared(tmp_path: Path, report: ParityReport) -> None:
     elsewhere = {"openvino": Elsewhere("not made", "no OpenVINO"), "onnx": Elsewhere("agrees", "", "other.html")}
-    page = page_of(tmp_path, report, refused={"trt": "no GPU"}, elsewhere=elsewhere)
+    formats = {"onnx_int8": report, "trt": NotCompared(faults=("no GPU",))}
+    write_page(tmp_path / "page.html", "headwear", "v__0", formats, elsewhere)
+    page = (tmp_path / "page.html").read_text()
     assert "<dt>openvino</dt><dd><b>not made</b>: no OpenVINO</dd>" in page
     assert '<dt>onnx</dt><dd><b>agrees</b> (<a href="other.html#onnx">more</a>)</dd>' in page
     assert "<b>no GPU</b>" in page

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cls.metrics.multilabel import measure
+from cls.metrics.multilabel import Truth, measure
 from cls.metrics.thresholds import choose_thresholds
 from cls.training.evaluation.calibration import _folds, choose_calibration, cross_fit
 
@@ -25,7 +25,7 @@ def test_thresholds_do_not_flatter_themselves() -> None:
         logits, labels, units = noise(60, seed)
         probs = choose_calibration(logits, labels, NO_SHIFT).probs(logits)
         own.append(measure(probs, labels, NAMES, choose_thresholds(probs, labels).tolist()).macro.f1)
-        found = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+        found = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
         assert found is not None
         crossed.append(found.macro.f1)
     assert np.mean(np.array(own, float)) > np.mean(np.array(crossed, float)) + 0.03
@@ -33,7 +33,7 @@ def test_thresholds_do_not_flatter_themselves() -> None:
 
 def test_the_same_where_all_is_clear() -> None:
     _, labels, units = noise(60, 0)
-    found = cross_fit(labels * 8 - 4, labels, units, NAMES, NO_SHIFT)
+    found = cross_fit(labels * 8 - 4, Truth(labels, units, NAMES), NO_SHIFT)
     assert found is not None
     assert (found.macro.f1, found.macro.ma, found.exact) == (1.0, 1.0, 1.0)
     assert set(found.labels) == set(NAMES)
@@ -58,8 +58,8 @@ def test_units_stay_together_in_any_order() -> None:
     assert all(len(found) == 1 for found in by_unit.values())
     assert np.bincount(folds).tolist() == [12] * 5
     order = np.random.default_rng(0).permutation(60)
-    found = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
-    shuffled = cross_fit(logits[order], labels[order], [units[i] for i in order], NAMES, NO_SHIFT)
+    found = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
+    shuffled = cross_fit(logits[order], Truth(labels[order], [units[i] for i in order], NAMES), NO_SHIFT)
     assert found is not None
     assert shuffled is not None
     assert shuffled.macro.plain() == pytest.approx(found.macro.plain(), abs=1e-3)
@@ -67,15 +67,15 @@ def test_units_stay_together_in_any_order() -> None:
 
 def test_odd_validation_parts() -> None:
     logits, labels, _ = noise(6, 0)
-    assert cross_fit(logits, labels, ["picset:1"] * 6, NAMES, NO_SHIFT) is None
-    assert cross_fit(logits[:0], labels[:0], [], NAMES, NO_SHIFT) is None
-    two = cross_fit(logits, labels, ["x", "x", "x", "y", "y", "y"], NAMES, NO_SHIFT)
+    assert cross_fit(logits, Truth(labels, ["picset:1"] * 6, NAMES), NO_SHIFT) is None
+    assert cross_fit(logits[:0], Truth(labels[:0], [], NAMES), NO_SHIFT) is None
+    two = cross_fit(logits, Truth(labels, ["x", "x", "x", "y", "y", "y"], NAMES), NO_SHIFT)
     assert two is not None
     assert two.folds == 2
     one = np.zeros_like(labels)
     one[0, 0] = 1
     one[:, 1] = np.nan
-    found = cross_fit(logits, one, [str(i) for i in range(6)], NAMES, NO_SHIFT)
+    found = cross_fit(logits, Truth(one, [str(i) for i in range(6)], NAMES), NO_SHIFT)
     assert found is not None
     assert found.labels["b"].f1 is None
     assert found.micro.ece is not None
@@ -86,7 +86,7 @@ def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
     logits, labels, units = noise(60, 1)
     labels[:, 1] = 0
     labels[:6, 1] = 1  # two units
-    found = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+    found = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
     assert found is not None
     assert found.left_out == ("b",)
     assert found.macro.f1 == found.labels["a"].f1
@@ -95,12 +95,12 @@ def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
     assert bounds is not None
     assert bounds[0] <= (found.macro.f1 or 0) <= bounds[1]
     labels[:9, 1] = 1  # three
-    more = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+    more = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
     assert more is not None
     assert more.left_out == ()
     labels[:] = 0
     labels[:3] = 1
-    nothing = cross_fit(logits, labels, units, NAMES, NO_SHIFT)
+    nothing = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
     assert nothing is not None
     assert nothing.left_out == NAMES
     assert set(nothing.macro.plain().values()) == {None}
