@@ -1,14 +1,18 @@
-"""JSON files that CLS writes, as typed records: validated once, when they are read."""
+"""JSON and JSON lines files that CLS writes, as typed records: validated once, when they are read."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from cls.errors import FileError
-from cls.files import read_json, write_json_atomic
+from cls.files import read_json, write_error, write_json_atomic, write_text_atomic
 
 _MOST_FAULTS = 5
 
@@ -58,6 +62,61 @@ def read_record(path: Path, kind: type[_Record], hint: str | None = None) -> _Re
 def write_record(path: Path, record: Record, *, indent: int | None = 2) -> None:
     """Writes a record as JSON, whole or not at all."""
     write_json_atomic(path, record.plain(), indent=indent)
+
+
+_Line = TypeVar("_Line")
+
+
+class JsonLines(Generic[_Line]):
+    """A file of one JSON line a value, to which lines are appended; it is made with the first of them."""
+
+    def __init__(self, path: Path, kind: type[_Line]) -> None:
+        self._path = path
+        self._adapter: TypeAdapter[_Line] = TypeAdapter(kind)
+
+    def read(self) -> Iterator[_Line]:
+        """The lines; one that was cut off by a kill, or is not valid, is passed over.
+
+        Raises:
+            FileError: the file cannot be read.
+        """
+        try:
+            text = self._path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=self._path) from error
+        for line in text.split("\n"):
+            with suppress(ValidationError):
+                yield self._adapter.validate_json(line)
+
+    def append(self, *values: _Line, is_durable: bool = False) -> None:
+        """Adds lines in one write, on the disk when this returns if `is_durable`; closes a line that was cut off first.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
+        content = self._text(values).encode()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab+") as stream:
+                if stream.tell():
+                    stream.seek(-1, os.SEEK_END)
+                    content = content if stream.read(1) == b"\n" else b"\n" + content
+                stream.write(content)
+                stream.flush()
+                if is_durable:
+                    os.fsync(stream.fileno())
+        except OSError as error:
+            raise write_error(self._path, error) from error
+
+    def replace(self, values: Iterable[_Line]) -> None:
+        """Writes the file anew, whole or not at all."""
+        write_text_atomic(self._path, self._text(values))
+
+    def _text(self, values: Iterable[_Line]) -> str:
+        lines = (self._adapter.dump_python(value, mode="json") for value in values)
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def faults_of(error: ValidationError) -> str:

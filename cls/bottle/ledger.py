@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +11,9 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
-from cls.errors import BottleError, FileError
-from cls.files import read_json, sha256_of_file, write_error, write_json_atomic
-from cls.records import faults_of
+from cls.errors import BottleError
+from cls.files import read_json, sha256_of_file, write_json_atomic
+from cls.records import JsonLines, faults_of
 
 JOURNAL = Path("journals") / "model_versions.jsonl"
 
@@ -40,36 +37,16 @@ class KnownModel:
     has_predicted: bool = False
 
 
-_KNOWN_MODEL = TypeAdapter(KnownModel)
-
-
 def remember_models(root: Path, models: Iterable[KnownModel]) -> None:
     """Enters models that are not there yet."""
     known = known_models(root)
-    new = [model for model in dict.fromkeys(models) if model not in known]
-    if not new:
-        return
-    path = root / JOURNAL
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(asdict(model), ensure_ascii=False) + "\n" for model in new)
-    with path.open("ab+") as stream:
-        if stream.tell() and path.read_bytes()[-1:] != b"\n":  # cut off by a kill
-            text = "\n" + text
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
+    if new := [model for model in dict.fromkeys(models) if model not in known]:
+        JsonLines(root / JOURNAL, KnownModel).append(*new, is_durable=True)
 
 
 def known_models(root: Path) -> list[KnownModel]:
     """The models that were entered; lines that cannot be read are passed over."""
-    path = root / JOURNAL
-    if not path.exists():
-        return []
-    found: list[KnownModel] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        with suppress(ValidationError):  # cut off by a kill, or of a later version
-            found.append(_KNOWN_MODEL.validate_json(line))
-    return found
+    return list(JsonLines(root / JOURNAL, KnownModel).read())
 
 
 @dataclass(frozen=True)
@@ -99,9 +76,6 @@ class PictureEntry:
         return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
 
-_ENTRY = TypeAdapter(PictureEntry)
-
-
 class PictureLedger:
     """A file of one JSON line a picture, only ever appended to; the last line of a name counts.
 
@@ -115,21 +89,9 @@ class PictureLedger:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._lines = JsonLines(path, PictureEntry)
         self._lock = threading.Lock()
-        self._entries: dict[str, PictureEntry] = {}
-        self._is_line_open = False
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
-        self._is_line_open = bool(text) and not text.endswith("\n")
-        for line in text.split("\n"):
-            with suppress(ValidationError):
-                entry = _ENTRY.validate_json(line)
-                self._entries[entry.name] = entry
+        self._entries = {entry.name: entry for entry in self._lines.read()}
 
     def entry(self, name: str) -> PictureEntry | None:
         """What is known of a picture."""
@@ -155,23 +117,8 @@ class PictureLedger:
                 filepaths = (*filepaths, filepath)
             entry = PictureEntry(name, filepaths, sha256, status.st_size, status.st_mtime_ns)
             if entry != known:
-                self._append(entry)
+                self._lines.append(entry)
                 self._entries[name] = entry
-
-    def _append(self, entry: PictureEntry) -> None:
-        line = json.dumps(asdict(entry), ensure_ascii=False)
-        # A half line of a killed process is closed first, so that it takes no good line with it.
-        text = f"\n{line}\n" if self._is_line_open else f"{line}\n"
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                content = text.encode()
-                self._is_line_open = os.write(descriptor, content) != len(content)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise write_error(self._path, error) from error
 
 
 _FILE_NAME = "models.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import filecmp
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -14,15 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import FileError, UsageError
-from cls.files import safe_name, write_error, write_text_atomic
+from cls.files import safe_name, write_error
 from cls.prediction.contact_sheet import MAX_CARDS, SHEET_NAME, SheetCounts, SheetPerson, write_contact_sheet
 from cls.prediction.journal import Record
 from cls.prediction.results import TABLE_FORMATS, PersonResult, TableFormat, check_replaceable, writing_tables
 from cls.prediction.video import Every, frames_of
 from cls.prediction.work import FoundPictures, Job
+from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
 
 NO_LABEL = "none of them"
@@ -59,20 +58,14 @@ class Sorter:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lines = (self.folder / _LIST_NAME).read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            return
         except OSError as error:
-            raise FileError(
-                f"cannot be used: {error.strerror}",
-                code="unwritable",
-                where=self.folder,
-                hint="give another folder as --sort-into",
-            ) from error
-        for line in lines:
-            with suppress(ValidationError):  # a damaged line: that file counts as somebody else's
-                placed = _PLACED.validate_json(line)
-                self._old[placed.place] = placed
+            raise write_error(self.folder, error, "give another folder as --sort-into") from error
+        # A file whose line is damaged counts as somebody else's.
+        self._old = {placed.place: placed for placed in self._list.read()}
+
+    @property
+    def _list(self) -> JsonLines[_Placed]:
+        return JsonLines(self.folder / _LIST_NAME, _Placed)
 
     def place(self, source: Path, name: str, labels: Sequence[str], *, origin: Path | None = None) -> None:
         """Puts a picture into the folders of its labels, or of none.
@@ -123,12 +116,8 @@ class Sorter:
             self.removed += 1
             with suppress(OSError):  # not empty
                 (self.folder / place).parent.rmdir()
-        lines = (
-            json.dumps(placed, ensure_ascii=False) + "\n"
-            for place, placed in {**kept, **self._new}.items()
-            if (self.folder / place).exists()
-        )
-        write_text_atomic(self.folder / _LIST_NAME, "".join(lines))
+        there = {**kept, **self._new}
+        self._list.replace(there[place] for place in there if (self.folder / place).exists())
 
     def _is_earlier_state(self, place: str, origin: Path) -> bool:
         """Whether a place holds what an earlier sorting put there of the very file: nothing is lost with it."""
@@ -152,9 +141,6 @@ class _Placed(NamedTuple):
     state: list[int]
     origin: str = ""
     is_link: bool = False
-
-
-_PLACED = TypeAdapter(_Placed)
 
 
 def _folder_of(label: str) -> str:

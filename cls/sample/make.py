@@ -9,19 +9,18 @@ import threading
 import zipfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from cls.errors import SampleError
 from cls.files import atomic_path, remove_parts, write_bytes_atomic, write_json_atomic
 from cls.progress import progress
-from cls.records import read_record
+from cls.records import JsonLines, read_record
 from cls.sample.plan import (
     CATEGORIES,
     GENERATOR_VERSION,
@@ -127,7 +126,7 @@ def make_sample(
     plan = Plan(config)
     is_finished = _claim(directory, config)
     remove_parts(directory / "images")
-    journal = {} if is_finished else _read_journal(directory / _JOURNAL)
+    journal = {} if is_finished else _read_journal(directory)
     missing = [
         index
         for index in range(config.photos)
@@ -135,7 +134,7 @@ def make_sample(
     ]
     _draw_all(directory, config, missing, workers or os.cpu_count() or 1)
     if not is_finished:
-        journal = _read_journal(directory / _JOURNAL)
+        journal = _read_journal(directory)
         write_json_atomic(
             directory / ANNOTATIONS_PATH, coco(plan, journal, range(config.photos)).model_dump(), indent=None
         )
@@ -185,17 +184,9 @@ class _Line(BaseModel):
     annotations: list[Annotation]
 
 
-def _read_journal(path: Path) -> dict[int, list[Annotation]]:
+def _read_journal(directory: Path) -> dict[int, list[Annotation]]:
     """Annotations of the photos drawn so far, by index; a line cut short by a kill is as if never written."""
-    if not path.exists():
-        return {}
-    done: dict[int, list[Annotation]] = {}
-    with path.open("rb") as lines:
-        for line in lines:
-            with suppress(ValidationError):
-                drawn = _Line.model_validate_json(line)
-                done[drawn.index] = drawn.annotations
-    return done
+    return {line.index: line.annotations for line in JsonLines(directory / _JOURNAL, _Line).read()}
 
 
 def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers: int) -> None:
@@ -251,17 +242,12 @@ def draw_photos(directory: Path, config: SampleConfig, indices: list[int]) -> It
 
     cv2.setNumThreads(1)
     plan = Plan(config)
-    descriptor = os.open(directory / _JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        for index in indices:
-            content, annotations = encoded_photo(config, plan, index)
-            write_bytes_atomic(directory / "images" / plan.file_name(index), content)
-            record = _Line(index=index, annotations=annotations).model_dump_json()
-            # One write a line, begun by a line break: a line cut short spoils no other.
-            os.write(descriptor, f"\n{record}\n".encode())
-            yield index
-    finally:
-        os.close(descriptor)
+    journal = JsonLines(directory / _JOURNAL, _Line)
+    for index in indices:
+        content, annotations = encoded_photo(config, plan, index)
+        write_bytes_atomic(directory / "images" / plan.file_name(index), content)
+        journal.append(_Line(index=index, annotations=annotations))
+        yield index
 
 
 def encoded_photo(config: SampleConfig, plan: Plan, index: int) -> tuple[bytes, list[Annotation]]:

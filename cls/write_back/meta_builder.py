@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import starmap
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, NamedTuple
 
 from cls.bottle.layout import Bottle
 from cls.bottle.ledger import KnownModel, remember_models
@@ -20,6 +18,7 @@ from cls.people.photos import Person
 from cls.prediction.people_of_photos import PeopleFinder, default_segmenter, people_finder
 from cls.prediction.predict import PhotoPrediction, predict_photos
 from cls.progress import Ticker, progress
+from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
 from cls.write_back.ret_meta import (
     META_NAME,
@@ -36,8 +35,13 @@ from cls.write_back.sent_journal import SentJournal, read_journal
 from cls.write_back.statements import Ours
 
 FOLDER = "predictions"
-# A photo's key, and its people: class, box, group -> labels.
-_LINE = TypeAdapter(tuple[str, list[tuple[str, Box, dict[str, tuple[str, ...]]]]])
+
+
+class _Line(NamedTuple):
+    """A photo's key, and its people: class, box, group -> labels."""
+
+    key: str
+    people: list[tuple[str, Box, Mapping[str, tuple[str, ...]]]]
 
 
 class PredictionMemory:
@@ -48,18 +52,8 @@ class PredictionMemory:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, tuple[PredictedPerson, ...]] = {}
-        self._is_cut = False
-        if path.exists():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            self._is_cut = bool(text) and not text.endswith("\n")
-            for line in text.split("\n"):
-                try:
-                    key, people = _LINE.validate_json(line)
-                except ValidationError:
-                    continue  # cut off by a kill: that photo is looked at again
-                self._known[key] = tuple(starmap(PredictedPerson, people))
+        self._lines = JsonLines(path, _Line)
+        self._known = {key: tuple(starmap(PredictedPerson, people)) for key, people in self._lines.read()}
 
     def get(self, key: str) -> tuple[PredictedPerson, ...] | None:
         """Who is in a photo; None when it has not been looked at in this state."""
@@ -68,15 +62,11 @@ class PredictionMemory:
     def add(self, predictions: Mapping[str, Sequence[PredictedPerson]]) -> None:
         """Keeps the predictions of some photos, by their keys."""
         lines = [
-            json.dumps([key, [[one.person_class, one.box_xyxy_rel, one.labels] for one in people]], ensure_ascii=False)
+            _Line(key, [(one.person_class, one.box_xyxy_rel, one.labels) for one in people])
             for key, people in predictions.items()
         ]
-        if not lines:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(("\n" if self._is_cut else "") + "\n".join(lines) + "\n")
-        self._is_cut = False
+        if lines:
+            self._lines.append(*lines)
         self._known.update({key: tuple(people) for key, people in predictions.items()})
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from cls.collector.payloads import Box
 from cls.collector.retrying import shown_url
+from cls.records import JsonLines
 from cls.write_back.statements import Statement
 
 JOURNAL = Path("journals") / "ret_meta_sent.jsonl"
@@ -79,20 +79,12 @@ class SentJournal:
     """
 
     def __init__(self, path: Path, collector_url: str) -> None:
-        self._path = path
+        self._lines = JsonLines(path, _Line)
         self.collector_url = collector_url
         self._picsets: dict[str, Sent] = {}
         self._ever: dict[str, list[Statement]] = {}
-        self._is_cut = False
-        if not path.exists():
-            return
-        text = path.read_text(encoding="utf-8", errors="replace")
-        self._is_cut = bool(text) and not text.endswith("\n")
-        for line in text.split("\n"):
-            try:
-                self._take(_Line.model_validate_json(line))
-            except ValidationError:
-                continue  # cut off by a kill: that picset is sent again, which changes nothing there
+        for line in self._lines.read():  # a picset whose line was cut off is sent again, which changes nothing there
+            self._take(line)
 
     def of(self, guid: str) -> Sent:
         """What the collector has of ours in a picset."""
@@ -134,12 +126,7 @@ class SentJournal:
                 "before": sent.before,
             }
         )
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as stream:
-            stream.write(("\n" if self._is_cut else "") + line.model_dump_json() + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        self._is_cut = False
+        self._lines.append(line, is_durable=True)
         self._take(line)
 
     def _take(self, line: _Line) -> None:

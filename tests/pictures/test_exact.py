@@ -464,20 +464,20 @@ def test_leftovers_of_a_kill_are_removed_and_the_journal_is_shortened(
     report = build_gallery(bottle, GROUP, GalleryConfig())
     assert (report.made, report.kept, report.removed) == (0, 1, 0)
     assert not list(folder.glob("*.part")) + list(folder.glob(".*.part"))
-    MaskJournal(folder).__exit__(None, None, None)
+    MaskJournal(folder)
     assert len(journal.read_text().splitlines()) == 2
-    with MaskJournal(folder) as opened:
-        assert opened.files == ("a_0.png", "index.html")
-        assert (opened.is_ours("a_0.png"), opened.is_ours("b"), opened.is_made("a_0.png", "")) == (True, False, False)
-        opened.claim(["b", "c"])
-        assert (opened.is_ours("b"), opened.is_made("b", "")) == (True, False)
-        opened.finish("b", "key")
-        assert opened.is_made("b", "key")
-        opened.forget(["a_0.png", "never"])
-        assert opened.files == ("index.html", "b", "c")
-        assert len(journal.read_text().splitlines()) == 3
-        opened.finish("d", "x")
-        assert json.loads(journal.read_text().splitlines()[-1]) == {"file": "d", "key": "x"}
+    opened = MaskJournal(folder)
+    assert opened.files == ("a_0.png", "index.html")
+    assert (opened.is_ours("a_0.png"), opened.is_ours("b"), opened.is_made("a_0.png", "")) == (True, False, False)
+    opened.claim(["b", "c"])
+    assert (opened.is_ours("b"), opened.is_made("b", "")) == (True, False)
+    opened.finish("b", "key")
+    assert opened.is_made("b", "key")
+    opened.forget(["a_0.png", "never"])
+    assert opened.files == ("index.html", "b", "c")
+    assert len(journal.read_text().splitlines()) == 3
+    opened.finish("d", "x")
+    assert json.loads(journal.read_text().splitlines()[-1]) == {"file": "d", "key": "x"}
 
 
 def test_the_report_of_a_gallery(tmp_path: Path) -> None:

@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from os.path import relpath
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import quote
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError, UsageError
-from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error, write_text_atomic
+from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error
 from cls.pages.render import write_page
 from cls.people.cutout import cut_out, on_flat_background, resize_cutout
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import choose_people
 from cls.pictures.database import PicturesDatabase, Status
 from cls.progress import progress
+from cls.records import JsonLines
 from cls.wording import counted
 
 NOT_SEGMENTED = "not segmented yet"
@@ -128,33 +126,17 @@ class _Line(BaseModel):
 
 
 class MaskJournal:
-    """Remembers which files of a folder were made here, and from what; a context manager.
+    """Remembers which files of a folder were made here, and from what.
 
     A line is written before a file is made (the claim) and one after (with the key of what it was made from). After a
     kill a claimed file is made again; a file without a claim is somebody else's and is never touched.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = folder / JOURNAL_NAME
-        self._keys: dict[str, str] = {}
-        for line in self._lines():
-            # The line a kill cut off: its file is claimed by the whole line before or not made at all.
-            with suppress(ValidationError):
-                made = _Line.model_validate_json(line)
-                self._keys[made.file] = made.key
-        self._compact()
-        try:
-            self._stream = self._file.open("a", encoding="utf-8")
-        except OSError as error:
-            raise write_error(self._file, error) from error
-
-    def __enter__(self) -> MaskJournal:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stream.close()
+        self._lines = JsonLines(folder / JOURNAL_NAME, _Line)
+        # The line a kill cut off: its file is claimed by the whole line before or not made at all.
+        self._keys = {line.file: line.key for line in self._lines.read()}
+        self.forget([])
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -171,41 +153,21 @@ class MaskJournal:
 
     def claim(self, names: Iterable[str]) -> None:
         """Says that files are about to be made; survives a power cut, too."""
-        for name in names:
-            self._write(name, "")
-        os.fsync(self._stream.fileno())
+        self._enter([_Line(file=name) for name in names], is_durable=True)
 
     def finish(self, name: str, key: str) -> None:
         """Says that the file is whole, and from what it was made."""
-        self._write(name, key)
+        self._enter([_Line(file=name, key=key)])
 
     def forget(self, names: list[str]) -> None:
-        """Drops files that were removed."""
+        """Drops files that were removed, and writes one line for each of the others."""
         for name in names:
             self._keys.pop(name, None)
-        self._stream.close()
-        self._compact()
-        self._stream = self._file.open("a", encoding="utf-8")
+        self._lines.replace(_Line(file=name, key=key) for name, key in self._keys.items())
 
-    def _write(self, name: str, key: str) -> None:
-        self._keys[name] = key
-        self._stream.write(_line(name, key))
-        self._stream.flush()
-
-    def _lines(self) -> list[str]:
-        try:
-            return self._file.read_text(encoding="utf-8", errors="replace").split("\n")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=self._file) from error
-
-    def _compact(self) -> None:
-        write_text_atomic(self._file, "".join(_line(name, key) for name, key in self._keys.items()))
-
-
-def _line(name: str, key: str) -> str:
-    return json.dumps({"file": name, "key": key}, ensure_ascii=False) + "\n"
+    def _enter(self, lines: list[_Line], *, is_durable: bool = False) -> None:
+        self._lines.append(*lines, is_durable=is_durable)
+        self._keys.update((line.file, line.key) for line in lines)
 
 
 CARDS_A_PAGE = 500
@@ -350,11 +312,11 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     except OSError as error:
         raise write_error(folder, error) from error
     remove_parts(folder)
-    with MaskJournal(folder) as journal:
-        shown = _make_missing(bottle, folder, journal, masks, config, report)
-        _remove_outdated(folder, journal, {mask.file for mask in masks}, report)
-        entries = [SheetEntry(mask.file, mask.row, mask.person, mask.status) for mask in shown]
-        report.pages = write_sheets(bottle, folder, journal, dataset, entries)
+    journal = MaskJournal(folder)
+    shown = _make_missing(bottle, folder, journal, masks, config, report)
+    _remove_outdated(folder, journal, {mask.file for mask in masks}, report)
+    entries = [SheetEntry(mask.file, mask.row, mask.person, mask.status) for mask in shown]
+    report.pages = write_sheets(bottle, folder, journal, dataset, entries)
     return report
 
 
