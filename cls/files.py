@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from cls.errors import FileError
+from cls.errors import ClsError, FileError
 
 _PART = ".part"
 # What zipfile raises for a broken file, a damaged member, an encrypted one, an unknown compression.
@@ -77,6 +77,33 @@ def write_error(path: Path, error: OSError, hint: str | None = "check free space
         where=path,
         hint=hint,
     )
+
+
+@contextmanager
+def locked(path: Path, busy: ClsError | None = None) -> Iterator[None]:
+    """Holds a lock file, whose folder is made when missing; released when the block or the process ends.
+
+    Args:
+        path: the lock file.
+        busy: raised at once where another process holds the lock; when not given, the lock is waited for.
+
+    Raises:
+        FileError: the lock file cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if busy is None else 0)
+    except Timeout as error:
+        raise busy or error from None
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync_folder(folder: Path) -> None:

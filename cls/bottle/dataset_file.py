@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cls.errors import BottleError, FileError
-from cls.files import read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_error, write_json_atomic
+from cls.files import locked, read_json, safe_name, sha256_of_bytes, text_of_safe_name, write_json_atomic
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def write_dataset_if_changed(path: Path, dataset: GroupDataset, *, ignoring: Seq
         BottleError: the dataset cannot be kept in this form.
     """
     content = _content_of(dataset, path)
-    with _locked(path):
+    with locked(_lock_of(path)):
         if path.exists():
             try:
                 known = read_json(path)
@@ -134,7 +133,7 @@ def change_splits(path: Path, change: Callable[[Any], Any]) -> None:
         BottleError: there is no such file, or it is no dataset.
         FileError: it cannot be read or written.
     """
-    with _locked(path):
+    with locked(_lock_of(path)):
         content = read_json(path)
         if not isinstance(content, dict):
             raise BottleError(
@@ -156,28 +155,16 @@ def rewrite_dataset(path: Path, change: Callable[[GroupDataset], GroupDataset]) 
         BottleError: there is no such file, or it is no dataset.
         FileError: it cannot be read or written.
     """
-    with _locked(path):
+    with locked(_lock_of(path)):
         dataset = read_dataset(path)
         changed = change(dataset)
         if changed != dataset:
             write_dataset(path, changed)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Alone with a dataset file; readers need no lock, as files appear whole."""
-    from filelock import FileLock
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
-        lock.acquire()
-    except OSError as error:
-        raise write_error(path, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
+def _lock_of(path: Path) -> Path:
+    """The lock of a dataset file's writers; readers need none, as files appear whole."""
+    return path.with_name(f".{path.name}.lock")
 
 
 def _without(content: Mapping[str, JsonValue], keys: Sequence[str]) -> dict[str, JsonValue]:

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
 from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import BottleError
-from cls.files import read_json, sha256_of_file, write_json_atomic
+from cls.files import locked, read_json, sha256_of_file, write_json_atomic
 from cls.records import JsonLines, faults_of
 
 JOURNAL = Path("journals") / "model_versions.jsonl"
@@ -156,8 +155,7 @@ def remember_model(segments: Path, model_version: str, file: Path) -> None:
         FileError: models.json cannot be read or written.
     """
     sha256 = sha256_of_file(file)
-    segments.mkdir(parents=True, exist_ok=True)
-    with FileLock(segments / _LOCK_NAME):  # two builders at a time would lose each other's entries
+    with locked(segments / _LOCK_NAME):  # two builders at a time would lose each other's entries
         known = read_models(segments)
         files = known.get(model_version, ())
         if any(entry.sha256 == sha256 for entry in files):

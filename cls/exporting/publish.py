@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError, FileError, ParityFault, UsageError
@@ -23,6 +20,7 @@ from cls.exporting.package_writer import PackageWriter, people_to_carry
 from cls.exporting.parity.check import REPORT_NAME, Candidate, ParityCheck, Verdict
 from cls.exporting.parity.report import ParityReport, RefusedTry
 from cls.exporting.parity.samples import reference_of, samples_of_run
+from cls.files import locked
 from cls.package.card import card_of
 from cls.package.keys import SigningKey
 from cls.package.meta import ModelMeta
@@ -152,7 +150,14 @@ def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> 
     samples, part = samples_of_run(bottle, run)
     people = f"{counted(len(samples), 'person')} of the {part} part"
     _log.info("%s: %s, compared with it on %s", run.name, ", ".join(names), people)
-    with _locked(folder, run.group):
+    busy = ExportError(
+        f"group '{run.group}' is being exported by another process",
+        code="locked",
+        where=folder,
+        hint="wait until it is done",
+    )
+    # Two exports of one group at a time would take each other's folders away.
+    with locked(folder.parent / ".export.lock", busy):
         with (
             atomic_folder(folder) as staged,
             Conversions(bottle, run, staged, is_end_to_end=config.is_end_to_end) as conversions,
@@ -242,20 +247,3 @@ def _first(refused: dict[Format, ClsError]) -> ClsError:
     for error in others:
         _log.warning("%s", error.line())
     return first
-
-
-@contextmanager
-def _locked(folder: Path, group: str) -> Iterator[None]:
-    """Two exports of one group at a time would take each other's folders away."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.parent / ".export.lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout:
-        raise ExportError(
-            f"group '{group}' is being exported by another process",
-            code="locked",
-            where=folder,
-            hint="wait until it is done",
-        ) from None

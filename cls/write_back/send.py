@@ -7,13 +7,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from cls.bottle.layout import Bottle
 from cls.collector.payloads import Picset
 from cls.errors import BottleError, CollectorError
-from cls.files import sha256_of_bytes, write_json_atomic
+from cls.files import locked, sha256_of_bytes, write_json_atomic
 from cls.progress import track
 from cls.wording import counted
 from cls.write_back.sent_journal import JOURNAL, SentJournal
@@ -167,15 +166,8 @@ def sending(bottle: Bottle, collector_url: str) -> Iterator[SentJournal]:
         BottleError: another process is sending.
     """
     path = bottle.root / JOURNAL
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BottleError(
-            "another process is sending predictions", code="in_use", where=path, hint="wait until it is done"
-        ) from None
-    try:
+    busy = BottleError(
+        "another process is sending predictions", code="in_use", where=path, hint="wait until it is done"
+    )
+    with locked(path.with_suffix(".lock"), busy):
         yield SentJournal(path, collector_url)
-    finally:
-        lock.release()

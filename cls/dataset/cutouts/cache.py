@@ -15,14 +15,13 @@ from typing import NamedTuple, Self
 
 import cv2
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.shards import Entry, Shard, drop_broken_shards, drop_records, new_shard, open_shards
 from cls.dataset.split.picture_signatures import content_digests, forget_signatures
 from cls.errors import FileError
-from cls.files import remove_parts
+from cls.files import locked, remove_parts
 from cls.people.photos import read_photo
 from cls.progress import progress
 from cls.wording import counted
@@ -269,7 +268,7 @@ def load_records(
     """
     folder.mkdir(parents=True, exist_ok=True)
     keys = {one.entry.key for one in wanted}
-    with FileLock(bottle.cache / ".lock"):
+    with locked(bottle.cache / ".lock"):
         remove_parts(folder)
         for name in drop_broken_shards(folder):
             _log.warning("cut-out cache: shard %s is broken and is made again", name)

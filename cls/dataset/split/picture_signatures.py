@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,7 +19,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.person_signature import VERSION, VIEW_BYTES, VIEWS, enough_px, person_signature
 from cls.errors import FileError
-from cls.files import atomic_path, read_json, remove_parts, sha256_of_file, write_json_atomic
+from cls.files import atomic_path, locked, read_json, remove_parts, sha256_of_file, write_json_atomic
 from cls.people.photos import Person, decode_photo_reduced
 from cls.progress import progress
 
@@ -62,8 +61,7 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
         FileError: the cache cannot be written.
     """
     file = bottle.cache / _DIGESTS_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.with_name(f".{_FILE}.lock")):
+    with locked(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
         known = _digests_remembered(file)
         asked = list(dict.fromkeys(names))
@@ -121,11 +119,10 @@ def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) ->
         FileError: the cache cannot be written.
     """
     file = bottle.cache / _FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
     keys = [(sample.path, _outline_digest(sample.person)) for sample in samples]
     people = dict(zip(keys, (sample.person for sample in samples), strict=True))
     stamps = {name: stamp_of(bottle.picture(name)) for name, _ in people}
-    with FileLock(file.with_name(f".{_FILE}.lock")):
+    with locked(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
         _forget_older(bottle)
         known = _remembered(file)
@@ -156,7 +153,7 @@ def forget_signatures(bottle: Bottle) -> None:
     _forget_older(bottle)
     if not file.exists():
         return
-    with FileLock(file.with_name(f".{_FILE}.lock")):
+    with locked(file.with_name(f".{_FILE}.lock")):
         known = _remembered(file)
         kept = _there(bottle, known)
         if len(kept) < len(known):
