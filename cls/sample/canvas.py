@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from cls.sample.curves import Points
 from cls.sample.scene import textures
+from cls.sample.scene.textures import Plane
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cls.sample.curves import Points
-    from cls.sample.scene.textures import Plane
-
-    Colour: TypeAlias = tuple[float, float, float]
-    Box: TypeAlias = tuple[float, float, float, float]
-    Window: TypeAlias = tuple[int, int, int, int]
+Colour: TypeAlias = tuple[float, float, float]
+Box: TypeAlias = tuple[float, float, float, float]
+Window: TypeAlias = tuple[int, int, int, int]
 
 _SHIFT = 4
 _DETAIL_MIN_PX = 1.2

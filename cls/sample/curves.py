@@ -5,18 +5,15 @@ A figure takes hundreds of outlines, each of a handful of points, so a curve is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    Points: TypeAlias = NDArray[np.float64]
-    PointsLike: TypeAlias = Points | Sequence[Sequence[float]] | Sequence[Points]
+Points: TypeAlias = NDArray[np.float64]
+PointsLike: TypeAlias = Points | Sequence[Sequence[float]] | Sequence[Points]
 
 
 def _span_weights(steps: int) -> NDArray[np.float64]:

@@ -6,20 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, hypot, sin
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cls.sample.canvas import Canvas, Cloth
-from cls.sample.curves import smooth_closed, smooth_open, tapered
+from cls.sample.curves import Points, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cls.sample.curves import Points
-    from cls.sample.figure.pose import Point3, Skeleton
-    from cls.sample.figure.wardrobe import Garment, Person
+from cls.sample.figure.pose import Point3, Skeleton
+from cls.sample.figure.wardrobe import Garment, Person
 
 UPPER_ARM = (0.235, 0.225, 0.2, 0.165)
 FOREARM = (0.165, 0.175, 0.14, 0.1)

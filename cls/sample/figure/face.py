@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import cos, sin
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cls.sample.canvas import Cloth
-from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.curves import Points, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
-
-if TYPE_CHECKING:
-    from cls.sample.curves import Points
-    from cls.sample.figure.body import Frame
+from cls.sample.figure.body import Frame
 
 _OUTLINE = [(0.0, -1.0), (0.5, -0.9), (0.84, -0.6), (0.97, -0.2), (0.95, 0.18), (0.86, 0.5), (0.62, 0.8), (0.3, 0.97)]
 _JAW = {"girl": 0.96, "man": 1.06}

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 # ruff: noqa: RUF005 - a point is an array: adding an offset moves it
 from math import cos, pi, sin
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cls.sample.canvas import Cloth
+from cls.sample.canvas import Canvas, Cloth
 from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import body, garments, palette, tops
 from cls.sample.figure.body import Frame, limb_points
 from cls.sample.figure.face import Head, headgear_cloth, paint_glasses, paint_head
 from cls.sample.figure.hair import Hair
-from cls.sample.figure.pose import skeleton
-
-if TYPE_CHECKING:
-    from cls.sample.canvas import Canvas
-    from cls.sample.figure.pose import Pose
-    from cls.sample.figure.wardrobe import Person
+from cls.sample.figure.pose import Pose, skeleton
+from cls.sample.figure.wardrobe import Person
 
 
 def paint_hat_behind(head: Head) -> None:

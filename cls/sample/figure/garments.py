@@ -5,20 +5,14 @@
 from __future__ import annotations
 
 from math import cos, sin
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cls.sample.canvas import Cloth
-from cls.sample.curves import convex_hull, smooth_closed, smooth_open, tapered
+from cls.sample.curves import Points, convex_hull, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
-from cls.sample.figure.body import SHIN, THIGH, leg_path, limb_angle
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cls.sample.curves import Points
-    from cls.sample.figure.body import Frame
+from cls.sample.figure.body import SHIN, THIGH, Frame, leg_path, limb_angle
 
 SKIRTS = frozenset({"mini", "midi", "maxi", "dress"})
 _LEG_CUTS = {

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from math import sin
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from cls.sample.canvas import Cloth
-from cls.sample.curves import ellipse, smooth_closed, tapered
+from cls.sample.curves import Points, ellipse, smooth_closed, tapered
+from cls.sample.figure.face import Head
 from cls.sample.figure.wardrobe import LONG_HAIR
 from cls.sample.scene import textures
-
-if TYPE_CHECKING:
-    from cls.sample.curves import Points
-    from cls.sample.figure.face import Head
-    from cls.sample.scene.textures import Plane
+from cls.sample.scene.textures import Plane
 
 
 def _strands(head: Head, *, is_curly: bool, strength: float) -> Plane:

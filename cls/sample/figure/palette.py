@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import colorsys
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    from cls.sample.canvas import Colour
+from cls.sample.canvas import Colour
 
 HAIR: dict[str, tuple[Colour, Colour]] = {
     # label: the two ends of its range

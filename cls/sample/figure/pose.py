@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import cos, pi, sin
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Point3: TypeAlias = NDArray[np.float64]
+Point3: TypeAlias = NDArray[np.float64]
 
 CAMERA_TILT = 0.14
 """How far down on the picture a point moves for each unit nearer to the viewer."""

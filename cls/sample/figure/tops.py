@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 # ruff: noqa: RUF005 - a point is an array: adding an offset moves it
 from dataclasses import dataclass
 from math import cos, sin
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cls.sample.canvas import Cloth
 from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
-from cls.sample.figure.body import FOREARM, UPPER_ARM, limb_angle, limb_points
+from cls.sample.figure.body import FOREARM, UPPER_ARM, Frame, limb_angle, limb_points
 from cls.sample.figure.garments import SKIRTS, torso_row
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from cls.sample.figure.body import Frame
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from cls.sample.canvas import Colour
 from cls.sample.figure import palette
 from cls.sample.figure.pose import Build
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cls.sample.canvas import Colour
 
 GROUPS: dict[str, list[str]] = {
     "hair_color": ["black hair", "brown hair", "blonde hair", "red hair", "gray hair"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from cls.sample.curves import ellipse, smooth_closed, smooth_open
+from cls.sample.canvas import Colour
+from cls.sample.curves import Points, ellipse, smooth_closed, smooth_open
 from cls.sample.figure import palette
 from cls.sample.scene.ground import (
     LEAVES,
@@ -26,14 +28,6 @@ from cls.sample.scene.ground import (
     rectangle,
     sky,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from cls.sample.canvas import Colour
-    from cls.sample.curves import Points
 
 _WALLS: list[Colour] = [
     (222, 212, 196), (190, 202, 204), (206, 190, 176), (176, 186, 168), (214, 206, 214), (160, 172, 186),

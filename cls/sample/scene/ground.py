@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from cls.sample.curves import ellipse
+from cls.sample.canvas import Box, Colour
+from cls.sample.curves import Points, ellipse
 from cls.sample.figure import palette
 from cls.sample.scene import textures
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import NDArray
-
-    from cls.sample.canvas import Box, Colour
-    from cls.sample.curves import Points
-    from cls.sample.scene.textures import Plane
+from cls.sample.scene.textures import Plane
 
 _SIZE_PX = textures.TILE_PX
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import cos, sin
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from cls.sample.canvas import Lamp
+from cls.sample.canvas import Canvas, Lamp
 from cls.sample.curves import ellipse
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from cls.sample.canvas import Canvas
-    from cls.sample.figure.body import Frame
-    from cls.sample.scene.textures import Plane
+from cls.sample.figure.body import Frame
+from cls.sample.scene.textures import Plane
 
 _SHRINK = 4
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Plane: TypeAlias = NDArray[np.float32]
+Plane: TypeAlias = NDArray[np.float32]
 
 TILE_PX = 256
 
