@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from cls.collector.listing import ListedPhoto
+from cls.collector.listing import MIN_FILEPATH_SIGNS, ListedPhoto, picture_name
 from cls.errors import CollectorError
 
 Mode = Literal["PREPARING", "CHECKING", "VALIDATED"]
@@ -179,8 +178,6 @@ class ServedPicsets(BaseModel):
     data: list[ServedPicset]
 
 
-# `filepath` entries shorter than this are placeholders.
-_SHORTEST_PATH = 5
 _LABELS_KEYS = {"group", "category"}
 _ENTRY_KEYS = {"gender", "bbox", "groups"}
 
@@ -332,7 +329,7 @@ def _labels_of(source: Any) -> GroupLabels:
 
 
 def _picture_of(filepath: str) -> str | None:
-    return (PurePosixPath(filepath).name or None) if len(filepath) >= _SHORTEST_PATH else None
+    return (picture_name(filepath) or None) if len(filepath) >= MIN_FILEPATH_SIGNS else None
 
 
 def _box_of(value: Any) -> Box | None:
