@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from cls.cli.attribute_set_load import add_set_arguments, group_of, load
-from cls.cli.command import Command
-from cls.cli.train import add_training_arguments, config_of
+from cls.cli.command import Command, add_options
+from cls.cli.train import config_of
+from cls.training.config import TrainConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # It has its own comparison of leaking and clean parts, and goes on with what was cut off by itself.
     # Pictures of these sets are two to three times as high as wide.
-    add_training_arguments(parser, without=("group", "leak_tax"), defaults={"size": "256x128", "batch": 64})
+    defaults = {"size": "256x128", "batch": 64}
+    add_options(parser, TrainConfig, without=("group", "leak_tax"), defaults=defaults)
 
 
 def run(options: argparse.Namespace) -> None:

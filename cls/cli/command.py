@@ -7,11 +7,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cls.errors import ClsError
+from cls.options import Option, options_of
 from cls.progress import set_up_logging
 
 EXIT_ERROR = 1
@@ -53,6 +56,62 @@ def _known_spelling(word: str, known: Container[str]) -> str:
     spellings = (body.replace("_", "-"), body.replace("-", "_"), {"cat": "group", "group": "cat"}.get(body, body))
     found = next((f"--{one}" for one in spellings if f"--{one}" in known), name)
     return "=".join([found, *value])
+
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    settings: type,
+    *,
+    without: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Adds the fields of a settings class as options; one that is not given is missing in the parsed options.
+
+    Args:
+        parser: gets them, by section.
+        settings: see `cls.options`.
+        without: fields that get no option.
+        defaults: by name of an option, what differs from the defaults of the class.
+    """
+    sections: dict[str, argparse._ActionsContainer] = {"": parser}
+    for name, option in options_of(settings).items():
+        if name not in without:
+            if option.section not in sections:
+                sections[option.section] = parser.add_argument_group(option.section)
+            how = _arguments_of(option, (defaults or {}).get(option.dest))
+            sections[option.section].add_argument(option.flag, **how)
+
+
+def _arguments_of(option: Option, default: Any) -> dict[str, Any]:
+    """What argparse is told of an option; values are checked later, so that all problems are listed."""
+    text = option.default_text if default is None else str(default)
+    how: dict[str, Any] = {
+        "dest": option.dest,
+        "default": argparse.SUPPRESS if default is None else default,
+        "help": option.help + (f" (default: {text})" if text else ""),
+    }
+    if option.kind is bool:
+        return {**how, "action": argparse.BooleanOptionalAction}
+    if option.kind is tuple:
+        how["nargs"] = "*" if option.may_be_empty else "+"
+    elif option.kind is not str:
+        how["type"] = partial(_number, option.kind)
+    return {**how, "metavar": option.metavar}
+
+
+def _number(kind: type, text: str) -> int | float | str:
+    """The number as typed; another text as it is, for the settings class to refuse."""
+    try:
+        number: int | float = kind(text)
+    except ValueError:
+        return text
+    return number
+
+
+def given(options: argparse.Namespace, settings: type) -> dict[str, Any]:
+    """Of the options of a settings class, those that were given, by name."""
+    names = {option.dest for option in options_of(settings).values()}
+    return {name: value for name, value in vars(options).items() if name in names}
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

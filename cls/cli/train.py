@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import logging
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options, given
 from cls.errors import UsageError
-from cls.training.config import Option, TrainConfig, config_of_options, training_options
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from cls.training.config import TrainConfig, config_of_options
 
 _log = logging.getLogger("cls.training")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    add_training_arguments(parser)
+    add_options(parser, TrainConfig)
     # Whether --cat is needed is known when --from is.
     parser.set_defaults(refuse=parser.error)
     parser.add_argument(
@@ -38,62 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_training_arguments(
-    parser: argparse.ArgumentParser, *, without: tuple[str, ...] = (), defaults: Mapping[str, Any] | None = None
-) -> None:
-    """Adds the fields of `TrainConfig` as options; one that is not given is missing in the parsed options.
-
-    Args:
-        parser: gets them, by section.
-        without: fields that get no option.
-        defaults: by name of an option, what differs from the defaults of `TrainConfig`.
-    """
-    sections: dict[str, Any] = {}
-    for name, option in training_options().items():
-        if name not in without:
-            section = sections.get(option.section) or parser.add_argument_group(option.section)
-            sections[option.section] = section
-            section.add_argument(option.flag, **_how(option, (defaults or {}).get(option.dest)))
-
-
-def _how(option: Option, default: Any) -> dict[str, Any]:
-    """What argparse is told of an option; values are checked later, so that all problems are listed."""
-    text = option.default_text if default is None else str(default)
-    how: dict[str, Any] = {
-        "dest": option.dest,
-        "default": argparse.SUPPRESS if default is None else default,
-        "help": option.help + (f" (default: {text})" if text else ""),
-    }
-    if option.kind is bool:
-        return {**how, "action": argparse.BooleanOptionalAction}
-    if option.kind is tuple:
-        how["nargs"] = "*" if option.may_be_empty else "+"
-    elif option.kind is not str:
-        how["type"] = partial(_number, option.kind)
-    return {**how, "metavar": option.metavar}
-
-
-def _number(kind: type, text: str) -> int | float | str:
-    """The number as typed; another text as it is, for `TrainConfig` to refuse."""
-    try:
-        number: int | float = kind(text)
-    except ValueError:
-        return text
-    return number
-
-
 def config_of(options: argparse.Namespace, **others: Any) -> TrainConfig:
     """The settings of a training: `others`, then what was given as options, then the defaults of `TrainConfig`.
 
     Raises:
         UsageError: options hold values they cannot take; lists them all.
     """
-    return config_of_options(**{**_given(options), **others})
-
-
-def _given(options: argparse.Namespace) -> dict[str, Any]:
-    names = {option.dest for option in training_options().values()}
-    return {name: value for name, value in vars(options).items() if name in names}
+    return config_of_options(**{**given(options, TrainConfig), **others})
 
 
 def config_of_source(options: argparse.Namespace) -> TrainConfig:
@@ -105,17 +52,17 @@ def config_of_source(options: argparse.Namespace) -> TrainConfig:
     from cls.training.runs.args import read_settings
     from cls.training.runs.listing import find_run
 
-    bottle, given = Bottle(load_settings(options.cfg)), _given(options)
+    bottle, words = Bottle(load_settings(options.cfg)), given(options, TrainConfig)
     file = Path(options.source).expanduser()
     earlier = read_settings(file if file.is_file() else find_run(bottle, options.source).folder)
     try:
-        config = config_of_options(**earlier.settings_with(given))
+        config = config_of_options(**earlier.settings_with(words))
     except UsageError as error:
         hint = f"what is not given as an option is from {options.source}; {error.hint}"
         raise UsageError(error.what, code=error.case, hint=hint, faults=error.faults) from None
     if (
         earlier.weights is not None
-        and not {"weights", "pretrained"} & given.keys()
+        and not {"weights", "pretrained"} & words.keys()
         and (config.pretrained, config.weights) != (None, "auto")
     ):
         found = initial_weights(bottle, config, timm_name(config.arch)).record()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import operator
-import os
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING, InitVar, asdict, dataclass, field, fields
-from functools import cache
+from dataclasses import InitVar, asdict, dataclass, field, fields
 from importlib.util import find_spec
-from numbers import Integral, Real
 from pathlib import Path, PurePath
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 from cls.errors import Fault, TrainingError, UsageError, UsageFault
 from cls.files import safe_name
+from cls.options import Option, make_plain, option, options_of, options_table, plain, refuse
 from cls.training.network.input_size import is_pixels, parse_size
 
 MODES = ("train", "all")
@@ -27,91 +22,7 @@ _LOGGER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wa
 LOGGERS = tuple(_LOGGER_PACKAGES)
 BY_PICSET = "picset"
 _LARGEST_SIDE_PX = 2048
-_HELP = "see `cls train --help`"
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """A field of `TrainConfig` as an option of the command line.
-
-    Attributes:
-        help: what it does, for `--help` and the reference.
-        section: the heading it stands under.
-        flag: its name on the command line.
-        dest: its name in parsed options.
-        metavar: stands for its value in `--help`.
-        values: what it takes, in words, where neither a range nor choices say it.
-        unset: its default in words, where the value itself does not say it.
-        choices: the values it takes.
-        ge, gt, le, lt: bounds of a number: from, above, to, below.
-        may_be_empty: whether a list may be given without values.
-        kind: type of its value as typed, without None.
-        is_optional: whether None is a value.
-        default: the field's default.
-    """
-
-    help: str
-    section: str
-    flag: str
-    dest: str
-    metavar: str = ""
-    values: str = ""
-    unset: str = ""
-    choices: tuple[str, ...] = ()
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-    may_be_empty: bool = False
-    kind: type = str
-    is_optional: bool = False
-    default: Any = None
-
-    @property
-    def expected(self) -> str:
-        """The values it takes, in words."""
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names"}
-        at_most = " to" if self.ge is not None else ", at most"
-        bounds = ((" from", self.ge), (" above", self.gt), (at_most, self.le), (", below", self.lt))
-        limits = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
-        return self.values or kinds.get(self.kind, "a name") + "".join(limits)
-
-    @property
-    def default_text(self) -> str:
-        """Its default, as typed or in words; empty where there is none."""
-        if self.unset or self.default is None:
-            return self.unset
-        if isinstance(self.default, bool):
-            return "yes" if self.default else "no"
-        return " ".join(self.default) if isinstance(self.default, tuple) else f"{self.default}"
-
-    def has_type_of(self, value: Any) -> bool:
-        """Whether the value has the field's type, whatever the choices and bounds are."""
-        if value is None:
-            return self.is_optional
-        is_of_kind = isinstance(value, (int, float) if self.kind is float else self.kind)
-        is_finite = not isinstance(value, float) or math.isfinite(value)
-        return is_of_kind and is_finite and isinstance(value, bool) == (self.kind is bool) and value != ""
-
-    def takes(self, value: Any) -> bool:
-        """Whether the field of a new training can have the value."""
-        if value is None or not self.has_type_of(value):
-            return self.has_type_of(value)
-        if self.choices:
-            return set([value] if isinstance(value, str) else value) <= set(self.choices)
-        bounds = ((operator.ge, self.ge), (operator.gt, self.gt), (operator.le, self.le), (operator.lt, self.lt))
-        return all(holds(value, bound) for holds, bound in bounds if bound is not None)
-
-
-def option(default: T, section: str, help: str, **how: Any) -> T:  # noqa: A002 - argparse's own word
-    """A field of `TrainConfig`; `how` has the other attributes of its `Option`."""
-    made: T = field(default=default, metadata={"section": section, "help": help, **how})
-    return made
-
+_COMMAND = "cls train"
 
 _DATA, _NETWORK, _OPTIMIZER, _LOSS = "data and split", "network", "optimization", "loss and regularization"
 _EVALUATION, _MACHINE = "evaluation", "hardware and logging"
@@ -190,6 +101,7 @@ class TrainConfig:
         _NETWORK,
         "initial weights: auto (pretrained where available), none (random) or a file",
         metavar="WEIGHTS",
+        is_file=True,
         values="auto, none or a file",
     )
     pretrained: str | None = option(
@@ -197,6 +109,7 @@ class TrainConfig:
         _NETWORK,
         "earlier run to fine-tune from: its name, GROUP/NAME, number, newest or folder",
         metavar="RUN",
+        is_file=True,
         values="a run",
         unset="none",
     )
@@ -308,20 +221,16 @@ class TrainConfig:
 
     def __post_init__(self, is_new: bool) -> None:
         problems: list[Fault] = []
-        for one in fields(self):
-            object.__setattr__(self, one.name, _plain(getattr(self, one.name)))
+        make_plain(self)
         for name, known in training_options().items():
             value = getattr(self, name)
             if known.flag != "--size" and not (known.takes(value) if is_new else known.has_type_of(value)):
-                wrong = [one for one in value if one not in known.choices] if isinstance(value, tuple) else [value]
-                what = f"{known.flag}: expected {known.expected}, found {', '.join(map(repr, wrong))}"
-                problems.append(UsageFault(what, code="invalid_option_value"))
+                problems.append(known.fault(value))
         if is_new:
             problems += _problems_together(self)
         elif not all(type(pixels) is int for pixels in (*self.size_px, self.auto_px)):
             problems.append(UsageFault("--size: expected whole numbers of pixels", code="invalid_option_value"))
-        if problems:
-            raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP, faults=problems)
+        refuse(problems, _COMMAND)
 
     @property
     def size_px(self) -> tuple[int, int]:
@@ -347,7 +256,7 @@ class TrainConfig:
         """Plain values for args.yaml; of files and folders given by absolute path, the name alone."""
         values: dict[str, Any] = asdict(self)
         values |= {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
-        for key in ("weights", "pretrained"):
+        for key in (name for name, known in training_options().items() if known.is_file):
             if values[key] is not None and PurePath(values[key]).is_absolute():
                 values[key] = PurePath(values[key]).name
         return values
@@ -370,39 +279,9 @@ class TrainConfig:
         return cls(**{"group": "", **{key: value for key, value in values.items() if key in known}}, is_new=False)
 
 
-@cache
 def training_options() -> dict[str, Option]:
     """Field of `TrainConfig` -> its option, in the order of the fields; `--size` stands for three of them."""
-    hints = get_type_hints(TrainConfig)
-    found = {}
-    for one in fields(TrainConfig):
-        if not one.metadata:
-            continue
-        parts = get_args(hints[one.name])
-        kind = parts[0] if NoneType in parts else hints[one.name]
-        kind = get_origin(kind) or kind
-        choices = f"{{{','.join(one.metadata.get('choices', ()))}}}"
-        how: dict[str, Any] = {
-            "kind": kind,
-            "flag": f"--{one.name.replace('_', '-')}",
-            "dest": one.name,
-            "metavar": {int: "N", float: "X"}.get(kind, choices),
-            **one.metadata,
-        }
-        default = None if one.default is MISSING else one.default
-        found[one.name] = Option(**how, is_optional=NoneType in parts, default=default)
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """A value as args.yaml has it: paths as text, numbers of numpy as Python's, lists as tuples without repeats."""
-    if isinstance(value, (list, tuple)):
-        return tuple(dict.fromkeys(map(str, value)))
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if type(value) in (bool, int, float) or not isinstance(value, Real):
-        return value
-    return int(value) if isinstance(value, Integral) else float(value)
+    return options_of(TrainConfig)
 
 
 def _problems_together(config: TrainConfig) -> list[UsageFault]:
@@ -447,8 +326,7 @@ def config_of_options(*, size: str | tuple[int, int] | None = None, **values: An
         config = TrainConfig(**values)
     except UsageError as error:
         problems = [*error.faults, *problems]
-    if problems:
-        raise UsageError("; ".join(problems), code="invalid_options", hint=_HELP, faults=problems)
+    refuse(problems, _COMMAND)
     return config
 
 
@@ -462,7 +340,7 @@ def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
         timm_name(arch if arch and isinstance(arch, str) else TrainConfig.arch)
     except TrainingError as error:
         problems.append(UsageFault(f"--arch: {error.what} ({error.hint})", code="unknown_architecture"))
-    weights = _plain(values.get("weights", TrainConfig.weights))
+    weights = plain(values.get("weights", TrainConfig.weights))
     if isinstance(weights, str) and weights not in ("", "auto", "none") and not Path(weights).expanduser().is_file():
         what = f"--weights: {weights}: there is no such weights file (give auto, none or an existing file)"
         problems.append(UsageFault(what, code="weights_not_found"))
@@ -482,16 +360,7 @@ def options_page() -> str:
         "Made by `python -m cls.training.config > docs/training-options.md`; [Training](training.md) explains them.",
         "Options may be written with underscores too, and `--group` for `--cat`.",
     ]
-    section = ""
-    for known in training_options().values():
-        if known.section != section:
-            section = known.section
-            lines.append(f"\n## {section.capitalize()}\n\n| option | takes | default | meaning |\n|---|---|---|---|")
-        flags, takes = f"`{known.flag}`", known.expected
-        if known.kind is bool:
-            flags, takes = f"{flags}, `--no-{known.flag[2:]}`", ""
-        lines.append(f"| {flags} | {takes} | {known.default_text} | {known.help} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + options_table(TrainConfig)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,184 @@
+"""Options of a command: each is declared once, at its field of a settings class."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from cls.errors import Fault, UsageError, UsageFault
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A field of a settings class as an option of the command line.
+
+    Attributes:
+        help: what it does, for `--help` and the reference.
+        section: the heading it stands under; empty: none of its own.
+        flag: its name on the command line.
+        dest: its name in parsed options.
+        metavar: stands for its value in `--help`.
+        values: what it takes, in words, where neither a range nor choices say it.
+        unset: its default in words, where the value itself does not say it.
+        choices: the values it takes.
+        ge, gt, le, lt: bounds of a number: from, above, to, below.
+        may_be_empty: whether a list may be given without values.
+        is_file: whether its value names a file or folder.
+        kind: type of its value as typed, without None.
+        is_optional: whether None is a value.
+        default: the field's default.
+    """
+
+    help: str
+    section: str
+    flag: str
+    dest: str
+    metavar: str = ""
+    values: str = ""
+    unset: str = ""
+    choices: tuple[str, ...] = ()
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    may_be_empty: bool = False
+    is_file: bool = False
+    kind: type = str
+    is_optional: bool = False
+    default: Any = None
+
+    @property
+    def expected(self) -> str:
+        """The values it takes, in words."""
+        if self.choices:
+            return f"one of {', '.join(self.choices)}"
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names"}
+        at_most = " to" if self.ge is not None else ", at most"
+        bounds = ((" from", self.ge), (" above", self.gt), (at_most, self.le), (", below", self.lt))
+        limits = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
+        return self.values or kinds.get(self.kind, "a name") + "".join(limits)
+
+    @property
+    def default_text(self) -> str:
+        """Its default, as typed or in words; empty where there is none."""
+        if self.unset or self.default is None:
+            return self.unset
+        if isinstance(self.default, bool):
+            return "yes" if self.default else "no"
+        return " ".join(map(str, self.default)) if isinstance(self.default, tuple) else f"{self.default}"
+
+    def has_type_of(self, value: Any) -> bool:
+        """Whether the value has the field's type, whatever the choices and bounds are."""
+        if value is None:
+            return self.is_optional
+        is_of_kind = isinstance(value, (int, float) if self.kind is float else self.kind)
+        is_finite = not isinstance(value, float) or math.isfinite(value)
+        return is_of_kind and is_finite and isinstance(value, bool) == (self.kind is bool) and value != ""
+
+    def takes(self, value: Any) -> bool:
+        """Whether new settings can have the value."""
+        if value is None or not self.has_type_of(value):
+            return self.has_type_of(value)
+        if self.choices:
+            return set([value] if isinstance(value, str) else value) <= set(self.choices)
+        bounds = ((operator.ge, self.ge), (operator.gt, self.gt), (operator.le, self.le), (operator.lt, self.lt))
+        return all(holds(value, bound) for holds, bound in bounds if bound is not None)
+
+    def fault(self, value: Any) -> UsageFault:
+        """What is wrong with a value that it does not take."""
+        wrong = [one for one in value if one not in self.choices] if isinstance(value, tuple) else [value]
+        what = f"{self.flag}: expected {self.expected}, found {', '.join(map(repr, wrong))}"
+        return UsageFault(what, code="invalid_option_value")
+
+
+def option(default: T, section: str, help: str, **how: Any) -> T:  # noqa: A002 - argparse's own word
+    """A field of a settings class; `how` has the other attributes of its `Option`."""
+    made: T = field(default=default, metadata={"section": section, "help": help, **how})
+    return made
+
+
+@cache
+def options_of(settings: type) -> dict[str, Option]:
+    """Field of a settings class -> its option, in the order of the fields; fields without metadata have none."""
+    hints = get_type_hints(settings)
+    found = {}
+    for one in fields(settings):
+        if not one.metadata:
+            continue
+        parts = get_args(hints[one.name])
+        kind = parts[0] if NoneType in parts else hints[one.name]
+        kind = get_origin(kind) or kind
+        choices = f"{{{','.join(one.metadata.get('choices', ()))}}}"
+        how: dict[str, Any] = {
+            "kind": kind,
+            "flag": f"--{one.name.replace('_', '-')}",
+            "dest": one.name,
+            "metavar": {int: "N", float: "X"}.get(kind, choices),
+            **one.metadata,
+        }
+        default = None if one.default is MISSING else one.default
+        found[one.name] = Option(**how, is_optional=NoneType in parts, default=default)
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value as files keep it: paths as text, numbers of numpy as Python's, lists as tuples without repeats."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return tuple(dict.fromkeys(map(str, value)))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value) in (bool, int, float) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def make_plain(settings: Any) -> None:
+    """Makes the values of new settings plain, in a dataclass that may be frozen."""
+    for one in fields(settings):
+        object.__setattr__(settings, one.name, plain(getattr(settings, one.name)))
+
+
+def check_options(settings: Any, command: str) -> None:
+    """Makes the values of new settings plain and checks them.
+
+    Raises:
+        UsageError: options hold values they cannot take; lists them all.
+    """
+    make_plain(settings)
+    kind: type = type(settings)
+    found = [(known, getattr(settings, name)) for name, known in options_of(kind).items()]
+    refuse([known.fault(value) for known, value in found if not known.takes(value)], command)
+
+
+def refuse(faults: Sequence[Fault], command: str) -> None:
+    """Raises one error of all the faults of a command's options; without any, it does nothing.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if faults:
+        hint = f"see `{command} --help`"
+        raise UsageError("; ".join(faults), code="invalid_options", hint=hint, faults=faults)
+
+
+def options_table(settings: type) -> str:
+    """The options in Markdown: a heading and a table a section."""
+    lines, section = [], None
+    for known in options_of(settings).values():
+        if known.section != section:
+            section = known.section
+            lines.append(f"\n## {section.capitalize()}\n\n| option | takes | default | meaning |\n|---|---|---|---|")
+        flags, takes = f"`{known.flag}`", known.expected
+        if known.kind is bool:
+            flags, takes = f"{flags}, `--no-{known.flag[2:]}`", ""
+        lines.append(f"| {flags} | {takes} | {known.default_text} | {known.help} |")
+    return "\n".join(lines) + "\n"
