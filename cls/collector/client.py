@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -102,9 +101,7 @@ class CollectorClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -193,7 +190,7 @@ class CollectorClient:
             CollectorError: the collector cannot be reached any more.
         """
         url = f"{self._static_url}/{quote(filepath)}"
-        response = self._request_patiently("GET", url, _READ_SCHEME, None, busy=PictureBusyError)
+        response = self._patiently(url, lambda: self._authorised("GET", url, _READ_SCHEME, None), PictureBusyError)
         if response.status_code == 401:
             raise CollectorError(
                 f"answered {status_text(response)}, also to a fresh token",
@@ -211,7 +208,8 @@ class CollectorClient:
 
     def _call(self, method: str, url: str, scheme: str, body: BaseModel) -> httpx.Response:
         """One call of the interface; any answer but success is an error."""
-        return self._checked(url, self._request_patiently(method, url, scheme, body.model_dump(by_alias=True)))
+        content = body.model_dump(by_alias=True)
+        return self._checked(url, self._patiently(url, lambda: self._authorised(method, url, scheme, content)))
 
     def _checked(self, url: str, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
@@ -222,18 +220,6 @@ class CollectorClient:
                 hint="check that collector_url is the address of a collector",
             )
         return response
-
-    def _request_patiently(
-        self,
-        method: str,
-        url: str,
-        scheme: str,
-        body: Any,
-        *,
-        busy: type[CollectorError] = CollectorError,
-    ) -> httpx.Response:
-        """One authorised request, tried again while it may heal."""
-        return self._patiently(url, lambda: self._authorised(method, url, scheme, body), busy)
 
     def _patiently(
         self, url: str, request: Callable[[], httpx.Response], busy: type[CollectorError] = CollectorError
@@ -296,14 +282,8 @@ class CollectorClient:
                 where=shown_url(url),
                 hint="check collector_login in the configuration and CLS_COLLECTOR_PASSWORD in the environment",
             )
-        if not response.is_success:
-            raise CollectorError(
-                f"answered {status_text(response)} to the login",
-                code="unexpected_status",
-                where=shown_url(url),
-                hint="check that collector_url is the address of a collector",
-            )
-        token = parse(TokenPayload, json_of(response, shown_url(url)), where=shown_url(url)).token
+        answer = json_of(self._checked(url, response), shown_url(url))
+        token = parse(TokenPayload, answer, where=shown_url(url)).token
         if not token.isascii() or not token.isprintable():
             raise CollectorError(
                 "answered a token that no request can carry", code="unusable_token", where=shown_url(url)

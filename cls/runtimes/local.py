@@ -49,11 +49,28 @@ class TorchRuntime:
             with torch.inference_mode():
                 logits: NDArray[np.float32] = self.network(torch.from_numpy(images)).numpy()
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise PredictionError(
-                f"the network does not take images of shape {images.shape}: {reason}", code="wrong_input_shape"
-            ) from error
+            raise _wrong_shape(images, str(error).strip().splitlines()[-1]) from error
         return logits
+
+
+def _wrong_shape(images: NDArray[Any], reason: str, source: object = None, hint: str | None = None) -> PredictionError:
+    return PredictionError(
+        f"the network does not take images of shape {images.shape}: {reason}",
+        code="wrong_input_shape",
+        where=source,
+        hint=hint,
+    )
+
+
+def _unexpected_tensors(
+    inputs: list[str], outputs: list[str], wanted: tuple[str, str], source: object, hint: str
+) -> PredictionError:
+    return PredictionError(
+        f"the network has inputs {inputs} and outputs {outputs}, expected '{wanted[0]}' and '{wanted[1]}'",
+        code="unexpected_tensors",
+        where=source,
+        hint=hint,
+    )
 
 
 def torchscript_runtime(path: Path, content: bytes | None = None) -> TorchRuntime:
@@ -110,12 +127,7 @@ class OnnxRuntime:
         inputs = [item.name for item in self._session.get_inputs()]
         outputs = [item.name for item in self._session.get_outputs()]
         if inputs != [input_name] or output_name not in outputs:
-            raise PredictionError(
-                f"the network has inputs {inputs} and outputs {outputs}, expected '{input_name}' and '{output_name}'",
-                code="unexpected_tensors",
-                where=source,
-                hint=_HINT,
-            )
+            raise _unexpected_tensors(inputs, outputs, (input_name, output_name), source, _HINT)
         self._source = source
         self._input_name, self._output_name = input_name, output_name
         self.description = f"ONNX Runtime {onnxruntime.__version__}"
@@ -129,13 +141,7 @@ class OnnxRuntime:
         try:
             logits: NDArray[np.float32] = self._session.run([self._output_name], {self._input_name: images})[0]
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-            raise PredictionError(
-                f"the network does not take images of shape {images.shape}: {reason}",
-                code="wrong_input_shape",
-                where=self._source,
-                hint=_HINT,
-            ) from error
+            raise _wrong_shape(images, str(error).strip().splitlines()[0], self._source, _HINT) from error
         return logits
 
 
@@ -310,12 +316,7 @@ class OpenvinoRuntime:
                 f"is not an OpenVINO network: {reason}", code="invalid_model", where=source, hint=_OPENVINO_HINT
             ) from error
         if input_name not in inputs or output_name not in outputs:
-            raise PredictionError(
-                f"the network has inputs {inputs} and outputs {outputs}, expected '{input_name}' and '{output_name}'",
-                code="unexpected_tensors",
-                where=source,
-                hint=_OPENVINO_HINT,
-            )
+            raise _unexpected_tensors(inputs, outputs, (input_name, output_name), source, _OPENVINO_HINT)
         self._request = self._network.create_infer_request()
         self._source = source
         self._input_name, self._output_name = input_name, output_name
@@ -332,10 +333,4 @@ class OpenvinoRuntime:
             # A copy: the next run would write over the request's own memory.
             return np.array(self._request.get_tensor(self._output_name).data, np.float32)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise PredictionError(
-                f"the network does not take images of shape {images.shape}: {reason}",
-                code="wrong_input_shape",
-                where=self._source,
-                hint=_OPENVINO_HINT,
-            ) from error
+            raise _wrong_shape(images, str(error).strip().splitlines()[-1], self._source, _OPENVINO_HINT) from error

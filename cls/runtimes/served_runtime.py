@@ -158,6 +158,8 @@ class ServedRuntime(ABC):
     """
 
     description: str
+    _client: Any
+    _protocol: Any  # tritonclient's module
 
     def __init__(self, address: ServedAddress) -> None:
         self.url = address.url
@@ -191,9 +193,22 @@ class ServedRuntime(ABC):
     def _read_config(self) -> Any:
         """The model's configuration as the server has it, as JSON."""
 
-    @abstractmethod
     def _infer(self, images: NDArray[Any], source: TensorMeta, target: TensorMeta) -> NDArray[Any] | None:
         """What the server answers to one batch."""
+        tensor = self._protocol.InferInput(source.name, list(images.shape), source.datatype)
+        tensor.set_data_from_numpy(images)
+        wanted = self._protocol.InferRequestedOutput(target.name)
+        model, version = self._address.model, self._address.version
+        answer = self._ask("infer", model, [tensor], outputs=[wanted], model_version=version)
+        values: NDArray[Any] | None = answer.as_numpy(target.name)
+        return values
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        return patiently(lambda: self._ask_once(method, *arguments, **options))
+
+    @abstractmethod
+    def _ask_once(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """What a method of the client answers."""
 
 
 _CONNECT_TIMEOUT_S = 5.0
@@ -213,8 +228,8 @@ class HttpRuntime(ServedRuntime):
     def __init__(self, address: ServedAddress, token: str = "") -> None:
         import tritonclient.http as client
 
-        self._headers = {"Authorization": f"bearer {token}"} if token else None
-        self._client: Any = client.InferenceServerClient(
+        self._headers, self._protocol = {"Authorization": f"bearer {token}"} if token else None, client
+        self._client = client.InferenceServerClient(
             address.base,
             ssl=address.is_tls,
             connection_timeout=_CONNECT_TIMEOUT_S,
@@ -225,20 +240,6 @@ class HttpRuntime(ServedRuntime):
 
     def _read_config(self) -> Any:
         return self._ask("get_model_config", self._address.model, self._address.version)
-
-    def _infer(self, images: NDArray[Any], source: TensorMeta, target: TensorMeta) -> NDArray[Any] | None:
-        import tritonclient.http as client
-
-        tensor: Any = client.InferInput(source.name, list(images.shape), source.datatype)
-        tensor.set_data_from_numpy(images, binary_data=True)
-        wanted: Any = client.InferRequestedOutput(target.name, binary_data=True)
-        model, version = self._address.model, self._address.version
-        answer = self._ask("infer", model, [tensor], outputs=[wanted], model_version=version)
-        values: NDArray[Any] | None = answer.as_numpy(target.name)
-        return values
-
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return patiently(lambda: self._ask_once(method, *arguments, **options))
 
     def _ask_once(self, method: str, *arguments: Any, **options: Any) -> Any:
         from tritonclient.utils import InferenceServerException
@@ -309,9 +310,9 @@ class GrpcRuntime(ServedRuntime):
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         import tritonclient.grpc as client
 
-        self._headers = {"authorization": f"bearer {token}"} if token else None
+        self._headers, self._protocol = {"authorization": f"bearer {token}"} if token else None, client
         try:
-            self._client: Any = client.InferenceServerClient(
+            self._client = client.InferenceServerClient(
                 address.base, ssl=address.is_tls, channel_args=list(_CHANNEL_OPTIONS)
             )
         except ValueError as error:
@@ -324,20 +325,6 @@ class GrpcRuntime(ServedRuntime):
     def _read_config(self) -> Any:
         answer = self._ask("get_model_config", self._address.model, self._address.version, as_json=True)
         return answer.get("config")
-
-    def _infer(self, images: NDArray[Any], source: TensorMeta, target: TensorMeta) -> NDArray[Any] | None:
-        import tritonclient.grpc as client
-
-        tensor: Any = client.InferInput(source.name, list(images.shape), source.datatype)
-        tensor.set_data_from_numpy(images)
-        wanted: Any = client.InferRequestedOutput(target.name)
-        model, version = self._address.model, self._address.version
-        answer = self._ask("infer", model, [tensor], outputs=[wanted], model_version=version)
-        values: NDArray[Any] | None = answer.as_numpy(target.name)
-        return values
-
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return patiently(lambda: self._ask_once(method, *arguments, **options))
 
     def _ask_once(self, method: str, *arguments: Any, **options: Any) -> Any:
         from tritonclient.utils import InferenceServerException
