@@ -58,11 +58,7 @@ def archives_of(root: Path) -> list[Path]:
 
 
 def read_peta_archives(archives: Sequence[Path]) -> AttributeSet:
-    """Reads the subsets. There are no published parts in this layout.
-
-    Raises:
-        AttributeSetError: a file cannot be read, or no picture has labels.
-    """
+    """Reads the subsets. There are no published parts in this layout."""
     pictures: list[SetPicture] = []
     problems: list[str] = []
     for archive in archives:
@@ -124,9 +120,6 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
     Args:
         root: the folder that holds PETA.mat and images/, or `PETA dataset/`.
         partition: which of the five published random partitions.
-
-    Raises:
-        AttributeSetError: the folder is in neither layout; says what was looked for, or file and field.
     """
     annotation, folder = first_file(root, _PETA_ANNOTATIONS), first_file(root, _PETA_PICTURES)
     archives = archives_of(root)
@@ -201,9 +194,6 @@ def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
     Args:
         root: the folder that holds RAP_annotation/ and RAP_dataset/.
         partition: which of the five published random partitions.
-
-    Raises:
-        AttributeSetError: the folder is not in the layout; says what was looked for, or file and field.
     """
     annotation, folder = first_file(root, _RAPV2_ANNOTATIONS), first_file(root, _RAPV2_PICTURES)
     if annotation is None or folder is None:
@@ -263,11 +253,7 @@ _PARTS = {"train": TRAIN, "val": VALID, "test": TEST}
 
 
 def read_pa100k(root: Path) -> AttributeSet:
-    """Reads PA-100K.
-
-    Raises:
-        AttributeSetError: the folder is not in the layout; says what was looked for, or file and field.
-    """
+    """Reads PA-100K."""
     annotation, folder = first_file(root, ANNOTATIONS), first_file(root, PICTURES)
     if annotation is None or folder is None:
         wanted = ANNOTATIONS if annotation is None else tuple(f"{name}/" for name in PICTURES)

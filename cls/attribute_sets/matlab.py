@@ -54,11 +54,7 @@ _EMPTY = MatArray("numbers", (0, 0), np.empty((0, 0)))
 
 
 def decode_mat(content: bytes) -> dict[str, MatArray]:
-    """The variables of a file, by name.
-
-    Raises:
-        BrokenFileError: the bytes are not a whole file of this format.
-    """
+    """The variables of a file, by name."""
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER_BYTES])
     if order is None:
         raise BrokenFileError("it has not the head of a MATLAB file of version 5 or 7")

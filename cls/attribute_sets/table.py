@@ -55,12 +55,7 @@ class ScoreOnTest:
 
 
 def score_on_test(run: Run, parts: str) -> ScoreOnTest:
-    """Measures a run on the test part, and writes test_metrics.json into its folder.
-
-    Raises:
-        AttributeSetError: the test part has no usable picture.
-        BottleError: the run or the dataset cannot be read.
-    """
+    """Measures a run on the test part, and writes test_metrics.json into its folder."""
     dataset = read_dataset(run.bottle.dataset_file(run.group), run.group)
     subsets = subsets_of(dataset, parts)
     rows = tuple(row for row in dataset.rows if subsets.get(row.path) == TEST)

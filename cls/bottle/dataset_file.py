@@ -85,9 +85,6 @@ def write_dataset(path: Path, dataset: GroupDataset) -> None:
 
     `data` is a JSON string, column by column, as pandas' `DataFrame.to_json` writes it; picsets stand under a key of
     their own, `picsets`, by row number. An unknown label is null, as pandas has it, and `null_is_unknown` says so.
-
-    Raises:
-        BottleError: the dataset cannot be kept in this form; says why.
     """
     write_json_atomic(path, _content_of(dataset, path), indent=1)
 

@@ -167,12 +167,7 @@ def remember_model(segments: Path, model_version: str, file: Path) -> None:
 
 
 def read_models(segments: Path) -> dict[str, tuple[ModelFile, ...]]:
-    """The files of each version, in the order of their first use; empty where nothing was segmented yet.
-
-    Raises:
-        BottleError: models.json is not what `remember_model` writes.
-        FileError: it cannot be read or is not JSON.
-    """
+    """The files of each version, in the order of their first use; empty where nothing was segmented yet."""
     path = segments / _FILE_NAME
     if not path.exists():
         return {}

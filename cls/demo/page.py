@@ -120,11 +120,7 @@ def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]
 
 
 def validation_of(walk: Walk) -> tuple[ValidationScores, float | None]:
-    """The run's scores on validation, and the mean average precision of guessing.
-
-    Raises:
-        ClsError: the run has not been validated.
-    """
+    """The run's scores on validation, and the mean average precision of guessing."""
     validation = read_record(walk.run / FINISHED, RunMetrics).validation
     if validation is None:
         raise ClsError("the run has not been validated", code="not_validated", where=walk.run)

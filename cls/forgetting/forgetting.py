@@ -99,12 +99,7 @@ class Plan:
 
 
 def make_plan(bottle: Bottle, names: Names) -> Plan:
-    """Looks through a bottle and its pictures database; changes nothing.
-
-    Raises:
-        DatabaseError: the pictures database cannot be reached or used.
-        FileError, BottleError: a file of the bottle cannot be read.
-    """
+    """Looks through a bottle and its pictures database; changes nothing."""
     plan = Plan(names)
     plan.pool = [path for name in sorted(names.pictures) if (path := bottle.picture(name)).is_file()]
     with PicturesDatabase.open_for_reading(bottle.database_url) as database:
@@ -188,12 +183,7 @@ _HINT = "wait until it is done, or stop it: it goes on later"
 
 @contextmanager
 def bottle_alone(bottle: Bottle) -> Iterator[None]:
-    """Alone with a bottle: no training, load, prediction or export reads or writes it.
-
-    Raises:
-        BottleError: somebody does; names where.
-        FileError: the bottle cannot be written.
-    """
+    """Alone with a bottle: no training, load, prediction or export reads or writes it."""
     with ExitStack() as stack:
         for path in _lock_files(bottle):
             try:

@@ -56,9 +56,6 @@ def read_guids(path: Path) -> list[str]:
     """The GUIDs of a file `{"picsets": [["guid", …], …]}`, each once, in order.
 
     Every GUID of every row counts; what else a row holds (a name, a count) is left alone.
-
-    Raises:
-        FileError: the file is missing, is no JSON, or a row holds no GUID; names the row.
     """
     content = read_json(path)
     rows = content.get("picsets") if isinstance(content, dict) else None
@@ -91,10 +88,6 @@ def load_picsets(source: Source, bottle: Bottle, guids: Sequence[str], *, worker
 
     Loading only reads: the picsets stay in the mode annotators left them in. It makes no dataset file, for a picset
     says which categories it was collected for, and not which of them each photo has.
-
-    Raises:
-        CollectorError: the source cannot be used, or knows none of them.
-        FileError: the bottle cannot be written.
     """
     picsets_by_group: dict[str, int] = {}
     skipped: dict[str, str] = {}

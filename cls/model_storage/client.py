@@ -210,12 +210,7 @@ class StorageClient:
         )
 
     def _answer_of(self, response: httpx.Response, kind: type[Answer]) -> Answer:
-        """A good answer.
-
-        Raises:
-            _BusyError: the storage may answer later.
-            StorageError: it refuses, or this is not a model storage.
-        """
+        """A good answer."""
         if response.status_code in _HEALING_STATUSES:
             raise _BusyError(f"the storage is busy: HTTP status {response.status_code}", _retry_after_s(response))
         if response.status_code == 401:

@@ -81,11 +81,7 @@ class StorageFiles(SFTPServer):
         return os.fsencode(local)
 
     def _writable(self, path: bytes) -> Path:
-        """The local path of something that may be changed.
-
-        Raises:
-            SFTPPermissionDenied: it is not below the writable folder.
-        """
+        """The local path of something that may be changed."""
         if self._is_top(path) or len(parts := self._parts(path)) < 2 or parts[0] != WRITABLE:
             raise asyncssh.SFTPPermissionDenied(f"Only files in {SHARE}/{WRITABLE} can be changed")
         return Path(os.fsdecode(self.map_path(path)))

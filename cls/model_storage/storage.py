@@ -234,11 +234,7 @@ class ModelStorage:
             return self._serve(model, self._number_of(model, version))
 
     def _number_of(self, model: str, version: SemanticVersion) -> int:
-        """The folder of a semantic version.
-
-        Raises:
-            RefusedError: 404, there is none.
-        """
+        """The folder of a semantic version."""
         stored = self.repository.versions(model)
         for item in stored:
             if item.semantic == version:

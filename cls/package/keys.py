@@ -210,10 +210,6 @@ def read_trusted_keys(paths: Sequence[Path]) -> TrustedKeys:
 
     Args:
         paths: files; of a folder, the files in it that end in `.pub`.
-
-    Raises:
-        FileError: a file cannot be read or holds something else (names the line), there are no keys, or more than
-            `MAX_TRUSTED_KEYS`.
     """
     found: dict[str, bytes] = {}
     for path in paths:

@@ -198,11 +198,7 @@ def _case(contents: ZipContents, said: CaseSaid, meta: ModelMeta) -> Case:
 
 
 def _bytes_of(contents: ZipContents, name: str, limit_bytes: int) -> bytes:
-    """A file of the zip, no larger than a limit.
-
-    Raises:
-        PackageError: it is missing, damaged or larger.
-    """
+    """A file of the zip, no larger than a limit."""
     parts, size_bytes = [], 0
     for chunk in contents.stream(name):
         size_bytes += len(chunk)

@@ -226,11 +226,7 @@ def _load(image: Image.Image) -> None:
 
 
 def _read_header(content: bytes, where: object) -> _Header:
-    """Looks at a file without decoding it.
-
-    Raises:
-        FileError: see `decode_photo`.
-    """
+    """Looks at a file without decoding it."""
     if not content:
         raise FileError("is empty", code="empty", where=where, hint=_HINT)
     try:
@@ -289,11 +285,7 @@ def _is_whole_jpeg(content: bytes) -> bool:
 
 
 def _decode_with_opencv(content: bytes, flags: int, where: object) -> NDArray[np.uint8]:
-    """The decoded picture, EXIF orientation applied.
-
-    Raises:
-        FileError: it cannot be decoded.
-    """
+    """The decoded picture, EXIF orientation applied."""
     image = None
     with suppress(cv2.error, MemoryError):
         image = cv2.imdecode(np.frombuffer(content, np.uint8), flags)

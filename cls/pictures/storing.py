@@ -87,11 +87,7 @@ def row_of(record: PictureRecord) -> NewRow:
 
 
 def _check_text(name: str, value: str, limit: int, where: str) -> None:
-    """Checks one column's text.
-
-    Raises:
-        DatabaseError: it is too long, or holds what no database stores.
-    """
+    """Checks one column's text."""
     if len(value) > limit:
         raise DatabaseError(
             f"the {name} '{value[:60]}…' has {len(value)} signs, the table takes {limit}",

@@ -176,11 +176,7 @@ def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
 
 
 def _dask() -> Any:
-    """The module `distributed`, untyped as it is.
-
-    Raises:
-        PredictionError: it is not installed.
-    """
+    """The module `distributed`, untyped as it is."""
     try:
         return importlib.import_module("distributed")
     except ImportError as error:

@@ -79,11 +79,7 @@ def finds_below(given: Sequence[str], folder: Path) -> bool:
 
 
 def photos_below(source: Path) -> list[Path]:
-    """The photos in a folder and the folders below, in order of their names; a single file stands for itself.
-
-    Raises:
-        FileError: there is no such file or folder, or no photo in it.
-    """
+    """The photos in a folder and the folders below, in order of their names; a single file stands for itself."""
     if source.is_file():
         return [source]
     if not source.is_dir():

@@ -86,9 +86,6 @@ def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool
         group: what the caller named; None: nothing.
         is_of_photos: the group says which photos are looked at. Any model may look at them, so another group's is said
             in the log and used.
-
-    Raises:
-        PredictionError: the model is of another group than was asked for.
     """
     if group is None or classifier.group == group:
         return
@@ -109,9 +106,6 @@ def check_served_name(classifier: Classifier, address: ServedAddress, group: str
         classifier: what was opened.
         address: where it is served.
         group: what the caller named; None: nothing.
-
-    Raises:
-        PredictionError: it was found by the group's name, and is of another one.
     """
     if classifier.group != group and address.is_of_group:
         raise PredictionError(
@@ -258,9 +252,6 @@ def runtime_of_file(path: Path, meta: ModelMeta) -> Runtime:
     Args:
         path: model.onnx, model.pt, model.xml or model.plan.
         meta: the package's meta.json, which names input and output.
-
-    Raises:
-        PredictionError: the file is not a model, or nothing here runs it.
     """
     weights = path.with_suffix(".bin")
     if path.suffix == ".xml" and not weights.is_file():

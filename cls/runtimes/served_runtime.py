@@ -131,11 +131,7 @@ class AwayError(Exception):
 
 
 def patiently(ask: Callable[[], _T]) -> _T:
-    """Asks a server that may be restarting, again for 1.5 seconds.
-
-    Raises:
-        PredictionError: it stays away; or whatever else `ask` raises, at once.
-    """
+    """Asks a server that may be restarting, again for 1.5 seconds."""
     wait_s = _FIRST_WAIT_S
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -220,9 +216,6 @@ class HttpRuntime(ServedRuntime):
     Args:
         address: where it is.
         token: sent as `Authorization: bearer TOKEN`; empty for none.
-
-    Raises:
-        PredictionError: the server cannot be reached, or does not serve the model.
     """
 
     def __init__(self, address: ServedAddress, token: str = "") -> None:
@@ -300,9 +293,6 @@ class GrpcRuntime(ServedRuntime):
     Args:
         address: where it is.
         token: sent as `authorization: bearer TOKEN`; empty for none.
-
-    Raises:
-        PredictionError: the server cannot be reached, or does not serve the model.
     """
 
     def __init__(self, address: ServedAddress, token: str = "") -> None:

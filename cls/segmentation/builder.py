@@ -63,11 +63,7 @@ class BrokenPhoto:
 
 
 def read_for_segmentation(path: Path) -> ReadPhoto:
-    """Reads a photo as displayed, a large JPEG at reduced size.
-
-    Raises:
-        FileError: the file is missing or is not a picture that can be decoded.
-    """
+    """Reads a photo as displayed, a large JPEG at reduced size."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

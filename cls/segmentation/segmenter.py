@@ -137,9 +137,6 @@ def candidates_of(
         class_count: how many classes the model has.
         coefficient_count: how many mask prototypes the model has.
         confidence: lowest score kept.
-
-    Raises:
-        SegmentationError: the answer has neither layout.
     """
     if output.shape[0] == 4 + class_count + coefficient_count:
         all_scores = output[4 : 4 + class_count]

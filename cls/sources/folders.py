@@ -26,10 +26,6 @@ def read_tagged_photos(folder: Path) -> Iterator[FoundPhoto]:
     `tags.csv` has the columns `file`, `tags` (separated by `;`) and, optionally, `picset`; photos lie in `images/` or
     beside the table. `groups.json` is `{group: [tag, …]}`. A photo with none of a group's tags has no category in it,
     which the set turns into trash.
-
-    Raises:
-        CollectorError: a file cannot be used; names file and row.
-        FileError: groups.json is missing or not JSON.
     """
     groups = _read_groups(folder / GROUPS_FILE)
     pictures = folder / PICTURES_FOLDER if (folder / PICTURES_FOLDER).is_dir() else folder

@@ -68,10 +68,6 @@ def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDat
         ledger: why the rest is left out.
         dataset: group and label names.
         where: the dataset file.
-
-    Raises:
-        TrainingError: no samples; a label without positives, or that is unknown for everybody; a label that is never
-            known to be absent.
     """
     group = json.dumps(dataset.group, ensure_ascii=False)
     if not samples:
@@ -176,9 +172,6 @@ def subsets_for(
         samples: everyone; of `joined_samples` where the split is made here.
         named: the dataset's own parts.
         seen: whom the first weights were trained on.
-
-    Raises:
-        TrainingError: a subset would be empty, or the dataset's own parts hold out people the first weights know.
     """
     if named is not None:
         (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.note)

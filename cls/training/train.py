@@ -156,9 +156,6 @@ def _write_beginning(training: Training, folder: Path) -> None:
     """Writes args.yaml, split.json and ledger.json.
 
     What is trained on is what split.json says: it is read back and checked.
-
-    Raises:
-        TrainingError: split.json does not hold the split of this training.
     """
     config, data, network = training.config, training.data, training.network
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -26,9 +26,6 @@ def mask_of_runs(counts: str | Sequence[int], height_px: int, width_px: int) -> 
 
     Returns:
         uint8 (height_px, width_px), 255 inside.
-
-    Raises:
-        ValueError: the runs do not make a mask of this size.
     """
     runs = np.array(_counts_of_text(counts) if isinstance(counts, str) else counts, np.int64)
     if (runs < 0).any() or runs.sum() != height_px * width_px:

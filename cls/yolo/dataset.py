@@ -266,11 +266,7 @@ def _entry_of_picture(source: Path, picture: AnnotatedPicture, report: DatasetRe
 
 
 def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
-    """The bytes of a picture of the COCO file.
-
-    Raises:
-        FileError: it is not there, or its name leads out of the folder.
-    """
+    """The bytes of a picture of the COCO file."""
     path = source / IMAGES / picture.file_name
     if not path.resolve().is_relative_to((source / IMAGES).resolve()):
         raise FileError("leaves the folder of images", code="path_traversal")
@@ -335,11 +331,7 @@ class _Writer:
         return f"{path.stem}_{digest[:8]}{path.suffix}"
 
     def _fill(self, part: str) -> None:
-        """Moves the picset whose draw came nearest into a part that the draw left empty.
-
-        Raises:
-            YoloError: there are not two picsets (or looks) to share out.
-        """
+        """Moves the picset whose draw came nearest into a part that the draw left empty."""
         keys = sorted({entry.key for entry in self._split.pictures.values()}, key=drawn_number)
         if len(keys) < 2:
             raise YoloError(

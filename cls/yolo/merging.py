@@ -89,11 +89,7 @@ def _is_same_shape(width_px: int, height_px: int, other_width_px: int, other_hei
 
 
 def as_displayed(content: bytes) -> DisplayedPicture:
-    """Reads a picture completely and turns it upright where its EXIF orientation says so.
-
-    Raises:
-        FileError: the bytes are not a whole picture.
-    """
+    """Reads a picture completely and turns it upright where its EXIF orientation says so."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()

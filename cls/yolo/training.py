@@ -81,11 +81,7 @@ def resolve_model(model: str, cache: Path, *, is_offline: bool, url: str = _PUBL
 
 
 def _download(url: str, path: Path, hint: str) -> None:
-    """Fetches published weights, whole or not at all.
-
-    Raises:
-        YoloError: the address cannot be reached, refuses, or sends something that is not a checkpoint.
-    """
+    """Fetches published weights, whole or not at all."""
     import httpx
 
     _LOGGER.info("fetching the pretrained weights %s", url)
@@ -127,10 +123,6 @@ def make_portable(checkpoint: Path) -> None:
 
     Args:
         checkpoint: best.pt or last.pt of a finished run, without an optimizer; replaced whole or not at all.
-
-    Raises:
-        YoloError: it cannot be read as a checkpoint.
-        FileError: it cannot be written.
     """
     with quiet_ultralytics():
         import torch

@@ -82,9 +82,6 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
         wanted: keys of records that are needed now.
         needed_bytes: size of what will be written.
         limit_bytes: how large the cache's shards may be together.
-
-    Raises:
-        FileError: they do not fit even so.
     """
     folders = {folder: open_shards(folder) for folder in record_folders(cache)}
     total = sum(shard.size_bytes for shards in folders.values() for shard in shards)

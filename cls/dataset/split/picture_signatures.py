@@ -200,11 +200,7 @@ def _signatures(path: Path, people: Collection[Person]) -> list[Signature]:
 
 
 def signatures_in(content: bytes, people: Collection[Person], *, where: object = None) -> list[Signature]:
-    """Signatures of people in the bytes of a photo, in order; None for those without structure.
-
-    Raises:
-        FileError: the photo cannot be decoded.
-    """
+    """Signatures of people in the bytes of a photo, in order; None for those without structure."""
     image_rgb, size_px = decode_photo_reduced(content, max(map(enough_px, people)), where=where)
     return [person_signature(image_rgb, _outlined(person, size_px)) for person in people]
 

@@ -100,11 +100,7 @@ def _is_cast_of_converter(node: onnx.NodeProto, to: str) -> bool:
 
 
 def check_range(model: onnx.ModelProto, images: CalibrationImages, where: Path) -> None:
-    """Looks whether the weights and the values inside a float32 network fit into half precision.
-
-    Raises:
-        ExportError: one does not; names it.
-    """
+    """Looks whether the weights and the values inside a float32 network fit into half precision."""
     for tensor in model.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT:
             _check(f"weight '{tensor.name}'", _largest(numpy_helper.to_array(tensor)), where)

@@ -108,11 +108,7 @@ def _at_batch(converted: Classifier, crops: NDArray[np.uint8], batch: int, ticke
 
 
 def _answer(converted: Classifier, crops: NDArray[np.uint8], batch: int) -> NDArray[np.float32]:
-    """One batch, as any user asks it; answers that are no numbers, which users are refused, become NaN.
-
-    Raises:
-        ParityError: the conversion does not answer.
-    """
+    """One batch, as any user asks it; answers that are no numbers, which users are refused, become NaN."""
     try:
         return converted.probabilities(crops, batch=batch)
     except PredictionError as error:

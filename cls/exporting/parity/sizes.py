@@ -256,11 +256,7 @@ def level_faults(graph: Path, reference: Reference) -> list[ParityFault]:
 
 
 def answers_of_sized(converted: Classifier, sized: SizedCutouts) -> NDArray[np.float32]:
-    """What an end-to-end model says of the cut-outs, those of one size together; float32 (cut-outs, its labels).
-
-    Raises:
-        PredictionError: the model does not answer.
-    """
+    """What an end-to-end model says of the cut-outs, those of one size together; float32 (cut-outs, its labels)."""
     found = np.zeros((len(sized.crops_rgb), len(converted.labels)), np.float32)
     for numbers in _of_one_size(sized.crops_rgb):
         found[numbers] = converted.probabilities(np.stack([sized.crops_rgb[number] for number in numbers]))

@@ -44,11 +44,7 @@ class TensorSpec:
 def tensor_specs(
     session: InferenceSession, config: TritonConfig
 ) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
-    """Inputs and outputs of a model: as config.pbtxt says, or as the graph says where config.pbtxt is silent.
-
-    Raises:
-        RefusedError: 422, the two contradict each other, or a tensor's type cannot be served.
-    """
+    """Inputs and outputs of a model: as config.pbtxt says, or as the graph says where config.pbtxt is silent."""
     inputs = {item.name: _spec_of_graph(item) for item in session.get_inputs()}
     outputs = {item.name: _spec_of_graph(item) for item in session.get_outputs()}
     if config.inputs and {tensor.name for tensor in config.inputs} != set(inputs):

@@ -370,11 +370,7 @@ def _array_of_json(declared: _DeclaredInput) -> NDArray[Any]:
 def array_of_bytes(
     name: str, datatype: str, shape: tuple[int, ...], body: bytes, offset: int, size: Any
 ) -> NDArray[Any]:
-    """A tensor out of raw little-endian bytes that start at an offset.
-
-    Raises:
-        ProtocolError: 400, the bytes are not as many as the tensor needs.
-    """
+    """A tensor out of raw little-endian bytes that start at an offset."""
     numpy_type = np.dtype(NUMPY_TYPES[datatype]).newbyteorder("<")
     expected = math.prod(shape) * numpy_type.itemsize
     if type(size) is not int or size != expected:

@@ -76,9 +76,6 @@ def plan_masks(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, lef
         dataset: the labelled pictures.
         config: whom to show.
         left_out: why pictures give no cut-out, and how many; counted up here.
-
-    Raises:
-        DatabaseError: the pictures database cannot be used.
     """
     with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records(row.path for row in dataset.rows)

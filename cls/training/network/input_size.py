@@ -35,11 +35,7 @@ def is_pixels(value: object) -> bool:
 
 
 def pixels_of(text: str) -> int | None:
-    """`auto` and `auto:PIXELS` -> how many pixels an input has; None for any other text.
-
-    Raises:
-        UsageError: what stands behind the colon is no number of pixels.
-    """
+    """`auto` and `auto:PIXELS` -> how many pixels an input has; None for any other text."""
     word, colon, pixels = text.lower().partition(":")
     if word != AUTO:
         return None

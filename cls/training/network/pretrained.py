@@ -86,10 +86,6 @@ def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> 
         asked: as `find_run` takes it; a folder's name may be that of another group's run.
         group: the group that is trained.
         timm_arch: timm's name of the backbone.
-
-    Raises:
-        BottleError: there is no such finished run, or several are meant.
-        TrainingError: it is of another backbone.
     """
     # Another group's run may be given by its folder's name alone.
     is_elsewhere = run_number(Path(asked)) is not None and not (bottle.models(group) / asked).is_dir()

@@ -69,11 +69,7 @@ def tried(task: TrialTask, memory_format: str) -> dict[str, str | None] | None:
 
 
 def try_network(task: TrialTask, memory_format: str) -> None:
-    """Trains a fresh network for a few steps as the training will.
-
-    Raises:
-        ClsError: it cannot be trained; other errors come as torch and timm raise them.
-    """
+    """Trains a fresh network for a few steps as the training will."""
     config = TrainConfig.from_dict(task.config)
     prepare_process()
     torch.manual_seed(0)

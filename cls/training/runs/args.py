@@ -236,13 +236,7 @@ def _read(path: Path, kind: type[_Kind], hint: str) -> _Kind:
 
 
 def _content_of(file: Path) -> Any:
-    """The values of a YAML file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is too long, nested too deeply or not UTF-8, or a value is not what its tag says.
-        yaml.YAMLError: it is not YAML.
-    """
+    """The values of a YAML file."""
     with file.open("rb") as stream:
         text = stream.read(_MOST_BYTES + 1)
     if len(text) > _MOST_BYTES:
