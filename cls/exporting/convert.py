@@ -92,14 +92,11 @@ class Conversions:
         return self._work / _INT8_OF_PLANS if name == "trt_int8" else self.plain
 
     def make(self, name: Format, kept_share: float = 0.0) -> tuple[str, ...]:
-        """Writes the model files of a format.
+        """Writes the model files of a format; returns the layers that stay in float32.
 
         Args:
             name: the format; one that this machine can make.
             kept_share: for half precision and 8 bits: share of the layers that stay in float32.
-
-        Returns:
-            The layers that stay in float32.
 
         Raises:
             ExportError: the network cannot be converted.

@@ -20,7 +20,7 @@ CHOICES = (LARGEST, SINGLE, ALL)
 def choose_people(
     found: Sequence[Person], /, people: str = LARGEST, *, subject: str | None = None
 ) -> tuple[Person, ...]:
-    """Chooses among the people found in a photo.
+    """Chooses among the people found in a photo; returns the chosen, maybe nobody.
 
     Args:
         found: everyone in one photo.
@@ -28,9 +28,6 @@ def choose_people(
             has no outline); of equals the most confident, then the first. `single`: the only one, nobody where there
             are several. `all`: everyone, in the given order.
         subject: a people class, e.g. `female`: others are not looked at. Everyone when None.
-
-    Returns:
-        The chosen, maybe nobody.
 
     Raises:
         UsageError: `people` is none of the three.
@@ -82,16 +79,13 @@ _MAX_UNITS = UNITS_PER_PX << 20
 def mask_of_polygons(
     polygons_xy_rel: Sequence[NDArray[np.float64]], height_px: int, width_px: int
 ) -> NDArray[np.uint8]:
-    """Draws polygons as a mask.
+    """Draws polygons as a mask; returns uint8 of shape (height_px, width_px), 255 inside, 0 outside.
 
     Args:
         polygons_xy_rel: outlines, each (points, 2), fractions of width and height; values outside 0..1 are clipped by
             the picture's edge. Parts that overlap add up (union).
         height_px: height of the mask.
         width_px: width of the mask.
-
-    Returns:
-        uint8 of shape (height_px, width_px), 255 inside, 0 outside.
     """
     scale = np.array([width_px, height_px], np.float64)
     return draw_polygons([polygon * scale for polygon in polygons_xy_rel], height_px, width_px)

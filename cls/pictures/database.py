@@ -42,14 +42,11 @@ _SEPARATORS = re.compile(r"[/\\]")
 
 
 def read_badlist(path: Path) -> list[str]:
-    """Reads the picture names of a badlist.
+    """Reads the picture names of a badlist; returns names in the file's order, each once.
 
     Lines may end in any way; blank ones are passed over, so are white space and quotes around a name and folders before
     it (`d/9/e/guid/p/abc.jpeg` names `abc.jpeg`: a picture is known by the last part of its path). UTF-8, with or
     without a byte order mark, or UTF-16 with one, as Windows' editor saves it.
-
-    Returns:
-        Names in the file's order, each once.
 
     Raises:
         FileError: the file is missing, cannot be read, is no text, or names nothing.
@@ -218,14 +215,11 @@ class PicturesDatabase:
         return n_written
 
     def set_status(self, paths: Iterable[str], status: str) -> int:
-        """Sets the status of pictures, in every row they have.
+        """Sets the status of pictures, in every row they have; returns how many pictures had another status before.
 
         Args:
             paths: file names; those without a row are left alone.
             status: one of `Status`.
-
-        Returns:
-            How many pictures had another status before.
 
         Raises:
             DatabaseError: there is no such status, or the database cannot be used.

@@ -314,13 +314,10 @@ class YoloSegmenter:
         return tuple(dict.fromkeys(name for name in self.names if name is not None))
 
     def predict(self, images_rgb: Sequence[NDArray[np.uint8]]) -> list[list[Person]]:
-        """Finds the people in photos.
+        """Finds the people in photos; returns for each photo its people, surest first.
 
         Args:
             images_rgb: photos as displayed, each uint8 (height, width, 3), of any size.
-
-        Returns:
-            For each photo its people, surest first.
 
         Raises:
             SegmentationError: the model answers something that cannot be read.

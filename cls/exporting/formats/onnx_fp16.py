@@ -20,7 +20,7 @@ _PEOPLE_LOOKED_AT = 64
 
 
 def write_onnx_fp16(source: Path, images: CalibrationImages, path: Path, *, kept_share: float = 0.0) -> tuple[str, ...]:
-    """Writes an ONNX network in half precision.
+    """Writes an ONNX network in half precision; returns the nodes that stay in float32.
 
     Half precision ends at 65504. A runtime may hide an overflow on one machine (ONNX Runtime on a CPU calculates some
     of a half precision network in float32) and not on another: so the float32 network's own values are looked at, on
@@ -32,9 +32,6 @@ def write_onnx_fp16(source: Path, images: CalibrationImages, path: Path, *, kept
         path: the file to write, whole or not at all.
         kept_share: share of the nodes, from the input on, that stay in float32: rounding in the first layers reaches
             furthest.
-
-    Returns:
-        The nodes that stay in float32.
 
     Raises:
         ExportError: a weight, or a value inside the network, is beyond half precision; names it.

@@ -64,15 +64,12 @@ class Quantiser:
         self._layers = tuple(node.name for node in nodes if node.op_type in _WITH_WEIGHTS)
 
     def write(self, path: Path, *, kept_share: float = 0.0) -> tuple[str, ...]:
-        """Writes the quantised network.
+        """Writes the quantised network; returns the layers that stay in float.
 
         Args:
             path: the file to write, whole or not at all.
             kept_share: share of the layers that stay in float: the first ones, whose rounding reaches all that follow,
                 or those that lose most by themselves, whichever leaves the smaller error.
-
-        Returns:
-            The layers that stay in float.
 
         Raises:
             ExportError: the network cannot be quantised.

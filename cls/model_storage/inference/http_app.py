@@ -48,7 +48,7 @@ _STATUS_NAMES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAU
 def start_grpc(
     storage: ModelStorage, engine: EmbeddedEngine, *, host: str, port: int, token: str
 ) -> tuple[Server, int]:
-    """Starts answering gRPC.
+    """Starts answering gRPC; returns the server, to be stopped, and its port.
 
     Args:
         storage: load and unload go through it, so that they wait for a publication that is under way.
@@ -56,9 +56,6 @@ def start_grpc(
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         token: asked of every client but for its health checks; empty for none.
-
-    Returns:
-        The server, to be stopped, and its port.
 
     Raises:
         StorageError: the port cannot be listened on.
