@@ -62,7 +62,7 @@ class BareLoop:
 
     def __init__(self, training: Training) -> None:
         samples, cutouts = training.data.train.samples, training.data.train.cutouts
-        exact = np.stack([cutouts.exact(index) for index in range(len(cutouts))])
+        exact = np.stack([cutouts.input_rgb(index) for index in range(len(cutouts))])
         normal = torch.from_numpy(training.network.spec.preprocessing.normalise(exact))
         self._images = normal.contiguous(memory_format=torch.channels_last)
         self._labels = torch.from_numpy(labels_of(samples))

@@ -108,7 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     bottle = open_bottle(options.bottle)
     samples, names, labels = people_of(bottle)
-    folds = np.array([zlib.crc32(sample.unit.encode()) % FOLDS for sample in samples])
+    folds = np.array([zlib.crc32(sample.split_unit.encode()) % FOLDS for sample in samples])
     groups = list(dict.fromkeys(name.partition(": ")[0] for name in names))
     print(f"{len(samples)} people, {len(names)} labels, picture: {options.picture}")
     print("| input | pooling | " + " | ".join(groups) + " | average |")

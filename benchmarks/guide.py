@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
+from cls.demo.guide_steps import GuideStep, run_step
 from cls.demo.services import HOST
-from cls.demo.steps import Step, run_step
 from cls.files import read_json, write_json_atomic
 from cls.sample import PERSON_MODEL
 from cls.settings import REPOSITORY, load_settings
@@ -47,7 +47,7 @@ def probabilities(network: nn.Module, preprocessing: Preprocessing, cutouts: Cut
     from cls.metrics.multilabel import probabilities_of
     from cls.training.evaluation.calibration import logits_of
 
-    exact = (cutouts.exact(index) for index in range(len(cutouts)))
+    exact = (cutouts.input_rgb(index) for index in range(len(cutouts)))
     return probabilities_of(logits_of(network, preprocessing, exact))
 
 
@@ -62,11 +62,11 @@ def sample_bottle(work: Path, *, photos: int, seed: int, groups: Sequence[str]) 
     if not mark.exists():
         environment = environment_of(bottle)
         make = ("cls", "sample", "make", str(folder), "--photos", str(photos), "--seed", str(seed))
-        run_step(Step("sample", "make the sample", make), environment)
+        run_step(GuideStep("sample", "make the sample", make), environment)
         for group in groups:
             load = ("python", "cls/classification/load_group.py", "--group", group, "--source", str(folder))
-            run_step(Step("load", "load the group", load), environment)
+            run_step(GuideStep("load", "load the group", load), environment)
         segment = ("python", "cls/classification/segment_builder.py", "--model-path", str(PERSON_MODEL))
-        result = run_step(Step("segment", "cut the people out", segment), environment)
+        result = run_step(GuideStep("segment", "cut the people out", segment), environment)
         write_json_atomic(mark, {"segment_s": result.seconds})
     return open_bottle(bottle), float(read_json(mark)["segment_s"])

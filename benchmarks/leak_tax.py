@@ -45,7 +45,7 @@ def main() -> None:
             [sys.executable, "cls/classification/train.py", *words],
             cwd=REPOSITORY, env=environment_of(bottle.root), check=True,
         )  # fmt: skip
-        metrics = finished_run(bottle, "newest", group).metrics.plain()
+        metrics = finished_run(bottle, "newest", group).metrics.to_json_values()
         found[group] = {**metrics["leak_tax"], "samples": metrics["samples"]}
         print("\n".join(rows(group, found[group])), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)

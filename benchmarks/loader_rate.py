@@ -152,7 +152,7 @@ def letterboxed(image_rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> N
 
 def write_crops(folder: Path, samples: list[Sample], preprocessing: Preprocessing, crops: Path) -> None:
     """People as JPEGs at 1.25 times the input size, in the folder layout of classification datasets."""
-    height_px, width_px, _ = CutoutFormat(preprocessing).wide_shape
+    height_px, width_px, _ = CutoutFormat(preprocessing).rgb_and_mask_shape
     wide = replace(preprocessing, height_px=height_px, width_px=width_px)
     for number, sample in enumerate(samples):
         cutout = cut_out(read_photo(folder / "images" / sample.path), sample.person)

@@ -43,8 +43,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from guide import environment_of, open_bottle, probabilities
 
 from cls.bottle.layout import Bottle
+from cls.demo.guide_steps import GuideStep, run_step
 from cls.demo.services import HOST, service
-from cls.demo.steps import Step, run_step
 from cls.errors import ClsError
 from cls.files import atomic_path, read_json, safe_name, write_json_atomic, write_text_atomic
 from cls.settings import REPOSITORY
@@ -133,9 +133,9 @@ def load_and_segment(source: Path, bottle: Path, groups: Sequence[str], plan: Pl
         environment = environment_of(bottle, port)
         for group in groups:
             command = ("python", "cls/classification/load_group.py", "--group", group)
-            run_step(Step("load", f"load {group}", command), environment)
+            run_step(GuideStep("load", f"load {group}", command), environment)
         command = ("python", "cls/classification/segment_builder.py", "--model-path", str(plan.segmenter.absolute()))
-        run_step(Step("segment", "segment", command), environment)
+        run_step(GuideStep("segment", "segment", command), environment)
     write_json_atomic(mark, wanted)
 
 

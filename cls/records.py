@@ -26,11 +26,11 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
-    def plain(self) -> dict[str, Any]:
+    def to_json_values(self) -> dict[str, Any]:
         """The JSON values that were given or read; defaults are left out."""
         return self.model_dump(mode="json", exclude_unset=True)
 
-    def having(self, **changes: object) -> Self:
+    def replaced(self, **changes: object) -> Self:
         """The same with other values, which are not validated.
 
         Raises:
@@ -61,7 +61,7 @@ def read_record(path: Path, kind: type[_Record], hint: str | None = None) -> _Re
 
 def write_record(path: Path, record: Record, *, indent: int | None = 2) -> None:
     """Writes a record as JSON, whole or not at all."""
-    write_json_atomic(path, record.plain(), indent=indent)
+    write_json_atomic(path, record.to_json_values(), indent=indent)
 
 
 _Line = TypeVar("_Line")

@@ -10,6 +10,6 @@ class _Counts(Record):
 
 
 def test_a_change_of_a_field_that_is_not_there_is_refused() -> None:
-    assert _Counts(train=1).having(train=2) == _Counts(train=2)
+    assert _Counts(train=1).replaced(train=2) == _Counts(train=2)
     with pytest.raises(TypeError, match="trian"):
-        _Counts(train=1).having(trian=2)
+        _Counts(train=1).replaced(trian=2)

@@ -80,7 +80,7 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
 
     def measured(network: nn.Module, thresholds: Sequence[float]) -> Metrics:
         network.to(memory_format=memory_format)
-        logits = logits_of(network, run.preprocessing, (cutouts.exact(index) for index in range(len(cutouts))))
+        logits = logits_of(network, run.preprocessing, (cutouts.input_rgb(index) for index in range(len(cutouts))))
         return measure(probabilities_of(logits), labels, run.labels, thresholds)
 
     result = ScoreOnTest(
@@ -93,8 +93,8 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
         "parts": parts,
         "people": result.people,
         "left_out": dict(ledger.left_out),
-        "threshold_0.5": result.at_half.plain(),
-        "chosen_thresholds": result.as_served.plain(),
+        "threshold_0.5": result.at_half.to_json_values(),
+        "chosen_thresholds": result.as_served.to_json_values(),
     }
     write_json_atomic(run.folder / TEST_METRICS, content, indent=1)
     return result

@@ -15,9 +15,9 @@ from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
+    from cls.write_back.picset_updates import PicsetUpdate, PlannedUpdates
     from cls.write_back.send import SendSummary
     from cls.write_back.sent_journal import SentJournal
-    from cls.write_back.steps import Intent, Step
 
 _ROWS_SHOWN = 40
 
@@ -59,10 +59,10 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from cls.bottle.layout import Bottle
     from cls.collector.client import CollectorClient
+    from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent, updates_of
     from cls.write_back.ret_meta import read_predictions
     from cls.write_back.send import PreviewMemory, carry_out, sending
     from cls.write_back.sent_journal import read_journal
-    from cls.write_back.steps import steps_of, to_send, to_withdraw, waiting
 
     bottle = Bottle(settings)
     groups = list(dict.fromkeys(options.groups))
@@ -70,25 +70,25 @@ def run(options: argparse.Namespace) -> None:
         journal = read_journal(bottle.root, collector.url)
         known = 0
         runs: dict[str, str] = {}
-        intent: Callable[[SentJournal], Intent]
+        plan: Callable[[SentJournal], PlannedUpdates]
         if options.withdraw:
             runs = _runs(options.withdraw, groups, journal, bottle)
-            intent, is_preview = partial(to_withdraw, runs=runs), options.is_preview or not options.yes
+            plan, is_preview = partial(plan_withdrawal, runs=runs), options.is_preview or not options.yes
         else:
             predictions = read_predictions(bottle, groups, journal)
-            new = predictions if options.replaces else waiting(journal, predictions)
-            intent = partial(to_send, predictions=new, replaced_runs=options.replaces)
+            new = predictions if options.replaces else unsent(journal, predictions)
+            plan = partial(plan_sending, predictions=new, replaced_runs=options.replaces)
             known, is_preview = len(predictions) - len(new), options.is_preview
-        if intent(journal).guids:
+        if plan(journal).guids:
             collector.login()
         previewed = PreviewMemory(bottle, collector.url)
         if is_preview:
-            shown = list(steps_of(collector, intent(journal)))
-            previewed.keep(step for step in shown if not isinstance(step, str))
+            shown = list(updates_of(collector, plan(journal)))
+            previewed.keep(update for update in shown if not isinstance(update, str))
             _show(options, shown, collector.url, known)
             return
         with sending(bottle, collector.url) as locked:
-            wanted = intent(locked)
+            wanted = plan(locked)
             summary = carry_out(collector, locked, wanted, previewed)
         previewed.forget(wanted.guids)
     summary.known = known
@@ -124,22 +124,22 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("; ".join(problems), code="invalid_options", faults=problems)
 
 
-def _show(options: argparse.Namespace, steps: list[Step | str], url: str, known: int) -> None:
+def _show(options: argparse.Namespace, updates: list[PicsetUpdate | str], url: str, known: int) -> None:
     """Prints the preview, and writes it where it was asked for."""
     from cls.files import write_json_atomic
     from cls.write_back.changes import counts_of, preview_as_json, table_of
 
-    picsets = [step.changes() for step in steps if not isinstance(step, str)]
+    picsets = [update.changes() for update in updates if not isinstance(update, str)]
     table = table_of(picsets, _ROWS_SHOWN)
     for line in table or ["nobody's labels would change"]:
         print(line)
     versions = Counter((group, *pair) for picset in picsets for group, pair in picset.versions.items())
     for (group, was, becomes), count in versions.items():
         print(f"neural_version of {group}: {was or 'none'} -> {becomes or 'none'}, in {counted(count, 'picset')}")
-    changing = sum(not isinstance(step, str) and step.is_change for step in steps)
+    changing = sum(not isinstance(update, str) and update.is_change for update in updates)
     if table:
         print(", ".join(f"{count} {kind}" for kind, count in counts_of(picsets).items()))
-    missing = [step for step in steps if isinstance(step, str)]
+    missing = [update for update in updates if isinstance(update, str)]
     if missing:
         print(f"{counted(len(missing), 'picset')} the collector does not have: {', '.join(missing[:5])}")
     if options.withdraw:

@@ -90,7 +90,7 @@ class Views:
     """What was drawn for the views of a batch; each array has one entry a view.
 
     Attributes:
-        matrices: float64 (batch, 2, 3), a pixel of the wide picture -> a pixel of the view.
+        matrices: float64 (batch, 2, 3), a pixel of the `rgb_and_mask` picture -> a pixel of the view.
         colours: float32 (batch, 3, 4), RGB and 1 -> RGB.
         grounds: int64 (batch,), SAME, FLAT or PICTURE.
         flat_rgb: uint8 (batch, 3), the colour behind the person where it is flat.
@@ -114,7 +114,7 @@ class Views:
 def draw_views(
     settings: Augmentation,
     preprocessing: Preprocessing,
-    wide_shape: tuple[int, int, int],
+    rgb_and_mask_shape: tuple[int, int, int],
     *,
     seed: int,
     epoch: int,
@@ -125,7 +125,7 @@ def draw_views(
     Args:
         settings: how strongly.
         preprocessing: size of the view, colour around the person.
-        wide_shape: (height, width, 4) of the pictures that are changed.
+        rgb_and_mask_shape: (height, width, 4) of the pictures that are changed.
         seed: where chance comes from.
         epoch: from 0.
         indices: the samples' numbers.
@@ -135,7 +135,7 @@ def draw_views(
     grounds = np.where(is_picture, PICTURE, np.where(is_other, FLAT, SAME))
     flat = np.where((grounds == FLAT)[:, None], chance[:, 12:15] * 256, preprocessing.fill_rgb)
     return Views(
-        matrices=_matrices(chance[:, :6], settings, preprocessing, wide_shape),
+        matrices=_matrices(chance[:, :6], settings, preprocessing, rgb_and_mask_shape),
         colours=_colours(chance[:, 6:9], settings),
         grounds=grounds,
         flat_rgb=flat.astype(np.uint8),
@@ -149,12 +149,12 @@ def _matrices(
     chance: NDArray[np.float64],
     settings: Augmentation,
     preprocessing: Preprocessing,
-    wide_shape: tuple[int, int, int],
+    rgb_and_mask_shape: tuple[int, int, int],
 ) -> NDArray[np.float64]:
     """Centre to centre, with flip, zoom, stretch, rotation and shift; (batch, 2, 3)."""
     zoom, stretch, angle, shift_x, shift_y = (2 * chance[:, :5] - 1).T
     mirror = np.where(chance[:, 5] < settings.p_flip, -1.0, 1.0)
-    scale = preprocessing.height_px / wide_shape[0] * (1 + settings.zoom) ** zoom
+    scale = preprocessing.height_px / rgb_and_mask_shape[0] * (1 + settings.zoom) ** zoom
     half_stretch = (1 + settings.stretch) ** (stretch / 2)
     radians = np.deg2rad(angle * settings.rotation_deg)
     cosine, sine = np.cos(radians) * scale, np.sin(radians) * scale
@@ -164,7 +164,7 @@ def _matrices(
     matrices[:, 1, 0], matrices[:, 1, 1] = sine * across, cosine * down
     size = np.array([preprocessing.width_px, preprocessing.height_px])
     target = (size - 1) / 2 + np.stack([shift_x, shift_y], axis=1) * size * settings.shift
-    centre = np.array([(wide_shape[1] - 1) / 2, (wide_shape[0] - 1) / 2])
+    centre = np.array([(rgb_and_mask_shape[1] - 1) / 2, (rgb_and_mask_shape[0] - 1) / 2])
     matrices[:, :, 2] = target - matrices[:, :, :2] @ centre
     return matrices
 

@@ -133,12 +133,12 @@ def scenes_of(cutouts: Cutouts, preprocessing: Preprocessing) -> Backgrounds:
 
 
 def place(
-    wide: NDArray[np.uint8], background_rgb: NDArray[np.uint8], preprocessing: Preprocessing
+    rgb_and_mask: NDArray[np.uint8], background_rgb: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> NDArray[np.uint8]:
-    """A person on a background, where and as large as in the `exact` picture of the cut-out cache.
+    """A person on a background, where and as large as in the `input_rgb` picture of the cut-out cache.
 
     Args:
-        wide: uint8 (height, width, 4), picture and mask of the cut-out cache.
+        rgb_and_mask: uint8 (height, width, 4), picture and mask of the cut-out cache.
         background_rgb: uint8 (preprocessing.height_px, preprocessing.width_px, 3).
         preprocessing: size of the network's input.
 
@@ -146,7 +146,7 @@ def place(
         uint8 (preprocessing.height_px, preprocessing.width_px, 3), a new array.
     """
     size = (preprocessing.width_px, preprocessing.height_px)
-    resized = np.asarray(cv2.resize(wide, size, interpolation=cv2.INTER_AREA), np.uint8)
+    resized = np.asarray(cv2.resize(rgb_and_mask, size, interpolation=cv2.INTER_AREA), np.uint8)
     return blend(resized, background_rgb)
 
 

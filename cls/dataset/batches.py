@@ -116,19 +116,19 @@ class TrainBatches(Dataset[Batch]):
         """What happens to the samples of a batch."""
         format_ = self.cutouts.format
         return draw_views(
-            self._augmentation, format_.preprocessing, format_.wide_shape,
+            self._augmentation, format_.preprocessing, format_.rgb_and_mask_shape,
             seed=self._seed, epoch=key.epoch, indices=key.indices,
         )  # fmt: skip
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        wide = [self.cutouts.wide(index) for index in key.indices]
+        rgb_and_mask = [self.cutouts.rgb_and_mask(index) for index in key.indices]
         boxes = [self.cutouts.box(index) for index in key.indices]
-        images = compose(wide, boxes, self.views(key), self.cutouts.format.preprocessing, self.backgrounds)
+        images = compose(rgb_and_mask, boxes, self.views(key), self.cutouts.format.preprocessing, self.backgrounds)
         indices = np.array(key.indices, np.int64)
         return Batch(torch.from_numpy(images), torch.from_numpy(self.labels[indices]), torch.from_numpy(indices))
 
 
-class ExactBatches(Dataset[Batch]):
+class ValidationBatches(Dataset[Batch]):
     """Batches as inference sees them: no augmentation, `Preprocessing` to the letter.
 
     Args:
@@ -141,7 +141,7 @@ class ExactBatches(Dataset[Batch]):
         self._labels = labels
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        images = np.stack([self._cutouts.exact(index) for index in key.indices])
+        images = np.stack([self._cutouts.input_rgb(index) for index in key.indices])
         indices = np.array(key.indices, np.int64)
         normal = self._cutouts.format.preprocessing.normalise(images)
         return Batch(torch.from_numpy(normal), torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))
@@ -237,20 +237,22 @@ def _made_ahead(dataset: Dataset[Batch], keys: list[BatchKey]) -> Iterator[Batch
         thread.join()
 
 
-class WideBatches(Dataset[Batch]):
+class UnaugmentedBatches(Dataset[Batch]):
     """Batches before augmentation: `images` are uint8 (batch, height, width, 4), picture and mask of the cache."""
 
     def __init__(self, batches: TrainBatches) -> None:
         self._batches = batches
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        wide = np.stack([self._batches.cutouts.wide(index) for index in key.indices])
+        rgb_and_mask = np.stack([self._batches.cutouts.rgb_and_mask(index) for index in key.indices])
         indices = np.array(key.indices, np.int64)
-        return Batch(torch.from_numpy(wide), torch.from_numpy(self._batches.labels[indices]), torch.from_numpy(indices))
+        return Batch(
+            torch.from_numpy(rgb_and_mask), torch.from_numpy(self._batches.labels[indices]), torch.from_numpy(indices)
+        )
 
 
 class GpuViews:
-    """Makes augmented batches of those of `WideBatches`.
+    """Makes augmented batches of those of `UnaugmentedBatches`.
 
     Args:
         batches: whose views.
@@ -264,19 +266,19 @@ class GpuViews:
     def __call__(self, batch: Batch, epoch: int) -> Batch:
         """The batch on the device, its images uint8 (batch, height, width, 3) as `TrainBatches` gives them."""
         views = self._batches.views(BatchKey(epoch, tuple(batch.indices.tolist())))
-        wide = batch.images.to(self._device, non_blocking=True)
+        rgb_and_mask = batch.images.to(self._device, non_blocking=True)
         preprocessing = self._batches.cutouts.format.preprocessing
-        images = compose_at_once(wide, views, preprocessing, self._batches.backgrounds)
+        images = compose_at_once(rgb_and_mask, views, preprocessing, self._batches.backgrounds)
         return Batch(images, batch.labels.to(self._device), batch.indices.to(self._device))
 
 
 def compose_at_once(
-    wide: Tensor, views: Views, preprocessing: Preprocessing, backgrounds: Sequence[Backgrounds]
+    rgb_and_mask: Tensor, views: Views, preprocessing: Preprocessing, backgrounds: Sequence[Backgrounds]
 ) -> Tensor:
-    """What `compose` does, on the device of `wide`.
+    """What `compose` does, on the device of `rgb_and_mask`.
 
     Args:
-        wide: uint8 (batch, height, width, 4), picture and mask.
+        rgb_and_mask: uint8 (batch, height, width, 4), picture and mask.
         views: what was drawn.
         preprocessing: size, colour around the person.
         backgrounds: sources of pictures to put behind people.
@@ -284,11 +286,11 @@ def compose_at_once(
     Returns:
         uint8 (batch, preprocessing.height_px, preprocessing.width_px, 3).
     """
-    device, shape = wide.device, (preprocessing.height_px, preprocessing.width_px)
+    device, shape = rgb_and_mask.device, (preprocessing.height_px, preprocessing.width_px)
     fill = torch.tensor((*preprocessing.fill_rgb, 0), device=device, dtype=torch.float32).view(1, 4, 1, 1)
     # Outside the picture is the fill: what is sampled is the difference from it, and outside is zero.
-    source = pad(wide.permute(0, 3, 1, 2).float() - fill, (1, 1, 1, 1))
-    theta = torch.from_numpy(_theta(views, wide.shape[1], wide.shape[2], *shape)).to(device)
+    source = pad(rgb_and_mask.permute(0, 3, 1, 2).float() - fill, (1, 1, 1, 1))
+    theta = torch.from_numpy(_theta(views, rgb_and_mask.shape[1], rgb_and_mask.shape[2], *shape)).to(device)
     grid = affine_grid(theta, [len(views), 4, *shape], align_corners=True)
     warped = (grid_sample(source, grid, align_corners=True) + fill).round_()
     colours = torch.from_numpy(views.colours).to(device)

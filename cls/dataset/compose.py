@@ -14,7 +14,7 @@ from cls.people.preprocess import Preprocessing
 
 
 def compose(
-    wide: Sequence[NDArray[np.uint8]],
+    rgb_and_mask: Sequence[NDArray[np.uint8]],
     boxes_xyxy_px: Sequence[tuple[int, int, int, int]],
     views: Views,
     preprocessing: Preprocessing,
@@ -23,7 +23,7 @@ def compose(
     """Changed views of people, as the network will see them.
 
     Args:
-        wide: each uint8 (height, width, 4), picture and mask of the cut-out cache.
+        rgb_and_mask: each uint8 (height, width, 4), picture and mask of the cut-out cache.
         boxes_xyxy_px: where in each the person is; outside, the mask is 0.
         views: what was drawn for them.
         preprocessing: size, colour around the person.
@@ -39,12 +39,12 @@ def compose(
     flats = _flat_matrices(views.flat_rgb)
     if preprocessing.is_background_kept:
         # All of the photo matters, and colours change with it.
-        boxes_xyxy_px = [(0, 0, picture.shape[1], picture.shape[0]) for picture in wide]
+        boxes_xyxy_px = [(0, 0, picture.shape[1], picture.shape[0]) for picture in rgb_and_mask]
         corners, targets = views.matrices, [[0, 0, width_px, height_px]] * len(views)
     else:
         corners, targets = _targets(views.matrices, boxes_xyxy_px, height_px, width_px)
     blender = _Blender(preprocessing)
-    for number, picture in enumerate(wide):
+    for number, picture in enumerate(rgb_and_mask):
         view = batch[number]
         ground = None if preprocessing.is_background_kept else background_of(views, number, backgrounds)
         if ground is not None:

@@ -26,8 +26,8 @@ _log = logging.getLogger("cls.dataset")
 REJECTED = "rejected by a reviewer"
 NO_FILE = "the picture is not in the pool"
 NOT_SEGMENTED = "not segmented yet"
-NOBODY = "nobody was found"
-NOBODY_CHOSEN = "nobody the label could belong to"
+NO_PERSON_FOUND = "nobody was found"
+NO_PERSON_CHOSEN = "nobody the label could belong to"
 BROKEN = "cannot be decoded"
 NO_LABEL_KNOWN = "none of its labels is known"
 
@@ -53,12 +53,12 @@ class Sample:
     joined: str = ""
 
     @property
-    def unit(self) -> str:
+    def split_unit(self) -> str:
         """What a split keeps together: the joined picsets, the picset, or the picture where the picset is unknown."""
-        return self.joined or self.own_unit
+        return self.joined or self.unjoined_unit
 
     @property
-    def own_unit(self) -> str:
+    def unjoined_unit(self) -> str:
         """The picset, or the picture itself where the picset is unknown, whatever it is joined with."""
         return f"picset:{self.picset}" if self.picset else self.picture_unit
 
@@ -120,7 +120,7 @@ class Ledger:
 
     def record(self) -> LedgerRecord:
         """As ledger.json keeps it."""
-        return LedgerRecord(**self.counts().plain(), left_out=dict(sorted(self.left_out.items())))
+        return LedgerRecord(**self.counts().to_json_values(), left_out=dict(sorted(self.left_out.items())))
 
 
 def labels_of(samples: Sequence[Sample]) -> NDArray[np.float32]:
@@ -159,7 +159,7 @@ def collect_samples(
         if reason is None and record is not None and record.people is not None:
             chosen = choose_people(record.people, people, subject=subject)
             if not chosen:
-                reason = NOBODY_CHOSEN + f" (--people {people}" + (f" --subject {subject})" if subject else ")")
+                reason = NO_PERSON_CHOSEN + f" (--people {people}" + (f" --subject {subject})" if subject else ")")
         if reason is not None:
             ledger.left_out[row.path] = reason
             continue
@@ -177,7 +177,7 @@ def _why_unusable(bottle: Bottle, path: str, record: PictureRecord | None) -> st
         return NO_FILE
     if record is None or record.people is None:
         return NOT_SEGMENTED
-    return NOBODY if not record.people else None
+    return NO_PERSON_FOUND if not record.people else None
 
 
 def drop_broken(samples: Sequence[Sample], broken: Sequence[str], ledger: Ledger) -> list[Sample]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cls.bottle.dataset_file import read_dataset
-from cls.demo.steps import shown
+from cls.demo.guide_steps import shown
 from cls.demo.walk import Walk
 from cls.errors import ClsError, FileError
 from cls.metrics.scores import MeanScore, ValidationScores

@@ -13,8 +13,8 @@ from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
+from cls.demo.guide_steps import DemoJournal, GuideStep, GuideStepResult, fingerprint, run_step, shown
 from cls.demo.services import HOST, Ports, choose_ports, service
-from cls.demo.steps import Journal, Step, StepResult, fingerprint, run_step, shown
 from cls.errors import ClsError, UsageError
 from cls.files import atomic_path
 from cls.package.model_name import model_name_of_group, next_version
@@ -146,7 +146,7 @@ class Walk:
     bottle: Bottle
     run: Path
     version: str
-    results: tuple[StepResult, ...]
+    results: tuple[GuideStepResult, ...]
     predictions: Path
     group_predictions: Path
 
@@ -158,7 +158,7 @@ def walk(plan: DemoPlan) -> Walk:
         ClsError: a stage failed; what was finished is kept.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(plan.folder / "journal.json", plan.signature())
+    journal = DemoJournal(plan.folder / "journal.json", plan.signature())
     ports = choose_ports()
     environment = _environment(plan, ports)
     settings = load_settings(environment={k: v for k, v in environment.items() if k.startswith("CLS_")})
@@ -174,17 +174,17 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     plan, bottle = walker.plan, walker.bottle
     group = ("--group", plan.group)
     dataset = bottle.dataset_file(plan.group)
-    walker.run(Step("load", "Load the labelled group from the collector", _script("load_group", *group)))
+    walker.run(GuideStep("load", "Load the labelled group from the collector", _script("load_group", *group)))
     walker.run(_fetch_person_model(plan, ports), inputs=fingerprint([plan.segmenter]))
     model_path = _short(plan.person_model)
     walker.run(
-        Step(
+        GuideStep(
             "segment",
             "Cut the people out",
             _script("segment_builder", "--model-path", model_path),
         )
     )
-    train = Step(
+    train = GuideStep(
         "train",
         "Train the classifier",
         _script("train", "--cat", plan.group, *plan.train_options),
@@ -195,7 +195,7 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     run = find_run(bottle, "newest", plan.group).folder
     package = bottle.inference_model(plan.group)
     archive = package / "model_onnx.zip"
-    export = Step(
+    export = GuideStep(
         "export",
         "Convert it, and prove the conversion",
         _script("export", *group),
@@ -206,7 +206,7 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
     new_photos = _new_photos(walker)
     served = f"http://{HOST}:{ports.inference}/v2/models/{model_name_of_group(plan.group)}"
     out = plan.folder / "predictions"
-    predict = Step(
+    predict = GuideStep(
         "predict",
         "Have new photos classified by the served model",
         _script(
@@ -223,7 +223,7 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
         products=(out / "predictions.jsonl", out / "contact_sheet.html"),
     )
     walker.run(predict, inputs=fingerprint([archive, plan.person_model]))
-    by_file = Step(
+    by_file = GuideStep(
         "predict-group",
         "Classify the group's own photos by the package's file",
         _script("inference", *group, "--model", _short(archive)),
@@ -239,18 +239,18 @@ class _Walker:
 
     plan: DemoPlan
     bottle: Bottle
-    journal: Journal
+    journal: DemoJournal
     environment: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        self.results: list[StepResult] = []
+        self.results: list[GuideStepResult] = []
 
-    def run(self, step: Step, *, inputs: str = "") -> StepResult:
+    def run(self, step: GuideStep, *, inputs: str = "") -> GuideStepResult:
         """Runs a step unless the journal says that it is finished with the same inputs."""
         print(f"\n[{len(self.results) + 1}] {step.title}\n  $ {shown(step.command)}", flush=True)
         if self.journal.is_done(step, inputs):
             print("    done before, nothing to do", flush=True)
-            result = StepResult(step, self.journal.seconds(step), was_done=True, output="")
+            result = GuideStepResult(step, self.journal.seconds(step), was_done=True, output="")
         else:
             result = run_step(step, self.environment)
             self.journal.note(step, inputs, result.seconds)
@@ -305,9 +305,9 @@ def _short(path: Path) -> str:
     return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else str(path)
 
 
-def _make_sample(folder: Path, photos: int, seed: int, title: str) -> Step:
+def _make_sample(folder: Path, photos: int, seed: int, title: str) -> GuideStep:
     command = ("cls", "sample", "make", _short(folder), "--photos", str(photos), "--seed", str(seed))
-    return Step(f"sample-{seed}", title, command, products=(folder / "tags.csv", folder / "images"))
+    return GuideStep(f"sample-{seed}", title, command, products=(folder / "tags.csv", folder / "images"))
 
 
 def _offer_person_model(plan: DemoPlan) -> None:
@@ -325,7 +325,7 @@ def _offer_person_model(plan: DemoPlan) -> None:
             shutil.copyfile(plan.segmenter, part)
 
 
-def _fetch_person_model(plan: DemoPlan, ports: Ports) -> Step:
+def _fetch_person_model(plan: DemoPlan, ports: Ports) -> GuideStep:
     plan.person_model.parent.mkdir(parents=True, exist_ok=True)
     known_hosts = plan.folder.absolute() / "known_hosts"
     command = (
@@ -338,7 +338,9 @@ def _fetch_person_model(plan: DemoPlan, ports: Ports) -> Step:
             code="scp_not_installed",
             hint="install OpenSSH's client (Debian: apt-get install openssh-client)",
         )
-    return Step("scp", "Fetch the segmentation model from the model storage", command, products=(plan.person_model,))
+    return GuideStep(
+        "scp", "Fetch the segmentation model from the model storage", command, products=(plan.person_model,)
+    )
 
 
 def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:
@@ -358,9 +360,9 @@ def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:
     return version
 
 
-def _push(plan: DemoPlan, version: str, published: Path) -> Step:
+def _push(plan: DemoPlan, version: str, published: Path) -> GuideStep:
     command = ("cls", "push", "--group", plan.group, "--version", version)
-    return Step("push", "Publish it under a semantic version", command, products=(published,))
+    return GuideStep("push", "Publish it under a semantic version", command, products=(published,))
 
 
 def _next_version(storage_url: str, model: str) -> str:

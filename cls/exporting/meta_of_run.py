@@ -12,7 +12,7 @@ from cls.bottle.ledger import digests_of_models
 from cls.exporting.parity.labels import CALIBRATION_MEASURES
 from cls.metrics.scores import Measures, Metrics, metrics_of_package
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
-from cls.package.steps import steps_of
+from cls.package.processing_steps import steps_of
 
 if TYPE_CHECKING:
     from cls.exporting.parity.report import ParityReport
@@ -98,16 +98,16 @@ def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dic
         return dict(metrics)
     is_same = report.part == "validation" and report.samples == validation.samples
     own = report.calibration if is_same else Metrics()
-    changed = validation.having(
+    changed = validation.replaced(
         macro=_calibrated(validation.macro, own.macro),
         micro=_calibrated(validation.micro, own.micro),
         labels={label: _calibrated(values, own.labels.get(label)) for label, values in validation.labels.items()},
     )
-    return {**metrics, "validation": changed.plain()}
+    return {**metrics, "validation": changed.to_json_values()}
 
 
 def _calibrated(values: _Measures, own: Measures | None) -> _Measures:
-    known, found = values.plain(), {} if own is None else own.plain()
+    known, found = values.to_json_values(), {} if own is None else own.to_json_values()
     kept = {
         key: found.get(key, value) for key, value in known.items() if key not in CALIBRATION_MEASURES or key in found
     }

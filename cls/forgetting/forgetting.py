@@ -20,7 +20,7 @@ from cls.dataset.cutouts.cache import forget_removed, is_used, record_folders
 from cls.errors import BottleError, FileError, UsageError
 from cls.files import ZIP_ERRORS, remove_parts, write_bytes_atomic, write_error
 from cls.forgetting.names import Names, dataset_files, pictures_of_picsets
-from cls.forgetting.traces import Rest, dataset_without, rest_of
+from cls.forgetting.redaction import RedactedFile, dataset_without, redacted_file
 from cls.loading.load import load_lock
 from cls.machine import cores
 from cls.package.packing import REBUILD_SAMPLES
@@ -31,32 +31,32 @@ from cls.prediction.journal import alone_in_output, journal_of, lock_of
 from cls.training.runs.folder import SPLIT, run_number
 from cls.wording import counted
 
-# What of a run shows people; the rest of it names them at most.
-_RUN_PICTURES = ("report.html", "train_batches", "bad_batch")
+# What of a run shows people; the other files of a run name them at most.
+_FILES_WITH_PEOPLE = ("report.html", "train_batches", "bad_batch")
 # Lines of an inference's journal hold small pictures under digests, and temporary files are what killed processes left:
 # nobody can tell whose they are, and both are made again.
-_NOBODY_KNOWS = (".journal", ".part")
+_UNATTRIBUTABLE = (".journal", ".part")
 
 
 @dataclass(frozen=True)
-class Trace:
+class Mention:
     """A file that holds something of the pictures.
 
     Attributes:
         file: it.
         place: the bottle's folder it lies in; of a run's file, the run's.
-        rest: what it names, and how often. `content` is None where the whole file goes.
+        redacted: what it names, and how often. `content` is None where the whole file goes.
         names: what was looked for in it.
     """
 
     file: Path
     place: str
-    rest: Rest
+    redacted: RedactedFile
     names: Names
 
 
 @dataclass
-class RunTrace:
+class RunMentions:
     """A training run that knows the pictures.
 
     Attributes:
@@ -66,19 +66,19 @@ class RunTrace:
     """
 
     folder: Path
-    named: list[Trace] = field(default_factory=list)
+    named: list[Mention] = field(default_factory=list)
     shown: list[Path] = field(default_factory=list)
 
 
 @dataclass
-class Plan:
+class RemovalPlan:
     """Everything of the pictures that a bottle holds.
 
     Attributes:
         names: whom it is about.
         pool: their files in pictures/.
         rows: those that have rows in the pictures database.
-        traces: further files, in the order in which they go: what says which pictures a picset has goes last.
+        mentions: further files, in the order in which they go: what says which pictures a picset has goes last.
         runs: training runs.
         packages: zips that carry cut-outs of people, without names.
     """
@@ -86,39 +86,39 @@ class Plan:
     names: Names
     pool: list[Path] = field(default_factory=list)
     rows: set[str] = field(default_factory=set)
-    traces: list[Trace] = field(default_factory=list)
-    runs: list[RunTrace] = field(default_factory=list)
+    mentions: list[Mention] = field(default_factory=list)
+    runs: list[RunMentions] = field(default_factory=list)
     packages: list[Path] = field(default_factory=list)
 
     @property
     def found(self) -> set[str]:
         """Pictures and picsets of which there is anything."""
-        traces = [*self.traces, *(trace for run in self.runs for trace in run.named)]
-        named = {name for trace in traces for name in trace.rest.found}
+        mentions = [*self.mentions, *(mention for run in self.runs for mention in run.named)]
+        named = {name for mention in mentions for name in mention.redacted.found}
         return {path.name for path in self.pool} | self.rows | named
 
 
-def make_plan(bottle: Bottle, names: Names) -> Plan:
+def make_plan(bottle: Bottle, names: Names) -> RemovalPlan:
     """Looks through a bottle and its pictures database; changes nothing."""
-    plan = Plan(names)
+    plan = RemovalPlan(names)
     plan.pool = [path for name in sorted(names.pictures) if (path := bottle.picture(name)).is_file()]
     with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         plan.rows = database.known_paths(names.pictures)
     settings = bottle.settings
     runs = _run_folders(bottle)
-    plan.runs = [run for folder in runs if (run := _run_trace(bottle, folder, names)) is not None]
+    plan.runs = [run for folder in runs if (run := _mentions_in_run(bottle, folder, names)) is not None]
     cutouts = replace(names, is_among_cutouts=True)
     last = (bottle.ledger.name, settings.datasets_dir, settings.meta_dir)
     for folder in [name for name in other_folders(bottle) if name not in last]:
         is_among_cutouts = folder in (settings.masks_dir, settings.segments_dir)
-        plan.traces += _traces(bottle, folder, cutouts if is_among_cutouts else names, left_out=runs)
-    plan.traces += _traces(bottle, bottle.ledger.name, names)
+        plan.mentions += _mentions(bottle, folder, cutouts if is_among_cutouts else names, left_out=runs)
+    plan.mentions += _mentions(bottle, bottle.ledger.name, names)
     for file in dataset_files(bottle):
-        rest = Rest(b"")
-        dataset_without(read_dataset(file), names, rest)
-        if rest.found:
-            plan.traces.append(Trace(file, settings.datasets_dir, rest, names))
-    plan.traces += _traces(bottle, settings.meta_dir, names)
+        redacted = RedactedFile(b"")
+        dataset_without(read_dataset(file), names, redacted)
+        if redacted.found:
+            plan.mentions.append(Mention(file, settings.datasets_dir, redacted, names))
+    plan.mentions += _mentions(bottle, settings.meta_dir, names)
     plan.packages = [file for file in _files(bottle.root / settings.inference_models_dir) if _carries_people(file)]
     return plan
 
@@ -129,13 +129,13 @@ def other_folders(bottle: Bottle) -> list[str]:
     return [name for name in folders if name != bottle.settings.pictures_dir]
 
 
-def _traces(bottle: Bottle, folder: str, names: Names, *, left_out: Sequence[Path] = ()) -> Iterator[Trace]:
+def _mentions(bottle: Bottle, folder: str, names: Names, *, left_out: Sequence[Path] = ()) -> Iterator[Mention]:
     for file in _files(bottle.root / folder, left_out):
-        rest = rest_of(file, names)
-        if rest is None and file.name.startswith(".") and file.suffix in _NOBODY_KNOWS:
-            rest = Rest(count=1)
-        if rest is not None:
-            yield Trace(file, folder, rest, names)
+        redacted = redacted_file(file, names)
+        if redacted is None and file.name.startswith(".") and file.suffix in _UNATTRIBUTABLE:
+            redacted = RedactedFile(count=1)
+        if redacted is not None:
+            yield Mention(file, folder, redacted, names)
 
 
 def _run_folders(bottle: Bottle) -> list[Path]:
@@ -143,20 +143,20 @@ def _run_folders(bottle: Bottle) -> list[Path]:
     return [path for path in sorted(models.glob("*/v__*")) if path.is_dir() and run_number(path) is not None]
 
 
-def _run_trace(bottle: Bottle, folder: Path, names: Names) -> RunTrace | None:
-    run = RunTrace(folder)
+def _mentions_in_run(bottle: Bottle, folder: Path, names: Names) -> RunMentions | None:
+    run = RunMentions(folder)
     place = str(folder.relative_to(bottle.root))
     for file in _files(folder):
-        is_shown = any(part in _RUN_PICTURES for part in file.relative_to(folder).parts)
-        rest = rest_of(file, names)
-        if rest is not None and not (is_shown and file.suffix != ".html"):
-            run.named.append(Trace(file, place, rest, names))
+        is_shown = any(part in _FILES_WITH_PEOPLE for part in file.relative_to(folder).parts)
+        redacted = redacted_file(file, names)
+        if redacted is not None and not (is_shown and file.suffix != ".html"):
+            run.named.append(Mention(file, place, redacted, names))
     if not run.named:
         return None
-    if any(trace.file.name in (SPLIT, _RUN_PICTURES[0]) for trace in run.named):
+    if any(mention.file.name in (SPLIT, _FILES_WITH_PEOPLE[0]) for mention in run.named):
         # Reports of parts of a training (`leak_tax/`) lie below.
-        run.shown = [path for name in _RUN_PICTURES for path in sorted(folder.rglob(name))]
-    run.named = [trace for trace in run.named if trace.file not in run.shown]
+        run.shown = [path for name in _FILES_WITH_PEOPLE for path in sorted(folder.rglob(name))]
+    run.named = [mention for mention in run.named if mention.file not in run.shown]
     return run
 
 
@@ -236,7 +236,7 @@ def _is_empty(path: Path) -> bool:
         return False
 
 
-def remove(bottle: Bottle, plan: Plan, *, is_showing_removed: bool) -> None:
+def remove(bottle: Bottle, plan: RemovalPlan, *, is_showing_removed: bool) -> None:
     """Removes what a plan lists; `bottle_alone` is held, and the plan was made since.
 
     First the names are put on the bottle's list, so that no load brings the pictures back and a second run knows them
@@ -264,28 +264,28 @@ def remove(bottle: Bottle, plan: Plan, *, is_showing_removed: bool) -> None:
         # What shows people goes before what tells that it may.
         for path in run.shown:
             shutil.rmtree(path) if path.is_dir() else _unlink(path)
-        for trace in sorted(run.named, key=lambda one: one.file.name == SPLIT):
-            _remove_trace(bottle, trace)
-    for trace in plan.traces:
-        _remove_trace(bottle, trace)
+        for mention in sorted(run.named, key=lambda one: one.file.name == SPLIT):
+            _remove_mention(bottle, mention)
+    for mention in plan.mentions:
+        _remove_mention(bottle, mention)
     for folder in (bottle.settings.inference_models_dir, bottle.settings.inference_dir):
         for page in (bottle.root / folder).glob("*/*.html"):
             drop_dead_links(page)  # to reports that were removed
 
 
-def _remove_trace(bottle: Bottle, trace: Trace) -> None:
-    if trace.file.parent in record_folders(bottle.cache):
+def _remove_mention(bottle: Bottle, mention: Mention) -> None:
+    if mention.file.parent in record_folders(bottle.cache):
         return  # gone with the pictures
-    if trace.file.parent == bottle.datasets:
-        rewrite_dataset(trace.file, lambda dataset: dataset_without(dataset, trace.names, Rest()))
+    if mention.file.parent == bottle.datasets:
+        rewrite_dataset(mention.file, lambda dataset: dataset_without(dataset, mention.names, RedactedFile()))
         return
-    rest = trace.rest if trace.rest.content is None else rest_of(trace.file, trace.names)
-    if rest is not None and rest.content is not None:
-        write_bytes_atomic(trace.file, rest.content)
-    elif trace.rest.content is None:
-        _unlink(trace.file)
+    redacted = mention.redacted if mention.redacted.content is None else redacted_file(mention.file, mention.names)
+    if redacted is not None and redacted.content is not None:
+        write_bytes_atomic(mention.file, redacted.content)
+    elif mention.redacted.content is None:
+        _unlink(mention.file)
         with suppress(OSError):  # not empty: others' files are in it
-            trace.file.parent.rmdir()
+            mention.file.parent.rmdir()
 
 
 def _unlink(file: Path) -> None:
@@ -356,7 +356,7 @@ def run_allow(bottle: Bottle, names: Sequence[str]) -> list[str]:
     return [f"{counted(len(names), 'name')} may be loaded again: `cls load-group` brings the pictures back"]
 
 
-def _plan(bottle: Bottle, pictures: Sequence[str], picsets: Sequence[str]) -> Plan:
+def _plan(bottle: Bottle, pictures: Sequence[str], picsets: Sequence[str]) -> RemovalPlan:
     """Where the named pictures, and those of the picsets, are; unknown names are told all at once."""
     by_picset = pictures_of_picsets(bottle, picsets)
     named = frozenset(pictures).union(*by_picset.values())
@@ -379,19 +379,23 @@ def _refuse_unknown(bottle: Bottle, unknown: Sequence[str], what: str, *, code: 
         )
 
 
-def _lines(bottle: Bottle, plan: Plan) -> Iterator[str]:
+def _lines(bottle: Bottle, plan: RemovalPlan) -> Iterator[str]:
     """What goes, place by place, and whose it is."""
     yield f"{counted(len(plan.names.pictures), 'picture')}: {', '.join(sorted(plan.names.pictures))}"
     if plan.names.picsets:
         yield f"{counted(len(plan.names.picsets), 'picset')}: {', '.join(sorted(plan.names.picsets))}"
     yield f"  {bottle.settings.pictures_dir}/: {counted(len(plan.pool), 'file')}"
     yield f"  pictures database: rows of {counted(len(plan.rows), 'picture')}"
-    for place in dict.fromkeys(trace.place for trace in plan.traces):
-        traces = [trace for trace in plan.traces if trace.place == place]
+    for place in dict.fromkeys(mention.place for mention in plan.mentions):
+        mentions = [mention for mention in plan.mentions if mention.place == place]
         files = Counter(
-            {_shown(bottle, trace.file): trace.rest.count for trace in traces if trace.rest.content is not None}
+            {
+                _shown(bottle, mention.file): mention.redacted.count
+                for mention in mentions
+                if mention.redacted.content is not None
+            }
         )
-        whole = [_shown(bottle, trace.file) for trace in traces if trace.rest.content is None]
+        whole = [_shown(bottle, mention.file) for mention in mentions if mention.redacted.content is None]
         if whole:
             yield f"  {place}/: {counted(len(whole), 'whole file')}: {_some(whole)}"
         if files:
@@ -399,13 +403,13 @@ def _lines(bottle: Bottle, plan: Plan) -> Iterator[str]:
             yield f"  {place}/: {counted(files.total(), 'entry')} of {counted(len(files), 'file')}: {places}"
     for run in plan.runs:
         shown = [_shown(run.folder, path) for path in run.shown]
-        named = [_shown(run.folder, trace.file) for trace in run.named]
+        named = [_shown(run.folder, mention.file) for mention in run.named]
         yield f"run {_shown(bottle, run.folder)}: named in {_some(named) or 'its report'}; " + (
             f"pictures of people, these and others: {_some(shown)}" if shown else "no pictures"
         )
 
 
-def _choice(plan: Plan) -> Iterator[str]:
+def _choice(plan: RemovalPlan) -> Iterator[str]:
     if plan.runs:
         yield (
             f"--runs {DELETE_PICTURES} removes names and pictures from {counted(len(plan.runs), 'run')} (no report can"
@@ -413,7 +417,7 @@ def _choice(plan: Plan) -> Iterator[str]:
         )
 
 
-def _outside(bottle: Bottle, plan: Plan) -> Iterator[str]:
+def _outside(bottle: Bottle, plan: RemovalPlan) -> Iterator[str]:
     """What no command of this bottle reaches."""
     for package in plan.packages:
         yield f"{_shown(bottle, package)} carries cut-outs of people, nobody can tell whose: export again, or delete it"

@@ -38,7 +38,7 @@ _MAX_BUSY_PICTURES = 20
 _LOGGER = logging.getLogger("cls.collector")
 
 
-class Fate(enum.Enum):
+class DownloadStatus(enum.Enum):
     """What became of a picture."""
 
     STORED = "stored"
@@ -47,25 +47,25 @@ class Fate(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DownloadResult:
     """What became of one address.
 
     Attributes:
         filepath: the address.
-        fate: stored now, already there, or left out.
+        status: stored now, already there, or left out.
         reason: why it was left out; empty otherwise.
         is_busy: left out because the source answered with server errors.
     """
 
     filepath: str
-    fate: Fate
+    status: DownloadStatus
     reason: str = ""
     is_busy: bool = False
 
     @property
     def is_usable(self) -> bool:
         """Whether the picture is in the pool."""
-        return self.fate is not Fate.SKIPPED
+        return self.status is not DownloadStatus.SKIPPED
 
 
 class PicturePool:
@@ -80,7 +80,7 @@ class PicturePool:
         self._ledger = PictureLedger(bottle.ledger / PICTURES_LEDGER)
         remove_parts(bottle.pictures)
 
-    def fetch(self, filepaths: Iterable[str], *, workers: int) -> dict[str, Outcome]:
+    def fetch(self, filepaths: Iterable[str], *, workers: int) -> dict[str, DownloadResult]:
         """Brings pictures into the pool, several at a time; those that are there and whole are not fetched again.
 
         Raises:
@@ -90,25 +90,25 @@ class PicturePool:
         by_name: dict[str, list[str]] = {}
         for filepath in sorted(set(filepaths)):
             by_name.setdefault(picture_name(filepath), []).append(filepath)
-        outcomes: dict[str, Outcome] = {}
+        results: dict[str, DownloadResult] = {}
         executor = ThreadPoolExecutor(workers, thread_name_prefix="picture")
         try:
-            futures: list[Future[list[Outcome]]] = [
+            futures: list[Future[list[DownloadResult]]] = [
                 executor.submit(self._fetch_name, name, paths) for name, paths in by_name.items()
             ]
             with progress("pictures", len(futures)) as ticker:
-                busy: list[Outcome] = []
+                busy: list[DownloadResult] = []
                 for future in as_completed(futures):
-                    outcomes.update((outcome.filepath, outcome) for outcome in future.result())
+                    results.update((result.filepath, result) for result in future.result())
                     ticker.advance()
-                    busy += [outcome for outcome in future.result() if outcome.is_busy]
+                    busy += [result for result in future.result() if result.is_busy]
                     self._give_up_if_down(busy)
         finally:
             # After an error or Ctrl-C nothing further is begun; what is under way ends well.
             executor.shutdown(cancel_futures=True)
-        return outcomes
+        return results
 
-    def _give_up_if_down(self, busy: Sequence[Outcome]) -> None:
+    def _give_up_if_down(self, busy: Sequence[DownloadResult]) -> None:
         if len(busy) >= _MAX_BUSY_PICTURES:
             raise CollectorError(
                 f"answered with server errors for {counted(len(busy), 'picture')}, e.g. {busy[0].filepath}:"
@@ -118,7 +118,7 @@ class PicturePool:
                 hint="the collector is ill: run the same command later, it goes on from where it stopped",
             )
 
-    def _fetch_name(self, name: str, filepaths: Sequence[str]) -> list[Outcome]:
+    def _fetch_name(self, name: str, filepaths: Sequence[str]) -> list[DownloadResult]:
         """Brings in all addresses that end in one file name, one after the other: they share one file."""
         entry = self._whole_entry(name, filepaths[0])
         if entry is not None:
@@ -149,27 +149,31 @@ class PicturePool:
         self._ledger.enter(name, entry.filepaths[0] if entry is not None and is_same else filepath, digest, file)
         return self._ledger.entry(name)
 
-    def _fetch_one(self, name: str, filepath: str) -> Outcome:
+    def _fetch_one(self, name: str, filepath: str) -> DownloadResult:
         file = self._bottle.picture(name)
         entry = self._ledger.entry(name)
         is_whole = entry is not None and entry.is_unchanged(file)
         if is_whole and entry is not None and filepath in entry.filepaths:
-            return Outcome(filepath, Fate.KEPT)
+            return DownloadResult(filepath, DownloadStatus.KEPT)
         try:
             content, problem = self._read(filepath)
         except PictureMissingError as error:
-            return Outcome(filepath, Fate.SKIPPED, error.what, is_busy=isinstance(error, PictureBusyError))
+            return DownloadResult(
+                filepath, DownloadStatus.SKIPPED, error.what, is_busy=isinstance(error, PictureBusyError)
+            )
         if problem:
-            return Outcome(filepath, Fate.SKIPPED, problem)
+            return DownloadResult(filepath, DownloadStatus.SKIPPED, problem)
         digest = sha256_of_bytes(content)
         if is_whole and entry is not None and entry.sha256 != digest:
-            return Outcome(
-                filepath, Fate.SKIPPED, f"another picture already has the file name {name}: {entry.filepaths[0]}"
+            return DownloadResult(
+                filepath,
+                DownloadStatus.SKIPPED,
+                f"another picture already has the file name {name}: {entry.filepaths[0]}",
             )
         if not is_whole:
             write_bytes_atomic(file, content)
         self._ledger.enter(name, filepath, digest, file)
-        return Outcome(filepath, Fate.KEPT if is_whole else Fate.STORED)
+        return DownloadResult(filepath, DownloadStatus.KEPT if is_whole else DownloadStatus.STORED)
 
     def _read(self, filepath: str) -> tuple[bytes, str | None]:
         """The bytes at an address, and why they are no picture, if so."""

@@ -15,7 +15,7 @@ from cls.bottle.layout import Bottle
 from cls.collector.listing import Listing, SkippedPicture
 from cls.errors import CollectorError
 from cls.files import remove_parts, safe_name
-from cls.loading.download import Fate, Outcome, PicturePool
+from cls.loading.download import DownloadResult, DownloadStatus, PicturePool
 from cls.loading.picset_files import store_picsets
 from cls.records import Record, write_record
 from cls.sources import Source
@@ -101,11 +101,9 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
         photos, picsets = counted(len(listing.pictures), "photo"), counted(len(listing.picsets), "picset")
         _LOGGER.info("group '%s': %s in %s listed", group, photos, picsets)
         stored_picsets = store_picsets(bottle, group, source.picsets(listing.picsets))
-        outcomes = PicturePool(bottle, source).fetch(
-            (picture.filepath for picture in listing.pictures), workers=workers
-        )
-        rows = _rows(listing, outcomes)
-        skipped = (*listing.skipped, *(SkippedPicture(o.filepath, o.reason) for o in _left_out(outcomes)))
+        results = PicturePool(bottle, source).fetch((picture.filepath for picture in listing.pictures), workers=workers)
+        rows = _rows(listing, results)
+        skipped = (*listing.skipped, *(SkippedPicture(o.filepath, o.reason) for o in _left_out(results)))
         if not any(labels for labels, _ in rows.values()):
             raise CollectorError(
                 f"not one labelled photo of group '{group}' could be loaded ({len(skipped)} left out"
@@ -123,8 +121,8 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
             dataset=dataset,
             dataset_file=file,
             is_changed=write_dataset_if_changed(file, dataset, ignoring=[_LEDGER_KEY]),
-            stored_count=sum(outcome.fate is Fate.STORED for outcome in outcomes.values()),
-            kept_count=sum(outcome.fate is Fate.KEPT for outcome in outcomes.values()),
+            stored_count=sum(result.status is DownloadStatus.STORED for result in results.values()),
+            kept_count=sum(result.status is DownloadStatus.KEPT for result in results.values()),
             skipped=skipped,
             placeholder_count=listing.placeholder_count,
             contradictory=listing.contradictory,
@@ -137,15 +135,15 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
     return loaded
 
 
-def _left_out(outcomes: Mapping[str, Outcome]) -> list[Outcome]:
-    return sorted((o for o in outcomes.values() if not o.is_usable), key=lambda outcome: outcome.filepath)
+def _left_out(results: Mapping[str, DownloadResult]) -> list[DownloadResult]:
+    return sorted((o for o in results.values() if not o.is_usable), key=lambda result: result.filepath)
 
 
-def _rows(listing: Listing, outcomes: Mapping[str, Outcome]) -> dict[str, tuple[set[str], str]]:
+def _rows(listing: Listing, results: Mapping[str, DownloadResult]) -> dict[str, tuple[set[str], str]]:
     """File name -> labels and picset of every usable photo; addresses of one file share a row."""
     rows: dict[str, tuple[set[str], str]] = {}
     for picture in listing.pictures:
-        if outcomes[picture.filepath].is_usable:
+        if results[picture.filepath].is_usable:
             labels, picset = rows.setdefault(picture.name, (set(), picture.picset))
             labels.update(picture.labels)
             rows[picture.name] = (labels, min(filter(None, (picset, picture.picset)), default=""))

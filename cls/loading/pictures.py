@@ -18,7 +18,7 @@ from cls.collector.listing import MIN_FILEPATH_SIGNS, SkippedPicture, problem_of
 from cls.collector.payloads import Picset
 from cls.errors import CollectorError, FileError, UsageError
 from cls.files import read_json
-from cls.loading.download import Fate, PicturePool
+from cls.loading.download import DownloadStatus, PicturePool
 from cls.loading.load import LoadedGroup, load_group, load_lock
 from cls.loading.picset_files import store_picset
 from cls.sources import Source
@@ -113,12 +113,12 @@ def load_picsets(source: Source, bottle: Bottle, guids: Sequence[str], *, worker
                 where=source.description,
                 hint="check that the file's GUIDs belong to this collector",
             )
-        outcomes = PicturePool(bottle, source).fetch(filepaths, workers=workers)
-    skipped.update((outcome.filepath, outcome.reason) for outcome in outcomes.values() if not outcome.is_usable)
+        results = PicturePool(bottle, source).fetch(filepaths, workers=workers)
+    skipped.update((result.filepath, result.reason) for result in results.values() if not result.is_usable)
     return LoadedPicsets(
         picsets_by_group=dict(sorted(picsets_by_group.items())),
-        stored_count=sum(outcome.fate is Fate.STORED for outcome in outcomes.values()),
-        kept_count=sum(outcome.fate is Fate.KEPT for outcome in outcomes.values()),
+        stored_count=sum(result.status is DownloadStatus.STORED for result in results.values()),
+        kept_count=sum(result.status is DownloadStatus.KEPT for result in results.values()),
         skipped=tuple(SkippedPicture(path, reason) for path, reason in sorted(skipped.items())),
         placeholder_count=placeholder_count,
         unknown_guids=tuple(guid for guid in guids if guid not in known),

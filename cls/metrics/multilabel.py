@@ -22,7 +22,7 @@ class Truth(NamedTuple):
 
     Attributes:
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, what a split keeps together (`Sample.unit`).
+        units: of each sample, what a split keeps together (`Sample.split_unit`).
         names: label names.
     """
 

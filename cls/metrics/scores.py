@@ -114,7 +114,7 @@ class Intervals(Record):
     left_out: tuple[str, ...] = ()
 
 
-class CrossFitted(Record):
+class CrossValidatedMetrics(Record):
     """Measures of decisions whose temperature and thresholds were chosen on other people.
 
     Validation is cut into folds by unit; each fold is decided on with what is chosen on the other folds. This is what
@@ -165,18 +165,18 @@ class Metrics(Record):
     samples: int | None = None
     instance: Measures = Measures()
     intervals: Intervals | None = None
-    cross_fitted: CrossFitted | None = None
+    cross_fitted: CrossValidatedMetrics | None = None
 
     @property
-    def crossed(self) -> CrossFitted:
+    def cross_validated(self) -> CrossValidatedMetrics:
         """`cross_fitted`, with nothing in it where that was not measured."""
-        return self.cross_fitted or CrossFitted()
+        return self.cross_fitted or CrossValidatedMetrics()
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Labels that are left out of intervals and of cross-fitted means: positives in too few picsets."""
+        """Labels that are left out of intervals and of cross-validated means: positives in too few picsets."""
         own = () if self.intervals is None else self.intervals.left_out
-        return tuple(dict.fromkeys([*own, *self.crossed.left_out]))
+        return tuple(dict.fromkeys([*own, *self.cross_validated.left_out]))
 
     def mean(self, key: str) -> MeanScore:
         """A mean over the labels that define a measure: of one that nobody has, most are not defined."""
@@ -187,33 +187,33 @@ class Metrics(Record):
         value = getattr(self.macro, key)
         return MeanScore(value, known if value is not None else 0, len(self.labels), bounds)
 
-    def kept_mean(self, key: str) -> MeanScore:
+    def mean_with_interval(self, key: str) -> MeanScore:
         """A mean over the labels that are not left out of the intervals, of which the interval is."""
         found = self.intervals or Intervals()
         return MeanScore(getattr(found.means, key), bounds=getattr(found.macro, key))
 
-    def crossed_mean(self, key: str) -> MeanScore:
-        """A cross-fitted mean over the labels that define the measure and are not left out."""
-        crossed = self.crossed
-        of = max(len(self.labels), len(crossed.labels))
-        kept = [values for name, values in crossed.labels.items() if name not in crossed.left_out]
+    def cross_validated_mean(self, key: str) -> MeanScore:
+        """A cross-validated mean over the labels that define the measure and are not left out."""
+        cross_validated = self.cross_validated
+        of = max(len(self.labels), len(cross_validated.labels))
+        kept = [values for name, values in cross_validated.labels.items() if name not in cross_validated.left_out]
         known = sum(getattr(values, key) is not None for values in kept)
-        if not crossed.labels:
-            known = of - len(crossed.left_out)
-        value = getattr(crossed.macro, key)
-        return MeanScore(value, known if value is not None else 0, of, getattr(crossed.intervals, key, None))
+        if not cross_validated.labels:
+            known = of - len(cross_validated.left_out)
+        value = getattr(cross_validated.macro, key)
+        return MeanScore(value, known if value is not None else 0, of, getattr(cross_validated.intervals, key, None))
 
     @property
     def scores(self) -> ValidationScores:
         """The scores to say first."""
         return ValidationScores(
-            f1=self.crossed_mean("f1"),
-            ma=self.crossed_mean("ma"),
+            f1=self.cross_validated_mean("f1"),
+            ma=self.cross_validated_mean("ma"),
             ap=self.mean("ap"),
             f1_in_sample=self.mean("f1"),
             people=self.samples,
             picsets=None if self.intervals is None else self.intervals.units,
-            why_not=_TOO_FEW if self.crossed.model_fields_set else "",
+            why_not=_TOO_FEW if self.cross_validated.model_fields_set else "",
         )
 
 

@@ -173,12 +173,12 @@ class Card:
     def _labels(self) -> list[tuple[str, str, str, str, str]]:
         """Label, threshold, cross-validated F1, F1 with the thresholds chosen on these people, how many have it."""
         validation = metrics_of_package(self.meta.metrics.get("validation")) or Metrics()
-        own, crossed = validation.labels, validation.crossed.labels
+        own, cross_validated = validation.labels, validation.cross_validated.labels
         rows = []
         for label in self.meta.labels:
             of_label = own.get(label, LabelMetrics())
             of_people = of_label.positives if "positives" in of_label.model_fields_set else "?"
-            cross = crossed.get(label, Measures())
+            cross = cross_validated.get(label, Measures())
             threshold = f"{self.meta.thresholds[label]:.4f}"
             rows.append((label, threshold, score(cross.f1), score(of_label.f1), str(of_people)))
         return rows

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cls.errors import PackageError
 from cls.files import write_json_atomic
-from cls.package.steps import StepsMeta, steps_fault, steps_of
+from cls.package.processing_steps import StepsMeta, steps_fault, steps_of
 from cls.wording import counted
 
 if TYPE_CHECKING:

@@ -50,8 +50,8 @@ class Preprocessing:
     """How a person in a photo becomes a network's input.
 
     Version 2 is exact in whole numbers where version 1 counts in floating point: the frame, the size within the
-    letterbox, and the mask, which holds the pixels whose centre is inside the outline or on it. `cls.package.steps`
-    says it step by step.
+    letterbox, and the mask, which holds the pixels whose centre is inside the outline or on it.
+    `cls.package.processing_steps` has the rule of each step.
 
     Attributes:
         height_px: height of the input.

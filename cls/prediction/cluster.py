@@ -18,7 +18,7 @@ from cls.machine import cores
 from cls.package.keys import TrustedKeys
 from cls.people.photos import Person
 from cls.prediction.contact_sheet import MAX_CARDS
-from cls.prediction.journal import Record
+from cls.prediction.journal import JournalEntry
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.runtimes.classifier import Classifier
 from cls.settings import Settings
@@ -37,7 +37,7 @@ _one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
-class _Equipment:
+class _WorkerSetup:
     """What a worker opens once: it travels with every task as a few paths."""
 
     model: str
@@ -53,7 +53,7 @@ def cluster_runner(
     classifier: Classifier,
     finder: PeopleFinder,
     trust: TrustedKeys | None = None,
-) -> Callable[[Sequence[Sequence[Job]]], Iterator[list[Record]]]:
+) -> Callable[[Sequence[Sequence[Job]]], Iterator[list[JournalEntry]]]:
     """What `predict_to_files` hands photos to.
 
     The results are those of one process: chunks stay together, and every photo's record is taken once. A worker that
@@ -71,7 +71,7 @@ def cluster_runner(
     """
     _dask()
     is_path = Path(classifier.source).exists()
-    equipment = _Equipment(
+    setup = _WorkerSetup(
         str(Path(classifier.source).absolute()) if is_path else classifier.source,
         str(settings.file.absolute()),
         str(finder.segmenter_file.absolute()) if finder.segmenter_file is not None else None,
@@ -79,17 +79,17 @@ def cluster_runner(
         trust,
     )
 
-    def run(chunks: Sequence[Sequence[Job]]) -> Iterator[list[Record]]:
+    def run(chunks: Sequence[Sequence[Job]]) -> Iterator[list[JournalEntry]]:
         if chunks:
             with _client(address) as client:
-                yield from _spread(client, equipment, finder, chunks)
+                yield from _spread(client, setup, finder, chunks)
 
     return run
 
 
 def _spread(
-    client: Any, equipment: _Equipment, finder: PeopleFinder, chunks: Sequence[Sequence[Job]]
-) -> Iterator[list[Record]]:
+    client: Any, setup: _WorkerSetup, finder: PeopleFinder, chunks: Sequence[Sequence[Job]]
+) -> Iterator[list[JournalEntry]]:
     """Keeps a few tasks waiting at each worker until all chunks are done."""
     tasks = (chunks[start : start + _CHUNKS_A_TASK] for start in range(0, len(chunks), _CHUNKS_A_TASK))
 
@@ -101,7 +101,7 @@ def _spread(
             for job, new in zip(chunk, moved, strict=True)
             if job.file in finder.known
         }
-        return client.submit(_look_at, equipment, absolute, known, cards, pure=False)
+        return client.submit(_look_at, setup, absolute, known, cards, pure=False)
 
     cards = MAX_CARDS
     ahead = _TASKS_AHEAD * max(len(client.scheduler_info()["workers"]), 1)
@@ -115,10 +115,10 @@ def _spread(
             done.add(submit(following))
 
 
-def _result(future: Any) -> list[list[Record]]:
+def _result(future: Any) -> list[list[JournalEntry]]:
     dask = _dask()
     try:
-        result: list[list[Record]] = future.result()
+        result: list[list[JournalEntry]] = future.result()
     except ClsError:
         raise
     except (dask.KilledWorker, dask.CancelledError) as error:
@@ -138,16 +138,16 @@ def _result(future: Any) -> list[list[Record]]:
 
 
 def _look_at(
-    equipment: _Equipment, chunks: Sequence[Sequence[Job]], known: dict[Path, tuple[Person, ...]], cards: int
-) -> list[list[Record]]:
+    setup: _WorkerSetup, chunks: Sequence[Sequence[Job]], known: dict[Path, tuple[Person, ...]], cards: int
+) -> list[list[JournalEntry]]:
     """Runs at a worker."""
     from cls.prediction.predict import read_ahead
     from cls.prediction.work import records_of_chunk
 
     # A network uses all cores the worker was given; two at a time would only wait for each other.
     with _one_at_a_time:
-        classifier, segmenter = _opened(equipment)
-        finder = PeopleFinder(known, segmenter, is_whole=equipment.is_whole)
+        classifier, segmenter = _opened(setup)
+        finder = PeopleFinder(known, segmenter, is_whole=setup.is_whole)
         files = [[job.file for job in chunk] for chunk in chunks]
         found = []
         for chunk, read in zip(chunks, read_ahead(files), strict=True):
@@ -158,7 +158,7 @@ def _look_at(
 
 
 @lru_cache(maxsize=1)
-def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
+def _opened(setup: _WorkerSetup) -> tuple[Classifier, Any]:
     """Model and segmenter, opened once a worker, with the cores the worker was given."""
     from cls.bottle.layout import Bottle
     from cls.runtimes.local import use_cores
@@ -166,13 +166,13 @@ def _opened(equipment: _Equipment) -> tuple[Classifier, Any]:
     from cls.settings import load_settings
 
     use_cores(_dask().get_worker().state.nthreads)
-    settings = load_settings(Path(equipment.settings))
-    classifier = open_classifier(equipment.model, Bottle(settings), trust=equipment.trust)
-    if equipment.segmenter is None:
+    settings = load_settings(Path(setup.settings))
+    classifier = open_classifier(setup.model, Bottle(settings), trust=setup.trust)
+    if setup.segmenter is None:
         return classifier, None
     from cls.segmentation.segmenter import load_segmenter
 
-    return classifier, load_segmenter(Path(equipment.segmenter), people_classes=settings.people_classes)
+    return classifier, load_segmenter(Path(setup.segmenter), people_classes=settings.people_classes)
 
 
 def _dask() -> Any:

@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Record:
+class JournalEntry:
     """One picture.
 
     Attributes:
@@ -65,12 +65,12 @@ class Record:
         return json.dumps(said, ensure_ascii=False, default=float).encode() + b"\n"
 
     @staticmethod
-    def of_line(line: bytes) -> Record:
+    def of_line(line: bytes) -> JournalEntry:
         """Reads what `line` wrote; ValidationError where it is damaged."""
-        return _RECORD.validate_json(line)
+        return _ENTRY.validate_json(line)
 
 
-_RECORD = TypeAdapter(Record)
+_ENTRY = TypeAdapter(JournalEntry)
 
 
 class PredictionJournal:
@@ -100,12 +100,12 @@ class PredictionJournal:
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, key: str) -> Record:
+    def read(self, key: str) -> JournalEntry:
         """What was found in a picture that is in the journal."""
         self._reader.seek(self._places[key])
-        return Record.of_line(self._reader.readline())
+        return JournalEntry.of_line(self._reader.readline())
 
-    def add(self, records: Iterable[Record]) -> None:
+    def add(self, records: Iterable[JournalEntry]) -> None:
         """Keeps pictures; those that are in it already stay as they are."""
         text = b""
         place = self._writer.tell()
@@ -150,7 +150,7 @@ class PredictionJournal:
 
     def _enter(self, line: bytes, place: int, skipped: set[str]) -> None:
         try:
-            record = Record.of_line(line)
+            record = JournalEntry.of_line(line)
         except ValidationError:
             return  # damaged: that picture is looked at again
         self._places[record.key] = place

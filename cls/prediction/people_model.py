@@ -25,7 +25,7 @@ from cls.package.keys import trusted_keys
 from cls.pages.render import picture_url
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
 from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
-from cls.prediction.predict import CHUNK, Shot, predict_chunk
+from cls.prediction.predict import CHUNK, PictureSource, predict_chunk
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import load_settings
@@ -144,7 +144,7 @@ class PeopleModel:
         """The people of each photo, one photo after another, for more photos than memory holds; see `__call__`."""
         numbered = enumerate(photos)
         while chunk := list(islice(numbered, CHUNK)):
-            read = [(Shot(Path(), number), _image_of(photo)) for number, photo in chunk]
+            read = [(PictureSource(Path(), number), _image_of(photo)) for number, photo in chunk]
             predictions = predict_chunk(read, [self.classifier], self._finder, {})
             for (_, photo), prediction in zip(chunk, predictions, strict=True):
                 people = (

@@ -20,7 +20,7 @@ CHUNK = 8
 
 
 @dataclass(frozen=True)
-class Shot:
+class PictureSource:
     """What one picture is read from.
 
     Attributes:
@@ -45,7 +45,7 @@ class PhotoPrediction:
         people: who is in it.
         probs: for each classifier, float32 (people, labels).
         crops_rgb: what the first classifier looked at, uint8 (people, height, width, 3).
-        shot: the file with the frame.
+        source: the file with the frame.
     """
 
     file: Path
@@ -54,10 +54,10 @@ class PhotoPrediction:
     people: tuple[Person, ...]
     probs: tuple[NDArray[np.float32], ...]
     crops_rgb: NDArray[np.uint8] = field(repr=False)
-    shot: Shot
+    source: PictureSource
 
 
-Read = tuple[Shot, NDArray[np.uint8] | FileError]
+Read = tuple[PictureSource, NDArray[np.uint8] | FileError]
 
 
 def predict_photos(
@@ -81,28 +81,28 @@ def predict_photos(
     """
     chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     for read in read_ahead(chunks):
-        missed: dict[Shot, str] = {}
+        missed: dict[PictureSource, str] = {}
         yield from predict_chunk(read, classifiers, finder, missed)
-        skipped.update((shot.file, reason) for shot, reason in missed.items())
+        skipped.update((source.file, reason) for source, reason in missed.items())
 
 
 def predict_chunk(
-    read: Sequence[Read], classifiers: Sequence[Classifier], finder: PeopleFinder, skipped: dict[Shot, str]
+    read: Sequence[Read], classifiers: Sequence[Classifier], finder: PeopleFinder, skipped: dict[PictureSource, str]
 ) -> Iterator[PhotoPrediction]:
     """Runs classifiers on the people of a few pictures that were read; see `predict_photos`."""
-    pictures: list[tuple[Shot, NDArray[np.uint8]]] = []
-    for shot, image in read:
+    pictures: list[tuple[PictureSource, NDArray[np.uint8]]] = []
+    for source, image in read:
         if isinstance(image, FileError):
-            skipped[shot] = image.what
+            skipped[source] = image.what
         else:
-            pictures.append((shot, image))
-    found = finder.find([shot.file for shot, _ in pictures], [image for _, image in pictures])
-    known: list[tuple[Shot, NDArray[np.uint8], tuple[Person, ...]]] = []
-    for (shot, image), people in zip(pictures, found, strict=True):
+            pictures.append((source, image))
+    found = finder.find([source.file for source, _ in pictures], [image for _, image in pictures])
+    known: list[tuple[PictureSource, NDArray[np.uint8], tuple[Person, ...]]] = []
+    for (source, image), people in zip(pictures, found, strict=True):
         if people is None:
-            skipped[shot] = NOT_SEGMENTED
+            skipped[source] = NOT_SEGMENTED
         else:
-            known.append((shot, image, people))
+            known.append((source, image, people))
     return _of_known(known, classifiers)
 
 
@@ -118,7 +118,7 @@ def read_ahead(chunks: Sequence[Sequence[Path]]) -> Iterator[list[Read]]:
 
 
 def _of_known(
-    pictures: Sequence[tuple[Shot, NDArray[np.uint8], tuple[Person, ...]]], classifiers: Sequence[Classifier]
+    pictures: Sequence[tuple[PictureSource, NDArray[np.uint8], tuple[Person, ...]]], classifiers: Sequence[Classifier]
 ) -> Iterator[PhotoPrediction]:
     """The predictions of a few pictures, their people batched together."""
     places = np.cumsum([0, *(len(people) for _, _, people in pictures)])
@@ -130,15 +130,15 @@ def _of_known(
         stacked = np.stack(crops) if crops else np.zeros((0, prepare.height_px, prepare.width_px, 3), np.uint8)
         first_crops = stacked if first_crops is None else first_crops
         probs.append(classifier.probabilities(stacked))
-    for number, (shot, image, people) in enumerate(pictures):
+    for number, (source, image, people) in enumerate(pictures):
         part = slice(places[number], places[number + 1])
         crops_rgb = first_crops[part] if first_crops is not None else np.zeros((0, 1, 1, 3), np.uint8)
         own_probs = tuple(table[part] for table in probs)
-        yield PhotoPrediction(shot.file, image.shape[0], image.shape[1], people, own_probs, crops_rgb, shot)
+        yield PhotoPrediction(source.file, image.shape[0], image.shape[1], people, own_probs, crops_rgb, source)
 
 
 def _read(file: Path) -> Read:
     try:
-        return Shot(file), read_photo(file)
+        return PictureSource(file), read_photo(file)
     except FileError as error:
-        return Shot(file), error
+        return PictureSource(file), error

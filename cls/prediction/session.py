@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 from cls.errors import PredictionError
-from cls.prediction.journal import PredictionJournal, Record, identity_of, open_journal
+from cls.prediction.journal import JournalEntry, PredictionJournal, identity_of, open_journal
 from cls.prediction.people_of_photos import PeopleFinder
 from cls.prediction.sources import Sources
 from cls.prediction.video import Every
@@ -26,7 +26,7 @@ from cls.runtimes.classifier import Classifier
 from cls.wording import counted
 
 # Looks at chunks of photos somewhere else; yields what was found, a chunk at a time, in any order.
-ChunkRunner = Callable[[Sequence[Sequence[Job]]], Iterator[list[Record]]]
+ChunkRunner = Callable[[Sequence[Sequence[Job]]], Iterator[list[JournalEntry]]]
 
 
 def predict_to_files(

@@ -13,9 +13,9 @@ from cls.files import sha256_of_bytes, sha256_of_file
 from cls.pages.render import jpeg_bytes
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import MAX_CARDS
-from cls.prediction.journal import Found, PredictionJournal, Record
+from cls.prediction.journal import Found, JournalEntry, PredictionJournal
 from cls.prediction.people_of_photos import PeopleFinder
-from cls.prediction.predict import CHUNK, PhotoPrediction, Read, Shot, predict_chunk, read_ahead
+from cls.prediction.predict import CHUNK, PhotoPrediction, PictureSource, Read, predict_chunk, read_ahead
 from cls.prediction.sources import Sources
 from cls.prediction.video import Every, Frame, frames_of
 from cls.runtimes.classifier import Classifier
@@ -38,7 +38,7 @@ class FoundPictures:
         self._photos, self.videos, self._journal = photos, videos, journal
         self.skipped: dict[str, str] = {}
 
-    def __iter__(self) -> Iterator[tuple[Job, Record]]:
+    def __iter__(self) -> Iterator[tuple[Job, JournalEntry]]:
         for job, record in self._all():
             if record.skipped is None:
                 yield job, record
@@ -49,7 +49,7 @@ class FoundPictures:
         """Whether a picture could be used."""
         return next(iter(self), None) is not None
 
-    def _all(self) -> Iterator[tuple[Job, Record]]:
+    def _all(self) -> Iterator[tuple[Job, JournalEntry]]:
         """Photos, then the frames of each video; the end of a video only where it ended early."""
         for job in self._photos:
             yield job, self._journal.read(job.key)
@@ -103,12 +103,12 @@ def pending_chunks(photos: Sequence[Job], journal: PredictionJournal) -> list[Se
     return [chunk for chunk in chunks if any(job.key not in journal for job in chunk)]
 
 
-def still_unreadable(chunks: Sequence[Sequence[Job]], journal: PredictionJournal) -> list[Record]:
+def still_unreadable(chunks: Sequence[Sequence[Job]], journal: PredictionJournal) -> list[JournalEntry]:
     """The photos of an earlier run that could not be read and still cannot, where nothing else of their chunk is left.
 
     Kept in the journal, they cost no second look at the photos beside them.
     """
-    found: list[Record] = []
+    found: list[JournalEntry] = []
     for chunk in chunks:
         missing = [job for job in chunk if job.key not in journal]
         if len(missing) == len(chunk):
@@ -118,7 +118,7 @@ def still_unreadable(chunks: Sequence[Sequence[Job]], journal: PredictionJournal
             try:
                 read_photo(job.file)
             except FileError as error:
-                records.append(Record(job.key, skipped=error.what))
+                records.append(JournalEntry(job.key, skipped=error.what))
             else:
                 break
         if len(records) == len(missing):
@@ -128,7 +128,7 @@ def still_unreadable(chunks: Sequence[Sequence[Job]], journal: PredictionJournal
 
 def records_of_photos(
     chunks: Sequence[Sequence[Job]], classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal
-) -> Iterator[list[Record]]:
+) -> Iterator[list[JournalEntry]]:
     """Looks at chunks of photos; one list a chunk, in order."""
     files = [[job.file for job in chunk] for chunk in chunks]
     for chunk, read in zip(chunks, read_ahead(files), strict=True):
@@ -137,7 +137,7 @@ def records_of_photos(
 
 def records_of_video(
     video: Job, every: Every, classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal
-) -> Iterator[list[Record]]:
+) -> Iterator[list[JournalEntry]]:
     """Looks at the frames of a video that are not in the journal; the last list says that the video is done."""
     done = 0
     while frame_key(video, done) in journal:
@@ -156,13 +156,15 @@ def records_of_video(
     while True:
         chunk, problem = _next_frames(frames)
         if chunk:
-            read: list[Read] = [(Shot(video.file, frame.number, frame.time_s), frame.image_rgb) for frame in chunk]
+            read: list[Read] = [
+                (PictureSource(video.file, frame.number, frame.time_s), frame.image_rgb) for frame in chunk
+            ]
             keys = [frame_key(video, place + offset) for offset in range(len(chunk))]
             place += len(chunk)
             yield records_of_chunk(read, keys, classifier, finder, MAX_CARDS - journal.card_count)
         if len(chunk) < CHUNK:
             break
-    yield [Record(video.key, skipped=problem, frames=place)]
+    yield [JournalEntry(video.key, skipped=problem, frames=place)]
 
 
 def frame_key(video: Job, place: int) -> str:
@@ -172,7 +174,7 @@ def frame_key(video: Job, place: int) -> str:
 
 def records_of_chunk(
     read: Sequence[Read], keys: Sequence[str], classifier: Classifier, finder: PeopleFinder, cards: int
-) -> list[Record]:
+) -> list[JournalEntry]:
     """Looks at a few pictures that were read.
 
     Args:
@@ -182,27 +184,27 @@ def records_of_chunk(
         finder: says who is in a picture.
         cards: how many cut-outs the contact sheet still lacks.
     """
-    key_of = {shot: key for (shot, _), key in zip(read, keys, strict=True)}
-    skipped: dict[Shot, str] = {}
-    records: dict[str, Record] = {}
+    key_of = {source: key for (source, _), key in zip(read, keys, strict=True)}
+    skipped: dict[PictureSource, str] = {}
+    records: dict[str, JournalEntry] = {}
     for prediction in predict_chunk(read, [classifier], finder, skipped):
-        record = _record_of(prediction, key_of[prediction.shot], max(cards, 0))
+        record = _record_of(prediction, key_of[prediction.source], max(cards, 0))
         cards -= len(record.cards)
         records[record.key] = record
     records |= {
-        key_of[shot]: Record(key_of[shot], frame=shot.frame, time_s=shot.time_s, skipped=reason)
-        for shot, reason in skipped.items()
+        key_of[source]: JournalEntry(key_of[source], frame=source.frame, time_s=source.time_s, skipped=reason)
+        for source, reason in skipped.items()
     }
     return [records[key] for key in keys]
 
 
-def _record_of(prediction: PhotoPrediction, key: str, cards: int) -> Record:
+def _record_of(prediction: PhotoPrediction, key: str, cards: int) -> JournalEntry:
     people = tuple(
         Found(person.cls, person.conf, person.box_xyxy_px, tuple(probs.tolist()))
         for person, probs in zip(prediction.people, prediction.probs[0], strict=True)
     )
     jpegs = tuple(base64.b64encode(jpeg_bytes(crop)).decode() for crop in prediction.crops_rgb[:cards])
-    return Record(key, people, jpegs, prediction.shot.frame, prediction.shot.time_s)
+    return JournalEntry(key, people, jpegs, prediction.source.frame, prediction.source.time_s)
 
 
 def _next_frames(frames: Iterator[Frame]) -> tuple[list[Frame], str | None]:

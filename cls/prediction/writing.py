@@ -17,7 +17,7 @@ import cv2
 from cls.errors import FileError, UsageError
 from cls.files import safe_name, write_error
 from cls.prediction.contact_sheet import MAX_CARDS, SHEET_NAME, SheetCounts, SheetPerson, write_contact_sheet
-from cls.prediction.journal import Record
+from cls.prediction.journal import JournalEntry
 from cls.prediction.results import TABLE_FORMATS, PersonResult, TableFormat, check_replaceable, writing_tables
 from cls.prediction.video import Every, frames_of
 from cls.prediction.work import FoundPictures, Job
@@ -276,7 +276,7 @@ class _Sorting:
     every: Every
     frames: dict[Job, dict[int, tuple[str, ...]]] = field(default_factory=dict)
 
-    def add(self, job: Job, record: Record, labels: tuple[str, ...]) -> None:
+    def add(self, job: Job, record: JournalEntry, labels: tuple[str, ...]) -> None:
         if record.frame is None:
             self.sorter.place(job.file, job.name, labels)
         else:
@@ -354,7 +354,7 @@ def _write_tables(
     return counts, shown[:MAX_CARDS]
 
 
-def _results_of(job: Job, record: Record, classifier: Classifier) -> list[PersonResult]:
+def _results_of(job: Job, record: JournalEntry, classifier: Classifier) -> list[PersonResult]:
     """The people of a picture. The journal has them in the order of the job's ids: its key changes with them."""
     return [
         PersonResult(

@@ -54,7 +54,13 @@ from cls.training.network.build import (
     timm_name,
 )
 from cls.training.network.input_size import size_for
-from cls.training.network.pretrained import NOBODY, SeenPeople, carry_head, initial_weights, seen_by
+from cls.training.network.pretrained import (
+    NO_PRETRAINING,
+    PretrainingPictures,
+    carry_head,
+    initial_weights,
+    pretraining_pictures,
+)
 from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
 from cls.training.network.weights import WeightsSource, load_weights
 from cls.wording import counted
@@ -159,7 +165,11 @@ _MOST_NAMED = 10
 
 
 def subsets_for(
-    bottle: Bottle, config: TrainConfig, samples: list[Sample], named: NamedSplit | None, seen: SeenPeople
+    bottle: Bottle,
+    config: TrainConfig,
+    samples: list[Sample],
+    named: NamedSplit | None,
+    pretraining: PretrainingPictures,
 ) -> Split:
     """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
 
@@ -171,27 +181,27 @@ def subsets_for(
         config: mode, seed, share, parts.
         samples: everyone; of `joined_samples` where the split is made here.
         named: the dataset's own parts.
-        seen: whom the first weights were trained on.
+        pretraining: whom the first weights were trained on.
     """
     if named is not None:
         (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.note)
     if config.mode == "all":
-        return Split({sample.unit: TRAIN for sample in samples})
-    known = seen.among(samples)
+        return Split({sample.split_unit: TRAIN for sample in samples})
+    known = pretraining.overlapping(samples)
     if known and config.leak_tax:
         raise TrainingError(
-            f"--leak-tax: {seen.origin} was trained on {len(known)} of the {len(samples)} people, so a random split "
-            "would be flattered by it and not by itself",
+            f"--leak-tax: {pretraining.origin} was trained on {len(known)} of the {len(samples)} people, so a random "
+            "split would be flattered by it and not by itself",
             code="leak_tax_impossible",
             hint="leave out --leak-tax, or --pretrained",
         )
     if named is not None:
-        _check_parts(named, seen)
+        _check_parts(named, pretraining)
         return named.split
-    if {sample.unit for sample in known} == {sample.unit for sample in samples}:
+    if {sample.split_unit for sample in known} == {sample.split_unit for sample in samples}:
         raise TrainingError(
-            f"{seen.origin}, which gives the first weights, was trained on all {len(samples)} people, or on pictures "
-            "that belong together with theirs: nobody is left to validate on",
+            f"{pretraining.origin}, which gives the first weights, was trained on all {len(samples)} people, or on "
+            "pictures that belong together with theirs: nobody is left to validate on",
             code="nobody_to_validate_on",
             where=bottle.dataset_file(config.group),
             hint="start from a run that held people out, load more picsets, or train on everything with --mode all",
@@ -199,13 +209,18 @@ def subsets_for(
     older = bottle.models(config.group) / "splits.json"
     file = bottle.dataset_file(config.group)
     split = split_with_memory(
-        file, older, samples, seed=config.seed, valid_share=config.valid, trained_on=seen.members if known else ()
+        file,
+        older,
+        samples,
+        seed=config.seed,
+        valid_share=config.valid,
+        trained_on=pretraining.split_units if known else (),
     )
     train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
     check_split(train, valid)
     _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
     if known:
-        _say_seen(seen, known, valid, wanted=config.valid * len(samples))
+        _log_overlap(pretraining, known, valid, wanted=config.valid * len(samples))
     if split.moved:
         _log.warning("%s", _moved_line(split.moved))
     return split
@@ -224,10 +239,10 @@ def _moved_line(moved: tuple[str, ...]) -> str:
     )
 
 
-def _say_seen(seen: SeenPeople, known: list[Sample], valid: list[Sample], *, wanted: float) -> None:
+def _log_overlap(pretraining: PretrainingPictures, known: list[Sample], valid: list[Sample], *, wanted: float) -> None:
     _log.info(
         "%s was trained on %d of these people: they are in training, and nobody of validation is among them",
-        seen.origin, len(known),
+        pretraining.origin, len(known),
     )  # fmt: skip
     if len(valid) < wanted / 2:
         _log.warning(
@@ -235,14 +250,14 @@ def _say_seen(seen: SeenPeople, known: list[Sample], valid: list[Sample], *, wan
         )
 
 
-def _check_parts(named: NamedSplit, seen: SeenPeople) -> None:
+def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
     """Parts that a dataset brings are taken as they are: they cannot make room for what the first weights know."""
     held_out = [*named.split.part(named.samples, VALID), *named.test]
-    known = seen.among(held_out)
+    known = pretraining.overlapping(held_out)
     if known:
         raise TrainingError(
-            f"{seen.origin}, which gives the first weights, was trained on {len(known)} of the {len(held_out)} people "
-            f"that parts '{named.used.name}' of the dataset hold out (e.g. {known[0].path})",
+            f"{pretraining.origin}, which gives the first weights, was trained on {len(known)} of the {len(held_out)} "
+            f"people that parts '{named.used.name}' of the dataset hold out (e.g. {known[0].path})",
             code="held_out_people_trained_on",
             hint="start from a run trained on the same parts, or leave out --pretrained",
         )
@@ -257,7 +272,7 @@ def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -
         return samples
     _log.info("%s", joins.line())
     joined = joins.applied(samples)
-    unit, largest = Counter(sample.unit for sample in joined).most_common(1)[0]
+    unit, largest = Counter(sample.split_unit for sample in joined).most_common(1)[0]
     if largest > len(joined) / 2:
         _log.warning(
             "%d of %d people belong together (%s): see --join-by and --no-near-duplicates if they should not",
@@ -282,7 +297,7 @@ class TrainingData:
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
         auxiliary: labels of other groups, learnt alongside; their outputs stand behind the group's own.
-        seen: whom the first weights were trained on.
+        pretraining: whom the first weights were trained on.
     """
 
     dataset: GroupDataset
@@ -293,7 +308,7 @@ class TrainingData:
     parts: PartsUsed | None = None
     backgrounds: tuple[Backgrounds, ...] = ()
     auxiliary: AuxiliaryLabels = NOTHING
-    seen: SeenPeople = NOBODY
+    pretraining: PretrainingPictures = NO_PRETRAINING
 
     @cached_property
     def train(self) -> Subset:
@@ -312,7 +327,7 @@ class TrainingData:
     def _subset(self, subset: str) -> Subset:
         subsets = self.split.subsets
         return self.people.take(
-            [i for i, sample in enumerate(self.people.samples) if subsets.get(sample.unit) == subset]
+            [i for i, sample in enumerate(self.people.samples) if subsets.get(sample.split_unit) == subset]
         )
 
 
@@ -410,8 +425,8 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     log_ledger(ledger, samples, dataset.labels)
     if config.mode != "all" and named is None:
         samples = joined_samples(bottle, config, samples)
-    seen = seen_by(source)
-    split = subsets_for(bottle, config, samples, named, seen)
+    pretraining = pretraining_pictures(source)
+    split = subsets_for(bottle, config, samples, named, pretraining)
     _say_weights(source)
     if auxiliary:
         _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
@@ -424,7 +439,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
         ledger,
         None if named is None else named.used,
         auxiliary=auxiliary,
-        seen=seen,
+        pretraining=pretraining,
     )
     data = replace(data, backgrounds=background_sources(bottle, data.train.cutouts, preprocessing))
     return Training(config, data, InitialNetwork(spec, network, source))

@@ -96,14 +96,14 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
             evaluation = evaluate(folder, spec, data.valid, _evaluation_settings(bottle, training))
             metrics = _metrics(training, folder, result, evaluation)
             if config.leak_tax:
-                metrics = metrics.having(leak_tax=measure_leak_tax(bottle, training, folder, evaluation))
+                metrics = metrics.replaced(leak_tax=measure_leak_tax(bottle, training, folder, evaluation))
             if data.valid:
                 write_label_errors(folder / LABEL_ERRORS, evaluation.label_errors, data.valid.samples, spec.labels)
             write_report(folder, ReportData(training.config, spec, data, evaluation, metrics, pairs))
             if convert is not None:
                 made = convert(evaluation.network, spec.preprocessing, spec.labels, folder)
-                metrics = metrics.having(conversions=made)
-            write_record(folder / FINISHED, metrics.having(run_seconds=round(clock.seconds, 2)))
+                metrics = metrics.replaced(conversions=made)
+            write_record(folder / FINISHED, metrics.replaced(run_seconds=round(clock.seconds, 2)))
     finally:
         claimed.release()
     return open_run(bottle, folder)
@@ -174,7 +174,7 @@ def _write_beginning(training: Training, folder: Path) -> None:
     write_args(folder, args)
     write_split(
         folder / SPLIT, data.split, data.people.samples, seed=config.seed, valid_share=config.valid, by=config.split,
-        seen_earlier=data.seen.beside(data.train.samples),
+        seen_earlier=data.pretraining.not_in(data.train.samples),
     )  # fmt: skip
     write_record(folder / LEDGER, data.ledger.record(), indent=1)
     check_split(data.train.samples, data.valid.samples, where=folder / SPLIT)

@@ -15,8 +15,8 @@ from cls.errors import BottleError, CollectorError
 from cls.files import locked, sha256_of_bytes, write_json_atomic
 from cls.progress import track
 from cls.wording import counted
+from cls.write_back.picset_updates import PicsetUpdate, PlannedUpdates
 from cls.write_back.sent_journal import JOURNAL, SentJournal
-from cls.write_back.steps import Intent, Step
 
 FOLDER = "previews"
 _DIGESTS = TypeAdapter(dict[str, str])
@@ -32,14 +32,14 @@ class PreviewMemory:
         with suppress(OSError, ValidationError):
             self._others = _DIGESTS.validate_json(self._path.read_bytes())
 
-    def keep(self, steps: Iterable[Step]) -> None:
+    def keep(self, updates: Iterable[PicsetUpdate]) -> None:
         """Remembers what others say in picsets that were shown."""
-        self._others |= {step.guid: step.others for step in steps}
+        self._others |= {update.guid: update.others for update in updates}
         write_json_atomic(self._path, self._others)
 
-    def is_changed(self, step: Step) -> bool:
+    def is_changed(self, update: PicsetUpdate) -> bool:
         """Whether others have changed something in a picset since it was shown; false when it never was."""
-        return self._others.get(step.guid, step.others) != step.others
+        return self._others.get(update.guid, update.others) != update.others
 
     def forget(self, guids: Iterable[str]) -> None:
         """What was sent has been compared; the next preview is another one."""
@@ -80,17 +80,17 @@ class SendSummary:
     missing: list[str] = field(default_factory=list)
     changed_since: list[str] = field(default_factory=list)
 
-    def enter(self, step: Step, *, is_sent: bool) -> None:
+    def enter(self, update: PicsetUpdate, *, is_sent: bool) -> None:
         """Counts a picset that the collector has."""
         self.sent += is_sent
         self.unchanged += not is_sent
-        for said in step.left:
-            key = (said.group, step.before.versions.get(said.group, ""))
+        for said in update.left:
+            key = (said.group, update.before.versions.get(said.group, ""))
             self.left[key] = self.left.get(key, 0) + 1
 
 
 def carry_out(
-    collector: _Collector, journal: SentJournal, intent: Intent, previewed: PreviewMemory | None = None
+    collector: _Collector, journal: SentJournal, plan: PlannedUpdates, previewed: PreviewMemory | None = None
 ) -> SendSummary:
     """Sends picsets, one a request; stopped at any moment and run again, it goes on where it was.
 
@@ -100,7 +100,7 @@ def carry_out(
     Args:
         collector: logged in.
         journal: what is ours there.
-        intent: of `to_send` or `to_withdraw`.
+        plan: of `plan_sending` or `plan_withdrawal`.
         previewed: what a preview saw; the summary tells where others have changed something since.
 
     Raises:
@@ -109,9 +109,9 @@ def carry_out(
     summary = SendSummary()
     refused: list[tuple[str, CollectorError]] = []
     in_a_row = 0
-    for guid in track(intent.guids, "picsets sent", len(intent.guids)):
+    for guid in track(plan.guids, "picsets sent", len(plan.guids)):
         try:
-            step, is_sent = _send_one(collector, journal, intent, guid)
+            update, is_sent = _send_one(collector, journal, plan, guid)
         except CollectorError as error:
             refused.append((guid, error))
             in_a_row += 1
@@ -119,16 +119,16 @@ def carry_out(
                 raise
             continue
         in_a_row = 0
-        if step is None:
+        if update is None:
             summary.missing.append(guid)
             continue
-        summary.enter(step, is_sent=is_sent)
-        if previewed is not None and previewed.is_changed(step):
+        summary.enter(update, is_sent=is_sent)
+        if previewed is not None and previewed.is_changed(update):
             summary.changed_since.append(guid)
     if refused:
         guids = ", ".join(guid for guid, _ in refused[:5])
         raise CollectorError(
-            f"{len(refused)} of {counted(len(intent.guids), 'picset')} were refused ({guids}): {refused[0][1].what}",
+            f"{len(refused)} of {counted(len(plan.guids), 'picset')} were refused ({guids}): {refused[0][1].what}",
             code="picsets_refused",
             where=refused[0][1].where,
             hint=f"{summary.sent} were sent; run the same command again to try the others once more",
@@ -136,26 +136,28 @@ def carry_out(
     return summary
 
 
-def _send_one(collector: _Collector, journal: SentJournal, intent: Intent, guid: str) -> tuple[Step | None, bool]:
-    """Sends a picset; returns the last step (None: the collector does not have it), and whether anything was sent."""
-    step: Step | None = None
+def _send_one(
+    collector: _Collector, journal: SentJournal, plan: PlannedUpdates, guid: str
+) -> tuple[PicsetUpdate | None, bool]:
+    """Sends a picset; returns the last update (None: the collector does not have it), and whether anything was sent."""
+    update: PicsetUpdate | None = None
     is_sent = False
 
     def build() -> Picset | None:
-        nonlocal step, is_sent
+        nonlocal update, is_sent
         found = next((picset for picset in collector.picsets([guid]) if picset.guid == guid), None)
-        step = intent.step(found) if found is not None else None
+        update = plan.update(found) if found is not None else None
         # An attempt that was cut off may have arrived: then there is nothing more to change.
-        if step is None or not step.is_change:
+        if update is None or not update.is_change:
             return None
-        journal.about_to_send(guid, step.sent)
+        journal.about_to_send(guid, update.sent)
         is_sent = True
-        return step.after
+        return update.after
 
     collector.change_trained(build)
-    if step is not None:
-        journal.has_sent(guid, step.sent)
-    return step, is_sent
+    if update is not None:
+        journal.has_sent(guid, update.sent)
+    return update, is_sent
 
 
 @contextmanager

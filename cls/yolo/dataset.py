@@ -26,7 +26,7 @@ from cls.yolo.yolo_files import (
     VAL,
     ExistingDataset,
     Label,
-    Looks,
+    PerceptualHashes,
     drawn_number,
     key_of_picset,
     key_of_picture,
@@ -283,8 +283,8 @@ class _Writer:
         self.report = DatasetReport()
         self._folder = folder
         self._class_names = class_names
-        self._looks = Looks()
-        self._parts_of_keys = {self._looks.settle(entry.key): entry.part for entry in known.pictures.values()}
+        self._hashes = PerceptualHashes()
+        self._parts_of_keys = {self._hashes.nearest(entry.key): entry.part for entry in known.pictures.values()}
         self._taken: dict[str, tuple[str, str]] = {}  # digest -> part, name
         self._digest_of_name: dict[str, str] = {}
         self._split = Split(known.val_share)
@@ -301,7 +301,7 @@ class _Writer:
     def take(self, entry: _Entry) -> None:
         """Writes a picture and its labels into its part."""
         digest = sha256_of_bytes(entry.content)
-        key = self._looks.settle(entry.key)
+        key = self._hashes.nearest(entry.key)
         part = entry.part or self._parts_of_keys.get(key) or part_of_key(key, val_share=self._split.val_share)
         if digest in self._taken:
             part, name = self._taken[digest]

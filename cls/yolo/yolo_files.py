@@ -163,7 +163,7 @@ def _base_folder(path: Path, base: Any) -> Path:
 
 
 def _folders(base: Path, value: Any) -> Iterator[Path]:
-    """The folders of a part given as one path or several; `../` of tools that count from elsewhere is understood."""
+    """The folders of a part given as one path or several; `../` of tools that count from others is understood."""
     for text in value if isinstance(value, list) else [value] if value else []:
         folder = base / str(text)
         if not folder.is_dir():
@@ -175,7 +175,7 @@ def _folders(base: Path, value: Any) -> Iterator[Path]:
 
 TRAIN, VAL = "train", "val"
 PARTS = (TRAIN, VAL)
-_LOOK = "look "
+_HASH = "look "
 _NEARLY_EQUAL_BITS = 6
 
 
@@ -188,30 +188,30 @@ def key_of_picture(picset: str, image_rgb: NDArray[np.uint8]) -> str:
     """What decides about a picture: its picset, or its look where the picset is unknown.
 
     The look is a difference hash: 64 comparisons of neighbouring brightnesses on a 9x8 thumbnail. Copies of a picture
-    that were scaled or compressed again, and neighbours in a burst, differ in a few of them; see `Looks`.
+    that were scaled or compressed again, and neighbours in a burst, differ in a few of them; see `PerceptualHashes`.
     """
     if picset:
         return key_of_picset(picset)
     grey = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(grey, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
     bits = np.packbits(small[:, 1:] > small[:, :-1])
-    return f"{_LOOK}{bits.tobytes().hex()}"
+    return f"{_HASH}{bits.tobytes().hex()}"
 
 
-class Looks:
+class PerceptualHashes:
     """The looks met so far: finds the one a new look is nearly equal to."""
 
     def __init__(self) -> None:
         self._hashes = np.empty(0, np.uint64)
 
-    def settle(self, key: str) -> str:
+    def nearest(self, key: str) -> str:
         """The key of the first look met that differs in at most 6 of 64 places; other keys as they are."""
-        if not key.startswith(_LOOK):
+        if not key.startswith(_HASH):
             return key
-        look = np.uint64(int(key.removeprefix(_LOOK), 16))
+        look = np.uint64(int(key.removeprefix(_HASH), 16))
         distances = np.bitwise_count(self._hashes ^ look)
         if distances.size and distances.min() <= _NEARLY_EQUAL_BITS:
-            return f"{_LOOK}{int(self._hashes[distances.argmin()]):016x}"
+            return f"{_HASH}{int(self._hashes[distances.argmin()]):016x}"
         self._hashes = np.append(self._hashes, look)
         return key
 

@@ -149,7 +149,7 @@ def test_published_parts_leak_and_say_so(bottle: Bottle, tmp_path: Path) -> None
     assert official.used.is_leaking
     assert "official' of the dataset LEAK: " in official.used.note
     assert (len(official.samples), len(official.test)) == (24, 12)
-    assert [official.split.subsets[s.unit] for s in official.samples] == [
+    assert [official.split.subsets[s.split_unit] for s in official.samples] == [
         subsets_of(dataset, "official")[s.path] for s in official.samples
     ]
     apart = split_by_parts(samples, dataset, "identity")

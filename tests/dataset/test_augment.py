@@ -54,22 +54,22 @@ def test_shares_are_as_asked_for() -> None:
 
 
 def person_in_the_middle() -> np.ndarray:
-    wide = np.full(WIDE, 77, np.uint8)
-    wide[..., 3] = 0
-    wide[20:60, 20:40] = (200, 100, 50, 255)
-    return wide
+    rgb_and_mask = np.full(WIDE, 77, np.uint8)
+    rgb_and_mask[..., 3] = 0
+    rgb_and_mask[20:60, 20:40] = (200, 100, 50, 255)
+    return rgb_and_mask
 
 
 def test_the_part_that_is_touched_is_all_that_matters() -> None:
     """A view made inside the person's box is the view made of the whole picture."""
-    wide = person_in_the_middle()
+    rgb_and_mask = person_in_the_middle()
     background = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
     views = draw_views(Augmentation(), PREPROCESSING, WIDE, seed=1, epoch=0, indices=range(50))
     sources = [Backgrounds([background], "test")]
-    in_box = compose([wide] * 50, [(19, 19, 41, 61)] * 50, views, PREPROCESSING, sources)
-    whole = compose([wide] * 50, [(0, 0, 60, 80)] * 50, views, PREPROCESSING, sources)
+    in_box = compose([rgb_and_mask] * 50, [(19, 19, 41, 61)] * 50, views, PREPROCESSING, sources)
+    whole = compose([rgb_and_mask] * 50, [(0, 0, 60, 80)] * 50, views, PREPROCESSING, sources)
     assert np.abs(in_box.astype(int) - whole.astype(int)).max() <= 4
-    nobody = compose([wide] * 50, [(0, 0, 0, 0)] * 50, views, PREPROCESSING, sources)
+    nobody = compose([rgb_and_mask] * 50, [(0, 0, 0, 0)] * 50, views, PREPROCESSING, sources)
     assert np.abs(nobody.astype(int) - whole.astype(int)).mean() > 5
 
 

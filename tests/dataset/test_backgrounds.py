@@ -107,19 +107,19 @@ def test_nothing_of_the_person_is_left_in_a_scene() -> None:
     assert np.abs(scene - (90, 140, 90)).max() <= 3
 
 
-def person_mask(wide: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(wide[..., 3], (48, 64), interpolation=cv2.INTER_AREA), np.uint8)
+def person_mask(rgb_and_mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(rgb_and_mask[..., 3], (48, 64), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def test_a_person_is_placed_as_in_the_exact_picture(tiny: Bottle) -> None:
     cutouts = cutouts_of(tiny)
     flat = np.full((64, 48, 3), PREPROCESSING.fill_rgb, np.uint8)
     for index in range(4):
-        placed = place(cutouts.wide(index), flat, PREPROCESSING).astype(int)
-        assert np.abs(placed - cutouts.exact(index)).mean() < 3
+        placed = place(cutouts.rgb_and_mask(index), flat, PREPROCESSING).astype(int)
+        assert np.abs(placed - cutouts.input_rgb(index)).mean() < 3
     red = np.full((64, 48, 3), (255, 0, 0), np.uint8)
-    placed = place(cutouts.wide(0), red, PREPROCESSING)
-    outside = person_mask(cutouts.wide(0)) == 0
+    placed = place(cutouts.rgb_and_mask(0), red, PREPROCESSING)
+    outside = person_mask(cutouts.rgb_and_mask(0)) == 0
     assert (placed[outside] == (255, 0, 0)).all()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import scenes_of
-from cls.dataset.batches import Batch, BatchKey, EpochSampler, ExactBatches, Loader, TrainBatches
+from cls.dataset.batches import Batch, BatchKey, EpochSampler, Loader, TrainBatches, ValidationBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
@@ -106,8 +106,8 @@ def test_worker_processes_and_the_thread_make_the_same_batches() -> None:
 
 def test_validation_is_preprocessing_to_the_letter() -> None:
     them = cutouts()
-    batch = ExactBatches(them, labels())[BatchKey(0, (2, 5))]
-    expected = PREPROCESSING.normalise(np.stack([them.exact(2), them.exact(5)]))
+    batch = ValidationBatches(them, labels())[BatchKey(0, (2, 5))]
+    expected = PREPROCESSING.normalise(np.stack([them.input_rgb(2), them.input_rgb(5)]))
     np.testing.assert_array_equal(batch.images.numpy(), expected)
     np.testing.assert_array_equal(batch.labels.numpy(), labels()[[2, 5]])
 
@@ -122,7 +122,7 @@ def test_without_augmentation_a_view_is_close_to_the_exact_picture() -> None:
     them = cutouts()
     plain = view(them, NONE)
     assert plain.shape == (64, 48, 3)
-    difference = np.abs(plain.astype(int) - them.exact(0).astype(int))
+    difference = np.abs(plain.astype(int) - them.input_rgb(0).astype(int))
     assert np.median(difference) <= 2
     assert difference.mean() < 6
 

@@ -11,7 +11,7 @@ import torch
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.augment import Augmentation
 from cls.dataset.backgrounds import scenes_of
-from cls.dataset.batches import BatchKey, EpochSampler, GpuViews, Loader, TrainBatches, WideBatches
+from cls.dataset.batches import BatchKey, EpochSampler, GpuViews, Loader, TrainBatches, UnaugmentedBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of
 from cls.people.preprocess import Preprocessing
@@ -33,7 +33,7 @@ def test_the_gpu_s_views_are_the_cpu_s(tmp_path: Path, is_background_kept: bool)
     batches = batches_of(tmp_path, Preprocessing(64, 48, is_background_kept=is_background_kept))
     key = BatchKey(2, tuple(range(24)))
     expected = batches[key]
-    found = GpuViews(batches, "cpu")(WideBatches(batches)[key], key.epoch)
+    found = GpuViews(batches, "cpu")(UnaugmentedBatches(batches)[key], key.epoch)
     assert found.images.dtype == torch.uint8
     assert found.images.shape == expected.images.shape
     difference = np.abs(found.images.numpy().astype(int) - expected.images.numpy())
@@ -50,7 +50,7 @@ def test_a_loader_hands_over_finished_batches_of_the_epoch(tmp_path: Path) -> No
     sampler.set_epoch(4)
     plain = list(Loader(batches, sampler))
     for workers in (0, 1):
-        finished = list(Loader(WideBatches(batches), sampler, workers=workers, finish=GpuViews(batches, "cpu")))
+        finished = list(Loader(UnaugmentedBatches(batches), sampler, workers=workers, finish=GpuViews(batches, "cpu")))
         assert len(finished) == len(plain) == 3
         for one, other in zip(finished, plain, strict=True):
             assert torch.equal(one.indices, other.indices)

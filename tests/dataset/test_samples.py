@@ -7,7 +7,7 @@ import pytest
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.samples import BROKEN, NO_FILE, NOBODY, NOT_SEGMENTED, REJECTED, collect_samples, drop_broken
+from cls.dataset.samples import BROKEN, NO_FILE, NO_PERSON_FOUND, NOT_SEGMENTED, REJECTED, collect_samples, drop_broken
 from tests.bottles import GROUP, make_tiny_bottle
 
 
@@ -42,12 +42,12 @@ def test_what_is_left_out_is_counted_and_listed(tiny: Bottle) -> None:
     assert ledger.left_out == {
         "0000.jpeg": REJECTED,
         "0001.jpeg": REJECTED,
-        "0002.jpeg": NOBODY,
+        "0002.jpeg": NO_PERSON_FOUND,
         "0003.jpeg": NOT_SEGMENTED,
         "0004.jpeg": NOT_SEGMENTED,
         "0005.jpeg": NO_FILE,
     }
-    assert ledger.reasons == {REJECTED: 2, NOT_SEGMENTED: 2, NOBODY: 1, NO_FILE: 1}
+    assert ledger.reasons == {REJECTED: 2, NOT_SEGMENTED: 2, NO_PERSON_FOUND: 1, NO_FILE: 1}
     assert ledger.counts().used == 18
     left = drop_broken(samples, ["0006.jpeg"], ledger)
     assert len(left) == 17

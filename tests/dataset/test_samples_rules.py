@@ -15,8 +15,8 @@ from cls.dataset.samples import (
     BROKEN,
     NO_FILE,
     NO_LABEL_KNOWN,
-    NOBODY,
-    NOBODY_CHOSEN,
+    NO_PERSON_CHOSEN,
+    NO_PERSON_FOUND,
     NOT_SEGMENTED,
     REJECTED,
     Ledger,
@@ -62,10 +62,10 @@ def dataset(*names: str, **labels: tuple[float, ...]) -> GroupDataset:
 
 
 def test_units() -> None:
-    assert Sample("p", "s", PERSON, ()).unit == Sample("p", "s", PERSON, ()).own_unit == "picset:s"
-    assert Sample("p", "", PERSON, ()).unit == Sample("p", "", PERSON, ()).own_unit == "picture:p"
+    assert Sample("p", "s", PERSON, ()).split_unit == Sample("p", "s", PERSON, ()).unjoined_unit == "picset:s"
+    assert Sample("p", "", PERSON, ()).split_unit == Sample("p", "", PERSON, ()).unjoined_unit == "picture:p"
     joined = Sample("p", "s", PERSON, (), joined="joined:x")
-    assert (joined.unit, joined.own_unit, joined.picture_unit, joined.number) == (
+    assert (joined.split_unit, joined.unjoined_unit, joined.picture_unit, joined.number) == (
         "joined:x",
         "picset:s",
         "picture:p",
@@ -88,7 +88,7 @@ def test_why_a_picture_gives_no_sample(bottle: Bottle) -> None:
     assert [sample.path for sample in samples] == ["two.jpeg", "half.jpeg"]
     assert ledger.left_out == {
         "rejected.jpeg": REJECTED,  # whether its file is there or not
-        "nobody.jpeg": NOBODY,
+        "nobody.jpeg": NO_PERSON_FOUND,
         "later.jpeg": NOT_SEGMENTED,
         "gone.jpeg": NO_FILE,
         "unknown.jpeg": NO_LABEL_KNOWN,
@@ -121,7 +121,7 @@ def test_whose_labels_they_are(
     samples, ledger = collect_samples(bottle, dataset("two", "woman"), people=people, subject=subject)
     assert [(s.path.removesuffix(".jpeg"), s.person.cls, s.number) for s in samples] == found
     assert [(s.picset, s.labels) for s in samples] == [(f"of {name}", (1.0, 0.0)) for name, _, _ in found]
-    assert ledger.left_out == {f"{name}.jpeg": NOBODY_CHOSEN + words for name, words in reason.items()}
+    assert ledger.left_out == {f"{name}.jpeg": NO_PERSON_CHOSEN + words for name, words in reason.items()}
     assert ledger.segmentation_models["tiny_person"] == 2 - len(reason), "pictures, not people"
 
 
@@ -130,11 +130,11 @@ def test_the_largest_is_the_default(bottle: Bottle) -> None:
 
 
 def test_the_ledger() -> None:
-    ledger = Ledger(5, {"b": REJECTED, "a": NOBODY, "c": NOBODY}, Counter({"m": 2}))
-    assert list(ledger.reasons.items()) == [(NOBODY, 2), (REJECTED, 1)]
-    assert ledger.record().plain() == {
-        "pictures": 5, "used": 2, "left_out_by_reason": {NOBODY: 2, REJECTED: 1},
-        "left_out": {"a": NOBODY, "b": REJECTED, "c": NOBODY}, "segmentation_models": {"m": 2},
+    ledger = Ledger(5, {"b": REJECTED, "a": NO_PERSON_FOUND, "c": NO_PERSON_FOUND}, Counter({"m": 2}))
+    assert list(ledger.reasons.items()) == [(NO_PERSON_FOUND, 2), (REJECTED, 1)]
+    assert ledger.record().to_json_values() == {
+        "pictures": 5, "used": 2, "left_out_by_reason": {NO_PERSON_FOUND: 2, REJECTED: 1},
+        "left_out": {"a": NO_PERSON_FOUND, "b": REJECTED, "c": NO_PERSON_FOUND}, "segmentation_models": {"m": 2},
     }  # fmt: skip
     assert list(ledger.record().left_out) == ["a", "b", "c"]
     assert (Ledger().pictures, Ledger().left_out, Ledger().segmentation_models) == (0, {}, Counter())
@@ -142,9 +142,9 @@ def test_the_ledger() -> None:
 
 def test_broken_pictures_are_dropped_with_all_their_people() -> None:
     samples = [Sample("a", "", PERSON, (), 0), Sample("b", "", PERSON, ()), Sample("a", "", PERSON, (), 1)]
-    ledger = Ledger(3, {"z": NOBODY})
+    ledger = Ledger(3, {"z": NO_PERSON_FOUND})
     assert drop_broken(samples, ["a", "x"], ledger) == [samples[1]]
-    assert ledger.left_out == {"z": NOBODY, "a": BROKEN, "x": BROKEN}
+    assert ledger.left_out == {"z": NO_PERSON_FOUND, "a": BROKEN, "x": BROKEN}
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
@@ -155,7 +155,7 @@ def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     samples = [
         Sample(str(n), "", PERSON, labels) for n, labels in enumerate([(1.0, 0.0), (1.0, NAN), *[(0.0, 0.0)] * 2])
     ]
-    ledger = Ledger(7, {"x": NOT_SEGMENTED, "y": NOT_SEGMENTED, "z": NOBODY})
+    ledger = Ledger(7, {"x": NOT_SEGMENTED, "y": NOT_SEGMENTED, "z": NO_PERSON_FOUND})
     with caplog.at_level(logging.INFO):
         log_ledger(ledger, samples, ("a", "b"))
     assert {record.name for record in caplog.records} == {"cls.dataset"}
@@ -163,7 +163,7 @@ def test_what_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert first == (logging.INFO, "4 people in 4 of 7 pictures: a 2, b 0, none of them 2")
     assert rest[:2] == [
         (logging.WARNING, f"2 pictures left out: {NOT_SEGMENTED}"),
-        (logging.WARNING, f"1 picture left out: {NOBODY}"),
+        (logging.WARNING, f"1 picture left out: {NO_PERSON_FOUND}"),
     ]
     assert rest[2] == (logging.INFO, "labels unknown, which count for nothing: b 1")
     assert rest[3][1].startswith("2 more pictures could be trained on: ")

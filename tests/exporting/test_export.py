@@ -197,8 +197,13 @@ def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
 
 def test_the_package_says_the_cross_validated_f1(copied: ExportedBottle) -> None:
     labels = {name: {"f1": 0.5, "ap": 0.6} for name in copied.run.labels}
-    crossed = {"macro": {"f1": 0.4, "ma": 0.7}, "labels": labels, "intervals": {"f1": [0.3, 0.5]}, "left_out": []}
-    validation = {"labels": labels, "macro": {"f1": 0.5}, "samples": 12, "cross_fitted": crossed}
+    cross_validated = {
+        "macro": {"f1": 0.4, "ma": 0.7},
+        "labels": labels,
+        "intervals": {"f1": [0.3, 0.5]},
+        "left_out": [],
+    }
+    validation = {"labels": labels, "macro": {"f1": 0.5}, "samples": 12, "cross_fitted": cross_validated}
     said = copied.run.folder / "metrics.json"
     content = {**json.loads(said.read_text()), "validation": validation, "run_seconds": 31.5, "seconds": 12.5}
     said.write_text(json.dumps(content))

@@ -13,7 +13,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.dataset.cutouts.cache import FolderUse, record_folders
 from cls.errors import BottleError, UsageError
 from cls.forgetting.forgetting import bottle_alone, run_allow, run_forget
-from cls.prediction.journal import Record, lock_of, open_journal
+from cls.prediction.journal import JournalEntry, lock_of, open_journal
 from cls.settings import REPOSITORY
 from cls.training.runs.run import open_run
 from tests.bottles import train_tiny_run
@@ -224,7 +224,7 @@ def test_a_prediction_leaves_neither_lock_nor_empty_folder(copied: FullBottle) -
     for folder in (done, killed):
         folder.mkdir()
     with open_journal(done / ".predictions.journal", "x") as journal:
-        journal.add([Record(name)])
+        journal.add([JournalEntry(name)])
     lock_of(killed / ".predictions.journal").touch()
     assert copied.forget(name, "--yes", "--runs", "keep") == 0
     assert not done.exists()

@@ -15,7 +15,7 @@ NAN = float("nan")
 
 
 def of(said: list[list[int]], true: list[list[float]]) -> dict[str, float | None]:
-    return instance_metrics(np.array(said, np.bool_), np.array(true, np.float64)).plain()
+    return instance_metrics(np.array(said, np.bool_), np.array(true, np.float64)).to_json_values()
 
 
 def test_by_hand() -> None:
@@ -47,7 +47,7 @@ def test_people_without_labels_count_where_a_measure_is_defined() -> None:
 def test_nobody_to_measure() -> None:
     nothing = dict.fromkeys(("accuracy", "precision", "recall", "f1"))
     assert of([[0, 0]], [[0, 0]]) == nothing
-    assert instance_metrics(np.empty((0, 2), np.bool_), np.empty((0, 2))).plain() == nothing
+    assert instance_metrics(np.empty((0, 2), np.bool_), np.empty((0, 2))).to_json_values() == nothing
     assert of([[1, 1]], [[NAN, NAN]]) == nothing
     assert of([[1, 0]], [[0, 1]]) == {"accuracy": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
 
@@ -98,17 +98,17 @@ def test_like_the_formulas_in_any_order_and_without_the_unknown(
 ) -> None:
     said, true, unknown = table
     labels = true.astype(np.float64)
-    found = instance_metrics(said, labels).plain()
+    found = instance_metrics(said, labels).to_json_values()
     assert all(value is None or 0 <= value <= 1 for value in found.values())
     if true.any() and said.any():
         expected = rap_evaluation(said, true)
         assert {key: found[key] for key in expected} == pytest.approx(expected)
     order = np.random.default_rng(len(said)).permutation(len(said))
-    assert instance_metrics(said[order], labels[order]).plain() == pytest.approx(found, nan_ok=True)
+    assert instance_metrics(said[order], labels[order]).to_json_values() == pytest.approx(found, nan_ok=True)
     rows_of_nan = np.full((3, 4), np.nan)
     more = instance_metrics(
         np.concatenate([said, np.ones((3, 4), np.bool_)]), np.concatenate([labels, rows_of_nan])
-    ).plain()
+    ).to_json_values()
     assert more == found
     # An unknown label is the same as one that is neither there nor said.
     masked = instance_metrics(said, np.where(unknown, np.nan, labels))

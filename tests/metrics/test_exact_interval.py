@@ -56,7 +56,7 @@ def test_a_perfect_label_of_twenty_people_is_not_certain() -> None:
         assert getattr(found.labels["many"], key) == (pytest.approx(0.025 ** (1 / 40)), 1.0), key
         assert getattr(found.macro, key) == (pytest.approx(0.025 ** (1 / 40)), 1.0), "two labels of 20 at least"
     assert found.instance.f1 == (pytest.approx(0.025 ** (1 / 60)), 1.0), "60 people have a label"
-    assert set(found.means.plain().values()) == {1.0}
+    assert set(found.means.to_json_values().values()) == {1.0}
 
 
 def test_means_of_many_labels_are_as_resampling_has_them() -> None:

@@ -118,7 +118,7 @@ def test_in_any_order_and_without_rows_of_unknown_labels(seed: int) -> None:
     labels[rng.random((15, 3)) < 0.2] = np.nan
     names, thresholds = ("a", "b", "c"), (0.3, 0.5, 0.7)
     found = measure(probs, labels, names, thresholds)
-    every = [value for part in (found.macro, found.micro, found.instance) for value in part.plain().values()]
+    every = [value for part in (found.macro, found.micro, found.instance) for value in part.to_json_values().values()]
     every.append(found.exact)
     assert all(value is None or 0 <= value <= 1 for value in every)
     order = rng.permutation(15)
@@ -127,9 +127,9 @@ def test_in_any_order_and_without_rows_of_unknown_labels(seed: int) -> None:
         np.concatenate([probs, rng.random((4, 3))]), np.concatenate([labels, np.full((4, 3), NAN)]), names, thresholds
     )
     for other in (shuffled, more):
-        assert other.macro.plain() == pytest.approx(found.macro.plain())
-        assert other.micro.plain() == pytest.approx(found.micro.plain())
-        assert other.instance.plain() == pytest.approx(found.instance.plain())
+        assert other.macro.to_json_values() == pytest.approx(found.macro.to_json_values())
+        assert other.micro.to_json_values() == pytest.approx(found.micro.to_json_values())
+        assert other.instance.to_json_values() == pytest.approx(found.instance.to_json_values())
 
 
 def test_labels_of_one_positive_of_none_and_nobody_at_all() -> None:

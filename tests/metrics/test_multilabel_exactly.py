@@ -30,7 +30,7 @@ def test_every_number_of_a_label() -> None:
     a = measure(PROBS, LABELS, ("a", "b"), (0.5, 0.3)).labels["a"]
     # In bins of 1/15: 0.9 (13), 0.8 (12), 0.7 (10), 0.49 (7), 0.1 (1): each alone.
     gaps = [1 - 0.9, 0.8, 1 - 0.7, 1 - 0.49, 0.1]
-    assert a.plain() == {
+    assert a.to_json_values() == {
         "positives": 3, "negatives": 2, "base_rate": 0.6, "threshold": 0.5, "precision": pytest.approx(2 / 3),
         "recall": pytest.approx(2 / 3), "f1": pytest.approx(4 / 6), "ap": pytest.approx((1 + 2 / 3 + 3 / 4) / 3),
         "auroc": pytest.approx(4 / 6), "true_positives": 2, "false_positives": 1, "false_negatives": 1,
@@ -47,11 +47,11 @@ def test_every_number_of_all() -> None:
     assert (b.true_positives, b.false_positives, b.false_negatives, b.true_negatives) == (1, 2, 1, 2)
     assert (b.precision, b.recall, b.f1, b.specificity) == (pytest.approx(1 / 3), 0.5, pytest.approx(2 / 5), 0.5)
     keys = ["precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier"]
-    assert list(found.macro.plain()) == keys
+    assert list(found.macro.to_json_values()) == keys
     for key in keys:
         assert getattr(found.macro, key) == pytest.approx((getattr(a, key) + getattr(b, key)) / 2), key
     probs, truth = PROBS[~np.isnan(LABELS)], LABELS[~np.isnan(LABELS)] > 0.5
-    assert found.micro.plain() == {
+    assert found.micro.to_json_values() == {
         "precision": pytest.approx(3 / 6),
         "recall": pytest.approx(3 / 5),
         "f1": pytest.approx(6 / 11),
@@ -64,10 +64,10 @@ def test_every_number_of_all() -> None:
     assert (found.samples, found.intervals, found.cross_fitted) == (6, None, None)
     # |Y and P| / |Y or P|: 1/1, 1/2, 1/2, 0/1, 0/1, 0/1.
     assert found.instance.accuracy == pytest.approx(2 / 6)
-    assert set(found.plain()) == {
+    assert set(found.to_json_values()) == {
         "labels", "macro", "micro", "exact", "samples", "instance", "intervals", "cross_fitted",
     }  # fmt: skip
-    assert found.plain()["labels"]["b"]["false_positives"] == 2
+    assert found.to_json_values()["labels"]["b"]["false_positives"] == 2
 
 
 def test_a_probability_at_the_threshold_is_said() -> None:

@@ -58,8 +58,8 @@ from cls.package.packing import (
     write_package,
 )
 from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine, plan_faults, plan_warnings, version_in_plan
+from cls.package.processing_steps import steps_fault, steps_of
 from cls.package.signature import MAX_SIGNATURE_BYTES, MAX_SIGNATURES, MAX_SIGNED_BYTES, SIGNATURE_FILE_NAME
-from cls.package.steps import steps_fault, steps_of
 from cls.package.triton_config import (
     CONFIG_FILE_NAME,
     MODEL_FILE_NAMES,

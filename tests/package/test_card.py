@@ -83,8 +83,10 @@ def test_scores_of_labels() -> None:
     assert "\n  blonde hair  0.5000" in text
     assert row(text, "validation ") == "cross-validated F1 not measured"
     assert "chosen on these people 0.876, mean over 1 of 3 labels" in text
-    crossed = {"macro": {"f1": 0.9996}, "labels": {"black hair": {"f1": 0.9996}}, "left_out": ["red hair"]}
-    text = card(metrics={"validation": {**metrics["validation"], "cross_fitted": crossed, "samples": 40}}).text()
+    cross_validated = {"macro": {"f1": 0.9996}, "labels": {"black hair": {"f1": 0.9996}}, "left_out": ["red hair"]}
+    text = card(
+        metrics={"validation": {**metrics["validation"], "cross_fitted": cross_validated, "samples": 40}}
+    ).text()
     assert row(text, "validation ") == "cross-validated F1 0.999, mean over 1 of 3 labels, 40 people"
     assert row(text, "black hair ").split() == ["0.5000", "0.999", "0.912", "of", "12"]
     for odd in ({}, {"validation": 3}, {"validation": {"labels": []}}, {"validation": {"macro": {"f1": "x"}}}):

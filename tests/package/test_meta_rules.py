@@ -20,7 +20,7 @@ from cls.package.meta import (
     schema_faults,
     write_meta,
 )
-from cls.package.steps import steps_fault, steps_of
+from cls.package.processing_steps import steps_fault, steps_of
 from tests.package.metas import make_meta, meta_dict
 
 PARITY = {

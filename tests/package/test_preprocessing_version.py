@@ -9,7 +9,7 @@ import pytest
 
 from cls.errors import PackageError
 from cls.package.meta import ModelMeta, parse_meta, published_schema
-from cls.package.steps import steps_of
+from cls.package.processing_steps import steps_of
 from cls.people.preprocess import Preprocessing
 from tests.package.metas import meta_dict
 

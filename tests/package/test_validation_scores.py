@@ -23,14 +23,14 @@ def metrics(**changes: Any) -> dict[str, Any]:
         LABELS[1]: {"f1": 0.5, "ap": 0.4, "positives": 2},
         LABELS[2]: {"f1": None, "ap": None},
     }
-    crossed = {
+    cross_validated = {
         "macro": {"f1": 0.9965, "ma": 0.9},
         "labels": {LABELS[0]: {"f1": 0.9965, "ma": 0.9}, LABELS[1]: {"f1": 0.1, "ma": 0.5}, LABELS[2]: {"f1": None}},
         "left_out": [LABELS[1], LABELS[2]],
         "intervals": {"f1": [0.83157, 1.0]},
     }
     validation = {
-        "labels": labels, "macro": {"f1": 0.75, "ap": 0.69825}, "samples": 60, "cross_fitted": crossed,
+        "labels": labels, "macro": {"f1": 0.75, "ap": 0.69825}, "samples": 60, "cross_fitted": cross_validated,
         "intervals": {"units": 12, "macro": {"ap": [0.9, 1.0]}, "left_out": [LABELS[1], LABELS[2]]},
     }  # fmt: skip
     return {"validation": {**validation, **changes}, "samples": {"train": 200, "valid": 60}}
@@ -52,9 +52,9 @@ def test_the_cross_validated_score_says_over_what() -> None:
     assert (found.f1_in_sample.value, found.f1_in_sample.labels) == (0.75, 2)
 
 
-@pytest.mark.parametrize("crossed", [None, 7, {}, {"macro": {"f1": "high"}, "labels": []}])
-def test_what_older_versions_did_not_measure_is_not_measured(crossed: object) -> None:
-    found = scores_of(metrics(cross_fitted=crossed))
+@pytest.mark.parametrize("cross_validated", [None, 7, {}, {"macro": {"f1": "high"}, "labels": []}])
+def test_what_older_versions_did_not_measure_is_not_measured(cross_validated: object) -> None:
+    found = scores_of(metrics(cross_fitted=cross_validated))
     assert found is not None
     assert found.headline().startswith("cross-validated F1 not measured")
     assert found.f1_in_sample.value == 0.75
@@ -68,7 +68,7 @@ def test_only_the_values_that_cannot_be_read_are_not_measured() -> None:
     intervals = {"macro": {"ap": ["low", "high"], "f1": [0.1], "ma": [0.2, 0.3]}, "left_out": [1, 2], "units": 12}
     found = metrics_of_package({"labels": labels, "intervals": intervals, "samples": 60, "macro": {"f1": 0.75}})
     assert found is not None
-    assert found.plain() == {
+    assert found.to_json_values() == {
         "labels": {"hat": {"recall": 0.5}, "cap": {}}, "intervals": {"macro": {"ma": [0.2, 0.3]}, "units": 12},
         "samples": 60, "macro": {"f1": 0.75},
     }  # fmt: skip
@@ -82,8 +82,8 @@ def test_a_mean_over_all_labels_has_its_interval() -> None:
 
 
 def test_labels_of_too_few_picsets_leave_no_cross_validated_score() -> None:
-    crossed = {"macro": {"f1": None}, "labels": {key: {"f1": 0.5} for key in LABELS}, "left_out": list(LABELS)}
-    found = scores_of(metrics(cross_fitted=crossed))
+    cross_validated = {"macro": {"f1": None}, "labels": {key: {"f1": 0.5} for key in LABELS}, "left_out": list(LABELS)}
+    found = scores_of(metrics(cross_fitted=cross_validated))
     assert found is not None
     assert found.headline() == "cross-validated F1 not measured: every label's positives stand in too few picsets"
 

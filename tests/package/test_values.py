@@ -17,7 +17,7 @@ from cls.package.meta import parse_meta
 from cls.package.model_name import model_name_of_group
 from cls.package.onnx_file import read_onnx
 from cls.package.packing import atomic_folder
-from cls.package.steps import _MEANINGS, StepsMeta, steps_of
+from cls.package.processing_steps import _MEANINGS, StepsMeta, steps_of
 from tests.package.metas import meta_dict
 from tests.package.zips import onnx_zip
 

@@ -1,4 +1,4 @@
-"""Every page in a real browser: axe's rules, light and dark, wide and narrow; nothing loaded from elsewhere."""
+"""Every page in a real browser: axe's rules, light and dark, wide and narrow; nothing loaded from others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from cls.exporting.parity.page import Elsewhere
 from cls.exporting.parity.page import write_page as write_parity_page
-from cls.exporting.parity.report import WorstSample
+from cls.exporting.parity.report import NotCompared, OtherFormat, WorstSample
 from cls.exporting.publish import classifier_of_run
 from cls.pages.render import jpeg_bytes, picture_url, write_page
 from cls.people.photos import read_photo
@@ -90,8 +89,12 @@ def demo(path: Path, at: ExportedBottle) -> Path:
 
 def parity(path: Path) -> Path:
     worst = WorstSample("1.jpeg", "hat", 1, 0.61, 0.59, 0.6)
-    elsewhere = {"openvino": Elsewhere("not made", "no OpenVINO"), "onnx": Elsewhere("agrees", "", "other.html")}
-    write_parity_page(path, "hat", "v__0", {"onnx_int8": report_of(worst)}, {"trt": "no GPU"}, elsewhere)
+    others = {
+        "openvino": OtherFormat(state="not made", reason="no OpenVINO"),
+        "onnx": OtherFormat(state="agrees", reason="", page="other.html"),
+    }
+    formats = {"onnx_int8": report_of(worst), "trt": NotCompared(faults=("no GPU",))}
+    write_parity_page(path, "hat", "v__0", formats, others)
     return path
 
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction import session
-from cls.prediction.journal import PredictionJournal, Record, lock_of, open_journal
+from cls.prediction.journal import JournalEntry, PredictionJournal, lock_of, open_journal
 from cls.prediction.sources import finds_below, sources_of
 from cls.prediction.video import Every, frames_of, parse_every
 from tests.bottles import GROUP
@@ -279,7 +279,7 @@ def test_an_output_that_is_being_written(copied: ExportedBottle, tmp_path: Path)
 def test_the_lock_goes_when_nobody_predicts_any_more(tmp_path: Path) -> None:
     journal = tmp_path / ".predictions.journal"
     with open_journal(journal, "x") as kept:
-        kept.add([Record("a")])
+        kept.add([JournalEntry("a")])
         assert lock_of(journal).exists()
         with pytest.raises(PredictionError) as caught, open_journal(journal, "x"):
             pass
@@ -321,7 +321,7 @@ def test_a_lock_that_goes_while_it_is_taken_is_nobodys(tmp_path: Path, monkeypat
     folder = tmp_path / "out"
     _LockThatGoes.goes[:] = [_refused_and_gone, _gone_with_its_folder]
     with open_journal(folder / ".predictions.journal", "x") as journal:
-        journal.add([Record("a")])
+        journal.add([JournalEntry("a")])
     assert not _LockThatGoes.goes
     assert [path.name for path in folder.iterdir()] == [".predictions.journal"]
 

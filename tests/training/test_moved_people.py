@@ -38,7 +38,7 @@ def test_a_join_that_is_found_later_is_said(tiny: Bottle, caplog: pytest.LogCapt
     assert len(said) == 1
     assert said[0].startswith("1 picset and 3 pictures of validation")
     assert "picset:picset-001" in said[0]
-    now = {sample.picset for sample in data.people.samples if data.split.subsets[sample.unit] == "valid"}
+    now = {sample.picset for sample in data.people.samples if data.split.subsets[sample.split_unit] == "valid"}
     assert now == {"picset-002", "picset-004"}
     assert read_json(file)["splits"][KEY]["picset:picset-001"] == "train"
     caplog.clear()

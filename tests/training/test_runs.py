@@ -244,7 +244,9 @@ def test_the_same_people_are_told_by_themselves_and_what_is_known_of_them(
     """split.json is the same with `--people all` or `--subject` as without: it names pictures."""
     for number, people in enumerate([(ONE, TWO), samples]):
         folder = make_run(bottle, f"v__{number}_train_lite0_16_0.001")
-        rewrite(folder, lambda metrics, people=people: metrics.update(validated_on=validated_on(people).plain()))  # type: ignore[misc]
+        rewrite(
+            folder, lambda metrics, people=people: metrics.update(validated_on=validated_on(people).to_json_values())
+        )  # type: ignore[misc]
     assert said in say(RUNS, bottle, capsys, "--compare", "0", "1")
     is_warned = "validated on 2 different sets of people" in say(RUNS, bottle, capsys)
     assert is_warned == said.startswith("NOT")
@@ -253,14 +255,14 @@ def test_the_same_people_are_told_by_themselves_and_what_is_known_of_them(
 def test_more_people_to_train_on_can_be_compared(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
     for number, split in enumerate("ab"):
         folder = make_run(bottle, f"v__{number}_train_lite0_16_0.001", split=split)
-        rewrite(folder, lambda metrics: metrics.update(validated_on=validated_on([ONE, TWO]).plain()))
+        rewrite(folder, lambda metrics: metrics.update(validated_on=validated_on([ONE, TWO]).to_json_values()))
     assert "can be compared. They were trained on different ones." in say(RUNS, bottle, capsys, "--compare", "0", "1")
 
 
 def test_another_seed_alone_is_not_another_training_set(bottle: Bottle, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in (0, 1):
         folder = make_run(bottle, f"v__{seed}_train_lite0_16_0.001", split="ab"[seed])
-        rewrite(folder, lambda metrics: metrics.update(validated_on=validated_on([ONE, TWO]).plain()))
+        rewrite(folder, lambda metrics: metrics.update(validated_on=validated_on([ONE, TWO]).to_json_values()))
         rows = [["a.jpeg", "a", [1]], ["b.jpeg", "b", [0]]]
         train = rows[:: -1 if seed else 1]
         (folder / "split.json").write_text(json.dumps({"seed": seed, "train": train, "valid": [["1.jpeg", "c", [1]]]}))

@@ -124,7 +124,9 @@ def test_a_fitted_head_is_better_than_base_rates(bottle: Bottle, tmp_path: Path)
     network = build_network(ARCH, 3, 64, 48)
     start_head_at(network, [0.3, 0.2, 0.2])
     loss = loss_for(TrainConfig(GROUP, loss="bce"), [0.3, 0.2, 0.2])
-    images = torch.from_numpy(cutouts.format.preprocessing.normalise(np.stack([cutouts.exact(i) for i in range(24)])))
+    images = torch.from_numpy(
+        cutouts.format.preprocessing.normalise(np.stack([cutouts.input_rgb(i) for i in range(24)]))
+    )
 
     def loss_now() -> float:
         with torch.inference_mode():
@@ -132,12 +134,12 @@ def test_a_fitted_head_is_better_than_base_rates(bottle: Bottle, tmp_path: Path)
 
     before = loss_now()
     backbone = network.state_dict()["conv_stem.weight"].clone()
-    start_head(network, loss, cutouts, labels, [sample.unit for sample in samples], device="cpu")
+    start_head(network, loss, cutouts, labels, [sample.split_unit for sample in samples], device="cpu")
     assert loss_now() < before
     assert torch.equal(network.state_dict()["conv_stem.weight"], backbone)
     again = build_network(ARCH, 3, 64, 48)
     again.load_state_dict(network.state_dict())
-    start_head(again, loss, cutouts, labels, [sample.unit for sample in samples], device="cpu")
+    start_head(again, loss, cutouts, labels, [sample.split_unit for sample in samples], device="cpu")
     assert torch.equal(head_of(again).weight, head_of(network).weight), "a function of the people alone"
 
 

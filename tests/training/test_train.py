@@ -126,7 +126,7 @@ def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: R
 
 def test_a_run_of_a_version_without_calibration_still_opens(tmp_path: Path, trained: Run) -> None:
     run = copied(trained, tmp_path / "copy")
-    metrics = run.metrics.plain()
+    metrics = run.metrics.to_json_values()
     del metrics["calibration"], metrics["background_sensitivity"]
     for key in ("intervals", "cross_fitted", "instance"):
         del metrics["validation"][key]

@@ -181,7 +181,7 @@ def test_joined_picsets_are_on_one_side_of_a_run(tiny: Bottle, caplog: pytest.Lo
     }
     sides = {s.picset: side for side in ("train", "valid") for s in run.samples(side)}
     assert sides["picset-000"] == sides["picset-001"]
-    assert {s.unit for side in ("train", "valid") for s in run.samples(side) if s.picset == "picset-001"} == {
+    assert {s.split_unit for side in ("train", "valid") for s in run.samples(side) if s.picset == "picset-001"} == {
         "joined:picset:picset-000"
     }
     assert (tiny.cache / picture_signatures._FILE).exists()

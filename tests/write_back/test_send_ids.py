@@ -11,10 +11,10 @@ import pytest
 
 from cls.collector.payloads import Box, Picset, entry_of, picset_of
 from cls.write_back.changes import Side, changes_between, table_of
+from cls.write_back.picset_updates import plan_sending, plan_withdrawal
 from cls.write_back.ret_meta import Layer, PicsetPredictions, PredictedPerson, with_predictions
 from cls.write_back.sent_journal import Sent, SentJournal
 from cls.write_back.statements import Ours, Statement, person_of
-from cls.write_back.steps import to_send, to_withdraw
 
 GUID, RUN = "g", "v__0_train_eff_4_0.001"
 LEFT, RIGHT = (0.1, 0.1, 0.4, 0.9), (0.3, 0.1, 0.6, 0.9)
@@ -35,9 +35,9 @@ def predicted(*people: tuple[str, Box, str], group: str = "hat") -> PicsetPredic
 def send(journal: SentJournal, before: Picset, *layers: PicsetPredictions) -> Picset:
     """What the collector has after a sending."""
     wanted = PicsetPredictions(GUID, tuple(layer for one in layers for layer in one.layers))
-    step = to_send(journal, [wanted]).step(before)
-    journal.has_sent(GUID, step.sent)
-    return picset_of(json.loads(json.dumps(step.after.content)), where="test")
+    update = plan_sending(journal, [wanted]).update(before)
+    journal.has_sent(GUID, update.sent)
+    return picset_of(json.loads(json.dumps(update.after.content)), where="test")
 
 
 def trained(found: Picset) -> list[dict[str, Any]]:
@@ -61,24 +61,24 @@ def test_a_preview_tells_by_the_id_who_changed(journal: SentJournal, tmp_path: P
     after = send(journal, picset(), predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret")))
     again = predicted(("p2", RIGHT_AGAIN, "hood"), ("p1", LEFT_AGAIN, "helmet"))
     read_again = SentJournal(tmp_path / "journal", "http://collector")
-    step = to_send(read_again, [again]).step(after)
-    changes = [change.as_json() for change in step.changes().changes]
+    update = plan_sending(read_again, [again]).update(after)
+    changes = [change.as_json() for change in update.changes().changes]
     told = [(one["change"], one["person"], one["was"], one["becomes"]) for one in changes]
     assert told == [("changed", "p2", ("beret",), ("hood",)), ("changed", "p1", ("cap",), ("helmet",))]
-    rows = table_of([step.changes()], 9)
+    rows = table_of([update.changes()], 9)
     assert "p2 female 0.16 0.10 0.45 0.90" in rows[1]
 
 
 def test_somebody_else_in_the_same_place_is_somebody_else(journal: SentJournal) -> None:
     after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
-    step = to_send(journal, [predicted(("p9", LEFT, "hood"))]).step(after)
-    found = [(change.kind, change.statement.person) for change in step.changes().changes]
+    update = plan_sending(journal, [predicted(("p9", LEFT, "hood"))]).update(after)
+    found = [(change.kind, change.statement.person) for change in update.changes().changes]
     assert found == [("added", "p9"), ("removed", "p1")]
 
 
 def test_a_withdrawal_names_people(journal: SentJournal) -> None:
     after = send(journal, picset(), predicted(("p1", LEFT, "cap"), ("p2", RIGHT, "beret")))
-    changes = to_withdraw(journal, {"hat": RUN}).step(after).changes().changes
+    changes = plan_withdrawal(journal, {"hat": RUN}).update(after).changes().changes
     assert [(one.kind, one.statement.person) for one in changes] == [("removed", "p1"), ("removed", "p2")]
 
 
@@ -86,10 +86,10 @@ def test_what_others_changed_of_somebody_is_left_and_named(journal: SentJournal)
     after = send(journal, picset(), predicted(("p1", LEFT, "cap")))
     trained(after)[0]["groups"][0]["category"] = ["beret"]
     after = picset_of(after.content, where="test")
-    step = to_send(journal, [predicted(("p1", LEFT, "hood"))]).step(after)
-    (change,) = step.changes().changes
+    update = plan_sending(journal, [predicted(("p1", LEFT, "hood"))]).update(after)
+    (change,) = update.changes().changes
     assert (change.kind, change.statement.person, change.becomes) == ("left", "p1", ("beret",))
-    assert not step.is_change or trained(step.after) == trained(after)
+    assert not update.is_change or trained(update.after) == trained(after)
 
 
 def test_groups_segmented_at_different_times_meet_at_their_people(journal: SentJournal) -> None:
@@ -101,9 +101,9 @@ def test_groups_segmented_at_different_times_meet_at_their_people(journal: SentJ
     apart = trained(send(journal, send(journal, picset(), hats), tops))
     assert apart == together
     # Sent again, it says the same.
-    again = to_send(journal, [PicsetPredictions(GUID, (*hats.layers, *tops.layers))])
+    again = plan_sending(journal, [PicsetPredictions(GUID, (*hats.layers, *tops.layers))])
     after = send(journal, picset(), hats, tops)
-    assert trained(again.step(after).after) == together
+    assert trained(again.update(after).after) == together
 
 
 def test_an_entry_is_somebodys_only_while_it_stands_as_it_was_sent() -> None:
@@ -145,10 +145,10 @@ def test_an_older_journal_and_people_without_ids(tmp_path: Path) -> None:
     assert journal.of(GUID) == Sent("d", ((Statement("a.jpeg", "female", LEFT, "hat", ("cap",)), RUN),))
     at_collector = picset({"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]})
     near = (0.11, 0.1, 0.41, 0.9)
-    step = to_send(journal, [predicted(("p1", near, "hood"))]).step(at_collector)
-    (change,) = step.changes().changes
+    update = plan_sending(journal, [predicted(("p1", near, "hood"))]).update(at_collector)
+    (change,) = update.changes().changes
     assert (change.kind, change.statement.person, change.was, change.becomes) == ("changed", "p1", ("cap",), ("hood",))
-    journal.has_sent(GUID, step.sent)
+    journal.has_sent(GUID, update.sent)
     ((said, _),) = SentJournal(tmp_path / "journal", "http://one").of(GUID).statements
     assert said.person == "p1"
 

@@ -123,14 +123,14 @@ class StoredPerson(NamedTuple):
     """One person.
 
     Attributes:
-        wide: uint8 (height, width, 4), picture and mask.
-        exact: uint8 (height, width, 3).
-        box_xyxy_px: what matters in `wide`; outside, the mask is 0.
-        photo_xyxy_px: where in `wide` the photo is; around it are borders of one colour, where the mask is 0.
+        rgb_and_mask: uint8 (height, width, 4), picture and mask.
+        input_rgb: uint8 (height, width, 3).
+        box_xyxy_px: what matters in `rgb_and_mask`; outside, the mask is 0.
+        photo_xyxy_px: where in `rgb_and_mask` the photo is; around it are borders of one colour, where the mask is 0.
     """
 
-    wide: NDArray[np.uint8]
-    exact: NDArray[np.uint8]
+    rgb_and_mask: NDArray[np.uint8]
+    input_rgb: NDArray[np.uint8]
     box_xyxy_px: tuple[int, int, int, int]
     photo_xyxy_px: tuple[int, int, int, int]
 
@@ -138,27 +138,29 @@ class StoredPerson(NamedTuple):
 def pack(person: StoredPerson, storage: str) -> NDArray[np.uint8]:
     """A person as the bytes of one record, uint8 (bytes,).
 
-    Raw: pixels of `wide`, of `exact`, both boxes. Else: a head, then picture and mask of `wide` without its borders,
-    and `exact`; only the picture of `jpeg` loses anything.
+    Raw: pixels of `rgb_and_mask`, of `input_rgb`, both boxes. Else: a header, then picture and mask of `rgb_and_mask`
+    without its borders, and `input_rgb`; only the picture of `jpeg` loses anything.
     """
     box = np.array(person.box_xyxy_px, np.int16).view(np.uint8)
     place = np.array(person.photo_xyxy_px, np.int16).view(np.uint8)
     if storage == "raw":
-        return np.concatenate([person.wide.reshape(-1), person.exact.reshape(-1), box, place])
+        return np.concatenate([person.rgb_and_mask.reshape(-1), person.input_rgb.reshape(-1), box, place])
     suffix, options = (".jpg", _JPEG) if storage == "jpeg" else (".png", _PNG)
     left, top, right, bottom = person.photo_xyxy_px
-    photo = np.ascontiguousarray(person.wide[top:bottom, left:right])
+    photo = np.ascontiguousarray(person.rgb_and_mask[top:bottom, left:right])
     parts = [
         cv2.imencode(suffix, cv2.cvtColor(photo, cv2.COLOR_RGBA2BGR), options)[1],
         np.frombuffer(zlib.compress(np.ascontiguousarray(photo[..., 3]).data, 6), np.uint8),
-        cv2.imencode(".png", cv2.cvtColor(person.exact, cv2.COLOR_RGB2BGR), _PNG)[1],
+        cv2.imencode(".png", cv2.cvtColor(person.input_rgb, cv2.COLOR_RGB2BGR), _PNG)[1],
     ]
     lengths = np.array([len(part) for part in parts], np.uint32).view(np.uint8)
     return np.concatenate([lengths, box, place, *(np.asarray(part, np.uint8).reshape(-1) for part in parts)])
 
 
-def wide_of(record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The `wide` picture of a record, uint8 `shape`, with borders of a colour; a view of a raw one."""
+def rgb_and_mask_of(
+    record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tuple[int, int, int]
+) -> NDArray[np.uint8]:
+    """The `rgb_and_mask` picture of a record, uint8 `shape`, with borders of a colour; a view of a raw one."""
     if storage == "raw":
         return record[: int(np.prod(shape))].reshape(shape)
     image, mask, _ = _parts(record)
@@ -174,8 +176,8 @@ def wide_of(record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tup
     )  # fmt: skip
 
 
-def exact_of(record: NDArray[np.uint8], storage: str, shape: Shape) -> NDArray[np.uint8]:
-    """The `exact` picture of a record, uint8 `shape`; a view of a raw one."""
+def input_rgb_of(record: NDArray[np.uint8], storage: str, shape: Shape) -> NDArray[np.uint8]:
+    """The `input_rgb` picture of a record, uint8 `shape`; a view of a raw one."""
     if storage == "raw":
         return record[-_TAIL_BYTES - int(np.prod(shape)) : -_TAIL_BYTES].reshape(shape)
     return _decoded(_parts(record)[2])
@@ -187,7 +189,7 @@ def box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]
 
 
 def photo_box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
-    """Where the photo is in the `wide` picture of a record: left, top, right, bottom."""
+    """Where the photo is in the `rgb_and_mask` picture of a record: left, top, right, bottom."""
     return _box_at(record, len(record) - _BOX_BYTES if storage == "raw" else _LENGTHS_BYTES + _BOX_BYTES)
 
 
@@ -211,7 +213,7 @@ _log = logging.getLogger("cls.dataset")
 _PICTURES_PER_SHARD, _SHARDS_PER_BUILD = 256, 256
 # So many compressed records are made to see how large they are: their mean is right within some percent.
 _MEASURED = 16
-Record = NDArray[np.uint8]
+PackedPerson = NDArray[np.uint8]
 
 
 class Wanted(NamedTuple):
@@ -223,7 +225,7 @@ class Wanted(NamedTuple):
     """
 
     entry: Entry
-    make: Callable[[NDArray[np.uint8]], Record]
+    make: Callable[[NDArray[np.uint8]], PackedPerson]
 
 
 class Loaded(NamedTuple):
@@ -235,7 +237,7 @@ class Loaded(NamedTuple):
         use: keeps the records from being removed while it is held.
     """
 
-    records: dict[str, Record]
+    records: dict[str, PackedPerson]
     broken: list[str]
     use: FolderUse
 
@@ -278,7 +280,7 @@ def load_records(
             make_room(bottle.cache, folder, keys, needed_bytes, limit_bytes)
             _check_space(folder, needed_bytes)
             broken = _build(bottle, folder, list(missing.values()), needed_bytes, workers)
-        records: dict[str, Record] = {}
+        records: dict[str, PackedPerson] = {}
         for shard in open_shards(folder):
             if not keys.isdisjoint(entry.key for entry in shard.entries):
                 os.utime(shard.index_file)
@@ -342,7 +344,7 @@ def _build(bottle: Bottle, folder: Path, missing: Sequence[Wanted], needed_bytes
     _log.info("cutting out %s of %s", counted(len(missing), "person"), counted(len(by_picture), "picture"))
     broken: list[str] = []
 
-    def make(picture: str) -> list[tuple[Entry, Record]] | FileError:
+    def make(picture: str) -> list[tuple[Entry, PackedPerson]] | FileError:
         try:
             image_rgb = read_photo(bottle.picture(picture))
         except FileError as error:

@@ -18,11 +18,11 @@ from cls.dataset.cutouts.cache import (
     StoredPerson,
     Wanted,
     box_of,
-    exact_of,
+    input_rgb_of,
     load_records,
     pack,
     photo_box_of,
-    wide_of,
+    rgb_and_mask_of,
 )
 from cls.dataset.cutouts.shards import Entry
 from cls.dataset.samples import Sample
@@ -39,13 +39,13 @@ _LAYOUT = 4
 class CutoutFormat:
     """What the cache keeps of one person, as two uint8 pictures in one record.
 
-    `wide` is the cut-out with the photo's own background at `scale` times the input size and the person's mask as a
-    fourth channel: augmentation starts from it. `exact` is what `Preprocessing.cut` gives: validation uses it.
+    `rgb_and_mask` is the cut-out with the photo's own background at `scale` times the input size and the person's mask
+    as a fourth channel: augmentation starts from it. `input_rgb` is what `Preprocessing.cut` gives: validation uses it.
 
     Attributes:
         preprocessing: the network's input.
-        scale: size of `wide` in input sizes.
-        storage: `raw` pixels; `jpeg`: `wide` loses a little and takes a tenth of the space; `png`: loses nothing.
+        scale: size of `rgb_and_mask` in input sizes.
+        storage: `raw` pixels; `jpeg`: `rgb_and_mask` loses a little, takes a tenth of the space; `png`: loses nothing.
     """
 
     preprocessing: Preprocessing
@@ -53,19 +53,19 @@ class CutoutFormat:
     storage: str = "raw"
 
     @property
-    def wide_shape(self) -> tuple[int, int, int]:
+    def rgb_and_mask_shape(self) -> tuple[int, int, int]:
         """(height, width, 4): RGB and mask."""
         return round(self.preprocessing.height_px * self.scale), round(self.preprocessing.width_px * self.scale), 4
 
     @property
-    def exact_shape(self) -> tuple[int, int, int]:
+    def input_shape(self) -> tuple[int, int, int]:
         """(height, width, 3)."""
         return self.preprocessing.height_px, self.preprocessing.width_px, 3
 
     @property
     def record_bytes(self) -> int:
         """Size of one record; about, where it is compressed."""
-        raw_bytes = int(np.prod(self.wide_shape) + np.prod(self.exact_shape)) + 16
+        raw_bytes = int(np.prod(self.rgb_and_mask_shape) + np.prod(self.input_shape)) + 16
         return raw_bytes if self.storage == "raw" else raw_bytes // (5 if self.storage == "jpeg" else 2)
 
     @property
@@ -89,32 +89,32 @@ class CutoutFormat:
         """One person's record, uint8 (record_bytes,)."""
         preprocessing = self.preprocessing
         cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel, version=preprocessing.version)
-        height_px, width_px, _ = self.wide_shape
+        height_px, width_px, _ = self.rgb_and_mask_shape
         source_height_px, source_width_px = cutout.mask.shape
         inner = inner_size(source_height_px, source_width_px, height_px, width_px, version=preprocessing.version)
         resized = resize_cutout(cutout, *inner, version=preprocessing.version)
         image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
-        wide = np.concatenate([image, mask], axis=2)
+        rgb_and_mask = np.concatenate([image, mask], axis=2)
         box = _box_of(mask, is_whole=preprocessing.is_background_kept)
         top_px, left_px = (height_px - inner[0]) // 2, (width_px - inner[1]) // 2
         place = (left_px, top_px, left_px + inner[1], top_px + inner[0])
-        return pack(StoredPerson(wide, preprocessing.fit(cutout), box, place), self.storage)
+        return pack(StoredPerson(rgb_and_mask, preprocessing.fit(cutout), box, place), self.storage)
 
-    def wide(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The `wide` picture of a record, uint8 (height, width, 4); a view where it is raw."""
-        return wide_of(record, self.storage, self.wide_shape, self.preprocessing.fill_rgb)
+    def rgb_and_mask(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The `rgb_and_mask` picture of a record, uint8 (height, width, 4); a view where it is raw."""
+        return rgb_and_mask_of(record, self.storage, self.rgb_and_mask_shape, self.preprocessing.fill_rgb)
 
-    def exact(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The `exact` picture of a record, uint8 (height, width, 3); a view where it is raw."""
-        return exact_of(record, self.storage, self.exact_shape)
+    def input_rgb(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The `input_rgb` picture of a record, uint8 (height, width, 3); a view where it is raw."""
+        return input_rgb_of(record, self.storage, self.input_shape)
 
     def box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of what matters in the `wide` picture of a record; outside, the mask is 0."""
+        """Left, top, right, bottom of the person in the `rgb_and_mask` picture; outside, the mask is 0."""
         return box_of(record, self.storage)
 
     def photo_box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the photo in the `wide` picture of a record; around it are borders."""
+        """Left, top, right, bottom of the photo in the `rgb_and_mask` picture of a record; around it are borders."""
         return photo_box_of(record, self.storage)
 
 
@@ -145,22 +145,22 @@ class Cutouts:
     def __len__(self) -> int:
         return len(self.records)
 
-    def wide(self, index: int) -> NDArray[np.uint8]:
+    def rgb_and_mask(self, index: int) -> NDArray[np.uint8]:
         """Picture and mask for augmentation, uint8 (height, width, 4)."""
-        return self.format.wide(self.records[index])
+        return self.format.rgb_and_mask(self.records[index])
 
-    def exact(self, index: int) -> NDArray[np.uint8]:
+    def input_rgb(self, index: int) -> NDArray[np.uint8]:
         """The network's input before normalisation, uint8 (height, width, 3)."""
-        return self.format.exact(self.records[index])
+        return self.format.input_rgb(self.records[index])
 
     def box(self, index: int) -> tuple[int, int, int, int]:
-        """Left, top, right, bottom of the person in the `wide` picture."""
+        """Left, top, right, bottom of the person in the `rgb_and_mask` picture."""
         return self.format.box(self.records[index])
 
     def photo(self, index: int) -> NDArray[np.uint8]:
-        """The `wide` picture without the borders around the photo, uint8 (height, width, 4); a view."""
+        """The `rgb_and_mask` picture without the borders around the photo, uint8 (height, width, 4); a view."""
         left, top, right, bottom = self.format.photo_box(self.records[index])
-        return self.wide(index)[top:bottom, left:right]
+        return self.rgb_and_mask(index)[top:bottom, left:right]
 
     def take(self, indices: Sequence[int]) -> Cutouts:
         """The cut-outs of some samples."""
@@ -181,7 +181,7 @@ class Subset:
     @property
     def units(self) -> list[str]:
         """Of each sample, what a split keeps together."""
-        return [sample.unit for sample in self.samples]
+        return [sample.split_unit for sample in self.samples]
 
     def take(self, indices: Sequence[int]) -> Subset:
         """Some of them."""

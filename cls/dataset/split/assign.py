@@ -29,7 +29,7 @@ def split_alone(samples: Sequence[Sample], *, valid_people: int, seed: int) -> l
     """
     alone = [replace(sample, joined=f"person:{sample.path}:{sample.number}") for sample in samples]
     split = split_samples(alone, valid_share=valid_people / len(alone), seed=seed)
-    is_valid = np.array([split.subsets[sample.unit] == VALID for sample in alone])
+    is_valid = np.array([split.subsets[sample.split_unit] == VALID for sample in alone])
     _even_out(_columns(samples), is_valid, valid_people)
     return [VALID if is_held else TRAIN for is_held in is_valid.tolist()]
 
@@ -70,7 +70,7 @@ class Split:
     """Which unit (joined picsets, picset, or picture) is in which subset.
 
     Attributes:
-        subsets: unit -> `train` or `valid`; units are `Sample.unit`.
+        subsets: unit -> `train` or `valid`; units are `Sample.split_unit`.
         moved: picsets and pictures that were in validation and are in training now, as they belong together with
             some that were trained on.
     """
@@ -81,12 +81,14 @@ class Split:
     def memory(self, samples: Iterable[Sample]) -> dict[str, str]:
         """The subset of every picset and every picture by itself: what stays true when other ones are joined."""
         return {
-            member: self.subsets[sample.unit] for sample in samples for member in (sample.own_unit, sample.picture_unit)
+            member: self.subsets[sample.split_unit]
+            for sample in samples
+            for member in (sample.unjoined_unit, sample.picture_unit)
         }
 
     def part(self, samples: Iterable[Sample], subset: str) -> list[Sample]:
         """The samples of one subset, in their order."""
-        return [sample for sample in samples if self.subsets.get(sample.unit) == subset]
+        return [sample for sample in samples if self.subsets.get(sample.split_unit) == subset]
 
 
 def split_samples(
@@ -116,7 +118,7 @@ def split_samples(
     Raises:
         TrainingError: there are fewer than two units, or a subset would be empty.
     """
-    units = sorted({sample.unit for sample in samples}, key=lambda unit: _rank(seed, unit))
+    units = sorted({sample.split_unit for sample in samples}, key=lambda unit: _rank(seed, unit))
     if len(units) < 2:
         raise _one_unit(samples)
     counts = _counts_by_unit(samples, units)
@@ -142,7 +144,7 @@ def split_samples(
 def _one_unit(samples: Sequence[Sample]) -> TrainingError:
     what, code = f"all {len(samples)} samples are of one picset", "one_picset"
     hint = "load more picsets, or train on everything with --mode all"
-    if len({sample.own_unit for sample in samples}) > 1:
+    if len({sample.unjoined_unit for sample in samples}) > 1:
         what, code = f"all {len(samples)} samples are of picsets that belong together", "all_joined"
         hint = "load more picsets, look at --join-by and --no-near-duplicates, or train on everything with --mode all"
     return TrainingError(f"{what}: no part of them can be held out for validation", code=code, hint=hint)
@@ -152,11 +154,15 @@ def _earlier_subsets(samples: Sequence[Sample], known: Mapping[str, str]) -> tup
     """The subsets of units that an earlier split knows, and what it takes from validation into training."""
     found: dict[str, set[str]] = {}
     for sample in samples:
-        found.setdefault(sample.unit, set()).update(
-            subset for member in (sample.own_unit, sample.picture_unit) if (subset := known.get(member)) in _SUBSETS
+        found.setdefault(sample.split_unit, set()).update(
+            subset
+            for member in (sample.unjoined_unit, sample.picture_unit)
+            if (subset := known.get(member)) in _SUBSETS
         )
     subsets = {unit: TRAIN if TRAIN in several else VALID for unit, several in found.items() if several}
-    members = {member for s in samples if subsets.get(s.unit) == TRAIN for member in (s.own_unit, s.picture_unit)}
+    members = {
+        member for s in samples if subsets.get(s.split_unit) == TRAIN for member in (s.unjoined_unit, s.picture_unit)
+    }
     return subsets, tuple(sorted(member for member in members if known.get(member) == VALID))
 
 
@@ -174,7 +180,7 @@ def _counts_by_unit(samples: Sequence[Sample], units: Sequence[str]) -> NDArray[
     rows = np.hstack([np.nan_to_num(labels), is_absent[:, is_incomplete], is_trash, np.ones((len(samples), 1))])
     place = {unit: index for index, unit in enumerate(units)}
     counts = np.zeros((len(units), rows.shape[1]))
-    np.add.at(counts, [place[sample.unit] for sample in samples], rows)
+    np.add.at(counts, [place[sample.split_unit] for sample in samples], rows)
     return counts
 
 
@@ -244,4 +250,4 @@ def check_split(train: Sequence[Sample], valid: Sequence[Sample], *, where: obje
 
 def _names_of(samples: Iterable[Sample]) -> set[str]:
     """Everything that must not be in the other subset too."""
-    return {name for sample in samples for name in (sample.unit, sample.own_unit, sample.picture_unit)}
+    return {name for sample in samples for name in (sample.split_unit, sample.unjoined_unit, sample.picture_unit)}

@@ -88,11 +88,11 @@ def write_split(
     rows: dict[str, dict[str, SplitRow]] = {TRAIN: {}, VALID: {}}
     for sample in samples:
         labels = tuple(None if math.isnan(value) else value for value in sample.labels)
-        rows[split.subsets[sample.unit]][sample.path] = SplitRow(sample.path, sample.picset, labels)
+        rows[split.subsets[sample.split_unit]][sample.path] = SplitRow(sample.path, sample.picset, labels)
     joined: dict[str, set[str]] = {}
     for sample in samples:
         if sample.joined:
-            joined.setdefault(sample.joined, set()).add(sample.own_unit)
+            joined.setdefault(sample.joined, set()).add(sample.unjoined_unit)
     clusters = {cluster: sorted(members) for cluster, members in sorted(joined.items())}
     content = SplitFile(
         by=by,
@@ -212,7 +212,7 @@ def split_with_memory(
 def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]) -> bool:
     """Whether a split has one of these picsets and pictures in validation."""
     valid = split.part(samples, VALID)
-    return any(sample.own_unit in members or sample.picture_unit in members for sample in valid)
+    return any(sample.unjoined_unit in members or sample.picture_unit in members for sample in valid)
 
 
 def _subsets_in(memory: _Memory, key: str, where: Path) -> dict[str, str]:

@@ -42,7 +42,7 @@ class Joins:
 
     def applied(self, samples: Iterable[Sample]) -> list[Sample]:
         """The samples with their clusters."""
-        return [replace(sample, joined=self.clusters.get(sample.own_unit, "")) for sample in samples]
+        return [replace(sample, joined=self.clusters.get(sample.unjoined_unit, "")) for sample in samples]
 
     def line(self) -> str:
         """What was joined, in a few words."""
@@ -105,7 +105,7 @@ def _duplicate_links(bottle: Bottle, samples: Sequence[Sample], workers: int) ->
     signed = [(sample, one) for sample, one in zip(samples, found, strict=True) if one is not None]
     if not signed:
         return []
-    names, units = np.unique([sample.own_unit for sample, _ in signed], return_inverse=True)
+    names, units = np.unique([sample.unjoined_unit for sample, _ in signed], return_inverse=True)
     pairs = near_pairs(np.stack([signature for _, signature in signed]), units.reshape(-1))
     return [(str(names[left]), str(names[right])) for left, right in units[pairs].tolist()]
 

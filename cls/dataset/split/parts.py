@@ -172,12 +172,12 @@ def split_by_parts(
     by_picset: dict[str, set[str]] = {}
     for sample in samples:
         if sample.path in subsets:
-            by_unit.setdefault(sample.unit, set()).add(subsets[sample.path])
+            by_unit.setdefault(sample.split_unit, set()).add(subsets[sample.path])
             by_picset.setdefault(sample.picset, set()).add(subsets[sample.path])
     shared = {unit for unit, found in by_unit.items() if len(found) > 1}
     indices = [i for i, sample in enumerate(samples) if subsets.get(sample.path) in (TRAIN, VALID)]
-    kept = [_taken_apart(samples[i]) if samples[i].unit in shared else samples[i] for i in indices]
-    split = Split({sample.unit: subsets[sample.path] for sample in kept})
+    kept = [_taken_apart(samples[i]) if samples[i].split_unit in shared else samples[i] for i in indices]
+    split = Split({sample.split_unit: subsets[sample.path] for sample in kept})
     for subset in (TRAIN, VALID):
         if subset not in split.subsets.values():
             raise TrainingError(

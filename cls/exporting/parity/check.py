@@ -13,7 +13,7 @@ from cls.exporting.formats.files import Format
 from cls.exporting.formats.onnx import check_model_files
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch, weight_faults
-from cls.exporting.parity.page import Elsewhere, write_page
+from cls.exporting.parity.page import write_page
 from cls.exporting.parity.report import Divergence, NotCompared, OtherFormat, ParityFile, ParityReport, RefusedTry
 from cls.exporting.parity.samples import Reference
 from cls.exporting.parity.sizes import level_faults
@@ -182,14 +182,21 @@ def keep_reports(
     passed = {name: verdict for name, verdict in verdicts.items() if verdict.error is None}
     refused = {name: verdict for name, verdict in verdicts.items() if verdict.error is not None}
     other = refused_report(report_file)
-    left: dict[str, Elsewhere] = {name: Elsewhere("not made", reason) for name, reason in (not_made or {}).items()}
-    left |= {name: Elsewhere("agrees", _found_earlier(found)) for name, found in (stayed or {}).items()}
+    left: dict[str, OtherFormat] = {
+        name: OtherFormat(state="not made", reason=reason) for name, reason in (not_made or {}).items()
+    }
+    left |= {name: OtherFormat(state="agrees", reason=_found_earlier(found)) for name, found in (stayed or {}).items()}
     if passed:
         page = other.with_suffix(".html").name
         _keep(report_file, reference, passed, {name: _left_out(refused[name], page) for name in refused} | left)
     if refused:
         page = report_file.with_suffix(".html").name
-        _keep(other, reference, refused, {name: Elsewhere("agrees", "", page) for name in passed} | left)
+        _keep(
+            other,
+            reference,
+            refused,
+            {name: OtherFormat(state="agrees", reason="", page=page) for name in passed} | left,
+        )
     else:
         # Of an earlier export; it shows people, too.
         other.unlink(missing_ok=True)
@@ -238,11 +245,11 @@ def _divergence(reference: Reference, converted: Classifier, candidate: Candidat
     return None
 
 
-def _left_out(verdict: Verdict, page: str) -> Elsewhere:
+def _left_out(verdict: Verdict, page: str) -> OtherFormat:
     """A refused format in the report of the others."""
     if verdict.report is not None:
-        return Elsewhere("refused", "; ".join(verdict.report.faults), page)
-    return Elsewhere("failed", verdict.error.what if verdict.error is not None else "", page)
+        return OtherFormat(state="refused", reason="; ".join(verdict.report.faults), page=page)
+    return OtherFormat(state="failed", reason=verdict.error.what if verdict.error is not None else "", page=page)
 
 
 def _found_earlier(found: ParityMeta) -> str:
@@ -255,7 +262,7 @@ def _found_earlier(found: ParityMeta) -> str:
 
 
 def _keep(
-    report_file: Path, reference: Reference, verdicts: Mapping[Format, Verdict], elsewhere: Mapping[str, Elsewhere]
+    report_file: Path, reference: Reference, verdicts: Mapping[Format, Verdict], others: Mapping[str, OtherFormat]
 ) -> None:
     reports: dict[str, ParityReport | NotCompared] = {
         name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None
@@ -268,8 +275,8 @@ def _keep(
     content = ParityFile(
         run=reference.trained.name,
         formats=reports | failures,
-        others={name: OtherFormat(state=other.state, reason=other.reason) for name, other in elsewhere.items()},
+        others=dict(others),
     )
     write_record(report_file, content)
     page = report_file.with_suffix(".html")
-    write_page(page, reference.trained.group, reference.trained.name, content.formats, elsewhere)
+    write_page(page, reference.trained.group, reference.trained.name, content.formats, others)

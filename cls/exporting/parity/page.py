@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cls.exporting.parity.labels import LabelResult
-from cls.exporting.parity.report import BatchResult, NotCompared, ParityReport, WorstSample
+from cls.exporting.parity.report import BatchResult, NotCompared, OtherFormat, ParityReport, WorstSample
 from cls.exporting.parity.sizes import SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
@@ -17,27 +17,12 @@ from cls.wording import counted, difference, score
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-@dataclass(frozen=True)
-class Elsewhere:
-    """A format that the page does not speak of at length.
-
-    Attributes:
-        state: in a word or two: `agrees`, `refused`, `failed`, `not made`.
-        reason: why it is not here.
-        page: name of the page beside this one that says more; empty where there is none.
-    """
-
-    state: str
-    reason: str
-    page: str = ""
-
-
 def write_page(
     path: Path,
     group: str,
     run: str,
     formats: Mapping[str, ParityReport | NotCompared],
-    elsewhere: Mapping[str, Elsewhere] | None = None,
+    others: Mapping[str, OtherFormat] | None = None,
 ) -> None:
     """Writes the page, whole or not at all; everything it shows is inside it.
 
@@ -46,7 +31,7 @@ def write_page(
         group: what is classified.
         run: name of the run.
         formats: format -> its report, or why it could not even be compared.
-        elsewhere: the other formats of the same export.
+        others: the other formats of the same export.
     """
     reports = {name: found for name, found in formats.items() if isinstance(found, ParityReport)}
     most = max(reports.values(), key=lambda report: report.samples, default=None)
@@ -55,7 +40,7 @@ def write_page(
         "group": group,
         "run": run,
         "date": render.now_utc(),
-        "contents": [(name, name) for name in formats] + [("others", "others")] * bool(elsewhere),
+        "contents": [(name, name) for name in formats] + [("others", "others")] * bool(others),
         "formats": [
             _format(name, found) if isinstance(found, ParityReport) else _Format(name, found.faults)
             for name, found in formats.items()
@@ -63,7 +48,7 @@ def write_page(
         "people": "" if most is None else people_in_words(most.samples, most.part),
         "summary_columns": ("format", *next(iter(summaries.values()), {})),
         "summary_rows": [(name, *summary.values()) for name, summary in summaries.items()],
-        "elsewhere": elsewhere or {},
+        "others": others or {},
     }
     render.write_page(path, "exporting/parity/parity.html", values)
 

@@ -291,15 +291,17 @@ def _kind_of_comparison(value: object) -> str:
 
 
 class OtherFormat(Record):
-    """A format of the same export that another report speaks of, or none.
+    """A format of the same export that another report describes, or none.
 
     Attributes:
         state: `agrees`, `refused`, `failed`, `not made`.
-        reason: why it is not here.
+        reason: why it is not in this report.
+        page: name of the page beside this one that says more; empty where there is none. Not in the file.
     """
 
     state: str
     reason: str
+    page: str = Field(default="", exclude=True)
 
 
 class ParityFile(Record):

@@ -79,12 +79,12 @@ def measure_backgrounds(
 
     def pictures() -> Iterator[NDArray[np.uint8]]:
         for index, numbers in zip(chosen, places, strict=True):
-            wide = cutouts.wide(int(index))
-            flat = np.empty(cutouts.format.exact_shape, np.uint8)
+            rgb_and_mask = cutouts.rgb_and_mask(int(index))
+            flat = np.empty(cutouts.format.input_shape, np.uint8)
             flat[:] = preprocessing.fill_rgb
             for background in (flat, *(backgrounds.picture(int(number)) for number in numbers)):
-                placed = place(wide, background, preprocessing)
-                yield _as_served(placed, wide, preprocessing)
+                placed = place(rgb_and_mask, background, preprocessing)
+                yield _as_served(placed, rgb_and_mask, preprocessing)
                 yield placed
 
     probs = probabilities_of(logits_of(network, preprocessing, pictures()))
@@ -101,12 +101,14 @@ def measure_backgrounds(
     )
 
 
-def _as_served(placed: NDArray[np.uint8], wide: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _as_served(
+    placed: NDArray[np.uint8], rgb_and_mask: NDArray[np.uint8], preprocessing: Preprocessing
+) -> NDArray[np.uint8]:
     """A person in another place, cut out by its mask as `Preprocessing.fit` does."""
     if preprocessing.is_background_kept:
         return placed
     size = (preprocessing.width_px, preprocessing.height_px)
-    mask = np.asarray(cv2.resize(wide, size, interpolation=cv2.INTER_AREA), np.uint8)[..., 3]
+    mask = np.asarray(cv2.resize(rgb_and_mask, size, interpolation=cv2.INTER_AREA), np.uint8)[..., 3]
     flat = np.empty_like(placed)
     flat[:] = preprocessing.fill_rgb
     return blend(np.dstack([placed, mask]), flat)

@@ -1,4 +1,4 @@
-"""Logits made honest, and cross-fitting: what the loss added is taken out, and one temperature is chosen.
+"""Logits made honest, and cross-validation: what the loss added is taken out, and one temperature is chosen.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The order of a label's people stays.
 """
@@ -20,7 +20,7 @@ from cls.errors import TrainingError
 from cls.files import write_bytes_atomic
 from cls.metrics.bootstrap import bootstrap, thin_labels
 from cls.metrics.multilabel import Truth, mean_measures, measure
-from cls.metrics.scores import CrossFitted, MeasureIntervals, Measures
+from cls.metrics.scores import CrossValidatedMetrics, MeasureIntervals, Measures
 from cls.metrics.thresholds import choose_thresholds
 from cls.people.preprocess import Preprocessing
 from cls.training.loop.device import torch_device
@@ -73,7 +73,7 @@ _OF_PROBABILITIES = ("ece", "ece_adaptive", "brier")
 
 
 @dataclass(frozen=True)
-class Crossed:
+class CrossValidatedDecisions:
     """What is said of each sample with what was chosen on others.
 
     Attributes:
@@ -87,20 +87,20 @@ class Crossed:
     folds: int
 
 
-def crossed_decisions(
+def cross_validated_decisions(
     logits: NDArray[np.float64],
     labels: NDArray[np.float64],
     units: Sequence[str],
     loss_shift: Sequence[float],
     *,
     seed: int = 0,
-) -> Crossed | None:
+) -> CrossValidatedDecisions | None:
     """Decides on each fifth of the units with the temperature and the thresholds that the other four fifths choose.
 
     Args:
         logits: of the network, not calibrated, (samples, labels).
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, what a split keeps together (`Sample.unit`).
+        units: of each sample, what a split keeps together (`Sample.split_unit`).
         loss_shift: see `choose_calibration`.
         seed: which units make a fold.
 
@@ -118,12 +118,12 @@ def crossed_decisions(
         thresholds = choose_thresholds(calibration.probs(logits[others]), labels[others])
         probs[held] = calibration.probs(logits[held])
         decisions[held] = probs[held] >= thresholds
-    return Crossed(probs, decisions, folds)
+    return CrossValidatedDecisions(probs, decisions, folds)
 
 
-def cross_fit(
+def cross_validate(
     logits: NDArray[np.float64], truth: Truth, loss_shift: Sequence[float], *, seed: int = 0
-) -> CrossFitted | None:
+) -> CrossValidatedMetrics | None:
     """Decides on each fifth of the units with what the other four fifths choose, and measures all decisions together.
 
     Thresholds and temperature chosen and measured on the same people flatter themselves: on validation parts of a few
@@ -142,19 +142,19 @@ def cross_fit(
         None where there are fewer than two units.
     """
     labels, units, names = truth
-    crossed = crossed_decisions(logits, labels, units, loss_shift, seed=seed)
-    if crossed is None:
+    cross_validated = cross_validated_decisions(logits, labels, units, loss_shift, seed=seed)
+    if cross_validated is None:
         return None
     half = [0.5] * len(names)
-    said = crossed.decisions.astype(np.float64)
-    decided, probable = (measure(values, labels, names, half) for values in (said, crossed.probs))
+    said = cross_validated.decisions.astype(np.float64)
+    decided, probable = (measure(values, labels, names, half) for values in (said, cross_validated.probs))
     drawn = bootstrap(said, truth, half, seed=seed)
     per_label = {name: _both(decided.labels[name], probable.labels[name], _OF_DECISIONS) for name in names}
     is_thin = thin_labels(labels, units).tolist()
     kept = [name for name, is_left_out in zip(names, is_thin, strict=True) if not is_left_out]
     left_out = tuple(name for name in names if name not in kept)
-    return CrossFitted(
-        folds=crossed.folds,
+    return CrossValidatedMetrics(
+        folds=cross_validated.folds,
         macro=mean_measures([per_label[name] for name in kept], (*_OF_DECISIONS, *_OF_PROBABILITIES)),
         micro=_both(decided.micro, probable.micro, _OF_COUNTS),
         instance=decided.instance,

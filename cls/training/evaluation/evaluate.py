@@ -24,7 +24,7 @@ from cls.metrics.thresholds import choose_thresholds
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, measure_backgrounds
 from cls.training.evaluation.calibration import (
     choose_calibration,
-    cross_fit,
+    cross_validate,
     fold_into_head,
     logits_of,
     negative_log_likelihood,
@@ -111,7 +111,7 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
     logits, labels = np.empty((0, len(names))), np.empty((0, len(names)))
     if samples:
         labels = labels_of(samples).astype(np.float64)
-        logits = logits_of(network, preprocessing, (cutouts.exact(index) for index in range(len(cutouts))))
+        logits = logits_of(network, preprocessing, (cutouts.input_rgb(index) for index in range(len(cutouts))))
         calibration = choose_calibration(logits, labels, shift)
     else:
         calibration = _calibration_of_earlier(names, earlier, shift)
@@ -127,9 +127,9 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
     thresholds = tuple(choose_thresholds(probs, labels).tolist())
     _write_predictions(folder / "predictions.csv", names, samples, labels, probs)
     truth = Truth(labels, valid.units, names)
-    metrics = measure(probs, labels, names, thresholds).having(
+    metrics = measure(probs, labels, names, thresholds).replaced(
         intervals=bootstrap(probs, truth, thresholds, seed=seed),
-        cross_fitted=cross_fit(logits, truth, shift, seed=seed),
+        cross_fitted=cross_validate(logits, truth, shift, seed=seed),
     )
     calibration = _measured(calibration, logits, labels, metrics)
     background = None
@@ -146,7 +146,7 @@ def _measured(
 ) -> Calibration:
     """A calibration with what it was good for."""
     is_known = ~np.isnan(labels)
-    return calibration.having(
+    return calibration.replaced(
         ece_before=expected_calibration_error(probabilities_of(logits)[is_known], labels[is_known] > 0.5),
         ece_after=metrics.micro.ece,
         ece_cross_fitted=None if metrics.cross_fitted is None else metrics.cross_fitted.micro.ece,

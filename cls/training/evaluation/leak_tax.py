@@ -29,7 +29,7 @@ from cls.metrics.exact_interval import LEVEL
 from cls.metrics.scores import Interval
 from cls.records import read_record, write_record
 from cls.training.data import Training, start_network
-from cls.training.evaluation.calibration import crossed_decisions, shift_of_loss
+from cls.training.evaluation.calibration import cross_validated_decisions, shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from cls.training.loop.fit import base_rates, fit_network
 from cls.training.loop.losses import loss_for
@@ -156,7 +156,7 @@ def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluatio
 
 def random_subsets(samples: Sequence[Sample], split: Split, *, seed: int) -> list[str]:
     """A subset for every sample, stratified as the split is, whatever picset it is of; as many in validation."""
-    valid = sum(split.subsets[sample.unit] == VALID for sample in samples)
+    valid = sum(split.subsets[sample.split_unit] == VALID for sample in samples)
     return split_alone(samples, valid_people=valid, seed=seed)
 
 
@@ -172,7 +172,7 @@ def _compare(
     other = evaluate(folder, mixed.network.spec, mixed.data.valid, settings)
     own_units = [unit for unit, subset in zip(people.units, subsets, strict=True) if subset == VALID]
     found = difference(
-        _predictions(evaluation, [sample.unit for sample in evaluation.samples], _shift(training), seed),
+        _predictions(evaluation, [sample.split_unit for sample in evaluation.samples], _shift(training), seed),
         _predictions(other, own_units, shift, seed),
         seed=seed,
     )
@@ -195,7 +195,7 @@ def _mixed(bottle: Bottle, training: Training, subsets: Sequence[str]) -> Traini
     config, data, network = replace(training.config, loggers=()), training.data, training.network
     # Everybody is a unit of their own.
     samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.people.samples)]
-    split = Split({sample.unit: subset for sample, subset in zip(samples, subsets, strict=True)})
+    split = Split({sample.split_unit: subset for sample, subset in zip(samples, subsets, strict=True)})
     module = start_network(config, network.spec, network.source, samples, data.auxiliary)
     module.to(memory_format=memory_format_of(network.module))
     data = replace(data, people=replace(data.people, samples=samples), split=split)
@@ -209,9 +209,11 @@ def _shift(training: Training) -> tuple[float, ...]:
 
 def _predictions(evaluation: Evaluation, units: Sequence[str], shift: Sequence[float], seed: int) -> Predictions:
     """What is said of validation people; of a single picset, by its own thresholds."""
-    crossed = crossed_decisions(evaluation.logits, evaluation.labels, units, shift, seed=seed)
+    cross_validated = cross_validated_decisions(evaluation.logits, evaluation.labels, units, shift, seed=seed)
     decisions: NDArray[np.bool_] = evaluation.probs >= np.asarray(evaluation.thresholds)
-    return Predictions(evaluation.probs, decisions if crossed is None else crossed.decisions, evaluation.labels, units)
+    return Predictions(
+        evaluation.probs, decisions if cross_validated is None else cross_validated.decisions, evaluation.labels, units
+    )
 
 
 def _measured(file: Path) -> LeakTax | None:
@@ -227,6 +229,8 @@ def _measured(file: Path) -> LeakTax | None:
 
 
 def _known_share(samples: Sequence[Sample], subsets: Sequence[str]) -> float:
-    trained = {sample.unit for sample, subset in zip(samples, subsets, strict=True) if subset == TRAIN}
-    is_known = [sample.unit in trained for sample, subset in zip(samples, subsets, strict=True) if subset == VALID]
+    trained = {sample.split_unit for sample, subset in zip(samples, subsets, strict=True) if subset == TRAIN}
+    is_known = [
+        sample.split_unit in trained for sample, subset in zip(samples, subsets, strict=True) if subset == VALID
+    ]
     return float(np.mean(is_known)) if is_known else 0.0

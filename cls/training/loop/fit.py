@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cls.dataset.augment import Augmentation
-from cls.dataset.batches import Batch, EpochSampler, ExactBatches, GpuViews, Loader, TrainBatches, WideBatches
+from cls.dataset.batches import (
+    Batch,
+    EpochSampler,
+    GpuViews,
+    Loader,
+    TrainBatches,
+    UnaugmentedBatches,
+    ValidationBatches,
+)
 from cls.dataset.cutouts.cutouts import Subset
 from cls.dataset.samples import Sample, labels_of
 from cls.files import safe_name, write_error, write_text_atomic
@@ -113,7 +121,7 @@ def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult
     module = ClassifierModule(network, loss, config, auxiliary_loss=others, bad_batches=bad_batches)
     sampler = EpochSampler(len(data.train), config.batch, seed=config.seed, rank=rank, world=config.world)
     train_loader = _train_loader(batches_of(training), sampler, config)
-    valid_loader = _exact_loader(data.valid, config, rank) if len(data.valid) else None
+    valid_loader = _validation_loader(data.valid, config, rank) if len(data.valid) else None
     return fit(module, train_loader, valid_loader, config, folder)
 
 
@@ -129,7 +137,7 @@ def batches_of(training: Training) -> TrainBatches:
 def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainConfig) -> Loader:
     if config.augment_on == "cpu" or accelerator() == "cpu":
         return Loader(batches, sampler, workers=config.workers)
-    return Loader(WideBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
+    return Loader(UnaugmentedBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
 
 
 def auxiliary_loss(training: Training) -> MultiLabelLoss:
@@ -150,9 +158,9 @@ def rates_of(labels: NDArray[np.float32]) -> list[float]:
     return [float(rate) for rate in rates]
 
 
-def _exact_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
+def _validation_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
     sampler = EpochSampler(len(part), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world)
-    return Loader(ExactBatches(part.cutouts, labels_of(part.samples)), sampler)
+    return Loader(ValidationBatches(part.cutouts, labels_of(part.samples)), sampler)
 
 
 def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | None, folder: Path) -> None:

@@ -259,7 +259,7 @@ class ClassifierModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the history, so that a resumed run has all of it."""
-        checkpoint["history"] = [epoch.plain() for epoch in self.history]
+        checkpoint["history"] = [epoch.to_json_values() for epoch in self.history]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes the history up to the checkpoint."""

@@ -82,7 +82,7 @@ def _features(network: nn.Module, cutouts: Cutouts, device: str) -> Tensor:
     preprocessing = cutouts.format.preprocessing
     parts = []
     for start in range(0, len(cutouts), _BATCH):
-        images = np.stack([cutouts.exact(index) for index in range(start, min(start + _BATCH, len(cutouts)))])
+        images = np.stack([cutouts.input_rgb(index) for index in range(start, min(start + _BATCH, len(cutouts)))])
         batch = torch.from_numpy(preprocessing.normalise(images)).to(device, memory_format=memory_format)
         with torch.no_grad():
             maps = network.forward_features(batch)  # type: ignore[operator]

@@ -22,7 +22,7 @@ from cls.training.runs.listing import find_run
 
 
 @dataclass(frozen=True)
-class SeenPeople:
+class PretrainingPictures:
     """Pictures that first weights were trained on.
 
     Attributes:
@@ -34,26 +34,26 @@ class SeenPeople:
     pictures: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def members(self) -> frozenset[str]:
-        """Pictures and picsets, as `Sample.picture_unit` and `Sample.own_unit` name them."""
+    def split_units(self) -> frozenset[str]:
+        """Pictures and picsets, as `Sample.picture_unit` and `Sample.unjoined_unit` name them."""
         pictures = {f"picture:{name}" for name in self.pictures}
         return frozenset(pictures | {f"picset:{picset}" for picset in self.pictures.values() if picset})
 
-    def among(self, samples: Iterable[Sample]) -> list[Sample]:
+    def overlapping(self, samples: Iterable[Sample]) -> list[Sample]:
         """Those of the samples that are of these pictures or picsets."""
-        members = self.members
-        return [sample for sample in samples if sample.picture_unit in members or sample.own_unit in members]
+        members = self.split_units
+        return [sample for sample in samples if sample.picture_unit in members or sample.unjoined_unit in members]
 
-    def beside(self, trained: Sequence[Sample]) -> dict[str, str]:
+    def not_in(self, trained: Sequence[Sample]) -> dict[str, str]:
         """Picture -> picset of those that the training itself does not train on."""
         own = {sample.path for sample in trained}
         return {picture: picset for picture, picset in self.pictures.items() if picture not in own}
 
 
-NOBODY = SeenPeople()
+NO_PRETRAINING = PretrainingPictures()
 
 
-def seen_by(source: WeightsSource) -> SeenPeople:
+def pretraining_pictures(source: WeightsSource) -> PretrainingPictures:
     """Whom a run that gives the first weights was trained on, and those before it that it started from.
 
     Weights of a file in a run folder (`--weights models/…/checkpoints/best.ckpt`) are that run's. Of other files
@@ -64,11 +64,11 @@ def seen_by(source: WeightsSource) -> SeenPeople:
         FileError: it cannot be read.
     """
     if source.file is None:
-        return NOBODY
+        return NO_PRETRAINING
     file = _split_beside(source.file)
     if source.kind != "run" and not (source.kind == "file" and file.is_file()):
-        return NOBODY
-    return SeenPeople(source.origin, trained_on(file))
+        return NO_PRETRAINING
+    return PretrainingPictures(source.origin, trained_on(file))
 
 
 def _split_beside(checkpoint: Path) -> Path:

@@ -146,7 +146,7 @@ def _first_pairs(batches: TrainBatches, config: TrainConfig, cutouts: Cutouts, n
         batch = batches[key]
         own = batch.labels[:, : len(names)].tolist()  # behind them stand those learnt alongside
         parts = zip(batch.images.numpy(), own, batch.indices.tolist(), strict=True)
-        pairs += [Pair(cutouts.exact(index), image, caption(labels, names)) for image, labels, index in parts]
+        pairs += [Pair(cutouts.input_rgb(index), image, caption(labels, names)) for image, labels, index in parts]
         if len(pairs) >= _BATCHES * _TILES:
             break
     return pairs[: _BATCHES * _TILES]

@@ -71,7 +71,7 @@ def mistaken_and_sure(evaluation: Evaluation, names: Sequence[str]) -> tuple[lis
 def _one_a_unit(indices: Sequence[int], samples: Sequence[Sample]) -> list[int]:
     first: dict[str, int] = {}
     for index in indices:
-        first.setdefault(samples[index].unit, index)
+        first.setdefault(samples[index].split_unit, index)
     return list(first.values())[:_PEOPLE_SHOWN]
 
 
@@ -94,7 +94,7 @@ def _sure(evaluation: Evaluation, names: Sequence[str], index: int) -> ShownPers
 def _person(evaluation: Evaluation, index: int, title: str, css: str, parts: Sequence[str]) -> ShownPerson:
     """A person's picture, what was given, and lines of a CSS class below."""
     path = evaluation.samples[index].path
-    return ShownPerson(picture_url(evaluation.cutouts.exact(index)), title, css, parts, path)
+    return ShownPerson(picture_url(evaluation.cutouts.input_rgb(index)), title, css, parts, path)
 
 
 def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[LabelError]) -> list[ShownPerson]:
@@ -131,7 +131,7 @@ def _log_odds(probs: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _NOBODY, _UNKNOWN = "none", "not known"
-_CROSSED = ("f1", "precision", "recall", "ma", "ece")
+_CROSS_VALIDATED = ("f1", "precision", "recall", "ma", "ece")
 _PERFECT = score(1)
 _Values = TypeVar("_Values", bound=Record)
 
@@ -169,12 +169,12 @@ def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: M
         validation: the run's measures.
     """
     counts = np.nansum(trained, axis=0).astype(int).tolist()
-    crossed, intervals = validation.crossed, validation.intervals or Intervals()
+    cross_validated, intervals = validation.cross_validated, validation.intervals or Intervals()
     rows = []
     for name, count in zip(names, counts, strict=True):
         label, found = validation.labels[name], intervals.labels.get(name, MeasureIntervals())
-        found = _replaced(found, crossed.label_intervals.get(name))
-        row = _row(name, _replaced(label, crossed.labels.get(name)), label, found)
+        found = _replaced(found, cross_validated.label_intervals.get(name))
+        row = _row(name, _replaced(label, cross_validated.labels.get(name)), label, found)
         rows.append(
             {
                 **row,
@@ -185,8 +185,8 @@ def label_rows(names: Sequence[str], trained: NDArray[np.float32], validation: M
         )
     # Where labels are left out of them, the intervals are not of these means: `measured_text` says what they are of.
     of_means = MeasureIntervals() if intervals.left_out else intervals.macro
-    shown = _replaced(validation.macro, crossed.macro)
-    mean = _row(means_title(validation), shown, validation.macro, _replaced(of_means, crossed.intervals))
+    shown = _replaced(validation.macro, cross_validated.macro)
+    mean = _row(means_title(validation), shown, validation.macro, _replaced(of_means, cross_validated.intervals))
     return [*rows, {**mean, "is_mean": "mean", "train": "", "positives": "", "threshold": ""}]
 
 
@@ -200,12 +200,14 @@ def means_title(validation: Metrics) -> str:
     return f"{found.ap.over} (cross-validated: {found.f1.labels} of {found.f1.of})"
 
 
-def _replaced(values: _Values, crossed: Record | None) -> _Values:
+def _replaced(values: _Values, cross_validated: Record | None) -> _Values:
     """Measures, or intervals, with cross-validated ones in the place of those of thresholds chosen on these people."""
     known = (
-        {} if crossed is None else {key: getattr(crossed, key) for key in crossed.model_fields_set if key in _CROSSED}
+        {}
+        if cross_validated is None
+        else {key: getattr(cross_validated, key) for key in cross_validated.model_fields_set if key in _CROSS_VALIDATED}
     )
-    return values.having(**known)
+    return values.replaced(**known)
 
 
 def _row(name: str, shown: Measures, own: Measures, intervals: MeasureIntervals) -> dict[str, str]:
@@ -215,7 +217,7 @@ def _row(name: str, shown: Measures, own: Measures, intervals: MeasureIntervals)
         "is_mean": "",
         "ap_percent": percent_width(own.ap),
         "base_percent": percent_width(own.base_rate),
-        **{key: score(getattr(shown, key)) for key in ("base_rate", "ap", "auroc", *_CROSSED)},
+        **{key: score(getattr(shown, key)) for key in ("base_rate", "ap", "auroc", *_CROSS_VALIDATED)},
         "f1_in_sample": score(own.f1),
         **{
             f"{key}_interval": _with_people(getattr(shown, key), getattr(intervals, key), people)

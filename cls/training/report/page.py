@@ -115,7 +115,7 @@ def _validated(data: ReportData, validation: Metrics) -> dict[str, Any]:
     probs, labels, thresholds = evaluation.probs, evaluation.labels, evaluation.thresholds
     trained = labels_of(data.data.train.samples)
     worst, best = mistaken_and_sure(evaluation, names)
-    units = len({sample.unit for sample in evaluation.samples})
+    units = len({sample.split_unit for sample in evaluation.samples})
     calibration = calibration_of_run(metrics.calibration)
     return {
         "rows": label_rows(names, trained, validation),

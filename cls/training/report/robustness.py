@@ -66,12 +66,14 @@ def measured_text(validation: Metrics, people: int, units: int) -> str:
         units: picsets, or what else stays together in a split.
     """
     text = [f"Measured on {counted(people, 'person')} of {counted(units, 'picset')} that training never saw."]
-    if (crossed := validation.cross_fitted) is not None:
-        left_out = left_out_text(crossed.left_out, len(validation.labels)).replace(", over", ", and means are over")
+    if (cross_validated := validation.cross_fitted) is not None:
+        left_out = left_out_text(cross_validated.left_out, len(validation.labels)).replace(
+            ", over", ", and means are over"
+        )
         text.append(
             "F1, precision, recall, mA and calibration error are cross-validated: each of"
-            f" {counted(crossed.folds, 'fold')} of picsets is decided on with thresholds and a temperature chosen on"
-            f" the others{left_out}."
+            f" {counted(cross_validated.folds, 'fold')} of picsets is decided on with thresholds and a temperature"
+            f" chosen on the others{left_out}."
             " In the row of means, the calibration error is the mean over labels; Calibration has that of all decisions"
             " together. The last column has the F1 of this run's thresholds, which were chosen on these people: it is a"
             " little too good."
@@ -95,11 +97,11 @@ def measured_text(validation: Metrics, people: int, units: int) -> str:
 
 def overall(validation: Metrics) -> list[tuple[str, str]]:
     """Measures over all labels: key, value; cross-validated ones first. Those that a run does not have are left out."""
-    crossed = validation.cross_fitted
-    if crossed is None:
+    cross_validated = validation.cross_fitted
+    if cross_validated is None:
         how = "thresholds chosen on these people, "
         return _over_all(validation.micro, validation.instance, validation.exact, how)
-    made = _over_all(crossed.micro, crossed.instance, crossed.exact, "cross-validated, ")
+    made = _over_all(cross_validated.micro, cross_validated.instance, cross_validated.exact, "cross-validated, ")
     if (f1 := validation.mean("f1")).value is not None:
         text = f"F1 {score(f1.value)}, mA {score(validation.macro.ma)}; {f1.over}"
         made.append(("thresholds chosen on these people", text))

@@ -137,7 +137,7 @@ class RunArgs(Record):
     @property
     def as_read(self) -> dict[str, Any]:
         """The values of args.yaml as they stand in the file; of one that was not read, as they would be written."""
-        return self.plain() if self._read is None else self._read
+        return self.to_json_values() if self._read is None else self._read
 
 
 def _with_numbers(settings: Any) -> Any:
@@ -197,7 +197,7 @@ def _listed(settings: Mapping[str, JsonValue]) -> str:
 
 def write_args(folder: Path, args: RunArgs) -> None:
     """Writes args.yaml into a run folder."""
-    write_text_atomic(folder / ARGS, yaml.safe_dump(args.plain(), sort_keys=False, allow_unicode=True))
+    write_text_atomic(folder / ARGS, yaml.safe_dump(args.to_json_values(), sort_keys=False, allow_unicode=True))
 
 
 def read_args(path: Path, *, hint: str = "train again, or remove the folder") -> RunArgs:

@@ -122,7 +122,7 @@ class Run:
         dataset = GroupDataset(self.group, self.labels, rows)
         config = self.args.config
         samples, _ = collect_samples(self.bottle, dataset, people=config.people, subject=config.subject)
-        return [replace(sample, joined=clusters.get(sample.own_unit, "")) for sample in samples]
+        return [replace(sample, joined=clusters.get(sample.unjoined_unit, "")) for sample in samples]
 
     def pictures(self, subset: str) -> list[str]:
         """Names of the pictures of one subset of the split, `train` or `valid`, also of those that are gone."""

@@ -24,27 +24,27 @@ def summary_of(metrics: RunMetrics) -> str:
 
 def _cross_validated(validation: Metrics) -> str:
     """What to expect of new people; runs of earlier versions have not measured it."""
-    found, instance = validation.scores, validation.crossed.instance
+    found, instance = validation.scores, validation.cross_validated.instance
     if found.f1.value is None:
         return found.headline()
     return (
-        f"{found.headline()}{_why_left_out(validation.crossed.left_out)}; mA {score(found.ma.value)};"
+        f"{found.headline()}{_why_left_out(validation.cross_validated.left_out)}; mA {score(found.ma.value)};"
         f" label sets: accuracy {score(instance.accuracy)}, F1 {score(instance.f1)}"
     )
 
 
 def _table(names: Sequence[str], validation: Metrics) -> list[str]:
     """A line a label and one of means; the last four columns are those of thresholds chosen on the same people."""
-    crossed = validation.crossed
+    cross_validated = validation.cross_validated
     means = {key: validation.mean(key) for key in _MEANS}
     title = means["ap"].over if means["ap"].value is not None else "mean"
     width = max(len(title), *(len(name) for name in names))
     lines = [f"{'':{width}}  positives  base rate  CV F1     AP  AUROC  threshold  precision  recall     F1"]
     for name in names:
         label = validation.labels.get(name, LabelMetrics())
-        row = _row(label, crossed.labels.get(name, Measures()), label.threshold)
+        row = _row(label, cross_validated.labels.get(name, Measures()), label.threshold)
         lines.append(f"{name:{width}}  {label.positives:9d}  {row}")
-    lines.append(f"{title:{width}}  {'':9}  {_row(validation.macro, crossed.macro, None)}")
+    lines.append(f"{title:{width}}  {'':9}  {_row(validation.macro, cross_validated.macro, None)}")
     others = [f"{key} {mean.over}" for key, mean in means.items() if mean.labels not in (0, means["ap"].labels)]
     lines.append(
         "CV: cross-validated; threshold, precision, recall and F1: thresholds chosen on these people"
@@ -53,10 +53,10 @@ def _table(names: Sequence[str], validation: Metrics) -> list[str]:
     return lines
 
 
-def _row(values: Measures, crossed: Measures, threshold: float | None) -> str:
+def _row(values: Measures, cross_validated: Measures, threshold: float | None) -> str:
     chosen = "" if threshold is None else f"{threshold:.3f}"
     return (
-        f"{score(values.base_rate):>9}  {score(crossed.f1):>5}  {score(values.ap):>5}  {score(values.auroc):>5}"
+        f"{score(values.base_rate):>9}  {score(cross_validated.f1):>5}  {score(values.ap):>5}  {score(values.auroc):>5}"
         f"  {chosen:>9}  {score(values.precision):>9}  {score(values.recall):>6}  {score(values.f1):>5}"
     )
 

@@ -149,20 +149,20 @@ def _of_backgrounds(read: Callable[[Flips], float | None]) -> Callable[[RunMetri
 
 _KEPT = _Measure(
     "mAP of those not left out",
-    _of_validation(lambda found: found.kept_mean("ap")),
+    _of_validation(lambda found: found.mean_with_interval("ap")),
     has_interval=True,
 )
 _MEASURES = (
-    _Measure("cross-validated F1", _of_validation(lambda found: found.crossed_mean("f1")), has_interval=True),
-    _Measure("cross-validated mA", _of_validation(lambda found: found.crossed_mean("ma")), has_interval=True),
+    _Measure("cross-validated F1", _of_validation(lambda found: found.cross_validated_mean("f1")), has_interval=True),
+    _Measure("cross-validated mA", _of_validation(lambda found: found.cross_validated_mean("ma")), has_interval=True),
     _Measure("mAP", _of_validation(lambda found: found.mean("ap")), has_interval=True),
     _Measure("mean AUROC", _of_validation(lambda found: found.mean("auroc")), has_interval=True),
     _KEPT,
-    _Measure("cross-validated F1 over people", _of_validation(lambda found: found.crossed.instance.f1)),
-    _Measure("cross-validated: every label right", _of_validation(lambda found: found.crossed.exact)),
+    _Measure("cross-validated F1 over people", _of_validation(lambda found: found.cross_validated.instance.f1)),
+    _Measure("cross-validated: every label right", _of_validation(lambda found: found.cross_validated.exact)),
     _Measure(
         "cross-validated calibration error of all decisions together",
-        _of_validation(lambda found: found.crossed.micro.ece),
+        _of_validation(lambda found: found.cross_validated.micro.ece),
     ),
     _Measure("people whose answers change with the background", _of_backgrounds(lambda flips: flips.people)),
     _Measure("answers that change with the background", _of_backgrounds(lambda flips: flips.share)),
@@ -266,7 +266,7 @@ def _warnings(entries: Sequence[RunEntry]) -> list[str]:
 
 
 def _left_out(validation: Metrics) -> str:
-    """Which labels its intervals and cross-fitted means are without."""
+    """Which labels its intervals and cross-validated means are without."""
     text = left_out_text(validation.left_out, len(validation.labels))
     return f"intervals and cross-validated means are{text.removeprefix(',')}"
 

@@ -45,15 +45,15 @@ def test_the_exact_picture_is_what_preprocessing_cuts(tiny: Bottle) -> None:
     assert len(cutouts) == len(samples)
     for index, sample in enumerate(samples):
         expected = FORMAT.preprocessing.cut(read_photo(tiny.picture(sample.path)), sample.person)
-        np.testing.assert_array_equal(cutouts.exact(index), expected)
+        np.testing.assert_array_equal(cutouts.input_rgb(index), expected)
 
 
 def test_the_wide_picture_has_the_photo_and_a_soft_mask(tiny: Bottle) -> None:
     cutouts, _ = load_cutouts(tiny, samples_of(tiny), FORMAT, workers=2)
-    wide = cutouts.wide(0)
-    assert wide.shape == (80, 60, 4)
-    assert wide.dtype == np.uint8
-    mask = wide[..., 3]
+    rgb_and_mask = cutouts.rgb_and_mask(0)
+    assert rgb_and_mask.shape == (80, 60, 4)
+    assert rgb_and_mask.dtype == np.uint8
+    mask = rgb_and_mask[..., 3]
     assert 0.2 < (mask > 127).mean() < 0.9
     assert ((mask > 0) & (mask < 255)).any()
 
@@ -71,15 +71,15 @@ def test_a_changed_picture_is_cut_out_again(tiny: Bottle) -> None:
     first, _ = load_cutouts(tiny, samples, FORMAT, workers=2)
     tiny.picture("0000.jpeg").write_bytes(tiny.picture("0013.jpeg").read_bytes())
     second, _ = load_cutouts(tiny, samples, FORMAT, workers=2)
-    assert not np.array_equal(first.exact(0), second.exact(0))
-    np.testing.assert_array_equal(first.exact(1), second.exact(1))
+    assert not np.array_equal(first.input_rgb(0), second.input_rgb(0))
+    np.testing.assert_array_equal(first.input_rgb(1), second.input_rgb(1))
 
 
 @pytest.mark.parametrize("harm", ["flip a bit", "cut off", "index lost", "index not JSON"])
 def test_a_broken_shard_is_made_again(tiny: Bottle, harm: str) -> None:
     samples = samples_of(tiny)
     first, _ = load_cutouts(tiny, samples, FORMAT, workers=2)
-    expected = np.stack([first.exact(index) for index in range(len(first))])
+    expected = np.stack([first.input_rgb(index) for index in range(len(first))])
     data = shard_files(tiny)[0]
     content = bytearray(data.read_bytes())
     # Another file under the name: the mapping of the first one stays as it was.
@@ -95,7 +95,7 @@ def test_a_broken_shard_is_made_again(tiny: Bottle, harm: str) -> None:
     data.write_bytes(content)
     again, broken = load_cutouts(tiny, samples, FORMAT, workers=2)
     assert not broken
-    np.testing.assert_array_equal(np.stack([again.exact(index) for index in range(len(again))]), expected)
+    np.testing.assert_array_equal(np.stack([again.input_rgb(index) for index in range(len(again))]), expected)
     assert len(shard_files(tiny)) == 1
 
 
@@ -149,7 +149,7 @@ def test_a_changed_outline_is_cut_out_again(tiny: Bottle) -> None:
     moved = tuple(polygon * 0.9 for polygon in samples[0].person.polygons_xy_rel)
     samples[0] = replace(samples[0], person=replace(samples[0].person, polygons_xy_rel=moved))
     second, _ = load_cutouts(tiny, samples, FORMAT, workers=2)
-    assert not np.array_equal(first.exact(0), second.exact(0))
+    assert not np.array_equal(first.input_rgb(0), second.input_rgb(0))
     assert len(shard_files(tiny)) == 2, "only one person was cut out"
 
 
@@ -163,7 +163,7 @@ def test_what_was_made_of_a_removed_picture_leaves_the_cache(tiny: Bottle, what:
     samples = samples_of(tiny)
     first, _ = load_cutouts(tiny, samples, FORMAT, workers=2)
     small, _ = load_cutouts(tiny, samples, other, workers=2)
-    secrets = [np.array(first.exact(2)).tobytes(), np.array(small.exact(2)).tobytes()]
+    secrets = [np.array(first.input_rgb(2)).tobytes(), np.array(small.input_rgb(2)).tobytes()]
     assert all(secret in content_of_cache(tiny) for secret in secrets)
     if what == "deleted":
         tiny.picture("0002.jpeg").unlink()
@@ -176,8 +176,8 @@ def test_what_was_made_of_a_removed_picture_leaves_the_cache(tiny: Bottle, what:
     if what == "deleted":
         assert b"0002.jpeg" not in content_of_cache(tiny)
     # Others' cut-outs, also those being read while the shards were written anew, are what they were.
-    np.testing.assert_array_equal(first.exact(3), again.exact(3 - (len(samples) - len(left))))
-    assert first.exact(2).tobytes() == secrets[0]
+    np.testing.assert_array_equal(first.input_rgb(3), again.input_rgb(3 - (len(samples) - len(left))))
+    assert first.input_rgb(2).tobytes() == secrets[0]
 
 
 def test_a_training_that_joins_nothing_forgets_removed_pictures_too(tiny: Bottle) -> None:
@@ -195,13 +195,13 @@ def test_each_storage_gives_the_person_back(tiny: Bottle, storage: str) -> None:
     raw, _ = load_cutouts(tiny, samples, FORMAT, workers=2)
     stored, _ = load_cutouts(tiny, samples, CutoutFormat(FORMAT.preprocessing, storage=storage), workers=2)
     for index in range(len(samples)):
-        np.testing.assert_array_equal(stored.exact(index), raw.exact(index))
-        np.testing.assert_array_equal(stored.wide(index)[..., 3], raw.wide(index)[..., 3])
+        np.testing.assert_array_equal(stored.input_rgb(index), raw.input_rgb(index))
+        np.testing.assert_array_equal(stored.rgb_and_mask(index)[..., 3], raw.rgb_and_mask(index)[..., 3])
         assert stored.box(index) == raw.box(index)
-        difference = np.abs(stored.wide(index).astype(int) - raw.wide(index))
+        difference = np.abs(stored.rgb_and_mask(index).astype(int) - raw.rgb_and_mask(index))
         assert difference.mean() < 3 if storage == "jpeg" else not difference.any()
     left, top, right, bottom = raw.box(0)
-    outside = np.array(raw.wide(0)[..., 3])
+    outside = np.array(raw.rgb_and_mask(0)[..., 3])
     assert outside[top + 1 : bottom - 1, left + 1 : right - 1].any()
     outside[top:bottom, left:right] = 0
     assert not outside.any()
@@ -257,12 +257,12 @@ def test_what_is_in_use_is_not_removed(tiny: Bottle) -> None:
     record_bytes = CutoutFormat(Preprocessing(40, 40)).record_bytes
     bottle = limited(tiny, 1.5 * 24 * record_bytes)
     read_now = load_size(bottle, samples, 40)
-    before = np.array(read_now.wide(0))
+    before = np.array(read_now.rgb_and_mask(0))
     with pytest.raises(FileError) as caught:
         load_size(bottle, samples, 39)
     assert caught.value.code == "file.cache_limit"
     assert "cache_limit_gb" in str(caught.value.hint)
-    np.testing.assert_array_equal(read_now.wide(0), before)
+    np.testing.assert_array_equal(read_now.rgb_and_mask(0), before)
     assert cached(bottle, 40) == {40: True}
     del read_now
     load_size(bottle, samples, 39)
@@ -331,4 +331,4 @@ def test_cut_outs_go_to_worker_processes(tiny: Bottle) -> None:
 
     cutouts, _ = load_cutouts(tiny, samples_of(tiny), FORMAT, workers=2)
     again = pickle.loads(pickle.dumps(cutouts))
-    np.testing.assert_array_equal(again.exact(3), cutouts.exact(3))
+    np.testing.assert_array_equal(again.input_rgb(3), cutouts.input_rgb(3))

@@ -80,7 +80,7 @@ def test_labels_are_stratified() -> None:
     samples = random_samples(200, 5, (0.5, 0.2, 0.05, 0.02))
     split = split_samples(samples, valid_share=0.2, seed=0)
     labels = np.array([s.labels for s in samples])
-    is_valid = np.array([split.subsets[s.unit] == VALID for s in samples])
+    is_valid = np.array([split.subsets[s.split_unit] == VALID for s in samples])
     shares = labels[is_valid].sum(axis=0) / labels.sum(axis=0)
     assert np.all(np.abs(shares - 0.2) < 0.08), shares
     assert abs(is_valid.mean() - 0.2) < 0.03
@@ -147,15 +147,15 @@ def test_what_was_trained_on_is_never_validated_on(samples: list[Sample], data: 
     before = split_samples(samples, valid_share=0.3, seed=1)
     known = before.memory(samples)
     clusters = {unit: data.draw(st.sampled_from(["", "joined:a", "joined:b"]), unit) for unit in sorted(before.subsets)}
-    joined = [replace(one, joined=clusters[one.own_unit]) for one in samples]
-    if len({one.unit for one in joined}) < 2:
+    joined = [replace(one, joined=clusters[one.unjoined_unit]) for one in samples]
+    if len({one.split_unit for one in joined}) < 2:
         return
     try:
         after = split_samples(joined, valid_share=0.3, seed=1, known=known)
     except TrainingError:
         # All of validation was joined with what was trained on.
-        is_trained = {one.unit: False for one in joined}
-        is_trained.update((one.unit, True) for one in joined if known[one.own_unit] == TRAIN)
+        is_trained = {one.split_unit: False for one in joined}
+        is_trained.update((one.split_unit, True) for one in joined if known[one.unjoined_unit] == TRAIN)
         assert all(is_trained.values())
         return
     train, valid = after.part(joined, TRAIN), after.part(joined, VALID)
@@ -204,7 +204,7 @@ def test_known_absences_of_an_incomplete_label_are_on_both_sides() -> None:
 
 def test_an_empty_validation_part_is_refused() -> None:
     samples = random_samples(5, 2, (0.5,))
-    known = {one.own_unit: TRAIN for one in samples}
+    known = {one.unjoined_unit: TRAIN for one in samples}
     with pytest.raises(TrainingError) as caught:
         split_samples(samples, valid_share=0.2, seed=0, known=known)
     assert caught.value.code == "training.empty_part"

@@ -126,7 +126,7 @@ def test_trash_is_stratified_too() -> None:
     """Somebody is trash who has none of the labels, not whoever lacks one of them."""
     samples = [sample(n, f"s{n}", (float(n < 20), 0.0)) for n in range(40)]
     split = split_samples(samples, valid_share=0.25, seed=3)
-    trash = {split.subsets[s.unit] for s in samples if s.labels == (0.0, 0.0)}
+    trash = {split.subsets[s.split_unit] for s in samples if s.labels == (0.0, 0.0)}
     assert trash == {TRAIN, VALID}
     valid = split.part(samples, VALID)
     assert (len(valid), sum(s.labels[0] for s in valid)) == (10, 5)
@@ -137,15 +137,15 @@ def test_trash_is_stratified_too() -> None:
 def test_what_an_earlier_split_has_is_taken_off_what_is_wanted(seed: int) -> None:
     """Validation had nearly all of its share: of the new ones it gets only what it lacks, not a share of its own."""
     old = [sample(n, f"old-{n}", (1.0,)) for n in range(100)]
-    known = {one.own_unit: VALID if n < 20 else TRAIN for n, one in enumerate(old)}
+    known = {one.unjoined_unit: VALID if n < 20 else TRAIN for n, one in enumerate(old)}
     new = [sample(100 + n, f"new-{n}", (1.0,)) for n in range(10)]
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=known)
-    assert {one.unit: split.subsets[one.unit] for one in old} == known
+    assert {one.split_unit: split.subsets[one.split_unit] for one in old} == known
     assert len(split.part(new, VALID)) == 2, "20 percent of 110 are 22"
-    overfull = {one.own_unit: VALID if n < 40 else TRAIN for n, one in enumerate(old)}
+    overfull = {one.unjoined_unit: VALID if n < 40 else TRAIN for n, one in enumerate(old)}
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=overfull)
     assert split.part(new, VALID) == []
-    starved = {one.own_unit: VALID if n < 10 else TRAIN for n, one in enumerate(old)}
+    starved = {one.unjoined_unit: VALID if n < 10 else TRAIN for n, one in enumerate(old)}
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=starved)
     assert len(split.part(new, VALID)) == 10
 
@@ -187,7 +187,7 @@ def test_which_part_is_empty_is_said() -> None:
     samples = [sample(n, f"s{n}", (1.0,)) for n in range(3)]
     for side, other in ((TRAIN, VALID), (VALID, TRAIN)):
         with pytest.raises(TrainingError) as caught:
-            split_samples(samples, valid_share=0.5, seed=0, known={one.own_unit: side for one in samples})
+            split_samples(samples, valid_share=0.5, seed=0, known={one.unjoined_unit: side for one in samples})
         assert caught.value.code == "training.empty_part"
         assert f"the {other} part" in caught.value.what
 

@@ -151,7 +151,7 @@ def test_the_dataset_knows_better_than_the_older_memory(file: Path, tmp_path: Pa
     assert (split.subsets["picset:s0"], split.subsets["picset:s1"]) == (TRAIN, VALID)
 
 
-@pytest.mark.parametrize("by", ["own_unit", "picture_unit"])
+@pytest.mark.parametrize("by", ["unjoined_unit", "picture_unit"])
 def test_nobody_that_the_first_weights_know_is_held_out(file: Path, tmp_path: Path, by: str) -> None:
     none = tmp_path / "none.json"
     plain = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25)
@@ -164,8 +164,8 @@ def test_nobody_that_the_first_weights_know_is_held_out(file: Path, tmp_path: Pa
     memory = read_json(file)["splits"]
     assert memory == {"seed 3, share 0.25": plain.memory(PEOPLE), key: split.memory(PEOPLE)}
     again = split_with_memory(file, none, PEOPLE[:15], seed=3, valid_share=0.25, trained_on=known[::-1])
-    assert again.subsets == {one.own_unit: split.subsets[one.own_unit] for one in PEOPLE[:15]}
-    harmless = [one.own_unit for one in plain.part(PEOPLE, TRAIN)]
+    assert again.subsets == {one.unjoined_unit: split.subsets[one.unjoined_unit] for one in PEOPLE[:15]}
+    harmless = [one.unjoined_unit for one in plain.part(PEOPLE, TRAIN)]
     assert split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=harmless).subsets == plain.subsets
 
 
@@ -210,7 +210,7 @@ def test_people_are_dealt_as_units_of_their_own() -> None:
     people = [sample(f"{n}.jpeg", "s", (float(n % 3 == 0), float(n % 7 == 0))) for n in range(42)]
     joined = [replace(one, joined=f"person:{one.path}:{one.number}") for one in people]
     split = split_samples(joined, valid_share=13 / 42, seed=5)
-    expected = [split.subsets[one.unit] for one in joined]
+    expected = [split.subsets[one.split_unit] for one in joined]
     assert expected.count(VALID) == 13, "nobody is left to even out"
     assert split_alone(people, valid_people=13, seed=5) == expected
 

@@ -54,7 +54,7 @@ def test_picsets_with_a_copy_of_one_photo_belong_together(tiny: Bottle) -> None:
     assert joins.clusters == {f"picset:picset-00{number}": name for number in (0, 1, 3)}
     assert joins.reasons == {NEAR_DUPLICATES: 2}
     applied = joins.applied(samples_of(tiny))
-    assert {s.unit for s in applied if s.picset in ("picset-000", "picset-001", "picset-003")} == {name}
+    assert {s.split_unit for s in applied if s.picset in ("picset-000", "picset-001", "picset-003")} == {name}
     assert {s.joined for s in applied if s.picset == "picset-002"} == {""}
     assert not find_joins(tiny, GROUP, samples_of(tiny), has_near_duplicates=False).clusters
 

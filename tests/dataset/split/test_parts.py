@@ -76,7 +76,7 @@ def test_samples_go_where_the_dataset_says() -> None:
     assert found.indices == [0, 1, 2, 3, 4, 6, 7, 8]
     assert [one.path for one in found.samples] == ["0", "1", "2", "3", "4", "6", "6", "7"]
     # a stands in train and valid, c in valid and test: taken apart into their pictures.
-    units = [one.unit for one in found.samples]
+    units = [one.split_unit for one in found.samples]
     assert units == [
         "picture:0",
         "picset:b",
@@ -100,7 +100,7 @@ def test_samples_go_where_the_dataset_says() -> None:
 def test_joined_picsets_are_taken_apart_and_counted_as_picsets() -> None:
     samples = [sample("0", "a", joined="joined:a"), sample("3", "b", joined="joined:a"), sample("1", "c")]
     found = split_by_parts(samples, dataset(parts=PARTS), "x")
-    assert [one.unit for one in found.samples] == ["picture:0", "picture:3", "picset:c"]
+    assert [one.split_unit for one in found.samples] == ["picture:0", "picture:3", "picset:c"]
     assert (found.used.picsets, found.used.picsets_on_two_sides, found.used.pictures_of_no_picset) == (3, 0, 0)
 
 
@@ -117,7 +117,7 @@ def test_what_a_reader_has_to_know() -> None:
     leaking = PartsUsed.of("x", test=4, units=5, shared=2, unnamed=1)
     assert leaking.is_leaking
     assert "'x' of the dataset LEAK: 2 of 5 picsets are in two subsets" in leaking.note
-    assert leaking.plain() == {
+    assert leaking.to_json_values() == {
         "name": "x", "is_leaking": True, "picsets": 5, "picsets_on_two_sides": 2, "pictures_of_no_picset": 1,
         "test_pictures": 4, "note": leaking.note,
     }  # fmt: skip

@@ -22,8 +22,16 @@ from cls.exporting.parity.check import Verdict, keep_reports, refused_report
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch
-from cls.exporting.parity.page import Elsewhere, write_page
-from cls.exporting.parity.report import Divergence, NotCompared, ParityFile, ParityReport, RefusedTry, WorstSample
+from cls.exporting.parity.page import write_page
+from cls.exporting.parity.report import (
+    Divergence,
+    NotCompared,
+    OtherFormat,
+    ParityFile,
+    ParityReport,
+    RefusedTry,
+    WorstSample,
+)
 from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
 from cls.exporting.parity.sizes import SizeResult
 from cls.package.meta import ParityMeta
@@ -108,11 +116,11 @@ def test_a_report_in_meta_json(report: ParityReport, tmp_path: Path) -> None:
     assert (meta.limit, meta.precision, meta.part, meta.runtime) == (1e-3, "int8", "validation", "a table")
     nothing = replace(report, f1_change=None, ma_change=None, ece=None).to_meta()
     assert (nothing.f1_change, nothing.ma_change, nothing.ece) == (None, None, None)
-    plain = ParityFile(run="v__0", formats={"onnx": report}).plain()["formats"]["onnx"]
+    plain = ParityFile(run="v__0", formats={"onnx": report}).to_json_values()["formats"]["onnx"]
     assert "crop_rgb" not in plain["worst"]
     assert all("crop_rgb" not in sample for sample in plain["worst_samples"])
     assert plain["labels"][0]["label"] == "hat"
-    assert read_back(ParityFile(run="v__0", formats={"onnx": report}).plain(), tmp_path) == replace(
+    assert read_back(ParityFile(run="v__0", formats={"onnx": report}).to_json_values(), tmp_path) == replace(
         report, worst=replace(report.worst, crop_rgb=None),
         worst_samples=tuple(replace(sample, crop_rgb=None) for sample in report.worst_samples),
     )  # fmt: skip
@@ -261,9 +269,12 @@ def test_people_on_the_page(tmp_path: Path, report: ParityReport) -> None:
 
 
 def test_formats_elsewhere_and_not_compared(tmp_path: Path, report: ParityReport) -> None:
-    elsewhere = {"openvino": Elsewhere("not made", "no OpenVINO"), "onnx": Elsewhere("agrees", "", "other.html")}
+    others = {
+        "openvino": OtherFormat(state="not made", reason="no OpenVINO"),
+        "onnx": OtherFormat(state="agrees", reason="", page="other.html"),
+    }
     formats = {"onnx_int8": report, "trt": NotCompared(faults=("no GPU",))}
-    write_page(tmp_path / "page.html", "headwear", "v__0", formats, elsewhere)
+    write_page(tmp_path / "page.html", "headwear", "v__0", formats, others)
     page = (tmp_path / "page.html").read_text()
     assert "<dt>openvino</dt><dd><b>not made</b>: no OpenVINO</dd>" in page
     assert '<dt>onnx</dt><dd><b>agrees</b> (<a href="other.html#onnx">more</a>)</dd>' in page

@@ -179,7 +179,7 @@ def test_an_answer_that_is_no_number_is_as_far_off_as_can_be() -> None:
         7,
         None,
     )
-    json.dumps(ParityFile(run="v__0", formats={"onnx": report}).plain(), allow_nan=False)
+    json.dumps(ParityFile(run="v__0", formats={"onnx": report}).to_json_values(), allow_nan=False)
 
 
 def test_a_decision_that_differs_at_one_batch_size_differs() -> None:
@@ -377,7 +377,7 @@ def test_calibration_is_of_known_decisions_alone() -> None:
     assert found.labels["cap"].brier == pytest.approx(1.0)
     assert found.micro.ece == pytest.approx(0.566667)
     assert found.macro.ece == pytest.approx(0.675, abs=1e-6)
-    assert set(found.micro.plain()) == {"ece", "ece_adaptive", "brier"}
+    assert set(found.micro.to_json_values()) == {"ece", "ece_adaptive", "brier"}
 
 
 def test_faults_of_a_meta_json() -> None:

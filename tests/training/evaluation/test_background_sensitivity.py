@@ -97,7 +97,7 @@ def test_the_cut_is_that_of_inference(cutouts: Cutouts) -> None:
     tried(Watching(), cutouts, trial(255, 0), seed=1)
     assert len(seen) == 24 * 3 * 2
     for index in range(24):
-        exact = cutouts.exact(index).astype(float)
+        exact = cutouts.input_rgb(index).astype(float)
         served = seen[index * 6]
         assert np.abs(served - exact).mean() < 3
         outside = (exact == PREPROCESSING.fill_rgb).all(axis=-1) & (served == PREPROCESSING.fill_rgb).all(axis=-1)

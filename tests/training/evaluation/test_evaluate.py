@@ -56,7 +56,7 @@ def people_of(bottle: Bottle) -> tuple[list[Sample], Cutouts]:
 
 
 def logits_by(network: torch.nn.Module, cutouts: Cutouts) -> NDArray[np.float64]:
-    return logits_of(network, PREPROCESSING, [cutouts.exact(i) for i in range(len(cutouts))])
+    return logits_of(network, PREPROCESSING, [cutouts.input_rgb(i) for i in range(len(cutouts))])
 
 
 def labelled_by(samples: list[Sample], logits: NDArray[np.float64]) -> list[Sample]:
@@ -102,7 +102,7 @@ def test_the_calibrated_weights_are_what_was_measured(bottle: Bottle, tmp_path: 
     assert metrics.intervals is not None
     assert metrics.intervals.units == 30
     assert metrics.cross_fitted is not None
-    assert metrics.plain()["intervals"]["macro"]["ap"][0] <= (metrics.macro.ap or 0)
+    assert metrics.to_json_values()["intervals"]["macro"]["ap"][0] <= (metrics.macro.ap or 0)
     assert found.background is not None
     assert (found.background.people, found.background.backgrounds) == (6, 3)
 
@@ -142,10 +142,10 @@ def test_all_labels_unknown(bottle: Bottle, tmp_path: Path) -> None:
     found = evaluated(tmp_path, unknown, cutouts.take(list(range(9))))
     assert found.calibration.is_nothing
     assert found.metrics is not None
-    assert set(found.metrics.macro.plain().values()) == {None}
+    assert set(found.metrics.macro.to_json_values().values()) == {None}
     assert found.thresholds == (0.5, 0.5, 0.5)
     assert found.metrics.intervals is not None
-    assert set(found.metrics.intervals.macro.plain().values()) == {None}
+    assert set(found.metrics.intervals.macro.to_json_values().values()) == {None}
 
 
 def test_no_checkpoint_to_measure(bottle: Bottle, tmp_path: Path) -> None:

@@ -36,12 +36,12 @@ PERSON = Person("female", 0.9, (0, 0, 10, 10), ())
 
 def test_a_random_split_has_the_same_sizes_and_tears_picsets_apart() -> None:
     samples = [Sample(f"{n}.jpeg", f"set-{n // 5}", PERSON, (1.0,)) for n in range(100)]
-    split = Split({s.unit: VALID if int(s.picset[4:]) < 4 else TRAIN for s in samples})
+    split = Split({s.split_unit: VALID if int(s.picset[4:]) < 4 else TRAIN for s in samples})
     sides = random_subsets(samples, split, seed=0)
     assert sides.count(VALID) == 20
     assert sides == random_subsets(samples, split, seed=0) != random_subsets(samples, split, seed=1)
-    valid = {s.unit for s, side in zip(samples, sides, strict=True) if side == VALID}
-    train = {s.unit for s, side in zip(samples, sides, strict=True) if side == TRAIN}
+    valid = {s.split_unit for s, side in zip(samples, sides, strict=True) if side == VALID}
+    train = {s.split_unit for s, side in zip(samples, sides, strict=True) if side == TRAIN}
     assert len(valid & train) > 10
 
 

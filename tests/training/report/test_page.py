@@ -364,10 +364,10 @@ def many_labels(folder: Path, names: tuple[str, ...], people: int = 400, left_ou
         parts={"name": "official", "note": "parts 'official' LEAK", "is_leaking": True, "picsets": 9,
                "picsets_on_two_sides": 2},
     )  # fmt: skip
-    pairs = [Pair(cutouts.exact(n), cutouts.exact(n + 1), names[n % len(names)]) for n in range(10)]
+    pairs = [Pair(cutouts.input_rgb(n), cutouts.input_rgb(n + 1), names[n % len(names)]) for n in range(10)]
     ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(left_out)})
     spec, config = NetworkSpec("lite0", names, preprocessing), TrainConfig("Цвет: «верх» 色")
-    split = Split({sample.unit: TRAIN for sample in samples})
+    split = Split({sample.split_unit: TRAIN for sample in samples})
     data = TrainingData(GroupDataset(config.group, names, ()), "", Subset(samples, cutouts), split, ledger)
     report_data = ReportData(config, spec, data, evaluation, values, pairs)
     write_report(folder, report_data)

@@ -54,7 +54,7 @@ def test_what_is_written_is_read_back_with_keys_of_later_versions(tmp_path: Path
     write_args(tmp_path, args)
     (tmp_path / ARGS).write_text((tmp_path / ARGS).read_text(encoding="utf-8") + "added: 5\n", encoding="utf-8")
     again = read_args(tmp_path)
-    assert again.plain() == {**args.plain(), "added": 5}
+    assert again.to_json_values() == {**args.to_json_values(), "added": 5}
     assert again.config == TrainConfig("Цвет: верх", epochs=2)
 
 
@@ -97,7 +97,7 @@ def test_a_run_with_such_a_file_is_listed_as_damaged_and_passed_over(tmp_path: P
     "wrong", [{"people": 3}, {"epochs": 1.5, "dropout": "much"}, {"lr": float("nan")}, {"compile": 1, "arch": ""}]
 )
 def test_settings_of_another_type_are_named(tmp_path: Path, wrong: dict[str, str | float]) -> None:
-    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).plain()
+    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).to_json_values()
     args["settings"].update(wrong)
     (tmp_path / ARGS).write_text(yaml.safe_dump(args), encoding="utf-8")
     with pytest.raises(BottleError) as caught:
@@ -123,7 +123,7 @@ def test_settings_out_of_todays_choices_and_ranges_are_read(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("wrong", [{"height_px": "64"}, {"width_px": 64.5}, {"auto_px": True}])
 def test_a_size_that_is_no_number_is_refused(tmp_path: Path, wrong: dict[str, JsonValue]) -> None:
-    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).plain()
+    args = run_args("hat", "resnet18", Preprocessing(64, 48), {}).to_json_values()
     args["settings"].update(wrong)
     (tmp_path / ARGS).write_text(yaml.safe_dump(args), encoding="utf-8")
     with pytest.raises(BottleError) as caught:

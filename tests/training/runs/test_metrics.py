@@ -47,7 +47,7 @@ def run_with(file: Path, bottle: Bottle, number: int = 0) -> Path:
 @pytest.mark.parametrize("file", EARLIER, ids=lambda file: file.stem)
 def test_earlier_forms_are_read_and_written_again_as_they_were(file: Path, tmp_path: Path) -> None:
     metrics, said = read_record(file, RunMetrics), json.loads(file.read_text(encoding="utf-8"))
-    assert metrics.plain() == said
+    assert metrics.to_json_values() == said
     write_record(tmp_path / "again.json", metrics)
     assert json.loads((tmp_path / "again.json").read_text(encoding="utf-8")) == said
     validation = metrics.validation
@@ -122,4 +122,4 @@ def test_keys_of_later_versions_are_kept(tmp_path: Path) -> None:
     said = metrics_dict(later={"x": [1, None]}, validation={"macro": {"f1": 0.5, "later": 3}})
     (tmp_path / "metrics.json").write_text(json.dumps(said), encoding="utf-8")
     metrics = read_record(tmp_path / "metrics.json", RunMetrics)
-    assert metrics.having(run_seconds=3.5).plain() == {**said, "run_seconds": 3.5}
+    assert metrics.replaced(run_seconds=3.5).to_json_values() == {**said, "run_seconds": 3.5}

@@ -97,7 +97,7 @@ def test_a_leak_tax_says_when_it_is_not_told_from_chance() -> None:
         " F1 0.600 (-0.020, -0.100 to +0.060), over 1 of 2 labels (positives in fewer than 3 picsets: bag);"
         " over 40 picsets more than chance: mAP"
     )
-    assert leak_tax_line(tax.having(intervals={"mAP": (-0.1, 0.2), "F1": None})).endswith(
+    assert leak_tax_line(tax.replaced(intervals={"mAP": (-0.1, 0.2), "F1": None})).endswith(
         "over 40 picsets none of these differences is told from chance"
     )
     older = LeakTax(by_picset={"mAP": 0.6}, random_split={"mAP": 0.7}, difference={"mAP": 0.1})

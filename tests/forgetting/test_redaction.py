@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
 from cls.forgetting.names import Names
-from cls.forgetting.traces import FORGOTTEN, Rest, dataset_without, rest_of
+from cls.forgetting.redaction import FORGOTTEN, RedactedFile, dataset_without, redacted_file
 
 NAMES = Names(frozenset({"a.jpeg", "b c.jpeg"}), frozenset({"guid-1"}))
 
@@ -34,11 +34,11 @@ def texts_of(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def rest_of_text(name: str, text: str, names: Names = NAMES) -> Rest | None:
+def redacted_text(name: str, text: str, names: Names = NAMES) -> RedactedFile | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, name)
         file.write_bytes(text.encode())
-        return rest_of(file, names)
+        return redacted_file(file, names)
 
 
 @settings(max_examples=50)
@@ -47,54 +47,54 @@ def test_nothing_names_them_afterwards_and_all_else_is_kept(value: Any) -> None:
     before = texts_of(value)
     named = [text for text in before if NAMES.named_by(text)]
     for name, text in (("x.json", json.dumps(value)), ("x.jsonl", f"{json.dumps(value)}\n")):
-        rest = rest_of_text(name, text)
-        assert (rest is not None) == bool(named)
-        if rest is not None and rest.content is not None and rest.content.strip():
-            after = texts_of(json.loads(rest.content))
+        redacted = redacted_text(name, text)
+        assert (redacted is not None) == bool(named)
+        if redacted is not None and redacted.content is not None and redacted.content.strip():
+            after = texts_of(json.loads(redacted.content))
             assert not [one for one in after if NAMES.named_by(one)]
             assert set(after) <= {*before, FORGOTTEN}
 
 
 def test_entries_go_and_others_stay() -> None:
     split = {"train": [["a.jpeg", "guid-9", [1.0]], ["x.jpeg", "guid-2", [0.0]]], "joined": {"c": ["picture:a.jpeg"]}}
-    rest = rest_of_text("split.json", json.dumps(split))
-    assert rest is not None
-    assert (rest.found, rest.count) == ({"a.jpeg"}, 2)
-    assert json.loads(rest.content or b"") == {"train": [["x.jpeg", "guid-2", [0.0]]], "joined": {"c": []}}
+    redacted = redacted_text("split.json", json.dumps(split))
+    assert redacted is not None
+    assert (redacted.found, redacted.count) == ({"a.jpeg"}, 2)
+    assert json.loads(redacted.content or b"") == {"train": [["x.jpeg", "guid-2", [0.0]]], "joined": {"c": []}}
     item = {"origin": {"filepath": "d/9/a.jpeg"}, "trained": []}
     meta: dict[str, Any] = {"picset": {"guid": "guid-5"}, "items": [item, {"origin": {"filepath": "d/9/x.jpeg"}}]}
-    rest = rest_of_text("meta.json", json.dumps(meta, indent=2))
-    assert rest is not None
-    assert json.loads(rest.content or b"") == {**meta, "items": meta["items"][1:]}
+    redacted = redacted_text("meta.json", json.dumps(meta, indent=2))
+    assert redacted is not None
+    assert json.loads(redacted.content or b"") == {**meta, "items": meta["items"][1:]}
     worst = {"worst": {"picture": "a.jpeg", "label": "x"}}
-    rest = rest_of_text("parity_report.json", json.dumps(worst))
-    assert rest is not None
-    assert json.loads(rest.content or b"") == {"worst": {"picture": FORGOTTEN, "label": "x"}}
+    redacted = redacted_text("parity_report.json", json.dumps(worst))
+    assert redacted is not None
+    assert json.loads(redacted.content or b"") == {"worst": {"picture": FORGOTTEN, "label": "x"}}
 
 
 @pytest.mark.parametrize("guid", ["guid-1", "guid-5"])
 def test_a_picset_without_pictures_goes_whole(guid: str) -> None:
     meta = {"picset": {"guid": guid}, "items": [{"origin": {"filepath": "d/9/a.jpeg"}}]}
-    rest = rest_of_text("meta.json", json.dumps(meta))
-    assert rest is not None
-    assert rest.content is None
+    redacted = redacted_text("meta.json", json.dumps(meta))
+    assert redacted is not None
+    assert redacted.content is None
 
 
 def test_tables_lose_rows_and_pages_go() -> None:
-    rest = rest_of_text("t.csv", 'picture,label\r\na.jpeg,"x, y"\r\nb.jpeg,"x, y"\r\n')
-    assert rest is not None
-    assert rest.content == b'picture,label\r\nb.jpeg,"x, y"\r\n'
-    page = rest_of_text("p.html", '<img src="../b%20c.jpeg">')
+    redacted = redacted_text("t.csv", 'picture,label\r\na.jpeg,"x, y"\r\nb.jpeg,"x, y"\r\n')
+    assert redacted is not None
+    assert redacted.content == b'picture,label\r\nb.jpeg,"x, y"\r\n'
+    page = redacted_text("p.html", '<img src="../b%20c.jpeg">')
     assert page is not None
     assert page.content is None
-    assert rest_of_text("p.html", "<p>ab c.jpe") is None
+    assert redacted_text("p.html", "<p>ab c.jpe") is None
 
 
 def test_a_file_that_nobody_can_read_goes_when_it_names_them() -> None:
-    cut_off = rest_of_text("x.jsonl", '{"picture": "x.jpeg"}\n{"picture": "a.jpeg", "pe')
+    cut_off = redacted_text("x.jsonl", '{"picture": "x.jpeg"}\n{"picture": "a.jpeg", "pe')
     assert cut_off is not None
     assert cut_off.content == b'{"picture": "x.jpeg"}'
-    damaged = rest_of_text("x.json", '{"picture": "a.jpeg"')
+    damaged = redacted_text("x.json", '{"picture": "a.jpeg"')
     assert damaged is not None
     assert damaged.content is None
 
@@ -109,8 +109,8 @@ def test_cut_outs_are_known_by_their_names_among_cut_outs_alone() -> None:
 def test_a_dataset_stays_one() -> None:
     rows = (LabelledRow("a.jpeg", (1.0,), "guid-9"), LabelledRow("x.jpeg", (0.0,), "guid-2"))
     extra = {"splits": {"seed 0": {"picture:a.jpeg": "train", "picset:guid-2": "valid"}}, "foreign": 3}
-    rest = Rest()
-    left = dataset_without(GroupDataset("hat", ("hat",), rows, extra), NAMES, rest)
+    redacted = RedactedFile()
+    left = dataset_without(GroupDataset("hat", ("hat",), rows, extra), NAMES, redacted)
     assert (left.rows, left.labels) == (rows[1:], ("hat",))
     assert left.extra == {"splits": {"seed 0": {"picset:guid-2": "valid"}}, "foreign": 3}
-    assert rest.found == {"a.jpeg"}
+    assert redacted.found == {"a.jpeg"}

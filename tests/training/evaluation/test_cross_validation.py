@@ -5,7 +5,7 @@ import pytest
 
 from cls.metrics.multilabel import Truth, measure
 from cls.metrics.thresholds import choose_thresholds
-from cls.training.evaluation.calibration import _folds, choose_calibration, cross_fit
+from cls.training.evaluation.calibration import _folds, choose_calibration, cross_validate
 
 NAMES = ("a", "b")
 NO_SHIFT = (0.0, 0.0)
@@ -20,20 +20,20 @@ def noise(people: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:  
 
 def test_thresholds_do_not_flatter_themselves() -> None:
     """Where there is nothing to be learnt, thresholds chosen and measured on the same people still find something."""
-    own, crossed = [], []
+    own, cross_validated = [], []
     for seed in range(20):
         logits, labels, units = noise(60, seed)
         probs = choose_calibration(logits, labels, NO_SHIFT).probs(logits)
         own.append(measure(probs, labels, NAMES, choose_thresholds(probs, labels).tolist()).macro.f1)
-        found = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
+        found = cross_validate(logits, Truth(labels, units, NAMES), NO_SHIFT)
         assert found is not None
-        crossed.append(found.macro.f1)
-    assert np.mean(np.array(own, float)) > np.mean(np.array(crossed, float)) + 0.03
+        cross_validated.append(found.macro.f1)
+    assert np.mean(np.array(own, float)) > np.mean(np.array(cross_validated, float)) + 0.03
 
 
 def test_the_same_where_all_is_clear() -> None:
     _, labels, units = noise(60, 0)
-    found = cross_fit(labels * 8 - 4, Truth(labels, units, NAMES), NO_SHIFT)
+    found = cross_validate(labels * 8 - 4, Truth(labels, units, NAMES), NO_SHIFT)
     assert found is not None
     assert (found.macro.f1, found.macro.ma, found.exact) == (1.0, 1.0, 1.0)
     assert set(found.labels) == set(NAMES)
@@ -58,24 +58,24 @@ def test_units_stay_together_in_any_order() -> None:
     assert all(len(found) == 1 for found in by_unit.values())
     assert np.bincount(folds).tolist() == [12] * 5
     order = np.random.default_rng(0).permutation(60)
-    found = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
-    shuffled = cross_fit(logits[order], Truth(labels[order], [units[i] for i in order], NAMES), NO_SHIFT)
+    found = cross_validate(logits, Truth(labels, units, NAMES), NO_SHIFT)
+    shuffled = cross_validate(logits[order], Truth(labels[order], [units[i] for i in order], NAMES), NO_SHIFT)
     assert found is not None
     assert shuffled is not None
-    assert shuffled.macro.plain() == pytest.approx(found.macro.plain(), abs=1e-3)
+    assert shuffled.macro.to_json_values() == pytest.approx(found.macro.to_json_values(), abs=1e-3)
 
 
 def test_odd_validation_parts() -> None:
     logits, labels, _ = noise(6, 0)
-    assert cross_fit(logits, Truth(labels, ["picset:1"] * 6, NAMES), NO_SHIFT) is None
-    assert cross_fit(logits[:0], Truth(labels[:0], [], NAMES), NO_SHIFT) is None
-    two = cross_fit(logits, Truth(labels, ["x", "x", "x", "y", "y", "y"], NAMES), NO_SHIFT)
+    assert cross_validate(logits, Truth(labels, ["picset:1"] * 6, NAMES), NO_SHIFT) is None
+    assert cross_validate(logits[:0], Truth(labels[:0], [], NAMES), NO_SHIFT) is None
+    two = cross_validate(logits, Truth(labels, ["x", "x", "x", "y", "y", "y"], NAMES), NO_SHIFT)
     assert two is not None
     assert two.folds == 2
     one = np.zeros_like(labels)
     one[0, 0] = 1
     one[:, 1] = np.nan
-    found = cross_fit(logits, Truth(one, [str(i) for i in range(6)], NAMES), NO_SHIFT)
+    found = cross_validate(logits, Truth(one, [str(i) for i in range(6)], NAMES), NO_SHIFT)
     assert found is not None
     assert found.labels["b"].f1 is None
     assert found.micro.ece is not None
@@ -86,7 +86,7 @@ def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
     logits, labels, units = noise(60, 1)
     labels[:, 1] = 0
     labels[:6, 1] = 1  # two units
-    found = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
+    found = cross_validate(logits, Truth(labels, units, NAMES), NO_SHIFT)
     assert found is not None
     assert found.left_out == ("b",)
     assert found.macro.f1 == found.labels["a"].f1
@@ -95,13 +95,13 @@ def test_a_label_of_too_few_picsets_is_in_no_mean_and_is_named() -> None:
     assert bounds is not None
     assert bounds[0] <= (found.macro.f1 or 0) <= bounds[1]
     labels[:9, 1] = 1  # three
-    more = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
+    more = cross_validate(logits, Truth(labels, units, NAMES), NO_SHIFT)
     assert more is not None
     assert more.left_out == ()
     labels[:] = 0
     labels[:3] = 1
-    nothing = cross_fit(logits, Truth(labels, units, NAMES), NO_SHIFT)
+    nothing = cross_validate(logits, Truth(labels, units, NAMES), NO_SHIFT)
     assert nothing is not None
     assert nothing.left_out == NAMES
-    assert set(nothing.macro.plain().values()) == {None}
-    assert set(nothing.intervals.plain().values()) == {None}
+    assert set(nothing.macro.to_json_values().values()) == {None}
+    assert set(nothing.intervals.to_json_values().values()) == {None}

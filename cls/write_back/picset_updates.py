@@ -23,7 +23,7 @@ class _Collector(Protocol):
 
 
 @dataclass(frozen=True)
-class Step:
+class PicsetUpdate:
     """One picset with what is to become of it.
 
     Attributes:
@@ -56,21 +56,21 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Intent:
+class PlannedUpdates:
     """What is to be done to picsets.
 
     Attributes:
         guids: which ones.
-        step: the picset as the collector has it -> what is to become of it.
+        update: the picset as the collector has it -> what is to become of it.
     """
 
     guids: tuple[str, ...]
-    step: Callable[[Picset], Step] = field(repr=False)
+    update: Callable[[Picset], PicsetUpdate] = field(repr=False)
 
 
-def to_send(
+def plan_sending(
     journal: SentJournal, predictions: Sequence[PicsetPredictions], replaced_runs: Collection[str] = ()
-) -> Intent:
+) -> PlannedUpdates:
     """Puts predictions in.
 
     Args:
@@ -80,13 +80,13 @@ def to_send(
     """
     wanted = {picset.guid: picset for picset in predictions}
 
-    def step(before: Picset) -> Step:
-        return _step_to_send(before, journal.of(before.guid), wanted[before.guid], replaced_runs)
+    def update(before: Picset) -> PicsetUpdate:
+        return _update_to_send(before, journal.of(before.guid), wanted[before.guid], replaced_runs)
 
-    return Intent(tuple(wanted), step)
+    return PlannedUpdates(tuple(wanted), update)
 
 
-def to_withdraw(journal: SentJournal, runs: Mapping[str, str]) -> Intent:
+def plan_withdrawal(journal: SentJournal, runs: Mapping[str, str]) -> PlannedUpdates:
     """Takes back what runs' models said.
 
     Args:
@@ -95,34 +95,36 @@ def to_withdraw(journal: SentJournal, runs: Mapping[str, str]) -> Intent:
     """
     guids = dict.fromkeys(guid for group, run in runs.items() for guid in journal.guids_of(group, run))
 
-    def step(before: Picset) -> Step:
-        return _step_to_withdraw(before, journal.of(before.guid), runs)
+    def update(before: Picset) -> PicsetUpdate:
+        return _update_to_withdraw(before, journal.of(before.guid), runs)
 
-    return Intent(tuple(guids), step)
+    return PlannedUpdates(tuple(guids), update)
 
 
-def waiting(journal: SentJournal, predictions: Sequence[PicsetPredictions]) -> list[PicsetPredictions]:
+def unsent(journal: SentJournal, predictions: Sequence[PicsetPredictions]) -> list[PicsetPredictions]:
     """Those that the collector has not been sent in this form."""
     return [picset for picset in predictions if journal.of(picset.guid).digest != picset.digest]
 
 
-def steps_of(collector: _Collector, intent: Intent) -> Iterator[Step | str]:
+def updates_of(collector: _Collector, plan: PlannedUpdates) -> Iterator[PicsetUpdate | str]:
     """What would become of picsets as the collector has them now.
 
     Yields:
-        A step a picset; the GUID of one that the collector does not have.
+        One update for each picset; the GUID of one that the collector does not have.
 
     Raises:
         CollectorError: the collector is gone, or answers nonsense.
     """
-    for start in range(0, len(intent.guids), _PICSETS_A_REQUEST):
-        batch = intent.guids[start : start + _PICSETS_A_REQUEST]
+    for start in range(0, len(plan.guids), _PICSETS_A_REQUEST):
+        batch = plan.guids[start : start + _PICSETS_A_REQUEST]
         found = {picset.guid: picset for picset in collector.picsets(batch)}
         for guid in batch:
-            yield intent.step(found[guid]) if guid in found else guid
+            yield plan.update(found[guid]) if guid in found else guid
 
 
-def _step_to_send(before: Picset, known: Sent, predicted: PicsetPredictions, replaced_runs: Collection[str]) -> Step:
+def _update_to_send(
+    before: Picset, known: Sent, predicted: PicsetPredictions, replaced_runs: Collection[str]
+) -> PicsetUpdate:
     after = before
     added: list[tuple[Statement, str]] = []
     for layer in predicted.layers:
@@ -138,10 +140,10 @@ def _step_to_send(before: Picset, known: Sent, predicted: PicsetPredictions, rep
     left = [said for said in standing if said.group in predicted.runs and not _has(still_ours, said)]
     first = {group: before.versions.get(group, "") for group in predicted.runs if group not in known.before}
     sent = Sent(predicted.digest, (*kept, *added), {**known.before, **first})
-    return Step(predicted.guid, before, after, sent, known, _others_digest(before, known), tuple(left))
+    return PicsetUpdate(predicted.guid, before, after, sent, known, _others_digest(before, known), tuple(left))
 
 
-def _step_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) -> Step:
+def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) -> PicsetUpdate:
     rest = tuple(row for row in known.statements if runs.get(row[0].group) != row[1])
     staying = [said for said, _ in rest]
     gone = [said for group, run in runs.items() for said in known.of(group, run) if not _has(staying, said)]
@@ -154,7 +156,9 @@ def _step_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) -> S
     after = without_statements(before, runs, Ours(gone), versions)
     still = {group: known.before[group] for group in known.before if any(said.group == group for said in staying)}
     left = [said for said in statements_of(after) if said.group in runs and not _has(staying, said)]
-    return Step(before.guid, before, after, Sent("", rest, still), known, _others_digest(before, known), tuple(left))
+    return PicsetUpdate(
+        before.guid, before, after, Sent("", rest, still), known, _others_digest(before, known), tuple(left)
+    )
 
 
 def _others_digest(picset: Picset, known: Sent) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cls.demo.guide_steps import DemoJournal, GuideStep
 from cls.demo.services import service
-from cls.demo.steps import Journal, Step
 from cls.errors import ClsError
 
 
@@ -17,15 +17,15 @@ def fetch(port: int, *more: str) -> tuple[str, ...]:
 
 
 def test_a_step_is_done_whatever_the_ports_of_the_services(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.json", {"group": "hat"})
-    done = Step("scp", "Fetch", fetch(4000), products=(tmp_path,))
+    journal = DemoJournal(tmp_path / "journal.json", {"group": "hat"})
+    done = GuideStep("scp", "Fetch", fetch(4000), products=(tmp_path,))
     journal.note(done, "inputs", 1.0)
-    again = Journal(tmp_path / "journal.json", {"group": "hat"})
+    again = DemoJournal(tmp_path / "journal.json", {"group": "hat"})
     assert again.is_done(done, "inputs")
-    assert again.is_done(Step("scp", "Fetch", fetch(39000), products=(tmp_path,)), "inputs")
-    assert not again.is_done(Step("scp", "Fetch", fetch(4000, "-q"), products=(tmp_path,)), "inputs")
+    assert again.is_done(GuideStep("scp", "Fetch", fetch(39000), products=(tmp_path,)), "inputs")
+    assert not again.is_done(GuideStep("scp", "Fetch", fetch(4000, "-q"), products=(tmp_path,)), "inputs")
     assert not again.is_done(done, "others")
-    assert not again.is_done(Step("scp", "Fetch", fetch(4000), products=(tmp_path / "gone",)), "inputs")
+    assert not again.is_done(GuideStep("scp", "Fetch", fetch(4000), products=(tmp_path / "gone",)), "inputs")
 
 
 def test_a_service_is_not_looked_for_where_a_stranger_listens(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _GONE = object()
 
 
 @dataclass
-class Rest:
+class RedactedFile:
     """What is left of a file.
 
     Attributes:
@@ -35,38 +35,38 @@ class Rest:
     found: set[str] = field(default_factory=set)
     count: int = 0
 
-    def take(self, name: str) -> None:
+    def count_mention(self, name: str) -> None:
         """Counts an entry of a picture or picset."""
         self.found.add(name)
         self.count += 1
 
 
-def rest_of(file: Path, names: Names) -> Rest | None:
+def redacted_file(file: Path, names: Names) -> RedactedFile | None:
     """What is left of a file; None where it names nobody, or is of a kind that is not looked into.
 
     Raises:
         FileError: it cannot be read.
     """
-    rest = Rest()
+    redacted = RedactedFile()
     name = names.named_by(file.name)
     if name is not None:
-        rest.take(name)
-        return rest
+        redacted.count_mention(name)
+        return redacted
     reader = _READERS.get(file.suffix)
     if reader is None:
         return None
     try:
-        reader(file, names, rest)
+        reader(file, names, redacted)
     except FileNotFoundError:
         return None  # Others may tidy up their own files meanwhile.
     except (OSError, csv.Error, polars.exceptions.PolarsError) as error:
         raise FileError(
             f"cannot be read: {error}", code="unreadable", where=file, hint="repair or remove it, and run again"
         ) from error
-    return rest if rest.found else None
+    return redacted if redacted.found else None
 
 
-def dataset_without(dataset: GroupDataset, names: Names, rest: Rest) -> GroupDataset:
+def dataset_without(dataset: GroupDataset, names: Names, redacted: RedactedFile) -> GroupDataset:
     """A dataset without the rows, parts and remembered subsets of pictures."""
     rows = []
     for row in dataset.rows:
@@ -74,27 +74,27 @@ def dataset_without(dataset: GroupDataset, names: Names, rest: Rest) -> GroupDat
         if name is None:
             rows.append(row)
         else:
-            rest.take(name)
-    return replace(dataset, rows=tuple(rows), extra=_without(dataset.extra, names, rest))
+            redacted.count_mention(name)
+    return replace(dataset, rows=tuple(rows), extra=_without(dataset.extra, names, redacted))
 
 
-def _of_json(file: Path, names: Names, rest: Rest) -> None:
+def _of_json(file: Path, names: Names, redacted: RedactedFile) -> None:
     content = file.read_bytes()
     text = content.decode("utf-8-sig", errors="replace")
     try:
         value = json.loads(content.decode("utf-8-sig"))
     except ValueError:
-        _of_damaged(text, names, rest)
+        _of_damaged(text, names, redacted)
         return
     head = value.get("picset") if isinstance(value, dict) else None
     if isinstance(head, dict) and head.get("guid") in names.picsets:
-        rest.take(head["guid"])
+        redacted.count_mention(head["guid"])
         return
-    left = _without(value, names, rest)
+    left = _without(value, names, redacted)
     # A picset without pictures is none.
     if not (head is not None and value.get("items") and not left["items"]):
         indent = 2 if "\n  " in text else 1 if "\n " in text else None
-        rest.content = f"{_as_text(left, indent)}\n".encode()
+        redacted.content = f"{_as_text(left, indent)}\n".encode()
 
 
 def _as_text(value: Any, indent: int | None) -> str:
@@ -103,32 +103,32 @@ def _as_text(value: Any, indent: int | None) -> str:
     return json.dumps(value, indent=indent) if any("\ud800" <= sign <= "\udfff" for sign in text) else text
 
 
-def _of_damaged(text: str, names: Names, rest: Rest) -> None:
+def _of_damaged(text: str, names: Names, redacted: RedactedFile) -> None:
     """What cannot be read, a file or a line, goes whole when it names somebody."""
     for name in names.all:
         if name in text:
-            rest.take(name)
+            redacted.count_mention(name)
 
 
-def _of_lines(file: Path, names: Names, rest: Rest) -> None:
+def _of_lines(file: Path, names: Names, redacted: RedactedFile) -> None:
     kept = []
     # Not splitlines(): other separators may stand inside a text.
     for line in file.read_bytes().decode(errors="surrogateescape").split("\n"):
-        before = rest.count
+        before = redacted.count
         try:
             value = json.loads(line)
         except ValueError:
-            _of_damaged(line, names, rest)
-            if rest.count == before:
+            _of_damaged(line, names, redacted)
+            if redacted.count == before:
                 kept.append(line)
             continue
-        left = _without_entry(value, names, rest)
+        left = _without_entry(value, names, redacted)
         if left is not _GONE:
-            kept.append(line if rest.count == before else _as_text(left, None))
-    rest.content = "\n".join(kept).encode(errors="surrogateescape")
+            kept.append(line if redacted.count == before else _as_text(left, None))
+    redacted.content = "\n".join(kept).encode(errors="surrogateescape")
 
 
-def _of_csv(file: Path, names: Names, rest: Rest) -> None:
+def _of_csv(file: Path, names: Names, redacted: RedactedFile) -> None:
     content = file.read_bytes()
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n" if b"\r\n" in content else "\n")
@@ -137,55 +137,55 @@ def _of_csv(file: Path, names: Names, rest: Rest) -> None:
         if name is None:
             writer.writerow(row)
         else:
-            rest.take(name)
-    rest.content = text.getvalue().encode(errors="surrogateescape")
+            redacted.count_mention(name)
+    redacted.content = text.getvalue().encode(errors="surrogateescape")
 
 
-def _of_parquet(file: Path, names: Names, rest: Rest) -> None:
+def _of_parquet(file: Path, names: Names, redacted: RedactedFile) -> None:
     table = polars.read_parquet(file)
     if "picture" not in table.columns:
         return
     named = [names.named_by(str(value)) for value in table["picture"]]
     for name in named:
         if name is not None:
-            rest.take(name)
+            redacted.count_mention(name)
     content = io.BytesIO()
     table.filter(polars.Series([name is None for name in named], dtype=polars.Boolean)).write_parquet(content)
-    rest.content = content.getvalue()
+    redacted.content = content.getvalue()
 
 
-def _of_page(file: Path, names: Names, rest: Rest) -> None:
+def _of_page(file: Path, names: Names, redacted: RedactedFile) -> None:
     for name in names.named_in_page(file.read_text(encoding="utf-8", errors="replace")):
-        rest.take(name)
+        redacted.count_mention(name)
 
 
-def _without(value: Any, names: Names, rest: Rest) -> Any:
+def _without(value: Any, names: Names, redacted: RedactedFile) -> Any:
     """A JSON value without the entries that name somebody."""
     if isinstance(value, list):
-        return [left for one in value if (left := _without_entry(one, names, rest)) is not _GONE]
+        return [left for one in value if (left := _without_entry(one, names, redacted)) is not _GONE]
     if isinstance(value, dict):
         kept = {}
         for key, one in value.items():
             if (name := names.named_by(key)) is not None:
-                rest.take(name)
+                redacted.count_mention(name)
             else:
-                kept[key] = _without(one, names, rest)
+                kept[key] = _without(one, names, redacted)
         return kept
     if isinstance(value, str) and (name := names.named_by(value)) is not None:
-        rest.take(name)
+        redacted.count_mention(name)
         return FORGOTTEN
     return value
 
 
-def _without_entry(value: Any, names: Names, rest: Rest) -> Any:
+def _without_entry(value: Any, names: Names, redacted: RedactedFile) -> Any:
     """An entry of a list, or a line of a file; `_GONE` where it is about somebody as a whole."""
     name = _about(value, names)
     if name is None and isinstance(value, list):
         name = next((found for one in value if isinstance(one, str) and (found := names.named_by(one))), None)
     if name is not None:
-        rest.take(name)
+        redacted.count_mention(name)
         return _GONE
-    return _without(value, names, rest)
+    return _without(value, names, redacted)
 
 
 def _about(value: Any, names: Names) -> str | None:
@@ -197,7 +197,7 @@ def _about(value: Any, names: Names) -> str | None:
     return None
 
 
-_READERS: dict[str, Callable[[Path, Names, Rest], None]] = {
+_READERS: dict[str, Callable[[Path, Names, RedactedFile], None]] = {
     ".json": _of_json,
     ".jsonl": _of_lines,
     ".csv": _of_csv,

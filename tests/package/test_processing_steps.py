@@ -15,7 +15,7 @@ from cls.package.archive import open_package
 from cls.package.card import card_of
 from cls.package.meta import parse_meta, read_meta, write_meta
 from cls.package.packing import PackedModel, write_package
-from cls.package.steps import _MEANINGS, steps_of
+from cls.package.processing_steps import _MEANINGS, steps_of
 from tests.package.metas import make_meta, meta_dict
 from tests.package.zips import onnx_bytes
 

@@ -21,7 +21,7 @@ from cls.settings import REPOSITORY
 
 
 @dataclass(frozen=True)
-class Step:
+class GuideStep:
     """One command.
 
     Attributes:
@@ -39,10 +39,10 @@ class Step:
 
 
 @dataclass(frozen=True)
-class StepResult:
+class GuideStepResult:
     """How a step went."""
 
-    step: Step
+    step: GuideStep
     seconds: float
     was_done: bool
     output: str
@@ -63,7 +63,7 @@ class _Content(BaseModel):
     steps: dict[str, _Finished] = {}
 
 
-class Journal:
+class DemoJournal:
     """What a demonstration has finished, kept in its folder, so that a second run goes on."""
 
     def __init__(self, file: Path, signature: Mapping[str, str]) -> None:
@@ -77,7 +77,7 @@ class Journal:
                 hint="remove it with `make clean-demo`, or give another one with DEMO=folder",
             )
 
-    def is_done(self, step: Step, inputs: str) -> bool:
+    def is_done(self, step: GuideStep, inputs: str) -> bool:
         """Whether the step was finished with the same command and inputs and its products are still there.
 
         The ports of the services do not count: they are others where something else listens on the usual ones.
@@ -91,11 +91,11 @@ class Journal:
             and all(product.exists() for product in step.products)
         )
 
-    def seconds(self, step: Step) -> float:
+    def seconds(self, step: GuideStep) -> float:
         """How long the step took when it was run."""
         return self._content.steps[step.key].seconds
 
-    def note(self, step: Step, inputs: str, seconds: float) -> None:
+    def note(self, step: GuideStep, inputs: str, seconds: float) -> None:
         """Writes down that a step is finished."""
         self._content.steps[step.key] = _Finished(command=list(step.command), inputs=inputs, seconds=round(seconds, 1))
         write_json_atomic(self._file, self._content.model_dump())
@@ -121,7 +121,7 @@ def shown(command: Sequence[str]) -> str:
     return shlex.join(command)
 
 
-def run_step(step: Step, environment: Mapping[str, str]) -> StepResult:
+def run_step(step: GuideStep, environment: Mapping[str, str]) -> GuideStepResult:
     """Runs a step, printing its output indented as it comes.
 
     Raises:
@@ -159,4 +159,4 @@ def run_step(step: Step, environment: Mapping[str, str]) -> StepResult:
         raise ClsError(
             f"`{shown(step.command)}` ended with status {status}: {last.removeprefix('error: ')}", code="step_failed"
         )
-    return StepResult(step, time.monotonic() - started_s, was_done=False, output="\n".join(lines))
+    return GuideStepResult(step, time.monotonic() - started_s, was_done=False, output="\n".join(lines))
