@@ -13,11 +13,15 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from cls.errors import ClsError, FileError
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 _PART = ".part"
 # What zipfile raises for a broken file, a damaged member, an encrypted one, an unknown compression.
@@ -25,6 +29,10 @@ ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedE
 # Letters of any alphabet, digits, space and these signs keep their look in a folder name; the rest is percent-encoded.
 _SAFE_SIGNS = set(" ._-+=,@()[]!#&'")
 _MAX_NAME_BYTES = 200
+_MAX_YAML_BYTES = 2**20
+_MAX_YAML_VALUES = 100_000  # aliases written out
+_MAX_YAML_DEPTH = 50
+_MAX_YAML_NUMBER_SIGNS = 100  # PyYAML reads a number such as 1:30:00 in time that grows with its square
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
@@ -165,6 +173,86 @@ def read_json(path: Path) -> Any:
         ) from error
     except RecursionError as error:
         raise FileError("is not JSON: nested too deeply", code="not_json", where=path) from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Reads a YAML file of plain values: at most 1 MiB, 100,000 values with aliases written out, and 50 levels.
+
+    Raises:
+        FileError: it is missing, cannot be read, is not YAML, or is larger; names line and column.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_YAML_BYTES + 1)
+        if len(content) > _MAX_YAML_BYTES:
+            raise FileError(f"is longer than {_MAX_YAML_BYTES} bytes", code="too_large", where=path)
+        return parse_yaml(content.decode("utf-8-sig"), path)
+    except FileNotFoundError:
+        raise FileError("there is no such file", code="not_found", where=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"cannot be read: {error}", code="unreadable", where=path) from error
+
+
+def parse_yaml(text: str, where: object) -> Any:
+    """The plain values of a YAML text, with the bounds of `read_yaml`.
+
+    Args:
+        text: the YAML.
+        where: what errors name.
+
+    Raises:
+        FileError: it is not YAML, or is larger; names line and column.
+    """
+    import yaml  # here, for commands that read no YAML
+
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _check_yaml_size(node, where)
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}:{mark.line + 1}:{mark.column + 1}" if mark else where
+        raise FileError(f"is not YAML: {getattr(error, 'problem', error)}", code="not_yaml", where=place) from error
+    except RecursionError as error:
+        raise FileError("is not YAML: nested too deeply", code="not_yaml", where=where) from error
+    except (OverflowError, ValueError) as error:
+        raise FileError(f"is not YAML: {error}", code="not_yaml", where=where) from error
+    except (AttributeError, LookupError) as error:
+        # PyYAML's own readers of `!!timestamp`, `!!bool` and `!!int` expect a fitting value.
+        raise FileError("is not YAML: a value is not what its tag says", code="not_yaml", where=where) from error
+
+
+def _check_yaml_size(root: Node, where: object) -> None:
+    """Refuses what is small as a text and large once its aliases are written out, or never ends."""
+    import yaml
+
+    known: dict[Node, tuple[int, int]] = {}
+
+    def size(node: Node, depth: int) -> tuple[int, int]:
+        """How many values a node is, and on how many levels."""
+        if depth > _MAX_YAML_DEPTH:
+            raise FileError("is not YAML: nested too deeply", code="not_yaml", where=where)
+        if isinstance(node, yaml.ScalarNode):
+            if node.tag.endswith((":int", ":float")) and len(node.value) > _MAX_YAML_NUMBER_SIGNS:
+                raise FileError("is not YAML: a number is too long", code="not_yaml", where=where)
+            return 1, 1
+        if node not in known:
+            inner = node.value if isinstance(node, yaml.SequenceNode) else chain.from_iterable(node.value)
+            counts, levels = zip((1, 0), *(size(value, depth + 1) for value in inner), strict=True)
+            known[node] = sum(counts), 1 + max(levels)
+        return known[node]
+
+    count, levels = size(root, 1)
+    if levels > _MAX_YAML_DEPTH:
+        raise FileError("is not YAML: nested too deeply", code="not_yaml", where=where)
+    if count > _MAX_YAML_VALUES:
+        raise FileError(f"holds more than {_MAX_YAML_VALUES} values", code="too_large", where=where)
 
 
 def sha256_of_file(path: Path) -> str:

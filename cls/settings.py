@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
-
-from cls.errors import SettingsError
+from cls.errors import FileError, SettingsError
+from cls.files import parse_yaml, read_yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_FILE = Path(__file__).resolve().parent / "classification" / "cfg" / "configuration.yaml"
@@ -196,20 +195,16 @@ def _with_absolute_file(url: str, base: Path) -> str:
 def _read_mapping(path: Path) -> dict[str, Any]:
     """The key-value pairs of a YAML file."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(
-            "there is no configuration file",
-            code="not_found",
-            where=path,
-            hint="give one with --cfg FILE or restore the project's",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"cannot be read: {error}", code="unreadable", where=path) from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SettingsError(f"is not YAML: {getattr(error, 'problem', error)}", code="not_yaml", where=place) from error
+        content = read_yaml(path)
+    except FileError as error:
+        if error.code == "file.not_found":
+            raise SettingsError(
+                "there is no configuration file",
+                code="not_found",
+                where=path,
+                hint="give one with --cfg FILE or restore the project's",
+            ) from None
+        raise SettingsError(error.what, code=error.case, where=error.where) from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -245,8 +240,8 @@ def _mapping_of_variable(text: str) -> Any:
 def _limits_of_variable(text: str) -> Any:
     """`{int8: {f1: 0.01}}` -> the mapping; other text is returned as it came, to be refused."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, "environment variable")
+    except FileError:
         return text
 
 

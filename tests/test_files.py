@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from cls.errors import FileError
 from cls.files import (
     atomic_path,
+    parse_yaml,
     read_json,
+    read_yaml,
     remove_parts,
     safe_name,
     sha256_of_bytes,
@@ -171,6 +173,59 @@ def test_missing_json(tmp_path: Path) -> None:
     with pytest.raises(FileError) as caught:
         read_json(tmp_path / "v.json")
     assert (caught.value.code, caught.value.where) == ("file.not_found", str(tmp_path / "v.json"))
+
+
+def aliases(levels: int, each: int) -> str:
+    """A YAML text whose last list holds `each ** levels` texts."""
+    lists = [f"- &a{n + 1} [{', '.join([f'*a{n}'] * each)}]" for n in range(levels)]
+    return "\n".join(["- &a0 x", *lists])
+
+
+def test_yaml_with_aliases_is_read(tmp_path: Path) -> None:
+    (tmp_path / "v.yaml").write_text(aliases(2, 3) + "\n- {<<: &m {n: 1.5}, k: *m, on: 0x1F}\n")
+    three = ["x"] * 3
+    assert read_yaml(tmp_path / "v.yaml") == ["x", three, [three] * 3, {"n": 1.5, "k": {"n": 1.5}, True: 31}]
+    assert parse_yaml("", "v") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "place"),
+    [
+        (aliases(9, 9), "too_large", ""),
+        (aliases(60, 1), "not_yaml", ""),
+        ("- &a [*a]", "not_yaml", ""),
+        ("- &a {k: [*a, *a]}", "not_yaml", ""),
+        ("- &a {k: v}\n" + "\n".join(f"- &a{n} {{<<: [*a, *a], k{n}: *a}}" for n in range(9)), None, ""),
+        ("- &a0 {k: v}\n" + "".join(f"- &a{n + 1} {{<<: [{f'*a{n},' * 9}]}}\n" for n in range(9)), "too_large", ""),
+        ("[" * 51 + "]" * 51, "not_yaml", ""),
+        ("[" * 50 + "]" * 50, None, ""),
+        ("[" * 100_000, "not_yaml", ""),
+        ("1" + ":1" * 100_000, "not_yaml", ""),
+        ("#" * 2**20 + "\n", "too_large", ""),
+        ("!!int ''", "not_yaml", ""),
+        ("!!bool maybe", "not_yaml", ""),
+        ("2026-13-45", "not_yaml", ""),
+        ("!!python/object:os.system x", "not_yaml", ":1:1"),
+        ("a: 1\n\x00", "not_yaml", ""),
+        ("\xff", "unreadable", ""),
+    ],
+)  # fmt: skip
+def test_yaml_has_bounds(tmp_path: Path, content: str, code: str | None, place: str) -> None:
+    (tmp_path / "v.yaml").write_bytes(content.encode("latin-1"))
+    started_s = time.monotonic()
+    if code is None:
+        read_yaml(tmp_path / "v.yaml")
+    else:
+        with pytest.raises(FileError) as caught:
+            read_yaml(tmp_path / "v.yaml")
+        assert (caught.value.code, caught.value.where) == (f"file.{code}", f"{tmp_path / 'v.yaml'}{place}")
+    assert time.monotonic() - started_s < 10
+
+
+def test_missing_yaml(tmp_path: Path) -> None:
+    with pytest.raises(FileError) as caught:
+        read_yaml(tmp_path / "v.yaml")
+    assert (caught.value.code, caught.value.where) == ("file.not_found", str(tmp_path / "v.yaml"))
 
 
 def test_digests(tmp_path: Path) -> None:

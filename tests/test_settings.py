@@ -126,6 +126,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         ("- a\n- b", "settings.not_a_mapping", "found list"),
         ("just text", "settings.not_a_mapping", "found str"),
         ("data_path: !!python/object:os.system x", "settings.not_yaml", "configuration.yaml:1:12: "),
+        ("data_path: &a [*a]", "settings.not_yaml", "nested too deeply"),
         ("data_path: ''", "settings.invalid", "'data_path': a value"),
         ("data_path: null", "settings.invalid", "found NoneType"),
         ("data_path: b\ncollector_url: http://h:99999", "settings.invalid", "found 'http://h:99999'"),

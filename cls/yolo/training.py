@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-import yaml
-
-from cls.errors import UsageError, YoloError
-from cls.files import atomic_path, write_bytes_atomic
+from cls.errors import FileError, UsageError, YoloError
+from cls.files import atomic_path, read_yaml, write_bytes_atomic
 from cls.machine import cores, keep_memory
 from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.wording import score
@@ -332,8 +330,8 @@ def find_unfinished(training: YoloTraining) -> Path | None:
     runs = sorted(_runs(training.project), key=lambda run: run.stat().st_mtime, reverse=True)
     for run in runs:
         try:
-            arguments = yaml.safe_load((run / "args.yaml").read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
+            arguments = read_yaml(run / "args.yaml")
+        except FileError:
             continue  # another tool's folder
         if isinstance(arguments, dict) and all(arguments.get(key) == value for key, value in wanted.items()):
             return run

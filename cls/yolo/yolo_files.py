@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from cls.errors import YoloError
-from cls.files import write_text_atomic
+from cls.errors import FileError, YoloError
+from cls.files import read_yaml, write_text_atomic
 from cls.wording import counted
 
 DATA_FILE = "data.yaml"
@@ -137,16 +137,18 @@ def read_data_file(path: Path) -> ExistingDataset:
         YoloError: it is missing or is none.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         names = content["names"]
         class_names = tuple(str(names[n]) for n in sorted(names)) if isinstance(names, dict) else tuple(map(str, names))
         base = _base_folder(path, content.get("path"))
         folders = {part: tuple(_folders(base, content.get(part))) for part in PARTS}
-    except FileNotFoundError:
-        raise YoloError(
-            "there is no such file", code="not_found", where=path, hint="make it with create_yolo_dataset.py"
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except FileError as error:
+        if error.code == "file.not_found":
+            raise YoloError(
+                "there is no such file", code="not_found", where=path, hint="make it with create_yolo_dataset.py"
+            ) from None
+        raise YoloError(error.what, code="invalid_data_file", where=error.where) from error
+    except (KeyError, TypeError, AttributeError) as error:
         raise YoloError(
             f"is not the data file of a YOLO dataset: {error!r}", code="invalid_data_file", where=path
         ) from error

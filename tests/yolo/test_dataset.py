@@ -17,6 +17,9 @@ from tests.yolo.zips import annotation, picture, write_zip
 
 CONFIG = DatasetConfig(val_share=0.3)
 
+# Small as a text, and ten thousand million names once its aliases are written out.
+ALIASES = "names: &a0 [x]\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]\n" for n in range(10))
+
 
 def source_of(folder: Path, picsets: int, *, first: int = 0, is_picset_known: bool = True) -> Path:
     """A merged folder of three pictures a picset."""
@@ -184,12 +187,15 @@ def test_labels_that_are_no_outlines_are_refused_with_their_line(tmp_path: Path,
     assert (caught.value.code, caught.value.where) == (code, f"{label_file_of(path)}:2")
 
 
-@pytest.mark.parametrize("text", ["", "names: 3", "- a", "names: [a]\ntrain: [", "train: x"])
-def test_a_data_file_that_is_none(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("", ""), ("names: 3", ""), ("- a", ""), ("names: [a]\ntrain: [", ":2:9"), ("train: x", ""), (ALIASES, "")],
+)
+def test_a_data_file_that_is_none(tmp_path: Path, text: str, place: str) -> None:
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(YoloError) as caught:
         read_data_file(tmp_path / "data.yaml")
-    assert (caught.value.code, caught.value.where) == ("yolo.invalid_data_file", str(tmp_path / "data.yaml"))
+    assert (caught.value.code, caught.value.where) == ("yolo.invalid_data_file", f"{tmp_path / 'data.yaml'}{place}")
     with pytest.raises(YoloError) as caught:
         read_data_file(tmp_path / "other.yaml")
     assert (caught.value.code, caught.value.where) == ("yolo.not_found", str(tmp_path / "other.yaml"))

@@ -19,8 +19,8 @@ import yaml
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, PrivateAttr, ValidationError
 
 from cls import __version__
-from cls.errors import BottleError, UsageError
-from cls.files import write_text_atomic
+from cls.errors import BottleError, FileError, UsageError
+from cls.files import read_yaml, write_text_atomic
 from cls.people.preprocess import Preprocessing
 from cls.records import Record, faults_of
 from cls.settings import REPOSITORY
@@ -69,7 +69,6 @@ def version_of_checkout(folder: Path) -> str:
 
 
 ARGS = "args.yaml"
-_MOST_BYTES = 2**20
 
 _log = logging.getLogger("cls.training")
 _Kind = TypeVar("_Kind", bound=Record)
@@ -221,30 +220,14 @@ def read_settings(path: Path) -> SavedSettings:
 
 def _read(path: Path, kind: type[_Kind], hint: str) -> _Kind:
     file = path / ARGS if path.is_dir() else path
+    place: object = file
     try:
-        content = _content_of(file)
+        content = read_yaml(file)
         return kind.model_validate(content, context=content)
-    except OSError as error:
-        what = f"cannot be read: {error.strerror}"
+    except FileError as error:
+        what, place = error.what, error.where
     except ValidationError as error:
         what = f"is not the args.yaml of a run: {faults_of(error)}"
     except UsageError as error:
         what = f"holds unknown settings: {error.what}"
-    except (yaml.YAMLError, ValueError) as error:
-        what = f"cannot be read: {error}"
-    raise BottleError(what, code="run_unreadable", where=file, hint=hint)
-
-
-def _content_of(file: Path) -> Any:
-    """The values of a YAML file."""
-    with file.open("rb") as stream:
-        text = stream.read(_MOST_BYTES + 1)
-    if len(text) > _MOST_BYTES:
-        raise ValueError(f"it is longer than {_MOST_BYTES} bytes")
-    try:
-        return yaml.safe_load(text.decode("utf-8"))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except (AttributeError, KeyError) as error:
-        # PyYAML's own readers of `!!timestamp` and `!!bool` expect a fitting value.
-        raise ValueError("a value is not what its tag says") from error
+    raise BottleError(what, code="run_unreadable", where=place, hint=hint)
