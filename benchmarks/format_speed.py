@@ -189,9 +189,10 @@ def whole_way(
 def with_segmentation(
     classifier: Classifier, segmenter: Path, peer_model: Call, files: Sequence[Path], rounds: int
 ) -> None:
+    from cls.segmentation.config import SegmenterConfig
     from cls.segmentation.segmenter import load_segmenter
 
-    loaded = load_segmenter(segmenter, people_classes={}, confidence=0.4)
+    loaded = load_segmenter(segmenter, people_classes={}, config=SegmenterConfig(confidence=0.4))
     finder = PeopleFinder({}, loaded)
     peer = ultralytics_photos(segmenter, peer_model, classifier.preprocessing, loaded.image_size_px)  # type: ignore[attr-defined]
 

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from cls.files import read_json
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import mask_of_polygons
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 from cls.yolo.coco import AnnotatedPicture, parse_coco
@@ -114,7 +115,7 @@ def main() -> None:
     pictures = [picture for picture in parse_coco(read_json(file), where=file).pictures if picture.shapes]
     with quiet_ultralytics():
         for confidence in options.confidences:
-            segmenter = load_segmenter(options.model, people_classes={}, confidence=confidence)
+            segmenter = load_segmenter(options.model, people_classes={}, config=SegmenterConfig(confidence=confidence))
             counts = measure(segmenter, options.folder, pictures)
             print(f"confidence {confidence}: {counts.photos} photos, {counts.people} people")
             print("\n".join(f"  {line}" for line in counts.lines()))

@@ -12,20 +12,23 @@ people = run.predict("photo.jpg")
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, TypeVar, Unpack, overload
 
 from cls.bottle.layout import Bottle
 from cls.exporting.formats.files import Format, chosen_formats
+from cls.options import by_field
+from cls.segmentation.config import SegmentConfig
 from cls.settings import load_settings
 from cls.training.runs import run as runs
 
 if TYPE_CHECKING:
     from cls.exporting.publish import Exported
     from cls.loading.load import LoadedGroup
+    from cls.option_types import SegmentOptions, TrainOptions
     from cls.package.keys import SigningKey
     from cls.prediction.people_model import People, Photo
     from cls.segmentation.builder import BuildReport
@@ -123,30 +126,21 @@ def load_group(
 
 def segment(
     model_path: AnyPath,
+    config: SegmentConfig | None = None,
     *,
-    process_all: bool = False,
-    mark_approved: bool = False,
-    confidence: float = 0.4,
-    batch: int = 16,
-    image_size: int | None = None,
-    only_mapped: bool = False,
-    classes: Collection[str] | None = None,
     cfg: AnyPath | None = None,
+    **options: Unpack[SegmentOptions],
 ) -> BuildReport:
     """Finds the people in every photo of the bottle, as `cls segment` does; photos that were done are skipped.
 
     Args:
         model_path: segmentation model: best.pt, or its ONNX export.
-        process_all: also do photos again that were done.
-        mark_approved: write status approved instead of unchecked.
-        confidence: lowest confidence of a person, 0 to 1.
-        batch: photos at a time.
-        image_size: longer side in pixels that photos are scaled to; the size of the model's training when not given.
-        only_mapped: leave out classes that `people_classes` of the configuration lacks.
-        classes: leave out people classes other than these, e.g. `["female", "male"]`.
+        config: all settings at once, instead of options.
         cfg: configuration file; the project's by default.
+        options: options of `cls segment` by name, with underscores: `confidence`, `batch`, `process_all`, …
 
     Raises:
+        UsageError: options hold values they cannot take; lists them all.
         BottleError: there are no photos.
         SegmentationError: the model cannot be used.
         DatabaseError: the pictures database cannot be reached or used.
@@ -154,40 +148,22 @@ def segment(
     Example:
         `cls.segment("person_models/best.pt", confidence=0.5).people`
     """
-    from cls.machine import cores, wait_passively
+    from cls.machine import wait_passively
 
     wait_passively()
-    from cls.bottle.forgotten import read_forgotten
-    from cls.bottle.ledger import remember_model
-    from cls.pictures.database import PicturesDatabase
-    from cls.segmentation.builder import BuildConfig, build_segments, list_pictures, write_report
-    from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
+    from cls.segmentation.builder import segment_photos
 
-    bottle, path = _bottle(cfg), Path(model_path)
-    config = BuildConfig(is_all=process_all, is_approved=mark_approved, batch=batch, threads=cores())
-    check_model_file(path)
-    names = list_pictures(bottle.pictures, read_forgotten(bottle))
-
-    def load() -> PersonSegmenter:
-        segmenter = load_segmenter(
-            path,
-            people_classes=bottle.settings.people_classes,
-            confidence=confidence,
-            image_size_px=image_size,
-            classes=classes,
-            only_mapped=only_mapped,
-        )
-        # Before the first mask is written: the database names only the version, and packages name the file.
-        remember_model(bottle.segments, segmenter.model_version, path)
-        return segmenter
-
-    with PicturesDatabase.open(bottle.database_url) as database:
-        report = build_segments(bottle.pictures, names, database, load, path.stem, config)
-    write_report(bottle.segments, report)
-    return report
+    config = _settings(SegmentConfig, config, options)
+    return segment_photos(_bottle(cfg), Path(model_path), config)
 
 
-def train(group: str | TrainConfig, *, resume: bool | None = None, cfg: AnyPath | None = None, **options: Any) -> Run:
+def train(
+    group: str | TrainConfig,
+    *,
+    resume: bool | None = None,
+    cfg: AnyPath | None = None,
+    **options: Unpack[TrainOptions],
+) -> Run:
     """Trains a classifier of a loaded group, as `cls train` does.
 
     With several devices or nodes the other processes take part in here, and end when the training does.
@@ -212,7 +188,7 @@ def train(group: str | TrainConfig, *, resume: bool | None = None, cfg: AnyPath 
 
     wait_passively()
     from cls.exporting.convert import write_run_formats
-    from cls.training.config import config_of_options
+    from cls.training.config import TrainConfig, config_of_options
     from cls.training.loop.distributed import ProcessGroup
     from cls.training.train import assist
     from cls.training.train import train as train_in
@@ -220,10 +196,8 @@ def train(group: str | TrainConfig, *, resume: bool | None = None, cfg: AnyPath 
     bottle = _bottle(cfg)
     if isinstance(group, str):
         config = config_of_options(group=group, **options)
-    elif options:
-        raise TypeError(f"{', '.join(options)}: give options in the TrainConfig")
     else:
-        config = group
+        config = _settings(TrainConfig, group, options)
     processes = ProcessGroup(config)
     if not processes.is_first:
         assist(bottle, config, processes)
@@ -285,6 +259,18 @@ def export(
     exported = export_run(run.bottle, run, config)
     exported.raise_if_refused(required)
     return exported
+
+
+_Settings = TypeVar("_Settings")
+
+
+def _settings(kind: type[_Settings], config: _Settings | None, options: Mapping[str, object]) -> _Settings:
+    """The settings given at once, or those of the options."""
+    if config is None:
+        return kind(**by_field(kind, options))
+    if options:
+        raise TypeError(f"{', '.join(options)}: give options in the {kind.__name__}")
+    return config
 
 
 def _bottle(cfg: AnyPath | None) -> Bottle:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
@@ -127,6 +127,16 @@ def options_of(settings: type) -> dict[str, Option]:
         }
         default = None if one.default is MISSING else one.default
         found[one.name] = Option(**how, is_optional=NoneType in parts, default=default)
+    return found
+
+
+def by_field(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by field of a settings class, of values by field or by name of the option (`log` for `--log`)."""
+    found = dict(values)
+    for name, known in options_of(settings).items():
+        spoken = known.flag[2:].replace("-", "_")
+        if spoken in found and name not in found:
+            found[name] = found.pop(spoken)
     return found
 
 

@@ -16,6 +16,7 @@ from cls.cli.export import COMMAND as EXPORT
 from cls.errors import BottleError, ExportError, ParityError, UsageError
 from cls.exporting.publish import Exported
 from cls.settings import REPOSITORY
+from tests import option_types
 from tests.bottles import make_empty_bottle
 from tests.exporting.runs import ExportedBottle
 
@@ -35,6 +36,10 @@ def test_importing_it_loads_nothing_else() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
     )
     assert {name for name in done.stdout.split() if name.startswith("cls.")} == set()
+
+
+def test_the_types_of_keyword_options_are_those_of_the_settings() -> None:
+    assert option_types.FILE.read_text(encoding="utf-8") == option_types.text(), "run `python -m tests.option_types`"
 
 
 def test_a_run_is_opened_and_asked(exported: ExportedBottle) -> None:

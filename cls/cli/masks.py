@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options, given
+from cls.segmentation.config import GalleryConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `mask_builder.py`."""
     parser.add_argument("--group", required=True, metavar="G", help="the group whose pictures are cut out")
-    parser.add_argument(
-        "--people",
-        choices=("largest", "single", "all"),
-        default="largest",
-        help="people used of each photo: the largest, the only one, or all (default: largest)",
-    )
-    parser.add_argument("--subject", metavar="CLASS", help="people of this class only, e.g. female")
-    parser.add_argument(
-        "--size", type=int, default=512, metavar="PX", help="longest side of a cut-out, at most (default: 512)"
-    )
-    parser.add_argument(
-        "--format", choices=("png", "jpg"), default="png", help="png: transparent; jpg: on grey (default: png)"
-    )
+    add_options(parser, GalleryConfig)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -32,9 +21,9 @@ def run(options: argparse.Namespace) -> None:
 
     bottle = Bottle(load_settings(options.cfg))
 
-    from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
+    from cls.segmentation.gallery.gallery import build_gallery
 
-    config = GalleryConfig(options.people, options.subject, options.size, options.format)
+    config = GalleryConfig(**given(options, GalleryConfig))
     for line in build_gallery(bottle, options.group, config).lines():
         print(line)
 

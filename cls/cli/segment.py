@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options, given
+from cls.segmentation.config import SegmentConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,21 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model-path", type=Path, required=True, metavar="FILE", help="segmentation model: best.pt, or its ONNX export"
     )
-    parser.add_argument("--process-all", action="store_true", help="also do pictures again that have a row")
-    parser.add_argument("--mark-approved", action="store_true", help="write status approved instead of unchecked")
-    parser.add_argument(
-        "--confidence", type=float, default=0.4, metavar="C", help="lowest confidence of a person (default: 0.4)"
-    )
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="photos at a time (default: 16)")
-    parser.add_argument(
-        "--image-size", type=int, metavar="PX", help="longer side photos are scaled to (default: the training size)"
-    )
-    parser.add_argument(
-        "--only-mapped", action="store_true", help="leave out classes that people_classes of the configuration lacks"
-    )
-    parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="leave out people classes other than these, e.g. female male"
-    )
+    add_options(parser, SegmentConfig)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -40,17 +27,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     bottle = Bottle(load_settings(options.cfg))
-    report = segment(
-        options.model_path,
-        process_all=options.process_all,
-        mark_approved=options.mark_approved,
-        confidence=options.confidence,
-        batch=options.batch,
-        image_size=options.image_size,
-        only_mapped=options.only_mapped,
-        classes=options.classes,
-        cfg=options.cfg,
-    )
+    report = segment(options.model_path, SegmentConfig(**given(options, SegmentConfig)), cfg=options.cfg)
     for line in report.lines():
         print(line)
     print(f"report: {bottle.segments / 'report.json'}")

@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import UsageError
+from cls.people import ALL, CHOICES, LARGEST, SINGLE
 from cls.people.photos import Person
-
-LARGEST = "largest"
-SINGLE = "single"
-ALL = "all"
-CHOICES = (LARGEST, SINGLE, ALL)
 
 
 def choose_people(

@@ -12,17 +12,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from cls.errors import BottleError, FileError, UsageError
+from cls.bottle.forgotten import read_forgotten
+from cls.bottle.layout import Bottle
+from cls.bottle.ledger import remember_model
+from cls.errors import BottleError, FileError
 from cls.files import read_json, write_json_atomic
+from cls.machine import cores
 from cls.people.photos import Person, decode_photo_reduced
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.progress import Ticker, progress
-from cls.segmentation.segmenter import PersonSegmenter
+from cls.segmentation.config import SegmentConfig
+from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
 from cls.wording import counted
 
 # Large photos are read smaller while the longer side stays above this. Masks lose nothing: a network sees less than
@@ -106,28 +112,16 @@ _LOGGER = logging.getLogger("cls.segmentation")
 _LISTED_BROKEN = 5  # in the log; the report lists all
 
 
-@dataclass(frozen=True)
-class BuildConfig:
-    """How photos are gone through.
+class SegmentationModel(NamedTuple):
+    """A segmentation model that is loaded when it is needed.
 
     Attributes:
-        is_all: do pictures again that have a row.
-        is_approved: write status approved instead of unchecked.
-        batch: photos predicted and written at a time.
-        threads: photos read at a time.
+        version: what the database calls it.
+        load: loads it.
     """
 
-    is_all: bool = False
-    is_approved: bool = False
-    batch: int = 16
-    threads: int = 2
-
-    def __post_init__(self) -> None:
-        if self.batch < 1 or self.threads < 1:
-            raise UsageError(
-                f"a batch of {counted(self.batch, 'photo')} read by {self.threads} threads cannot be used",
-                code="out_of_range",
-            )
+    version: str
+    load: Callable[[], PersonSegmenter]
 
 
 @dataclass
@@ -204,13 +198,31 @@ def list_pictures(folder: Path, forgotten: Container[str] = ()) -> list[str]:
     return kept
 
 
+def segment_photos(bottle: Bottle, path: Path, config: SegmentConfig) -> BuildReport:
+    """Finds the people in every photo of a bottle, and writes them into its database and a report beside its masks.
+
+    Raises:
+        BottleError: there are no photos.
+        SegmentationError: the model cannot be used.
+        DatabaseError: the pictures database cannot be reached or used.
+    """
+    check_model_file(path)
+    names = list_pictures(bottle.pictures, read_forgotten(bottle))
+
+    def load() -> PersonSegmenter:
+        segmenter = load_segmenter(path, people_classes=bottle.settings.people_classes, config=config)
+        # Before the first mask is written: the database names only the version, and packages name the file.
+        remember_model(bottle.segments, segmenter.model_version, path)
+        return segmenter
+
+    with PicturesDatabase.open(bottle.database_url) as database:
+        report = build_segments(bottle.pictures, names, database, SegmentationModel(path.stem, load), config)
+    write_report(bottle.segments, report)
+    return report
+
+
 def build_segments(
-    pictures: Path,
-    names: Sequence[str],
-    database: PicturesDatabase,
-    load: Callable[[], PersonSegmenter],
-    model_version: str,
-    config: BuildConfig,
+    pictures: Path, names: Sequence[str], database: PicturesDatabase, model: SegmentationModel, config: SegmentConfig
 ) -> BuildReport:
     """Goes through the photos; every batch is one transaction, so a killed run goes on where it stopped.
 
@@ -218,16 +230,15 @@ def build_segments(
         pictures: the folder of photos.
         names: file names in it, see `list_pictures`.
         database: where masks are written.
-        load: loads the segmenter; called only when a photo is left to do.
-        model_version: what the database calls the model.
+        model: loaded only when a photo is left to do.
         config: what is done again, and how.
 
     Raises:
         DatabaseError: the database failed; batches written so far are kept.
         SegmentationError: the model cannot be loaded or run.
     """
-    report = BuildReport(model_version)
-    if not config.is_all:
+    report = BuildReport(model.version)
+    if not config.process_all:
         known = database.known_paths(names)
         report.skipped = len(known)
         _LOGGER.info("DB already has %d images, that will be skipped during segmentation", report.skipped)
@@ -235,12 +246,12 @@ def build_segments(
     segmenter: PersonSegmenter | None = None
     started_s = time.monotonic()
     paths = (pictures / name for name in names)
-    photos = read_ahead(paths, threads=config.threads, depth=2 * config.batch)
+    photos = read_ahead(paths, threads=cores(), depth=2 * config.batch)
     try:
         with progress("photos segmented", len(names)) as ticker:
             for batch in _batches(photos, config.batch, report, ticker):
                 if segmenter is None:
-                    segmenter = load()
+                    segmenter = model.load()
                     started_s = time.monotonic()  # the rate is of photos, not of loading libraries
                 _write(batch, segmenter, database, config, report)
                 ticker.advance(len(batch))
@@ -273,21 +284,21 @@ def _write(
     batch: Sequence[ReadPhoto],
     segmenter: PersonSegmenter,
     database: PicturesDatabase,
-    config: BuildConfig,
+    config: SegmentConfig,
     report: BuildReport,
 ) -> None:
     """Predicts a batch and writes it in one transaction."""
     found = segmenter.predict([photo.image_rgb for photo in batch])
-    status = Status.APPROVED if config.is_approved else Status.UNCHECKED
+    status = Status.APPROVED if config.mark_approved else Status.UNCHECKED
     records = []
     for photo, people in zip(batch, found, strict=True):
         whole: tuple[Person, ...] = tuple(photo.in_full_size(person) for person in people)
         records.append(PictureRecord(photo.path.name, segmenter.model_version, status, whole))
         report.people.update(person.cls for person in whole)
         report.empty += not whole
-    if config.is_all:
+    if config.process_all:
         report.kept.update(_kept_statuses(database, records))
-    database.write_people(records, replace=config.is_all, overrule_status=config.is_approved)
+    database.write_people(records, replace=config.process_all, overrule_status=config.mark_approved)
     report.photos += len(records)
 
 

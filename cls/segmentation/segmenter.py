@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from cls.errors import SegmentationError
 from cls.people.photos import Person
 from cls.people.polygons import polygons_of_mask
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import Network, OnnxNetwork, UltralyticsNetwork
 
 _BORDER = 114  # the grey ultralytics trains with
@@ -260,7 +261,6 @@ def _outlines(
     return tuple((origin + polygon * size) / photo for polygon in polygons_of_mask(mask))
 
 
-DEFAULT_CONFIDENCE = 0.4
 _SUFFIXES = (".pt", ".onnx")
 _MAX_VERSION_LENGTH = 50  # pictures.model_version is a varchar(50)
 
@@ -384,43 +384,29 @@ def check_model_file(path: Path) -> None:
 
 
 def load_segmenter(
-    path: Path,
-    *,
-    people_classes: Mapping[str, str],
-    confidence: float = DEFAULT_CONFIDENCE,
-    image_size_px: int | None = None,
-    classes: Collection[str] | None = None,
-    only_mapped: bool = False,
+    path: Path, *, people_classes: Mapping[str, str], config: SegmenterConfig | None = None
 ) -> PersonSegmenter:
     """Loads a segmentation model.
 
     Args:
         path: an ultralytics checkpoint (.pt), or the same exported to ONNX (.onnx), run with ONNX Runtime alone.
         people_classes: the model's class names -> people classes; names not in it keep their own.
-        confidence: lowest confidence of a person, 0 to 1.
-        image_size_px: longer side photos are scaled to; the size the model was trained at when not given.
-        classes: people classes wanted; all when not given.
-        only_mapped: leave out the model's classes that `people_classes` does not name.
+        config: which people it finds.
 
     Raises:
         SegmentationError: there is no such file, it is not a segmentation model, or its name is too long for the
             pictures database; or no class of it is left.
     """
+    config = config or SegmenterConfig()
     check_model_file(path)
-    if not 0 < confidence < 1:
-        raise SegmentationError(
-            f"a confidence of {confidence} cannot be used",
-            code="confidence_out_of_range",
-            hint="give one between 0 and 1, e.g. 0.4",
-        )
     network: Network = OnnxNetwork(path) if path.suffix.lower() == ".onnx" else UltralyticsNetwork(path)
-    if image_size_px is not None and image_size_px < network.stride_px:
+    if config.image_size_px is not None and config.image_size_px < network.stride_px:
         raise SegmentationError(
-            f"photos cannot be scaled to {image_size_px} pixels",
+            f"photos cannot be scaled to {config.image_size_px} pixels",
             code="image_size_out_of_range",
             hint="give --image-size 32 or more",
         )
-    names = _people_names(network.names, people_classes, classes, only_mapped=only_mapped)
+    names = _people_names(network.names, people_classes, config.classes, only_mapped=config.only_mapped)
     if not any(names):
         raise SegmentationError(
             f"none of its classes ({', '.join(network.names)}) is wanted",
@@ -432,8 +418,8 @@ def load_segmenter(
         network,
         model_version=path.stem,
         names=names,
-        confidence=confidence,
-        image_size_px=image_size_px or network.image_size_px,
+        confidence=config.confidence,
+        image_size_px=config.image_size_px or network.image_size_px,
     )
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from cls.errors import Fault, TrainingError, UsageError, UsageFault
 from cls.files import safe_name
-from cls.options import Option, make_plain, option, options_of, options_table, plain, refuse
+from cls.options import Option, by_field, make_plain, option, options_of, options_table, plain, refuse
+from cls.people import CHOICES
 from cls.training.network.input_size import is_pixels, parse_size
 
 MODES = ("train", "all")
-PEOPLE = ("largest", "single", "all")
 LOSSES = ("bce", "weighted", "focal", "asymmetric", "ratio")
 # Logger -> what to install; modules have the names of their loggers.
 _LOGGER_PACKAGES = {"tensorboard": "tensorboard", "mlflow": "mlflow-skinny", "wandb": "wandb"}
@@ -51,7 +51,7 @@ class TrainConfig:
         "largest",
         _DATA,
         "whom a photo's labels belong to: the largest person, the only person, or every person",
-        choices=PEOPLE,
+        choices=CHOICES,
     )
     subject: str | None = option(
         None, _DATA, "class of people the group is about, e.g. female", metavar="CLASS", unset="everyone"
@@ -312,10 +312,7 @@ def config_of_options(*, size: str | tuple[int, int] | None = None, **values: An
         UsageError: options hold values they cannot take; lists them all.
     """
     problems: list[Fault] = []
-    for name, known in training_options().items():
-        typed = known.flag[2:].replace("-", "_")
-        if typed in values and name not in values:
-            values[name] = values.pop(typed)
+    values = by_field(TrainConfig, values)
     if size is not None:
         try:
             values |= zip(("height_px", "width_px", "auto_px"), parse_size(size), strict=True)

@@ -19,6 +19,7 @@ from cls.files import atomic_path, sha256_of_file, write_json_atomic
 from cls.people.identity import box_iou
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import mask_of_polygons
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.wording import counted, score
@@ -152,14 +153,14 @@ def export_model(source: Path, destination: Path, photos: Sequence[Path], *, is_
     no_engine = reason_for_no_engine()
     if is_engine_required and no_engine:
         raise ExportError(f"the TensorRT engine cannot be made: {no_engine}", code="no_engine", where=source)
-    checkpoint = load_segmenter(source, people_classes={}, confidence=_CONFIDENCE)
+    checkpoint = load_segmenter(source, people_classes={}, config=SegmenterConfig(confidence=_CONFIDENCE))
     images = _read_photos(photos)
     destination.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=destination) as folder:
         copy = Path(folder) / source.name
         shutil.copyfile(source, copy)
         made = _convert(copy, "onnx", dynamic=True, simplify=True)
-        exported = load_segmenter(made, people_classes={}, confidence=_CONFIDENCE)
+        exported = load_segmenter(made, people_classes={}, config=SegmenterConfig(confidence=_CONFIDENCE))
         agreement = None
         if images:
             agreement = compare_people(

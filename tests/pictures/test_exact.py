@@ -382,7 +382,7 @@ def test_the_smallest_gallery_size() -> None:
     assert GalleryConfig(size_px=32).size_px == 32
     with pytest.raises(UsageError) as caught:
         GalleryConfig(size_px=31)
-    assert caught.value.code == "usage.out_of_range"
+    assert caught.value.code == "usage.invalid_options"
     assert all(number in caught.value.what for number in ("32", "31"))
 
 

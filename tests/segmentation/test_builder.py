@@ -17,7 +17,8 @@ from cls.errors import BottleError, UsageError
 from cls.files import sha256_of_file
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
-from cls.segmentation.builder import BuildConfig, BuildReport, build_segments, list_pictures, write_report
+from cls.segmentation.builder import BuildReport, SegmentationModel, build_segments, list_pictures, write_report
+from cls.segmentation.config import SegmentConfig, SegmenterConfig
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 from tests.segmentation.samples import PEOPLE, run_builder
 
@@ -34,15 +35,15 @@ def pictures(sample: Path, tmp_path: Path) -> Path:
     return folder
 
 
-SMALL_BATCHES = BuildConfig(batch=5)
+SMALL_BATCHES = SegmentConfig(batch=5)
 
 
-def build(pictures: Path, url: str, model: Path, config: BuildConfig = SMALL_BATCHES) -> BuildReport:
+def build(pictures: Path, url: str, model: Path, config: SegmentConfig = SMALL_BATCHES) -> BuildReport:
     def load() -> PersonSegmenter:
         return load_segmenter(model, people_classes=PEOPLE)
 
     with PicturesDatabase.open(url) as database:
-        return build_segments(pictures, list_pictures(pictures), database, load, model.stem, config)
+        return build_segments(pictures, list_pictures(pictures), database, SegmentationModel(model.stem, load), config)
 
 
 def rows(url: str) -> dict[str, PictureRecord]:
@@ -76,7 +77,9 @@ def test_every_photo_gets_a_row_and_a_second_run_skips_them(
     (pictures / "a_broken.jpeg").unlink()
     (pictures / "z_empty.jpeg").unlink()
     with PicturesDatabase.open(database_url) as database:
-        second = build_segments(pictures, list_pictures(pictures), database, never, "best", BuildConfig())
+        second = build_segments(
+            pictures, list_pictures(pictures), database, SegmentationModel("best", never), SegmentConfig()
+        )
     assert (second.photos, second.skipped) == (0, 24)
     assert "DB already has 24 images, that will be skipped during segmentation" in caplog.messages
     assert rows(database_url).keys() == written.keys()
@@ -91,7 +94,7 @@ def test_all_again_replaces_masks_and_keeps_what_people_decided(
         database.write_people([PictureRecord(name, "older", Status.UNCHECKED, nobody) for name in names], replace=False)
         database.set_status(names[:2], Status.REJECTED)
         database.set_status(names[2:5], Status.APPROVED)
-    report = build(pictures, database_url, onnx_model, BuildConfig(is_all=True, batch=7))
+    report = build(pictures, database_url, onnx_model, SegmentConfig(process_all=True, batch=7))
     assert report.kept == {Status.REJECTED: 2, Status.APPROVED: 3}
     after = rows(database_url)
     assert {record.model_version for record in after.values()} == {"best"}
@@ -100,7 +103,7 @@ def test_all_again_replaces_masks_and_keeps_what_people_decided(
     with PicturesDatabase.open(database_url) as database:
         assert database.count() == 24
 
-    report = build(pictures, database_url, onnx_model, BuildConfig(is_all=True, is_approved=True))
+    report = build(pictures, database_url, onnx_model, SegmentConfig(process_all=True, mark_approved=True))
     assert report.kept == {Status.REJECTED: 2}
     assert {rows(database_url)[name].status for name in names[2:]} == {"approved"}
 
@@ -160,7 +163,7 @@ def test_a_run_that_segmented_nothing_keeps_the_last_counts(tmp_path: Path) -> N
 
 def test_settings_that_cannot_be_used() -> None:
     with pytest.raises(UsageError):
-        BuildConfig(batch=0)
+        SegmentConfig(batch=0)
 
 
 def test_people_keep_their_ids_when_photos_are_segmented_again(
@@ -179,16 +182,18 @@ def test_people_keep_their_ids_when_photos_are_segmented_again(
         assert {name: [person.id for person in record.people or ()] for name, record in database.records().items()} == {
             name: found[:0:-1] for name, found in names.items()
         }
-    build(pictures, database_url, onnx_model, BuildConfig(is_all=True, batch=7))
+    build(pictures, database_url, onnx_model, SegmentConfig(process_all=True, batch=7))
     again = {name: [person.id for person in record.people or ()] for name, record in rows(database_url).items()}
     assert {name: found[1:] for name, found in again.items()} == {name: found[1:] for name, found in names.items()}
     assert {name: len(found) for name, found in again.items()} == {name: len(found) for name, found in names.items()}
     assert len({name for found in again.values() for name in found}) == len(everybody)
     # At a smaller size, its outlines are others.
     with PicturesDatabase.open(database_url) as database:
-        smaller = load_segmenter(onnx_model, people_classes=PEOPLE, image_size_px=128)
-        config = BuildConfig(is_all=True)
-        build_segments(pictures, list_pictures(pictures), database, lambda: smaller, "smaller", config)
+        smaller = load_segmenter(onnx_model, people_classes=PEOPLE, config=SegmenterConfig(image_size_px=128))
+        config = SegmentConfig(process_all=True)
+        build_segments(
+            pictures, list_pictures(pictures), database, SegmentationModel("smaller", lambda: smaller), config
+        )
     found = {person.id for record in rows(database_url).values() for person in record.people or ()}
     kept = found & {name for names in again.values() for name in names}
     assert len(kept) >= 0.9 * min(len(found), len(everybody))

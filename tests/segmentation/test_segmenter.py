@@ -4,14 +4,16 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cls.errors import SegmentationError
+from cls.errors import SegmentationError, UsageError
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import mask_of_polygons
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
@@ -39,7 +41,7 @@ def test_checkpoint_and_onnx_find_the_same_people(onnx_model: Path, sample: Path
 def test_the_people_found_are_those_drawn(onnx_model: Path, sample: Path) -> None:
     truth = parse_coco(json.loads((sample / "annotations/instances_default.json").read_text()), where="truth")
     # The confidence that the model's README advises; measured there: 0.86 and 1.00 on 240 photos.
-    segmenter = load_segmenter(onnx_model, people_classes=PEOPLE, confidence=0.25)
+    segmenter = load_segmenter(onnx_model, people_classes=PEOPLE, config=SegmenterConfig(confidence=0.25))
     main_ious = []
     for picture in truth.pictures:
         image = read_photo(sample / "images" / picture.file_name)
@@ -63,7 +65,9 @@ def test_a_frozen_model_runs_without_ultralytics_and_torch(onnx_model: Path, sam
     program = f"""
 import sys
 from pathlib import Path
+from typing import Any
 from cls.people.photos import read_photo
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.segmenter import load_segmenter
 segmenter = load_segmenter(Path({str(onnx_model)!r}), people_classes={{}})
 assert segmenter.predict([read_photo(next(Path({str(sample / "images")!r}).iterdir()))])[0]
@@ -76,7 +80,9 @@ def test_ultralytics_leaves_the_process_as_it_was() -> None:
     program = f"""
 import os, torch
 from pathlib import Path
+from typing import Any
 from PIL import Image
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.segmenter import load_segmenter
 torch.set_num_threads(2)
 before = (torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS"), Image.open)
@@ -90,9 +96,9 @@ assert os.environ["YOLO_OFFLINE"] == "True"
 def test_classes_can_be_left_out(onnx_model: Path, sample: Path) -> None:
     images = [read_photo(path) for path in sorted((sample / "images").iterdir())]
 
-    def found(**options: object) -> set[str]:
-        mapping = options.pop("people_classes", PEOPLE)
-        segmenter = load_segmenter(onnx_model, people_classes=mapping, **options)  # type: ignore[arg-type]
+    def found(people_classes: dict[str, str] = PEOPLE, **options: Any) -> set[str]:
+        config = SegmenterConfig(**options)
+        segmenter = load_segmenter(onnx_model, people_classes=people_classes, config=config)
         return {person.cls for people in segmenter.predict(images) for person in people}
 
     assert found() == {"female", "male"}
@@ -101,19 +107,19 @@ def test_classes_can_be_left_out(onnx_model: Path, sample: Path) -> None:
     assert found(classes=["male"]) == {"male"}
     assert found(people_classes={"girl": "person", "man": "person"}) == {"person"}
     with pytest.raises(SegmentationError) as caught:
-        load_segmenter(onnx_model, people_classes={}, only_mapped=True)
+        load_segmenter(onnx_model, people_classes={}, config=SegmenterConfig(only_mapped=True))
     assert (caught.value.code, caught.value.where) == ("segmentation.no_wanted_class", str(onnx_model))
     assert "(girl, man)" in caught.value.what
 
 
 def test_confidence_and_size_are_checked(onnx_model: Path) -> None:
     for confidence in (0.0, 1.0, 40.0):
-        with pytest.raises(SegmentationError) as caught:
-            load_segmenter(onnx_model, people_classes={}, confidence=confidence)
-        assert caught.value.code == "segmentation.confidence_out_of_range"
-        assert str(confidence) in caught.value.what
+        with pytest.raises(UsageError) as refused:
+            SegmenterConfig(confidence=confidence)
+        assert refused.value.codes == ("usage.invalid_options", "usage.invalid_option_value")
+        assert str(confidence) in refused.value.what
     with pytest.raises(SegmentationError) as caught:
-        load_segmenter(onnx_model, people_classes={}, image_size_px=5)
+        load_segmenter(onnx_model, people_classes={}, config=SegmenterConfig(image_size_px=5))
     assert caught.value.code == "segmentation.image_size_out_of_range"
     assert "5 pixels" in caught.value.what
 

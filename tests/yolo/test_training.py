@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cls.errors import ParityError, YoloError
 from cls.people.photos import read_photo
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
@@ -125,7 +126,7 @@ def test_portable_and_the_same_predictions(tmp_path: Path) -> None:
 
 
 def outlines(checkpoint: Path, photos: list[NDArray[np.uint8]]) -> list[list[object]]:
-    found = load_segmenter(checkpoint, people_classes={}, confidence=0.1).predict(photos)
+    found = load_segmenter(checkpoint, people_classes={}, config=SegmenterConfig(confidence=0.1)).predict(photos)
     return [[(p.cls, p.conf, p.box_xyxy_px, [xy.tolist() for xy in p.polygons_xy_rel]) for p in ps] for ps in found]
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError, FileError, UsageError
+from cls.errors import BottleError, FileError
 from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error
 from cls.pages.render import write_page
 from cls.people.cutout import cut_out, on_flat_background, resize_cutout
@@ -28,33 +28,12 @@ from cls.people.polygons import choose_people
 from cls.pictures.database import PicturesDatabase, Status
 from cls.progress import progress
 from cls.records import JsonLines
+from cls.segmentation.config import GalleryConfig
 from cls.wording import counted
 
 NOT_SEGMENTED = "not segmented yet"
-_MIN_SIZE_PX = 32
 # Raised when the same person would be drawn in another way: older files are then made again.
 _DRAWING = 1
-
-
-@dataclass(frozen=True)
-class GalleryConfig:
-    """What a gallery shows.
-
-    Attributes:
-        people: whom of each photo, see `cls.people.polygons`.
-        subject: people class; everyone when None.
-        size_px: longest side of a cut-out, at most; smaller ones are not enlarged.
-        format: `png` (transparent) or `jpg` (on grey).
-    """
-
-    people: str = "largest"
-    subject: str | None = None
-    size_px: int = 512
-    format: str = "png"
-
-    def __post_init__(self) -> None:
-        if self.size_px < _MIN_SIZE_PX:
-            raise UsageError(f"--size: expected at least {_MIN_SIZE_PX}, found {self.size_px}", code="out_of_range")
 
 
 @dataclass(frozen=True)

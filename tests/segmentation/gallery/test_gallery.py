@@ -87,7 +87,7 @@ def test_whom_to_show(bottle: Bottle) -> None:
     assert max(cv2.imread(str(bottle.masks(GROUP) / "a_0.jpg")).shape) == 64
     with pytest.raises(UsageError) as caught:
         GalleryConfig(size_px=0)
-    assert caught.value.code == "usage.out_of_range"
+    assert caught.value.code == "usage.invalid_options"
     assert "--size" in caught.value.what
 
 

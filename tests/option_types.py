@@ -1,0 +1,65 @@
+"""The types of the keyword options of `import cls`, made from the settings classes.
+
+`python -m tests.option_types` writes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from cls.options import options_of
+from cls.segmentation.config import SegmentConfig
+from cls.settings import REPOSITORY
+from cls.training.config import TrainConfig
+
+FILE = REPOSITORY / "cls" / "option_types.py"
+_SETTINGS = {"SegmentOptions": (SegmentConfig, "cls.segment"), "TrainOptions": (TrainConfig, "cls.train")}
+# Options that stand for several fields.
+_COMPOSED = {"size": "str | tuple[int, int]"}
+
+
+def _type_of(one: Field[Any]) -> str:
+    """What may be given for a field."""
+    written = str(one.type)
+    choices, is_file = one.metadata.get("choices"), one.metadata.get("is_file", False)
+    plain, *none = written.split(" | ")
+    if choices:
+        plain = plain.replace("str", f"Literal[{', '.join(repr(choice) for choice in choices)}]")
+    if is_file:
+        plain = plain.replace("str", "str | PathLike[str]")
+    if plain.startswith("tuple"):
+        plain = plain.replace("tuple[", "Collection[").replace(", ...", "")
+    return " | ".join([plain, *none])
+
+
+def text() -> str:
+    """The module."""
+    lines = [
+        '"""Keyword options of `import cls`, for type checkers and editors.',
+        "",
+        "Made from the settings classes: `python -m tests.option_types` writes it anew.",
+        '"""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from collections.abc import Collection",
+        "from os import PathLike",
+        "from typing import Literal, TypedDict",
+    ]
+    for name, (settings, function) in _SETTINGS.items():
+        options = options_of(settings)
+        lines += ["", "", f"class {name}(TypedDict, total=False):", f'    """Options of `{function}`."""', ""]
+        for one in fields(settings):
+            if one.default is MISSING or not one.init:
+                continue
+            known = options.get(one.name)
+            spoken = one.name if known is None else known.flag[2:].replace("-", "_")
+            if spoken != one.name:
+                lines.append(f"    {spoken}: {_COMPOSED.get(spoken, _type_of(one))}")
+            lines.append(f"    {one.name}: {_type_of(one)}")
+    return "\n".join(lines).replace("'", '"') + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(), encoding="utf-8")
