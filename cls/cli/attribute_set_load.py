@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.attribute_sets import LAYOUTS
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -72,10 +72,7 @@ def run(options: argparse.Namespace) -> None:
     """Loads the set and prints what comes next."""
     import shlex
 
-    from cls.bottle.layout import Bottle
-    from cls.settings import load_settings
-
-    loaded = load(options, Bottle(load_settings(options.cfg)))
+    loaded = load(options, bottle_of(options))
     group = shlex.quote(loaded.dataset.group)
     names = sorted(loaded.part_sizes, reverse=True)
     split = f" --split {names[0]}" if names else ""

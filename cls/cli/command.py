@@ -11,11 +11,14 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cls.errors import ClsError
 from cls.options import Option, options_of
 from cls.progress import set_up_logging
+
+if TYPE_CHECKING:
+    from cls.bottle.layout import Bottle
 
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -120,6 +123,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--cfg", type=Path, metavar="FILE", help="configuration file (default: the project's)")
     common.add_argument("--debug", action="store_true", help="show tracebacks, debug messages and codes of errors")
     common.add_argument("--quiet", action="store_true", help="no progress, warnings and errors only")
+
+
+def bottle_of(options: argparse.Namespace) -> Bottle:
+    """The data folder of the configuration."""
+    from cls.bottle.layout import Bottle
+    from cls.settings import load_settings
+
+    return Bottle(load_settings(options.cfg))
 
 
 def execute(command: Command, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:

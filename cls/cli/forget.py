@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,12 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints what is, or would be, removed."""
-    from cls.bottle.layout import Bottle
     from cls.forgetting.forgetting import run_allow, run_forget
     from cls.pictures.database import picture_named, read_badlist
-    from cls.settings import load_settings
 
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
     names = [picture_named(text) for text in options.names] + (read_badlist(options.list) if options.list else [])
     if options.allow:
         lines = run_allow(bottle, [*names, *options.picset])

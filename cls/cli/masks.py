@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cls.cli.command import Command, add_options, given
+from cls.cli.command import Command, add_options, bottle_of, given
 from cls.segmentation.config import GalleryConfig
 
 
@@ -16,10 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes the cut-outs and their contact sheet, and prints where they are."""
-    from cls.bottle.layout import Bottle
-    from cls.settings import load_settings
-
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
 
     from cls.segmentation.gallery.gallery import build_gallery
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 from cls.wording import counted
 
 _N_NAMES_SHOWN = 20
@@ -20,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Writes status rejected for every picture of the list and prints what changed."""
-    from cls.bottle.layout import Bottle
-    from cls.settings import load_settings
-
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
 
     from cls.pictures.database import PicturesDatabase, read_badlist
 

@@ -9,7 +9,7 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 
 _log = logging.getLogger("cls.training")
 
@@ -42,12 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Opens the report, and prints where it is."""
-    from cls.bottle.layout import Bottle
     from cls.errors import BottleError
-    from cls.settings import load_settings
     from cls.training.runs.listing import find_run
 
-    entry = find_run(Bottle(load_settings(options.cfg)), options.run, options.group)
+    entry = find_run(bottle_of(options), options.run, options.group)
     page = entry.folder / "report.html"
     if not page.is_file():
         raise BottleError(

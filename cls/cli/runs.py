@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,10 @@ def run(options: argparse.Namespace) -> None:
     """Prints a table, or a comparison."""
     import json
 
-    from cls.bottle.layout import Bottle
-    from cls.settings import load_settings
     from cls.training.runs.listing import find_run, list_runs
     from cls.training.runs.table import WIDTH, compared, comparison, run_table
 
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
     group = options.group_by_option or options.group
     if options.compare:
         first, second = (find_run(bottle, name, group) for name in options.compare)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cls.cli.command import Command, add_options, given
+from cls.cli.command import Command, add_options, bottle_of, given
 from cls.segmentation.config import SegmentConfig
 
 
@@ -22,11 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Segments the bottle's photos and prints what was found."""
     from cls.bottle.dataset_file import loaded_groups
-    from cls.bottle.layout import Bottle
     from cls.interface import segment
-    from cls.settings import load_settings
 
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
     report = segment(options.model_path, SegmentConfig(**given(options, SegmentConfig)), cfg=options.cfg)
     for line in report.lines():
         print(line)

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from cls.cli.command import Command, add_options, given
+from cls.cli.command import Command, add_options, bottle_of, given
 from cls.errors import UsageError
 from cls.training.config import TrainConfig, config_of_options
 
@@ -45,14 +45,12 @@ def config_of(options: argparse.Namespace, **others: Any) -> TrainConfig:
 
 def config_of_source(options: argparse.Namespace) -> TrainConfig:
     """The settings of the run, or the args.yaml, that `--from` names, with the options that are given beside it."""
-    from cls.bottle.layout import Bottle
-    from cls.settings import load_settings
     from cls.training.network.build import timm_name
     from cls.training.network.pretrained import initial_weights
     from cls.training.runs.args import read_settings
     from cls.training.runs.listing import find_run
 
-    bottle, words = Bottle(load_settings(options.cfg)), given(options, TrainConfig)
+    bottle, words = bottle_of(options), given(options, TrainConfig)
     file = Path(options.source).expanduser()
     earlier = read_settings(file if file.is_file() else find_run(bottle, options.source).folder)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 from cls.wording import counted, score
 
 _PHOTOS = 24
@@ -23,13 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Exports and prints what was made and how well it agrees."""
-    from cls.bottle.layout import Bottle
     from cls.errors import UsageError
     from cls.machine import wait_passively
     from cls.segmentation.segmenter import check_model_file
-    from cls.settings import load_settings
 
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
     wait_passively()
     check_model_file(options.src_path)
     if options.src_path.suffix.lower() != ".pt":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 from cls.wording import score
 
 
@@ -41,12 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Trains and prints where the best checkpoint is."""
-    from cls.bottle.layout import Bottle
     from cls.machine import wait_passively
-    from cls.settings import load_settings
     from cls.yolo.training import is_offline_wanted, resolve_model
 
-    bottle = Bottle(load_settings(options.cfg))
+    bottle = bottle_of(options)
     wait_passively()
 
     from cls.yolo.training import YoloTraining, train_model
