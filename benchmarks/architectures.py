@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.guide import environment_of, open_bottle, sample_bottle
 from cls.bottle.layout import Bottle
-from cls.demo.services import HOST, choose_ports, service
+from cls.demo.guide_steps import HOST, choose_ports, service
 from cls.errors import ClsError
 from cls.files import read_json, write_json_atomic, write_text_atomic
 

@@ -34,8 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.photo_copies import COPIES, KEPT_ASIDE, Image, before_backdrop, empty_scene, flat, saved
 from cls.dataset.split.joins import connected
 from cls.dataset.split.near_duplicates import near_pairs
-from cls.dataset.split.person_signature import SIDE_PX, VIEWS, unpacked
-from cls.dataset.split.picture_signatures import signatures_in
+from cls.dataset.split.signatures import SIDE_PX, VIEWS, signatures_in, unpacked
 from cls.people.photos import Person, decode_photo
 from cls.people.polygons import choose_people
 from cls.sample import PERSON_MODEL

@@ -38,10 +38,9 @@ from cls.dataset.samples import labels_of
 from cls.files import write_json_atomic
 from cls.training.config import config_of_options
 from cls.training.data import Training, prepare
-from cls.training.loop.device import prepare_process
+from cls.training.loop.distributed import prepare_process
 from cls.training.loop.fit import base_rates, fit_network
-from cls.training.loop.losses import loss_for
-from cls.training.loop.optimizer import optimizer_for, schedule_for
+from cls.training.loop.optimizer import loss_for, optimizer_for, schedule_for
 
 
 @dataclass(frozen=True)

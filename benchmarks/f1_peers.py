@@ -19,9 +19,8 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.files import read_json, write_json_atomic
-from cls.people.cutout import Cutout
 from cls.people.photos import read_photo
-from cls.people.preprocess import Preprocessing
+from cls.people.preprocess import Cutout, Preprocessing
 
 GROUP = "top_color"
 SQUARE_PX = 224  # of the peers' ready pictures
@@ -197,8 +196,7 @@ def peer_probe(folder: Path, out: Path, size_px: int, started: float) -> None:
     """Features, a regression for each of several ridges, thresholds; keeps the best on the held-out part."""
     from linear_probe import STRENGTHS, FrozenFeatures, LogisticRegression, standardised
 
-    from cls.metrics.multilabel import average_precision
-    from cls.metrics.thresholds import choose_thresholds
+    from cls.metrics.multilabel import average_precision, choose_thresholds
 
     frozen = FrozenFeatures(size_px, size_px)
     names = sorted(path.name for path in (folder / "train").iterdir() if path.name != NOTHING)

@@ -42,8 +42,7 @@ from cls.exporting.formats.files import FILES, FORMATS, why_not
 from cls.exporting.publish import ExportConfig, Exported, export_run
 from cls.machine import cores
 from cls.people.photos import Person
-from cls.prediction.people_of_photos import PeopleFinder
-from cls.prediction.predict import predict_photos
+from cls.prediction.predict import PeopleFinder, predict_photos
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import ParityLimits, load_settings

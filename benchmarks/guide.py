@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.demo.guide_steps import GuideStep, run_step
-from cls.demo.services import HOST
+from cls.demo.guide_steps import HOST, GuideStep, run_step
 from cls.files import read_json, write_json_atomic
 from cls.sample import PERSON_MODEL
 from cls.settings import REPOSITORY, load_settings

@@ -49,14 +49,13 @@ from cls.dataset.cutouts.cache import STORAGES
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import Sample
 from cls.files import read_json
-from cls.people.cutout import Cutout, cut_out
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import draw_polygons
-from cls.people.preprocess import Preprocessing
+from cls.people.preprocess import Cutout, Preprocessing, cut_out
 from cls.segmentation.networks import quiet_ultralytics
 from cls.settings import Settings
 from cls.training.loop.module import normalised
-from cls.training.network.input_size import parse_size
+from cls.training.network.build import parse_size
 from cls.yolo.coco import parse_coco
 
 BATCH = 32

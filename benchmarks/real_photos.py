@@ -43,8 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from guide import environment_of, open_bottle, probabilities
 
 from cls.bottle.layout import Bottle
-from cls.demo.guide_steps import GuideStep, run_step
-from cls.demo.services import HOST, service
+from cls.demo.guide_steps import HOST, GuideStep, run_step, service
 from cls.errors import ClsError
 from cls.files import atomic_path, read_json, safe_name, write_json_atomic, write_text_atomic
 from cls.settings import REPOSITORY

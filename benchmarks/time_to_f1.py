@@ -104,7 +104,7 @@ def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: st
     from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import labels_of
     from cls.machine import cores
-    from cls.metrics.thresholds import choose_thresholds
+    from cls.metrics.multilabel import choose_thresholds
 
     size = run.preprocessing
     valid = run.validation_samples()
@@ -255,7 +255,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work = options.work.absolute()
     if options.peer:
-        from cls.training.loop.device import prepare_process
+        from cls.training.loop.distributed import prepare_process
 
         prepare_process()
         out, folder = options.peer_out, options.folder

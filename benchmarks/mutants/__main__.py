@@ -3,7 +3,7 @@
 Every mutant is tested in a process forked from one that has the heavy libraries, on a copy of the working tree, and
 only by the tests that reach the changed line; the first failing test ends it. An interrupted run is resumed.
 
-    make mutants ROOM=people [N=100] [SEED=1] [JOBS=1] [MODULES="cls/people/cutout.py …"]
+    make mutants ROOM=people [N=100] [SEED=1] [JOBS=1] [MODULES="cls/people/preprocess.py …"]
 
 Rooms are listed in rooms.toml, mutants that no test can notice in equivalent.toml, each with its reason.
 """

@@ -18,8 +18,7 @@ import numpy as np
 from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, odd_cells, odd_cells_line
 from cls.attribute_sets.matlab import MatlabValue
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset_if_changed
-from cls.bottle.forgotten import read_forgotten
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import Bottle, read_forgotten
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.parts import PART_SUBSETS, PARTS_KEY, TEST, part_names, parts_content, subsets_of
 from cls.errors import AttributeSetError, FileError, UsageError

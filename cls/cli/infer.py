@@ -93,9 +93,9 @@ def run(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.package.keys import trusted_keys
     from cls.pages.render import set_links
-    from cls.prediction.people_of_photos import people_finder
+    from cls.prediction.predict import people_finder
     from cls.prediction.session import predict_to_files
-    from cls.prediction.video import parse_every
+    from cls.prediction.sources import parse_every
     from cls.prediction.writing import outputs_of, parse_formats
     from cls.runtimes.open import open_classifier, open_exported
 

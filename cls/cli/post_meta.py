@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
     from cls.write_back.picset_updates import PicsetUpdate, PlannedUpdates
     from cls.write_back.send import SendSummary
-    from cls.write_back.sent_journal import SentJournal
+    from cls.write_back.statements import SentJournal
 
 _ROWS_SHOWN = 40
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent, updates_of
     from cls.write_back.ret_meta import read_predictions
     from cls.write_back.send import PreviewMemory, carry_out, sending
-    from cls.write_back.sent_journal import read_journal
+    from cls.write_back.statements import read_journal
 
     bottle = Bottle(settings)
     groups = list(dict.fromkeys(options.groups))
@@ -98,7 +98,7 @@ def run(options: argparse.Namespace) -> None:
 def _runs(name: str, groups: Sequence[str], journal: SentJournal, bottle: Bottle) -> dict[str, str]:
     """Group -> the run whose words go; says what a version stands for."""
     from cls.bottle.ledger import known_models
-    from cls.write_back.withdrawal import published_model, split_name, what_to_withdraw
+    from cls.write_back.picset_updates import published_model, split_name, what_to_withdraw
 
     about, name = split_name(name, groups)
     ask_storage = partial(published_model, bottle.settings)

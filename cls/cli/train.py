@@ -46,7 +46,7 @@ def config_of(options: argparse.Namespace, **others: Any) -> TrainConfig:
 def config_of_source(options: argparse.Namespace) -> TrainConfig:
     """The settings of the run, or the args.yaml, that `--from` names, with the options that are given beside it."""
     from cls.training.network.build import timm_name
-    from cls.training.network.pretrained import initial_weights
+    from cls.training.network.weights import initial_weights
     from cls.training.runs.args import read_settings
     from cls.training.runs.listing import find_run
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Merges the archives and prints what was found."""
     from cls.settings import load_settings
-    from cls.yolo.archives import list_archives, open_archives
+    from cls.yolo.coco import list_archives, open_archives
     from cls.yolo.merging import ANNOTATIONS, merge_archives
 
     load_settings(options.cfg)

@@ -16,7 +16,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cache import FolderUse, Wanted, load_records
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.dataset.cutouts.shards import Entry
-from cls.dataset.split.picture_signatures import content_digests
+from cls.dataset.split.signatures import content_digests
 from cls.files import sha256_of_bytes
 from cls.machine import cores
 from cls.people.preprocess import Preprocessing

@@ -13,8 +13,18 @@ from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.demo.guide_steps import DemoJournal, GuideStep, GuideStepResult, fingerprint, run_step, shown
-from cls.demo.services import HOST, Ports, choose_ports, service
+from cls.demo.guide_steps import (
+    HOST,
+    DemoJournal,
+    GuideStep,
+    GuideStepResult,
+    Ports,
+    choose_ports,
+    fingerprint,
+    run_step,
+    service,
+    shown,
+)
 from cls.errors import ClsError, UsageError
 from cls.files import atomic_path
 from cls.package.model_name import model_name_of_group, next_version

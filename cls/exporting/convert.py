@@ -4,28 +4,71 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from cls.bottle.layout import Bottle
-from cls.errors import ClsError, ExportError
+from cls.errors import ClsError, ExportError, first_line
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.files import FILES, Format
-from cls.exporting.formats.onnx import add_notes, write_onnx
+from cls.exporting.formats.onnx import add_notes, check_model_files, write_onnx
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
 from cls.exporting.formats.torchscript import write_torchscript
+from cls.files import write_bytes_atomic
 from cls.people.preprocess import Preprocessing
+from cls.runtimes.local import openvino_core, openvino_module
 from cls.training.runs.run import Run
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def write_openvino(source: Path, xml_path: Path) -> None:
+    """Converts an ONNX network, float32 or quantised, with its numbers as they are.
+
+    The ONNX is read by `Core.read_model`, not by `convert_model`: that one reports its use to Intel's analytics
+    (openvino-telemetry), this one to nobody. The ONNX's metadata stand in the file under `rt_info/framework`.
+
+    Args:
+        source: the ONNX.
+        xml_path: the graph to write; the weights go beside it, under the same name with `.bin`.
+
+    Raises:
+        ExportError: OpenVINO does not know the network.
+    """
+    openvino = openvino_module()
+    check_model_files([source])
+    with tempfile.TemporaryDirectory(dir=xml_path.parent, prefix=".openvino-") as folder:
+        made = Path(folder) / "model.xml"
+        try:
+            model = openvino_core().read_model(str(source))
+            _name_by_place(model)
+            openvino.save_model(model, str(made), compress_to_fp16=False)
+        except RuntimeError as error:
+            raise ExportError(
+                f"OpenVINO cannot convert the network: {first_line(error)}", code="conversion_failed", where=source
+            ) from error
+        # The weights first: a graph that is there has its weights.
+        write_bytes_atomic(xml_path.with_suffix(".bin"), made.with_suffix(".bin").read_bytes())
+        write_bytes_atomic(xml_path, made.read_bytes())
+
+
+def _name_by_place(model: Any) -> None:
+    """Names the layers that OpenVINO adds by their place: its own numbers count through the life of the process."""
+    for number, layer in enumerate(model.get_ordered_ops()):
+        kind = layer.get_type_name()
+        if re.fullmatch(rf"{kind}_\d+", layer.get_friendly_name()):
+            layer.set_friendly_name(f"{kind}_at_{number}")
+
 
 _log = logging.getLogger("cls.exporting")
 
@@ -115,8 +158,6 @@ class Conversions:
             return kept
         whole = self._finished(plain)
         if FILES[name].platform == "openvino":
-            from cls.exporting.formats.openvino import write_openvino
-
             write_openvino(whole, target)
         else:
             shutil.copyfile(whole, target)

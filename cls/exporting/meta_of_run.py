@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cls.bottle.ledger import digests_of_models
-from cls.exporting.parity.labels import CALIBRATION_MEASURES
+from cls.exporting.parity.results import CALIBRATION_MEASURES
 from cls.metrics.scores import Measures, Metrics, metrics_of_package
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME, OUTPUT_NAME, SCHEMA_VERSION, ModelMeta, parse_meta
 from cls.package.processing_steps import steps_of

@@ -24,7 +24,7 @@ from cls.package.meta import ModelMeta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, read_samples
 from cls.package.verifying import verify_zip
 from cls.people.photos import PHOTO_SUFFIXES, read_photo
-from cls.prediction.people_of_photos import whole_photo
+from cls.prediction.predict import whole_photo
 from cls.runtimes.local import OnnxRuntime
 from cls.runtimes.open import classifier_of_meta
 from cls.wording import counted
@@ -276,7 +276,7 @@ def _convert(name: Format, reference: Reference, folder: Path, cache: Path) -> N
 
         write_onnx_fp16(source_path, CalibrationImages(preprocessing.normalise(reference.crops_rgb)), path)
     elif FILES[name].platform == "openvino":
-        from cls.exporting.formats.openvino import write_openvino
+        from cls.exporting.convert import write_openvino
 
         write_openvino(source_path, path)
     else:

@@ -14,13 +14,18 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cls.bottle.dataset_file import read_dataset, rewrite_dataset
-from cls.bottle.forgotten import read_forgotten, write_forgotten
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import Bottle, read_forgotten, write_forgotten
 from cls.dataset.cutouts.cache import forget_removed, is_used, record_folders
 from cls.errors import BottleError, FileError, UsageError
 from cls.files import ZIP_ERRORS, remove_parts, write_bytes_atomic, write_error
-from cls.forgetting.names import Names, dataset_files, pictures_of_picsets
-from cls.forgetting.redaction import RedactedFile, dataset_without, redacted_file
+from cls.forgetting.redaction import (
+    Names,
+    RedactedFile,
+    dataset_files,
+    dataset_without,
+    pictures_of_picsets,
+    redacted_file,
+)
 from cls.loading.load import load_lock
 from cls.machine import cores
 from cls.package.packing import REBUILD_SAMPLES

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cls.bottle.forgotten import read_forgotten
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import Bottle, read_forgotten
 from cls.collector.client import CollectorClient
 from cls.collector.listing import MIN_FILEPATH_SIGNS, SkippedPicture, problem_of_filepath
 from cls.collector.payloads import Picset
 from cls.errors import CollectorError, FileError, UsageError
 from cls.files import read_json
 from cls.loading.download import DownloadStatus, PicturePool
-from cls.loading.load import LoadedGroup, load_group, load_lock
-from cls.loading.picset_files import store_picset
+from cls.loading.load import LoadedGroup, load_group, load_lock, store_picset
 from cls.sources import Source
 from cls.sources.folders import group_of_layout, open_photo_set
 from cls.sources.without_forgotten import CollectorSource, SourceWithoutForgotten

@@ -25,6 +25,7 @@ from cls.pictures.engine import (
     WRITES,
     Patience,
     empty_free_space,
+    ensure_schema,
     expected_failures,
     is_absent,
     make_empty_engine,
@@ -33,7 +34,6 @@ from cls.pictures.engine import (
     parse_url,
     shown,
 )
-from cls.pictures.schema import ensure_schema
 from cls.pictures.segments import PictureRecord, Status
 from cls.pictures.storing import Draft, is_storable, merge_rows, row_of, write_batch
 from cls.wording import counted

@@ -19,7 +19,7 @@ from cls.package.keys import TrustedKeys
 from cls.people.photos import Person
 from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import JournalEntry
-from cls.prediction.people_of_photos import PeopleFinder
+from cls.prediction.predict import PeopleFinder
 from cls.runtimes.classifier import Classifier
 from cls.settings import Settings
 

@@ -24,8 +24,14 @@ from cls.errors import FileError, PredictionError
 from cls.package.keys import trusted_keys
 from cls.pages.render import picture_url
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
-from cls.prediction.people_of_photos import DEFAULT_SEGMENTER, PeopleFinder, default_segmenter
-from cls.prediction.predict import CHUNK, PictureSource, predict_chunk
+from cls.prediction.predict import (
+    CHUNK,
+    DEFAULT_SEGMENTER,
+    PeopleFinder,
+    PictureSource,
+    default_segmenter,
+    predict_chunk,
+)
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import load_settings

@@ -8,9 +8,8 @@ from contextlib import nullcontext
 
 from cls.errors import PredictionError
 from cls.prediction.journal import JournalEntry, PredictionJournal, identity_of, open_journal
-from cls.prediction.people_of_photos import PeopleFinder
-from cls.prediction.sources import Sources
-from cls.prediction.video import Every
+from cls.prediction.predict import PeopleFinder
+from cls.prediction.sources import Every, Sources
 from cls.prediction.work import (
     FoundPictures,
     Job,

@@ -14,10 +14,8 @@ from cls.pages.render import jpeg_bytes
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import Found, JournalEntry, PredictionJournal
-from cls.prediction.people_of_photos import PeopleFinder
-from cls.prediction.predict import CHUNK, PhotoPrediction, PictureSource, Read, predict_chunk, read_ahead
-from cls.prediction.sources import Sources
-from cls.prediction.video import Every, Frame, frames_of
+from cls.prediction.predict import CHUNK, PeopleFinder, PhotoPrediction, PictureSource, Read, predict_chunk, read_ahead
+from cls.prediction.sources import Every, Frame, Sources, frames_of
 from cls.runtimes.classifier import Classifier
 
 

@@ -16,10 +16,20 @@ import cv2
 
 from cls.errors import FileError, UsageError
 from cls.files import safe_name, write_error
-from cls.prediction.contact_sheet import MAX_CARDS, SHEET_NAME, SheetCounts, SheetPerson, write_contact_sheet
+from cls.prediction.contact_sheet import (
+    MAX_CARDS,
+    SHEET_NAME,
+    TABLE_FORMATS,
+    PersonResult,
+    SheetCounts,
+    SheetPerson,
+    TableFormat,
+    check_replaceable,
+    write_contact_sheet,
+    writing_tables,
+)
 from cls.prediction.journal import JournalEntry
-from cls.prediction.results import TABLE_FORMATS, PersonResult, TableFormat, check_replaceable, writing_tables
-from cls.prediction.video import Every, frames_of
+from cls.prediction.sources import Every, frames_of
 from cls.prediction.work import FoundPictures, Job
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cls.package.vectors import Case, CaseSaid, Vectors
-from cls.people.cutout import cut_out, on_flat_background
 from cls.people.photos import Person, decode_photo
-from cls.people.preprocess import Preprocessing, inner_size
+from cls.people.preprocess import Preprocessing, cut_out, inner_size, on_flat_background
 from cls.runtimes.classifier import Classifier
 
 # What resampling and blending in another library may change: a level of the picture and one of the mask.

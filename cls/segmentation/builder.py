@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from cls.bottle.forgotten import read_forgotten
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import Bottle, read_forgotten
 from cls.bottle.ledger import remember_model
 from cls.errors import BottleError, FileError
 from cls.files import read_json, write_json_atomic

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cls.bottle.forgotten import ForgottenNames
+from cls.bottle.layout import ForgottenNames
 from cls.collector.client import CollectorClient
 from cls.collector.listing import Listing, merge_categories, picture_name
 from cls.collector.payloads import Picset

@@ -41,7 +41,7 @@ from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
 from cls.training.config import BY_PICSET, TrainConfig
 from cls.training.loop.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
-from cls.training.loop.device import accelerator, cores
+from cls.training.loop.distributed import accelerator, cores
 from cls.training.network.build import (
     NetworkSpec,
     build_network,
@@ -50,19 +50,20 @@ from cls.training.network.build import (
     memory_format_of,
     parameter_count,
     pool_by_stripes,
+    size_for,
     start_head_at,
     timm_name,
 )
-from cls.training.network.input_size import size_for
-from cls.training.network.pretrained import (
+from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
+from cls.training.network.weights import (
     NO_PRETRAINING,
     PretrainingPictures,
+    WeightsSource,
     carry_head,
     initial_weights,
+    load_weights,
     pretraining_pictures,
 )
-from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
-from cls.training.network.weights import WeightsSource, load_weights
 from cls.wording import counted
 
 

@@ -26,13 +26,12 @@ from cls.training.evaluation.calibration import shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from cls.training.evaluation.label_errors import LABEL_ERRORS, write_label_errors
 from cls.training.evaluation.leak_tax import measure_leak_tax
-from cls.training.loop.device import check_machine, prepare_process
-from cls.training.loop.distributed import ProcessGroup, check_process_count
+from cls.training.loop.distributed import ProcessGroup, check_machine, check_process_count, prepare_process
 from cls.training.loop.fit import FitResult, base_rates, batches_of, fit_network
-from cls.training.loop.losses import loss_for
 from cls.training.loop.module import NotANumberError
+from cls.training.loop.optimizer import loss_for
 from cls.training.network.build import memory_format_of
-from cls.training.report.grids import write_train_grids
+from cls.training.report.figures import write_train_grids
 from cls.training.report.page import ReportData, write_report
 from cls.training.runs.args import ARGS, RunArgs, code_version, read_args, write_args
 from cls.training.runs.folder import (

@@ -15,8 +15,7 @@ from cls.collector.payloads import Box, Picset, picset_of
 from cls.errors import BottleError, CollectorError, FileError
 from cls.files import read_json, remove_parts, sha256_of_bytes, sha256_of_file, write_json_atomic
 from cls.people.photos import Person
-from cls.prediction.people_of_photos import PeopleFinder, default_segmenter, people_finder
-from cls.prediction.predict import PhotoPrediction, predict_photos
+from cls.prediction.predict import PeopleFinder, PhotoPrediction, default_segmenter, people_finder, predict_photos
 from cls.progress import Ticker, progress
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
@@ -31,8 +30,7 @@ from cls.write_back.ret_meta import (
     box_rel,
     with_predictions,
 )
-from cls.write_back.sent_journal import SentJournal, read_journal
-from cls.write_back.statements import Ours
+from cls.write_back.statements import Ours, SentJournal, read_journal
 
 FOLDER = "predictions"
 

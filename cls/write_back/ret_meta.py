@@ -22,9 +22,9 @@ from cls.files import read_json, sha256_of_bytes
 from cls.package.meta import META_FILE_NAME, read_meta
 from cls.people.identity import is_id
 from cls.people.photos import Person
-from cls.write_back.sent_journal import SentJournal
 from cls.write_back.statements import (
     Ours,
+    SentJournal,
     Statement,
     person_of,
     statements_of,

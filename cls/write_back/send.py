@@ -16,7 +16,7 @@ from cls.files import locked, sha256_of_bytes, write_json_atomic
 from cls.progress import track
 from cls.wording import counted
 from cls.write_back.picset_updates import PicsetUpdate, PlannedUpdates
-from cls.write_back.sent_journal import JOURNAL, SentJournal
+from cls.write_back.statements import JOURNAL, SentJournal
 
 FOLDER = "previews"
 _DIGESTS = TypeAdapter(dict[str, str])

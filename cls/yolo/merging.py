@@ -24,8 +24,7 @@ from cls.files import (
 )
 from cls.progress import progress
 from cls.wording import counted
-from cls.yolo.archives import Archive
-from cls.yolo.coco import AnnotatedPicture, Shape, coco_of_pictures
+from cls.yolo.coco import AnnotatedPicture, Archive, Shape, coco_of_pictures
 
 _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cls.dataset.augment import FLAT, PICTURE, SAME, Augmentation, draw_views, uniforms
 from cls.dataset.backgrounds import Backgrounds
-from cls.dataset.compose import compose
+from cls.dataset.batches import compose
 from cls.people.preprocess import Preprocessing
 
 PREPROCESSING = Preprocessing(64, 48)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cls.demo.guide_steps import DemoJournal, GuideStep
-from cls.demo.services import service
+from cls.demo.guide_steps import DemoJournal, GuideStep, service
 from cls.errors import ClsError
 
 

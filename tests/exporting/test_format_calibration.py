@@ -10,8 +10,8 @@ import pytest
 
 from cls.exporting.meta_of_run import with_calibration_of
 from cls.exporting.parity.compare import compare_with
-from cls.exporting.parity.labels import calibration_error
 from cls.exporting.parity.report import ParityReport
+from cls.exporting.parity.results import calibration_error
 from cls.exporting.parity.samples import ParitySample, reference_of
 from cls.package.archive import open_package
 from cls.package.meta import parse_meta, read_meta

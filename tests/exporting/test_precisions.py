@@ -16,15 +16,14 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cls.errors import ExportError
+from cls.exporting.convert import write_openvino
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import InputStage
 from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, in_order, why_not
 from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
-from cls.exporting.formats.openvino import write_openvino
-from cls.people.cutout import Cutout
-from cls.people.preprocess import Preprocessing
+from cls.people.preprocess import Cutout, Preprocessing
 from tests.exporting.networks import answers, small_network
 
 SIZE = Preprocessing(32, 24)

@@ -18,7 +18,7 @@ from cls.collector.client import CollectorClient
 from cls.files import write_json_atomic
 from cls.settings import REPOSITORY, load_settings
 from cls.write_back.ret_meta import PredictedPerson, with_predictions
-from cls.write_back.sent_journal import JOURNAL
+from cls.write_back.statements import JOURNAL
 from tests.bottles import make_tiny_bottle
 from tests.collector.servers import environment, flaky_collector, run_script, stats
 from tests.exporting.runs import export_run, fabricate_run

@@ -11,7 +11,7 @@ from cls.cli.command import main
 from cls.cli.train import COMMAND
 from cls.training.config import TrainConfig
 from cls.training.loop import fit
-from cls.training.loop.losses import MultiLabelLoss, loss_for
+from cls.training.loop.optimizer import MultiLabelLoss, loss_for
 
 
 class BadLoss(nn.Module):

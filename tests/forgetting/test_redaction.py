@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
-from cls.forgetting.names import Names
-from cls.forgetting.redaction import FORGOTTEN, RedactedFile, dataset_without, redacted_file
+from cls.forgetting.redaction import FORGOTTEN, Names, RedactedFile, dataset_without, redacted_file
 
 NAMES = Names(frozenset({"a.jpeg", "b c.jpeg"}), frozenset({"guid-1"}))
 

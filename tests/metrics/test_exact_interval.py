@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from cls.metrics.bootstrap import bootstrap
-from cls.metrics.exact_interval import LabelCounts, clopper_pearson, interval_of_mean
+from cls.metrics.bootstrap import LabelCounts, bootstrap, clopper_pearson, interval_of_mean
 from cls.metrics.multilabel import Truth
 
 

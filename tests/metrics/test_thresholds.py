@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cls.metrics.multilabel import measure
-from cls.metrics.thresholds import choose_thresholds
+from cls.metrics.multilabel import choose_thresholds, measure
 
 
 def f1_of(probs: np.ndarray, labels: np.ndarray, threshold: float) -> float:  # type: ignore[type-arg]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.metrics.thresholds import _logit, choose_thresholds
+from cls.metrics.multilabel import _logit, choose_thresholds
 
 
 def good_range(scores: list[float], truth: list[bool]) -> tuple[float, float] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cls.errors import PackageError
-from cls.exporting.earlier import _facts
+from cls.exporting.publish import _facts
 from cls.package.archive import open_package
 from cls.package.card import card_of
 from cls.package.meta import parse_meta, read_meta, write_meta

@@ -14,8 +14,7 @@ from cls.exporting.parity.report import NotCompared, OtherFormat, WorstSample
 from cls.exporting.publish import classifier_of_run
 from cls.pages.render import jpeg_bytes, picture_url, write_page
 from cls.people.photos import read_photo
-from cls.prediction.contact_sheet import SheetCounts, SheetPerson, write_contact_sheet
-from cls.prediction.results import PersonResult
+from cls.prediction.contact_sheet import PersonResult, SheetCounts, SheetPerson, write_contact_sheet
 from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
 from tests.exporting.parity.test_page import report_of
 from tests.exporting.runs import ExportedBottle

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.errors import PackageError, UsageError
-from cls.people.cutout import Cutout, cut_out, on_flat_background
 from cls.people.photos import Person
 from cls.people.polygons import choose_people, mask_of_polygons, outline_area, polygons_of_mask
-from cls.people.preprocess import Preprocessing, inner_size
+from cls.people.preprocess import Cutout, Preprocessing, cut_out, inner_size, on_flat_background
 
 sizes = st.integers(1, 400)
 seeds = st.integers(0, 2**32 - 1)

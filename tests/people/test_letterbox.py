@@ -9,9 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cls.errors import PackageError
-from cls.people.cutout import Cutout, cut_out, resize_cutout
 from cls.people.photos import Person
-from cls.people.preprocess import Preprocessing, in_frame, inner_size
+from cls.people.preprocess import Cutout, Preprocessing, cut_out, in_frame, inner_size, resize_cutout
 
 FILL = (1, 2, 3)
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.errors import PackageError, UsageError
-from cls.people.cutout import Cutout, cut_out, on_flat_background, resize_cutout
 from cls.people.photos import Person
 from cls.people.polygons import (
     choose_people,
@@ -24,7 +23,15 @@ from cls.people.polygons import (
     outline_area,
     polygons_of_mask,
 )
-from cls.people.preprocess import Preprocessing, in_frame, inner_size
+from cls.people.preprocess import (
+    Cutout,
+    Preprocessing,
+    cut_out,
+    in_frame,
+    inner_size,
+    on_flat_background,
+    resize_cutout,
+)
 
 Points = list[tuple[int, int]]
 

@@ -15,11 +15,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
 from cls.errors import DatabaseError
-from cls.pictures import schema
+from cls.pictures import engine
 from cls.pictures.database import PicturesDatabase, Status
-from cls.pictures.engine import parse_url
+from cls.pictures.engine import HEAD, MIGRATIONS, VERSION_TABLE, parse_url
 from cls.pictures.queries import Base
-from cls.pictures.schema import HEAD, MIGRATIONS, VERSION_TABLE
 from tests.pictures.live_table import LIVE_TABLE, plain_url
 from tests.pictures.people import person, record
 from tests.preloaded import Program
@@ -65,7 +64,7 @@ def test_migrations_make_what_the_table_class_says(database_url: str) -> None:
 
 def test_an_up_to_date_database_is_only_looked_at(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PicturesDatabase.open(database_url).close()
-    monkeypatch.setattr(schema, "_migrate", lambda engine: pytest.fail("migrated again"))
+    monkeypatch.setattr(engine, "_migrate", lambda engine: pytest.fail("migrated again"))
     PicturesDatabase.open(database_url).close()
 
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms
 import cls
 from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
-from cls.prediction.people_of_photos import whole_photo
+from cls.prediction.predict import whole_photo
 from cls.runtimes.open import open_classifier
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer, lines_of
@@ -152,7 +152,7 @@ def test_what_is_no_photo(exported: ExportedBottle, tmp_path: Path, monkeypatch:
         model(tmp_path / "x.jpg")
     assert caught.value.code == "file.not_an_image"
     assert caught.value.where == str(tmp_path / "x.jpg")
-    monkeypatch.setattr("cls.prediction.people_of_photos.REPOSITORY", tmp_path)
+    monkeypatch.setattr("cls.prediction.predict.REPOSITORY", tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PredictionError) as caught:
         cls.open_model(exported.package)

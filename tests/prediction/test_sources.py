@@ -22,8 +22,7 @@ from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction import session
 from cls.prediction.journal import JournalEntry, PredictionJournal, lock_of, open_journal
-from cls.prediction.sources import finds_below, sources_of
-from cls.prediction.video import Every, frames_of, parse_every
+from cls.prediction.sources import Every, finds_below, frames_of, parse_every, sources_of
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import error_of, infer, lines_of, write_video

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cls.sample.curves import area, convex_hull, ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import area, convex_hull, ellipse, smooth_closed, smooth_open, tapered
 
 coordinate = st.floats(-500, 500, allow_nan=False, width=32)
 outlines = st.integers(3, 12).flatmap(lambda n: arrays(np.float64, (n, 2), elements=coordinate))

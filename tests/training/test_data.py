@@ -18,7 +18,7 @@ from cls.dataset.batches import BatchKey
 from cls.errors import TrainingError, UsageError
 from cls.training.config import TrainConfig
 from cls.training.data import Training, prepare
-from cls.training.loop.device import accelerator, check_machine
+from cls.training.loop.distributed import accelerator, check_machine
 from cls.training.loop.fit import batches_of
 from tests.bottles import GROUP, make_tiny_bottle
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cls.training.config import TrainConfig
-from cls.training.loop.losses import Focusing, MultiLabelLoss, loss_for, positive_weights
+from cls.training.loop.optimizer import Focusing, MultiLabelLoss, loss_for, positive_weights
 
 NAN = float("nan")
 

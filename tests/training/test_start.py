@@ -17,12 +17,11 @@ from cls.dataset.samples import collect_samples, labels_of
 from cls.errors import BottleError, TrainingError
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
-from cls.training.loop.losses import loss_for
 from cls.training.loop.module import NotANumberError
+from cls.training.loop.optimizer import loss_for
 from cls.training.network.build import build_network, head_of, start_head_at
 from cls.training.network.head_start import start_head
-from cls.training.network.pretrained import carry_head, find_run_weights
-from cls.training.network.weights import load_weights
+from cls.training.network.weights import carry_head, find_run_weights, load_weights
 from cls.training.runs.listing import finished_run
 from cls.training.runs.run import Run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run

@@ -14,7 +14,7 @@ import pytest
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import BROKEN, NO_FILE, NO_LABEL_KNOWN, NOT_SEGMENTED, collect_samples
-from cls.dataset.split import picture_signatures
+from cls.dataset.split import signatures
 from cls.errors import TrainingError
 from cls.files import read_json
 from cls.training.config import TrainConfig
@@ -184,7 +184,7 @@ def test_joined_picsets_are_on_one_side_of_a_run(tiny: Bottle, caplog: pytest.Lo
     assert {s.split_unit for side in ("train", "valid") for s in run.samples(side) if s.picset == "picset-001"} == {
         "joined:picset:picset-000"
     }
-    assert (tiny.cache / picture_signatures._FILE).exists()
+    assert (tiny.cache / signatures._FILE).exists()
 
 
 def test_a_copy_added_later_never_puts_into_validation_what_was_trained_on(tiny: Bottle) -> None:

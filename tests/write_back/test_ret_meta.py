@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from cls.collector.payloads import Picset, picset_of
 from cls.people.photos import Person
 from cls.write_back.ret_meta import PredictedPerson, box_rel, with_predictions, without_statements
-from cls.write_back.sent_journal import Sent, SentJournal
-from cls.write_back.statements import Ours, Statement, statements_of
+from cls.write_back.statements import Ours, Sent, SentJournal, Statement, statements_of
 
 BOX = (0.1, 0.2, 0.5, 0.9)
 OTHER_BOX = (0.6, 0.2, 0.9, 0.9)

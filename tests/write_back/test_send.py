@@ -20,8 +20,7 @@ from cls.cli.segment_meta import COMMAND as BUILD
 from cls.collector.client import CollectorClient
 from cls.collector.payloads import picset_of
 from cls.pictures.database import PicturesDatabase
-from cls.write_back.sent_journal import JOURNAL, Sent, SentJournal
-from cls.write_back.statements import Statement
+from cls.write_back.statements import JOURNAL, Sent, SentJournal, Statement
 from tests.bottles import GROUP, LABELS, make_tiny_bottle
 from tests.collector.photos import tagged_set
 from tests.collector.servers import serving

@@ -13,8 +13,7 @@ from cls.collector.payloads import Box, Picset, entry_of, picset_of
 from cls.write_back.changes import Side, changes_between, table_of
 from cls.write_back.picset_updates import plan_sending, plan_withdrawal
 from cls.write_back.ret_meta import Layer, PicsetPredictions, PredictedPerson, with_predictions
-from cls.write_back.sent_journal import Sent, SentJournal
-from cls.write_back.statements import Ours, Statement, person_of
+from cls.write_back.statements import Ours, Sent, SentJournal, Statement, person_of
 
 GUID, RUN = "g", "v__0_train_eff_4_0.001"
 LEFT, RIGHT = (0.1, 0.1, 0.4, 0.9), (0.3, 0.1, 0.6, 0.9)

@@ -8,9 +8,8 @@ import pytest
 
 from cls.bottle.ledger import KnownModel
 from cls.errors import UsageError
-from cls.write_back.sent_journal import Sent, SentJournal
-from cls.write_back.statements import Statement
-from cls.write_back.withdrawal import split_name, what_to_withdraw
+from cls.write_back.picset_updates import split_name, what_to_withdraw
+from cls.write_back.statements import Sent, SentJournal, Statement
 
 RUN = "v__0_train_eff_4_0.001"
 WEIGHTS, OTHER_WEIGHTS = "a" * 64, "b" * 64

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cls.errors import YoloError
-from cls.yolo.archives import list_archives, open_archives
+from cls.yolo.coco import list_archives, open_archives
 from tests.yolo.zips import annotation, picture, write_zip
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cls.errors import UsageError, YoloError
-from cls.yolo.archives import list_archives, open_archives
+from cls.yolo.coco import list_archives, open_archives
 from cls.yolo.dataset import DatasetConfig, DatasetReport, create_dataset
 from cls.yolo.merging import merge_archives
 from cls.yolo.yolo_files import find_datasets, label_file_of, part_of_key, read_data_file

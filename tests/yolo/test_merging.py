@@ -9,8 +9,7 @@ from PIL import Image
 
 from cls.errors import YoloError
 from cls.people.photos import read_photo
-from cls.yolo.archives import list_archives, open_archives
-from cls.yolo.coco import AnnotationFile, parse_coco
+from cls.yolo.coco import AnnotationFile, list_archives, open_archives, parse_coco
 from cls.yolo.merging import MergeReport, merge_archives
 from tests.yolo.zips import annotation, picture, write_zip
 

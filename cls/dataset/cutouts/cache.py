@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.shards import Entry, Shard, drop_broken_shards, drop_records, new_shard, open_shards
-from cls.dataset.split.picture_signatures import content_digests, forget_signatures
+from cls.dataset.split.signatures import content_digests, forget_signatures
 from cls.errors import FileError
 from cls.files import locked, remove_parts
 from cls.people.photos import read_photo

@@ -26,10 +26,9 @@ from cls.dataset.cutouts.cache import (
 )
 from cls.dataset.cutouts.shards import Entry
 from cls.dataset.samples import Sample
-from cls.dataset.split.picture_signatures import content_digests
-from cls.people.cutout import cut_out, resize_cutout
+from cls.dataset.split.signatures import content_digests
 from cls.people.photos import Person
-from cls.people.preprocess import Preprocessing, in_frame, inner_size
+from cls.people.preprocess import Preprocessing, cut_out, in_frame, inner_size, resize_cutout
 
 # Another layout of records is another cache.
 _LAYOUT = 4

@@ -14,10 +14,10 @@ import numpy as np
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.near_duplicates import near_pairs
-from cls.dataset.split.picture_signatures import signatures_of
+from cls.dataset.split.signatures import signatures_of
 from cls.errors import FileError
 from cls.files import read_json
-from cls.loading.picset_files import meta_file
+from cls.loading.load import meta_file
 
 _log = logging.getLogger("cls.dataset")
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.dataset.split.person_signature import ABOVE, FRAME, PERSON, PHOTO, SIDE_PX, SIZE, VIEWS, Image, unpacked
+from cls.dataset.split.signatures import ABOVE, FRAME, PERSON, PHOTO, SIDE_PX, SIZE, VIEWS, Image, unpacked
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -15,8 +15,8 @@ from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch, weight_faults
 from cls.exporting.parity.page import write_page
 from cls.exporting.parity.report import Divergence, NotCompared, OtherFormat, ParityFile, ParityReport, RefusedTry
+from cls.exporting.parity.results import level_faults
 from cls.exporting.parity.samples import Reference
-from cls.exporting.parity.sizes import level_faults
 from cls.package.meta import ParityMeta
 from cls.records import write_record
 from cls.runtimes.classifier import Classifier

@@ -10,10 +10,17 @@ from numpy.typing import NDArray
 
 from cls.errors import ParityFault
 from cls.exporting.parity.diagnosis import diagnose
-from cls.exporting.parity.labels import LabelResult, calibration_error, calibration_of, label_results, largest_change
 from cls.exporting.parity.report import BatchResult, ParityReport, WorstSample
+from cls.exporting.parity.results import (
+    LabelResult,
+    SizeResult,
+    calibration_error,
+    calibration_of,
+    label_results,
+    largest_change,
+    size_results,
+)
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, Reference, answers_of
-from cls.exporting.parity.sizes import SizeResult, size_results
 from cls.metrics.multilabel import measure
 from cls.metrics.scores import Metrics
 from cls.runtimes.classifier import Classifier

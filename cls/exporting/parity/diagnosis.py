@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import ParityFault, PredictionError
-from cls.exporting.parity.labels import logits_of_probs
+from cls.exporting.parity.results import logits_of_probs
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, Reference, raw_answers
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier, sigmoid

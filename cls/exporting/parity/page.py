@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.report import BatchResult, NotCompared, OtherFormat, ParityReport, WorstSample
-from cls.exporting.parity.sizes import SizeResult
+from cls.exporting.parity.results import LabelResult, SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
 from cls.pages.render import picture_url

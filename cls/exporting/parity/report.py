@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Discriminator, Field, PlainValidator, Tag
 
 from cls.errors import ParityError, ParityFault
-from cls.exporting.parity.labels import LabelResult
-from cls.exporting.parity.sizes import SizeResult
+from cls.exporting.parity.results import LabelResult, SizeResult
 from cls.metrics.scores import Metrics
 from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
 from cls.records import Record

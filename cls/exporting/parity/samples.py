@@ -24,7 +24,7 @@ from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
-    from cls.exporting.parity.sizes import SizedCutouts
+    from cls.exporting.parity.results import SizedCutouts
     from cls.training.runs.run import Run
 
 BATCH_SIZES = (1, 7, MAX_BATCH_SIZE)
@@ -182,7 +182,7 @@ class Reference:
     @cached_property
     def sized(self) -> list[SizedCutouts]:
         """Cut-outs of other sizes than the network's input, for end-to-end models; made once for all of them."""
-        from cls.exporting.parity.sizes import sized_cutouts
+        from cls.exporting.parity.results import sized_cutouts
 
         return sized_cutouts(self)
 

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `cls.pictures.schema` hands over."""
+"""Alembic's entry: runs the migrations on the connection that `cls.pictures.engine` hands over."""
 
 from alembic import context
 

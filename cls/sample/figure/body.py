@@ -10,8 +10,7 @@ from math import cos, hypot, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Canvas, Cloth
-from cls.sample.curves import Points, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import Canvas, Cloth, Points, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
 from cls.sample.figure.pose import Point3, Skeleton
 from cls.sample.figure.wardrobe import Garment, Person

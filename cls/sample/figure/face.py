@@ -7,8 +7,7 @@ from math import cos, sin
 
 import numpy as np
 
-from cls.sample.canvas import Cloth
-from cls.sample.curves import Points, ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import Cloth, Points, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
 from cls.sample.figure.body import Frame
 

@@ -7,8 +7,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from cls.sample.canvas import Canvas, Cloth
-from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import Canvas, Cloth, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import body, garments, palette, tops
 from cls.sample.figure.body import Frame, limb_points
 from cls.sample.figure.face import Head, headgear_cloth, paint_glasses, paint_head

@@ -9,8 +9,7 @@ from math import cos, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Cloth
-from cls.sample.curves import Points, convex_hull, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import Cloth, Points, convex_hull, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
 from cls.sample.figure.body import SHIN, THIGH, Frame, leg_path, limb_angle
 

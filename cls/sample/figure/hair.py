@@ -7,8 +7,7 @@ from math import sin
 import cv2
 import numpy as np
 
-from cls.sample.canvas import Cloth
-from cls.sample.curves import Points, ellipse, smooth_closed, tapered
+from cls.sample.canvas import Cloth, Points, ellipse, smooth_closed, tapered
 from cls.sample.figure.face import Head
 from cls.sample.figure.wardrobe import LONG_HAIR
 from cls.sample.scene import textures

@@ -11,8 +11,7 @@ from math import cos, sin
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Cloth
-from cls.sample.curves import ellipse, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import Cloth, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
 from cls.sample.figure.body import FOREARM, UPPER_ARM, Frame, limb_angle, limb_points
 from cls.sample.figure.garments import SKIRTS, torso_row

@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Colour
-from cls.sample.curves import Points, ellipse, smooth_closed, smooth_open
+from cls.sample.canvas import Colour, Points, ellipse, smooth_closed, smooth_open
 from cls.sample.figure import palette
 from cls.sample.scene.ground import (
     LEAVES,

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Box, Colour
-from cls.sample.curves import Points, ellipse
+from cls.sample.canvas import Box, Colour, Points, ellipse
 from cls.sample.figure import palette
 from cls.sample.scene import textures
 from cls.sample.scene.textures import Plane

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Canvas, Lamp
-from cls.sample.curves import ellipse
+from cls.sample.canvas import Canvas, Lamp, ellipse
 from cls.sample.figure.body import Frame
 from cls.sample.scene.textures import Plane
 

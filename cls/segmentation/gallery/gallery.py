@@ -22,9 +22,9 @@ from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError
 from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error
 from cls.pages.render import write_page
-from cls.people.cutout import cut_out, on_flat_background, resize_cutout
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import choose_people
+from cls.people.preprocess import cut_out, on_flat_background, resize_cutout
 from cls.pictures.database import PicturesDatabase, Status
 from cls.progress import progress
 from cls.records import JsonLines

@@ -12,8 +12,7 @@ from torch import nn
 
 from cls.dataset.backgrounds import Backgrounds, blend, place
 from cls.dataset.cutouts.cutouts import Cutouts
-from cls.metrics.bootstrap import RESAMPLES, draw_units, interval_of
-from cls.metrics.exact_interval import clopper_pearson, interval_of_mean, widened
+from cls.metrics.bootstrap import RESAMPLES, clopper_pearson, draw_units, interval_of, interval_of_mean, widened
 from cls.metrics.multilabel import probabilities_of
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.calibration import logits_of

@@ -19,11 +19,10 @@ from torch import nn
 from cls.errors import TrainingError
 from cls.files import write_bytes_atomic
 from cls.metrics.bootstrap import bootstrap, thin_labels
-from cls.metrics.multilabel import Truth, mean_measures, measure
+from cls.metrics.multilabel import Truth, choose_thresholds, mean_measures, measure
 from cls.metrics.scores import CrossValidatedMetrics, MeasureIntervals, Measures
-from cls.metrics.thresholds import choose_thresholds
 from cls.people.preprocess import Preprocessing
-from cls.training.loop.device import torch_device
+from cls.training.loop.distributed import torch_device
 from cls.training.network.build import head_of, memory_format_of
 from cls.training.runs.metrics import Calibration
 

@@ -18,9 +18,8 @@ from cls.dataset.cutouts.cutouts import Cutouts, Subset
 from cls.dataset.samples import Sample, labels_of
 from cls.files import write_text_atomic
 from cls.metrics.bootstrap import bootstrap
-from cls.metrics.multilabel import Truth, expected_calibration_error, measure, probabilities_of
+from cls.metrics.multilabel import Truth, choose_thresholds, expected_calibration_error, measure, probabilities_of
 from cls.metrics.scores import Metrics
-from cls.metrics.thresholds import choose_thresholds
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, measure_backgrounds
 from cls.training.evaluation.calibration import (
     choose_calibration,

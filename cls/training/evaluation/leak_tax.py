@@ -24,15 +24,14 @@ from cls.dataset.backgrounds import background_sources
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import TRAIN, VALID, Split, split_alone
 from cls.errors import FileError
-from cls.metrics.bootstrap import RESAMPLES, draw_units, interval_of, mean_of_defined, resampled, thin_labels
-from cls.metrics.exact_interval import LEVEL
+from cls.metrics.bootstrap import LEVEL, RESAMPLES, draw_units, interval_of, mean_of_defined, resampled, thin_labels
 from cls.metrics.scores import Interval
 from cls.records import read_record, write_record
 from cls.training.data import Training, start_network
 from cls.training.evaluation.calibration import cross_validated_decisions, shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from cls.training.loop.fit import base_rates, fit_network
-from cls.training.loop.losses import loss_for
+from cls.training.loop.optimizer import loss_for
 from cls.training.network.build import memory_format_of
 from cls.training.runs.metrics import LeakTax
 

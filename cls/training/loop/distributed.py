@@ -1,20 +1,107 @@
-"""Several processes that train together: who is first, what is broadcast to all, and that none outlives the first."""
+"""Devices: what this machine computes with, and several processes that train together."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, TypeVar, cast
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
+import cv2
 import torch
 import torch.distributed
 
 from cls.errors import TrainingError
-from cls.machine import end_with_parent
+from cls.machine import cores, end_with_parent, keep_memory
 from cls.training.config import TrainConfig
-from cls.training.loop.device import accelerator, quiet_lightning
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+
+__all__ = ["cores", "keep_memory", "prepare_process"]
+
+
+def prepare_process() -> None:
+    """Sets up this process for training: all cores to torch, one thread for each OpenCV call, memory kept."""
+    torch.set_num_threads(cores())
+    cv2.setNumThreads(1)
+    if keep_memory():
+        _log.debug("freed memory is kept for the next step")
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """For the length of a block, only Lightning's errors are shown."""
+    loggers = [logging.getLogger(name) for name in ("lightning", "lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+_PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def accelerator() -> str:
+    """`gpu` where CUDA works, else `cpu`: Lightning's words."""
+    return "gpu" if torch.cuda.is_available() else "cpu"
+
+
+def torch_device() -> str:
+    """The same in torch's words: `cuda` or `cpu`."""
+    return "cuda" if accelerator() == "gpu" else "cpu"
+
+
+def precision_of(config: TrainConfig) -> Precision:
+    """Lightning's word for the precision; `auto`: 32 bits on a CPU, bf16 on a GPU that has it, else 16 with scaling."""
+    if config.precision != "auto":
+        return _PRECISIONS[config.precision]
+    if accelerator() == "cpu":
+        return _PRECISIONS["32"]
+    return _PRECISIONS["bf16" if torch.cuda.is_bf16_supported() else "16"]
+
+
+def check_machine(config: TrainConfig) -> None:
+    """Refuses what this machine cannot do, before anything is read.
+
+    Raises:
+        TrainingError: lists all that it cannot do.
+    """
+    problems = []
+    if config.precision == "16" and accelerator() == "cpu":
+        problems.append("--precision 16 needs a GPU; give bf16 or 32")
+    if config.augment_on == "gpu" and accelerator() == "cpu":
+        problems.append("--augment-on gpu needs a GPU; give auto or cpu")
+    if accelerator() == "gpu" and config.devices > torch.cuda.device_count():
+        problems.append(f"--devices {config.devices}: there are {torch.cuda.device_count()} GPUs")
+    if config.compile and (reason := _why_not_compiling()):
+        problems.append(f"--compile does not work here ({reason}); leave it out, or install a C++ compiler such as g++")
+    if problems:
+        raise TrainingError("this machine cannot train so: " + "; ".join(problems), code="machine_unsuitable")
+
+
+def _why_not_compiling() -> str | None:
+    """Why torch.compile fails on a trifle; None when it works."""
+    # It warns of a CUDA toolkit without a GPU, which says nothing about compiling for the CPU.
+    warns = logging.getLogger("torch.utils.cpp_extension")
+    level = warns.level
+    warns.setLevel(logging.ERROR)
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=torch_device()))
+    except Exception as error:  # noqa: BLE001  dynamo and inductor raise many kinds; the reason is told
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    finally:
+        warns.setLevel(level)
+    return None
+
 
 _log = logging.getLogger("cls.training")
 

@@ -34,7 +34,7 @@ from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
 from cls.training.data import Training
 from cls.training.loop.auxiliary import JointLoss
-from cls.training.loop.device import accelerator, precision_of, quiet_lightning
+from cls.training.loop.distributed import accelerator, precision_of, quiet_lightning
 from cls.training.loop.epoch_checkpoints import (
     LAST,
     EpochCheckpoints,
@@ -42,8 +42,8 @@ from cls.training.loop.epoch_checkpoints import (
     PlainFiles,
     checkpoint_to_go_on_with,
 )
-from cls.training.loop.losses import MultiLabelLoss, loss_for
 from cls.training.loop.module import BadBatches, ClassifierModule
+from cls.training.loop.optimizer import MultiLabelLoss, loss_for
 from cls.training.network.head_start import start_head
 from cls.training.runs.metrics import Epoch
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cls.errors import ClsError, NetworkError
 from cls.machine import end_with_parent
 from cls.training.config import TrainConfig
-from cls.training.loop.device import precision_of, prepare_process, torch_device
+from cls.training.loop.distributed import precision_of, prepare_process, torch_device
 from cls.training.loop.optimizer import FrozenStages, optimizer_for
 from cls.training.network.build import build_network, head_of, pool_by_stripes, start_head_at
 from cls.training.network.trial_step import CHANNELS_LAST, FORMATS, TrialTask

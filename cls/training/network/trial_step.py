@@ -32,7 +32,7 @@ from cls.files import safe_name, sha256_of_bytes, write_json_atomic
 from cls.machine import cores
 from cls.records import read_record
 from cls.training.config import TrainConfig
-from cls.training.loop.device import precision_of, torch_device
+from cls.training.loop.distributed import precision_of, torch_device
 
 _log = logging.getLogger("cls.training")
 

@@ -15,8 +15,7 @@ from cls.pages.render import picture_url
 from cls.records import Record
 from cls.training.evaluation.evaluate import Evaluation
 from cls.training.evaluation.label_errors import LabelError
-from cls.training.report.figures import precision_recall_svg, scores_svg
-from cls.training.report.grids import Pair, caption
+from cls.training.report.figures import Pair, caption, precision_recall_svg, scores_svg
 from cls.wording import interval, score
 
 _PEOPLE_SHOWN = 14

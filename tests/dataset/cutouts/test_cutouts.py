@@ -15,7 +15,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cache import GIB
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import Sample, collect_samples
-from cls.dataset.split.picture_signatures import signatures_of
+from cls.dataset.split.signatures import signatures_of
 from cls.errors import FileError
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing

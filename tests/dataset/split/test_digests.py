@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.layout import Bottle
-from cls.dataset.split.picture_signatures import content_digests
+from cls.dataset.split.signatures import content_digests
 from cls.files import sha256_of_bytes
 
 

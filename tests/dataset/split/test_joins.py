@@ -16,8 +16,8 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split.joins import NEAR_DUPLICATES, connected, find_joins
-from cls.dataset.split.picture_signatures import forget_signatures, signatures_of
-from cls.loading.picset_files import meta_file
+from cls.dataset.split.signatures import forget_signatures, signatures_of
+from cls.loading.load import meta_file
 from tests.bottles import GROUP, make_tiny_bottle
 
 

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from cls.dataset.split import near_duplicates
-from cls.dataset.split import person_signature as signature_module
+from cls.dataset.split import signatures as signature_module
 from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
-from cls.dataset.split.person_signature import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
+from cls.dataset.split.signatures import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
 from cls.people.photos import Person, decode_photo
 from cls.people.polygons import draw_polygons
 

@@ -10,7 +10,7 @@ from scipy import fft, ndimage
 
 from cls.dataset.split import near_duplicates
 from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
-from cls.dataset.split.person_signature import PERSON, PHOTO
+from cls.dataset.split.signatures import PERSON, PHOTO
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cls.dataset.split import person_signature as module
-from cls.dataset.split.person_signature import PERSON, PHOTO, SIDE_PX, enough_px, person_signature, unpacked
+from cls.dataset.split import signatures as module
+from cls.dataset.split.signatures import PERSON, PHOTO, SIDE_PX, enough_px, person_signature, unpacked
 from cls.people.photos import Person
 from cls.people.polygons import draw_polygons
 

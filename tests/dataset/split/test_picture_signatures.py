@@ -16,12 +16,11 @@ from cls import progress
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
-from cls.dataset.split import picture_signatures
+from cls.dataset.split import signatures
 from cls.dataset.split.joins import find_joins
-from cls.dataset.split.person_signature import enough_px
-from cls.dataset.split.picture_signatures import signatures_in, signatures_of
+from cls.dataset.split.signatures import enough_px, signatures_in, signatures_of
 from cls.files import atomic_path
-from cls.loading.picset_files import meta_file
+from cls.loading.load import meta_file
 from cls.people.photos import Person
 from tests.bottles import GROUP, make_empty_bottle, make_tiny_bottle
 
@@ -43,7 +42,7 @@ def test_what_older_versions_kept_is_removed(tiny: Bottle, how: str) -> None:
     if how == "signed":
         signatures_of(tiny, samples_of(tiny), workers=1)
     else:
-        picture_signatures.forget_signatures(tiny)
+        signatures.forget_signatures(tiny)
     assert not older.exists()
 
 
@@ -52,14 +51,14 @@ def test_pictures_are_decoded_by_so_many_threads(
     tiny: Bottle, workers: int, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met, names = threading.Barrier(at_once), set()
-    make = picture_signatures.signatures_in
+    make = signatures.signatures_in
 
     def make_together(content: bytes, people: Collection[Person], *, where: object = None) -> list[object]:
         names.add(threading.current_thread().name)
         met.wait(timeout=20)
         return list(make(content, people, where=where))
 
-    monkeypatch.setattr(picture_signatures, "signatures_in", make_together)
+    monkeypatch.setattr(signatures, "signatures_in", make_together)
     assert len(signatures_of(tiny, samples_of(tiny)[:6], workers=workers)) == 6
     assert len(names) == at_once
 
@@ -77,8 +76,8 @@ def test_a_pool_of_more_pictures_than_are_saved_at_once(tiny: Bottle, monkeypatc
     samples = samples_of(tiny)[:5]
     expected = signatures_of(tiny, samples, workers=1)
     (tiny.cache / "person_signatures.npz").unlink()
-    monkeypatch.setattr(picture_signatures, "_PICTURES_A_SAVE", 2)
-    make, made = picture_signatures.signatures_in, []
+    monkeypatch.setattr(signatures, "_PICTURES_A_SAVE", 2)
+    make, made = signatures.signatures_in, []
 
     def make_four(content: bytes, people: Collection[Person], *, where: object = None) -> list[object]:
         made.append(where)
@@ -86,7 +85,7 @@ def test_a_pool_of_more_pictures_than_are_saved_at_once(tiny: Bottle, monkeypatc
             raise KeyboardInterrupt
         return list(make(content, people, where=where))
 
-    monkeypatch.setattr(picture_signatures, "signatures_in", make_four)
+    monkeypatch.setattr(signatures, "signatures_in", make_four)
     with pytest.raises(KeyboardInterrupt):
         signatures_of(tiny, samples, workers=1)
     found = signatures_of(tiny, samples, workers=1)

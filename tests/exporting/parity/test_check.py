@@ -20,8 +20,8 @@ from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.parity import check as parity_gate
 from cls.exporting.parity.check import REPORT_NAME, Candidate, ParityCheck
 from cls.exporting.parity.report import RefusedTry
+from cls.exporting.parity.results import LARGER, SMALLER
 from cls.exporting.parity.samples import Reference
-from cls.exporting.parity.sizes import LARGER, SMALLER
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import OnnxRuntime

@@ -15,17 +15,16 @@ from cls.errors import ParityError
 from cls.exporting.formats import end_to_end
 from cls.exporting.formats.end_to_end import EndToEnd
 from cls.exporting.parity.compare import compare_with
-from cls.exporting.parity.samples import ParitySample, Reference, reference_of
-from cls.exporting.parity.sizes import (
+from cls.exporting.parity.results import (
     AS_CUT_OUT,
     LARGER,
     SMALLER,
     odd_sizes,
 )
+from cls.exporting.parity.samples import ParitySample, Reference, reference_of
 from cls.exporting.publish import ExportConfig, export_run
-from cls.people.cutout import Cutout, cut_out, on_flat_background
 from cls.people.photos import read_photo
-from cls.people.preprocess import Preprocessing, inner_size
+from cls.people.preprocess import Cutout, Preprocessing, cut_out, inner_size, on_flat_background
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
 from cls.runtimes.open import classifier_of_run

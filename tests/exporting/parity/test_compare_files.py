@@ -20,7 +20,6 @@ from torch import nn
 from cls.errors import ExportError, FileError, ParityError
 from cls.exporting.parity.check import Verdict, keep_reports, refused_report
 from cls.exporting.parity.compare import compare_with
-from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch
 from cls.exporting.parity.page import write_page
 from cls.exporting.parity.report import (
@@ -32,8 +31,8 @@ from cls.exporting.parity.report import (
     RefusedTry,
     WorstSample,
 )
+from cls.exporting.parity.results import LabelResult, SizeResult
 from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
-from cls.exporting.parity.sizes import SizeResult
 from cls.package.meta import ParityMeta
 from cls.people.photos import Person
 from cls.records import read_record

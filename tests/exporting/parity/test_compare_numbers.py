@@ -21,8 +21,11 @@ from cls.exporting.parity.compare import (
     meta_faults,
     size_faults,
 )
-from cls.exporting.parity.labels import (
+from cls.exporting.parity.page import _size
+from cls.exporting.parity.report import BatchResult, ParityFile, _rounded_up
+from cls.exporting.parity.results import (
     LabelResult,
+    SizeResult,
     calibration_error,
     calibration_of,
     f1_of_one_decision,
@@ -30,10 +33,7 @@ from cls.exporting.parity.labels import (
     logit_differences,
     logits_of_probs,
 )
-from cls.exporting.parity.page import _size
-from cls.exporting.parity.report import BatchResult, ParityFile, _rounded_up
 from cls.exporting.parity.samples import BATCH_SIZES, Answers, answers_of
-from cls.exporting.parity.sizes import SizeResult
 from cls.metrics.scores import LabelMetrics
 from cls.settings import ParityLimits
 from tests.exporting.tables import NAMES, PIXEL, Table, classifier, reference

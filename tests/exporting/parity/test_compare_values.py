@@ -17,12 +17,11 @@ from torch import nn
 from cls.errors import ExportError
 from cls.exporting.parity import check as parity_gate
 from cls.exporting.parity.compare import _shown, label_faults
-from cls.exporting.parity.labels import LabelResult
 from cls.exporting.parity.layers import _channels_beyond, divergence_from_onnx, divergence_from_torch, weight_faults
 from cls.exporting.parity.page import _facts, _told_apart
 from cls.exporting.parity.report import _label_meta
+from cls.exporting.parity.results import LabelResult, odd_sizes
 from cls.exporting.parity.samples import ParitySample, Reference
-from cls.exporting.parity.sizes import odd_sizes
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier

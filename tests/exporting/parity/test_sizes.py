@@ -16,8 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cls.errors import ParityError, ParityFault, PredictionError
 from cls.exporting.formats.end_to_end import NORMALISED
 from cls.exporting.parity.compare import compare_with
-from cls.exporting.parity.samples import ParitySample, reference_of
-from cls.exporting.parity.sizes import (
+from cls.exporting.parity.results import (
     AS_CUT_OUT,
     LARGER,
     MOST_PEOPLE,
@@ -30,9 +29,9 @@ from cls.exporting.parity.sizes import (
     odd_sizes,
     size_results,
 )
-from cls.people.cutout import Cutout, cut_out, on_flat_background
+from cls.exporting.parity.samples import ParitySample, reference_of
 from cls.people.photos import Person
-from cls.people.preprocess import Preprocessing, inner_size
+from cls.people.preprocess import Cutout, Preprocessing, cut_out, inner_size, on_flat_background
 from tests.exporting.tables import PIXEL, Table, classifier
 from tests.exporting.tables import reference as table_reference
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from cls.errors import ParityFault
+from cls.exporting.convert import write_openvino
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
-from cls.exporting.formats.openvino import write_openvino
 from cls.exporting.parity.layers import _channels_beyond, weight_faults
 from tests.exporting.networks import small_network
 

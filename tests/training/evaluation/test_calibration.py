@@ -19,7 +19,7 @@ from cls.training.evaluation.calibration import (
     shift_of_loss,
     write_weights,
 )
-from cls.training.loop.losses import MultiLabelLoss, positive_weights
+from cls.training.loop.optimizer import MultiLabelLoss, positive_weights
 from cls.training.network.build import NetworkSpec, head_of, load_network
 
 ARCH, HEIGHT_PX, WIDTH_PX = "test_resnet", 64, 48

@@ -21,7 +21,7 @@ from cls.training.evaluation.calibration import (
     shift_of_loss,
     write_weights,
 )
-from cls.training.loop.losses import MultiLabelLoss
+from cls.training.loop.optimizer import MultiLabelLoss
 
 NAN = float("nan")
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cls.metrics.multilabel import Truth, measure
-from cls.metrics.thresholds import choose_thresholds
+from cls.metrics.multilabel import Truth, choose_thresholds, measure
 from cls.training.evaluation.calibration import _folds, choose_calibration, cross_validate
 
 NAMES = ("a", "b")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.calibration import logits_of
-from cls.training.loop.device import accelerator
+from cls.training.loop.distributed import accelerator
 from cls.training.network.build import build_network
 
 PREPROCESSING = Preprocessing(64, 48)

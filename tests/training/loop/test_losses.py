@@ -8,8 +8,8 @@ import torch
 
 from cls.people.preprocess import Preprocessing
 from cls.training.config import LOSSES, TrainConfig
-from cls.training.loop.losses import MultiLabelLoss, loss_for, positive_weights
 from cls.training.loop.module import normalised
+from cls.training.loop.optimizer import MultiLabelLoss, loss_for, positive_weights
 from cls.training.network.build import build_network, start_head_at
 
 

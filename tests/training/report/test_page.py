@@ -19,7 +19,7 @@ from cls.dataset.samples import Ledger, Sample
 from cls.dataset.split.assign import TRAIN, Split
 from cls.metrics.multilabel import measure
 from cls.metrics.scores import Metrics
-from cls.pages.charts import Chart, nice_ticks, whole_ticks
+from cls.pages.render import Chart, nice_ticks, whole_ticks
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.settings import REPOSITORY
@@ -28,22 +28,24 @@ from cls.training.data import TrainingData
 from cls.training.evaluation.evaluate import Evaluation
 from cls.training.network.build import NetworkSpec
 from cls.training.report.figures import (
+    Pair,
+    caption,
     loss_figure,
     precision_recall_svg,
     reliability_figure,
     scores_figure,
     scores_svg,
 )
-from cls.training.report.grids import Pair, caption
 from cls.training.report.labels import confusions, given_together, label_rows, predicted_of
-from cls.training.report.page import ReportData, write_report
-from cls.training.report.robustness import (
+from cls.training.report.page import (
+    ReportData,
     backgrounds_of_run,
     calibration_of_run,
     cards,
     leak_tax_of_run,
     measured_text,
     overall,
+    write_report,
 )
 from cls.training.runs.listing import finished_run
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration, Epoch, LeakTax

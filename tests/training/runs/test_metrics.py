@@ -16,7 +16,7 @@ from cls.metrics.scores import Metrics, metrics_of_package
 from cls.people.preprocess import Preprocessing
 from cls.records import read_record, write_record
 from cls.training.report.labels import label_rows
-from cls.training.report.robustness import (
+from cls.training.report.page import (
     backgrounds_of_run,
     calibration_of_run,
     cards,
