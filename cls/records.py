@@ -31,14 +31,16 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
     def replaced(self, **changes: object) -> Self:
-        """The same with other values, which are not validated.
+        """The same with other values, validated as if they were read.
 
         Raises:
             TypeError: a name is none of the fields.
+            ValidationError: a value does not fit its field.
         """
         if unknown := changes.keys() - type(self).model_fields.keys():
             raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}")
-        return self.model_copy(update=changes)
+        known = {name: value for name, value in self if name in self.model_fields_set}
+        return self.model_validate({**known, **changes})
 
 
 _Record = TypeVar("_Record", bound=BaseModel)

@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, JsonValue
 
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample
 from cls.dataset.split.near_duplicates import near_pairs
 from cls.dataset.split.signatures import signatures_of
 from cls.errors import FileError
-from cls.files import read_json
 from cls.loading.load import meta_file
+from cls.records import read_record
 
 _log = logging.getLogger("cls.dataset")
 
@@ -122,21 +122,25 @@ def _meta_links(bottle: Bottle, group: str, picsets: Sequence[str], keys: Sequen
     return links
 
 
+class _PicsetFile(BaseModel):
+    """What is read of a picset's meta.json."""
+
+    picset: dict[str, JsonValue]
+
+
 def _head_values(file: Path, keys: Sequence[str]) -> list[tuple[str, str]]:
     """Key and value of what the collector said of a picset; nothing where there is no readable meta.json."""
     if not file.exists():
         return []
     try:
-        head = read_json(file)["picset"]
-    except (FileError, KeyError, TypeError) as error:
-        _log.warning("%s is not readable (%s): its picset is joined with no other by it", file, error)
-        return []
-    if not isinstance(head, dict):
+        head = read_record(file, _PicsetFile).picset
+    except FileError as error:
+        _log.warning("%s: its picset is joined with no other by it", error.line())
         return []
     return [(key, value) for key in keys for value in sorted(_values(head.get(key)))]
 
 
-def _values(value: Any) -> set[str]:
+def _values(value: JsonValue) -> set[str]:
     """The names in a field: text, number, an object with a guid, id or name, or a list of these."""
     if isinstance(value, list):
         return {name for entry in value for name in _values(entry)}

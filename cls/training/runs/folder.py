@@ -9,18 +9,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from pydantic import FiniteFloat
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, TrainingError
-from cls.files import read_json, write_error, write_json_atomic
+from cls.files import write_error
+from cls.records import Record, read_record, write_record
 
 FINISHED = "metrics.json"
 SPLIT = "split.json"
 LEDGER = "ledger.json"
 LOCK = ".lock"
 _COUNTER = ".runs.json"
+_IDENTITY = ".identity.json"
 _TIME = ".time.json"
 _NAME = re.compile(r"v__(\d+)_")
+
+
+class RunSeconds(Record):
+    """.time.json of a run folder.
+
+    Attributes:
+        seconds: how long the parts took that are over.
+        since: when the part began that is running or was killed, in seconds since 1970; None where there is none.
+    """
+
+    seconds: FiniteFloat
+    since: FiniteFloat | None
+
+
+class RunIdentity(Record):
+    """.identity.json of a run folder.
+
+    Attributes:
+        identity: digest of everything that decides the result.
+    """
+
+    identity: str
+
+
+class RunCounter(Record):
+    """.runs.json of a group.
+
+    Attributes:
+        next: the number of the next run; never less than it was.
+    """
+
+    next: int = 0
 
 
 @dataclass
@@ -72,19 +107,18 @@ class RunTime:
 
     def _note(self, *, is_running: bool) -> None:
         seconds = self._earlier_s if is_running else self.seconds
-        write_json_atomic(self._file, {"seconds": seconds, "since": self._started_s if is_running else None})
+        write_record(self._file, RunSeconds(seconds=seconds, since=self._started_s if is_running else None))
 
     def _of_earlier_parts(self, folder: Path) -> float:
         if not self._file.exists():
             return 0.0
         try:
-            content = read_json(self._file)
-            seconds, since = float(content["seconds"]), content["since"]
-            if since is None:
-                return seconds
+            known = read_record(self._file, RunSeconds)
+            if known.since is None:
+                return known.seconds
             last_s = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
-            return seconds + min(max(last_s - float(since), 0.0), max(self._started_s - float(since), 0.0))
-        except (FileError, OSError, KeyError, TypeError, ValueError):
+            return known.seconds + max(min(last_s, self._started_s) - known.since, 0.0)
+        except (FileError, OSError):
             # Its time is not worth a run.
             return 0.0
 
@@ -121,7 +155,7 @@ def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunF
         models.mkdir(parents=True, exist_ok=True)
         with FileLock(models / LOCK):
             number = _next_number(bottle, group)
-            write_json_atomic(models / _COUNTER, {"next": number + 1})
+            write_record(models / _COUNTER, RunCounter(next=number + 1))
             path = models / f"v__{number}_{tail}"
             path.mkdir()
             lock = FileLock(path / LOCK)
@@ -133,17 +167,14 @@ def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunF
             where=models,
             hint="check free space and permissions",
         ) from error
-    write_json_atomic(path / ".identity.json", {"identity": identity})
+    write_record(path / _IDENTITY, RunIdentity(identity=identity))
     return RunFolder(path, is_resumed=False, _lock=lock)
 
 
 def _next_number(bottle: Bottle, group: str) -> int:
     used = [number for path in run_folders(bottle, group) if (number := run_number(path)) is not None]
     counter = bottle.models(group) / _COUNTER
-    counted = 0
-    if counter.exists():
-        content = read_json(counter)
-        counted = int(content["next"]) if isinstance(content, dict) and "next" in content else 0
+    counted = read_record(counter, RunCounter, "remove the file").next if counter.exists() else 0
     return max([counted, *(number + 1 for number in used)])
 
 
@@ -156,11 +187,11 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
         if (path / FINISHED).exists():
             continue
         try:
-            content = read_json(path / ".identity.json")
+            known = read_record(path / _IDENTITY, RunIdentity)
         except FileError:
             # Killed between making the folder and writing into it: there is nothing to go on with.
             continue
-        if not isinstance(content, dict) or content.get("identity") != identity:
+        if known.identity != identity:
             continue
         lock = FileLock(path / LOCK)
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.layout import Bottle
-from cls.errors import TrainingError
+from cls.errors import FileError, TrainingError
 from cls.files import write_json_atomic
 from cls.training.runs.folder import FINISHED, RunTime, new_run_folder, run_folders, unfinished_run
 from tests.bottles import make_empty_bottle
@@ -42,6 +42,23 @@ def test_numbers_of_deleted_runs_are_not_given_again(tmp_path: Path) -> None:
     # Folders copied in from elsewhere count too.
     (bottle.models(GROUP) / "v__9_all_res_8_0.01").mkdir()
     assert make_one(tmp_path) == "v__10_train_eff_4_0.001"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"next": "many"}', "{"])
+def test_a_damaged_counter_gives_no_number_twice(tmp_path: Path, content: str) -> None:
+    bottle = make_empty_bottle(tmp_path)
+    make_one(tmp_path)
+    (bottle.models(GROUP) / ".runs.json").write_text(content)
+    with pytest.raises(FileError) as caught:
+        make_one(tmp_path)
+    assert caught.value.code == ("file.not_json" if content == "{" else "file.invalid_content")
+
+
+@pytest.mark.parametrize("content", ["[]", '{"identity": 3}', "{"])
+def test_a_run_of_a_damaged_identity_is_not_gone_on_with(tmp_path: Path, content: str) -> None:
+    bottle = make_empty_bottle(tmp_path)
+    (bottle.models(GROUP) / make_one(tmp_path) / ".identity.json").write_text(content)
+    assert unfinished_run(bottle, GROUP, "same") is None
 
 
 def test_only_a_cut_off_run_of_the_same_identity_is_gone_on_with(tmp_path: Path) -> None:
@@ -80,7 +97,9 @@ def test_a_part_that_was_killed_counts_up_to_its_last_file(tmp_path: Path) -> No
     assert RunTime(tmp_path, now_s).seconds == pytest.approx(130, abs=5)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"seconds": "long", "since": null}', '{"seconds": 5}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"seconds": "long", "since": null}', '{"seconds": 5}', '{"seconds": NaN, "since": null}']
+)
 def test_a_damaged_time_costs_no_run(tmp_path: Path, content: str) -> None:
     (tmp_path / ".time.json").write_text(content)
     assert RunTime(tmp_path, time.time()).seconds == pytest.approx(0, abs=5)
@@ -101,7 +120,7 @@ def test_a_full_disk_is_named_where_no_run_folder_can_be_made(tmp_path: Path, mo
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cls.training.runs.folder.write_json_atomic", full)
+    monkeypatch.setattr("cls.training.runs.folder.write_record", full)
     with pytest.raises(TrainingError) as caught:
         new_run_folder(bottle, GROUP, "train_eff_4_0.001", "same")
     assert caught.value.code == "training.no_space"
