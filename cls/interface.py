@@ -12,15 +12,15 @@ people = run.predict("photo.jpg")
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Unpack, overload
 
 from cls.bottle.layout import Bottle
 from cls.exporting.formats.files import Format, chosen_formats
-from cls.options import by_field
+from cls.options import settings_of
 from cls.segmentation.config import SegmentConfig
 from cls.settings import load_settings
 from cls.training.runs import run as runs
@@ -28,7 +28,7 @@ from cls.training.runs import run as runs
 if TYPE_CHECKING:
     from cls.exporting.publish import Exported
     from cls.loading.load import LoadedGroup
-    from cls.option_types import SegmentOptions, TrainOptions
+    from cls.option_types import PredictOptions, SegmentOptions, TrainOptions
     from cls.package.keys import SigningKey
     from cls.prediction.people_model import People, Photo
     from cls.segmentation.builder import BuildReport
@@ -50,37 +50,19 @@ class Run(runs.Run):
         return self.folder / "report.html"
 
     @overload
-    def predict(  # type: ignore[overload-overlap]  # a path is a sequence too
-        self, photos: Photo, *, segmenter: AnyPath | None = None, whole: bool = False, threshold: float | None = None
-    ) -> People: ...
+    def predict(self, photos: Photo, **options: Unpack[PredictOptions]) -> People: ...  # type: ignore[overload-overlap]  # a path is a sequence too
 
     @overload
-    def predict(
-        self,
-        photos: Sequence[Photo],
-        *,
-        segmenter: AnyPath | None = None,
-        whole: bool = False,
-        threshold: float | None = None,
-    ) -> list[People]: ...
+    def predict(self, photos: Sequence[Photo], **options: Unpack[PredictOptions]) -> list[People]: ...
 
-    def predict(
-        self,
-        photos: Photo | Sequence[Photo],
-        *,
-        segmenter: AnyPath | None = None,
-        whole: bool = False,
-        threshold: float | None = None,
-    ) -> People | list[People]:
+    def predict(self, photos: Photo | Sequence[Photo], **options: Unpack[PredictOptions]) -> People | list[People]:
         """Finds the people of photos and their labels by the trained network.
 
         The network is loaded at each call: for many photos, give all of them at once, or use `cls.open_model`.
 
         Args:
             photos: one photo or a list; see `cls.PeopleModel`.
-            segmenter: the segmentation model that finds the people; `person_models/best.pt` by default.
-            whole: every photo is one person, whole; no segmentation model is needed.
-            threshold: one for all labels, instead of each label's own.
+            options: `segmenter`, `whole` and `threshold`, as of `cls.open_model`.
 
         Raises:
             FileError: a photo cannot be read.
@@ -92,7 +74,7 @@ class Run(runs.Run):
         from cls.prediction.people_model import open_model
 
         cfg = self.bottle.settings.file
-        return open_model(self.folder, segmenter=segmenter, whole=whole, threshold=threshold, cfg=cfg)(photos)
+        return open_model(self.folder, cfg=cfg, **options)(photos)
 
     def _repr_html_(self) -> str:
         """The run in a notebook."""
@@ -153,7 +135,7 @@ def segment(
     wait_passively()
     from cls.segmentation.builder import segment_photos
 
-    config = _settings(SegmentConfig, config, options)
+    config = settings_of(SegmentConfig, config, options)
     return segment_photos(_bottle(cfg), Path(model_path), config)
 
 
@@ -197,7 +179,7 @@ def train(
     if isinstance(group, str):
         config = config_of_options(group=group, **options)
     else:
-        config = _settings(TrainConfig, group, options)
+        config = settings_of(TrainConfig, group, options)
     processes = ProcessGroup(config)
     if not processes.is_first:
         assist(bottle, config, processes)
@@ -259,18 +241,6 @@ def export(
     exported = export_run(run.bottle, run, config)
     exported.raise_if_refused(required)
     return exported
-
-
-_Settings = TypeVar("_Settings")
-
-
-def _settings(kind: type[_Settings], config: _Settings | None, options: Mapping[str, object]) -> _Settings:
-    """The settings given at once, or those of the options."""
-    if config is None:
-        return kind(**by_field(kind, options))
-    if options:
-        raise TypeError(f"{', '.join(options)}: give options in the {kind.__name__}")
-    return config
 
 
 def _bottle(cfg: AnyPath | None) -> Bottle:

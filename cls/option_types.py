@@ -77,3 +77,12 @@ class TrainOptions(TypedDict, total=False):
     augment_on: Literal["auto", "cpu", "gpu"]
     log: Collection[Literal["tensorboard", "mlflow", "wandb"]]
     loggers: Collection[Literal["tensorboard", "mlflow", "wandb"]]
+
+
+class PredictOptions(TypedDict, total=False):
+    """Options of `cls.open_model`."""
+
+    segmenter: str | PathLike[str] | None
+    whole: bool
+    conf_thresh: float | None
+    threshold: float | None

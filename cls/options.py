@@ -140,6 +140,20 @@ def by_field(settings: type, values: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def settings_of(settings: type[T], config: T | None, options: Mapping[str, Any]) -> T:
+    """The settings given at once, or those of options by field or name.
+
+    Raises:
+        UsageError: options hold values they cannot take; lists them all.
+        TypeError: there is no such option, or options are given beside the settings.
+    """
+    if config is None:
+        return settings(**by_field(settings, options))
+    if options:
+        raise TypeError(f"{', '.join(options)}: give options in the {settings.__name__}")
+    return config
+
+
 def plain(value: Any) -> Any:
     """A value as files keep it: paths as text, numbers of numpy as Python's, lists as tuples without repeats."""
     if isinstance(value, (list, tuple, set, frozenset)):

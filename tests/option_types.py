@@ -9,12 +9,17 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from cls.options import options_of
+from cls.prediction.config import PredictConfig
 from cls.segmentation.config import SegmentConfig
 from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig
 
 FILE = REPOSITORY / "cls" / "option_types.py"
-_SETTINGS = {"SegmentOptions": (SegmentConfig, "cls.segment"), "TrainOptions": (TrainConfig, "cls.train")}
+_SETTINGS = {
+    "SegmentOptions": (SegmentConfig, "cls.segment"),
+    "TrainOptions": (TrainConfig, "cls.train"),
+    "PredictOptions": (PredictConfig, "cls.open_model"),
+}
 # Options that stand for several fields.
 _COMPOSED = {"size": "str | tuple[int, int]"}
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options, given
 from cls.errors import UsageError
+from cls.prediction.config import PredictConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -51,17 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " folder of *.pub; may be given several times (default: package_trust of the configuration)",
     )
     model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
-    model.add_argument(
-        "--conf-thresh",
-        type=float,
-        metavar="P",
-        help="one threshold for all labels, e.g. 0.5 (default: each label's own, kept with the model)",
-    )
-    people = parser.add_argument_group("people (default: from the pictures database, otherwise from the segmenter)")
-    people.add_argument(
-        "--segmenter", type=Path, metavar="FILE", help="segmentation model (default: person_models/best.pt, if there)"
-    )
-    people.add_argument("--whole", action="store_true", help="take every photo as one person, whole")
+    add_options(parser, PredictConfig)
     results = parser.add_argument_group("results")
     results.add_argument(
         "--out",
@@ -89,6 +81,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
+    config = PredictConfig(**given(options, PredictConfig))
     model = _model(options, settings.inference_url)
     from cls.bottle.layout import Bottle
     from cls.package.keys import trusted_keys
@@ -100,27 +93,19 @@ def run(options: argparse.Namespace) -> None:
     from cls.runtimes.open import open_classifier, open_exported
 
     formats = parse_formats(options.format) if options.format else ()
-    every = parse_every(options.every)
     bottle = Bottle(settings)
     trust = trusted_keys(options.trust, settings)
-    sources = _sources(options, bottle)
+    sources = replace(_sources(options, bottle), every=parse_every(options.every))
     if model is None:
         classifier = open_exported(bottle, options.group, trust)
     else:
         is_of_photos = options.source is None and not options.served
         classifier = open_classifier(model, bottle, group=options.group, is_group_of_photos=is_of_photos, trust=trust)
-    thresholds_text = "of the model, one a label"
-    if options.conf_thresh is not None:
-        classifier = classifier.with_threshold(options.conf_thresh)
-        thresholds_text = f"{options.conf_thresh:g} for all labels (--conf-thresh)"
+    if config.threshold is not None:
+        classifier = classifier.with_threshold(config.threshold)
     outputs = outputs_of(options.out or bottle.inference(options.group or classifier.group), formats, options.sort_into)
-    finder = people_finder(
-        bottle,
-        sources.photos,
-        segmenter_path=options.segmenter,
-        is_whole=options.whole,
-        videos=sources.videos,
-    )
+    outputs = replace(outputs, thresholds=config.thresholds_text)
+    finder = people_finder(bottle, sources.photos, config, videos=sources.videos)
     runner = None
     if options.cluster is not None:
         from cls.prediction.cluster import cluster_runner
@@ -129,24 +114,16 @@ def run(options: argparse.Namespace) -> None:
         runner = cluster_runner(address, settings, classifier, finder, trust)
         if sources.videos:
             logging.getLogger("cls").info("the cluster looks at the photos, this process at the videos")
-    summary = predict_to_files(
-        classifier, finder, sources, outputs, thresholds_text=thresholds_text, every=every, runner=runner
-    )
+    summary = predict_to_files(classifier, finder, sources, outputs, runner=runner)
     if model is None and outputs.sheet is not None and outputs.sheet.resolve().is_relative_to(bottle.root.resolve()):
         set_links(outputs.sheet, bottle.pages(classifier.group, classifier.name))
-    _print(classifier, summary, thresholds_text, options.sort_into)
+    _print(classifier, summary, config.thresholds_text, options.sort_into)
 
 
 def _model(options: argparse.Namespace, inference_url: str) -> str | None:
     """What to open; None for the group's exported package."""
     if options.group is None and options.source is None:
         raise UsageError("say which photos: --group G or --source DIR", code="missing_option")
-    if options.conf_thresh is not None and not 0 <= options.conf_thresh <= 1:
-        raise UsageError(
-            f"--conf-thresh: expected a number from 0 to 1, found {options.conf_thresh:g}", code="out_of_range"
-        )
-    if options.whole and options.segmenter is not None:
-        raise UsageError("--whole and --segmenter exclude each other", code="options_conflict")
     if options.served and options.model is not None:
         raise UsageError(
             "--served and --model exclude each other",

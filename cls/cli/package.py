@@ -47,7 +47,6 @@ def _add_trust_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from cls.bottle.layout import Bottle
     from cls.errors import PackageError, PackageFault
     from cls.package.card import zips_of
     from cls.package.keys import trusted_keys
@@ -57,7 +56,6 @@ def _verify(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    bottle = Bottle(settings)
     trust = trusted_keys(options.trust, settings)
     host = this_machine()
     zips: list[Path] = []
@@ -72,7 +70,7 @@ def _verify(options: argparse.Namespace) -> None:
     for zip_path in zips:
         found = verify_zip(zip_path, host, trust)
         if not found.problems:
-            try_package(found, bottle, trust)
+            try_package(found, trust)
         _print_verification(found)
         if found.problems:
             bad.append(found)

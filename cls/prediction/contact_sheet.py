@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cls.errors import FileError
 from cls.files import atomic_path
@@ -244,15 +244,26 @@ class SheetCounts:
         self.labels.update(result.labels)
 
 
+class SheetText(NamedTuple):
+    """What a contact sheet says beside its people.
+
+    Attributes:
+        table: name of the table with all of them.
+        thresholds: which thresholds are used, in words.
+        skipped: picture -> why it was skipped.
+    """
+
+    table: str
+    thresholds: str
+    skipped: Mapping[str, str]
+
+
 def write_contact_sheet(
     path: Path,
     classifier: Classifier,
     shown: Sequence[SheetPerson],
     counts: SheetCounts,
-    *,
-    table_name: str,
-    thresholds_text: str,
-    skipped: Mapping[str, str],
+    about: SheetText,
 ) -> None:
     """Writes the page, whole or not at all; it needs no other file and no network."""
     numbers = {label: number for number, label in enumerate(classifier.labels, 1)}
@@ -261,7 +272,7 @@ def write_contact_sheet(
         "group": classifier.group,
         "model": classifier.name,
         "runtime": classifier.runtime.description,
-        "thresholds": thresholds_text,
+        "thresholds": about.thresholds,
         "people": counts.people,
         "pictures": pictures_in_words(counts.photos, counts.frames),
         "labels": [{"name": label, "count": counts.labels[label]} for label in classifier.labels],
@@ -278,8 +289,8 @@ def write_contact_sheet(
             for person in shown
         ],
         "hidden_count": counts.people - len(shown),
-        "table": table_name,
-        "skipped": sorted(skipped.items()),
+        "table": about.table,
+        "skipped": sorted(about.skipped.items()),
     }
     render.write_page(path, "prediction/contact_sheet.html", values)
 

@@ -14,16 +14,18 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, overload
+from typing import TYPE_CHECKING, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
+from cls.options import settings_of
 from cls.package.keys import trusted_keys
 from cls.pages.render import picture_url
 from cls.people.photos import decode_photo, photo_of_array, photo_of_pil, read_photo
+from cls.prediction.config import PredictConfig
 from cls.prediction.predict import (
     CHUNK,
     DEFAULT_SEGMENTER,
@@ -38,6 +40,8 @@ from cls.settings import load_settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from cls.option_types import PredictOptions
 
     # A file, a file's bytes, an array (RGB) or a Pillow picture.
     Photo = str | os.PathLike[str] | bytes | NDArray[np.uint8] | NDArray[np.uint16] | Image
@@ -169,42 +173,43 @@ class PeopleModel:
 
 def open_model(
     model: str | os.PathLike[str],
+    config: PredictConfig | None = None,
     *,
-    segmenter: str | os.PathLike[str] | None = None,
-    whole: bool = False,
-    threshold: float | None = None,
     group: str | None = None,
     trust: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     cfg: str | os.PathLike[str] | None = None,
+    **options: Unpack[PredictOptions],
 ) -> PeopleModel:
     """Opens a model.
 
     Args:
         model: a package's zip, its folder or a model file in it, a training run's folder, or a served model's URL.
-        segmenter: the segmentation model that finds the people; `person_models/best.pt` by default.
-        whole: every photo is one person, whole; no segmentation model is needed.
-        threshold: one for all labels, instead of each label's own.
+        config: all options at once.
         group: what the model must be of; also names the model on a server when the URL does not.
         trust: use the model only if its zip is signed by one of these public keys: files with a key a line, folders of
             `*.pub`; by default `package_trust` of the configuration.
         cfg: configuration file; the project's by default.
+        options: `segmenter`, the segmentation model that finds the people (`person_models/best.pt` by default);
+            `whole`, for photos of one person each, which need none; `threshold`, one for all labels instead of each
+            label's own.
 
     Raises:
         SignatureError: no trusted key signed it, or it was changed since.
         PredictionError: the model or the segmentation model is not there or cannot be used, or the model is of another
             group.
         PackageError: the package is broken.
-        UsageError: the threshold is not a number from 0 to 1.
+        UsageError: options hold values they cannot take; lists them all.
     """
+    config = settings_of(PredictConfig, config, options)
     settings = load_settings(Path(cfg) if cfg is not None else None)
     paths = [trust] if isinstance(trust, str | os.PathLike) else trust
     keys = trusted_keys([Path(path) for path in paths], settings)
     classifier = open_classifier(os.fspath(model), Bottle(settings), group=group, trust=keys)
-    if threshold is not None:
-        classifier = classifier.with_threshold(threshold)
-    if whole:
+    if config.threshold is not None:
+        classifier = classifier.with_threshold(config.threshold)
+    if config.whole:
         return PeopleModel(classifier, PeopleFinder({}, None, is_whole=True))
-    path = Path(segmenter) if segmenter is not None else default_segmenter()
+    path = Path(config.segmenter) if config.segmenter is not None else default_segmenter()
     if path is None:
         raise PredictionError(
             "there is no segmentation model that finds the people",

@@ -15,6 +15,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import largest_first
+from cls.prediction.config import PredictConfig
 from cls.prediction.sources import Every, frames_of
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import available_cores
@@ -67,9 +68,8 @@ class PeopleFinder:
 def people_finder(
     bottle: Bottle,
     files: Sequence[Path],
+    config: PredictConfig,
     *,
-    segmenter_path: Path | None = None,
-    is_whole: bool = False,
     videos: Sequence[Path] = (),
     is_whole_offered: bool = True,
 ) -> PeopleFinder:
@@ -78,22 +78,21 @@ def people_finder(
     Args:
         bottle: the data folder; its database is asked about photos that lie in its pool, and about no others.
         files: the photos.
-        segmenter_path: the segmentation model; `person_models/best.pt` when not given, if that is there.
-        is_whole: every photo is one person, whole; nothing is looked up.
+        config: which segmentation model, or whether every photo is one person, whole: then nothing is looked up.
         videos: frames of them will be looked at too; nobody knows who is in them.
-        is_whole_offered: whether the user may choose `is_whole`, for the hint.
+        is_whole_offered: whether the user may choose whole photos, for the hint.
 
     Raises:
         PredictionError: no photo's people are known, and there is no segmentation model; or nothing can be opened.
         SegmentationError: the segmentation model cannot be loaded.
         DatabaseError: the pictures database cannot be used.
     """
-    if is_whole:
+    if config.whole:
         return PeopleFinder({}, None, is_whole=True)
     known = known_people(bottle, files)
-    if segmenter_path is None and len(known) == len(files) and not videos:
+    if config.segmenter is None and len(known) == len(files) and not videos:
         return PeopleFinder(known, None)
-    path = segmenter_path or default_segmenter()
+    path = Path(config.segmenter) if config.segmenter is not None else default_segmenter()
     what = counted(len(files), "photo") if files else "videos"
     if path is None and (not known or videos):
         _refuse_unreadable(files, videos)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from cls.errors import PredictionError
 from cls.prediction.journal import JournalEntry, PredictionJournal, identity_of, open_journal
 from cls.prediction.predict import PeopleFinder
-from cls.prediction.sources import Every, Sources
+from cls.prediction.sources import Sources
 from cls.prediction.work import (
     FoundPictures,
     Job,
@@ -34,8 +35,6 @@ def predict_to_files(
     sources: Sources,
     outputs: Outputs,
     *,
-    thresholds_text: str,
-    every: Every | None = None,
     runner: ChunkRunner | None = None,
 ) -> SessionSummary:
     """Predicts and writes the results; broken pictures are skipped, counted and listed.
@@ -45,8 +44,6 @@ def predict_to_files(
         finder: says who is in a picture.
         sources: the pictures.
         outputs: where results go.
-        thresholds_text: which thresholds are used, in words.
-        every: which frames of videos; one a second by default.
         runner: looks at the photos instead of this process.
 
     Raises:
@@ -54,14 +51,17 @@ def predict_to_files(
         FileError: somebody else's file is where a result would go.
     """
     outputs.check()
-    every = every or Every()
+    every = sources.every
     photos, videos = jobs_of(sources, finder, every)
     with open_journal(outputs.journal, identity_of(classifier)) as journal:
-        _look(photos, videos, classifier, finder, journal, every, runner)
+        _look_at_photos(photos, journal, runner or partial(_records, classifier, finder, journal))
+        for video in videos:
+            if video.key not in journal:
+                _look_at_video(video, journal, records_of_video(video, every, classifier, finder, journal))
         pictures = FoundPictures(photos, videos, journal)
         if not pictures.is_any_usable():
             raise _none_usable(sources, pictures)
-        summary = write_results(classifier, pictures, outputs, thresholds_text, every)
+        summary = write_results(classifier, pictures, outputs, every)
         journal.finish()
     return summary
 
@@ -81,31 +81,31 @@ def _none_usable(sources: Sources, pictures: FoundPictures) -> PredictionError:
     )
 
 
-def _look(
-    photos: Sequence[Job],
-    videos: Sequence[Job],
-    classifier: Classifier,
-    finder: PeopleFinder,
-    journal: PredictionJournal,
-    every: Every,
-    runner: ChunkRunner | None,
-) -> None:
-    """Fills the journal with what is missing."""
+def _records(
+    classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal, chunks: Sequence[Sequence[Job]]
+) -> Iterator[list[JournalEntry]]:
+    return records_of_photos(chunks, classifier, finder, journal)
+
+
+def _look_at_photos(photos: Sequence[Job], journal: PredictionJournal, look: ChunkRunner) -> None:
+    """Fills the journal with the photos that are missing."""
     journal.add(still_unreadable(pending_chunks(photos, journal), journal))
     chunks = pending_chunks(photos, journal)
     left = sum(len(chunk) for chunk in chunks)
     if left < len(photos):
         log = logging.getLogger("cls")
         log.info("done before: %d of %s", len(photos) - left, counted(len(photos), "photo"))
-    found = runner(chunks) if runner else records_of_photos(chunks, classifier, finder, journal)
+    found = look(chunks)
     with progress("photos classified", left) if left else nullcontext() as ticker:
         for records in found:
             journal.add(records)
             if ticker is not None:
                 ticker.advance(len(records))
-    for video in videos:
-        if video.key not in journal:
-            with progress(f"frames of {video.name} classified") as ticker:
-                for records in records_of_video(video, every, classifier, finder, journal):
-                    journal.add(records)
-                    ticker.advance(len(records))
+
+
+def _look_at_video(video: Job, journal: PredictionJournal, found: Iterator[list[JournalEntry]]) -> None:
+    """Fills the journal with the frames of a video that are missing."""
+    with progress(f"frames of {video.name} classified") as ticker:
+        for records in found:
+            journal.add(records)
+            ticker.advance(len(records))

@@ -139,11 +139,13 @@ class Sources:
         photos: in order, each once.
         videos: in order, each once.
         root: names in results are relative to this folder.
+        every: which frames of videos.
     """
 
     photos: tuple[Path, ...]
     videos: tuple[Path, ...]
     root: Path
+    every: Every = field(default_factory=Every)
 
     def name(self, file: Path) -> str:
         """What a photo or video is called in results."""

@@ -23,6 +23,7 @@ from cls.prediction.contact_sheet import (
     PersonResult,
     SheetCounts,
     SheetPerson,
+    SheetText,
     TableFormat,
     check_replaceable,
     write_contact_sheet,
@@ -195,12 +196,14 @@ class Outputs:
         sheet: the contact sheet; None where a table alone was asked for.
         journal: what was found so far.
         sorted_folder: where pictures are sorted into folders; None for nowhere.
+        thresholds: which thresholds are used, in words, for the contact sheet.
     """
 
     tables: dict[TableFormat, Path]
     sheet: Path | None
     journal: Path
     sorted_folder: Path | None = None
+    thresholds: str = "of the model, one a label"
 
     def check(self) -> None:
         """Checks that nobody's files would be replaced.
@@ -312,9 +315,7 @@ class _Sorting:
             raise
 
 
-def write_results(
-    classifier: Classifier, pictures: FoundPictures, outputs: Outputs, thresholds_text: str, every: Every
-) -> SessionSummary:
+def write_results(classifier: Classifier, pictures: FoundPictures, outputs: Outputs, every: Every) -> SessionSummary:
     """Decides by the thresholds and writes everything that was asked for.
 
     Raises:
@@ -328,15 +329,8 @@ def write_results(
     if sorting is not None:
         sorting.finish()
     if outputs.sheet is not None:
-        write_contact_sheet(
-            outputs.sheet,
-            classifier,
-            shown,
-            counts,
-            table_name=next(iter(outputs.tables.values())).name,
-            thresholds_text=thresholds_text,
-            skipped=pictures.skipped,
-        )
+        about = SheetText(next(iter(outputs.tables.values())).name, outputs.thresholds, pictures.skipped)
+        write_contact_sheet(outputs.sheet, classifier, shown, counts, about)
     written = (*outputs.tables.values(), *([outputs.sheet] if outputs.sheet else []))
     sorter = sorting.sorter if sorting is not None else None
     placed, removed, blocked = (sorter.placed, sorter.removed, tuple(sorter.blocked)) if sorter else (0, 0, ())

@@ -275,14 +275,20 @@ def _make_core() -> Any:
 class OpenvinoRuntime:
     """An OpenVINO network on the CPU.
 
+    Args:
+        model: the bytes of an .xml and of its .bin.
+        source: where they are from, for messages.
+        threads: how many compute.
+        input_name: of the network's input.
+        output_name: of its output.
+
     Raises:
         PredictionError: OpenVINO is not installed, the bytes are not a network, or it lacks that input or output.
     """
 
     def __init__(
         self,
-        graph: bytes,
-        weights: bytes,
+        model: tuple[bytes, bytes],
         source: object,
         *,
         threads: int,
@@ -300,7 +306,7 @@ class OpenvinoRuntime:
         openvino = openvino_module()
         try:
             core = openvino_core()
-            network = core.read_model(model=graph, weights=weights)
+            network = core.read_model(model=model[0], weights=model[1])
             inputs = [name for port in network.inputs for name in port.get_names()]
             outputs = [name for port in network.outputs for name in port.get_names()]
             # Decisions must agree with the network that was trained: CPUs with bfloat16 would round by default.

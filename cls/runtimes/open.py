@@ -31,12 +31,11 @@ if TYPE_CHECKING:
 _BATCHES = (1, 3)
 
 
-def try_package(found: Verification, bottle: Bottle, trust: TrustedKeys | None = None) -> None:
+def try_package(found: Verification, trust: TrustedKeys | None = None) -> None:
     """Opens a package and runs grey pictures through it; enters whether it runs, which says nothing of how well.
 
     Args:
         found: of `verify_zip`, without problems.
-        bottle: the data folder.
         trust: keys of which one must have signed it; None: signatures are not checked.
     """
     with open_package(found.path, trust=trust) as package:
@@ -47,7 +46,7 @@ def try_package(found: Verification, bottle: Bottle, trust: TrustedKeys | None =
         found.not_checked.append(f"{model_name} was not run: {reason}")
         return
     try:
-        classifier = open_classifier(str(found.path), bottle, is_verified=True, trust=trust)
+        classifier = open_verified_zip(found.path, trust)
         size = classifier.preprocessing
         for batch in _BATCHES:
             classifier.probabilities(np.full((batch, size.height_px, size.width_px, 3), 127, np.uint8), batch=batch)
@@ -142,7 +141,6 @@ def open_classifier(
     *,
     group: str | None = None,
     is_group_of_photos: bool = False,
-    is_verified: bool = False,
     trust: TrustedKeys | None = None,
 ) -> Classifier:
     """Opens a classifier. Of a package, every file is held against meta.json first: nothing decides by others' labels.
@@ -158,7 +156,6 @@ def open_classifier(
         group: what the model must be of; also names the model on a server when the URL does not.
         is_group_of_photos: the group says which photos the model is for, so one of another group is used, with a
             warning; unless it was found by the group's name.
-        is_verified: the caller looks at the package by itself.
         trust: keys of which one must have signed it; None: signatures are not checked.
 
     Raises:
@@ -174,18 +171,23 @@ def open_classifier(
             )
         classifier = _of_server(model, group, bottle)
     else:
-        classifier = _of_path(Path(model), bottle, trust, is_verified=is_verified)
+        classifier = _of_path(Path(model), bottle, trust)
     check_group(classifier, group, is_of_photos=is_group_of_photos)
     return classifier
 
 
-def _of_path(path: Path, bottle: Bottle, trust: TrustedKeys | None, *, is_verified: bool) -> Classifier:
+def open_verified_zip(path: Path, trust: TrustedKeys | None = None) -> Classifier:
+    """Opens a package's zip that the caller has verified; see `open_classifier`."""
+    return _of_zip(path, trust, is_verified=True)
+
+
+def _of_path(path: Path, bottle: Bottle, trust: TrustedKeys | None) -> Classifier:
     if path.is_dir():
         return _of_folder(path, bottle, trust)
     if not path.is_file():
         raise PredictionError("there is no such model", code="not_found", where=path, hint=f"give {_KINDS}")
     if path.suffix == ".zip":
-        return _of_zip(path, trust, is_verified=is_verified)
+        return _of_zip(path, trust, is_verified=False)
     if trust is not None:
         raise SignatureError(
             "is not a package's zip, and nothing else is signed",
@@ -273,7 +275,7 @@ def _runtime(suffix: str, content: bytes, weights: Callable[[], bytes], source: 
     if suffix == ".xml":
         from cls.runtimes.local import OpenvinoRuntime
 
-        return OpenvinoRuntime(content, weights(), source, threads=available_cores(), **names)
+        return OpenvinoRuntime((content, weights()), source, threads=available_cores(), **names)
     if suffix == ".pt":
         return torchscript_runtime(source, content)
     return OnnxRuntime(content, source, **names)

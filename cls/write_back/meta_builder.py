@@ -15,6 +15,7 @@ from cls.collector.payloads import Box, Picset, picset_of
 from cls.errors import BottleError, CollectorError, FileError
 from cls.files import read_json, remove_parts, sha256_of_bytes, sha256_of_file, write_json_atomic
 from cls.people.photos import Person
+from cls.prediction.config import PredictConfig
 from cls.prediction.predict import PeopleFinder, PhotoPrediction, default_segmenter, people_finder, predict_photos
 from cls.progress import Ticker, progress
 from cls.records import JsonLines
@@ -189,7 +190,8 @@ class _Looker:
         self.people: dict[str, tuple[PredictedPerson, ...]] = {}
         self._classifiers = classifiers
         self._summary = summary
-        self._finder: PeopleFinder = people_finder(bottle, files, segmenter_path=segmenter_path, is_whole_offered=False)
+        config = PredictConfig(segmenter=None if segmenter_path is None else str(segmenter_path))
+        self._finder: PeopleFinder = people_finder(bottle, files, config, is_whole_offered=False)
         self._memory: PredictionMemory = memory_of(bottle, classifiers)
         self._segmenter_sha256 = ""
         path = segmenter_path or default_segmenter()

@@ -14,7 +14,7 @@ from cls.exporting.parity.report import NotCompared, OtherFormat, WorstSample
 from cls.exporting.publish import classifier_of_run
 from cls.pages.render import jpeg_bytes, picture_url, write_page
 from cls.people.photos import read_photo
-from cls.prediction.contact_sheet import PersonResult, SheetCounts, SheetPerson, write_contact_sheet
+from cls.prediction.contact_sheet import PersonResult, SheetCounts, SheetPerson, SheetText, write_contact_sheet
 from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
 from tests.exporting.parity.test_page import report_of
 from tests.exporting.runs import ExportedBottle
@@ -55,15 +55,8 @@ def contact_sheet(path: Path, at: ExportedBottle) -> Path:
         counts.add(result)
         shown.append(SheetPerson(result, jpeg_bytes(crop)))
     counts.people += 600
-    write_contact_sheet(
-        path,
-        classifier,
-        shown,
-        counts,
-        table_name="predictions.csv",
-        thresholds_text="of the model",
-        skipped={"a": "b"},
-    )
+    about = SheetText("predictions.csv", "of the model", {"a": "b"})
+    write_contact_sheet(path, classifier, shown, counts, about)
     return path
 
 

@@ -279,7 +279,7 @@ def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
     [
         ([], "usage.missing_option", "--source"),
         (["--source", "."], "usage.missing_option", "--model"),
-        (["--group", GROUP, "--conf_thresh", "50"], "usage.out_of_range", "--conf-thresh"),
+        (["--group", GROUP, "--conf_thresh", "50"], "usage.invalid_options", "--conf-thresh"),
         (["--group", GROUP, "--served"], "usage.missing_setting", "inference_url"),
         (["--source", "/nowhere", "--group", GROUP], "file.not_found", "/nowhere"),
         (["--group", GROUP, "--out", "people.xlsx"], "usage.unknown_option_value", "--out people.xlsx"),

@@ -185,4 +185,4 @@ def test_the_documents_snippet_runs(
 def test_a_threshold_that_is_none(exported: ExportedBottle, threshold: float) -> None:
     with pytest.raises(UsageError) as caught:
         cls.open_model(exported.package, whole=True, threshold=threshold)
-    assert caught.value.code == "usage.out_of_range"
+    assert caught.value.code == "usage.invalid_options"

@@ -142,7 +142,7 @@ from cls.runtimes.local import OpenvinoRuntime
 
 signal.signal(signal.SIGCHLD, lambda number, frame: print("a child ended"))
 graph, weights = (Path(name).read_bytes() for name in sys.argv[1:])
-first, second = (OpenvinoRuntime(graph, weights, "here", threads=1) for _ in range(2))
+first, second = (OpenvinoRuntime((graph, weights), "here", threads=1) for _ in range(2))
 del first
 del second
 subprocess.run([sys.executable, "-c", ""], check=True)

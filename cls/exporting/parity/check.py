@@ -21,7 +21,7 @@ from cls.package.meta import ParityMeta
 from cls.records import write_record
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
-from cls.runtimes.open import open_classifier
+from cls.runtimes.open import open_verified_zip
 from cls.settings import ParityLimits
 from cls.wording import counted, difference
 
@@ -91,7 +91,7 @@ class ParityCheck:
     ) -> None:
         self.reference = reference
         self.verdicts: dict[Format, Verdict] = {}
-        self._bottle, self._report_file = bottle, report_file
+        self._report_file = report_file
         self._limits = bottle.settings.parity_limits if limits is None else limits
 
     @property
@@ -141,7 +141,7 @@ class ParityCheck:
         where = f"{self.reference.trained.name}, {candidate.files[0].name}"
         page = refused_report(self._report_file).with_suffix(".html")
         try:
-            report = _examined(self.reference, candidate, self._bottle, self._limits[candidate.precision])
+            report = _examined(self.reference, candidate, self._limits[candidate.precision])
         except ClsError as failure:
             error = ParityError(
                 f"the conversion cannot be used: {failure.what}",
@@ -203,10 +203,10 @@ def keep_reports(
         other.with_suffix(".html").unlink(missing_ok=True)
 
 
-def _examined(reference: Reference, candidate: Candidate, bottle: Bottle, limits: ParityLimits) -> ParityReport:
+def _examined(reference: Reference, candidate: Candidate, limits: ParityLimits) -> ParityReport:
     check_model_files(candidate.files)
     # The comparison itself says what is wrong with a meta.json, in words about decisions.
-    converted = open_classifier(str(candidate.archive), bottle, is_verified=True)
+    converted = open_verified_zip(candidate.archive)
     report = compare_with(reference, converted, precision=candidate.precision, limits=limits)
     report = replace(report, kept_in_float=candidate.kept_in_float, tries=candidate.tries)
     kind = candidate.files[0].suffix

@@ -43,15 +43,15 @@ class Gate:
         probs = trained.probabilities(crops)
         truth = np.full(probs.shape, np.nan)
         self.reference = Reference(trained, tuple(f"{n}.jpeg" for n in range(9)), crops, probs, truth)
-        monkeypatch.setattr(parity_gate, "open_classifier", self.open)
+        monkeypatch.setattr(parity_gate, "open_verified_zip", self.open)
 
     @staticmethod
     def opened(file: Path) -> Classifier:
         runtime = OnnxRuntime(file.read_bytes(), str(file))
         return Classifier("headwear", "v__0", ("hat", "cap"), (0.5, 0.5), SIZE, runtime, str(file))
 
-    def open(self, archive: str, bottle: object, *, is_verified: bool) -> Classifier:
-        assert (archive, is_verified) == (str(self.folder / "model_onnx.zip"), True)
+    def open(self, archive: Path) -> Classifier:
+        assert archive == self.folder / "model_onnx.zip"
         return self.opened(self.file)
 
     def candidate(self, precision: str = "fp32", source: Path | None = None) -> Candidate:
@@ -122,7 +122,7 @@ def test_what_cannot_be_opened_is_refused(gate: Gate, monkeypatch: pytest.Monkey
     def broken(*_: object, **__: object) -> Classifier:
         raise failure
 
-    monkeypatch.setattr(parity_gate, "open_classifier", broken)
+    monkeypatch.setattr(parity_gate, "open_verified_zip", broken)
     verdict = gate.judge()
     assert verdict.report is None
     assert verdict.error is not None
@@ -219,7 +219,7 @@ def test_pixels_inside_an_end_to_end_model_are_looked_at(gate: Gate, monkeypatch
     stretching(gate.source, gate.file)
     runtime = OnnxRuntime(gate.file.read_bytes(), "whole", output_name="probabilities")
     whole = replace(gate.reference.trained, runtime=runtime, is_end_to_end=True)
-    monkeypatch.setattr(parity_gate, "open_classifier", lambda *_, **__: whole)
+    monkeypatch.setattr(parity_gate, "open_verified_zip", lambda *_, **__: whole)
     verdict = gate.judge(source=gate.source)
     report = verdict.report
     assert report is not None, verdict.error
