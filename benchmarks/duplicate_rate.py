@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.photo_copies import COPIES, KEPT_ASIDE, Image, before_backdrop, empty_scene, flat, saved
 from cls.dataset.split.joins import connected
 from cls.dataset.split.near_duplicates import near_pairs
-from cls.dataset.split.signatures import SIDE_PX, VIEWS, signatures_in, unpacked
+from cls.dataset.split.signatures import SIDE_PX, VIEWS, signatures_in, unpack_signatures
 from cls.people.photos import Person, decode_photo
 from cls.people.polygons import choose_people
 from cls.sample import PERSON_MODEL
@@ -230,7 +230,7 @@ def made_of(signatures: Sequence[Image], count: int, rng: np.random.Generator) -
 
 def _mixed(first: Image, second: Image, rng: np.random.Generator) -> Image:
     layers = []
-    for grey, inside in zip(*unpacked(np.stack([first, second])), strict=True):
+    for grey, inside in zip(*unpack_signatures(np.stack([first, second])), strict=True):
         warp = cv2.getRotationMatrix2D((SIDE_PX / 2,) * 2, rng.uniform(-15, 15), rng.uniform(0.85, 1.2))
         warp[:, 2] += rng.uniform(-3, 3, 2)
         both = np.ascontiguousarray(np.dstack([grey, inside])[:, :: int(rng.choice([-1, 1]))])

@@ -172,8 +172,8 @@ def train(
     from cls.exporting.convert import write_run_formats
     from cls.training.config import TrainConfig, config_of_options
     from cls.training.loop.distributed import ProcessGroup
-    from cls.training.train import assist
     from cls.training.train import train as train_in
+    from cls.training.train import train_in_other_rank
 
     bottle = _bottle(cfg)
     if isinstance(group, str):
@@ -182,7 +182,7 @@ def train(
         config = settings_of(TrainConfig, group, options)
     processes = ProcessGroup(config)
     if not processes.is_first:
-        assist(bottle, config, processes)
+        train_in_other_rank(bottle, config, processes)
         raise SystemExit(0)
     return _public(train_in(bottle, config, convert=write_run_formats, resume=resume))
 

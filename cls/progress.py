@@ -33,7 +33,7 @@ def set_up_logging(*, debug: bool = False, quiet: bool = False) -> None:
     logger.handlers[:] = [handler]
 
 
-def fall_silent() -> None:
+def silence_output() -> None:
     """No progress and no log lines any more but errors: another process of the same work shows them."""
     global _is_quiet
     _is_quiet = True

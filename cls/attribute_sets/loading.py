@@ -55,7 +55,7 @@ _CORNERS_XY_REL = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedPicture:
     """What became of one picture.
 
     Attributes:
@@ -78,7 +78,7 @@ def name_in_pool(group: str, picture: SetPicture) -> str:
     return f"{safe_name(group)}-{picture.name}"
 
 
-def place(bottle: Bottle, group: str, picture: SetPicture, *, has_row: bool) -> Placed:
+def place(bottle: Bottle, group: str, picture: SetPicture, *, has_row: bool) -> PlacedPicture:
     """Puts a picture into the pool, as a hard link where the disk allows it, as a copy elsewhere.
 
     A picture that is there already, with a row in the database, is not read again: a load that was cut off goes on
@@ -95,23 +95,25 @@ def place(bottle: Bottle, group: str, picture: SetPicture, *, has_row: bool) -> 
         why = (
             "there is no such picture" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
         )
-        return Placed(picture, name, problem=why)
+        return PlacedPicture(picture, name, problem=why)
     is_there = target.exists()
     if is_there and target.stat().st_size == size_bytes and has_row:
-        return Placed(picture, name)
+        return PlacedPicture(picture, name)
     try:
         content = picture.file.read_bytes()
         image_rgb = decode_photo(content, where=picture.file)
     except FileError as error:
-        return Placed(picture, name, problem=error.what)
+        return PlacedPicture(picture, name, problem=error.what)
     except OSError as error:
-        return Placed(picture, name, problem=f"cannot be read: {error.strerror}")
+        return PlacedPicture(picture, name, problem=f"cannot be read: {error.strerror}")
     if is_there and target.read_bytes() != content:
-        return Placed(picture, name, problem="the bottle has another picture of this name: load under another --group")
+        return PlacedPicture(
+            picture, name, problem="the bottle has another picture of this name: load under another --group"
+        )
     if not is_there:
         _link_or_copy(picture.file, target)
     record = None if has_row else whole_picture(name, image_rgb.shape[1], image_rgb.shape[0])
-    return Placed(picture, name, record, is_new=not is_there)
+    return PlacedPicture(picture, name, record, is_new=not is_there)
 
 
 def whole_picture(name: str, width_px: int, height_px: int) -> PictureRecord:
@@ -319,11 +321,11 @@ def _known_set(file: Path, group: str) -> GroupDataset | None:
     return known
 
 
-def _place_all(bottle: Bottle, attribute_set: AttributeSet, group: str) -> list[Placed]:
+def _place_all(bottle: Bottle, attribute_set: AttributeSet, group: str) -> list[PlacedPicture]:
     """All pictures into the pool and the database, a thousand at a time."""
     forgotten = read_forgotten(bottle)
     pictures = [picture for picture in attribute_set.pictures if name_in_pool(group, picture) not in forgotten]
-    placed: list[Placed] = []
+    placed: list[PlacedPicture] = []
     with (
         PicturesDatabase.open(bottle.database_url) as database,
         ThreadPoolExecutor(cores()) as pool,
@@ -352,7 +354,7 @@ def _chunks(items: Sequence[SetPicture], size: int) -> Iterator[Sequence[SetPict
 
 
 def _dataset(
-    attribute_set: AttributeSet, usable: Sequence[Placed], group: str, known: GroupDataset | None
+    attribute_set: AttributeSet, usable: Sequence[PlacedPicture], group: str, known: GroupDataset | None
 ) -> GroupDataset:
     """The dataset of the usable pictures, with the published parts and those made without leaks."""
     rows = tuple(LabelledRow(one.name, one.picture.labels, one.picture.identity) for one in usable)
@@ -372,7 +374,7 @@ def _dataset(
     return GroupDataset(group, attribute_set.labels, rows, extra)
 
 
-def _in_pool(subsets: Mapping[str, str], usable: Sequence[Placed]) -> dict[str, str]:
+def _in_pool(subsets: Mapping[str, str], usable: Sequence[PlacedPicture]) -> dict[str, str]:
     """Sides by name in the pool instead of name in the set."""
     return {one.name: subsets[one.picture.name] for one in usable if one.picture.name in subsets}
 

@@ -16,7 +16,7 @@ from cls.attribute_sets.loading import IDENTITY, OFFICIAL, LoadedSet
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
-from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, with_incomplete
+from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, mark_incomplete_labels_unknown
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.file import read_split_file
 from cls.dataset.split.parts import TEST, split_by_parts, subsets_of
@@ -185,7 +185,7 @@ def make_table(bottle: Bottle, layout: str, loaded: LoadedSet, config: TrainConf
                 where=loaded.dataset_file,
                 hint=f"it has: {', '.join(known)}",
             )
-    if config.world > 1:
+    if config.world_size > 1:
         raise UsageError(
             "--devices, --nodes: the table is made with one device",
             code="unsupported_option",
@@ -218,7 +218,9 @@ def _sized(bottle: Bottle, config: TrainConfig, dataset: GroupDataset) -> TrainC
     if not config.auto_px:
         return config
     file = bottle.dataset_file(config.group)
-    known = dataset if config.incomplete is None else with_incomplete(dataset, config.incomplete, where=file)
+    known = (
+        dataset if config.incomplete is None else mark_incomplete_labels_unknown(dataset, config.incomplete, where=file)
+    )
     samples, ledger = collect_samples(bottle, known, people=config.people, subject=config.subject)
     used = split_by_parts(samples, known, config.split, ledger=ledger, where=file).samples
     height_px, width_px = size_for(used, config.auto_px, margin_rel=Preprocessing.margin_rel)

@@ -21,15 +21,15 @@ def run(options: argparse.Namespace) -> None:
     """Runs the demonstration and prints what was made and where."""
     import signal
 
+    from cls.demo.guide_run import plan_demo, run_guide
     from cls.demo.page import summary_lines, write_page
-    from cls.demo.walk import plan_demo, walk
 
     # Ends the services and the step that runs, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = plan_demo(
         options.folder, group=options.group, source=options.source, segmenter=options.segmenter, limit=options.limit
     )
-    finished = walk(plan)
+    finished = run_guide(plan)
     page = write_page(finished)
     print("\n" + "\n".join(summary_lines(finished, page)))
 

@@ -88,14 +88,14 @@ def run(options: argparse.Namespace) -> None:
     from cls.pages.render import set_links
     from cls.prediction.predict import people_finder
     from cls.prediction.session import predict_to_files
-    from cls.prediction.sources import parse_every
+    from cls.prediction.sources import parse_frame_interval
     from cls.prediction.writing import outputs_of, parse_formats
     from cls.runtimes.open import open_classifier, open_exported
 
     formats = parse_formats(options.format) if options.format else ()
     bottle = Bottle(settings)
     trust = trusted_keys(options.trust, settings)
-    sources = replace(_sources(options, bottle), every=parse_every(options.every))
+    sources = replace(_sources(options, bottle), every=parse_frame_interval(options.every))
     if model is None:
         classifier = open_exported(bottle, options.group, trust)
     else:

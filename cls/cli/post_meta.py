@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
     from cls.collector.client import CollectorClient
     from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent, updates_of
     from cls.write_back.ret_meta import read_predictions
-    from cls.write_back.send import PreviewMemory, carry_out, sending
+    from cls.write_back.send import PreviewMemory, locked_journal, send_updates
     from cls.write_back.statements import read_journal
 
     bottle = Bottle(settings)
@@ -87,9 +87,9 @@ def run(options: argparse.Namespace) -> None:
             previewed.keep(update for update in shown if not isinstance(update, str))
             _show(options, shown, collector.url, known)
             return
-        with sending(bottle, collector.url) as locked:
+        with locked_journal(bottle, collector.url) as locked:
             wanted = plan(locked)
-            summary = carry_out(collector, locked, wanted, previewed)
+            summary = send_updates(collector, locked, wanted, previewed)
         previewed.forget(wanted.guids)
     summary.known = known
     _print(runs, summary, collector.url)

@@ -27,13 +27,13 @@ from cls.collector.payloads import (
     picset_of,
 )
 from cls.collector.retrying import (
-    BusyError,
     PictureBusyError,
     PictureMissingError,
+    RetryableStatusError,
     RetryPolicy,
-    attempts_of,
     json_of,
-    shown_url,
+    redacted_url,
+    retry_attempts,
     status_text,
 )
 from cls.errors import CollectorError
@@ -111,7 +111,7 @@ class CollectorClient:
     @property
     def url(self) -> str:
         """The collector's address, without login and password if it holds any."""
-        return shown_url(self._url)
+        return redacted_url(self._url)
 
     def login(self) -> None:
         """Logs in. Other calls do so by themselves; calling it first tells early of a wrong password.
@@ -176,7 +176,7 @@ class CollectorClient:
 
         url = self._url + "/v1/picset/trained"
         try:
-            self._checked(url, self._patiently(url, request))
+            self._checked(url, self._with_retries(url, request))
         except _NothingToSendError:
             return False
         return True
@@ -190,16 +190,18 @@ class CollectorClient:
             CollectorError: the collector cannot be reached any more.
         """
         url = f"{self._static_url}/{quote(filepath)}"
-        response = self._patiently(url, lambda: self._authorised("GET", url, _READ_SCHEME, None), PictureBusyError)
+        response = self._with_retries(url, lambda: self._authorised("GET", url, _READ_SCHEME, None), PictureBusyError)
         if response.status_code == 401:
             raise CollectorError(
                 f"answered {status_text(response)}, also to a fresh token",
                 code="token_refused",
-                where=shown_url(url),
+                where=redacted_url(url),
                 hint="check that collector_static_url belongs to the collector that is logged in to",
             )
         if response.status_code != 200:
-            raise PictureMissingError(f"answered {status_text(response)}", code="picture_missing", where=shown_url(url))
+            raise PictureMissingError(
+                f"answered {status_text(response)}", code="picture_missing", where=redacted_url(url)
+            )
         return response.content
 
     def _post_json(self, kind: type[Payload], path: str, body: BaseModel) -> Payload:
@@ -209,48 +211,48 @@ class CollectorClient:
     def _call(self, method: str, url: str, scheme: str, body: BaseModel) -> httpx.Response:
         """One call of the interface; any answer but success is an error."""
         content = body.model_dump(by_alias=True)
-        return self._checked(url, self._patiently(url, lambda: self._authorised(method, url, scheme, content)))
+        return self._checked(url, self._with_retries(url, lambda: self._authorised(method, url, scheme, content)))
 
     def _checked(self, url: str, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
             raise CollectorError(
                 f"answered {status_text(response)}",
                 code="unexpected_status",
-                where=shown_url(url),
+                where=redacted_url(url),
                 hint="check that collector_url is the address of a collector",
             )
         return response
 
-    def _patiently(
+    def _with_retries(
         self, url: str, request: Callable[[], httpx.Response], busy: type[CollectorError] = CollectorError
     ) -> httpx.Response:
         """Runs a request until it is answered, as often and as long as the policy allows."""
         try:
-            for attempt in attempts_of(self._policy, lambda: self._has_answered):
+            for attempt in retry_attempts(self._policy, lambda: self._has_answered):
                 with attempt:
                     response = self._answer(request)
-        except BusyError as error:
+        except RetryableStatusError as error:
             raise busy(
                 f"answered {status_text(error.response)}, also when asked again",
                 code="busy",
-                where=shown_url(url),
+                where=redacted_url(url),
                 hint="the collector is busy or ill: run the same command later, it goes on from where it stopped",
             ) from error
         except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
             raise CollectorError(
                 f"the collector cannot be reached: {str(error) or type(error).__name__}",
                 code="unreachable",
-                where=shown_url(url),
+                where=redacted_url(url),
                 hint="check that it runs and that collector_url is its address, then run the same command again",
             ) from error
         return response
 
     def _answer(self, request: Callable[[], httpx.Response]) -> httpx.Response:
-        """Runs a request once; an answer that may be better next time is a `BusyError`."""
+        """Runs a request once; an answer that may be better next time is a `RetryableStatusError`."""
         response = request()
         self._has_answered = True
         if response.status_code == 429 or response.status_code >= 500:
-            raise BusyError(response)
+            raise RetryableStatusError(response)
         return response
 
     def _authorised(self, method: str, url: str, scheme: str, body: Any, logins: int = 0) -> httpx.Response:
@@ -274,18 +276,18 @@ class CollectorClient:
     def _ask_for_token(self) -> str:
         url = self._url + "/v1/login"
         body = LoginPayload(login=self._login, password=self._password).model_dump()
-        response = self._patiently(url, lambda: self._http.post(url, json=body))
+        response = self._with_retries(url, lambda: self._http.post(url, json=body))
         if response.status_code in (400, 401, 403, 422):
             raise CollectorError(
                 f"refuses login '{self._login}'",
                 code="login_refused",
-                where=shown_url(url),
+                where=redacted_url(url),
                 hint="check collector_login in the configuration and CLS_COLLECTOR_PASSWORD in the environment",
             )
-        answer = json_of(self._checked(url, response), shown_url(url))
-        token = parse(TokenPayload, answer, where=shown_url(url)).token
+        answer = json_of(self._checked(url, response), redacted_url(url))
+        token = parse(TokenPayload, answer, where=redacted_url(url)).token
         if not token.isascii() or not token.isprintable():
             raise CollectorError(
-                "answered a token that no request can carry", code="unusable_token", where=shown_url(url)
+                "answered a token that no request can carry", code="unusable_token", where=redacted_url(url)
             )
         return token

@@ -115,7 +115,7 @@ def problem_of_filepath(filepath: str) -> str | None:
 
 
 @dataclass
-class _Gathered:
+class _CollectedLabels:
     """What the categories say of one address so far."""
 
     picset: str
@@ -133,7 +133,7 @@ def merge_categories(group: str, categories: Mapping[str, Iterable[ListedPhoto]]
     Raises:
         CollectorError: a category has no name, or a name that the dataset file cannot hold.
     """
-    gathered: dict[str, _Gathered] = {}
+    gathered: dict[str, _CollectedLabels] = {}
     labels: set[str] = set()
     skipped: dict[str, str] = {}
     placeholder_count = 0
@@ -151,7 +151,7 @@ def merge_categories(group: str, categories: Mapping[str, Iterable[ListedPhoto]]
             if problem:
                 skipped[photo.filepath] = problem
                 continue
-            entry = gathered.setdefault(photo.filepath, _Gathered(photo.picset))
+            entry = gathered.setdefault(photo.filepath, _CollectedLabels(photo.picset))
             # The smallest GUID wins, so that the order of an answer never changes a dataset.
             entry.picset = min(filter(None, (entry.picset, photo.picset)), default="")
             if trash:
@@ -182,7 +182,7 @@ def _check_category(group: str, category: str) -> None:
         )
 
 
-def spread(items: Sequence[str], limit: int | None) -> list[str]:
+def evenly_spaced(items: Sequence[str], limit: int | None) -> list[str]:
     """At most `limit` items, taken at even distances: the same ones every time."""
     if limit is None or limit >= len(items):
         return list(items)

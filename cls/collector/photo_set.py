@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cls.collector.listing import ListedPhoto, Listing, is_trash, merge_categories, spread, trash_category
+from cls.collector.listing import ListedPhoto, Listing, evenly_spaced, is_trash, merge_categories, trash_category
 from cls.collector.payloads import (
     GroupOfPicsetPayload,
     Picset,
@@ -208,7 +208,7 @@ def build_photo_set(name: str, found: Iterable[FoundPhoto], *, limit: int | None
         for photo, digest in zip(photos, digests, strict=True):
             file = Path(file_name)
             named.setdefault(f"{file.stem}-{digest[:8]}{file.suffix}" if is_clash else file_name, []).append(photo)
-    kept = spread(sorted(named), limit)
+    kept = evenly_spaced(sorted(named), limit)
     return PhotoSet(name, [_photo(file_name, named[file_name]) for file_name in kept])
 
 

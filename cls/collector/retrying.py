@@ -54,7 +54,7 @@ def status_text(response: httpx.Response) -> str:
     return text
 
 
-def shown_url(url: str) -> str:
+def redacted_url(url: str) -> str:
     """An address fit for a message: without login and password."""
     return str(httpx.URL(url).copy_with(userinfo=b""))
 
@@ -85,7 +85,7 @@ class RetryPolicy:
     request_timeout_s: float = 30.0
 
 
-class BusyError(Exception):
+class RetryableStatusError(Exception):
     """An answer that may be better next time: 429 or a server error."""
 
     def __init__(self, response: httpx.Response) -> None:
@@ -106,7 +106,7 @@ class BusyError(Exception):
             return None
 
 
-def attempts_of(policy: RetryPolicy, has_answered: Callable[[], bool]) -> Iterator[AbstractContextManager[object]]:
+def retry_attempts(policy: RetryPolicy, has_answered: Callable[[], bool]) -> Iterator[AbstractContextManager[object]]:
     """Attempts of one request: use each in a `with`; the last error comes through.
 
     Args:
@@ -121,7 +121,7 @@ def attempts_of(policy: RetryPolicy, has_answered: Callable[[], bool]) -> Iterat
     def wait_s(error: Exception) -> bool | float:
         nonlocal tried
         tried += 1
-        if isinstance(error, BusyError):
+        if isinstance(error, RetryableStatusError):
             asked_s = error.retry_after_s
             return True if asked_s is None else asked_s if 0 < asked_s <= policy.retry_after_max_s else asked_s == 0
         if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):

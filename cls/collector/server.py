@@ -108,7 +108,7 @@ class CollectorState:
             )
             write_json_atomic(self._trained_file(guid), new.model_dump())
 
-    def decorate(self, picset: ServedPicset) -> ServedPicset:
+    def with_state(self, picset: ServedPicset) -> ServedPicset:
         """Adds mode and predictions to a PICSET of a photo set."""
         picset.picset.mode = self.mode(picset.picset.guid)
         kept = self._read_trained(picset.picset.guid)
@@ -152,7 +152,7 @@ class Tokens:
         """Whether a password is needed."""
         return bool(self._password)
 
-    def give(self, login: str, password: str) -> str | None:
+    def issue(self, login: str, password: str) -> str | None:
         """A new token, or None when login or password are wrong."""
         # Compared in bytes and both always, so that the time taken says nothing.
         is_login_right = not self._login or hmac.compare_digest(login.encode(), self._login.encode())
@@ -166,7 +166,7 @@ class Tokens:
             self._ends_s[token] = now_s + self._ttl_s
         return token
 
-    def is_good(self, token: str) -> bool:
+    def is_valid(self, token: str) -> bool:
         """Whether a token was given and has not expired."""
         with self._lock:
             end_s = self._ends_s.get(token)
@@ -257,7 +257,7 @@ def _authorised(tokens: Tokens, scheme: str) -> Callable[[Request], None]:
 
     def check(request: Request) -> None:
         given, _, token = request.headers.get("authorization", "").partition(" ")
-        if given.lower() != scheme or not tokens.is_good(token.strip()):
+        if given.lower() != scheme or not tokens.is_valid(token.strip()):
             raise HTTPException(401, f"log in, then send 'Authorization: {scheme} TOKEN'")
 
     return check
@@ -267,7 +267,7 @@ def _add_login(app: FastAPI, tokens: Tokens) -> None:
     @app.post("/v1/login")
     def login(body: LoginPayload) -> dict[str, str]:
         """Gives a token for a login and its password."""
-        token = tokens.give(body.login, body.password)
+        token = tokens.issue(body.login, body.password)
         if token is None:
             raise HTTPException(401, "wrong login or password")
         return {"token": token}
@@ -298,7 +298,7 @@ def _add_meta(app: FastAPI, photo_set: PhotoSet, state: CollectorState, check: C
     def picsets(body: GuidsPayload) -> ServedPicsets:
         """Tells what is known of picsets; unknown GUIDs are missing from the answer."""
         contents = (photo_set.served_picset(guid) for guid in dict.fromkeys(body.guids))
-        return ServedPicsets(data=[state.decorate(content) for content in contents if content is not None])
+        return ServedPicsets(data=[state.with_state(content) for content in contents if content is not None])
 
 
 def _entry(photo: Photo) -> ServedPicture:

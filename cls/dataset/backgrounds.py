@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import FolderUse, Wanted, load_records
+from cls.dataset.cutouts.cache import FolderUse, RecordRequest, load_records
 from cls.dataset.cutouts.cutouts import Cutouts
-from cls.dataset.cutouts.shards import Entry
+from cls.dataset.cutouts.shards import RecordKey
 from cls.dataset.split.signatures import content_digests
 from cls.files import sha256_of_bytes
 from cls.machine import cores
@@ -87,8 +87,8 @@ def _group_backgrounds(bottle: Bottle, preprocessing: Preprocessing, *, workers:
     size = f"{_LAYOUT}-{shape[0]}x{shape[1]}"
     contents = content_digests(bottle, names, workers=workers)
     wanted = [
-        Wanted(
-            Entry(sha256_of_bytes(f"{name}\n{contents.get(name)}".encode())[:32], name, contents.get(name, "")),
+        RecordRequest(
+            RecordKey(sha256_of_bytes(f"{name}\n{contents.get(name)}".encode())[:32], name, contents.get(name, "")),
             partial(_cover_record, preprocessing=preprocessing),
         )
         for name in names
@@ -103,7 +103,7 @@ def _group_backgrounds(bottle: Bottle, preprocessing: Preprocessing, *, workers:
 
 
 def _cover_record(image_rgb: NDArray[np.uint8], *, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    return cover(image_rgb, preprocessing).reshape(-1)
+    return crop_to_fill(image_rgb, preprocessing).reshape(-1)
 
 
 def background_pictures(bottle: Bottle) -> list[str]:
@@ -132,7 +132,7 @@ def scenes_of(cutouts: Cutouts, preprocessing: Preprocessing) -> Backgrounds:
     return Backgrounds(scenes, "other photos, person filled in")
 
 
-def place(
+def put_on_background(
     rgb_and_mask: NDArray[np.uint8], background_rgb: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> NDArray[np.uint8]:
     """A person on a background, where and as large as in the `input_rgb` picture of the cut-out cache.
@@ -158,7 +158,7 @@ def blend(person: NDArray[np.uint8], background_rgb: NDArray[np.uint8]) -> NDArr
     return np.asarray(cv2.add(front, back), np.uint8)
 
 
-def cover(image_rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def crop_to_fill(image_rgb: NDArray[np.uint8], preprocessing: Preprocessing) -> NDArray[np.uint8]:
     """The middle of a picture in the input's proportions, resized to it; uint8 (height_px, width_px, 3)."""
     height_px, width_px = image_rgb.shape[:2]
     scale = min(height_px / preprocessing.height_px, width_px / preprocessing.width_px)

@@ -401,11 +401,11 @@ class GpuViews:
         views = self._batches.views(BatchKey(epoch, tuple(batch.indices.tolist())))
         rgb_and_mask = batch.images.to(self._device, non_blocking=True)
         preprocessing = self._batches.cutouts.format.preprocessing
-        images = compose_at_once(rgb_and_mask, views, preprocessing, self._batches.backgrounds)
+        images = compose_on_device(rgb_and_mask, views, preprocessing, self._batches.backgrounds)
         return Batch(images, batch.labels.to(self._device), batch.indices.to(self._device))
 
 
-def compose_at_once(
+def compose_on_device(
     rgb_and_mask: Tensor, views: Views, preprocessing: Preprocessing, backgrounds: Sequence[Backgrounds]
 ) -> Tensor:
     """What `compose` does, on the device of `rgb_and_mask`.

@@ -221,7 +221,9 @@ def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[
         )
 
 
-def with_incomplete(dataset: GroupDataset, names: Sequence[str], *, where: object = None) -> GroupDataset:
+def mark_incomplete_labels_unknown(
+    dataset: GroupDataset, names: Sequence[str], *, where: object = None
+) -> GroupDataset:
     """A dataset in which pictures that do not carry an incomplete label are unknown for it.
 
     A picture all of whose labels are absent is trash: somebody looked at it and saw none of them. It stays as it is.

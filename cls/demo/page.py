@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cls.bottle.dataset_file import read_dataset
+from cls.demo.guide_run import GuideRun
 from cls.demo.guide_steps import shown
-from cls.demo.walk import Walk
 from cls.errors import ClsError, FileError
 from cls.metrics.scores import MeanScore, ValidationScores
 from cls.package.model_name import model_name_of_group
@@ -119,38 +119,38 @@ def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]
     return Score(f1, right, len(truth), len(scores), len(labels))
 
 
-def validation_of(walk: Walk) -> tuple[ValidationScores, float | None]:
+def validation_of(guide_run: GuideRun) -> tuple[ValidationScores, float | None]:
     """The run's scores on validation, and the mean average precision of guessing."""
-    validation = read_record(walk.run / FINISHED, RunMetrics).validation
+    validation = read_record(guide_run.run / FINISHED, RunMetrics).validation
     if validation is None:
-        raise ClsError("the run has not been validated", code="not_validated", where=walk.run)
+        raise ClsError("the run has not been validated", code="not_validated", where=guide_run.run)
     return validation.scores, validation.macro.base_rate
 
 
-def unseen_truth(walk: Walk) -> dict[str, set[str]] | None:
+def unseen_truth(guide_run: GuideRun) -> dict[str, set[str]] | None:
     """The true labels of the sample's new photos, by file name; None for photos whose truth is not known."""
-    if walk.plan.source is not None:
+    if guide_run.plan.source is not None:
         return None
-    labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
-    return read_truth(walk.plan.folder / "new_photos" / "tags.csv", labels)
+    labels = read_dataset(guide_run.bottle.dataset_file(guide_run.plan.group), guide_run.plan.group).labels
+    return read_truth(guide_run.plan.folder / "new_photos" / "tags.csv", labels)
 
 
-def unseen_score(walk: Walk) -> Score | None:
+def unseen_score(guide_run: GuideRun) -> Score | None:
     """How the served model did on new people of the sample; None for photos whose truth is not known."""
-    truth = unseen_truth(walk)
+    truth = unseen_truth(guide_run)
     if truth is None:
         return None
-    labels = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group).labels
-    return score_predictions(read_predictions(walk.predictions / "predictions.jsonl"), truth, labels)
+    labels = read_dataset(guide_run.bottle.dataset_file(guide_run.plan.group), guide_run.plan.group).labels
+    return score_predictions(read_predictions(guide_run.predictions / "predictions.jsonl"), truth, labels)
 
 
-def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
+def headline_numbers(guide_run: GuideRun) -> list[tuple[str, str]]:
     """Value and name of what counts, in the order of reading."""
-    dataset = read_dataset(walk.bottle.dataset_file(walk.plan.group), walk.plan.group)
-    scores, base_rate = validation_of(walk)
+    dataset = read_dataset(guide_run.bottle.dataset_file(guide_run.plan.group), guide_run.plan.group)
+    scores, base_rate = validation_of(guide_run)
     picsets = len({row.picset for row in dataset.rows})
-    unseen = unseen_score(walk)
-    spent_s = sum(result.seconds for result in walk.results)
+    unseen = unseen_score(guide_run)
+    spent_s = sum(result.seconds for result in guide_run.results)
     return [
         (f"{len(dataset.rows):,}", f"photos in {counted(picsets, 'picset')}, {counted(len(dataset.labels), 'label')}"),
         (score(scores.f1.value), _cross_validated(scores)),
@@ -159,7 +159,7 @@ def headline_numbers(walk: Walk) -> list[tuple[str, str]]:
             score(scores.ap.value),
             f"mean average precision{_inside(scores.ap)}: {scores.ap.over} (guessing: {score(base_rate)})",
         ),
-        (walk.version, "served version"),
+        (guide_run.version, "served version"),
         (f"{spent_s:.0f} s", "for all stages"),
     ]
 
@@ -181,41 +181,41 @@ def _inside(mean: MeanScore) -> str:
     return f" ({interval(mean.bounds)})" if mean.bounds else ""
 
 
-def products(walk: Walk) -> list[tuple[str, Path]]:
+def products(guide_run: GuideRun) -> list[tuple[str, Path]]:
     """What was made, and where."""
-    bottle, plan = walk.bottle, walk.plan
+    bottle, plan = guide_run.bottle, guide_run.plan
     package = bottle.inference_model(plan.group)
     return [
         ("photos, as loaded from the collector", bottle.pictures),
         ("labelled dataset", bottle.dataset_file(plan.group)),
         ("who is where in each photo", bottle.root / "pictures.sqlite"),
-        ("training run", walk.run),
-        ("its report", walk.run / "report.html"),
+        ("training run", guide_run.run),
+        ("its report", guide_run.run / "report.html"),
         ("converted model and its proof", package / "meta.json"),
         ("package for the model storage", package / "model_onnx.zip"),
         ("published model", plan.storage / "model_repository" / model_name_of_group(plan.group)),
-        ("predictions for new photos", walk.predictions / "predictions.csv"),
-        ("predictions for the group's photos", walk.group_predictions / "predictions.csv"),
+        ("predictions for new photos", guide_run.predictions / "predictions.csv"),
+        ("predictions for the group's photos", guide_run.group_predictions / "predictions.csv"),
     ]
 
 
-def summary_lines(walk: Walk, page: Path) -> list[str]:
+def summary_lines(guide_run: GuideRun, page: Path) -> list[str]:
     """The last lines of a demonstration: what was made and where."""
-    lines = [f"{walk.plan.group} {walk.version} is published. " + "What was made:"]
-    width = max(len(what) for what, _ in products(walk))
-    lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(walk)]
-    scores, base_rate = validation_of(walk)
+    lines = [f"{guide_run.plan.group} {guide_run.version} is published. " + "What was made:"]
+    width = max(len(what) for what, _ in products(guide_run))
+    lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(guide_run)]
+    scores, base_rate = validation_of(guide_run)
     lines.append(
         f"On validation picsets, never seen in training: {scores.headline()};"
         f" mean average precision {scores.ap.text()}, {scores.ap.over} (guessing: {score(base_rate)})."
     )
-    unseen = unseen_score(walk)
+    unseen = unseen_score(guide_run)
     if unseen is not None:
         lines.append(
             f"The served model on {counted(unseen.photos, 'photo')} of people made afterwards: F1 {score(unseen.f1)},"
             f" {mean_over(unseen.labels, unseen.all_labels)}; {unseen.right} with every label right."
         )
-    seconds = sum(result.seconds for result in walk.results if not result.was_done)
+    seconds = sum(result.seconds for result in guide_run.results if not result.was_done)
     lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
     lines.append(f"Open {page.absolute()} in a browser to see it.")
     return lines
@@ -225,22 +225,22 @@ _THUMBNAIL_WIDTH_PX, _THUMBNAIL_HEIGHT_PX = 400, 300
 _MOST_PHOTOS = 12
 
 
-def write_page(walk: Walk) -> Path:
+def write_page(guide_run: GuideRun) -> Path:
     """Writes `index.html` into the demonstration's folder.
 
     The photos are small copies inside the page; the rest is linked by relative paths, so the folder can be moved.
     """
-    plan = walk.plan
+    plan = guide_run.plan
     sample = plan.source is None
     page = plan.folder / "index.html"
     values = {
         "group": plan.group,
-        "version": walk.version,
+        "version": guide_run.version,
         "source": "the sample photo set" if sample else f"the photos of {plan.photos.name}",
-        "numbers": headline_numbers(walk),
-        "photos": _photo_cards(walk),
-        "photos_note": _photos_note(walk),
-        "products": [{"what": what, "path": os.path.relpath(path, plan.folder)} for what, path in products(walk)],
+        "numbers": headline_numbers(guide_run),
+        "photos": _photo_cards(guide_run),
+        "photos_note": _photos_note(guide_run),
+        "products": [{"what": what, "path": os.path.relpath(path, plan.folder)} for what, path in products(guide_run)],
         "steps": [
             {
                 "title": result.step.title,
@@ -248,23 +248,23 @@ def write_page(walk: Walk) -> Path:
                 "seconds": f"{result.seconds:.1f}",
                 "was_done": result.was_done,
             }
-            for result in walk.results
+            for result in guide_run.results
         ],
     }
     render.write_page(page, "demo/page.html", values)
     render.link_pages(
         {
             "demonstration": page,
-            **walk.bottle.pages(plan.group, walk.run.name),
-            "predictions for new photos": walk.predictions / SHEET_NAME,
-            "predictions for the group's photos": walk.group_predictions / SHEET_NAME,
+            **guide_run.bottle.pages(plan.group, guide_run.run.name),
+            "predictions for new photos": guide_run.predictions / SHEET_NAME,
+            "predictions for the group's photos": guide_run.group_predictions / SHEET_NAME,
         }
     )
     return page
 
 
-def _photos_note(walk: Walk) -> str:
-    found = unseen_score(walk)
+def _photos_note(guide_run: GuideRun) -> str:
+    found = unseen_score(guide_run)
     who = "that were not loaded" if found is None else "of people whom neither training nor validation has seen"
     verdict = "" if found is None else f" Of {found.photos} such photos, {found.right} got exactly the right labels."
     return (
@@ -309,24 +309,24 @@ class _Card:
     bars: list[_Bar]
 
 
-def _photo_cards(walk: Walk) -> list[_Card]:
+def _photo_cards(guide_run: GuideRun) -> list[_Card]:
     """Cards of some photos; of a sample, each of another person."""
-    chosen = read_predictions(walk.predictions / "predictions.jsonl")
-    tags = walk.plan.folder / "new_photos" / "tags.csv"
-    if walk.plan.source is None:
+    chosen = read_predictions(guide_run.predictions / "predictions.jsonl")
+    tags = guide_run.plan.folder / "new_photos" / "tags.csv"
+    if guide_run.plan.source is None:
         picsets = read_picsets(tags)
         chosen = list({picsets[photo.name]: photo for photo in chosen}.values())
-    truth = unseen_truth(walk)
-    return [_card(walk, photo, None if truth is None else truth[photo.name]) for photo in chosen[:_MOST_PHOTOS]]
+    truth = unseen_truth(guide_run)
+    return [_card(guide_run, photo, None if truth is None else truth[photo.name]) for photo in chosen[:_MOST_PHOTOS]]
 
 
-def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> _Card:
+def _card(guide_run: GuideRun, photo: PredictedPhoto, true_labels: set[str] | None) -> _Card:
     """A small copy, the people's boxes, the main person's labels and probabilities, and the truth where it is known."""
-    image_rgb = _open(walk, photo.name)
+    image_rgb = _open(guide_run, photo.name)
     height_px, width_px = image_rgb.shape[:2]
     width_of_high = round(_THUMBNAIL_HEIGHT_PX * width_px / height_px)
     main = photo.people[0]
-    nothing = f"none of {walk.plan.group}"
+    nothing = f"none of {guide_run.plan.group}"
     return _Card(
         name=photo.name,
         image=picture_url(image_rgb, max(width_of_high, 1)),
@@ -352,9 +352,9 @@ def _card(walk: Walk, photo: PredictedPhoto, true_labels: set[str] | None) -> _C
     )
 
 
-def _open(walk: Walk, name: str) -> NDArray[np.uint8]:
+def _open(guide_run: GuideRun, name: str) -> NDArray[np.uint8]:
     """The photo a prediction speaks of."""
-    for folder in (walk.plan.folder / "new_photos" / "images", walk.plan.folder / "new_photos"):
+    for folder in (guide_run.plan.folder / "new_photos" / "images", guide_run.plan.folder / "new_photos"):
         if (folder / name).is_file():
             return read_photo(folder / name)
-    raise FileError("a predicted photo is gone", code="not_found", where=walk.plan.folder / "new_photos" / name)
+    raise FileError("a predicted photo is gone", code="not_found", where=guide_run.plan.folder / "new_photos" / name)

@@ -62,13 +62,13 @@ class PackageWriter:
     signer: SigningKey | None = None
     is_rebuilding: bool = False
 
-    def write_unproven(self, name: Format) -> Path:
+    def write_unchecked(self, name: Format) -> Path:
         """Writes the zip of a format for the parity check; nobody else gets it."""
         archive = self.folder / FILES[name].archive
         write_package(archive, self._meta_of_zip(name), self._packed(name))
         return archive
 
-    def write_proven(self, name: Format, report: ParityReport, archive: Path | None = None) -> ModelMeta:
+    def write_checked(self, name: Format, report: ParityReport, archive: Path | None = None) -> ModelMeta:
         """Writes the zip of a format that passed; its meta.json speaks of this format alone.
 
         Args:

@@ -17,7 +17,7 @@ from cls.exporting.convert import Conversions, readable_error
 from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, hint_for, in_order, why_not
 from cls.exporting.meta_of_run import meta_of_run
 from cls.exporting.package_writer import PackageWriter, people_to_carry
-from cls.exporting.parity.check import REPORT_NAME, Candidate, ParityCheck, Verdict
+from cls.exporting.parity.check import REPORT_NAME, CandidateConversion, ParityCheck, ParityVerdict
 from cls.exporting.parity.report import ParityReport, RefusedTry
 from cls.exporting.parity.samples import reference_of, samples_of_run
 from cls.files import locked, sha256_of_file
@@ -37,7 +37,7 @@ _OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*f
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierExport:
     """What an earlier export left.
 
     Attributes:
@@ -51,9 +51,9 @@ class Earlier:
     of_other_runs: dict[str, str] = field(default_factory=dict)
 
 
-def keep_earlier(
+def keep_earlier_packages(
     folder: Path, staged: Path, meta: ModelMeta, made: Collection[Format], refused: Collection[Format]
-) -> Earlier:
+) -> EarlierExport:
     """Copies what stays: packages of the very same model that were proven before, and what others put there.
 
     Args:
@@ -64,9 +64,9 @@ def keep_earlier(
         refused: the formats refused now: what was made of them before is not offered any more.
     """
     if not folder.is_dir():
-        return Earlier()
+        return EarlierExport()
     _copy_foreign(folder, staged)
-    earlier = Earlier(of_other_runs=_packages_of_other_runs(folder, meta.training.run))
+    earlier = EarlierExport(of_other_runs=_packages_of_other_runs(folder, meta.training.run))
     before = _meta_of(folder)
     for name in FORMATS:
         files = FILES[name]
@@ -222,7 +222,7 @@ class Exported:
     reports: dict[Format, ParityReport]
     not_made: dict[Format, str]
     refused: dict[Format, ClsError]
-    earlier: Earlier
+    earlier: EarlierExport
 
     def raise_if_refused(self, required: Collection[Format]) -> None:
         """Raises the first error of the formats that were required; all other errors become warnings."""
@@ -286,8 +286,8 @@ def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> 
                 check.write_reports(not_made)
                 raise _first(check.refused)
             for name, report in check.passed.items():
-                writer.write_proven(name, report)
-            earlier = keep_earlier(folder, staged, meta, check.passed, check.refused)
+                writer.write_checked(name, report)
+            earlier = keep_earlier_packages(folder, staged, meta, check.passed, check.refused)
             parity = {name: report.to_meta() for name, report in check.passed.items()} | earlier.parity
             meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
         # Only now does the report speak of what is there.
@@ -326,7 +326,7 @@ def _make(name: Format, place: str, conversions: Conversions, writer: PackageWri
         _log.info("%s (%s): converting", FILES[name].archive, place)
         verdict = _best(name, conversions, writer, check)
     except ClsError as error:
-        verdict = Verdict(None, readable_error(error, name, where, writer.folder))
+        verdict = ParityVerdict(None, readable_error(error, name, where, writer.folder))
     check.verdicts[name] = verdict
     if verdict.error is not None:
         writer.remove(name)
@@ -334,17 +334,19 @@ def _make(name: Format, place: str, conversions: Conversions, writer: PackageWri
     _log.info("%s: %s (%.1f s)", FILES[name].archive, how, time.monotonic() - started_s)
 
 
-def _best(name: Format, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> Verdict:
+def _best(name: Format, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> ParityVerdict:
     """Makes a format with as few layers in float32 as its limits allow; the last try stands, whatever is said of it."""
     files = FILES[name]
     shares = _KEPT_SHARES[files.precision]
     tries: list[RefusedTry] = []
     for share in shares:
         kept = conversions.make(name, share)
-        archive = writer.write_unproven(name)
+        archive = writer.write_unchecked(name)
         model_files = tuple(writer.folder / file for file in files.files)
         source = conversions.source_of(name)
-        verdict = check.judge(Candidate(name, files.precision, archive, model_files, source, kept, tuple(tries)))
+        verdict = check.judge(
+            CandidateConversion(name, files.precision, archive, model_files, source, kept, tuple(tries))
+        )
         if verdict.error is None or share == shares[-1]:
             break
         faults = verdict.report.faults if verdict.report is not None else (ParityFault.of(verdict.error),)

@@ -14,7 +14,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
 from cls.exporting.formats.files import FILES, Format, why_not
 from cls.exporting.package_writer import PackageWriter
-from cls.exporting.parity.check import Candidate, ParityCheck
+from cls.exporting.parity.check import CandidateConversion, ParityCheck
 from cls.exporting.parity.report import ParityReport
 from cls.exporting.parity.samples import ParitySample, Reference, choose_samples, reference_of
 from cls.files import write_bytes_atomic
@@ -117,11 +117,11 @@ def rebuild_package(
         writer = PackageWriter(
             bottle, folder, source.meta, lambda _: onnx, source.samples, config.signer, is_rebuilding=True
         )
-        archive = writer.write_unproven(name)
+        archive = writer.write_unchecked(name)
         files = tuple(folder / file for file in FILES[name].files)
         check = ParityCheck(reference, bottle, report_file)
-        report = check.require(Candidate(name, FILES[name].precision, archive, files, onnx))
-        meta = writer.write_proven(name, report, output)
+        report = check.require(CandidateConversion(name, FILES[name].precision, archive, files, onnx))
+        meta = writer.write_checked(name, report, output)
     return Rebuilt(output, meta, report, proof, report_file)
 
 

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from cls.bottle.dataset_file import read_dataset, rewrite_dataset
 from cls.bottle.layout import Bottle, read_forgotten, write_forgotten
-from cls.dataset.cutouts.cache import forget_removed, is_used, record_folders
+from cls.dataset.cutouts.cache import drop_stale_records, is_used, record_folders
 from cls.errors import BottleError, FileError, UsageError
 from cls.files import ZIP_ERRORS, remove_parts, write_bytes_atomic, write_error
 from cls.forgetting.redaction import (
@@ -32,7 +32,7 @@ from cls.package.packing import REBUILD_SAMPLES
 from cls.pages.render import drop_dead_links
 from cls.pictures.database import PicturesDatabase
 from cls.pictures.engine import is_absent, parse_url
-from cls.prediction.journal import alone_in_output, journal_of, lock_of
+from cls.prediction.journal import journal_of, lock_of, lock_output
 from cls.training.runs.folder import SPLIT, run_number
 from cls.wording import counted
 
@@ -187,7 +187,7 @@ _HINT = "wait until it is done, or stop it: it goes on later"
 
 
 @contextmanager
-def bottle_alone(bottle: Bottle) -> Iterator[None]:
+def lock_bottle(bottle: Bottle) -> Iterator[None]:
     """Alone with a bottle: no training, load, prediction or export reads or writes it."""
     with ExitStack() as stack:
         for path in _lock_files(bottle):
@@ -212,7 +212,7 @@ def _held(path: Path) -> Iterator[None]:
     """Holds a lock; that of a prediction goes afterwards, as predictions themselves leave none."""
     journal = journal_of(path)
     if journal is not None:
-        with alone_in_output(journal):
+        with lock_output(journal):
             yield
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -242,7 +242,7 @@ def _is_empty(path: Path) -> bool:
 
 
 def remove(bottle: Bottle, plan: RemovalPlan, *, is_showing_removed: bool) -> None:
-    """Removes what a plan lists; `bottle_alone` is held, and the plan was made since.
+    """Removes what a plan lists; `lock_bottle` is held, and the plan was made since.
 
     First the names are put on the bottle's list, so that no load brings the pictures back and a second run knows them
     when little else does. The database comes before the files: it is the one place that may refuse. What says which
@@ -264,7 +264,7 @@ def remove(bottle: Bottle, plan: RemovalPlan, *, is_showing_removed: bool) -> No
     remove_parts(bottle.pictures)  # a killed load's, which holds the load lock no more
     for file in plan.pool:
         _unlink(file)
-    forget_removed(bottle, workers=cores())
+    drop_stale_records(bottle, workers=cores())
     for run in plan.runs if is_showing_removed else ():
         # What shows people goes before what tells that it may.
         for path in run.shown:
@@ -327,7 +327,7 @@ def run_forget(
         raise UsageError(
             "nobody is named", code="nothing_named", hint="give pictures' file names, --picset GUID or --list FILE"
         )
-    with bottle_alone(bottle) if is_for_real else nullcontext():
+    with lock_bottle(bottle) if is_for_real else nullcontext():
         plan = _plan(bottle, pictures, picsets)
         if not is_for_real:
             return [*_lines(bottle, plan), *_choice(plan), "nothing was removed; --yes does it"]

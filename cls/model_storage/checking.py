@@ -15,7 +15,7 @@ from cls.model_storage.names import RefusedError, SemanticVersion
 from cls.model_storage.repository import UPLOAD_FILE_NAME, StoredVersion, UploadRecord
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, MetaDocument, ModelMeta, PlanMeta, parse_meta, read_meta
-from cls.package.model_name import model_name_of_group, names_model_of
+from cls.package.model_name import is_model_of_group, model_name_of_group
 from cls.package.onnx_file import external_weights, read_onnx
 from cls.package.packing import REBUILD_SAMPLES, VECTORS_FOLDER
 from cls.package.plans import HEADER_BYTES, PlanHost, refuse_foreign_plan
@@ -45,7 +45,7 @@ def refuse_other_group(model: str, group: str | None, stored: Iterable[StoredVer
         RefusedError: 422, it is of another one.
     """
     groups = _groups_of(model, stored)
-    if group is None or not groups or group in groups or names_model_of(model, group):
+    if group is None or not groups or group in groups or is_model_of_group(model, group):
         return
     raise RefusedError(
         422,
@@ -55,7 +55,7 @@ def refuse_other_group(model: str, group: str | None, stored: Iterable[StoredVer
     )
 
 
-def refuse_stray(model: str, number: int, stored: Iterable[StoredVersion]) -> None:
+def refuse_misplaced_version(model: str, number: int, stored: Iterable[StoredVersion]) -> None:
     """Refuses to serve a version of another group, stored under the name of a group that has come since.
 
     Raises:
@@ -74,7 +74,7 @@ def refuse_stray(model: str, number: int, stored: Iterable[StoredVersion]) -> No
         )
 
 
-def remark_on_name(model: str, group: str | None, before: Iterable[StoredVersion]) -> str | None:
+def name_warning(model: str, group: str | None, before: Iterable[StoredVersion]) -> str | None:
     """What is to be told of a package that was published: it began a model under a strange name, or took one back.
 
     Args:
@@ -92,7 +92,7 @@ def remark_on_name(model: str, group: str | None, before: Iterable[StoredVersion
             f"{model} held versions of group {_listed(others)}, which are not served any more:"
             f" it is of group {group!r} now, which it is named after"
         )
-    if versions or names_model_of(model, group):
+    if versions or is_model_of_group(model, group):
         return None
     return (
         f"{model} is a new model of group {group!r}, under a name that is not the group's;"
@@ -103,7 +103,7 @@ def remark_on_name(model: str, group: str | None, before: Iterable[StoredVersion
 def _groups_of(model: str, stored: Iterable[StoredVersion]) -> set[str]:
     """What a model answers for: the group it is named after once a version is of it, any of theirs before that."""
     groups = {version.group for version in stored if version.group is not None}
-    return {group for group in groups if names_model_of(model, group)} or groups
+    return {group for group in groups if is_model_of_group(model, group)} or groups
 
 
 def _listed(groups: Iterable[str | None]) -> str:

@@ -258,7 +258,7 @@ class ModelRepository:
     def place(self, stage: Path, model: str, number: int, version_folder: Path, config_text: str) -> None:
         """Moves a checked version from its stage into the repository and makes config.pbtxt ask for it.
 
-        Until `settle` is called, `take_back` or a restart undoes it.
+        Until `commit` is called, `rollback` or a restart undoes it.
         """
         target = self.models_folder / model
         is_new = not target.exists()
@@ -277,15 +277,15 @@ class ModelRepository:
             self.write_config(model, config_text)
         _sync(self.models_folder)
 
-    def settle(self, stage: Path) -> None:
+    def commit(self, stage: Path) -> None:
         """Makes a placed version final."""
         (stage / _UNDO_FILE_NAME).unlink()
         _sync(stage)
 
-    def take_back(self, stage: Path) -> None:
+    def rollback(self, stage: Path) -> None:
         """Undoes `place`: the repository is as it was before."""
         self._undo(stage, read_record(stage / _UNDO_FILE_NAME, _Undo))
-        self.settle(stage)
+        self.commit(stage)
 
     def _undo(self, stage: Path, undo: _Undo) -> None:
         folder = self.models_folder / undo.model

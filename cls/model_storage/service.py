@@ -191,21 +191,21 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
             grpc_port = _grpc_port(options, _port(infer_listener))
         stack.callback(engine.close)
         storage = ModelStorage(repository, engine, plan_host_of(options))
-        shown_url = inference_url
+        redacted_url = inference_url
         servers = _Servers(stack)
         await servers.start(listener, _storage_app(options, storage, inference_url, stack))
         if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
             await _load_now(storage)
             await servers.start(infer_listener, _inference_app(options, storage, engine, stack))
             bound_port = _start_grpc(options, storage, engine, grpc_port, stack)
-            shown_url = f"{inference_url} and grpc://{{host}}:{bound_port}"
+            redacted_url = f"{inference_url} and grpc://{{host}}:{bound_port}"
         else:
             stack.callback(loop.create_task(_load_when_up(storage)).cancel)
         acceptor = await serve_files(
             ssh_listener, root=repository.root, ssh_folder=repository.ssh_folder, token=options.token
         )
         stack.callback(acceptor.close)
-        _say_where(options, repository, engine, _port(listener), _port(ssh_listener), shown_url)
+        _say_where(options, repository, engine, _port(listener), _port(ssh_listener), redacted_url)
         await stop.wait()
         _log.info("stopping")
 
@@ -361,7 +361,7 @@ class _Servers:
 
 
 async def _load_now(storage: ModelStorage) -> None:
-    for fault in await asyncio.to_thread(storage.load_what_is_missing):
+    for fault in await asyncio.to_thread(storage.load_missing):
         _log.warning("%s", fault)
 
 

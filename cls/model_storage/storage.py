@@ -15,10 +15,10 @@ from cls.model_storage.checking import (
     CheckedUpload,
     check_upload,
     name_version,
+    name_warning,
+    refuse_misplaced_version,
     refuse_other_group,
     refuse_plan,
-    refuse_stray,
-    remark_on_name,
 )
 from cls.model_storage.inference.engine import READY, EngineError, InferenceEngine, ModelState
 from cls.model_storage.names import RefusedError, SemanticVersion, readable_version
@@ -140,7 +140,7 @@ class ModelStorage:
         try:
             self.engine.load(model)
         except EngineError as error:
-            self.repository.take_back(stage)
+            self.repository.rollback(stage)
             self._reload_quietly(model)
             raise RefusedError(
                 error.status,
@@ -149,9 +149,9 @@ class ModelStorage:
                 hint=error.hint,
             ) from error
         except BaseException:
-            self.repository.take_back(stage)
+            self.repository.rollback(stage)
             raise
-        self.repository.settle(stage)
+        self.repository.commit(stage)
         version = readable_version(upload.meta.model_version)
         _log.info(
             "%s %s is stored as version folder %d and served (loaded in %.1f s)",
@@ -160,7 +160,7 @@ class ModelStorage:
             number,
             time.monotonic() - started_s,
         )
-        remark = remark_on_name(model, upload.group, before)
+        remark = name_warning(model, upload.group, before)
         if remark is not None:
             _log.warning("%s", remark)
         return Published(model, number, version.text if version else None)
@@ -262,7 +262,7 @@ class ModelStorage:
             return self._serve(model, number)
 
     def _serve(self, model: str, number: int) -> int:
-        refuse_stray(model, number, self.repository.versions(model))
+        refuse_misplaced_version(model, number, self.repository.versions(model))
         before = self.repository.config_text(model)
         self.repository.write_config(model, self.repository.config_serving(model, number))
         try:
@@ -302,7 +302,7 @@ class ModelStorage:
         """What the engine says of every model."""
         return self.engine.index()
 
-    def load_what_is_missing(self) -> list[str]:
+    def load_missing(self) -> list[str]:
         """Loads every model whose served version the engine does not have ready.
 
         Returns:

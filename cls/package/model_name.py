@@ -85,7 +85,7 @@ def model_name_of_group(group: str) -> str:
     return f"{kept}~~{digest}"
 
 
-def names_model_of(name: str, group: str) -> bool:
+def is_model_of_group(name: str, group: str) -> bool:
     """Whether a model of this name is where a group's model is: named after it, or, by older tools, just as it is."""
     # A name with `~` is always one of ours, of another group than the one that is spelled like it.
     return name == model_name_of_group(group) or (name == group and "~" not in name)

@@ -215,7 +215,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _settle(folder)
+        _finish_swap(folder)
         staged = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}{_PART}")
         staged.mkdir()
     except OSError as error:
@@ -227,7 +227,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def _settle(folder: Path) -> None:
+def _finish_swap(folder: Path) -> None:
     """Puts back an old folder that was moved aside by a process killed in the middle, and removes leftovers."""
     old = folder.with_name(f".{folder.name}{_OLD}")
     if old.exists() and not folder.exists():
@@ -240,7 +240,7 @@ def _swap(staged: Path, folder: Path) -> None:
     if not folder.exists():
         staged.rename(folder)
     elif not _exchange(staged, folder):
-        # Two steps where the system has no exchange: `_settle` mends what a kill between them leaves.
+        # Two steps where the system has no exchange: `_finish_swap` mends what a kill between them leaves.
         old = folder.with_name(f".{folder.name}{_OLD}")
         folder.rename(old)
         staged.rename(folder)

@@ -35,11 +35,11 @@ _Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 _Polygon = Annotated[tuple[tuple[_Coordinate, _Coordinate], ...], Field(max_length=10_000)]
 
 
-class _Said(BaseModel):
+class _Json(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
-class CaseSaid(_Said):
+class CaseJson(_Json):
     """One case of vectors.json.
 
     Its files stand beside vectors.json: `<name>.png` or `<name>.jpg`, the photo; `<name>.crop.png`, the picture that is
@@ -55,7 +55,7 @@ class CaseSaid(_Said):
     probabilities: dict[str, Probability]
 
 
-class VectorsSaid(_Said):
+class VectorsJson(_Json):
     """The content of vectors.json."""
 
     about: str = (
@@ -66,7 +66,7 @@ class VectorsSaid(_Said):
     )
     runtime: str
     max_probability_difference: Annotated[float, Field(ge=0, le=1)]
-    cases: Annotated[tuple[CaseSaid, ...], Field(min_length=1, max_length=MAX_CASES)]
+    cases: Annotated[tuple[CaseJson, ...], Field(min_length=1, max_length=MAX_CASES)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ class Case:
         tensor: the model's input, a batch of one: float32 (1, 3, height, width), or uint8 (1, height, width, 3).
     """
 
-    said: CaseSaid
+    said: CaseJson
     photo: bytes = field(repr=False)
     crop_rgb: NDArray[np.uint8] = field(repr=False)
     tensor: NDArray[Any] = field(repr=False)
@@ -113,7 +113,7 @@ def vectors_as_files(vectors: Vectors) -> dict[str, bytes]:
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(case.tensor), allow_pickle=False)
         files[tensor_file(case.said)] = buffer.getvalue()
-    said = VectorsSaid(
+    said = VectorsJson(
         runtime=vectors.runtime,
         max_probability_difference=vectors.max_probability_difference,
         cases=tuple(case.said for case in vectors.cases),
@@ -140,7 +140,7 @@ def read_vectors(contents: ZipContents, meta: ModelMeta) -> Vectors:
             f"carries no conformance vectors ({VECTORS_FILE})", code="no_vectors", where=contents.path, hint=_HINT
         )
     try:
-        said = VectorsSaid.model_validate(json.loads(_bytes_of(contents, VECTORS_FILE, _MAX_JSON_BYTES)))
+        said = VectorsJson.model_validate(json.loads(_bytes_of(contents, VECTORS_FILE, _MAX_JSON_BYTES)))
     except (ValidationError, ValueError, RecursionError) as error:
         first = str(error).splitlines()
         raise PackageError(
@@ -158,17 +158,17 @@ def read_vectors(contents: ZipContents, meta: ModelMeta) -> Vectors:
     return Vectors(cases, said.runtime, said.max_probability_difference)
 
 
-def crop_file(case: CaseSaid) -> str:
+def crop_file(case: CaseJson) -> str:
     """Where in the zip the picture stands that is made of a case's photo."""
     return f"{VECTORS_FOLDER}{case.name}.crop.png"
 
 
-def tensor_file(case: CaseSaid) -> str:
+def tensor_file(case: CaseJson) -> str:
     """Where in the zip a case's tensor stands."""
     return f"{VECTORS_FOLDER}{case.name}.tensor.npy"
 
 
-def _case(contents: ZipContents, said: CaseSaid, meta: ModelMeta) -> Case:
+def _case(contents: ZipContents, said: CaseJson, meta: ModelMeta) -> Case:
     import numpy as np
 
     from cls.people.photos import decode_photo

@@ -114,13 +114,13 @@ def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) ->
 
 
 def decode_photo_reduced(
-    content: bytes, enough_px: int, *, where: object = None
+    content: bytes, min_longer_side_px: int, *, where: object = None
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """Decodes a photo, a large JPEG at 1/2, 1/4 or 1/8 of its size: several times faster than decoding all of it.
 
     Args:
         content: the file's bytes.
-        enough_px: the longer side stays at or above this (or is the whole photo's).
+        min_longer_side_px: the longer side stays at or above this (or is the whole photo's).
         where: path or address for the error message.
 
     Returns:
@@ -131,7 +131,7 @@ def decode_photo_reduced(
     """
     header = _read_header(content, where)
     stored_px = (header.stored_height_px, header.stored_width_px)
-    factors = [factor for factor in _REDUCED if max(stored_px) / factor >= enough_px]
+    factors = [factor for factor in _REDUCED if max(stored_px) / factor >= min_longer_side_px]
     if not header.is_jpeg or not factors:
         image_rgb = decode_photo(content, where=where)
         return image_rgb, (image_rgb.shape[0], image_rgb.shape[1])

@@ -23,7 +23,7 @@ from cls.pictures.engine import (
     TIMEOUT_S,
     WAIT_INITIAL_S,
     WRITES,
-    Patience,
+    TransactionRetry,
     empty_free_space,
     ensure_schema,
     expected_failures,
@@ -32,10 +32,10 @@ from cls.pictures.engine import (
     make_engine,
     make_sqlite_folder,
     parse_url,
-    shown,
+    redacted_url,
 )
 from cls.pictures.segments import PictureRecord, Status
-from cls.pictures.storing import Draft, is_storable, merge_rows, row_of, write_batch
+from cls.pictures.storing import PictureUpdate, is_storable, merge_rows, row_of, write_batch
 from cls.wording import counted
 
 _SEPARATORS = re.compile(r"[/\\]")
@@ -163,7 +163,7 @@ class PicturesDatabase:
         self.close()
 
     def __repr__(self) -> str:
-        return f"PicturesDatabase({shown(self._engine.url)})"
+        return f"PicturesDatabase({redacted_url(self._engine.url)})"
 
     def count(self) -> int:
         """How many pictures have a row."""
@@ -207,7 +207,7 @@ class PicturesDatabase:
         Raises:
             DatabaseError: a record does not fit the table, or the database cannot be used.
         """
-        drafts = list({record.path: Draft(record, row_of(record)) for record in records}.values())
+        drafts = list({record.path: PictureUpdate(record, row_of(record)) for record in records}.values())
         n_written = 0
         for start in range(0, len(drafts), _BATCH):
             part = drafts[start : start + _BATCH]
@@ -312,13 +312,15 @@ class PicturesDatabase:
     def _write(self, work: Callable[[Connection], Result]) -> Result:
         if self._is_read_only:
             raise DatabaseError(
-                "the pictures database was opened for reading", code="opened_read_only", where=shown(self._engine.url)
+                "the pictures database was opened for reading",
+                code="opened_read_only",
+                where=redacted_url(self._engine.url),
             )
         return self._run(work, is_writing=True)
 
     def _run(self, work: Callable[[Connection], Result], *, is_writing: bool) -> Result:
         """Runs one transaction, and again when the connection broke or somebody was faster; all work here can."""
-        judge = Patience()
+        judge = TransactionRetry()
         with expected_failures(self._engine.url):
             for attempt in stamina.retry_context(
                 on=judge, attempts=ATTEMPTS, timeout=TIMEOUT_S, wait_initial=WAIT_INITIAL_S

@@ -27,7 +27,7 @@ _LOCK_KEY = 0x636C7370  # "clsp"
 _LOCK_WAIT_S = 150.0
 # No rights, a server that takes no writes, waited too long for others' transactions: the table works without.
 _STATES_TO_GO_ON_WITHOUT = {"42501", "25006", "55P03", "57014", "40P01"}
-_told: set[str] = set()
+_warned: set[str] = set()
 
 
 def ensure_schema(engine: Engine) -> None:
@@ -49,7 +49,7 @@ def ensure_schema(engine: Engine) -> None:
             state = getattr(error.orig, "sqlstate", None)
             if state not in _STATES_TO_GO_ON_WITHOUT or not _has_table(engine):
                 raise
-            _tell_once(engine, str(error.orig).splitlines()[0])
+            _warn_once(engine, str(error.orig).splitlines()[0])
     check_columns(engine)
 
 
@@ -62,7 +62,7 @@ def check_columns(engine: Engine) -> None:
         raise DatabaseError(
             f"the table `pictures` lacks the columns {', '.join(missing)}",
             code="missing_columns",
-            where=shown(engine.url),
+            where=redacted_url(engine.url),
             hint="name the right database in key 'pictures_info_db_url', or add the columns",
         )
 
@@ -109,7 +109,7 @@ def _one_at_a_time(engine: Engine) -> Iterator[None]:
                 raise DatabaseError(
                     "another process has been migrating the pictures database for long",
                     code="migration_running",
-                    where=shown(engine.url),
+                    where=redacted_url(engine.url),
                     hint="wait for it or stop it, then run the same command again",
                 )
             time.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - spreads the waiting, keeps no secret
@@ -143,10 +143,10 @@ def _run_alembic(connection: Connection) -> None:
         alembic_log.setLevel(level)
 
 
-def _tell_once(engine: Engine, reason: str) -> None:
-    where = shown(engine.url)
-    if where not in _told:
-        _told.add(where)
+def _warn_once(engine: Engine, reason: str) -> None:
+    where = redacted_url(engine.url)
+    if where not in _warned:
+        _warned.add(where)
         _log.info("%s: used as it stands, without our index on `path` (%s)", where, reason)
 
 
@@ -160,7 +160,7 @@ _PASSING_STATES = {"40P01", "40001", "57P01", "57P02", "57P03"}
 _log = logging.getLogger("cls.pictures")
 
 
-class Patience:
+class TransactionRetry:
     """Judges whether the same transaction may succeed at the next try."""
 
     def __init__(self) -> None:
@@ -220,7 +220,7 @@ def parse_url(text: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def shown(url: URL) -> str:
+def redacted_url(url: URL) -> str:
     """The URL as it may be printed: without its password."""
     hidden = url.update_query_dict({key: "***" for key in url.query if "password" in key.lower()})
     return hidden.render_as_string(hide_password=True)
@@ -404,4 +404,4 @@ def _error_of(url: URL, message: str, state: str | None) -> DatabaseError:
     line = (failures or lines or ["it failed without a message"])[0]
     by_text = [case for part, case in _CASES_BY_TEXT.items() if part in message]
     code, hint = _CASES_BY_STATE.get(state or "") or (by_text or [_ANY_CASE])[0]
-    return DatabaseError(f"the pictures database cannot be used: {line}", code=code, where=shown(url), hint=hint)
+    return DatabaseError(f"the pictures database cannot be used: {line}", code=code, where=redacted_url(url), hint=hint)

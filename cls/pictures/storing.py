@@ -112,14 +112,14 @@ def is_storable(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Draft:
+class PictureUpdate:
     """What is to be written of a picture."""
 
     record: PictureRecord
     row: NewRow
 
 
-def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: bool, overrule: bool) -> int:
+def write_batch(connection: Connection, *, drafts: Sequence[PictureUpdate], replace: bool, overrule: bool) -> int:
     """One transaction's rows; see `PicturesDatabase.write_people`."""
     queries.lock_for_writing(connection)
     paths = [draft.record.path for draft in drafts]
@@ -142,7 +142,7 @@ def write_batch(connection: Connection, *, drafts: Sequence[Draft], replace: boo
     return len(drafts)
 
 
-def _segments_again(draft: Draft, rows: Sequence[StoredRow]) -> Any:
+def _segments_again(draft: PictureUpdate, rows: Sequence[StoredRow]) -> Any:
     """The new `segments` of a picture: who was in it before keeps the id and what other tools wrote of that person."""
     if draft.row.segments is None:
         return None

@@ -21,7 +21,7 @@ _LOCK_ATTEMPTS = 50
 _FINISHED = b'{"finished": true}\n'
 
 
-class Found(NamedTuple):
+class FoundPerson(NamedTuple):
     """One person, as the journal keeps it: decisions are made from this when tables are written.
 
     Attributes:
@@ -52,7 +52,7 @@ class JournalEntry:
     """
 
     key: str
-    people: tuple[Found, ...] = ()
+    people: tuple[FoundPerson, ...] = ()
     cards: tuple[str, ...] = ()
     frame: int | None = None
     time_s: float | None = None
@@ -171,7 +171,7 @@ def journal_of(lock: Path) -> Path | None:
 
 
 @contextmanager
-def alone_in_output(journal: Path) -> Iterator[None]:
+def lock_output(journal: Path) -> Iterator[None]:
     """Alone with an output; the lock goes afterwards, and so does the folder where nothing is in it.
 
     Raises:
@@ -225,7 +225,7 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
     """
     with ExitStack() as stack:
         try:
-            stack.enter_context(alone_in_output(path))
+            stack.enter_context(lock_output(path))
         except Timeout:
             raise PredictionError(
                 "another process is predicting into this output",

@@ -16,7 +16,7 @@ from cls.errors import FileError, PredictionError
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import largest_first
 from cls.prediction.config import PredictConfig
-from cls.prediction.sources import Every, frames_of
+from cls.prediction.sources import FrameInterval, frames_of
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import available_cores
 from cls.settings import REPOSITORY
@@ -116,7 +116,7 @@ def _refuse_unreadable(photos: Sequence[Path], videos: Sequence[Path]) -> None:
     first: FileError | None = None
     for file in (*photos, *videos):
         try:
-            next(frames_of(file, Every()), None) if file in videos else read_photo(file)
+            next(frames_of(file, FrameInterval()), None) if file in videos else read_photo(file)
         except FileError as error:
             first = first or error
         else:

@@ -26,7 +26,7 @@ _MISSING_REL, _MISSING_FRAMES = 0.02, 2
 
 
 @dataclass(frozen=True)
-class Every:
+class FrameInterval:
     """Which frames are looked at: the first, and then one every so often.
 
     Attributes:
@@ -56,7 +56,7 @@ class Frame:
     image_rgb: NDArray[np.uint8] = field(repr=False)
 
 
-def parse_every(text: str) -> Every:
+def parse_frame_interval(text: str) -> FrameInterval:
     """Reads `30` (one of 30 frames) or `0.5s` (one each half second).
 
     Raises:
@@ -67,10 +67,10 @@ def parse_every(text: str) -> Every:
         raise UsageError(
             f"--every: expected frames, e.g. 30, or seconds, e.g. 0.5s, found '{text}'", code="invalid_option_value"
         )
-    return Every(0, float(found["number"])) if found["unit"] else Every(int(found["number"]), 0.0)
+    return FrameInterval(0, float(found["number"])) if found["unit"] else FrameInterval(int(found["number"]), 0.0)
 
 
-def frames_of(path: Path, every: Every, is_wanted: Callable[[int], bool] = lambda _: True) -> Iterator[Frame]:
+def frames_of(path: Path, every: FrameInterval, is_wanted: Callable[[int], bool] = lambda _: True) -> Iterator[Frame]:
     """Reads a video from its start.
 
     Args:
@@ -109,7 +109,7 @@ def frames_of(path: Path, every: Every, is_wanted: Callable[[int], bool] = lambd
 
 
 def _frames(
-    capture: cv2.VideoCapture, every: Every, rate: float, is_wanted: Callable[[int], bool]
+    capture: cv2.VideoCapture, every: FrameInterval, rate: float, is_wanted: Callable[[int], bool]
 ) -> Generator[Frame, None, int]:
     """Yields the frames that are due; returns how many there are in all."""
     number, next_s = 0, 0.0
@@ -145,7 +145,7 @@ class Sources:
     photos: tuple[Path, ...]
     videos: tuple[Path, ...]
     root: Path
-    every: Every = field(default_factory=Every)
+    every: FrameInterval = field(default_factory=FrameInterval)
 
     def name(self, file: Path) -> str:
         """What a photo or video is called in results."""

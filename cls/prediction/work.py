@@ -13,9 +13,9 @@ from cls.files import sha256_of_bytes, sha256_of_file
 from cls.pages.render import jpeg_bytes
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import MAX_CARDS
-from cls.prediction.journal import Found, JournalEntry, PredictionJournal
+from cls.prediction.journal import FoundPerson, JournalEntry, PredictionJournal
 from cls.prediction.predict import CHUNK, PeopleFinder, PhotoPrediction, PictureSource, Read, predict_chunk, read_ahead
-from cls.prediction.sources import Every, Frame, Sources, frames_of
+from cls.prediction.sources import Frame, FrameInterval, Sources, frames_of
 from cls.runtimes.classifier import Classifier
 
 
@@ -76,7 +76,7 @@ class Job:
     ids: tuple[str, ...] | None = None
 
 
-def jobs_of(sources: Sources, finder: PeopleFinder, every: Every) -> tuple[list[Job], list[Job]]:
+def jobs_of(sources: Sources, finder: PeopleFinder, every: FrameInterval) -> tuple[list[Job], list[Job]]:
     """What there is to do: photos, and videos."""
     segmenter = sha256_of_file(finder.segmenter_file) if finder.segmenter_file is not None else ""
     others = "whole" if finder.is_whole else f"segmenter {segmenter}, the largest first"
@@ -134,7 +134,7 @@ def records_of_photos(
 
 
 def records_of_video(
-    video: Job, every: Every, classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal
+    video: Job, every: FrameInterval, classifier: Classifier, finder: PeopleFinder, journal: PredictionJournal
 ) -> Iterator[list[JournalEntry]]:
     """Looks at the frames of a video that are not in the journal; the last list says that the video is done."""
     done = 0
@@ -198,7 +198,7 @@ def records_of_chunk(
 
 def _record_of(prediction: PhotoPrediction, key: str, cards: int) -> JournalEntry:
     people = tuple(
-        Found(person.cls, person.conf, person.box_xyxy_px, tuple(probs.tolist()))
+        FoundPerson(person.cls, person.conf, person.box_xyxy_px, tuple(probs.tolist()))
         for person, probs in zip(prediction.people, prediction.probs[0], strict=True)
     )
     jpegs = tuple(base64.b64encode(jpeg_bytes(crop)).decode() for crop in prediction.crops_rgb[:cards])

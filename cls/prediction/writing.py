@@ -30,7 +30,7 @@ from cls.prediction.contact_sheet import (
     writing_tables,
 )
 from cls.prediction.journal import JournalEntry
-from cls.prediction.sources import Every, frames_of
+from cls.prediction.sources import FrameInterval, frames_of
 from cls.prediction.work import FoundPictures, Job
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
@@ -40,7 +40,7 @@ _LIST_NAME = ".sorted_by_cls.jsonl"
 
 
 @dataclass
-class Sorter:
+class FolderSorter:
     """Puts pictures into folders, and takes away what an earlier sorting put there of the same pictures.
 
     Files of others are never touched: one in the way is left, and the picture is counted in `blocked`. What is there of
@@ -285,8 +285,8 @@ class SessionSummary:
 class _Sorting:
     """Photos are sorted as they come; frames afterwards, each video read once more."""
 
-    sorter: Sorter
-    every: Every
+    sorter: FolderSorter
+    every: FrameInterval
     frames: dict[Job, dict[int, tuple[str, ...]]] = field(default_factory=dict)
 
     def add(self, job: Job, record: JournalEntry, labels: tuple[str, ...]) -> None:
@@ -315,7 +315,9 @@ class _Sorting:
             raise
 
 
-def write_results(classifier: Classifier, pictures: FoundPictures, outputs: Outputs, every: Every) -> SessionSummary:
+def write_results(
+    classifier: Classifier, pictures: FoundPictures, outputs: Outputs, every: FrameInterval
+) -> SessionSummary:
     """Decides by the thresholds and writes everything that was asked for.
 
     Raises:
@@ -323,7 +325,7 @@ def write_results(classifier: Classifier, pictures: FoundPictures, outputs: Outp
     """
     sorting = None
     if outputs.sorted_folder is not None:
-        sorting = _Sorting(Sorter(outputs.sorted_folder), every)
+        sorting = _Sorting(FolderSorter(outputs.sorted_folder), every)
         sorting.sorter.start()
     counts, shown = _write_tables(classifier, pictures, outputs, sorting)
     if sorting is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cls.package.vectors import Case, CaseSaid, Vectors
+from cls.package.vectors import Case, CaseJson, Vectors
 from cls.people.photos import Person, decode_photo
 from cls.people.preprocess import Preprocessing, cut_out, inner_size, on_flat_background
 from cls.runtimes.classifier import Classifier
@@ -57,7 +57,7 @@ def make_vectors(classifier: Classifier, max_probability_difference: float) -> V
         image_rgb = decode_photo(photo)
         crop, tensor = _input_of(classifier, image_rgb, person)
         probabilities = classifier.probabilities(crop[None])[0]
-        said = CaseSaid(
+        said = CaseJson(
             name=name,
             photo=f"vectors/{name}.{'jpg' if is_jpeg else 'png'}",
             polygons_xy_rel=tuple(tuple((x, y) for x, y in polygon.tolist()) for polygon in person.polygons_xy_rel),

@@ -15,7 +15,7 @@ from cls.errors import ClsError, PackageError, PackageFault, PredictionError, Si
 from cls.package.archive import MODEL_NAMES, open_package
 from cls.package.keys import TrustedKeys
 from cls.package.meta import META_FILE_NAME, ModelMeta, read_meta
-from cls.package.model_name import model_name_of_group, names_model_of
+from cls.package.model_name import is_model_of_group, model_name_of_group
 from cls.package.plans import HEADER_BYTES, refuse_foreign_plan, this_machine
 from cls.package.vectors import has_vectors, read_vectors
 from cls.package.verifying import Verification, refuse_foreign_files, verify_zip
@@ -115,7 +115,7 @@ def check_served_name(classifier: Classifier, address: ServedAddress, group: str
             hint=f"publish that of '{group}' there, or give this one by its whole address, {address.url}",
         )
     # On other people's servers models may be called anything. Another group's than the caller's is told of once.
-    if group in (None, classifier.group) and not names_model_of(address.model, classifier.group):
+    if group in (None, classifier.group) and not is_model_of_group(address.model, classifier.group):
         _log.warning(
             "the model served as '%s' is of group '%s', whose model would be '%s'",
             address.model,

@@ -122,7 +122,7 @@ _FIRST_WAIT_S = 0.2
 _T = TypeVar("_T")
 
 
-class AwayError(Exception):
+class UnreachableError(Exception):
     """A connection that was not there, or was cut: nothing else heals by itself."""
 
     def __init__(self, told: PredictionError) -> None:
@@ -130,13 +130,13 @@ class AwayError(Exception):
         super().__init__(told.what)
 
 
-def patiently(ask: Callable[[], _T]) -> _T:
+def retry_while_unreachable(ask: Callable[[], _T]) -> _T:
     """Asks a server that may be restarting, again for 1.5 seconds."""
     wait_s = _FIRST_WAIT_S
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return ask()
-        except AwayError as error:
+        except UnreachableError as error:
             if attempt == _ATTEMPTS:
                 raise error.told from error
         time.sleep(wait_s)
@@ -200,7 +200,7 @@ class ServedRuntime(ABC):
         return values
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
-        return patiently(lambda: self._ask_once(method, *arguments, **options))
+        return retry_while_unreachable(lambda: self._ask_once(method, *arguments, **options))
 
     @abstractmethod
     def _ask_once(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -261,7 +261,7 @@ class HttpRuntime(ServedRuntime):
                 hint="check the address, and whether the server was stopped in the middle",
             ) from error
         except ConnectionError as error:
-            raise AwayError(self._unreached(error)) from error
+            raise UnreachableError(self._unreached(error)) from error
         except OSError as error:
             raise self._unreached(error) from error
 
@@ -326,7 +326,7 @@ class GrpcRuntime(ServedRuntime):
         except InferenceServerException as error:
             status = str(error.status() or "").removeprefix("StatusCode.")
             told = self._explained(status, error.message())
-            raise (AwayError(told) if status == "UNAVAILABLE" else told) from error
+            raise (UnreachableError(told) if status == "UNAVAILABLE" else told) from error
         except ValueError as error:
             raise PredictionError(f"cannot be asked: {error}", code="invalid_request", where=self.url) from error
 

@@ -84,8 +84,8 @@ class Letterbox:
 
 
 _MAX_PEOPLE = 300
-_DOUBLE_BOX_IOU = 0.7  # ultralytics' default for prediction
-_DOUBLE_MASK_IOU = 0.8  # above it, masks of two classes show the same person
+_NMS_BOX_IOU = 0.7  # ultralytics' default for prediction
+_NMS_MASK_IOU = 0.8  # above it, masks of two classes show the same person
 _MASK_SIDE_PX = 640  # masks are outlined at the photo's resolution, but not above this
 
 
@@ -112,7 +112,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Found:
+class DetectedObject:
     """One object found in a photo; the segmenter names its class.
 
     Attributes:
@@ -161,7 +161,7 @@ def candidates_of(
     return Candidates(boxes, scores, numbers.astype(np.int64), coefficients)[order]
 
 
-def without_doubles(candidates: Candidates) -> Candidates:
+def non_max_suppression(candidates: Candidates) -> Candidates:
     """Drops, class by class, candidates whose box lies on a better one (non-maximum suppression)."""
     if not len(candidates.scores):
         return candidates
@@ -170,11 +170,11 @@ def without_doubles(candidates: Candidates) -> Candidates:
     # Classes are moved apart, so that one pass suppresses within each alone.
     apart = boxes + (candidates.class_numbers * (boxes.max() - boxes.min() + 1))[:, None]
     corner_and_size = np.concatenate([apart[:, :2], apart[:, 2:] - apart[:, :2]], axis=1)
-    kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), candidates.scores.tolist(), 0.0, _DOUBLE_BOX_IOU)
+    kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), candidates.scores.tolist(), 0.0, _NMS_BOX_IOU)
     return candidates[np.sort(np.asarray(kept, np.int64).ravel())[:_MAX_PEOPLE]]
 
 
-def objects_of(candidates: Candidates, prototypes: NDArray[np.float32], letterbox: Letterbox) -> list[Found]:
+def objects_of(candidates: Candidates, prototypes: NDArray[np.float32], letterbox: Letterbox) -> list[DetectedObject]:
     """Masks, outlines and boxes in the photo's frame.
 
     Args:
@@ -190,20 +190,20 @@ def objects_of(candidates: Candidates, prototypes: NDArray[np.float32], letterbo
         return []
     boxes = letterbox.to_photo(candidates.boxes_xyxy_px)
     logits = np.tensordot(candidates.coefficients, prototypes, axes=1)
-    found: list[Found] = []
+    found: list[DetectedObject] = []
     coarse: list[NDArray[np.bool_]] = []
     for index, box in enumerate(boxes):
         inside = _cropped(logits[index] > 0, candidates.boxes_xyxy_px[index], letterbox)
         number = int(candidates.class_numbers[index])
         if any(
-            other.class_number != number and _mask_iou(inside, mask) > _DOUBLE_MASK_IOU
+            other.class_number != number and _mask_iou(inside, mask) > _NMS_MASK_IOU
             for other, mask in zip(found, coarse, strict=True)
         ):
             continue
         polygons = _outlines(logits[index], box, letterbox)
         if polygons:
             left, top, right, bottom = (float(value) for value in box)
-            found.append(Found(number, float(candidates.scores[index]), (left, top, right, bottom), polygons))
+            found.append(DetectedObject(number, float(candidates.scores[index]), (left, top, right, bottom), polygons))
             coarse.append(inside)
     return found
 
@@ -346,7 +346,7 @@ class YoloSegmenter:
         candidates = candidates_of(output, len(self.names), len(prototypes), confidence=self._confidence)
         candidates = candidates[np.isin(candidates.class_numbers, self._kept)]
         people = []
-        for found in objects_of(without_doubles(candidates), prototypes, letterbox):
+        for found in objects_of(non_max_suppression(candidates), prototypes, letterbox):
             name = self.names[found.class_number]
             if name is not None:
                 people.append(Person(name, found.score, found.box_xyxy_px, found.polygons_xy_rel))

@@ -238,14 +238,14 @@ class TrainConfig:
         return self.height_px, self.width_px
 
     @property
-    def world(self) -> int:
+    def world_size(self) -> int:
         """How many processes train together."""
         return self.devices * self.nodes
 
     @property
-    def people_a_step(self) -> int:
+    def samples_per_step(self) -> int:
         """Samples behind one step of the optimizer: all processes' and all accumulated batches'."""
-        return self.batch * self.world * self.accumulate
+        return self.batch * self.world_size * self.accumulate
 
     @property
     def folder_tail(self) -> str:

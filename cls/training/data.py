@@ -31,11 +31,11 @@ from cls.dataset.samples import (
     drop_broken,
     labels_of,
     log_ledger,
-    with_incomplete,
+    mark_incomplete_labels_unknown,
 )
 from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, split_samples
 from cls.dataset.split.file import split_with_memory
-from cls.dataset.split.joins import find_joins
+from cls.dataset.split.joins import find_joined_units
 from cls.dataset.split.parts import NamedSplit, PartsUsed, split_by_parts
 from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
@@ -59,7 +59,7 @@ from cls.training.network.weights import (
     NO_PRETRAINING,
     PretrainingPictures,
     WeightsSource,
-    carry_head,
+    copy_head_rows,
     initial_weights,
     load_weights,
     pretraining_pictures,
@@ -165,7 +165,7 @@ def _what_next(ledger: Ledger, group: str) -> str:
 _MOST_NAMED = 10
 
 
-def subsets_for(
+def split_for(
     bottle: Bottle,
     config: TrainConfig,
     samples: list[Sample],
@@ -217,7 +217,7 @@ def subsets_for(
         valid_share=config.valid,
         trained_on=pretraining.split_units if known else (),
     )
-    train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
+    train, valid = split.select(samples, TRAIN), split.select(samples, VALID)
     check_split(train, valid)
     _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
     if known:
@@ -253,7 +253,7 @@ def _log_overlap(pretraining: PretrainingPictures, known: list[Sample], valid: l
 
 def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
     """Parts that a dataset brings are taken as they are: they cannot make room for what the first weights know."""
-    held_out = [*named.split.part(named.samples, VALID), *named.test]
+    held_out = [*named.split.select(named.samples, VALID), *named.test]
     known = pretraining.overlapping(held_out)
     if known:
         raise TrainingError(
@@ -266,13 +266,13 @@ def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
 
 def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> list[Sample]:
     """The samples, with the names of those that a split must keep together."""
-    joins = find_joins(
+    joins = find_joined_units(
         bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates, workers=cores()
     )
     if not joins.clusters:
         return samples
     _log.info("%s", joins.line())
-    joined = joins.applied(samples)
+    joined = joins.apply_to(samples)
     unit, largest = Counter(sample.split_unit for sample in joined).most_common(1)[0]
     if largest > len(joined) / 2:
         _log.warning(
@@ -396,7 +396,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     dataset = read_dataset(file, config.group)
     dataset_sha256 = dataset.sha256
     if config.incomplete is not None:
-        dataset = with_incomplete(dataset, config.incomplete, where=file)
+        dataset = mark_incomplete_labels_unknown(dataset, config.incomplete, where=file)
     samples, ledger = collect_samples(bottle, dataset, people=config.people, subject=config.subject)
     named = None
     if config.split != BY_PICSET:
@@ -416,7 +416,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     auxiliary = auxiliary_labels(bottle, config.group, config.auxiliary, samples)
     trial = Trial(config, timm_arch, len(dataset.labels) + len(auxiliary), source.is_pretrained)
     with start_trial(trial) as running:  # in a process beside this one, while pictures are cut out
-        network = start_network(config, spec, source, samples, auxiliary)
+        network = build_initial_network(config, spec, source, samples, auxiliary)
         format_ = CutoutFormat(preprocessing, storage=config.cache)
         cutouts, broken = load_cutouts(bottle, samples, format_, workers=cores())
         network.to(memory_format=FORMATS[running.memory_format()])
@@ -427,8 +427,8 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     if config.mode != "all" and named is None:
         samples = joined_samples(bottle, config, samples)
     pretraining = pretraining_pictures(source)
-    split = subsets_for(bottle, config, samples, named, pretraining)
-    _say_weights(source)
+    split = split_for(bottle, config, samples, named, pretraining)
+    _log_weights(source)
     if auxiliary:
         _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
@@ -446,7 +446,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     return Training(config, data, InitialNetwork(spec, network, source))
 
 
-def start_network(
+def build_initial_network(
     config: TrainConfig,
     spec: NetworkSpec,
     source: WeightsSource,
@@ -462,11 +462,11 @@ def start_network(
     load_weights(network, source, arch)
     labels = np.concatenate([labels_of(samples), auxiliary.of(samples)], axis=1)
     start_head_at(network, np.nan_to_num(np.nanmean(labels, axis=0)))
-    carry_head(network, source, (*spec.labels, *auxiliary.names))
+    copy_head_rows(network, source, (*spec.labels, *auxiliary.names))
     return network
 
 
-def _say_weights(source: WeightsSource) -> None:
+def _log_weights(source: WeightsSource) -> None:
     if source.is_pretrained or source.origin.endswith("--weights none"):
         _log.info("weights: %s", source.origin)
     else:

@@ -17,7 +17,7 @@ from cls.dataset.split.file import read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
-from cls.progress import fall_silent
+from cls.progress import silence_output
 from cls.records import write_record
 from cls.training.config import TrainConfig
 from cls.training.data import Training, TrainingData, prepare, warn_of_missing_labels
@@ -108,7 +108,7 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
     return open_run(bottle, folder)
 
 
-def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None:
+def train_in_other_rank(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None:
     """What the processes beside the first one do: they take part in the fit, and write nothing.
 
     Args:
@@ -120,7 +120,7 @@ def assist(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None
         TrainingError: this process does not find what the first one found.
     """
     prepare_process()
-    fall_silent()
+    silence_output()
     told: tuple[str, str] = processes.broadcast(None)
     name, identity = told
     training = prepare(bottle, config)

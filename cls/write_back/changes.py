@@ -101,7 +101,7 @@ class PicsetChanges:
 
 
 @dataclass(frozen=True)
-class Side:
+class PicsetState:
     """A PICSET at one moment."""
 
     picset: Picset
@@ -112,7 +112,9 @@ class Side:
         return [_named(said, self.sent) for said in statements_of(self.picset)]
 
 
-def changes_between(guid: str, before: Side, after: Side, left: Sequence[Statement] = ()) -> PicsetChanges:
+def changes_between(
+    guid: str, before: PicsetState, after: PicsetState, left: Sequence[Statement] = ()
+) -> PicsetChanges:
     """Compares a PICSET with what it would become.
 
     Who is who is told by the ids, and by boxes that overlap by half where one is not known.

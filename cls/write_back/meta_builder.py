@@ -31,7 +31,7 @@ from cls.write_back.ret_meta import (
     box_rel,
     with_predictions,
 )
-from cls.write_back.statements import Ours, SentJournal, read_journal
+from cls.write_back.statements import OwnStatements, SentJournal, read_journal
 
 FOLDER = "predictions"
 
@@ -160,7 +160,7 @@ def build_ret_meta(
     summary.picsets = len(picsets)
     photos = _photos_of(bottle, picsets, summary)
     journal = read_journal(bottle.root, bottle.settings.collector_url)
-    looker = _Looker(bottle, classifiers, segmenter_path, list(photos.values()), summary) if photos else None
+    looker = _PhotoPredictor(bottle, classifiers, segmenter_path, list(photos.values()), summary) if photos else None
     with progress("photos classified", len(photos)) as ticker:
         for turn in _turns(picsets, photos):
             if looker is not None:
@@ -172,7 +172,7 @@ def build_ret_meta(
     return summary
 
 
-class _Looker:
+class _PhotoPredictor:
     """Looks at photos, each once, and remembers what it saw.
 
     Attributes:
@@ -296,7 +296,7 @@ def _write(
     journal: SentJournal,
 ) -> bool:
     """Writes a picset's ret_meta.json if it would change, and whom it speaks of; returns whether the former did."""
-    merged = with_predictions(picset, people, runs, Ours(journal.of(picset.guid).said))
+    merged = with_predictions(picset, people, runs, OwnStatements(journal.of(picset.guid).said))
     named = RetMetaPeople(
         picset=RetMetaPicset(guid=picset.guid),
         items=tuple(

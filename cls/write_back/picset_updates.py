@@ -17,9 +17,9 @@ from cls.files import sha256_of_bytes
 from cls.package.meta import SEMANTIC_VERSION, parse_meta
 from cls.package.model_name import model_name_of_group
 from cls.settings import Settings
-from cls.write_back.changes import PicsetChanges, Side, changes_between
+from cls.write_back.changes import PicsetChanges, PicsetState, changes_between
 from cls.write_back.ret_meta import PicsetPredictions, with_predictions, without_statements
-from cls.write_back.statements import Ours, Sent, SentJournal, Statement, statements_of
+from cls.write_back.statements import OwnStatements, Sent, SentJournal, Statement, statements_of
 
 _TIMEOUT_S = 10.0
 
@@ -229,7 +229,7 @@ class PicsetUpdate:
 
     def changes(self) -> PicsetChanges:
         """What differs, person by person."""
-        before, after = Side(self.before, self.known.said), Side(self.after, self.sent.said)
+        before, after = PicsetState(self.before, self.known.said), PicsetState(self.after, self.sent.said)
         return changes_between(self.guid, before, after, self.left)
 
 
@@ -307,7 +307,7 @@ def _update_to_send(
     added: list[tuple[Statement, str]] = []
     for layer in predicted.layers:
         # What the layers before have added tells whose entries they are.
-        ours = Ours([*known.said, *(said for said, _ in added)], before.versions, replaced_runs)
+        ours = OwnStatements([*known.said, *(said for said, _ in added)], before.versions, replaced_runs)
         merged = with_predictions(after, layer.people, layer.runs, ours)
         after = merged.picset
         added += [(said, layer.runs[said.group]) for said in merged.added]
@@ -331,7 +331,7 @@ def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) ->
         for group, run in runs.items()
         if before.versions.get(group) == run and not any(said.group == group for said in staying)
     }
-    after = without_statements(before, runs, Ours(gone), versions)
+    after = without_statements(before, runs, OwnStatements(gone), versions)
     still = {group: known.before[group] for group in known.before if any(said.group == group for said in staying)}
     left = [said for said in statements_of(after) if said.group in runs and not _has(staying, said)]
     return PicsetUpdate(
@@ -341,7 +341,7 @@ def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) ->
 
 def _others_digest(picset: Picset, known: Sent) -> str:
     """The same as long as others say the same, whatever becomes of what is ours."""
-    rest = without_statements(picset, {said.group for said in known.said}, Ours(known.said), {})
+    rest = without_statements(picset, {said.group for said in known.said}, OwnStatements(known.said), {})
     trained = [[item.picture, [entry.source for entry in item.trained or ()]] for item in rest.items]
     return sha256_of_bytes(json.dumps(trained, sort_keys=True, default=str).encode())[:32]
 

@@ -23,7 +23,7 @@ from cls.package.meta import META_FILE_NAME, read_meta
 from cls.people.identity import is_id
 from cls.people.photos import Person
 from cls.write_back.statements import (
-    Ours,
+    OwnStatements,
     SentJournal,
     Statement,
     person_of,
@@ -36,7 +36,7 @@ RET_META_NAME = "ret_meta.json"
 # Whom ret_meta.json speaks of; a file of its own, because that one is a PICSET.
 RET_META_PEOPLE_NAME = "ret_meta_people.json"
 _SAME_PERSON_IOU = 0.5
-_NOBODYS = Ours()
+_NOBODYS = OwnStatements()
 
 
 class PersonRow(NamedTuple):
@@ -109,7 +109,7 @@ def with_predictions(
     picset: Picset,
     people: Mapping[str, Sequence[PredictedPerson]],
     runs: Mapping[str, str],
-    ours: Ours = _NOBODYS,
+    ours: OwnStatements = _NOBODYS,
 ) -> Merged:
     """A PICSET with predictions; everything else is kept as it came.
 
@@ -141,7 +141,9 @@ def with_predictions(
     return Merged(picset.with_trained(trained, versions), tuple(added))
 
 
-def without_statements(picset: Picset, groups: Collection[str], ours: Ours, versions: Mapping[str, str]) -> Picset:
+def without_statements(
+    picset: Picset, groups: Collection[str], ours: OwnStatements, versions: Mapping[str, str]
+) -> Picset:
     """A PICSET without what we said of groups; everything else is kept as it came.
 
     Args:
@@ -190,7 +192,7 @@ class _Known:
         return 1 + overlap if self.person == person.id else 0.0
 
 
-def _without_ours(picture: str, known: Sequence[TrainedEntry], groups: set[str], ours: Ours) -> list[_Known]:
+def _without_ours(picture: str, known: Sequence[TrainedEntry], groups: set[str], ours: OwnStatements) -> list[_Known]:
     """The entries of an item without our statements of groups; an entry of which nothing is left goes."""
     kept: list[_Known] = []
     for entry in known:
@@ -253,7 +255,7 @@ def _twins(kept: Sequence[_Known], people: Sequence[PredictedPerson]) -> dict[in
 
 
 @dataclass(frozen=True)
-class Layer:
+class FilePredictions:
     """What one file predicts.
 
     Attributes:
@@ -264,7 +266,7 @@ class Layer:
     runs: Mapping[str, str]
     people: Mapping[str, tuple[PredictedPerson, ...]] = field(repr=False)
 
-    def of_groups(self, groups: Sequence[str]) -> Layer:
+    def of_groups(self, groups: Sequence[str]) -> FilePredictions:
         """The same for some of the groups."""
         people = {
             picture: tuple(
@@ -274,7 +276,7 @@ class Layer:
             )
             for picture, found in self.people.items()
         }
-        return Layer({group: run for group, run in self.runs.items() if group in groups}, people)
+        return FilePredictions({group: run for group, run in self.runs.items() if group in groups}, people)
 
 
 @dataclass(frozen=True)
@@ -287,7 +289,7 @@ class PicsetPredictions:
     """
 
     guid: str
-    layers: tuple[Layer, ...]
+    layers: tuple[FilePredictions, ...]
 
     @property
     def runs(self) -> dict[str, str]:
@@ -320,7 +322,7 @@ def read_predictions(bottle: Bottle, groups: Sequence[str], journal: SentJournal
         FileError: one is not JSON.
         CollectorError: one is not a PICSET.
     """
-    found: dict[str, list[tuple[float, Layer]]] = {}
+    found: dict[str, list[tuple[float, FilePredictions]]] = {}
     for group in groups:
         files = sorted(bottle.meta(group).glob(f"*/{RET_META_NAME}"))
         if not files:
@@ -336,9 +338,9 @@ def read_predictions(bottle: Bottle, groups: Sequence[str], journal: SentJournal
     return [PicsetPredictions(guid, _newest(layers)) for guid, layers in found.items()]
 
 
-def _newest(layers: list[tuple[float, Layer]]) -> tuple[Layer, ...]:
+def _newest(layers: list[tuple[float, FilePredictions]]) -> tuple[FilePredictions, ...]:
     """The layers from the oldest to the newest, each with the groups that no newer one speaks of."""
-    kept: list[Layer] = []
+    kept: list[FilePredictions] = []
     seen: set[str] = set()
     for _, layer in sorted(layers, key=lambda item: -item[0]):
         groups = [group for group in layer.runs if group not in seen]
@@ -348,7 +350,7 @@ def _newest(layers: list[tuple[float, Layer]]) -> tuple[Layer, ...]:
     return tuple(kept)
 
 
-def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[str, Layer]:
+def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[str, FilePredictions]:
     picset = picset_of(read_json(file), where=file)
     meta = _meta_beside(file)
     told = meta.versions if meta else {}
@@ -368,7 +370,7 @@ def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[st
             found = _people_of(item.picture, item.trained or (), runs, repeated)
             of_picture = [said for said in named if said.picture == item.picture]
             people[item.picture] = tuple(replace(one, id=_id_of(item.picture, one, of_picture)) for one in found)
-    return picset.guid, Layer(runs, people)
+    return picset.guid, FilePredictions(runs, people)
 
 
 def _people_of(

@@ -89,7 +89,7 @@ class SendSummary:
             self.left[key] = self.left.get(key, 0) + 1
 
 
-def carry_out(
+def send_updates(
     collector: _Collector, journal: SentJournal, plan: PlannedUpdates, previewed: PreviewMemory | None = None
 ) -> SendSummary:
     """Sends picsets, one a request; stopped at any moment and run again, it goes on where it was.
@@ -161,7 +161,7 @@ def _send_one(
 
 
 @contextmanager
-def sending(bottle: Bottle, collector_url: str) -> Iterator[SentJournal]:
+def locked_journal(bottle: Bottle, collector_url: str) -> Iterator[SentJournal]:
     """The journal, for the one process that may send at a time.
 
     Raises:

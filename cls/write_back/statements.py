@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from cls.collector.payloads import Box, GroupLabels, Picset, TrainedEntry
-from cls.collector.retrying import shown_url
+from cls.collector.retrying import redacted_url
 from cls.records import JsonLines
 
 # A collector may keep boxes as 32-bit numbers, or to four digits.
@@ -76,7 +76,7 @@ def statements_of_entry(picture: str, entry: TrainedEntry) -> Iterator[Statement
             yield said
 
 
-class Ours:
+class OwnStatements:
     """Tells which statements of one PICSET were written by us and stand as we wrote them.
 
     A statement counts as ours only while its photo, box, person class, group and labels are those that were sent, and
@@ -263,4 +263,4 @@ class SentJournal:
 
 def read_journal(root: Path, collector_url: str) -> SentJournal:
     """The journal of a bottle for a collector, however its address is written in the configuration."""
-    return SentJournal(root / JOURNAL, shown_url(collector_url.rstrip("/")))
+    return SentJournal(root / JOURNAL, redacted_url(collector_url.rstrip("/")))

@@ -27,10 +27,10 @@ from cls.yolo.yolo_files import (
     ExistingDataset,
     Label,
     PerceptualHashes,
-    drawn_number,
+    hash_fraction,
     key_of_picset,
     key_of_picture,
-    part_of_key,
+    subset_of_key,
     write_data_file,
     write_labels,
 )
@@ -302,7 +302,7 @@ class _Writer:
         """Writes a picture and its labels into its part."""
         digest = sha256_of_bytes(entry.content)
         key = self._hashes.nearest(entry.key)
-        part = entry.part or self._parts_of_keys.get(key) or part_of_key(key, val_share=self._split.val_share)
+        part = entry.part or self._parts_of_keys.get(key) or subset_of_key(key, val_share=self._split.val_share)
         if digest in self._taken:
             part, name = self._taken[digest]
             self.report.duplicates.append(name)
@@ -332,7 +332,7 @@ class _Writer:
 
     def _fill(self, part: str) -> None:
         """Moves the picset whose draw came nearest into a part that the draw left empty."""
-        keys = sorted({entry.key for entry in self._split.pictures.values()}, key=drawn_number)
+        keys = sorted({entry.key for entry in self._split.pictures.values()}, key=hash_fraction)
         if len(keys) < 2:
             raise YoloError(
                 f"{counted(len(self._split.pictures), 'picture')} of one picset cannot be shared out to"

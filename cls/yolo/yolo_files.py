@@ -218,16 +218,16 @@ class PerceptualHashes:
         return key
 
 
-def part_of_key(key: str, *, val_share: float) -> str:
+def subset_of_key(key: str, *, val_share: float) -> str:
     """`train` or `val`: a number drawn from the key's digest, compared with the share.
 
     Args:
         key: from `key_of_picture`.
         val_share: fraction of all keys that is kept for validation, 0 to 1.
     """
-    return VAL if drawn_number(key) < val_share else TRAIN
+    return VAL if hash_fraction(key) < val_share else TRAIN
 
 
-def drawn_number(key: str) -> float:
+def hash_fraction(key: str) -> float:
     """A number from 0 to 1 that depends on the key alone."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from cls.collector.listing import (
     LabelledPicture,
     ListedPhoto,
+    evenly_spaced,
     is_trash,
     merge_categories,
     picture_name,
     problem_of_filepath,
-    spread,
 )
 from cls.errors import CollectorError
 
@@ -123,11 +123,11 @@ def test_addresses_that_can(filepath: str) -> None:
 
 @given(st.lists(st.text(), unique=True), st.integers(1, 20))
 def test_a_spread_keeps_order_and_count(items: list[str], limit: int) -> None:
-    kept = spread(items, limit)
+    kept = evenly_spaced(items, limit)
     assert len(kept) == min(limit, len(items))
     assert kept == [item for item in items if item in set(kept)]
-    assert spread(items, None) == items
+    assert evenly_spaced(items, None) == items
 
 
 def test_a_spread_reaches_over_the_whole() -> None:
-    assert spread(list("abcdefghij"), 5) == ["a", "c", "e", "g", "i"]
+    assert evenly_spaced(list("abcdefghij"), 5) == ["a", "c", "e", "g", "i"]

@@ -13,8 +13,8 @@ from cls.dataset.backgrounds import (
     BACKGROUND_GROUP,
     background_pictures,
     background_sources,
-    cover,
-    place,
+    crop_to_fill,
+    put_on_background,
     scene_without_person,
 )
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
@@ -115,10 +115,10 @@ def test_a_person_is_placed_as_in_the_exact_picture(tiny: Bottle) -> None:
     cutouts = cutouts_of(tiny)
     flat = np.full((64, 48, 3), PREPROCESSING.fill_rgb, np.uint8)
     for index in range(4):
-        placed = place(cutouts.rgb_and_mask(index), flat, PREPROCESSING).astype(int)
+        placed = put_on_background(cutouts.rgb_and_mask(index), flat, PREPROCESSING).astype(int)
         assert np.abs(placed - cutouts.input_rgb(index)).mean() < 3
     red = np.full((64, 48, 3), (255, 0, 0), np.uint8)
-    placed = place(cutouts.rgb_and_mask(0), red, PREPROCESSING)
+    placed = put_on_background(cutouts.rgb_and_mask(0), red, PREPROCESSING)
     outside = person_mask(cutouts.rgb_and_mask(0)) == 0
     assert (placed[outside] == (255, 0, 0)).all()
 
@@ -127,7 +127,7 @@ def test_a_person_is_placed_as_in_the_exact_picture(tiny: Bottle) -> None:
 def test_cover_keeps_proportions(shape: tuple[int, int]) -> None:
     image = np.zeros((*shape, 3), np.uint8)
     image[shape[0] // 2 :] = 255
-    covered = cover(image, PREPROCESSING)
+    covered = crop_to_fill(image, PREPROCESSING)
     assert covered.shape == (64, 48, 3)
     if shape[0] > 1:
         assert (covered[:28] < 128).all()

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow
-from cls.dataset.samples import with_incomplete
+from cls.dataset.samples import mark_incomplete_labels_unknown
 from cls.errors import TrainingError
 
 UNKNOWN = math.nan
@@ -30,17 +30,17 @@ def labels(dataset: GroupDataset) -> dict[str, str]:
 
 def test_what_a_picture_does_not_carry_is_unknown_unless_it_is_trash() -> None:
     expected = {"hat": "+?", "bag": "?+", "both": "++", "trash": "--", "half": "??"}
-    assert labels(with_incomplete(DATASET, ())) == expected
+    assert labels(mark_incomplete_labels_unknown(DATASET, ())) == expected
 
 
 def test_only_the_labels_named_are_incomplete() -> None:
     expected = {"hat": "+?", "bag": "-+", "both": "++", "trash": "--", "half": "-?"}
-    assert labels(with_incomplete(DATASET, ["bag"])) == expected
+    assert labels(mark_incomplete_labels_unknown(DATASET, ["bag"])) == expected
 
 
 def test_a_strange_name_is_refused() -> None:
     with pytest.raises(TrainingError) as caught:
-        with_incomplete(DATASET, ["hat", "bags"])
+        mark_incomplete_labels_unknown(DATASET, ["hat", "bags"])
     assert caught.value.code == "training.unknown_label"
     assert "'bags'" in caught.value.what
     assert "hat, bag" in str(caught.value.hint)

@@ -12,7 +12,7 @@ from filelock import FileLock
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.cutouts.cache import FolderUse, record_folders
 from cls.errors import BottleError, UsageError
-from cls.forgetting.forgetting import bottle_alone, run_allow, run_forget
+from cls.forgetting.forgetting import lock_bottle, run_allow, run_forget
 from cls.prediction.journal import JournalEntry, lock_of, open_journal
 from cls.settings import REPOSITORY
 from cls.training.runs.run import open_run
@@ -208,7 +208,7 @@ def test_it_waits_for_nobody_and_disturbs_nobody(
     with FolderUse(folder) if who == "reader" else FileLock(places[who]):
         before = without_locks(contents(copied.bottle.root))
         assert copied.forget(name, "--yes", "--runs", "keep") == 1
-        with pytest.raises(BottleError) as caught, bottle_alone(copied.bottle):
+        with pytest.raises(BottleError) as caught, lock_bottle(copied.bottle):
             pass
         place = folder if who == "reader" else places[who].parent
         code = "bottle.in_use_by_training" if who == "reader" else "bottle.in_use"

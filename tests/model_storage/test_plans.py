@@ -103,7 +103,7 @@ def test_one_that_lies_there_already_is_not_loaded(tmp_path: Path) -> None:
         later.load("hair_color")
     assert caught.value.code == "storage.incompatible_plan"
     assert "NVIDIA L4" in caught.value.what
-    assert "hair_color is not served: the plan was built for a NVIDIA L4" in later.load_what_is_missing()[0]
+    assert "hair_color is not served: the plan was built for a NVIDIA L4" in later.load_missing()[0]
 
 
 def test_what_is_known_of_tritons_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,7 @@ def test_a_new_model_is_placed_and_settled(repository: ModelRepository) -> None:
     assert tree(repository.models_folder) == {"hair/1/model.onnx": "weights", "hair/config.pbtxt": "config 1"}
     undo = json.loads((stage / "undo.json").read_text())
     assert undo == {"model": "hair", "number": 1, "is_new": True, "config": None}
-    repository.settle(stage)
+    repository.commit(stage)
     assert not (stage / "undo.json").exists()
     repository.drop_stage(stage)
     assert ModelRepository(repository.root).recover() == []
@@ -227,7 +227,7 @@ def test_a_new_model_is_placed_and_settled(repository: ModelRepository) -> None:
 
 
 def test_a_further_version_is_placed_beside(repository: ModelRepository) -> None:
-    repository.settle(place(repository, "hair", 1, "config 1"))
+    repository.commit(place(repository, "hair", 1, "config 1"))
     stage = place(repository, "hair", 2, "config 2", "more")
     expected = {"hair/1/model.onnx": "weights", "hair/2/model.onnx": "more", "hair/config.pbtxt": "config 2"}
     assert tree(repository.models_folder) == expected
@@ -237,7 +237,7 @@ def test_a_further_version_is_placed_beside(repository: ModelRepository) -> None
 
 @pytest.mark.parametrize("by", ["take_back", "recover"])
 def test_what_was_placed_is_taken_back(repository: ModelRepository, by: str) -> None:
-    repository.settle(place(repository, "hair", 1, "config 1"))
+    repository.commit(place(repository, "hair", 1, "config 1"))
     before = tree(repository.models_folder)
     removed = {
         "hair": {"removed/model.onnx": "more"},
@@ -246,7 +246,7 @@ def test_what_was_placed_is_taken_back(repository: ModelRepository, by: str) -> 
     for model, number in (("hair", 2), ("hat", 1)):
         stage = place(repository, model, number, "config x", "more")
         if by == "take_back":
-            repository.take_back(stage)
+            repository.rollback(stage)
             assert tree(stage) == removed[model]
         else:
             said = ModelRepository(repository.root).recover()
@@ -257,7 +257,7 @@ def test_what_was_placed_is_taken_back(repository: ModelRepository, by: str) -> 
 
 
 def test_a_publication_cut_off_before_anything_moved_is_taken_back(repository: ModelRepository) -> None:
-    repository.settle(place(repository, "hair", 1, "config 1"))
+    repository.commit(place(repository, "hair", 1, "config 1"))
     before = tree(repository.models_folder)
     for undo in (
         {"model": "hair", "number": 2, "is_new": False, "config": "config 1"},
@@ -271,7 +271,7 @@ def test_a_publication_cut_off_before_anything_moved_is_taken_back(repository: M
 
 def test_a_config_that_was_not_there_is_removed_again(repository: ModelRepository) -> None:
     put_by_hand(repository, "hair", 1)
-    repository.take_back(place(repository, "hair", 2, "config 2"))
+    repository.rollback(place(repository, "hair", 2, "config 2"))
     assert repository.config_text("hair") is None
     assert [version.number for version in repository.versions("hair")] == [1]
 
@@ -368,7 +368,7 @@ class Steps:
 
 def test_everything_is_durable_before_it_is_moved(repository: ModelRepository, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files of a version, then its folder; then it moves, then the folder that it moved into."""
-    repository.settle(place(repository, "hair", 1, "config 1"))
+    repository.commit(place(repository, "hair", 1, "config 1"))
     stage, version = staged(repository)
     (version / "deep").mkdir()
     (version / "deep" / "file").touch()
@@ -382,13 +382,13 @@ def test_everything_is_durable_before_it_is_moved(repository: ModelRepository, m
     assert own[3:] == [f"sync {name}/version", moved, "sync model_repository"]
     assert steps.done.index(moved) == len(steps.done) - 1 - steps.done[::-1].index(moved)
     steps.done.clear()
-    repository.settle(stage)
+    repository.commit(stage)
     assert steps.done == [f"sync {name}"]
     assert not steps.open, "every descriptor is closed"
     place(repository, "hat", 1, "config")
     last = [step for step in steps.done if step.startswith("rename") and step.endswith("model_repository/hat")]
     assert len(last) == 1, "a new model appears as a whole"
     steps.done.clear()
-    repository.take_back(stage := place(repository, "hair", 3, "config 3"))
+    repository.rollback(stage := place(repository, "hair", 3, "config 3"))
     assert steps.done[-2:] == ["sync model_repository", f"sync .incoming/{stage.name}"]
     assert not steps.open

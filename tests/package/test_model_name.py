@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cls.errors import PackageError
-from cls.package.model_name import is_model_name, model_name_of_group, names_model_of
+from cls.package.model_name import is_model_name, is_model_of_group, model_name_of_group
 
 
 @given(st.text(min_size=1))
@@ -28,8 +28,8 @@ def test_different_groups_have_different_names(one: str, other: str) -> None:
 @given(st.text(min_size=1))
 def test_a_name_of_ours_is_of_one_group(group: str) -> None:
     name = model_name_of_group(group)
-    assert names_model_of(name, group)
-    assert names_model_of(name, name) is (name == group)
+    assert is_model_of_group(name, group)
+    assert is_model_of_group(name, name) is (name == group)
 
 
 @pytest.mark.parametrize(

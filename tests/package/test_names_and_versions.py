@@ -10,8 +10,8 @@ from cls.package.model_name import (
     FIRST_VERSION,
     MAX_VERSION_SIGNS,
     is_model_name,
+    is_model_of_group,
     model_name_of_group,
-    names_model_of,
     next_version,
     version_key,
 )
@@ -66,10 +66,10 @@ def test_texts_that_are_names(name: str) -> None:
 
 
 def test_whose_name_it_is() -> None:
-    assert names_model_of("hair~20color", "hair color")
-    assert names_model_of("hair color", "hair color"), "as older tools named it"
-    assert not names_model_of("hair~20color", "hair~20color")
-    assert not names_model_of("hair", "hat")
+    assert is_model_of_group("hair~20color", "hair color")
+    assert is_model_of_group("hair color", "hair color"), "as older tools named it"
+    assert not is_model_of_group("hair~20color", "hair~20color")
+    assert not is_model_of_group("hair", "hat")
 
 
 def test_keys_of_versions() -> None:

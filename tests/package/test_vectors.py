@@ -21,7 +21,7 @@ from cls.package.packing import VECTORS_FOLDER, PackedModel, write_package
 from cls.package.vectors import (
     MAX_CASES,
     Case,
-    CaseSaid,
+    CaseJson,
     Vectors,
     crop_file,
     has_vectors,
@@ -58,7 +58,7 @@ def case(name: str, *, crop: tuple[int, int] = (HEIGHT_PX, WIDTH_PX), tensor: An
     rng = np.random.default_rng(len(name))
     tensor = rng.normal(size=(1, 3, HEIGHT_PX, WIDTH_PX)).astype(np.float32) if tensor is None else tensor
     picture = rng.integers(0, 256, (*crop, 3), np.uint8)
-    return Case(CaseSaid.model_validate(said(name, **changes)), f"photo of {name}".encode(), picture, tensor)
+    return Case(CaseJson.model_validate(said(name, **changes)), f"photo of {name}".encode(), picture, tensor)
 
 
 def vectors_of(*cases: Case) -> Vectors:

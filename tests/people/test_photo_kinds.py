@@ -45,12 +45,12 @@ def _turned(orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("enough_px", "factor"),
+    ("min_longer_side_px", "factor"),
     [(1, 8), (79, 8), (80, 8), (81, 4), (160, 4), (161, 2), (320, 2), (321, 1), (640, 1), (900, 1)],
 )
-def test_a_large_jpeg_is_decoded_no_larger_than_is_enough(enough_px: int, factor: int) -> None:
+def test_a_large_jpeg_is_decoded_no_larger_than_is_enough(min_longer_side_px: int, factor: int) -> None:
     content = _saved(_slope(), quality=95)
-    image, size = decode_photo_reduced(content, enough_px)
+    image, size = decode_photo_reduced(content, min_longer_side_px)
     assert image.shape == (480 // factor, 640 // factor, 3)
     assert size == (480, 640)
     expected = _slope()[factor // 2 :: factor, factor // 2 :: factor]

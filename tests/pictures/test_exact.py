@@ -24,14 +24,14 @@ from cls.pictures import database as database_module
 from cls.pictures import queries, storing
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status, picture_named, read_badlist
 from cls.pictures.engine import (
-    Patience,
+    TransactionRetry,
     empty_free_space,
     expected_failures,
     is_absent,
     make_engine,
     make_sqlite_folder,
     parse_url,
-    shown,
+    redacted_url,
 )
 from cls.pictures.queries import NewRow
 from cls.pictures.segments import read_segments, read_status
@@ -259,10 +259,10 @@ def test_a_postgresql_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_urls() -> None:
     assert parse_url("sqlite+pysqlite:///a b?c.sqlite").database == "a b?c.sqlite"
     assert parse_url("sqlite:////srv/x.sqlite").database == "/srv/x.sqlite"
-    hidden = shown(parse_url("postgresql://u:secret@h/d?sslmode=x&sslPassword=concealed"))
+    hidden = redacted_url(parse_url("postgresql://u:secret@h/d?sslmode=x&sslPassword=concealed"))
     assert not any(word in hidden for word in ("secret", "concealed"))
     assert "***@h/d" in hidden
-    assert "sslmode=x" in shown(parse_url("postgresql://u@h/d?sslmode=x"))
+    assert "sslmode=x" in redacted_url(parse_url("postgresql://u@h/d?sslmode=x"))
 
 
 class _FailureError(Exception):
@@ -316,7 +316,7 @@ def test_what_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
         origin = error("x") if error is not _FailureError else _FailureError("x", state)
         return OperationalError("SELECT", {}, origin, **values)
 
-    judge = Patience()
+    judge = TransactionRetry()
     conflict = IntegrityError("INSERT", {}, _FailureError("x"))
     assert [judge(conflict) for _ in range(4)] == [True, True, False, False]
     assert judge(ValueError("x")) is False
@@ -519,7 +519,7 @@ def test_how_long_a_transaction_is_tried(url: str, monkeypatch: pytest.MonkeyPat
         assert database.count() == 0
     given = asked[0]
     assert (given["attempts"], given["timeout"], given["wait_initial"]) == (10, 60.0, 0.2)
-    assert isinstance(given["on"], Patience)
+    assert isinstance(given["on"], TransactionRetry)
 
 
 def test_a_transaction_holds_a_thousand_rows(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cls.errors import DatabaseError
 from cls.pictures.database import PicturesDatabase
-from cls.pictures.engine import parse_url, shown
+from cls.pictures.engine import parse_url, redacted_url
 from cls.settings import load_settings
 from tests.pictures.people import person, record
 
@@ -81,12 +81,12 @@ def test_a_url_of_something_else(url: str) -> None:
 def test_every_postgresql_url_is_spoken_to_through_psycopg_3(url: str) -> None:
     parsed = parse_url(url)
     assert (parsed.drivername, parsed.password, parsed.database) == ("postgresql+psycopg", "p@ss", "d")
-    assert "p@ss" not in shown(parsed)
-    assert "p%40ss" not in shown(parsed)
+    assert "p@ss" not in redacted_url(parsed)
+    assert "p%40ss" not in redacted_url(parsed)
 
 
 def test_a_password_among_the_options_is_hidden() -> None:
-    assert "geheim77" not in shown(parse_url("postgresql://h/d?password=geheim77&sslpassword=geheim77"))
+    assert "geheim77" not in redacted_url(parse_url("postgresql://h/d?password=geheim77&sslpassword=geheim77"))
 
 
 @pytest.mark.parametrize("name", ["with space.sqlite", "what?.sqlite", "a#b%41.sqlite", "фото.sqlite"])

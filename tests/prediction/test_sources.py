@@ -22,7 +22,7 @@ from cls.errors import FileError, PredictionError, UsageError
 from cls.people.photos import read_photo
 from cls.prediction import session
 from cls.prediction.journal import JournalEntry, PredictionJournal, lock_of, open_journal
-from cls.prediction.sources import Every, finds_below, frames_of, parse_every, sources_of
+from cls.prediction.sources import FrameInterval, finds_below, frames_of, parse_frame_interval, sources_of
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import error_of, infer, lines_of, write_video
@@ -62,10 +62,10 @@ def test_whether_a_folder_is_searched(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_every() -> None:
-    assert (parse_every("30"), parse_every("0.5s")) == (Every(30, 0.0), Every(0, 0.5))
+    assert (parse_frame_interval("30"), parse_frame_interval("0.5s")) == (FrameInterval(30, 0.0), FrameInterval(0, 0.5))
     for text in ("", "0", "-3", "1.5", "s", "0s", "often"):
         with pytest.raises(UsageError) as caught:
-            parse_every(text)
+            parse_frame_interval(text)
         assert caught.value.code == "usage.invalid_option_value"
         assert "--every" in caught.value.what
         assert f"'{text}'" in caught.value.what
@@ -73,18 +73,22 @@ def test_every() -> None:
 
 def test_frames(exported: ExportedBottle, tmp_path: Path) -> None:
     video = write_video(exported, tmp_path / "clip.avi")
-    assert [frame.number for frame in frames_of(video, Every(5))] == [0, 5, 10, 15, 20]
-    assert [(frame.number, frame.time_s) for frame in frames_of(video, Every(0, 1.0))] == [(0, 0), (8, 1), (16, 2)]
+    assert [frame.number for frame in frames_of(video, FrameInterval(5))] == [0, 5, 10, 15, 20]
+    assert [(frame.number, frame.time_s) for frame in frames_of(video, FrameInterval(0, 1.0))] == [
+        (0, 0),
+        (8, 1),
+        (16, 2),
+    ]
     (tmp_path / "cut.avi").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     (tmp_path / "no.mp4").write_bytes(b"no video at all")
     seen = []
     with pytest.raises(FileError) as caught:
-        seen.extend(frames_of(tmp_path / "cut.avi", Every(1)))
+        seen.extend(frames_of(tmp_path / "cut.avi", FrameInterval(1)))
     assert (caught.value.code, caught.value.where) == ("file.cut_short", str(tmp_path / "cut.avi"))
     assert f"{len(seen)} of 24 frames" in caught.value.what
     assert 5 < len(seen) < 20
     with pytest.raises(FileError) as caught:
-        list(frames_of(tmp_path / "no.mp4", Every(1)))
+        list(frames_of(tmp_path / "no.mp4", FrameInterval(1)))
     assert (caught.value.code, caught.value.where) == ("file.not_a_video", str(tmp_path / "no.mp4"))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cls.errors import SegmentationError
 from cls.people.polygons import mask_of_polygons
-from cls.segmentation.segmenter import Letterbox, candidates_of, objects_of, without_doubles
+from cls.segmentation.segmenter import Letterbox, candidates_of, non_max_suppression, objects_of
 
 PROTOTYPES = 4
 CLASSES = 2
@@ -44,7 +44,7 @@ def test_outlines_lie_where_the_mask_is(photo: tuple[int, int]) -> None:
     box = Letterbox.around(*photo, 256, 32)
     coarse = (box.input_height_px // 4, box.input_width_px // 4)
     answer = dense_answer([([0, 0, box.input_width_px, box.input_height_px], [0.9, 0.1])])
-    candidates = without_doubles(candidates_of(answer, CLASSES, PROTOTYPES, confidence=0.4))
+    candidates = non_max_suppression(candidates_of(answer, CLASSES, PROTOTYPES, confidence=0.4))
     (found,) = objects_of(candidates, prototypes_with(ellipse(*coarse)), box)
     drawn = mask_of_polygons(found.polygons_xy_rel, *photo) > 0
     # The truth: the coarse mask scaled up to the input, and the input's inside scaled to the photo.
@@ -73,14 +73,14 @@ def test_doubles_of_one_class_go_and_neighbours_stay() -> None:
         ([11.0, 10, 61, 91], [0.9, 0.0]),  # the same person, surer
         ([45.0, 10, 95, 90], [0.7, 0.0]),  # a neighbour
     ]
-    kept = without_doubles(candidates_of(dense_answer(rows), CLASSES, PROTOTYPES, confidence=0.4))
+    kept = non_max_suppression(candidates_of(dense_answer(rows), CLASSES, PROTOTYPES, confidence=0.4))
     assert kept.scores.tolist() == pytest.approx([0.9, 0.7])
 
 
 def test_one_person_found_as_two_classes_counts_once() -> None:
     box = Letterbox.around(128, 128, 128, 32)
     rows = [([20.0, 10, 100, 120], [0.0, 0.6]), ([21.0, 10, 101, 120], [0.8, 0.0])]
-    kept = without_doubles(candidates_of(dense_answer(rows), CLASSES, PROTOTYPES, confidence=0.4))
+    kept = non_max_suppression(candidates_of(dense_answer(rows), CLASSES, PROTOTYPES, confidence=0.4))
     assert len(kept.scores) == 2
     found = objects_of(kept, prototypes_with(ellipse(32, 32)), box)
     assert [(one.class_number, round(one.score, 2)) for one in found] == [(0, 0.8)]
@@ -94,7 +94,7 @@ def test_an_empty_mask_is_nobody() -> None:
 
 def test_nothing_found_is_nobody() -> None:
     empty = candidates_of(dense_answer([([0.0, 0, 40, 40], [0.1, 0.0])]), CLASSES, PROTOTYPES, confidence=0.4)
-    assert objects_of(without_doubles(empty), prototypes_with(ellipse(8, 8)), Letterbox.around(9, 9, 32, 32)) == []
+    assert objects_of(non_max_suppression(empty), prototypes_with(ellipse(8, 8)), Letterbox.around(9, 9, 32, 32)) == []
 
 
 def test_an_unknown_layout_is_refused() -> None:

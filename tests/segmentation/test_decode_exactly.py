@@ -19,8 +19,8 @@ from cls.segmentation.segmenter import (
     _cropped,
     _mask_iou,
     candidates_of,
+    non_max_suppression,
     objects_of,
-    without_doubles,
 )
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.25], [0.5, 1.0]])
@@ -75,7 +75,7 @@ def test_the_end_to_end_layout() -> None:
 def test_doubles_by_the_overlap_of_boxes() -> None:
     """Of 10x10 boxes side by side, intersection over union is (10 - d) / (10 + d): 0.739 at 1.5, 0.667 at 2."""
     at = [[0, 5, 10, 15], [1.5, 5, 11.5, 15], [2, 5, 12, 15], [0, 7, 10, 17], [0, 6.5, 10, 16.5]]
-    kept = without_doubles(candidates(at, [0.9, 0.8, 0.7, 0.6, 0.5], [0] * 5))
+    kept = non_max_suppression(candidates(at, [0.9, 0.8, 0.7, 0.6, 0.5], [0] * 5))
     # The second is a double of the first; so is the last; the third and the fourth overlap less than 0.7.
     assert kept.scores.tolist() == pytest.approx([0.9, 0.7, 0.6])
 
@@ -83,7 +83,7 @@ def test_doubles_by_the_overlap_of_boxes() -> None:
 @pytest.mark.parametrize("place", [0.0, 50.0, -30.0])
 def test_classes_do_not_suppress_each_other(place: float) -> None:
     box = [place, place + 10, place + 10, place + 40]
-    kept = without_doubles(candidates([box] * 4, [0.9, 0.8, 0.7, 0.6], [0, 2, 1, 2]))
+    kept = non_max_suppression(candidates([box] * 4, [0.9, 0.8, 0.7, 0.6], [0, 2, 1, 2]))
     assert list(zip(kept.class_numbers.tolist(), np.round(kept.scores, 1).tolist(), strict=True)) == [
         (0, pytest.approx(0.9)),
         (2, pytest.approx(0.8)),
@@ -94,10 +94,10 @@ def test_classes_do_not_suppress_each_other(place: float) -> None:
 def test_at_most_300_people_of_the_best_3000_candidates() -> None:
     apart = [[20.0 * n, 0, 20.0 * n + 10, 10] for n in range(400)]
     scores = np.linspace(0.9, 0.5, 400).tolist()
-    kept = without_doubles(candidates(apart, scores, [0] * 400))
+    kept = non_max_suppression(candidates(apart, scores, [0] * 400))
     np.testing.assert_allclose(kept.scores, np.float32(scores[:300]))
     doubles = [[0.0, 0, 10, 10]] * 2999 + [[50.0, 0, 60, 10], [90.0, 0, 100, 10]]
-    kept = without_doubles(candidates(doubles, np.linspace(0.9, 0.5, 3001).tolist(), [0] * 3001))
+    kept = non_max_suppression(candidates(doubles, np.linspace(0.9, 0.5, 3001).tolist(), [0] * 3001))
     assert kept.boxes_xyxy_px.tolist() == [doubles[0], doubles[2999]]
 
 

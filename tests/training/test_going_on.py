@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cls.errors import TrainingError
-from cls.training.loop.epoch_checkpoints import LAST, checkpoint_to_go_on_with
+from cls.training.loop.epoch_checkpoints import LAST, resumable_checkpoint
 from cls.training.runs.args import ARGS
 from cls.training.runs.folder import FINISHED
 from cls.training.runs.run import Run
@@ -23,9 +23,9 @@ def whole(path: Path) -> bytes:
 
 
 def test_a_whole_one_is_taken_and_none_is_none(tmp_path: Path) -> None:
-    assert checkpoint_to_go_on_with(tmp_path) is None
+    assert resumable_checkpoint(tmp_path) is None
     whole(tmp_path / LAST)
-    assert checkpoint_to_go_on_with(tmp_path) == tmp_path / LAST
+    assert resumable_checkpoint(tmp_path) == tmp_path / LAST
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_damaged_one_is_refused(tmp_path: Path, spoil: Callable[[bytes], bytes
     path = tmp_path / LAST
     path.write_bytes(spoil(whole(path)))
     with pytest.raises(TrainingError) as caught:
-        checkpoint_to_go_on_with(tmp_path)
+        resumable_checkpoint(tmp_path)
     assert caught.value.code == "training.checkpoint_damaged"
     assert "--no-resume" in str(caught.value.hint)
 
@@ -82,9 +82,9 @@ def test_code_in_a_checkpoint_is_not_run(cut_off: Run, tmp_path: Path) -> None:
 def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
     last = cut_off.folder / "checkpoints" / LAST
     content = torch.load(last, weights_only=True)
-    clock = content["callbacks"]["_Clock"]
+    clock = content["callbacks"]["_FitTimer"]
     assert 0 < clock["seconds"] <= cut_off.metrics.seconds + 0.01
-    content["callbacks"]["_Clock"] = {"seconds": 1000.0, "waited_s": 30.0, "total_s": 120.0}
+    content["callbacks"]["_FitTimer"] = {"seconds": 1000.0, "waited_s": 30.0, "total_s": 120.0}
     torch.save(content, last)
     file = cut_off.folder / ARGS
     started = cut_off.args.started

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from cls.training.config import TrainConfig
-from cls.training.loop.optimizer import Focusing, MultiLabelLoss, loss_for, positive_weights
+from cls.training.loop.optimizer import FocalParameters, MultiLabelLoss, loss_for, positive_weights
 
 NAN = float("nan")
 
 
 def test_defaults_are_plain_cross_entropy() -> None:
-    assert Focusing() == Focusing(0.0, 0.0, 0.0)
+    assert FocalParameters() == FocalParameters(0.0, 0.0, 0.0)
     loss = MultiLabelLoss(torch.ones(2))
     logits, labels = torch.tensor([[0.7, -1.2], [3.0, 0.1]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
@@ -38,7 +38,7 @@ def test_positives_and_negatives_have_weights_of_their_own() -> None:
     assert float(loss(zero, torch.tensor([[0.0, 1.0]]))) == pytest.approx(math.log(2) * 2 / 2)
 
 
-def focused(focusing: Focusing, logit: float, label: float) -> tuple[float, float]:
+def focused(focusing: FocalParameters, logit: float, label: float) -> tuple[float, float]:
     logits = torch.tensor([[logit]], requires_grad=True)
     value = MultiLabelLoss(torch.ones(1), focusing=focusing)(logits, torch.tensor([[label]]))
     value.backward()  # type: ignore[no-untyped-call]
@@ -48,16 +48,16 @@ def focused(focusing: Focusing, logit: float, label: float) -> tuple[float, floa
 
 def test_focusing_and_clipping_act_on_their_own() -> None:
     p = 1 / (1 + math.exp(-0.4))
-    assert focused(Focusing(positive=2), 0.4, 1)[0] == pytest.approx(-((1 - p) ** 2) * math.log(p), rel=1e-5)
-    assert focused(Focusing(positive=2), 0.4, 0)[0] == pytest.approx(-math.log(1 - p), rel=1e-5)
-    assert focused(Focusing(negative=3), 0.4, 0)[0] == pytest.approx(-(p**3) * math.log(1 - p), rel=1e-5)
-    assert focused(Focusing(negative=3), 0.4, 1)[0] == pytest.approx(-math.log(p), rel=1e-5)
-    assert focused(Focusing(clip=0.2), 0.4, 0)[0] == pytest.approx(-math.log(1 - (p - 0.2)), rel=1e-5)
-    assert focused(Focusing(clip=0.2), 0.4, 1)[0] == pytest.approx(-math.log(p), rel=1e-5)
+    assert focused(FocalParameters(positive=2), 0.4, 1)[0] == pytest.approx(-((1 - p) ** 2) * math.log(p), rel=1e-5)
+    assert focused(FocalParameters(positive=2), 0.4, 0)[0] == pytest.approx(-math.log(1 - p), rel=1e-5)
+    assert focused(FocalParameters(negative=3), 0.4, 0)[0] == pytest.approx(-(p**3) * math.log(1 - p), rel=1e-5)
+    assert focused(FocalParameters(negative=3), 0.4, 1)[0] == pytest.approx(-math.log(p), rel=1e-5)
+    assert focused(FocalParameters(clip=0.2), 0.4, 0)[0] == pytest.approx(-math.log(1 - (p - 0.2)), rel=1e-5)
+    assert focused(FocalParameters(clip=0.2), 0.4, 1)[0] == pytest.approx(-math.log(p), rel=1e-5)
 
 
 def test_below_the_clip_a_negative_counts_for_nothing() -> None:
-    for focusing in (Focusing(clip=0.05), Focusing(negative=2, clip=0.05)):
+    for focusing in (FocalParameters(clip=0.05), FocalParameters(negative=2, clip=0.05)):
         value, gradient = focused(focusing, -4.0, 0.0)  # a probability of 0.018
         assert (value, gradient) == (0.0, 0.0)
         assert focused(focusing, -2.0, 0.0)[0] > 0  # 0.119
@@ -66,7 +66,7 @@ def test_below_the_clip_a_negative_counts_for_nothing() -> None:
 @pytest.mark.parametrize("logit", [60.0, -60.0])
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_gradients_of_what_is_sure_are_numbers(logit: float, label: float) -> None:
-    value, gradient = focused(Focusing(positive=0.5, negative=0.5), logit, label)
+    value, gradient = focused(FocalParameters(positive=0.5, negative=0.5), logit, label)
     assert math.isfinite(value)
     assert math.isfinite(gradient)
     is_right = (logit > 0) == (label == 1)
@@ -81,18 +81,18 @@ def test_which_loss_a_configuration_asks_for() -> None:
         return loss_for(TrainConfig("hat", loss=name, smoothing=0.125, **changes), rates)  # type: ignore[arg-type]
 
     focal = made("focal", focal_gamma=1.5)
-    assert (focal._focusing, focal._smoothing) == (Focusing(1.5, 1.5, 0.0), 0.125)
+    assert (focal._focusing, focal._smoothing) == (FocalParameters(1.5, 1.5, 0.0), 0.125)
     asymmetric = made("asymmetric", gamma_positive=0.5, gamma_negative=3.0, negative_clip=0.1)
-    assert (asymmetric._focusing, asymmetric._smoothing) == (Focusing(0.5, 3.0, 0.1), 0.125)
+    assert (asymmetric._focusing, asymmetric._smoothing) == (FocalParameters(0.5, 3.0, 0.1), 0.125)
     for loss in (focal, asymmetric, made("bce")):
         assert loss.get_buffer("positive_weights").tolist() == one
         assert loss.get_buffer("negative_weights").tolist() == one
     weighted = made("weighted")
-    assert (weighted._focusing, weighted._smoothing) == (Focusing(), 0.125)
+    assert (weighted._focusing, weighted._smoothing) == (FocalParameters(), 0.125)
     assert weighted.get_buffer("positive_weights").tolist() == [2.0, 1.0]
     assert weighted.get_buffer("negative_weights").tolist() == one
     ratio = made("ratio")
-    assert (ratio._focusing, ratio._smoothing) == (Focusing(), 0.125)
+    assert (ratio._focusing, ratio._smoothing) == (FocalParameters(), 0.125)
     assert ratio.get_buffer("positive_weights").tolist() == pytest.approx([math.exp(0.8), math.exp(0.5)])
     assert ratio.get_buffer("negative_weights").tolist() == pytest.approx([math.exp(0.2), math.exp(0.5)])
     unknown = loss_for(TrainConfig("hat", loss="ratio"), [NAN])

@@ -21,7 +21,7 @@ from cls.training.loop.module import NotANumberError
 from cls.training.loop.optimizer import loss_for
 from cls.training.network.build import build_network, head_of, start_head_at
 from cls.training.network.head_start import start_head
-from cls.training.network.weights import carry_head, find_run_weights, load_weights
+from cls.training.network.weights import copy_head_rows, find_run_weights, load_weights
 from cls.training.runs.listing import finished_run
 from cls.training.runs.run import Run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
@@ -51,7 +51,7 @@ def test_an_earlier_run_gives_backbone_and_rows_of_the_same_labels(bottle: Bottl
     network = build_network(ARCH, 2, 64, 48)
     load_weights(network, source, ARCH)
     before = head_of(network).weight.detach().clone()
-    assert carry_head(network, source, ("green top", LABELS[1])) == [LABELS[1]]
+    assert copy_head_rows(network, source, ("green top", LABELS[1])) == [LABELS[1]]
     expected = earlier.load_network()
     for name, value in network.state_dict().items():
         if not name.startswith("classifier"):

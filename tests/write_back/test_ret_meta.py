@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cls.collector.payloads import Picset, picset_of
 from cls.people.photos import Person
 from cls.write_back.ret_meta import PredictedPerson, box_rel, with_predictions, without_statements
-from cls.write_back.statements import Ours, Sent, SentJournal, Statement, statements_of
+from cls.write_back.statements import OwnStatements, Sent, SentJournal, Statement, statements_of
 
 BOX = (0.1, 0.2, 0.5, 0.9)
 OTHER_BOX = (0.6, 0.2, 0.9, 0.9)
@@ -41,15 +41,15 @@ def entry(group: str, category: str, box: Any = BOX, **more: Any) -> dict[str, A
     return {"gender": "female", "bbox": list(box), "groups": [{"group": group, "category": [category]}], **more}
 
 
-def merged(content: Picset, people: list[PredictedPerson], ours: Ours | None = None) -> list[dict[str, Any]]:
+def merged(content: Picset, people: list[PredictedPerson], ours: OwnStatements | None = None) -> list[dict[str, Any]]:
     """The entries of the first photo with predictions of two groups."""
-    result = with_predictions(content, {"a.jpeg": people}, RUNS, ours or Ours())
+    result = with_predictions(content, {"a.jpeg": people}, RUNS, ours or OwnStatements())
     trained: list[dict[str, Any]] = result.picset.content["items"][0]["trained"]
     return trained
 
 
-def all_ours(content: Picset) -> Ours:
-    return Ours(list(statements_of(content)))
+def all_ours(content: Picset) -> OwnStatements:
+    return OwnStatements(list(statements_of(content)))
 
 
 def test_the_format_of_the_spec() -> None:
@@ -141,7 +141,7 @@ def test_a_person_not_found_again_keeps_only_what_others_said() -> None:
     lost = entry("top_color", "red top", OTHER_BOX)
     ours = entry("hat", "cap", (0.0, 0.0, 0.05, 0.05))
     content = picset(lost, ours)
-    found = merged(content, [person()], Ours(list(statements_of(picset(ours)))))
+    found = merged(content, [person()], OwnStatements(list(statements_of(picset(ours)))))
     assert [part["bbox"] for part in found] == [list(OTHER_BOX), list(BOX)]
 
 
@@ -163,7 +163,7 @@ def test_groups_whose_models_saw_other_boxes_meet_in_one_entry_a_person() -> Non
         first.picset,
         {"a.jpeg": [person(right_again, hat=("cap",)), person(left_again, hat=())]},
         {"hat": "v__0"},
-        Ours(first.added),
+        OwnStatements(first.added),
     )
     said = [[part["category"] for part in one["groups"]] for one in second.picset.content["items"][0]["trained"]]
     assert said == [[["black hair"], ["hat trash"]], [["red hair"], ["cap"]]]
@@ -171,7 +171,7 @@ def test_groups_whose_models_saw_other_boxes_meet_in_one_entry_a_person() -> Non
         second.picset,
         {"a.jpeg": [person(left_again, hair_color=("red hair",)), person(right_again, hair_color=())]},
         {"hair_color": "v__2"},
-        Ours((*first.added, *second.added)),
+        OwnStatements((*first.added, *second.added)),
     )
     said = [[part["category"] for part in one["groups"]] for one in again.picset.content["items"][0]["trained"]]
     assert said == [[["hat trash"], ["red hair"]], [["cap"], ["hair_color trash"]]]
@@ -194,7 +194,7 @@ people = st.lists(
 @given(known=entries, found=people)
 def test_again_changes_nothing(known: list[dict[str, Any]], found: list[PredictedPerson]) -> None:
     once = with_predictions(picset(*known), {"a.jpeg": found}, RUNS)
-    assert with_predictions(once.picset, {"a.jpeg": found}, RUNS, Ours(once.added)).picset == once.picset
+    assert with_predictions(once.picset, {"a.jpeg": found}, RUNS, OwnStatements(once.added)).picset == once.picset
     assert with_predictions(picset(*known), {"a.jpeg": found}, RUNS).picset == once.picset
 
 
@@ -206,7 +206,7 @@ def test_what_was_added_can_be_taken_away_again(known: list[dict[str, Any]], fou
     for one in known:
         kept = [other for other in once.picset.content["items"][0]["trained"] if _starts_like(other, one)]
         assert kept, "an entry of others was changed"
-    back = without_statements(once.picset, list(RUNS), Ours(once.added), {})
+    back = without_statements(once.picset, list(RUNS), OwnStatements(once.added), {})
     assert back.content["items"] == content.content["items"]
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from cls.collector.payloads import Box, Picset, entry_of, picset_of
-from cls.write_back.changes import Side, changes_between, table_of
+from cls.write_back.changes import PicsetState, changes_between, table_of
 from cls.write_back.picset_updates import plan_sending, plan_withdrawal
-from cls.write_back.ret_meta import Layer, PicsetPredictions, PredictedPerson, with_predictions
-from cls.write_back.statements import Ours, Sent, SentJournal, Statement, person_of
+from cls.write_back.ret_meta import FilePredictions, PicsetPredictions, PredictedPerson, with_predictions
+from cls.write_back.statements import OwnStatements, Sent, SentJournal, Statement, person_of
 
 GUID, RUN = "g", "v__0_train_eff_4_0.001"
 LEFT, RIGHT = (0.1, 0.1, 0.4, 0.9), (0.3, 0.1, 0.6, 0.9)
@@ -28,7 +28,7 @@ def picset(*trained: Mapping[str, Any]) -> Picset:
 
 def predicted(*people: tuple[str, Box, str], group: str = "hat") -> PicsetPredictions:
     found = tuple(PredictedPerson("female", box, {group: (label,)}, name) for name, box, label in people)
-    return PicsetPredictions(GUID, (Layer({group: RUN}, {"a.jpeg": found}),))
+    return PicsetPredictions(GUID, (FilePredictions({group: RUN}, {"a.jpeg": found}),))
 
 
 def send(journal: SentJournal, before: Picset, *layers: PicsetPredictions) -> Picset:
@@ -108,12 +108,12 @@ def test_groups_segmented_at_different_times_meet_at_their_people(journal: SentJ
 def test_an_entry_is_somebodys_only_while_it_stands_as_it_was_sent() -> None:
     sent = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p1")
     entry = {"gender": "female", "bbox": list(LEFT), "groups": [{"group": "hat", "category": ["cap"]}]}
-    assert Ours([sent]).person_of("a.jpeg", entry_of(entry)) == "p1"
-    assert Ours([sent]).person_of("b.jpeg", entry_of(entry)) == ""
-    assert Ours([sent]).person_of("a.jpeg", entry_of({**entry, "bbox": list(RIGHT)})) == ""
-    assert Ours([sent]).person_of("a.jpeg", entry_of({})) == ""
+    assert OwnStatements([sent]).person_of("a.jpeg", entry_of(entry)) == "p1"
+    assert OwnStatements([sent]).person_of("b.jpeg", entry_of(entry)) == ""
+    assert OwnStatements([sent]).person_of("a.jpeg", entry_of({**entry, "bbox": list(RIGHT)})) == ""
+    assert OwnStatements([sent]).person_of("a.jpeg", entry_of({})) == ""
     twin = Statement("a.jpeg", "female", LEFT, "hat", ("cap",), "p2")
-    assert Ours([sent, twin]).person_of("a.jpeg", entry_of(entry)) == ""
+    assert OwnStatements([sent, twin]).person_of("a.jpeg", entry_of(entry)) == ""
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_a_box_alone_does_not_take_somebodys_old_statement() -> None:
     before = with_predictions(picset(), {"a.jpeg": [PredictedPerson("female", LEFT, {"hat": ("cap",)})]}, {"hat": RUN})
     people = [unknown, PredictedPerson("female", LEFT_AGAIN, {"hat": ("hood",)})]
     after = with_predictions(picset(), {"a.jpeg": people}, {"hat": RUN})
-    changes = changes_between(GUID, Side(before.picset, [old]), Side(after.picset, [new])).changes
+    changes = changes_between(GUID, PicsetState(before.picset, [old]), PicsetState(after.picset, [new])).changes
     assert [(one.kind, one.statement.person, one.becomes) for one in changes] == [
         ("changed", "p1", ("hood",)),
         ("added", "", ("beret",)),

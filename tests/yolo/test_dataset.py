@@ -12,7 +12,7 @@ from cls.errors import UsageError, YoloError
 from cls.yolo.coco import list_archives, open_archives
 from cls.yolo.dataset import DatasetConfig, DatasetReport, create_dataset
 from cls.yolo.merging import merge_archives
-from cls.yolo.yolo_files import find_datasets, label_file_of, part_of_key, read_data_file
+from cls.yolo.yolo_files import find_datasets, label_file_of, read_data_file, subset_of_key
 from tests.yolo.zips import annotation, picture, write_zip
 
 CONFIG = DatasetConfig(val_share=0.3)
@@ -110,7 +110,7 @@ def test_existing_datasets_are_merged_by_class_names(tmp_path: Path) -> None:
 def test_a_picset_follows_a_picture_of_it_in_another_tools_dataset(tmp_path: Path) -> None:
     source = source_of(tmp_path / "a", 6)
     images = sorted((source / "images").iterdir())
-    chosen = next(path for path in images if part_of_key(f"picset picset-{path.name[1]}", val_share=0.3) == "train")
+    chosen = next(path for path in images if subset_of_key(f"picset picset-{path.name[1]}", val_share=0.3) == "train")
     other = tmp_path / "other"
     for part, path in (("valid", chosen), ("train", next(p for p in images if p.name[1] != chosen.name[1]))):
         (other / part / "images").mkdir(parents=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.shards import Entry, Shard, drop_broken_shards, drop_records, new_shard, open_shards
+from cls.dataset.cutouts.shards import RecordKey, Shard, drop_broken_shards, drop_records, new_shard, open_shards
 from cls.dataset.split.signatures import content_digests, forget_signatures
 from cls.errors import FileError
 from cls.files import locked, remove_parts
@@ -216,7 +216,7 @@ _MEASURED = 16
 PackedPerson = NDArray[np.uint8]
 
 
-class Wanted(NamedTuple):
+class RecordRequest(NamedTuple):
     """A record that is asked for.
 
     Attributes:
@@ -224,11 +224,11 @@ class Wanted(NamedTuple):
         make: photo, uint8 (height, width, 3) RGB -> the record, uint8 (bytes,).
     """
 
-    entry: Entry
+    entry: RecordKey
     make: Callable[[NDArray[np.uint8]], PackedPerson]
 
 
-class Loaded(NamedTuple):
+class LoadedRecords(NamedTuple):
     """What `load_records` gives.
 
     Attributes:
@@ -243,8 +243,14 @@ class Loaded(NamedTuple):
 
 
 def load_records(
-    bottle: Bottle, folder: Path, wanted: Sequence[Wanted], *, record_bytes: int, workers: int, is_size_exact: bool
-) -> Loaded:
+    bottle: Bottle,
+    folder: Path,
+    wanted: Sequence[RecordRequest],
+    *,
+    record_bytes: int,
+    workers: int,
+    is_size_exact: bool,
+) -> LoadedRecords:
     """Records: those in the cache from there, the others made, in parallel, and stored.
 
     A killed build loses at most one shard's work. A broken shard is dropped and its records made again. Records whose
@@ -268,7 +274,7 @@ def load_records(
         remove_parts(folder)
         for name in drop_broken_shards(folder):
             _log.warning("cut-out cache: shard %s is broken and is made again", name)
-        forget_removed(bottle, workers=workers)
+        drop_stale_records(bottle, workers=workers)
         stored = {entry.key for shard in open_shards(folder) for entry in shard.entries}
         missing = {one.entry.key: one for one in wanted if one.entry.key not in stored}
         broken: list[str] = []
@@ -285,10 +291,10 @@ def load_records(
             if not keys.isdisjoint(entry.key for entry in shard.entries):
                 os.utime(shard.index_file)
                 records.update((key, record) for key, record in shard.records().items() if key in keys)
-        return Loaded(records, broken, FolderUse(folder))
+        return LoadedRecords(records, broken, FolderUse(folder))
 
 
-def _measured_bytes(bottle: Bottle, missing: Sequence[Wanted]) -> int | None:
+def _measured_bytes(bottle: Bottle, missing: Sequence[RecordRequest]) -> int | None:
     """Mean size of a few records spread over those that are missing; None where their pictures cannot be decoded.
 
     How far a picture can be compressed depends on the photos alone: nothing but trying tells.
@@ -302,7 +308,7 @@ def _measured_bytes(bottle: Bottle, missing: Sequence[Wanted]) -> int | None:
     return round(sum(sizes) / len(sizes)) if sizes else None
 
 
-def forget_removed(bottle: Bottle, *, workers: int) -> int:
+def drop_stale_records(bottle: Bottle, *, workers: int) -> int:
     """Drops what was made of pictures that have been removed from the bottle or changed; the cache's lock is held.
 
     What tells their near duplicates goes too.
@@ -336,15 +342,17 @@ def _no_space(folder: Path, needed_bytes: int, why: str) -> FileError:
     )
 
 
-def _build(bottle: Bottle, folder: Path, missing: Sequence[Wanted], needed_bytes: int, workers: int) -> list[str]:
+def _build(
+    bottle: Bottle, folder: Path, missing: Sequence[RecordRequest], needed_bytes: int, workers: int
+) -> list[str]:
     """Makes and stores records shard by shard; returns the names of pictures that cannot be decoded."""
-    by_picture: dict[str, list[Wanted]] = {}
+    by_picture: dict[str, list[RecordRequest]] = {}
     for one in missing:
         by_picture.setdefault(one.entry.picture, []).append(one)
     _log.info("cutting out %s of %s", counted(len(missing), "person"), counted(len(by_picture), "picture"))
     broken: list[str] = []
 
-    def make(picture: str) -> list[tuple[Entry, PackedPerson]] | FileError:
+    def make(picture: str) -> list[tuple[RecordKey, PackedPerson]] | FileError:
         try:
             image_rgb = read_photo(bottle.picture(picture))
         except FileError as error:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cache import (
     FolderUse,
+    RecordRequest,
     StoredPerson,
-    Wanted,
     box_of,
     input_rgb_of,
     load_records,
@@ -24,7 +24,7 @@ from cls.dataset.cutouts.cache import (
     photo_box_of,
     rgb_and_mask_of,
 )
-from cls.dataset.cutouts.shards import Entry
+from cls.dataset.cutouts.shards import RecordKey
 from cls.dataset.samples import Sample
 from cls.dataset.split.signatures import content_digests
 from cls.people.photos import Person
@@ -206,7 +206,7 @@ def load_cutouts(
     """
     contents = content_digests(bottle, (sample.path for sample in samples), workers=workers)
     wanted = [
-        Wanted(_entry_of(sample, contents.get(sample.path, "")), partial(format_.make, person=sample.person))
+        RecordRequest(_entry_of(sample, contents.get(sample.path, "")), partial(format_.make, person=sample.person))
         for sample in samples
     ]
     loaded = load_records(
@@ -222,11 +222,11 @@ def load_cutouts(
     return Cutouts(format_, [loaded.records[key] for key in keys], keys, loaded.use), loaded.broken
 
 
-def _entry_of(sample: Sample, content: str) -> Entry:
+def _entry_of(sample: Sample, content: str) -> RecordKey:
     """The name of a sample's record: another one for other bytes of the picture, or another outline."""
     digest = hashlib.sha256(f"{sample.path}\n{content}".encode())
     digest.update(np.asarray(sample.person.box_xyxy_px, np.float64).tobytes())
     for polygon in sample.person.polygons_xy_rel:
         digest.update(str(polygon.shape).encode())
         digest.update(np.ascontiguousarray(polygon, np.float64).tobytes())
-    return Entry(digest.hexdigest()[:32], sample.path, content)
+    return RecordKey(digest.hexdigest()[:32], sample.path, content)

@@ -21,7 +21,7 @@ _DATA, _INDEX = ".bin", ".json"
 _CHECKERS = 2
 
 
-class Entry(NamedTuple):
+class RecordKey(NamedTuple):
     """What the index says of a record.
 
     Attributes:
@@ -52,7 +52,7 @@ class Shard(NamedTuple):
     """
 
     index_file: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[RecordKey, ...]
     ends: tuple[int, ...]
 
     @property
@@ -73,7 +73,7 @@ class Shard(NamedTuple):
 
 
 @contextmanager
-def new_shard(folder: Path) -> Iterator[Callable[[Entry, NDArray[np.uint8]], None]]:
+def new_shard(folder: Path) -> Iterator[Callable[[RecordKey, NDArray[np.uint8]], None]]:
     """A shard that is there when the block ends well; an empty one is not.
 
     Yields:
@@ -87,7 +87,7 @@ def new_shard(folder: Path) -> Iterator[Callable[[Entry, NDArray[np.uint8]], Non
     rows: list[tuple[str, str, str, int]] = []
     with atomic_path(path) as part, part.open("wb") as stream:
 
-        def add(entry: Entry, record: NDArray[np.uint8]) -> None:
+        def add(entry: RecordKey, record: NDArray[np.uint8]) -> None:
             nonlocal checksum, end
             content = np.ascontiguousarray(record).data
             checksum = zlib.crc32(content, checksum)
@@ -114,7 +114,7 @@ def open_shards(folder: Path) -> list[Shard]:
 def _opened(index_file: Path) -> Shard | None:
     try:
         rows = _Index.model_validate_json(index_file.read_bytes()).records
-        entries = tuple(Entry(key, picture, content) for key, picture, content, _ in rows)
+        entries = tuple(RecordKey(key, picture, content) for key, picture, content, _ in rows)
         shard = Shard(index_file, entries, tuple(end for *_, end in rows))
         if index_file.with_suffix(_DATA).stat().st_size == shard.size_bytes:
             return shard
@@ -145,7 +145,7 @@ def drop_broken_shards(folder: Path) -> list[str]:
     return [file.stem for file in broken]
 
 
-def drop_records(shards: Sequence[Shard], is_kept: Callable[[Entry], bool]) -> int:
+def drop_records(shards: Sequence[Shard], is_kept: Callable[[RecordKey], bool]) -> int:
     """Writes shards anew without some records; returns how many were dropped.
 
     Raises:

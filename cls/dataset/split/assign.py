@@ -13,7 +13,7 @@ from cls.dataset.samples import Sample, labels_of
 from cls.errors import TrainingError
 
 
-def split_alone(samples: Sequence[Sample], *, valid_people: int, seed: int) -> list[str]:
+def split_by_person(samples: Sequence[Sample], *, valid_people: int, seed: int) -> list[str]:
     """Divides people as `split_samples` does, by the same stratification, but each person for themselves.
 
     Args:
@@ -78,7 +78,7 @@ class Split:
     subsets: Mapping[str, str] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
 
-    def memory(self, samples: Iterable[Sample]) -> dict[str, str]:
+    def remembered_subsets(self, samples: Iterable[Sample]) -> dict[str, str]:
         """The subset of every picset and every picture by itself: what stays true when other ones are joined."""
         return {
             member: self.subsets[sample.split_unit]
@@ -86,7 +86,7 @@ class Split:
             for member in (sample.unjoined_unit, sample.picture_unit)
         }
 
-    def part(self, samples: Iterable[Sample], subset: str) -> list[Sample]:
+    def select(self, samples: Iterable[Sample], subset: str) -> list[Sample]:
         """The samples of one subset, in their order."""
         return [sample for sample in samples if self.subsets.get(sample.split_unit) == subset]
 
@@ -109,7 +109,7 @@ def split_samples(
         samples: what is to be divided.
         valid_share: share of samples wanted in validation, 0 < share < 1.
         seed: another seed gives another split.
-        known: subsets of an earlier split, by picset and by picture (`Split.memory`).
+        known: subsets of an earlier split, by picset and by picture (`Split.remembered_subsets`).
 
     Returns:
         A split in which both subsets have samples, and every label with two units or more is in both subsets (where

@@ -182,7 +182,7 @@ def split_with_memory(
         samples: what is to be divided.
         seed: another seed gives another split, with a memory of its own.
         valid_share: share of samples wanted in validation.
-        trained_on: picsets and pictures that the first weights were trained on (`Split.memory` names them so).
+        trained_on: picsets and pictures that the first weights were trained on, named as in `Split.remembered_subsets`.
 
     Raises:
         TrainingError: no split can be made, or the memory is not readable.
@@ -201,9 +201,9 @@ def split_with_memory(
             known = {**_subsets_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
             split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
             splits.append(split)
-            return {**memory, key_after: {**split.memory(samples)}}
+            return {**memory, key_after: {**split.remembered_subsets(samples)}}
         splits.append(split)
-        return {**memory, key: {**known, **split.memory(samples)}}
+        return {**memory, key: {**known, **split.remembered_subsets(samples)}}
 
     change_splits(file, change)
     return splits[0]
@@ -211,7 +211,7 @@ def split_with_memory(
 
 def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]) -> bool:
     """Whether a split has one of these picsets and pictures in validation."""
-    valid = split.part(samples, VALID)
+    valid = split.select(samples, VALID)
     return any(sample.unjoined_unit in members or sample.picture_unit in members for sample in valid)
 
 

@@ -29,7 +29,7 @@ _NAMING_KEYS = ("guid", "id", "name")
 
 
 @dataclass(frozen=True)
-class Joins:
+class JoinedUnits:
     """Which units belong together.
 
     Attributes:
@@ -40,7 +40,7 @@ class Joins:
     clusters: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, int] = field(default_factory=dict)
 
-    def applied(self, samples: Iterable[Sample]) -> list[Sample]:
+    def apply_to(self, samples: Iterable[Sample]) -> list[Sample]:
         """The samples with their clusters."""
         return [replace(sample, joined=self.clusters.get(sample.unjoined_unit, "")) for sample in samples]
 
@@ -51,7 +51,7 @@ class Joins:
         return f"{len(self.clusters)} picsets (or pictures of none) belong together in {clusters} clusters: {whys}"
 
 
-def find_joins(
+def find_joined_units(
     bottle: Bottle,
     group: str,
     samples: Sequence[Sample],
@@ -59,7 +59,7 @@ def find_joins(
     keys: Sequence[str] = (),
     has_near_duplicates: bool = True,
     workers: int = 1,
-) -> Joins:
+) -> JoinedUnits:
     """Finds what belongs together.
 
     Args:
@@ -79,7 +79,7 @@ def find_joins(
     if keys:
         links += _meta_links(bottle, group, sorted({sample.picset for sample in samples if sample.picset}), keys)
     reasons = Counter(why for why, _, _ in links)
-    return Joins(connected([(left, right) for _, left, right in links]), dict(reasons))
+    return JoinedUnits(connected([(left, right) for _, left, right in links]), dict(reasons))
 
 
 def connected(links: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.dataset.split.signatures import ABOVE, FRAME, PERSON, PHOTO, SIDE_PX, SIZE, VIEWS, Image, unpacked
+from cls.dataset.split.signatures import ABOVE, FRAME, PERSON, PHOTO, SIDE_PX, SIZE, VIEWS, Image, unpack_signatures
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -26,7 +26,7 @@ _VISITED, _ROUNDS = 8, 3
 _PRODUCTS = 1 << 20
 
 
-class Similar(NamedTuple):
+class SimilarPairs(NamedTuple):
     """Pairs of rows, arrays of one length.
 
     Attributes:
@@ -90,7 +90,7 @@ class Neighbourhoods:
             signs[rows] = np.where(products[np.arange(len(products)), nearest[rows]] < 0, -1, 1)
         return nearest, signs
 
-    def most_similar(self, start: int, variants: Features, *, least: float, most: int) -> Similar:
+    def most_similar(self, start: int, variants: Features, *, least: float, most: int) -> SimilarPairs:
         """The most similar of the rows after each of some rows, of other numbers.
 
         Args:
@@ -112,7 +112,7 @@ class Neighbourhoods:
                 self._compare(variants, start, some, columns, best, where)
         left, place = np.nonzero(best >= max(least, 1e-6))
         right, variant, is_mirrored = where[:, left, place]
-        return Similar(start + left, right, best[left, place], variant, is_mirrored > 0)
+        return SimilarPairs(start + left, right, best[left, place], variant, is_mirrored > 0)
 
     def _visits(self, variants: Features) -> NDArray[np.bool_]:
         """Which neighbourhoods are looked at for which rows: bool (rows, neighbourhoods)."""
@@ -218,12 +218,12 @@ def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = 
         return number
 
     pairs = []
-    found = [one for view in VIEWS for one in candidates(*unpacked(signatures[:, view]), numbers, view)]
+    found = [one for view in VIEWS for one in candidates(*unpack_signatures(signatures[:, view]), numbers, view)]
     for one in sorted(found, key=lambda one: (-one.similarity, one)):
         first, second = root(int(numbers[one.left])), root(int(numbers[one.right]))
         if first == second:
             continue
-        both = unpacked(signatures[[one.left, one.right], one.view])
+        both = unpack_signatures(signatures[[one.left, one.right], one.view])
         if correlation(*both, one._replace(left=0, right=1)) >= LEAST_CORRELATION[one.view]:
             roots[second] = first
             pairs.append((one.left, one.right))
@@ -236,7 +236,7 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
     Low frequencies tell the most similar of all; of these, medium ones tell those whose pixels are worth comparing.
 
     Args:
-        grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpacked`.
+        grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpack_signatures`.
         inside: the same, of outlines.
         numbers: int64 (people,).
         view: which view they are.
@@ -266,7 +266,7 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
     return found
 
 
-def _first_of_each(similar: Similar, agreement: NDArray[np.float32], view: int) -> list[Candidate]:
+def _first_of_each(similar: SimilarPairs, agreement: NDArray[np.float32], view: int) -> list[Candidate]:
     """For each person the others who agree most, and enough."""
     order = np.lexsort((similar.right, -agreement, similar.left))
     order = order[agreement[order] >= LEAST_AGREEMENT]
@@ -336,7 +336,7 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
     """How the fine structure of two people agrees once one picture is laid over the other.
 
     Args:
-        grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpacked`.
+        grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpack_signatures`.
         inside: the same, of outlines.
         one: which two.
 

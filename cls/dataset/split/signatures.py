@@ -62,7 +62,7 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
     outline that a segmentation model found in them.
 
     Args:
-        image_rgb: uint8 (height, width, 3); a small version will do, see `enough_px`.
+        image_rgb: uint8 (height, width, 3); a small version will do, see `min_longer_side_px`.
         person: whom to look at.
 
     Returns:
@@ -97,7 +97,7 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
     return np.stack([np.concatenate([pixels.reshape(-1), np.packbits(inside > 127)]) for pixels, inside in views])
 
 
-def enough_px(person: Person) -> int:
+def min_longer_side_px(person: Person) -> int:
     """The longer side of the smallest version of a photo that has all that a person's signature looks at."""
     return int(np.clip(1.5 * SIDE_PX / (FRAME * np.sqrt(max(outline_area(person), 1e-6))), 128, 8192))
 
@@ -149,7 +149,7 @@ def _small(image: Image) -> Image:
     return np.asarray(cv2.resize(image, SIZE, interpolation=interpolation), np.uint8)
 
 
-def unpacked(views: NDArray[np.uint8]) -> tuple[Image, Image]:
+def unpack_signatures(views: NDArray[np.uint8]) -> tuple[Image, Image]:
     """Grey values, and 255 inside of the outline: both uint8 (people, SIDE_PX, SIDE_PX)."""
     shape = (len(views), SIDE_PX, SIDE_PX)
     bits = np.unpackbits(views[:, _PIXELS:], axis=1)
@@ -163,7 +163,7 @@ _MEMORY = TypeAdapter(Memory)
 _PEOPLE = TypeAdapter(list[tuple[str, str, str, bool]])
 
 
-def stamp_of(path: Path) -> str:
+def size_and_mtime(path: Path) -> str:
     """Size and time of change of a file; empty when there is none."""
     try:
         status = path.stat()
@@ -198,7 +198,7 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
         remove_parts(file.parent, file.name)
         known = _digests_remembered(file)
         asked = list(dict.fromkeys(names))
-        stamps = {name: stamp for name in asked if (stamp := stamp_of(bottle.picture(name)))}
+        stamps = {name: stamp for name in asked if (stamp := size_and_mtime(bottle.picture(name)))}
         found = {name: known[name][1] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
         unknown = [name for name in stamps if name not in found]
         # Of pictures that are gone nothing is remembered, whoever asks for what.
@@ -254,7 +254,7 @@ def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) ->
     file = bottle.cache / _FILE
     keys = [(sample.path, _outline_digest(sample.person)) for sample in samples]
     people = dict(zip(keys, (sample.person for sample in samples), strict=True))
-    stamps = {name: stamp_of(bottle.picture(name)) for name, _ in people}
+    stamps = {name: size_and_mtime(bottle.picture(name)) for name, _ in people}
     with locked(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
         _forget_older(bottle)
@@ -334,7 +334,7 @@ def _signatures(path: Path, people: Collection[Person]) -> list[Signature]:
 
 def signatures_in(content: bytes, people: Collection[Person], *, where: object = None) -> list[Signature]:
     """Signatures of people in the bytes of a photo, in order; None for those without structure."""
-    image_rgb, size_px = decode_photo_reduced(content, max(map(enough_px, people)), where=where)
+    image_rgb, size_px = decode_photo_reduced(content, max(map(min_longer_side_px, people)), where=where)
     return [person_signature(image_rgb, _outlined(person, size_px)) for person in people]
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, compose, helper
 from torch import nn
 
 from cls.errors import ExportError
-from cls.exporting.formats.onnx import load_onnx, save_onnx, strip_traces
+from cls.exporting.formats.onnx import load_onnx, save_onnx, strip_source_locations
 from cls.exporting.formats.torchscript import quiet_export
 from cls.package.meta import END_TO_END_OUTPUT_NAME, INPUT_NAME
 from cls.package.triton_config import MAX_BATCH_SIZE
@@ -148,7 +148,7 @@ def input_stage(preprocessing: Preprocessing) -> onnx.ModelProto:
     if program is None:
         raise ExportError("the preprocessing cannot be converted to ONNX", code="conversion_failed")
     model: onnx.ModelProto = program.model_proto
-    strip_traces(model)
+    strip_source_locations(model)
     return model
 
 

@@ -112,7 +112,7 @@ def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequenc
             where=path,
         )
     model = _converted(network, preprocessing, path)
-    strip_traces(model)
+    strip_source_locations(model)
     onnx.helper.set_model_props(
         model,
         {
@@ -204,7 +204,7 @@ def _exported(network: nn.Module, preprocessing: Preprocessing) -> onnx.ModelPro
     return model
 
 
-def strip_traces(model: onnx.ModelProto) -> None:
+def strip_source_locations(model: onnx.ModelProto) -> None:
     """Removes the exporter's notes on each node: they hold source lines and paths of this machine."""
     parts: list[Any] = [model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer]
     parts += [*model.graph.input, *model.graph.output]

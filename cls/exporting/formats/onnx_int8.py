@@ -78,13 +78,13 @@ class Quantiser:
         kept: tuple[str, ...] = ()
         model = self._quantised()
         if count:
-            tried = [(kept, self._with(kept)) for kept in (self._layers[:count], self.ranking()[:count])]
+            tried = [(kept, self._with(kept)) for kept in (self._layers[:count], self.sensitivity_ranking()[:count])]
             kept, model = min(tried, key=lambda one: self._error(one[1]))
         onnx.helper.set_model_props(model, {**self._props, "kept_in_float": ",".join(kept)})
         save_onnx(model, path)
         return kept
 
-    def ranking(self) -> tuple[str, ...]:
+    def sensitivity_ranking(self) -> tuple[str, ...]:
         """The layers, from the one that changes the answers most when it alone is quantised."""
         if self._ranking is None:
             losses = {

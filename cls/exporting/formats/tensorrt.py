@@ -25,7 +25,7 @@ _DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True)
-class Timings:
+class TimingCacheFile:
     """The timing cache of one version of TensorRT on one kind of GPU, as a file.
 
     The file begins with a SHA-256 of whose it is and of what follows: TensorRT is given nothing that a killed process,
@@ -46,7 +46,7 @@ class Timings:
         """Where they are kept."""
         return self.cache / FOLDER / safe_name(f"{self.version} {self.gpu.name} {self.gpu.compute_capability}.timings")
 
-    def give_to(self, config: BuilderConfig) -> None:
+    def load_into(self, config: BuilderConfig) -> None:
         """Lets a build begin with what is known; what cannot be used is ignored with a warning.
 
         Raises:
@@ -60,7 +60,7 @@ class Timings:
         if not _is_taken(config, config.create_timing_cache(b"")):
             raise ExportError(f"TensorRT {self.version} makes no timing cache", code="no_timing_cache", where=self.file)
 
-    def keep_from(self, config: BuilderConfig) -> None:
+    def save_from(self, config: BuilderConfig) -> None:
         """Keeps what is known after a build; a folder that cannot be written to costs a warning, not the plan."""
         timings = config.get_timing_cache()
         if timings is None:
@@ -230,8 +230,8 @@ def write_plan(
         )
     config = _configured(trt, builder.create_builder_config())
     config.add_optimization_profile(_sized(builder.create_optimization_profile(), preprocessing))
-    timings = Timings(cache, trt.__version__, gpu)
-    timings.give_to(config)
+    timings = TimingCacheFile(cache, trt.__version__, gpu)
+    timings.load_into(config)
     log.errors.clear()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -239,7 +239,7 @@ def write_plan(
         raise ExportError(
             f"TensorRT {trt.__version__} could not build a plan: {reason}", code="build_failed", where=onnx_path
         )
-    timings.keep_from(config)
+    timings.save_from(config)
     write_bytes_atomic(path, bytes(plan))
     return trt.__version__
 

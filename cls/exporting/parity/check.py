@@ -34,7 +34,7 @@ _LARGEST_FP16 = 65504.0
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateConversion:
     """A conversion to prove.
 
     Attributes:
@@ -57,7 +57,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ParityVerdict:
     """What the parity check says of a conversion.
 
     Attributes:
@@ -90,7 +90,7 @@ class ParityCheck:
         limits: Mapping[str, ParityLimits] | None = None,
     ) -> None:
         self.reference = reference
-        self.verdicts: dict[Format, Verdict] = {}
+        self.verdicts: dict[Format, ParityVerdict] = {}
         self._report_file = report_file
         self._limits = bottle.settings.parity_limits if limits is None else limits
 
@@ -113,7 +113,7 @@ class ParityCheck:
         """The others, and why."""
         return {name: verdict.error for name, verdict in self.verdicts.items() if verdict.error is not None}
 
-    def judge(self, candidate: Candidate) -> Verdict:
+    def judge(self, candidate: CandidateConversion) -> ParityVerdict:
         """Compares a conversion with the trained network."""
         _log.info("%s: comparing with the trained network", candidate.archive.name)
         verdict = self.verdicts[candidate.name] = self._verdict(candidate)
@@ -125,7 +125,7 @@ class ParityCheck:
         """Writes the reports of all verdicts; see `keep_reports`."""
         keep_reports(self._report_file, self.reference, self.verdicts, not_made, stayed)
 
-    def require(self, candidate: Candidate) -> ParityReport:
+    def require(self, candidate: CandidateConversion) -> ParityReport:
         """Compares a conversion that must pass, and writes the report, also when it does not.
 
         Raises:
@@ -137,7 +137,7 @@ class ParityCheck:
             raise verdict.error
         return self.passed[candidate.name]
 
-    def _verdict(self, candidate: Candidate) -> Verdict:
+    def _verdict(self, candidate: CandidateConversion) -> ParityVerdict:
         where = f"{self.reference.trained.name}, {candidate.files[0].name}"
         page = refused_report(self._report_file).with_suffix(".html")
         try:
@@ -150,12 +150,12 @@ class ParityCheck:
                 hint=f"nothing of it was packaged; the report is {page}",
             )
             error.__cause__ = failure
-            return Verdict(None, error)
+            return ParityVerdict(None, error)
         try:
             report.raise_if_refused(where, page)
         except ParityError as refusal:
-            return Verdict(report, refusal)
-        return Verdict(report)
+            return ParityVerdict(report, refusal)
+        return ParityVerdict(report)
 
 
 def refused_report(report_file: Path) -> Path:
@@ -166,7 +166,7 @@ def refused_report(report_file: Path) -> Path:
 def keep_reports(
     report_file: Path,
     reference: Reference,
-    verdicts: Mapping[Format, Verdict],
+    verdicts: Mapping[Format, ParityVerdict],
     not_made: Mapping[Format, str] | None = None,
     stayed: Mapping[Format, ParityMeta] | None = None,
 ) -> None:
@@ -203,7 +203,7 @@ def keep_reports(
         other.with_suffix(".html").unlink(missing_ok=True)
 
 
-def _examined(reference: Reference, candidate: Candidate, limits: ParityLimits) -> ParityReport:
+def _examined(reference: Reference, candidate: CandidateConversion, limits: ParityLimits) -> ParityReport:
     check_model_files(candidate.files)
     # The comparison itself says what is wrong with a meta.json, in words about decisions.
     converted = open_verified_zip(candidate.archive)
@@ -232,7 +232,7 @@ def _examined(reference: Reference, candidate: Candidate, limits: ParityLimits) 
     return replace(report, causes=causes, divergence=divergence)
 
 
-def _divergence(reference: Reference, converted: Classifier, candidate: Candidate) -> Divergence | None:
+def _divergence(reference: Reference, converted: Classifier, candidate: CandidateConversion) -> Divergence | None:
     crops = reference.crops_rgb[:_LOOKED_INTO]
     normal = reference.trained.preprocessing.normalise(crops)
     graph = candidate.files[0]
@@ -245,7 +245,7 @@ def _divergence(reference: Reference, converted: Classifier, candidate: Candidat
     return None
 
 
-def _left_out(verdict: Verdict, page: str) -> OtherFormat:
+def _left_out(verdict: ParityVerdict, page: str) -> OtherFormat:
     """A refused format in the report of the others."""
     if verdict.report is not None:
         return OtherFormat(state="refused", reason="; ".join(verdict.report.faults), page=page)
@@ -262,7 +262,7 @@ def _found_earlier(found: ParityMeta) -> str:
 
 
 def _keep(
-    report_file: Path, reference: Reference, verdicts: Mapping[Format, Verdict], others: Mapping[str, OtherFormat]
+    report_file: Path, reference: Reference, verdicts: Mapping[Format, ParityVerdict], others: Mapping[str, OtherFormat]
 ) -> None:
     reports: dict[str, ParityReport | NotCompared] = {
         name: verdict.report for name, verdict in verdicts.items() if verdict.report is not None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.dataset.backgrounds import Backgrounds, blend, place
+from cls.dataset.backgrounds import Backgrounds, blend, put_on_background
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.metrics.bootstrap import RESAMPLES, clopper_pearson, draw_units, interval_of, interval_of_mean, widened
 from cls.metrics.multilabel import probabilities_of
@@ -82,7 +82,7 @@ def measure_backgrounds(
             flat = np.empty(cutouts.format.input_shape, np.uint8)
             flat[:] = preprocessing.fill_rgb
             for background in (flat, *(backgrounds.picture(int(number)) for number in numbers)):
-                placed = place(rgb_and_mask, background, preprocessing)
+                placed = put_on_background(rgb_and_mask, background, preprocessing)
                 yield _as_served(placed, rgb_and_mask, preprocessing)
                 yield placed
 

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import background_sources
 from cls.dataset.samples import Sample
-from cls.dataset.split.assign import TRAIN, VALID, Split, split_alone
+from cls.dataset.split.assign import TRAIN, VALID, Split, split_by_person
 from cls.errors import FileError
 from cls.metrics.bootstrap import LEVEL, RESAMPLES, draw_units, interval_of, mean_of_defined, resampled, thin_labels
 from cls.metrics.scores import Interval
 from cls.records import read_record, write_record
-from cls.training.data import Training, start_network
+from cls.training.data import Training, build_initial_network
 from cls.training.evaluation.calibration import cross_validated_decisions, shift_of_loss
 from cls.training.evaluation.evaluate import Evaluation, EvaluationSettings, evaluate
 from cls.training.loop.fit import base_rates, fit_network
@@ -156,7 +156,7 @@ def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluatio
 def random_subsets(samples: Sequence[Sample], split: Split, *, seed: int) -> list[str]:
     """A subset for every sample, stratified as the split is, whatever picset it is of; as many in validation."""
     valid = sum(split.subsets[sample.split_unit] == VALID for sample in samples)
-    return split_alone(samples, valid_people=valid, seed=seed)
+    return split_by_person(samples, valid_people=valid, seed=seed)
 
 
 def _compare(
@@ -195,7 +195,7 @@ def _mixed(bottle: Bottle, training: Training, subsets: Sequence[str]) -> Traini
     # Everybody is a unit of their own.
     samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.people.samples)]
     split = Split({sample.split_unit: subset for sample, subset in zip(samples, subsets, strict=True)})
-    module = start_network(config, network.spec, network.source, samples, data.auxiliary)
+    module = build_initial_network(config, network.spec, network.source, samples, data.auxiliary)
     module.to(memory_format=memory_format_of(network.module))
     data = replace(data, people=replace(data.people, samples=samples), split=split)
     backgrounds = background_sources(bottle, data.train.cutouts, network.spec.preprocessing)

@@ -112,14 +112,14 @@ class ProcessGroup:
     """The processes of one training: one, or `devices` on each of `nodes`.
 
     Lightning starts the others by running the same command again (or torchrun, SLURM or the user on each node did);
-    they come to `assist` in `cls.training.train`. The first one reads, checks and makes the run folder; the others wait
-    in `broadcast` until it is there.
+    they come to `train_in_other_rank` in `cls.training.train`. The first one reads, checks and makes the run folder;
+    the others wait in `broadcast` until it is there.
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        self._world = config.world
+        self._world = config.world_size
         self._fabric: Fabric | None = None
-        if config.world > 1:
+        if config.world_size > 1:
             from lightning.fabric import Fabric
 
             with quiet_lightning():
@@ -163,7 +163,7 @@ class ProcessGroup:
         return cast("Value", told)
 
 
-def gathered(value: Value, world: int) -> list[Value]:
+def all_gather(value: Value, world: int) -> list[Value]:
     """What every process has, by rank."""
     if world == 1:
         return [value]
@@ -179,9 +179,9 @@ def check_process_count(config: TrainConfig, train_count: int, valid_count: int)
         TrainingError: a process would have nothing to do.
     """
     for count, subset in ((train_count, "training"), (valid_count, "validation")):
-        if 0 < count < config.world:
+        if 0 < count < config.world_size:
             raise TrainingError(
-                f"{config.world} processes are more than the {count} people for {subset}",
+                f"{config.world_size} processes are more than the {count} people for {subset}",
                 code="too_many_processes",
                 hint="train with fewer --devices or --nodes",
             )

@@ -61,7 +61,7 @@ BEST, LAST = "best.ckpt", "last.ckpt"
 _GO_ON = "make room; the same command then goes on after the last whole epoch"
 
 
-class PlainFiles(TorchCheckpointIO):
+class PlainCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint straight to where it is asked for; Lightning's own way goes through a file in /tmp."""
 
     def save_checkpoint(
@@ -116,9 +116,9 @@ class EpochCheckpoints(Checkpoint):
     def _write_best(self, trainer: lightning.Trainer, module: ClassifierModule) -> None:
         state = module.state_dict() if self._average is None else self._average.averaged_state()
         with atomic_path(self._folder / BEST) as part:
-            PlainFiles().save_checkpoint(
+            PlainCheckpointIO().save_checkpoint(
                 {
-                    "state_dict": module.own_state(state),
+                    "state_dict": module.state_without_auxiliary(state),
                     "epoch": trainer.current_epoch,
                     "global_step": trainer.global_step,
                 },
@@ -134,7 +134,7 @@ class EpochCheckpoints(Checkpoint):
         self._best = state_dict["best"]
 
 
-def checkpoint_to_go_on_with(folder: Path) -> Path | None:
+def resumable_checkpoint(folder: Path) -> Path | None:
     """The folder's last.ckpt, if there is one; what a killed writer left is removed.
 
     Raises:

@@ -39,10 +39,10 @@ from cls.training.loop.epoch_checkpoints import (
     LAST,
     EpochCheckpoints,
     MovingAverage,
-    PlainFiles,
-    checkpoint_to_go_on_with,
+    PlainCheckpointIO,
+    resumable_checkpoint,
 )
-from cls.training.loop.module import BadBatches, ClassifierModule
+from cls.training.loop.module import BadBatchWriter, ClassifierModule
 from cls.training.loop.optimizer import MultiLabelLoss, loss_for
 from cls.training.network.head_start import start_head
 from cls.training.runs.metrics import Epoch
@@ -117,9 +117,11 @@ def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult
     others = auxiliary_loss(training) if data.auxiliary else None
     if rank == 0 and config.head_start:
         _start_head(training, loss, others, folder)
-    bad_batches = BadBatches(folder, *([sample.path for sample in part.samples] for part in (data.train, data.valid)))
+    bad_batches = BadBatchWriter(
+        folder, *([sample.path for sample in part.samples] for part in (data.train, data.valid))
+    )
     module = ClassifierModule(network, loss, config, auxiliary_loss=others, bad_batches=bad_batches)
-    sampler = EpochSampler(len(data.train), config.batch, seed=config.seed, rank=rank, world=config.world)
+    sampler = EpochSampler(len(data.train), config.batch, seed=config.seed, rank=rank, world=config.world_size)
     train_loader = _train_loader(batches_of(training), sampler, config)
     valid_loader = _validation_loader(data.valid, config, rank) if len(data.valid) else None
     return fit(module, train_loader, valid_loader, config, folder)
@@ -159,7 +161,7 @@ def rates_of(labels: NDArray[np.float32]) -> list[float]:
 
 
 def _validation_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
-    sampler = EpochSampler(len(part), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world)
+    sampler = EpochSampler(len(part), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world_size)
     return Loader(ValidationBatches(part.cutouts, labels_of(part.samples)), sampler)
 
 
@@ -222,12 +224,12 @@ def fit(
     """
     started_s = time.monotonic()
     checkpoints = folder / "checkpoints"
-    last = checkpoint_to_go_on_with(checkpoints)
-    waiting = _WaitingClock(train)
+    last = resumable_checkpoint(checkpoints)
+    waiting = _DataWaitTimer(train)
     if config.compile:
         module.network.compile()
     with quiet_lightning(), progress("training steps", config.epochs * len(train)) as ticker:
-        clock = _Clock(config, waiting, ticker, started_s)
+        clock = _FitTimer(config, waiting, ticker, started_s)
         trainer = _trainer(config, folder, clock)
         try:
             # A bottle may come from anywhere: code in its checkpoint is not run.
@@ -249,7 +251,7 @@ def fit(
 def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Trainer:
     device = accelerator()
     average = MovingAverage(config.ema) if config.ema else None
-    is_many = config.world > 1
+    is_many = config.world_size > 1
     return lightning.Trainer(
         accelerator=device,
         devices=config.devices,
@@ -267,7 +269,7 @@ def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Tr
             EpochCheckpoints(folder / "checkpoints", average),
             clock,
         ],
-        plugins=[PlainFiles()],
+        plugins=[PlainCheckpointIO()],
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -276,7 +278,7 @@ def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Tr
     )
 
 
-class _WaitingClock:
+class _DataWaitTimer:
     """A loader that measures how long its reader waits for batches."""
 
     def __init__(self, loader: Loader) -> None:
@@ -306,10 +308,10 @@ class _WaitingClock:
         return self.waited_s / self.total_s if self.total_s else 0.0
 
 
-class _Clock(Callback):
+class _FitTimer(Callback):
     """Counts steps, says early how long all will take, and keeps the time of earlier parts in checkpoints."""
 
-    def __init__(self, config: TrainConfig, waiting: _WaitingClock, ticker: Ticker, fit_started_s: float) -> None:
+    def __init__(self, config: TrainConfig, waiting: _DataWaitTimer, ticker: Ticker, fit_started_s: float) -> None:
         self._config = config
         self._waiting = waiting
         self._ticker = ticker

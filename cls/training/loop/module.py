@@ -24,7 +24,7 @@ from cls.metrics.multilabel import measure, probabilities_of
 from cls.training.config import TrainConfig
 from cls.training.data import InitialNetwork
 from cls.training.loop.auxiliary import JointLoss, without_auxiliary
-from cls.training.loop.distributed import gathered
+from cls.training.loop.distributed import all_gather
 from cls.training.loop.optimizer import FrozenStages, optimizer_for, schedule_for
 from cls.training.network.build import head_names, memory_format_of
 from cls.training.runs.metrics import Epoch
@@ -39,7 +39,7 @@ class NotANumberError(TrainingError):
 
 
 @dataclass(frozen=True)
-class BadBatches:
+class BadBatchWriter:
     """Saves bad batches of a run."""
 
     folder: Path
@@ -104,7 +104,7 @@ class ClassifierModule(lightning.LightningModule):
         config: TrainConfig,
         *,
         auxiliary_loss: nn.Module | None = None,
-        bad_batches: BadBatches | None = None,
+        bad_batches: BadBatchWriter | None = None,
     ) -> None:
         super().__init__()
         self.network = start.module
@@ -137,7 +137,7 @@ class ClassifierModule(lightning.LightningModule):
         torch.manual_seed(self._config.seed * 100_003 + self.current_epoch + 7_919 * self.global_rank)
         self._epoch_started_s = time.monotonic()
         self._train_losses.clear()
-        self._frozen.rest()
+        self._frozen.set_eval()
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of one batch.
@@ -176,7 +176,7 @@ class ClassifierModule(lightning.LightningModule):
             return
         said = "" if what is None else self._saved(batch, logits, what, batch_index)
         raise NotANumberError(
-            "; ".join(text for text in gathered(said, self.trainer.world_size) if text),
+            "; ".join(text for text in all_gather(said, self.trainer.world_size) if text),
             code="not_a_number",
             hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip",
         )
@@ -195,7 +195,7 @@ class ClassifierModule(lightning.LightningModule):
         """Measures the validation part: all of it in every process, each sample once."""
         logits, labels, indices = (torch.cat(parts) for parts in zip(*self._valid, strict=True))
         self._valid.clear()
-        parts = gathered((logits.numpy(), labels.numpy(), indices.numpy()), self.trainer.world_size)
+        parts = all_gather((logits.numpy(), labels.numpy(), indices.numpy()), self.trainer.world_size)
         order = np.argsort(np.concatenate([part[2] for part in parts]), kind="stable")
         all_logits = np.concatenate([part[0] for part in parts])[order]
         all_labels = np.concatenate([part[1] for part in parts])[order]
@@ -219,7 +219,7 @@ class ClassifierModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Writes the epoch's line of history."""
-        train_loss = float(np.mean(gathered(float(np.mean(self._train_losses)), self.trainer.world_size)))
+        train_loss = float(np.mean(all_gather(float(np.mean(self._train_losses)), self.trainer.world_size)))
         lr = float(self.optimizers().param_groups[-1]["lr"])  # type: ignore[union-attr]
         self.log_dict({"train_loss": train_loss, "lr": lr})
         measured = {key: float(value) for key, value in self.trainer.callback_metrics.items()}
@@ -249,7 +249,7 @@ class ClassifierModule(lightning.LightningModule):
             len(self.history), self._config.epochs, epoch.train_loss, validation, epoch.seconds,
         )  # fmt: skip
 
-    def own_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def state_without_auxiliary(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """A state of this module as the finished network has it: without the outputs learnt alongside."""
         if not self._has_auxiliary:
             return state

@@ -22,7 +22,7 @@ _TINY = 1e-8
 
 
 @dataclass(frozen=True)
-class Focusing:
+class FocalParameters:
     """How much a loss turns away from what is easy: each term is multiplied by (1 - probability of the truth)**gamma.
 
     Attributes:
@@ -51,7 +51,7 @@ class MultiLabelLoss(nn.Module):
         positive_weights: Tensor,
         *,
         negative_weights: Tensor | None = None,
-        focusing: Focusing = Focusing(),
+        focusing: FocalParameters = FocalParameters(),
         smoothing: float = 0.0,
     ) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class MultiLabelLoss(nn.Module):
         """What each label costs if it is present, and if it is absent; both (batch, labels)."""
         focusing = self._focusing
         present, absent = functional.softplus(-logits), functional.softplus(logits)  # -log p, -log (1 - p)
-        if focusing == Focusing():
+        if focusing == FocalParameters():
             return present, absent
         probs = torch.sigmoid(logits)
         if focusing.positive:
@@ -114,10 +114,10 @@ def loss_for(config: TrainConfig, base_rates: Sequence[float]) -> MultiLabelLoss
     if config.loss == "ratio":
         return MultiLabelLoss(torch.exp(1 - rates), negative_weights=torch.exp(rates), smoothing=config.smoothing)
     if config.loss == "focal":
-        focusing = Focusing(config.focal_gamma, config.focal_gamma)
+        focusing = FocalParameters(config.focal_gamma, config.focal_gamma)
         return MultiLabelLoss(ones, focusing=focusing, smoothing=config.smoothing)
     if config.loss == "asymmetric":
-        focusing = Focusing(config.gamma_positive, config.gamma_negative, config.negative_clip)
+        focusing = FocalParameters(config.gamma_positive, config.gamma_negative, config.negative_clip)
         return MultiLabelLoss(ones, focusing=focusing, smoothing=config.smoothing)
     return MultiLabelLoss(positive_weights(rates.tolist(), config.loss), smoothing=config.smoothing)
 
@@ -174,7 +174,7 @@ class FrozenStages:
             if own and all(name in frozen for name in own):
                 self._modules.append(module)
 
-    def rest(self) -> None:
+    def set_eval(self) -> None:
         """Puts the frozen modules into evaluation mode; called whenever training mode was switched on."""
         for module in self._modules:
             module.eval()
@@ -215,7 +215,7 @@ def _groups(
     network: nn.Module, config: TrainConfig, *, is_pretrained: bool
 ) -> list[dict[str, list[nn.Parameter] | float]]:
     """Weights by learning rate and decay; `layer_decay` lowers a layer's rate by its distance from the head."""
-    peak = config.lr or _LR_AT_16 * math.sqrt(config.people_a_step / 16)
+    peak = config.lr or _LR_AT_16 * math.sqrt(config.samples_per_step / 16)
     backbone_lr = peak * (config.backbone_lr if is_pretrained else 1.0)
     scales = _layer_scales(network, config.layer_decay)
     head = {id(parameter) for parameter in head_of(network).parameters()}

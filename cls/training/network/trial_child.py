@@ -121,7 +121,7 @@ def _gradient(
 ) -> dict[str, Tensor]:
     """The gradient of each weight after one step's forward and backward, checked."""
     network.train()
-    frozen.rest()
+    frozen.set_eval()
     network.zero_grad()
     torch.manual_seed(1)
     with _precision(config):

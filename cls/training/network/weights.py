@@ -114,7 +114,7 @@ def initial_weights(bottle: Bottle, config: TrainConfig, timm_arch: str) -> Weig
     return find_run_weights(bottle, config.pretrained, config.group, timm_arch)
 
 
-def carry_head(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:
+def copy_head_rows(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:
     """Copies the head's rows of those labels that the earlier run has under the same name.
 
     Args:

@@ -47,7 +47,7 @@ def random_samples(picsets: int, per_picset: int, rates: tuple[float, ...], seed
 @given(sample_sets(), st.floats(0.05, 0.6), st.integers(0, 5))
 def test_no_picset_on_both_sides_and_nobody_lost(samples: list[Sample], share: float, seed: int) -> None:
     split = split_samples(samples, valid_share=share, seed=seed)
-    train, valid = split.part(samples, TRAIN), split.part(samples, VALID)
+    train, valid = split.select(samples, TRAIN), split.select(samples, VALID)
     check_split(train, valid)
     assert len(train) + len(valid) == len(samples)
     assert train
@@ -130,8 +130,8 @@ def test_a_leak_in_the_file_is_refused(tmp_path: Path) -> None:
     split = split_samples(samples, valid_share=0.3, seed=0)
     write_split(file, split, samples, seed=0, valid_share=0.3)
     train, valid = read_split(file)
-    assert train == {s.path for s in split.part(samples, TRAIN)}
-    assert valid == {s.path for s in split.part(samples, VALID)}
+    assert train == {s.path for s in split.select(samples, TRAIN)}
+    assert valid == {s.path for s in split.select(samples, VALID)}
     content = read_json(file)
     content[VALID].append(content[TRAIN][0])
     write_json_atomic(file, content)
@@ -145,7 +145,7 @@ def test_a_leak_in_the_file_is_refused(tmp_path: Path) -> None:
 def test_what_was_trained_on_is_never_validated_on(samples: list[Sample], data: st.DataObject) -> None:
     """Whatever is joined later: nothing leaves training, and all of a cluster is on one side."""
     before = split_samples(samples, valid_share=0.3, seed=1)
-    known = before.memory(samples)
+    known = before.remembered_subsets(samples)
     clusters = {unit: data.draw(st.sampled_from(["", "joined:a", "joined:b"]), unit) for unit in sorted(before.subsets)}
     joined = [replace(one, joined=clusters[one.unjoined_unit]) for one in samples]
     if len({one.split_unit for one in joined}) < 2:
@@ -158,13 +158,13 @@ def test_what_was_trained_on_is_never_validated_on(samples: list[Sample], data: 
         is_trained.update((one.split_unit, True) for one in joined if known[one.unjoined_unit] == TRAIN)
         assert all(is_trained.values())
         return
-    train, valid = after.part(joined, TRAIN), after.part(joined, VALID)
+    train, valid = after.select(joined, TRAIN), after.select(joined, VALID)
     check_split(train, valid)
-    trained_before = {one.path for one in before.part(samples, TRAIN)}
+    trained_before = {one.path for one in before.select(samples, TRAIN)}
     assert trained_before.isdisjoint(one.path for one in valid)
     for member in after.moved:
         assert known[member] == VALID
-        assert after.memory(joined)[member] == TRAIN
+        assert after.remembered_subsets(joined)[member] == TRAIN
 
 
 def test_joined_units_leave_validation_where_one_was_trained_on() -> None:
@@ -180,8 +180,8 @@ def test_a_picture_that_was_trained_on_stays_in_training_in_another_picset() -> 
     samples = [sample(n, f"s{n}", (float(n % 2),)) for n in range(8)]
     split = split_samples(samples, valid_share=0.4, seed=0)
     moved = [replace(one, picset=f"new-{one.picset}") for one in samples]
-    again = split_samples(moved, valid_share=0.4, seed=0, known=split.memory(samples))
-    assert {s.path for s in again.part(moved, VALID)} == {s.path for s in split.part(samples, VALID)}
+    again = split_samples(moved, valid_share=0.4, seed=0, known=split.remembered_subsets(samples))
+    assert {s.path for s in again.select(moved, VALID)} == {s.path for s in split.select(samples, VALID)}
 
 
 def test_a_label_with_one_positive_is_in_training() -> None:

@@ -128,7 +128,7 @@ def test_trash_is_stratified_too() -> None:
     split = split_samples(samples, valid_share=0.25, seed=3)
     trash = {split.subsets[s.split_unit] for s in samples if s.labels == (0.0, 0.0)}
     assert trash == {TRAIN, VALID}
-    valid = split.part(samples, VALID)
+    valid = split.select(samples, VALID)
     assert (len(valid), sum(s.labels[0] for s in valid)) == (10, 5)
 
 
@@ -141,28 +141,32 @@ def test_what_an_earlier_split_has_is_taken_off_what_is_wanted(seed: int) -> Non
     new = [sample(100 + n, f"new-{n}", (1.0,)) for n in range(10)]
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=known)
     assert {one.split_unit: split.subsets[one.split_unit] for one in old} == known
-    assert len(split.part(new, VALID)) == 2, "20 percent of 110 are 22"
+    assert len(split.select(new, VALID)) == 2, "20 percent of 110 are 22"
     overfull = {one.unjoined_unit: VALID if n < 40 else TRAIN for n, one in enumerate(old)}
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=overfull)
-    assert split.part(new, VALID) == []
+    assert split.select(new, VALID) == []
     starved = {one.unjoined_unit: VALID if n < 10 else TRAIN for n, one in enumerate(old)}
     split = split_samples([*old, *new], valid_share=0.2, seed=seed, known=starved)
-    assert len(split.part(new, VALID)) == 10
+    assert len(split.select(new, VALID)) == 10
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 def test_validation_gets_its_share_to_the_person(share: float) -> None:
     samples = [sample(n, f"s{n}", (1.0, 0.0)) for n in range(40)]
     split = split_samples(samples, valid_share=share, seed=0)
-    assert len(split.part(samples, VALID)) == 40 * share
+    assert len(split.select(samples, VALID)) == 40 * share
 
 
 def test_memory_of_pictures_and_picsets() -> None:
     samples = [sample(0, "a", (1.0,), "joined:a"), sample(1, "", (0.0,)), sample(2, "b", (0.0,))]
     split = Split({"joined:a": TRAIN, "picture:1.jpeg": VALID})
-    assert split.memory(samples[:2]) == {"picset:a": TRAIN, "picture:0.jpeg": TRAIN, "picture:1.jpeg": VALID}
-    assert split.part(samples, TRAIN) == samples[:1]
-    assert split.part(samples, VALID) == samples[1:2], "a unit that the split does not know is on no side"
+    assert split.remembered_subsets(samples[:2]) == {
+        "picset:a": TRAIN,
+        "picture:0.jpeg": TRAIN,
+        "picture:1.jpeg": VALID,
+    }
+    assert split.select(samples, TRAIN) == samples[:1]
+    assert split.select(samples, VALID) == samples[1:2], "a unit that the split does not know is on no side"
 
 
 @pytest.mark.parametrize("trained", ["picset:a", "picture:0.jpeg", "picture:1.jpeg"])

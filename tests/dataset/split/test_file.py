@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.dataset.samples import Sample
-from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, _columns, _even_out, split_alone, split_samples
+from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, _columns, _even_out, split_by_person, split_samples
 from cls.dataset.split.file import SplitFile, read_split, split_with_memory, trained_on, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
@@ -136,10 +136,12 @@ def test_the_memory_by_seed_and_share(file: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.json"
     split = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25)
     assert split == split_samples(PEOPLE, valid_share=0.25, seed=3)
-    assert read_json(file)["splits"] == {"seed 3, share 0.25": split.memory(PEOPLE)}
+    assert read_json(file)["splits"] == {"seed 3, share 0.25": split.remembered_subsets(PEOPLE)}
     few = split_with_memory(file, none, PEOPLE[:3], seed=3, valid_share=0.25)
     assert few.subsets == {unit: split.subsets[unit] for unit in few.subsets}
-    assert read_json(file)["splits"] == {"seed 3, share 0.25": split.memory(PEOPLE)}, "those not there are kept"
+    assert read_json(file)["splits"] == {"seed 3, share 0.25": split.remembered_subsets(PEOPLE)}, (
+        "those not there are kept"
+    )
 
 
 def test_the_dataset_knows_better_than_the_older_memory(file: Path, tmp_path: Path) -> None:
@@ -155,17 +157,17 @@ def test_the_dataset_knows_better_than_the_older_memory(file: Path, tmp_path: Pa
 def test_nobody_that_the_first_weights_know_is_held_out(file: Path, tmp_path: Path, by: str) -> None:
     none = tmp_path / "none.json"
     plain = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25)
-    known = [getattr(one, by) for one in plain.part(PEOPLE, VALID)]
+    known = [getattr(one, by) for one in plain.select(PEOPLE, VALID)]
     split = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=known)
-    held_out = split.part(PEOPLE, VALID)
+    held_out = split.select(PEOPLE, VALID)
     assert held_out
     assert not {getattr(one, by) for one in held_out} & set(known)
     key = f"seed 3, share 0.25, after {sha256_of_bytes(repr(sorted(known)).encode())[:12]}"
     memory = read_json(file)["splits"]
-    assert memory == {"seed 3, share 0.25": plain.memory(PEOPLE), key: split.memory(PEOPLE)}
+    assert memory == {"seed 3, share 0.25": plain.remembered_subsets(PEOPLE), key: split.remembered_subsets(PEOPLE)}
     again = split_with_memory(file, none, PEOPLE[:15], seed=3, valid_share=0.25, trained_on=known[::-1])
     assert again.subsets == {one.unjoined_unit: split.subsets[one.unjoined_unit] for one in PEOPLE[:15]}
-    harmless = [one.unjoined_unit for one in plain.part(PEOPLE, TRAIN)]
+    harmless = [one.unjoined_unit for one in plain.select(PEOPLE, TRAIN)]
     assert split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=harmless).subsets == plain.subsets
 
 
@@ -189,20 +191,20 @@ def test_people_dealt_alone(seed: int, count: int, data: st.DataObject) -> None:
         for n in range(count)
     ]
     wanted = data.draw(st.integers(1, count - 1))
-    sides = split_alone(people, valid_people=wanted, seed=1)
+    sides = split_by_person(people, valid_people=wanted, seed=1)
     assert sides.count(VALID) == wanted
     assert set(sides) == {TRAIN, VALID}
-    assert sides == split_alone(people, valid_people=wanted, seed=1)
+    assert sides == split_by_person(people, valid_people=wanted, seed=1)
 
 
 def test_picsets_do_not_matter_and_stratification_does() -> None:
     people = [sample(f"{n}.jpeg", "all of one", (float(n < 10), 0.0)) for n in range(40)]
-    sides = split_alone(people, valid_people=8, seed=0)
+    sides = split_by_person(people, valid_people=8, seed=0)
     held_out = [one for one, side in zip(people, sides, strict=True) if side == VALID]
     assert (len(held_out), sum(one.labels[0] for one in held_out)) == (8, 2)
-    assert sides != split_alone(people, valid_people=8, seed=1)
+    assert sides != split_by_person(people, valid_people=8, seed=1)
     with pytest.raises(TrainingError) as caught:
-        split_alone(people[:1], valid_people=1, seed=0)
+        split_by_person(people[:1], valid_people=1, seed=0)
     assert caught.value.code == "training.one_picset"
 
 
@@ -212,7 +214,7 @@ def test_people_are_dealt_as_units_of_their_own() -> None:
     split = split_samples(joined, valid_share=13 / 42, seed=5)
     expected = [split.subsets[one.split_unit] for one in joined]
     assert expected.count(VALID) == 13, "nobody is left to even out"
-    assert split_alone(people, valid_people=13, seed=5) == expected
+    assert split_by_person(people, valid_people=13, seed=5) == expected
 
 
 def test_columns_of_people() -> None:
@@ -248,4 +250,4 @@ def test_a_side_keeps_somebody_of_every_label() -> None:
 
 def test_joined_clusters_do_not_matter_either() -> None:
     people = [replace(one, joined="joined:x") for one in PEOPLE]
-    assert split_alone(people, valid_people=5, seed=0) == split_alone(PEOPLE, valid_people=5, seed=0)
+    assert split_by_person(people, valid_people=5, seed=0) == split_by_person(PEOPLE, valid_people=5, seed=0)

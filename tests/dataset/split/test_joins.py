@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
-from cls.dataset.split.joins import NEAR_DUPLICATES, connected, find_joins
+from cls.dataset.split.joins import NEAR_DUPLICATES, connected, find_joined_units
 from cls.dataset.split.signatures import forget_signatures, signatures_of
 from cls.loading.load import meta_file
 from tests.bottles import GROUP, make_tiny_bottle
@@ -43,20 +43,20 @@ def copy_picture(bottle: Bottle, source: str, target: str, quality: int = 60) ->
 
 
 def test_different_photos_are_joined_with_nothing(tiny: Bottle) -> None:
-    assert not find_joins(tiny, GROUP, samples_of(tiny), keys=["model"]).clusters
+    assert not find_joined_units(tiny, GROUP, samples_of(tiny), keys=["model"]).clusters
 
 
 def test_picsets_with_a_copy_of_one_photo_belong_together(tiny: Bottle) -> None:
     copy_picture(tiny, "0000.jpeg", "0005.jpeg")
     copy_picture(tiny, "0004.jpeg", "0010.jpeg")
-    joins = find_joins(tiny, GROUP, samples_of(tiny), workers=2)
+    joins = find_joined_units(tiny, GROUP, samples_of(tiny), workers=2)
     name = "joined:picset:picset-000"
     assert joins.clusters == {f"picset:picset-00{number}": name for number in (0, 1, 3)}
     assert joins.reasons == {NEAR_DUPLICATES: 2}
-    applied = joins.applied(samples_of(tiny))
+    applied = joins.apply_to(samples_of(tiny))
     assert {s.split_unit for s in applied if s.picset in ("picset-000", "picset-001", "picset-003")} == {name}
     assert {s.joined for s in applied if s.picset == "picset-002"} == {""}
-    assert not find_joins(tiny, GROUP, samples_of(tiny), has_near_duplicates=False).clusters
+    assert not find_joined_units(tiny, GROUP, samples_of(tiny), has_near_duplicates=False).clusters
 
 
 def test_flat_and_broken_pictures_join_nothing(tiny: Bottle) -> None:
@@ -64,7 +64,7 @@ def test_flat_and_broken_pictures_join_nothing(tiny: Bottle) -> None:
         cv2.imwrite(str(tiny.picture(name)), np.full((160, 120, 3), 255, np.uint8))
     for name in ("0001.jpeg", "0006.jpeg"):
         tiny.picture(name).write_bytes(b"no picture")
-    assert not find_joins(tiny, GROUP, samples_of(tiny)).clusters
+    assert not find_joined_units(tiny, GROUP, samples_of(tiny)).clusters
 
 
 def test_the_same_model_or_shoot_belongs_together(tiny: Bottle) -> None:
@@ -78,11 +78,14 @@ def test_the_same_model_or_shoot_belongs_together(tiny: Bottle) -> None:
     meta_file(tiny, GROUP, "picset-007").parent.mkdir(parents=True)
     meta_file(tiny, GROUP, "picset-007").write_text("{")
     samples = samples_of(tiny)
-    joins = find_joins(tiny, GROUP, samples, keys=["model", "shoot"])
+    joins = find_joined_units(tiny, GROUP, samples, keys=["model", "shoot"])
     assert set(joins.clusters) == {"picset:picset-000", "picset:picset-001", "picset:picset-002"}
     assert joins.reasons == {"model": 1, "shoot": 1}
-    assert set(find_joins(tiny, GROUP, samples, keys=["parent"]).clusters) == {"picset:picset-005", "picset:picset-006"}
-    assert not find_joins(tiny, GROUP, samples).clusters
+    assert set(find_joined_units(tiny, GROUP, samples, keys=["parent"]).clusters) == {
+        "picset:picset-005",
+        "picset:picset-006",
+    }
+    assert not find_joined_units(tiny, GROUP, samples).clusters
 
 
 def test_signatures_are_remembered_and_made_anew_for_changed_pictures(tiny: Bottle) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cls.dataset.split.joins import Joins, _values
+from cls.dataset.split.joins import JoinedUnits, _values
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_an_object_is_named_by_its_guid_before_its_id_and_its_id_before_its_name
 
 
 def test_clusters_are_counted_not_their_members() -> None:
-    joins = Joins(
+    joins = JoinedUnits(
         {"picset:a": "joined:a", "picset:b": "joined:a", "picset:c": "joined:c", "x": "joined:c"}, {"meta": 2}
     )
     assert joins.line() == "4 picsets (or pictures of none) belong together in 2 clusters: meta 2"

@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from cls.dataset.split import near_duplicates
 from cls.dataset.split import signatures as signature_module
 from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
-from cls.dataset.split.signatures import PERSON, PHOTO, SIDE_PX, VIEW_BYTES, enough_px, person_signature, unpacked
+from cls.dataset.split.signatures import (
+    PERSON,
+    PHOTO,
+    SIDE_PX,
+    VIEW_BYTES,
+    min_longer_side_px,
+    person_signature,
+    unpack_signatures,
+)
 from cls.people.photos import Person, decode_photo
 from cls.people.polygons import draw_polygons
 
@@ -213,7 +221,7 @@ def test_the_frame_hangs_on_the_outline() -> None:
     found = person_signature(image, person)
     assert found is not None
     assert (found.shape, found.dtype) == ((2, VIEW_BYTES), np.uint8)
-    grey, inside = unpacked(found)
+    grey, inside = unpack_signatures(found)
     assert (grey.shape, inside.dtype, sorted(np.unique(inside).tolist())) == ((2, SIDE_PX, SIDE_PX), np.uint8, [0, 255])
     # 2 percent of the outline, two rows, are skipped: the frame begins at row 54, with 121 pixels in 32.
     expected = 54 + 121 / 32 * (np.arange(SIDE_PX) + 0.5) - 0.5
@@ -224,7 +232,7 @@ def test_the_frame_hangs_on_the_outline() -> None:
 
 def test_the_second_view_is_the_whole_photo(photos: list[Image]) -> None:
     (found,) = signatures(photos[:1])
-    grey, inside = unpacked(found)
+    grey, inside = unpack_signatures(found)
     expected = cv2.resize(cv2.cvtColor(photos[0], cv2.COLOR_RGB2GRAY), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(grey[PHOTO], expected)
     rows, columns = (np.flatnonzero((inside[PHOTO] > 0).any(axis=axis)) for axis in (1, 0))
@@ -235,7 +243,7 @@ def test_a_frame_beyond_the_photo_repeats_its_edge() -> None:
     image = textured(np.random.default_rng(0), 100, 100, 10)
     found = person_signature(image, someone([(0.0, 0.0), (0.6, 0.0), (0.6, 1.0), (0.0, 1.0)]))
     assert found is not None
-    grey, inside = unpacked(found)
+    grey, inside = unpack_signatures(found)
     grey, inside = grey[PERSON].astype(int), inside[PERSON]
     # 93 pixels, 16 of them left of the photo, 5 above.
     assert (np.abs(np.diff(grey[:, :5], axis=1)) <= 1).all()
@@ -302,7 +310,7 @@ def test_what_an_outline_has_in_a_bar_is_no_part_of_the_person(photos: list[Imag
     found = person_signature(saved(changed), with_letters)
     (expected,) = signatures(photos[:1])
     assert found is not None
-    (grey, inside), (expected_grey, expected_inside) = (unpacked(one) for one in (found, expected))
+    (grey, inside), (expected_grey, expected_inside) = (unpack_signatures(one) for one in (found, expected))
     assert np.abs(grey[PERSON].astype(int) - expected_grey[PERSON]).mean() < 6
     assert (inside[PERSON] != expected_inside[PERSON]).mean() < 0.03
     assert near_pairs(np.stack([expected, found])).tolist() == [[0, 1]]
@@ -318,7 +326,7 @@ def test_a_border_that_holds_much_of_the_outline_is_kept(photos: list[Image]) ->
         ]
         found = person_signature(changed, Person("person", 0.9, (0, 0, 1, 1), tuple(squares)))
         assert found is not None
-        grey, _ = unpacked(found)
+        grey, _ = unpack_signatures(found)
         expected = photos[0] if is_cut else changed
         expected = cv2.resize(cv2.cvtColor(expected, cv2.COLOR_RGB2GRAY), (SIDE_PX, SIDE_PX), interpolation=3)
         assert np.abs(grey[PHOTO].astype(int) - expected).max() <= 12
@@ -335,14 +343,14 @@ def test_what_is_nearly_all_border_is_a_photo() -> None:
 
 
 def test_small_people_are_looked_at_in_a_large_photo() -> None:
-    assert enough_px(FIGURE) == 128
+    assert min_longer_side_px(FIGURE) == 128
     small = someone([(0.5, 0.5), (0.52, 0.5), (0.52, 0.6), (0.5, 0.6)])
-    assert enough_px(small) == round(1.5 * 32 / (1.2 * np.sqrt(0.02 * 0.1)) - 0.5)
-    assert enough_px(Person("person", 0.9, (0, 0, 9, 9), ())) == 8192
+    assert min_longer_side_px(small) == round(1.5 * 32 / (1.2 * np.sqrt(0.02 * 0.1)) - 0.5)
+    assert min_longer_side_px(Person("person", 0.9, (0, 0, 9, 9), ())) == 8192
 
 
 def views_of(images: Sequence[Image], view: int) -> tuple[Image, Image, NDArray[np.int64]]:
-    return (*unpacked(signatures(images)[:, view]), np.arange(len(images)))
+    return (*unpack_signatures(signatures(images)[:, view]), np.arange(len(images)))
 
 
 def test_candidates_say_how_they_are_similar(photos: list[Image]) -> None:
@@ -366,7 +374,7 @@ def test_no_more_candidates_than_the_most_similar(photos: list[Image], monkeypat
 @pytest.mark.parametrize("frame", range(7))
 def test_another_frame_is_seen_as_the_same(photos: list[Image], frame: int) -> None:
     """What is seen in each of the other frames is a candidate, and agrees once it is laid over."""
-    grey, inside = unpacked(signatures(photos[:1])[:, PERSON])
+    grey, inside = unpack_signatures(signatures(photos[:1])[:, PERSON])
     warped = [near_duplicates._warped(one, frame) for one in (grey, inside)]
     pair = np.concatenate([grey, warped[0]]), np.concatenate([inside, (warped[1] > 127) * np.uint8(255)])
     (found,) = candidates(*pair, np.arange(2), PERSON)
@@ -508,7 +516,7 @@ def test_correlations_count_pixels_by_their_weight() -> None:
 
 def test_few_people_before_one_backdrop_are_candidates_as_their_outlines_count_too() -> None:
     behind = textured(np.random.default_rng(5), 480, 360, 30)
-    grey, inside = unpacked(signatures([photo_of(n, behind) for n in range(16)])[:, PHOTO])
+    grey, inside = unpack_signatures(signatures([photo_of(n, behind) for n in range(16)])[:, PHOTO])
     few, many = (len(candidates(grey, each, np.arange(16), PHOTO)) for each in (inside, np.full_like(inside, 255)))
     assert few < 12
     assert many == 13 * 3 + 2 + 1, "of the backdrop's agreement everyone has enough"

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cls.dataset.split import signatures as module
-from cls.dataset.split.signatures import PERSON, PHOTO, SIDE_PX, enough_px, person_signature, unpacked
+from cls.dataset.split.signatures import PERSON, PHOTO, SIDE_PX, min_longer_side_px, person_signature, unpack_signatures
 from cls.people.photos import Person
 from cls.people.polygons import draw_polygons
 
@@ -37,7 +37,7 @@ def box(left: int, top: int, right: int, bottom: int) -> list[tuple[int, int]]:
 def views_of(grey: Image, person: Person) -> tuple[Image, Image]:
     found = person_signature(in_grey(grey), person)
     assert found is not None
-    return unpacked(found)
+    return unpack_signatures(found)
 
 
 def test_a_pixel_is_inside_where_the_outline_fills_half_of_it() -> None:
@@ -195,7 +195,7 @@ def test_how_large_a_photo_has_to_be() -> None:
         (0.0048, 8192),
     ):
         corners = np.array([(0.1, 0.1), (0.1 + side, 0.1), (0.1 + side, 0.1 + side), (0.1, 0.1 + side)])
-        assert enough_px(Person("person", 0.9, (0, 0, 1, 1), (corners,))) == pytest.approx(expected, abs=1)
+        assert min_longer_side_px(Person("person", 0.9, (0, 0, 1, 1), (corners,))) == pytest.approx(expected, abs=1)
 
 
 def test_beyond_the_photo_there_is_its_edge() -> None:

@@ -17,8 +17,8 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split import signatures
-from cls.dataset.split.joins import find_joins
-from cls.dataset.split.signatures import enough_px, signatures_in, signatures_of
+from cls.dataset.split.joins import find_joined_units
+from cls.dataset.split.signatures import min_longer_side_px, signatures_in, signatures_of
 from cls.files import atomic_path
 from cls.loading.load import meta_file
 from cls.people.photos import Person
@@ -119,7 +119,7 @@ def test_what_cannot_be_read_is_logged_as_of_the_dataset(tiny: Bottle, caplog: p
     file.write_text("{")
     tiny.cache.mkdir(parents=True, exist_ok=True)
     (tiny.cache / "person_signatures.npz").write_text("{")
-    find_joins(tiny, GROUP, samples[:1], keys=["model"])
+    find_joined_units(tiny, GROUP, samples[:1], keys=["model"])
     said = [record for record in caplog.records if "read" in record.getMessage()]
     assert [(record.name, record.levelname) for record in said] == [("cls.dataset", "WARNING")] * 2
 
@@ -145,7 +145,7 @@ def test_a_photo_is_decoded_as_large_as_its_smallest_person_needs() -> None:
     assert ok
     corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
     small, large = (Person("person", 0.9, (0, 0, 9, 9), (0.5 + side * corners / (4, 3),)) for side in (0.08, 1.2))
-    assert enough_px(large) < 200 < enough_px(small)
+    assert min_longer_side_px(large) < 200 < min_longer_side_px(small)
     both = signatures_in(content.tobytes(), [large, small])
     (alone,) = signatures_in(content.tobytes(), [small])
     assert np.array_equal(both[1], alone)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.dataset.split import near_duplicates
-from cls.dataset.split.near_duplicates import Features, Neighbourhoods, Similar
+from cls.dataset.split.near_duplicates import Features, Neighbourhoods, SimilarPairs
 
 _FEATURES = 6
 
@@ -24,7 +24,7 @@ def parts(both: NDArray[np.float32]) -> Features:
     return np.ascontiguousarray(both[..., :_FEATURES]), np.ascontiguousarray(both[..., _FEATURES:])
 
 
-def rows_of(found: Similar) -> list[tuple[int, int, int, bool, float]]:
+def rows_of(found: SimilarPairs) -> list[tuple[int, int, int, bool, float]]:
     columns = (found.left, found.right, found.variant, found.is_mirrored, found.similarity)
     return sorted(zip(*(one.tolist() for one in columns), strict=True))
 

@@ -18,7 +18,7 @@ from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX, NORMALISED
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.parity import check as parity_gate
-from cls.exporting.parity.check import REPORT_NAME, Candidate, ParityCheck
+from cls.exporting.parity.check import REPORT_NAME, CandidateConversion, ParityCheck
 from cls.exporting.parity.report import RefusedTry
 from cls.exporting.parity.results import LARGER, SMALLER
 from cls.exporting.parity.samples import Reference
@@ -54,8 +54,8 @@ class Gate:
         assert archive == self.folder / "model_onnx.zip"
         return self.opened(self.file)
 
-    def candidate(self, precision: str = "fp32", source: Path | None = None) -> Candidate:
-        return Candidate("onnx", precision, self.folder / "model_onnx.zip", (self.file,), source)
+    def candidate(self, precision: str = "fp32", source: Path | None = None) -> CandidateConversion:
+        return CandidateConversion("onnx", precision, self.folder / "model_onnx.zip", (self.file,), source)
 
     def change(self, name: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
         model = onnx.load(self.source)
@@ -63,7 +63,7 @@ class Gate:
         tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)).astype(np.float32), name))
         onnx.save(model, self.file)
 
-    def judge(self, precision: str = "fp32", source: Path | None = None) -> parity_gate.Verdict:
+    def judge(self, precision: str = "fp32", source: Path | None = None) -> parity_gate.ParityVerdict:
         bottle: Bottle = None  # type: ignore[assignment]
         check = ParityCheck(self.reference, bottle, Path("report.json"), {precision: NONE})
         return check.judge(self.candidate(precision, source))

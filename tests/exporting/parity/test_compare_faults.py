@@ -18,7 +18,7 @@ from torch import nn
 from cls.errors import ParityError, ParityFault
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
-from cls.exporting.parity.check import Candidate, ParityCheck, Verdict
+from cls.exporting.parity.check import CandidateConversion, ParityCheck, ParityVerdict
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.report import ParityReport
 from cls.exporting.parity.samples import ParitySample, Reference, reference_of
@@ -63,7 +63,7 @@ class Gate:
         *,
         precision: str = "fp32",
         source: Path | None = None,
-    ) -> Verdict:
+    ) -> ParityVerdict:
         """What the check says of the exported model with a fault planted, or of its package with another meta.json."""
         if plant is not None:
             plant(self.model)
@@ -101,10 +101,12 @@ class Gate:
     def check(self) -> ParityCheck:
         return ParityCheck(self.reference, self.exported.bottle, self.report_file, PARITY_LIMITS)
 
-    def candidate(self, file: Path, meta: ModelMeta | None = None, *, precision: str, source: Path | None) -> Candidate:
+    def candidate(
+        self, file: Path, meta: ModelMeta | None = None, *, precision: str, source: Path | None
+    ) -> CandidateConversion:
         archive = self.folder / "model_onnx.zip"
         write_package(archive, meta or self.meta, PackedModel("onnx", "onnxruntime_onnx", {"model.onnx": file}))
-        return Candidate("onnx", precision, archive, (file,), source)
+        return CandidateConversion("onnx", precision, archive, (file,), source)
 
 
 def codes(faults: Sequence[ParityFault]) -> list[str]:
@@ -342,7 +344,7 @@ def test_truncated_weights_of_openvino(gate: Gate, tmp_path: Path) -> None:
     graph, weights = tmp_path / "model.xml", tmp_path / "model.bin"
     graph.write_text('<data element_type="f32" offset="0" shape="2" size="8"/><data offset="8" size="4096"/>')
     weights.write_bytes(bytes(100))
-    candidate = Candidate("openvino", "fp32", tmp_path / "model_openvino.zip", (graph, weights))
+    candidate = CandidateConversion("openvino", "fp32", tmp_path / "model_openvino.zip", (graph, weights))
     with pytest.raises(ParityError) as caught:
         ParityCheck(gate.reference, gate.exported.bottle, gate.report_file, PARITY_LIMITS).require(candidate)
     assert caught.value.code == "parity.cut_short"

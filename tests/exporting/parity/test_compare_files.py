@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from cls.errors import ExportError, FileError, ParityError
-from cls.exporting.parity.check import Verdict, keep_reports, refused_report
+from cls.exporting.parity.check import ParityVerdict, keep_reports, refused_report
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.layers import divergence_from_onnx, divergence_from_torch
 from cls.exporting.parity.page import write_page
@@ -287,15 +287,15 @@ def test_reports_of_what_passed_and_of_what_did_not(tmp_path: Path, report: Pari
     assert refused_report(file) == other
     people = reference(PROBS, TRUTH)
     faulty = replace(report, faults=("one", "two"))
-    failed = Verdict(None, ParityError("cannot run", where="run, x.onnx"))
-    refused = Verdict(faulty, ParityError("x"))
+    failed = ParityVerdict(None, ParityError("cannot run", where="run, x.onnx"))
+    refused = ParityVerdict(faulty, ParityError("x"))
     earlier = {
         "openvino": ParityMeta(
             runtime="r", samples=3, batch_sizes=(1,), max_probability_difference=2e-6, mean_probability_difference=0,
             label_flips=0, label_flips_beyond_limit=0, limit=0.1, f1_change=-0.0012,
         )
     }  # fmt: skip
-    verdicts = {"onnx": Verdict(report), "onnx_int8": refused, "torchscript": failed}
+    verdicts = {"onnx": ParityVerdict(report), "onnx_int8": refused, "torchscript": failed}
     keep_reports(file, people, verdicts, {"trt": "no GPU"}, earlier)  # type: ignore[arg-type]
     passed = json.loads(file.read_text())
     assert (passed["run"], list(passed["formats"])) == ("v__0", ["onnx"])
@@ -322,14 +322,14 @@ def test_reports_of_what_passed_and_of_what_did_not(tmp_path: Path, report: Pari
     assert file.read_bytes() == before
     assert list(json.loads(other.read_text())["formats"]) == ["onnx"]
     unknown = {"openvino": earlier["openvino"].model_copy(update={"f1_change": None})}
-    keep_reports(file, people, {"onnx": Verdict(report)}, None, unknown)  # type: ignore[arg-type]
+    keep_reports(file, people, {"onnx": ParityVerdict(report)}, None, unknown)  # type: ignore[arg-type]
     assert not other.exists()
     assert not other.with_suffix(".html").exists()
     assert json.loads(file.read_text())["others"]["openvino"]["reason"].endswith("at most 2.0e-06")
 
 
 def test_where_nothing_was_refused_nothing_is_removed(tmp_path: Path, report: ParityReport) -> None:
-    keep_reports(tmp_path / "parity_report.json", reference(PROBS, TRUTH), {"onnx": Verdict(report)})
+    keep_reports(tmp_path / "parity_report.json", reference(PROBS, TRUTH), {"onnx": ParityVerdict(report)})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["parity_report.html", "parity_report.json"]
 
 

@@ -159,7 +159,7 @@ def test_the_values_of_four_people_are_compared(tmp_path: Path, monkeypatch: pyt
     people = Reference(trained, tuple("abcdefghi"), crops, probs, np.full(probs.shape, np.nan))
     seen: list[tuple[object, ...]] = []
     monkeypatch.setattr(parity_gate, "divergence_from_onnx", lambda *given: seen.append(given))
-    candidate = parity_gate.Candidate("onnx", "fp16", tmp_path / "m.zip", (tmp_path / "half.onnx",), path)
+    candidate = parity_gate.CandidateConversion("onnx", "fp16", tmp_path / "m.zip", (tmp_path / "half.onnx",), path)
     parity_gate._divergence(people, trained, candidate)
     ((source, right, graph, images, precision),) = seen
     assert (source, graph, precision) == (path, tmp_path / "half.onnx", "fp16")

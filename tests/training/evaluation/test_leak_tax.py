@@ -55,7 +55,7 @@ def test_a_random_split_is_stratified_as_the_other_one(seed: int, share: float) 
     samples = [Sample(f"{n}.jpeg", f"set-{n // 5}", PERSON, tuple(row)) for n, row in enumerate(labels.tolist())]
     split = split_samples(samples, valid_share=share, seed=seed)
     sides = np.array(random_subsets(samples, split, seed=seed))
-    assert (sides == VALID).sum() == len(split.part(samples, VALID))
+    assert (sides == VALID).sum() == len(split.select(samples, VALID))
     given = np.nan_to_num(labels)
     for column in given.T:
         if column.sum() >= 2:

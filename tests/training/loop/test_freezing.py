@@ -13,7 +13,7 @@ ARCH = "resnet10t"
 def step(network: torch.nn.Module, frozen: FrozenStages) -> None:
     """One step of training on noise."""
     network.train()
-    frozen.rest()
+    frozen.set_eval()
     weights = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(weights, lr=0.1)
     network(torch.randn(4, 3, 64, 48, generator=torch.Generator().manual_seed(0))).square().sum().backward()
@@ -47,7 +47,7 @@ def test_the_stem_is_the_first_stage_and_the_head_the_last() -> None:
 
 def test_nothing_is_frozen_unless_asked() -> None:
     network = build_network(ARCH, 2, 64, 48)
-    FrozenStages(network, 0).rest()
+    FrozenStages(network, 0).set_eval()
     assert network.training
     assert all(parameter.requires_grad for parameter in network.parameters())
 

@@ -1,4 +1,4 @@
-"""The walk: every stage of the guide in order, each by the script the guide names."""
+"""The whole guide: every stage of the guide in order, each by the script the guide names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SAMPLE_SEED = 1
 
 
 @dataclass(frozen=True)
-class DemoPlan:
+class DemoConfig:
     """One demonstration.
 
     Attributes:
@@ -90,7 +90,7 @@ class DemoPlan:
 
 def plan_demo(
     folder: Path, *, group: str | None, source: Path | None, segmenter: Path | None, limit: int | None
-) -> DemoPlan:
+) -> DemoConfig:
     """Completes what the user gave with what suits the photos.
 
     Raises:
@@ -118,7 +118,7 @@ def plan_demo(
     if problems:
         raise UsageError("; ".join(problems), code="invalid_options")
     is_sample = source is None
-    return DemoPlan(
+    return DemoConfig(
         folder=folder,
         group=group or "top_color",
         source=source,
@@ -149,10 +149,10 @@ _SCRIPTS = "cls/classification"
 
 
 @dataclass(frozen=True)
-class Walk:
+class GuideRun:
     """What a finished demonstration leaves for its page and its last lines."""
 
-    plan: DemoPlan
+    plan: DemoConfig
     bottle: Bottle
     run: Path
     version: str
@@ -161,7 +161,7 @@ class Walk:
     group_predictions: Path
 
 
-def walk(plan: DemoPlan) -> Walk:
+def run_guide(plan: DemoConfig) -> GuideRun:
     """Runs the whole guide in the plan's folder; finished stages of an earlier demonstration are not redone.
 
     Raises:
@@ -172,15 +172,15 @@ def walk(plan: DemoPlan) -> Walk:
     ports = choose_ports()
     environment = _environment(plan, ports)
     settings = load_settings(environment={k: v for k, v in environment.items() if k.startswith("CLS_")})
-    walker = _Walker(plan, Bottle(settings), journal, environment)
+    walker = _GuideRunner(plan, Bottle(settings), journal, environment)
     if plan.source is None:
         walker.run(_make_sample(plan.photos, SAMPLE_PHOTOS, SAMPLE_SEED, "Make the sample photo set"))
     _offer_person_model(plan)
     with _services(plan, ports, environment):
-        return _walk_with_services(walker, ports)
+        return _run_with_services(walker, ports)
 
 
-def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
+def _run_with_services(walker: _GuideRunner, ports: Ports) -> GuideRun:
     plan, bottle = walker.plan, walker.bottle
     group = ("--group", plan.group)
     dataset = bottle.dataset_file(plan.group)
@@ -240,14 +240,14 @@ def _walk_with_services(walker: _Walker, ports: Ports) -> Walk:
         products=(bottle.inference(plan.group),),
     )
     walker.run(by_file, inputs=fingerprint([archive]))
-    return Walk(plan, bottle, run, version, tuple(walker.results), out, bottle.inference(plan.group))
+    return GuideRun(plan, bottle, run, version, tuple(walker.results), out, bottle.inference(plan.group))
 
 
 @dataclass
-class _Walker:
+class _GuideRunner:
     """Runs steps one after the other, and remembers how each went."""
 
-    plan: DemoPlan
+    plan: DemoConfig
     bottle: Bottle
     journal: DemoJournal
     environment: Mapping[str, str]
@@ -268,7 +268,7 @@ class _Walker:
         return result
 
 
-def _environment(plan: DemoPlan, ports: Ports) -> dict[str, str]:
+def _environment(plan: DemoConfig, ports: Ports) -> dict[str, str]:
     """The environment of every process: the demonstration's own data folder and services, no network."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("CLS_")}
     return inherited | {
@@ -283,7 +283,7 @@ def _environment(plan: DemoPlan, ports: Ports) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _services(plan: DemoPlan, ports: Ports, environment: Mapping[str, str]) -> Iterator[None]:
+def _services(plan: DemoConfig, ports: Ports, environment: Mapping[str, str]) -> Iterator[None]:
     """Collector and model storage, for the length of a `with` block."""
     limit = () if plan.limit is None else ("--limit", str(plan.limit))
     state = ("--state", str((plan.folder / "collector").absolute()))
@@ -320,7 +320,7 @@ def _make_sample(folder: Path, photos: int, seed: int, title: str) -> GuideStep:
     return GuideStep(f"sample-{seed}", title, command, products=(folder / "tags.csv", folder / "images"))
 
 
-def _offer_person_model(plan: DemoPlan) -> None:
+def _offer_person_model(plan: DemoConfig) -> None:
     """Puts the segmentation model where the storage offers it for scp."""
     if not plan.segmenter.is_file():
         raise ClsError(
@@ -335,7 +335,7 @@ def _offer_person_model(plan: DemoPlan) -> None:
             shutil.copyfile(plan.segmenter, part)
 
 
-def _fetch_person_model(plan: DemoPlan, ports: Ports) -> GuideStep:
+def _fetch_person_model(plan: DemoConfig, ports: Ports) -> GuideStep:
     plan.person_model.parent.mkdir(parents=True, exist_ok=True)
     known_hosts = plan.folder.absolute() / "known_hosts"
     command = (
@@ -353,7 +353,7 @@ def _fetch_person_model(plan: DemoPlan, ports: Ports) -> GuideStep:
     )
 
 
-def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:
+def _publish(walker: _GuideRunner, ports: Ports, archive: Path) -> str:
     """Publishes the package under the next free version, once."""
     inputs = fingerprint([archive])
     published = walker.plan.folder / "published_version"
@@ -370,7 +370,7 @@ def _publish(walker: _Walker, ports: Ports, archive: Path) -> str:
     return version
 
 
-def _push(plan: DemoPlan, version: str, published: Path) -> GuideStep:
+def _push(plan: DemoConfig, version: str, published: Path) -> GuideStep:
     command = ("cls", "push", "--group", plan.group, "--version", version)
     return GuideStep("push", "Publish it under a semantic version", command, products=(published,))
 
@@ -386,7 +386,7 @@ def _next_version(storage_url: str, model: str) -> str:
     return next_version([answer] if isinstance(answer, str) else [])
 
 
-def _new_photos(walker: _Walker) -> Path:
+def _new_photos(walker: _GuideRunner) -> Path:
     """Photos the model never saw: of people of another seed, or those of the source that were not loaded."""
     plan = walker.plan
     folder = plan.folder / "new_photos"
