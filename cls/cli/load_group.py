@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.collector.listing import SkippedPicture
+    from cls.loading.load import LoadedGroup
+
+MAX_LISTED = 5
+SEGMENT = "python cls/classification/segment_builder.py --model-path person_models/best.pt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +31,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Loads the group and prints what was loaded."""
     from cls.interface import load_group
-    from cls.loading.pictures import group_lines
 
     loaded = load_group(options.group, source=options.source, workers=options.workers, cfg=options.cfg)
     print("\n".join(group_lines(loaded)))
+
+
+def group_lines(loaded: LoadedGroup) -> list[str]:
+    """The lines printed after a group was loaded: counts, what was left out and why, and what comes next."""
+    dataset = loaded.dataset
+    fetched = f"{counted(loaded.stored_count, 'picture')} fetched, {loaded.kept_count} already there"
+    photos = f"{counted(len(dataset.rows), 'photo')} in {counted(loaded.picset_count, 'picset')}"
+    lines = [f"group '{dataset.group}': {photos} ({fetched})"]
+    width = max(len(label) for label in dataset.labels)
+    for index, label in enumerate(dataset.labels):
+        lines.append(f"  {label:<{width}}  {sum(int(row.labels[index]) for row in dataset.rows)}")
+    trash_count = sum(not any(row.labels) for row in dataset.rows)
+    lines.append(f"  {'trash':<{width}}  {trash_count}  (none of the labels)")
+    lines += skipped_lines(loaded.skipped)
+    if loaded.placeholder_count:
+        lines.append(f"placeholders without a picture: {loaded.placeholder_count}")
+    if loaded.contradictory:
+        lines.append(f"photos under trash and a label at once, taken with their label: {len(loaded.contradictory)}")
+    if loaded.empty_labels:
+        lines.append(f"labels without a usable photo, left out: {', '.join(loaded.empty_labels)}")
+    if loaded.unknown_picsets:
+        lines.append(f"picsets listed but unknown to the source: {len(loaded.unknown_picsets)}")
+    if loaded.skipped or loaded.contradictory or loaded.unknown_picsets:
+        lines.append(f"all of it, photo by photo: {loaded.report_file}")
+    lines.append(f"dataset: {loaded.dataset_file}{'' if loaded.is_changed else ' (unchanged)'}")
+    lines.append(f"next: {SEGMENT}")
+    return lines
+
+
+def skipped_lines(skipped: Sequence[SkippedPicture]) -> list[str]:
+    """How many pictures were left out, the reasons with their counts, and the first few by name."""
+    if not skipped:
+        return []
+    reasons = Counter(picture.reason.split(" (")[0].split(":")[0] for picture in skipped)
+    lines = [f"left out: {counted(len(skipped), 'picture')}"]
+    lines += [f"  {count}: {reason}" for reason, count in reasons.most_common()]
+    lines += [f"  {picture.filepath}: {picture.reason}" for picture in skipped[:MAX_LISTED]]
+    if len(skipped) > MAX_LISTED:
+        lines.append("  …")
+    return lines
 
 
 COMMAND = Command("load-group", "load a labelled group of photos into the bottle", add_arguments, run)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
+from cls.cli.load_group import MAX_LISTED, SEGMENT, skipped_lines
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.loading.pictures import LoadedPicsets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,11 +26,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Loads the picsets and prints what was loaded."""
     from cls.bottle.layout import Bottle
-    from cls.loading.pictures import run_load_json
+    from cls.loading.pictures import load_picsets_of_file
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    print("\n".join(run_load_json(Bottle(settings), options.json_path, workers=options.workers)))
+    loaded = load_picsets_of_file(Bottle(settings), options.json_path, workers=options.workers)
+    print("\n".join(picsets_lines(loaded)))
+
+
+def picsets_lines(loaded: LoadedPicsets) -> list[str]:
+    """The lines printed after picsets were loaded by GUID."""
+    lines = [f"pictures: {loaded.stored_count} fetched, {loaded.kept_count} already there"]
+    lines += [f"  {group}: {counted(count, 'picset')}" for group, count in loaded.picsets_by_group.items()]
+    lines += skipped_lines(loaded.skipped)
+    if loaded.placeholder_count:
+        lines.append(f"placeholders without a picture: {loaded.placeholder_count}")
+    for what, guids in (
+        ("unknown to the collector", loaded.unknown_guids),
+        ("without a group", loaded.groupless_guids),
+    ):
+        if guids:
+            listed = ", ".join(guids[:MAX_LISTED]) + (", …" if len(guids) > MAX_LISTED else "")
+            lines.append(f"picsets {what}, left out: {len(guids)} ({listed})")
+    lines.append(f"next: {SEGMENT}")
+    if loaded.picsets_by_group:
+        groups = " ".join(shlex.quote(group) for group in loaded.picsets_by_group)
+        lines.append(f"then: python cls/classification/segment_meta_builder.py --groups {groups}")
+    return lines
 
 
 COMMAND = Command("load-json", "load picsets listed by GUID into the bottle", add_arguments, run)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cls.cli.command import Command
+from cls.wording import counted
+
+if TYPE_CHECKING:
+    from cls.yolo.merging import MergeReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +33,31 @@ def run(options: argparse.Namespace) -> None:
     load_settings(options.cfg)
     archives = open_archives(list_archives(options.input_dir))
     report = merge_archives(archives, options.output_dir, is_empty_kept=not options.skip_empty)
-    for line in report.lines():
+    for line in report_lines(report):
         print(line)
     print(f"annotations: {options.output_dir / ANNOTATIONS}; report: {options.output_dir / 'report.json'}")
     print(
         "next: python cls/instance_segmentation/create_yolo_dataset.py"
         f" --src-dir {options.output_dir} --dst-dir {options.output_dir}_yolo"
     )
+
+
+def report_lines(report: MergeReport) -> list[str]:
+    """The report for a reader, one statement a line."""
+    by_class = ", ".join(f"{count} {name}" for name, count in sorted(report.shapes.items())) or "none"
+    found = f"{counted(report.pictures, 'picture')} from {counted(report.archives, 'archive')}"
+    lines = [f"{found}, {report.empty} of them without people", f"outlined: {by_class}"]
+    if report.crowds:
+        lines.append(
+            f"{counted(report.crowds, 'outline')} marked as a crowd (painted masks), each of them taken as one person"
+        )
+    if report.turned:
+        lines.append(f"{counted(report.turned, 'picture')} turned upright")
+    if report.duplicates:
+        lines.append(f"{counted(len(report.duplicates), 'picture')} of several archives kept once")
+    if report.problems:
+        lines.append(f"pictures or outlines left out: {len(report.problems)}, e.g. {report.problems[0]}")
+    return lines
 
 
 COMMAND = Command("yolo parse", "annotation archives -> one COCO data set", add_arguments, run)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -306,10 +305,10 @@ KEEP, DELETE_PICTURES = "keep", "delete-pictures"
 _LISTED = 10
 
 
-def run_forget(
+def forget(
     bottle: Bottle, pictures: Sequence[str], picsets: Sequence[str], *, runs: str | None, is_for_real: bool
-) -> list[str]:
-    """Shows what would be removed, or removes it; returns the lines to print.
+) -> RemovalPlan:
+    """Finds what would be removed, and removes it if that is asked for.
 
     Args:
         bottle: the data folder.
@@ -317,6 +316,9 @@ def run_forget(
         picsets: GUIDs; their pictures too.
         runs: `keep` or `delete-pictures`; None where no run knows the pictures, or nothing is removed.
         is_for_real: remove it.
+
+    Returns:
+        What was there.
 
     Raises:
         UsageError: nobody is named, or runs know the pictures and `runs` does not say what becomes of them.
@@ -329,22 +331,20 @@ def run_forget(
         )
     with lock_bottle(bottle) if is_for_real else nullcontext():
         plan = _plan(bottle, pictures, picsets)
-        if not is_for_real:
-            return [*_lines(bottle, plan), *_choice(plan), "nothing was removed; --yes does it"]
-        if plan.runs and runs is None:
-            raise UsageError(
-                f"{counted(len(plan.runs), 'run')} of these pictures would be left as they are or lose their reports",
-                code="missing_option",
-                hint=f"say --runs {KEEP} or --runs {DELETE_PICTURES}; without --yes all is shown",
-            )
-        remove(bottle, plan, is_showing_removed=runs == DELETE_PICTURES)
-    kept = [f"kept as it was: {_shown(bottle, run.folder)}" for run in plan.runs if runs != DELETE_PICTURES]
-    done = ["removed:", *_lines(bottle, plan), *kept] if plan.found else ["nothing was left of them"]
-    return [*done, *_outside(bottle, plan)]
+        if is_for_real:
+            if plan.runs and runs is None:
+                raise UsageError(
+                    f"{counted(len(plan.runs), 'run')} of these pictures would be left as they are or lose their"
+                    " reports",
+                    code="missing_option",
+                    hint=f"say --runs {KEEP} or --runs {DELETE_PICTURES}; without --yes all is shown",
+                )
+            remove(bottle, plan, is_showing_removed=runs == DELETE_PICTURES)
+    return plan
 
 
-def run_allow(bottle: Bottle, names: Sequence[str]) -> list[str]:
-    """Takes names off the bottle's list, so that they may be loaded again; returns the lines to print.
+def allow(bottle: Bottle, names: Sequence[str]) -> None:
+    """Takes names off the bottle's list, so that they may be loaded again.
 
     Raises:
         BottleError: one does not stand on it; nothing is changed then.
@@ -358,7 +358,6 @@ def run_allow(bottle: Bottle, names: Sequence[str]) -> list[str]:
             code="not_forgotten",
         )
         write_forgotten(bottle, forgotten.without_names(names))
-    return [f"{counted(len(names), 'name')} may be loaded again: `cls load-group` brings the pictures back"]
 
 
 def _plan(bottle: Bottle, pictures: Sequence[str], picsets: Sequence[str]) -> RemovalPlan:
@@ -382,65 +381,3 @@ def _refuse_unknown(bottle: Bottle, unknown: Sequence[str], what: str, *, code: 
             where=bottle.root,
             hint="a picture is named by its file name in pictures/, with its ending; leave unknown ones out",
         )
-
-
-def _lines(bottle: Bottle, plan: RemovalPlan) -> Iterator[str]:
-    """What goes, place by place, and whose it is."""
-    yield f"{counted(len(plan.names.pictures), 'picture')}: {', '.join(sorted(plan.names.pictures))}"
-    if plan.names.picsets:
-        yield f"{counted(len(plan.names.picsets), 'picset')}: {', '.join(sorted(plan.names.picsets))}"
-    yield f"  {bottle.settings.pictures_dir}/: {counted(len(plan.pool), 'file')}"
-    yield f"  pictures database: rows of {counted(len(plan.rows), 'picture')}"
-    for place in dict.fromkeys(mention.place for mention in plan.mentions):
-        mentions = [mention for mention in plan.mentions if mention.place == place]
-        files = Counter(
-            {
-                _shown(bottle, mention.file): mention.redacted.count
-                for mention in mentions
-                if mention.redacted.content is not None
-            }
-        )
-        whole = [_shown(bottle, mention.file) for mention in mentions if mention.redacted.content is None]
-        if whole:
-            yield f"  {place}/: {counted(len(whole), 'whole file')}: {_some(whole)}"
-        if files:
-            places = _some(f"{file} ({count})" for file, count in files.items())
-            yield f"  {place}/: {counted(files.total(), 'entry')} of {counted(len(files), 'file')}: {places}"
-    for run in plan.runs:
-        shown = [_shown(run.folder, path) for path in run.shown]
-        named = [_shown(run.folder, mention.file) for mention in run.named]
-        yield f"run {_shown(bottle, run.folder)}: named in {_some(named) or 'its report'}; " + (
-            f"pictures of people, these and others: {_some(shown)}" if shown else "no pictures"
-        )
-
-
-def _choice(plan: RemovalPlan) -> Iterator[str]:
-    if plan.runs:
-        yield (
-            f"--runs {DELETE_PICTURES} removes names and pictures from {counted(len(plan.runs), 'run')} (no report can"
-            f" be made again; weights and measures stay), --runs {KEEP} leaves all as it is"
-        )
-
-
-def _outside(bottle: Bottle, plan: RemovalPlan) -> Iterator[str]:
-    """What no command of this bottle reaches."""
-    for package in plan.packages:
-        yield f"{_shown(bottle, package)} carries cut-outs of people, nobody can tell whose: export again, or delete it"
-    yield (
-        "the collector, or the folder that was loaded, keeps its copy: have it removed there; loads pass these pictures"
-        " over until `cls forget --allow NAME`"
-    )
-    yield (
-        "also look at: model storages that packages were pushed to, folders given as --out and --sort-into, other"
-        " bottles on this pictures database, copies of this bottle, backups"
-    )
-
-
-def _shown(root: Bottle | Path, path: Path) -> str:
-    return str(path.relative_to(root.root if isinstance(root, Bottle) else root))
-
-
-def _some(texts: Iterable[str]) -> str:
-    listed = list(texts)
-    more = [f"and {len(listed) - _LISTED} more"] if len(listed) > _LISTED else []
-    return ", ".join([*listed[:_LISTED], *more])

@@ -147,29 +147,6 @@ class BuildReport:
     broken: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
-    def lines(self) -> list[str]:
-        """The report for a reader, one statement a line."""
-        by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.people.items())) or "none"
-        rate = f" ({self.photos / self.seconds:.1f} photos/s)" if self.seconds > 0 and self.photos else ""
-        lines = [f"{counted(self.photos, 'photo')} segmented with {self.model_version}{rate}"]
-        if self.photos:
-            lines.append(f"people found: {by_class}; nobody in {counted(self.empty, 'photo')}")
-        if self.skipped:
-            lines.append(f"{counted(self.skipped, 'photo')} skipped: the database has them")
-        if self.kept:
-            kept = ", ".join(f"{count} {status}" for status, count in sorted(self.kept.items()))
-            lines.append(f"photos that got new masks and keep the status somebody decided: {kept}")
-        if self.broken:
-            names = ", ".join(self.broken_names())
-            lines.append(f"{counted(len(self.broken), 'file')} could not be read and have no row: {names}")
-        return lines
-
-    def broken_names(self) -> list[str]:
-        """The first few broken files, and how many more there are."""
-        names = list(self.broken)[:_LISTED_BROKEN]
-        more = len(self.broken) - len(names)
-        return [*names, f"and {more} more"] if more else names
-
 
 _REPORT = TypeAdapter(BuildReport)
 

@@ -98,19 +98,6 @@ class DatasetReport:
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def lines(self) -> list[str]:
-        """The report for a reader, one statement a line."""
-        lines = []
-        for part in PARTS:
-            outlined = ", ".join(f"{count} {name}" for name, count in sorted(self.people[part].items())) or "nobody"
-            lines.append(f"{part}: {counted(self.pictures[part], 'picture')}, outlined: {outlined}")
-        if self.duplicates:
-            known = counted(len(self.duplicates), "picture")
-            lines.append(f"already in an existing dataset, and kept in its part there: {known}")
-        if self.problems:
-            lines.append(f"{counted(len(self.problems), 'picture')} left out, e.g. {self.problems[0]}")
-        return lines
-
 
 @dataclass
 class SplitPicture:

@@ -133,23 +133,6 @@ class MergeReport:
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def lines(self) -> list[str]:
-        """The report for a reader, one statement a line."""
-        by_class = ", ".join(f"{count} {name}" for name, count in sorted(self.shapes.items())) or "none"
-        found = f"{counted(self.pictures, 'picture')} from {counted(self.archives, 'archive')}"
-        lines = [f"{found}, {self.empty} of them without people", f"outlined: {by_class}"]
-        if self.crowds:
-            lines.append(
-                f"{counted(self.crowds, 'outline')} marked as a crowd (painted masks), each of them taken as one person"
-            )
-        if self.turned:
-            lines.append(f"{counted(self.turned, 'picture')} turned upright")
-        if self.duplicates:
-            lines.append(f"{counted(len(self.duplicates), 'picture')} of several archives kept once")
-        if self.problems:
-            lines.append(f"pictures or outlines left out: {len(self.problems)}, e.g. {self.problems[0]}")
-        return lines
-
 
 @dataclass(frozen=True)
 class _Taken:

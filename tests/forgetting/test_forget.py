@@ -12,7 +12,7 @@ from filelock import FileLock
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.cutouts.cache import FolderUse, record_folders
 from cls.errors import BottleError, UsageError
-from cls.forgetting.forgetting import lock_bottle, run_allow, run_forget
+from cls.forgetting.forgetting import allow, forget, lock_bottle
 from cls.prediction.journal import JournalEntry, lock_of, open_journal
 from cls.settings import REPOSITORY
 from cls.training.runs.run import open_run
@@ -145,7 +145,7 @@ def test_runs_are_left_as_they_are_only_when_that_is_said(
     assert line.endswith("[usage.missing_option]")
     assert all(option in line for option in ("--runs keep", "--runs delete-pictures"))
     with pytest.raises(UsageError) as caught:
-        run_forget(copied.bottle, [name], [], runs=None, is_for_real=True)
+        forget(copied.bottle, [name], [], runs=None, is_for_real=True)
     assert caught.value.code == "usage.missing_option"
     assert {path: content for path, content in contents(copied.bottle.root).items() if path in before} == before
     assert copied.forget(name, "--yes", "--runs", "keep") == 0
@@ -166,7 +166,7 @@ def test_unknown_names_are_told_all_at_once(copied: FullBottle, capsys: pytest.C
     assert copied.forget("nobody.jpeg", "--list", listed, "--picset", "no-guid", "--yes", "--runs", "keep") == 1
     assert "nobody.jpeg, other.jpeg, no-guid" in last_error(capsys)
     with pytest.raises(BottleError) as unknown:
-        run_forget(copied.bottle, ["nobody.jpeg", known[0]], ["no-guid"], runs="keep", is_for_real=True)
+        forget(copied.bottle, ["nobody.jpeg", known[0]], ["no-guid"], runs="keep", is_for_real=True)
     assert (unknown.value.code, unknown.value.where) == ("bottle.unknown_names", str(copied.bottle.root))
     assert "2 names" in unknown.value.what
     assert unknown.value.what.endswith(": nobody.jpeg, no-guid")
@@ -175,7 +175,7 @@ def test_unknown_names_are_told_all_at_once(copied: FullBottle, capsys: pytest.C
     assert copied.forget("--list", listed, "--yes", "--runs", "keep") == 0
     assert copied.forget("--yes") == 1
     with pytest.raises(UsageError) as caught:
-        run_forget(copied.bottle, [], [], runs=None, is_for_real=True)
+        forget(copied.bottle, [], [], runs=None, is_for_real=True)
     assert caught.value.code == "usage.nothing_named"
 
 
@@ -185,7 +185,7 @@ def test_allowed_again_a_load_brings_it_back(copied: FullBottle, capsys: pytest.
     assert copied.forget("--allow", name, other) == 1
     assert last_error(capsys).startswith(f"error: {copied.bottle.root}: 1 name ")
     with pytest.raises(BottleError) as caught:
-        run_allow(copied.bottle, [name, other])
+        allow(copied.bottle, [name, other])
     assert caught.value.code == "bottle.not_forgotten"
     assert caught.value.what.endswith(f": {other}")
     assert copied.forget("--allow", name) == 0

@@ -9,9 +9,11 @@ import pytest
 
 from cls.bottle.dataset_file import LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
+from cls.cli.load_group import group_lines
+from cls.cli.load_json import picsets_lines
 from cls.errors import CollectorError, FileError
 from cls.loading.load import load_group
-from cls.loading.pictures import group_lines, load_group_from, load_picsets, picsets_lines, read_guids
+from cls.loading.pictures import load_group_from, load_picsets, read_guids
 from cls.sources.folders import open_photo_set
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set, write_photo
 

@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
+from cls.cli.masks import report_lines
 from cls.errors import DatabaseError, DatabaseFault, FileError, UsageError
 from cls.people.photos import Person
 from cls.pictures import database as database_module
@@ -482,14 +483,14 @@ def test_leftovers_of_a_kill_are_removed_and_the_journal_is_shortened(
 
 def test_the_report_of_a_gallery(tmp_path: Path) -> None:
     report = GalleryReport(tmp_path, [tmp_path / "index.html"], made=2, kept=1)
-    assert list(report.lines()) == [
+    assert list(report_lines(report)) == [
         f"3 cut-outs in {tmp_path}: 2 made, 1 were there", f"look at them: {tmp_path / 'index.html'}",
     ]  # fmt: skip
     report.removed = 4
     report.left_out.update({"rejected": 1, "nobody found": 2})
     report.failed = {f"{number}.png": "is empty" for number in range(7)}
     report.foreign = ["mine.png"]
-    assert list(report.lines())[1:-1] == [
+    assert list(report_lines(report))[1:-1] == [
         "  4 of an earlier run removed: their people are not chosen any more",
         "  2 pictures left out: nobody found",
         "  1 picture left out: rejected",
@@ -499,7 +500,7 @@ def test_the_report_of_a_gallery(tmp_path: Path) -> None:
     ]
     report.failed.popitem()
     report.failed.popitem()
-    assert not any("more picture" in line for line in report.lines())
+    assert not any("more picture" in line for line in report_lines(report))
 
 
 def test_a_journal_that_cannot_be_read_or_written(tmp_path: Path) -> None:

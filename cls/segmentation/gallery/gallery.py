@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os.path import relpath
@@ -29,7 +29,6 @@ from cls.pictures.database import PicturesDatabase, Status
 from cls.progress import progress
 from cls.records import JsonLines
 from cls.segmentation.config import GalleryConfig
-from cls.wording import counted
 
 NOT_SEGMENTED = "not segmented yet"
 # Raised when the same person would be drawn in another way: older files are then made again.
@@ -229,7 +228,6 @@ def _hue(number: int) -> str:
 _GREY_RGB = (128, 128, 128)
 _JPEG_QUALITY = 88
 _PNG_COMPRESSION = 4
-_N_NAMES_SHOWN = 5
 _PHOTOS_CLAIMED = 256
 
 
@@ -245,21 +243,6 @@ class GalleryReport:
     left_out: Counter[str] = field(default_factory=Counter)
     failed: dict[str, str] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
-
-    def lines(self) -> Iterator[str]:
-        """The report as printed."""
-        yield f"{counted(self.made + self.kept, 'cut-out')} in {self.folder}: {self.made} made, {self.kept} were there"
-        if self.removed:
-            yield f"  {self.removed} of an earlier run removed: their people are not chosen any more"
-        for reason, count in self.left_out.most_common():
-            yield f"  {counted(count, 'picture')} left out: {reason}"
-        for name, reason in list(self.failed.items())[:_N_NAMES_SHOWN]:
-            yield f"  {name} left out: {reason}"
-        if len(self.failed) > _N_NAMES_SHOWN:
-            yield f"  and {counted(len(self.failed) - _N_NAMES_SHOWN, 'more picture')} that cannot be read"
-        for name in self.foreign:
-            yield f"  {name} was not made here and stays as it is"
-        yield f"look at them: {self.pages[0]}"
 
 
 def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryReport:

@@ -16,6 +16,7 @@ import pytest
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.bottle.layout import Bottle
+from cls.cli.masks import report_lines
 from cls.errors import BottleError, UsageError
 from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
@@ -101,7 +102,7 @@ def test_what_is_left_out_is_counted(bottle: Bottle) -> None:
     assert report.made == 1
     assert report.left_out == {"rejected": 1, "the picture is not in the pool": 1, "not segmented yet": 1}
     assert report.failed.keys() == {"broken.jpeg"}
-    assert any("broken.jpeg left out: is not a picture" in line for line in report.lines())
+    assert any("broken.jpeg left out: is not a picture" in line for line in report_lines(report))
 
 
 def test_made_again_only_when_something_changed(bottle: Bottle) -> None:
