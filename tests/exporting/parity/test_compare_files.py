@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from cls.bottle.layout import Bottle
+from cls.dataset.samples import Sample
 from cls.errors import ExportError, FileError, ParityError
 from cls.exporting.parity.check import ParityVerdict, keep_reports, refused_report
 from cls.exporting.parity.compare import compare_with
@@ -32,13 +34,16 @@ from cls.exporting.parity.report import (
     WorstSample,
 )
 from cls.exporting.parity.results import LabelResult, SizeResult
-from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of
+from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_samples, reference_of, samples_of_run
 from cls.package.meta import ParityMeta
 from cls.people.photos import Person
 from cls.records import read_record
 from cls.settings import ParityLimits
 from tests.exporting.networks import small_network
 from tests.exporting.tables import PIXEL, Table, classifier, reference
+
+if TYPE_CHECKING:
+    from cls.training.runs.run import Run
 
 PROBS = np.array([[0.9, 0.2], [0.6, 0.52], [0.1, 0.8]])
 TRUTH = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -142,6 +147,10 @@ def test_reports_of_earlier_versions_are_read(file: Path, tmp_path: Path) -> Non
     assert (report.samples, report.label_flips, report.batch_sizes) == (12, said["label_flips"], (1, 7, 64))
     assert (len(report.by_batch), len(report.labels)) == (len(said.get("by_batch", ())), len(said.get("labels", ())))
     assert report.worst.expected == said["worst"]["expected"]
+    for measure in ("not_a_number", "batch_difference", "neighbour_difference"):
+        assert getattr(report, measure) == said.get(measure, 0)
+    assert (report.precision, report.truth) == (said.get("precision", "fp32"), said.get("truth", ""))
+    assert report.decisions == said.get("decisions", 0)
     assert report.to_meta().samples == 12
     assert report.worst.text()
 
@@ -364,6 +373,7 @@ def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.
     np.testing.assert_allclose(found.probs, PROBS[1:], atol=1e-6)
     assert found.truth.tolist() == [[1.0, 0.0]] * 2
     assert "1 of 3 people left out, first: " in caplog.text
+    assert {record.name for record in caplog.records} == {"cls.exporting"}
     said = reference_of(trained, people, np.array([[0.0, 1.0], [1.0, 1.0], [np.nan, 0.0]]))
     np.testing.assert_array_equal(said.truth, [[1.0, 1.0], [np.nan, 0.0]])
     assert np.isnan(reference_of(trained, [replace(people[1], labels=())]).truth).all()
@@ -374,6 +384,52 @@ def test_photos_that_cannot_be_read_are_left_out(tmp_path: Path, caplog: pytest.
         reference_of(trained, [people[0], people[0]])
     assert caught.value.code == "export.unreadable_photos"
     assert "2 photos" in caught.value.what
+
+
+class Split:
+    """What `samples_of_run` asks of a run: two validation pictures with three people, and a training picture."""
+
+    name = "v__3"
+
+    def __init__(self, *, is_validated: bool = True) -> None:
+        people = [(name, Person("f", 0.9, (0.0, 0.0, 1.0, 1.0), ()), (float(n), 0.0)) for n, name in enumerate("aabt")]
+        samples = [Sample(f"{name}.png", "", person, labels) for name, person, labels in people]
+        self.parts = {"valid": samples[:3] if is_validated else [], "train": samples[3:]}
+
+    def samples(self, subset: str) -> list[Sample]:
+        return self.parts[subset]
+
+    def pictures(self, subset: str) -> list[str]:
+        return sorted({sample.path for sample in self.parts[subset]})
+
+
+def run_samples(bottle: Bottle, split: Split) -> tuple[list[tuple[str, tuple[float, ...]]], str]:
+    samples, part = samples_of_run(bottle, cast("Run", split))
+    assert all(sample.file == bottle.picture(sample.file.name) for sample in samples)
+    return [(sample.file.name, sample.labels) for sample in samples], part
+
+
+def test_the_people_of_a_run(bottle: Bottle, caplog: pytest.LogCaptureFixture) -> None:
+    bottle.pictures.mkdir(parents=True)
+    for name in ("a.png", "b.png", "t.png"):
+        bottle.picture(name).touch()
+    everybody = [("a.png", (0.0, 0.0)), ("a.png", (1.0, 0.0)), ("b.png", (2.0, 0.0))]
+    assert run_samples(bottle, Split()) == (everybody, "validation")
+    assert run_samples(bottle, Split(is_validated=False)) == ([("t.png", (3.0, 0.0))], "training")
+    assert not caplog.records
+    bottle.picture("b.png").unlink()
+    assert run_samples(bottle, Split()) == (everybody[:2], "validation")
+    (warning,) = caplog.records
+    assert warning.args == (1, "2 photos", "validation", "v__3")
+    bottle.picture("a.png").unlink()
+    with pytest.raises(ExportError) as caught:
+        run_samples(bottle, Split())
+    assert (caught.value.code, caught.value.where) == ("export.no_photos", str(bottle.pictures))
+    assert " 2 photos of the validation part of run v__3 " in caught.value.what
+    bottle.picture("t.png").unlink()
+    with pytest.raises(ExportError) as caught:
+        run_samples(bottle, Split(is_validated=False))
+    assert " 1 photo of the training part of run v__3 " in caught.value.what
 
 
 IMAGES = np.random.default_rng(2).normal(size=(4, 3, 32, 24)).astype(np.float32)
@@ -526,3 +582,45 @@ def test_a_layer_that_is_folded_into_the_next_is_no_departure(tmp_path: Path) ->
     found = divergence_from_torch(network, images, path, images)
     assert found is not None
     assert (found.node, found.layer) == ("head", "3")
+
+
+def test_a_departure_is_looked_for_behind_the_last_value_that_is_right(tmp_path: Path) -> None:
+    network, path = Layers().eval(), tmp_path / "layers.onnx"
+    rows = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    layers_as_onnx(network, path, ["second.weight"])
+    model = onnx.load(path)
+    # Values of no layer's, computed before, after and beside those of the layers.
+    model.graph.node.insert(0, helper.make_node("Neg", ["images"], ["beside"], name="beside"))
+    onnx.save(model, path)
+    found = divergence_from_torch(network, rows, path, rows)
+    assert found is not None
+    assert (found.node, found.layer) == ("node_second", "second")
+
+
+def test_two_layers_that_are_folded_into_one_are_compared_behind_both(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Linear(4, 2)).eval()
+    weight, bias = (value.detach().double() for value in (network[0].weight, network[0].bias))
+    for norm in network[1:3]:
+        norm.running_mean.copy_(torch.linspace(-1, 2, 4))
+        norm.running_var.copy_(torch.linspace(0.2, 3, 4))
+        scale = 1 / torch.sqrt(norm.running_var.double() + norm.eps)
+        weight, bias = weight * scale[:, None], (bias - norm.running_mean) * scale
+    tensors = {"w": weight * 1.25, "b": bias * 1.25, "hw": network[3].weight, "hb": network[3].bias}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["images", "w", "b"], ["a"], name="folded", transB=1),
+            helper.make_node("Gemm", ["a", "hw", "hb"], ["logits"], name="head", transB=1),
+        ],
+        "folded",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(value.detach().float().numpy(), name) for name, value in tensors.items()],
+    )
+    path = tmp_path / "folded.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    images = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    found = divergence_from_torch(network, images, path, images)
+    assert found is not None
+    assert (found.node, found.layer) == ("folded", "0")
+    assert found.difference == pytest.approx(0.25, abs=1e-5)

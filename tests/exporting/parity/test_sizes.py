@@ -89,6 +89,8 @@ def test_where_only_cut_outs_are_at_hand_they_are_resized() -> None:
     bare = table_reference(np.linspace(0.1, 0.9, 60)[:, None].repeat(2, axis=1))
     assert [one.kind for one in bare.sized] == [LARGER, SMALLER]
     assert MOST_PEOPLE == 48
+    assert bare.sized[0] in {bare.sized[0]}
+    assert bare.sized[0] != replace(bare.sized[0])
     assert len(bare.sized[0].people) == 48
     assert (bare.sized[0].people[0], bare.sized[0].people[-1]) == (0, 59)
     for sized, factor in zip(bare.sized, (2.4, 0.45), strict=True):

@@ -170,3 +170,37 @@ def test_a_weight_that_is_too_small_is_as_wrong_as_one_too_large() -> None:
         found = right.copy()
         found[1, 0] += change
         assert _channels_beyond(right, found, allowed) == [1]
+
+
+def test_weights_may_be_off_by_the_rounding_of_half_precision(tmp_path: Path) -> None:
+    # Half-way between two numbers of half precision, and smaller than any of them: the largest errors of rounding.
+    right = np.array([[1 + 2**-11, 2 * (1 + 2**-11)], [-(1 + 2**-11), 2**-25]], np.float32)
+
+    def written(name: str, values: NDArray[np.generic]) -> Path:
+        graph = helper.make_graph(
+            [helper.make_node("Identity", ["w"], ["y"])], "x", [], [], [numpy_helper.from_array(values, "w")]
+        )
+        onnx.save(helper.make_model(graph), tmp_path / name)
+        return tmp_path / name
+
+    source, half = written("source.onnx", right), right.astype(np.float16)
+    assert half[0, 0] == 1
+    assert weight_faults(source, written("half.onnx", half)) == []
+    for place, value in (((0, 1), 2 * (1 - 2**-10)), ((1, 1), 5e-7)):
+        other = half.copy()
+        other[place] = value
+        assert layers(weight_faults(source, written("other.onnx", other))) == f"w (channel {place[0]})"
+    assert layers(weight_faults(source, written("float.onnx", half.astype(np.float32)))) == ("w (channel 0 and 1 more)")
+
+
+def test_the_first_four_layers_are_named(tmp_path: Path) -> None:
+    def written(name: str, value: float) -> Path:
+        tensors = [numpy_helper.from_array(np.full((2, 2), value, np.float32), f"layer_{n}") for n in range(6)]
+        graph = helper.make_graph([helper.make_node("Identity", ["layer_0"], ["y"])], "x", [], [], tensors)
+        onnx.save(helper.make_model(graph), tmp_path / name)
+        return tmp_path / name
+
+    (fault,) = weight_faults(written("source.onnx", 1.0), written("other.onnx", 2.0))
+    assert " 6 layers " in fault
+    named = [f"layer_{n} (channel 0 and 1 more)" for n in range(4)]
+    assert layers([fault]) == f"{', '.join(named)} and 2 more"
