@@ -23,8 +23,7 @@ from cls.package.keys import SigningKey, TrustedKeys
 from cls.package.meta import ModelMeta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, read_samples
 from cls.package.verifying import verify_zip
-from cls.people.photos import PHOTO_SUFFIXES, read_photo
-from cls.prediction.predict import whole_photo
+from cls.people.photos import PHOTO_SUFFIXES, read_photo, whole_photo
 from cls.runtimes.local import OnnxRuntime
 from cls.runtimes.open import classifier_of_meta
 from cls.wording import counted

@@ -46,6 +46,13 @@ class Person:
         return max(right - left, 0.0) * max(bottom - top, 0.0)
 
 
+def whole_photo(image_rgb: NDArray[np.uint8]) -> Person:
+    """A whole photo, uint8 (height, width, 3), as one person."""
+    height_px, width_px = image_rgb.shape[:2]
+    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
+    return Person("whole photo", 1.0, (0.0, 0.0, float(width_px), float(height_px)), (frame,))
+
+
 MAX_PIXELS = 150_000_000
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _JPEG_FORMATS = ("JPEG", "MPO")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, PredictionError
-from cls.people.photos import Person, read_photo
+from cls.people.photos import Person, read_photo, whole_photo
 from cls.people.polygons import largest_first
 from cls.prediction.config import PredictConfig
 from cls.prediction.sources import FrameInterval, frames_of
@@ -23,7 +23,6 @@ from cls.settings import REPOSITORY
 from cls.wording import counted
 
 DEFAULT_SEGMENTER = Path("person_models") / "best.pt"
-WHOLE_CLASS = "whole photo"
 NOT_SEGMENTED = "not segmented yet: run `cls segment`, or give a model with --segmenter"
 
 
@@ -141,13 +140,6 @@ def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Pers
     with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records(pooled)
     return {pooled[name]: record.people for name, record in records.items() if record.people is not None}
-
-
-def whole_photo(image_rgb: NDArray[np.uint8]) -> Person:
-    """A whole photo as one person."""
-    height_px, width_px = image_rgb.shape[:2]
-    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
-    return Person(WHOLE_CLASS, 1.0, (0.0, 0.0, float(width_px), float(height_px)), (frame,))
 
 
 def default_segmenter() -> Path | None:

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cls.errors import PredictionError
-from cls.people.photos import read_photo
-from cls.prediction.predict import known_people, whole_photo
+from cls.people.photos import read_photo, whole_photo
+from cls.prediction.predict import known_people
 from cls.runtimes.open import open_classifier, open_exported
 from tests.bottles import GROUP, write_rows
 from tests.exporting.runs import ExportedBottle

@@ -17,8 +17,7 @@ from PIL import Image, ImageCms
 
 import cls
 from cls.errors import FileError, PredictionError, UsageError
-from cls.people.photos import read_photo
-from cls.prediction.predict import whole_photo
+from cls.people.photos import read_photo, whole_photo
 from cls.runtimes.open import open_classifier
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer, lines_of

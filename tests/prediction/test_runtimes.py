@@ -14,8 +14,7 @@ from cls.exporting.formats.torchscript import write_torchscript
 from cls.package.archive import pack_files
 from cls.package.meta import ModelMeta, read_meta
 from cls.package.triton_config import CONFIG_FILE_NAME
-from cls.people.photos import read_photo
-from cls.prediction.predict import whole_photo
+from cls.people.photos import read_photo, whole_photo
 from cls.runtimes import local as openvino_runtime
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import openvino_module

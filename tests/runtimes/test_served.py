@@ -18,8 +18,7 @@ from cls.cli.command import execute
 from cls.cli.infer import COMMAND
 from cls.errors import PackageError, PredictionError
 from cls.package.model_name import model_name_of_group
-from cls.people.photos import read_photo
-from cls.prediction.predict import whole_photo
+from cls.people.photos import read_photo, whole_photo
 from cls.runtimes.open import open_classifier
 from cls.runtimes.served_runtime import parse_address
 from tests.bottles import GROUP

@@ -22,8 +22,7 @@ from cls.exporting.formats.files import FILES, FORMATS, Format
 from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.publish import ExportConfig, export_run
 from cls.package.meta import read_meta
-from cls.people.photos import read_photo
-from cls.prediction.predict import whole_photo
+from cls.people.photos import read_photo, whole_photo
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from tests.bottles import GROUP, make_tiny_bottle
