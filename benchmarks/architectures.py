@@ -129,7 +129,7 @@ def try_family(row: Row, bottle: Bottle, urls: tuple[str, str], version: str) ->
     for size in inputs_of(name):
         row.keep(input=f"{size[0]}x{size[1]}", note="")
         try:
-            _go_through(row, bottle, name, size, urls, version)
+            _go_through(row, bottle, size, urls, version)
         except ClsError as error:
             row["note"] = error.line()
         except Exception as error:  # noqa: BLE001 - a traceback at the user: ours to repair
@@ -192,9 +192,7 @@ def try_steps(names: list[str]) -> dict[str, Any]:
     return row
 
 
-def _go_through(
-    row: Row, bottle: Bottle, name: str, size: tuple[int, int], urls: tuple[str, str], version: str
-) -> None:
+def _go_through(row: Row, bottle: Bottle, size: tuple[int, int], urls: tuple[str, str], version: str) -> None:
     import numpy as np
     from filelock import FileLock
 
@@ -205,8 +203,8 @@ def _go_through(
     from cls.training.train import train
 
     config = TrainConfig(
-        GROUP, epochs=1, batch=8, arch=name, height_px=size[0], width_px=size[1], weights="none", valid=PEOPLE / PHOTOS,
-        backgrounds=0, background_people=0,
+        GROUP, epochs=1, batch=8, arch=row["model"], height_px=size[0], width_px=size[1], weights="none",
+        valid=PEOPLE / PHOTOS, backgrounds=0, background_people=0,
     )  # fmt: skip
     run = train(bottle, config, resume=False)
     row.keep(train=True, memory_format=run.args.memory_format)

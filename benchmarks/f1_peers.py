@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -134,7 +135,7 @@ def read_squares(files: Sequence[Path], size_px: int) -> list[NDArray[np.uint8]]
     return [cv2.resize(read_photo(file), (size_px, size_px), interpolation=cv2.INTER_AREA) for file in files]  # type: ignore[misc]
 
 
-def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float, model: str) -> None:
+def peer_yolo(folder: Path, out: Path, options: argparse.Namespace) -> None:
     """`yolo classify train`, its best weights put aside after every epoch."""
     from cls.machine import cores, keep_memory
     from cls.segmentation.networks import quiet_ultralytics
@@ -144,7 +145,7 @@ def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float
         import torch
         from ultralytics.models import YOLO
 
-        yolo = YOLO(model, task="classify")
+        yolo = YOLO(options.model, task="classify")
         times: list[dict[str, Any]] = []
 
         def on_train_start(trainer: Any) -> None:  # noqa: ARG001
@@ -152,7 +153,7 @@ def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float
 
         def on_model_save(trainer: Any) -> None:
             copy = out / f"epoch_{trainer.epoch + 1:03d}.pt"
-            spent = {"wall_s": time.time() - started, "processor_s": time.process_time()}
+            spent = {"wall_s": time.time() - options.started, "processor_s": time.process_time()}
             times.append({**spent, "epochs": trainer.epoch + 1, "file": copy.name})
             shutil.copyfile(trainer.best, copy)
             write_json_atomic(out / "times.json", times)
@@ -160,7 +161,7 @@ def peer_yolo(folder: Path, out: Path, size_px: int, epochs: int, started: float
         yolo.add_callback("on_train_start", on_train_start)
         yolo.add_callback("on_model_save", on_model_save)
         yolo.train(
-            data=str(folder), imgsz=size_px, epochs=epochs, device="cpu", amp=False, plots=False,
+            data=str(folder), imgsz=options.size, epochs=options.epochs, device="cpu", amp=False, plots=False,
             project=str(out), name="run", exist_ok=True, verbose=False,
         )  # fmt: skip
 

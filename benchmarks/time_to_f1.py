@@ -260,7 +260,7 @@ def main() -> None:
         prepare_process()
         out, folder = options.peer_out, options.folder
         if options.peer == "yolo":
-            peer_yolo(folder, out, options.size, options.epochs, options.started, options.model)
+            peer_yolo(folder, out, options)
         else:
             peer_probe(folder, out, options.size, options.started)
         return

@@ -139,6 +139,7 @@ class _Log:
         self.file, self.content = file, content
         self.done: dict[str, dict[str, Any]] = {}
         self.killer: dict[str, str] = {}
+        self.equivalent = _equivalent()
         for line in file.read_text().splitlines() if file.exists() else []:
             entry = json.loads(line)
             self.killer[entry["diff"]] = entry["test"]
@@ -155,13 +156,12 @@ def _run(drawn: list[tuple[Mutant, str]], copies: list[Path], reached: Reached, 
     free: Queue[Path] = Queue()
     for copy in copies:
         free.put(copy)
-    equivalent = _equivalent()
 
     def run_one(drawn_one: tuple[Mutant, str]) -> Result:
         mutant, changed = drawn_one
         copy = free.get()
         try:
-            return _test(mutant, changed, copy, reached, log, equivalent)
+            return _test(mutant, changed, copy, reached, log)
         finally:
             free.put(copy)
 
@@ -181,14 +181,12 @@ def _run(drawn: list[tuple[Mutant, str]], copies: list[Path], reached: Reached, 
     return results
 
 
-def _test(
-    mutant: Mutant, changed: str, copy: Path, reached: Reached, log: _Log, equivalent: dict[tuple[str, str], str]
-) -> Result:
+def _test(mutant: Mutant, changed: str, copy: Path, reached: Reached, log: _Log) -> Result:
     file = copy / mutant.module
     original, stamps = file.read_bytes(), file.stat()
     lines = difflib.unified_diff(original.decode().splitlines(), changed.splitlines(), mutant.module, n=0, lineterm="")
     diff = "\n".join(lines)
-    reason = equivalent.get((mutant.module, _changed_lines(diff)), "")
+    reason = log.equivalent.get((mutant.module, _changed_lines(diff)), "")
     if diff in log.done:
         before = log.done[diff]
         return Result(mutant, before["verdict"], before["test"], before["seconds"], diff, reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -51,14 +52,26 @@ class _NothingToSendError(Exception):
     """Ends the attempts at a request for which there is no need any more."""
 
 
+@dataclass(frozen=True)
+class Login:
+    """Who logs in to a collector.
+
+    Attributes:
+        name: of the user.
+        password: never shown in messages.
+    """
+
+    name: str = ""
+    password: str = field(default="", repr=False)
+
+
 class CollectorClient:
     """Speaks to a collector. Safe to use from several threads; close it, or use `with`.
 
     Args:
         url: the collector's address.
         static_url: where pictures are fetched from; the same address when empty.
-        login: who logs in.
-        password: never shown in messages.
+        login: who logs in; nobody when not given.
         policy: what is tried again, and how long.
         connections: how many requests run at once at most.
     """
@@ -68,15 +81,13 @@ class CollectorClient:
         url: str,
         *,
         static_url: str = "",
-        login: str = "",
-        password: str = "",
+        login: Login | None = None,
         policy: RetryPolicy | None = None,
         connections: int = 8,
     ) -> None:
         self._url = url.rstrip("/")
         self._static_url = (static_url or url).rstrip("/")
-        self._login = login
-        self._password = password
+        self._login = login or Login()
         self._policy = policy or RetryPolicy()
         self._http = httpx.Client(
             timeout=httpx.Timeout(self._policy.request_timeout_s, connect=self._policy.connect_timeout_s),
@@ -93,8 +104,7 @@ class CollectorClient:
         return cls(
             settings.collector_url,
             static_url=settings.static_url,
-            login=settings.collector_login,
-            password=settings.collector_password,
+            login=Login(settings.collector_login, settings.collector_password),
             connections=connections,
         )
 
@@ -275,11 +285,11 @@ class CollectorClient:
 
     def _ask_for_token(self) -> str:
         url = self._url + "/v1/login"
-        body = LoginPayload(login=self._login, password=self._password).model_dump()
+        body = LoginPayload(login=self._login.name, password=self._login.password).model_dump()
         response = self._with_retries(url, lambda: self._http.post(url, json=body))
         if response.status_code in (400, 401, 403, 422):
             raise CollectorError(
-                f"refuses login '{self._login}'",
+                f"refuses login '{self._login.name}'",
                 code="login_refused",
                 where=redacted_url(url),
                 hint="check collector_login in the configuration and CLS_COLLECTOR_PASSWORD in the environment",

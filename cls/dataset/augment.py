@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,14 +112,20 @@ class Views:
         return len(self.matrices)
 
 
+class BatchKey(NamedTuple):
+    """Which batch: a view of a sample is a function of seed, epoch and sample alone."""
+
+    epoch: int
+    indices: tuple[int, ...]
+
+
 def draw_views(
     settings: Augmentation,
     preprocessing: Preprocessing,
     rgb_and_mask_shape: tuple[int, int, int],
+    key: BatchKey,
     *,
     seed: int,
-    epoch: int,
-    indices: Sequence[int],
 ) -> Views:
     """What happens to samples in an epoch; a sample's view does not depend on the batch it is in.
 
@@ -126,11 +133,10 @@ def draw_views(
         settings: how strongly.
         preprocessing: size of the view, colour around the person.
         rgb_and_mask_shape: (height, width, 4) of the pictures that are changed.
+        key: epoch and the samples' numbers.
         seed: where chance comes from.
-        epoch: from 0.
-        indices: the samples' numbers.
     """
-    chance = uniforms(seed, epoch, indices, _COLUMNS)
+    chance = uniforms(seed, key.epoch, key.indices, _COLUMNS)
     is_picture, is_other = chance[:, 9] < settings.p_picture, chance[:, 9] < settings.p_picture + settings.p_flat
     grounds = np.where(is_picture, PICTURE, np.where(is_other, FLAT, SAME))
     flat = np.where((grounds == FLAT)[:, None], chance[:, 12:15] * 256, preprocessing.fill_rgb)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import FolderUse, RecordRequest, load_records
+from cls.dataset.cutouts.cache import FolderUse, RecordRequest, RecordSize, load_records
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.dataset.cutouts.shards import RecordKey
 from cls.dataset.split.signatures import content_digests
@@ -93,10 +93,8 @@ def _group_backgrounds(bottle: Bottle, preprocessing: Preprocessing, *, workers:
         )
         for name in names
     ]
-    loaded = load_records(
-        bottle, bottle.cache / "backgrounds" / size, wanted, record_bytes=int(np.prod(shape)), is_size_exact=True,
-        workers=workers,
-    )  # fmt: skip
+    record_size = RecordSize(int(np.prod(shape)), is_exact=True)
+    loaded = load_records(bottle, bottle.cache / "backgrounds" / size, wanted, record_size, workers=workers)
     keys = [one.entry.key for one in wanted if one.entry.key in loaded.records]
     pictures = [loaded.records[key].reshape(shape) for key in keys]
     return Backgrounds(pictures, origin, sha256_of_bytes(" ".join([size, *keys]).encode()), loaded.use)

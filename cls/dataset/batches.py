@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cls.dataset.augment import FLAT, PICTURE, Augmentation, Views, draw_views
+from cls.dataset.augment import FLAT, PICTURE, Augmentation, BatchKey, Views, draw_views
 from cls.dataset.backgrounds import Backgrounds
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.people.preprocess import Preprocessing
@@ -156,13 +156,6 @@ def _targets(
 _BATCHES_AHEAD = 4
 
 
-class BatchKey(NamedTuple):
-    """Which batch: a view of a sample is a function of seed, epoch and sample alone."""
-
-    epoch: int
-    indices: tuple[int, ...]
-
-
 class Batch(NamedTuple):
     """One batch.
 
@@ -186,22 +179,18 @@ class EpochSampler(Sampler[BatchKey]):
     Args:
         count: how many samples there are.
         batch: how many a batch.
-        seed: another seed gives another order.
-        is_shuffled: off for validation.
+        seed: another seed gives another order; None: the samples' own order, for validation.
         rank: which of several processes this is, from 0.
         world: how many processes there are: each sample is one's alone, and all have equally many batches, none of them
             empty as long as there are `world` samples.
     """
 
-    def __init__(
-        self, count: int, batch: int, *, seed: int = 0, is_shuffled: bool = True, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, count: int, batch: int, *, seed: int | None = 0, rank: int = 0, world: int = 1) -> None:
         self._count = count
         self._rank = rank
         self._world = world
         self._batches = max(min(-(-count // (batch * world)), count // world), 1)
         self._seed = seed
-        self._is_shuffled = is_shuffled
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -213,7 +202,7 @@ class EpochSampler(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         order = np.arange(self._count)
-        if self._is_shuffled:
+        if self._seed is not None:
             np.random.default_rng([self._seed, self._epoch, 1]).shuffle(order)
         for part in np.array_split(order, self._batches * self._world)[self._rank :: self._world]:
             yield BatchKey(self._epoch, tuple(part.tolist()))
@@ -248,10 +237,7 @@ class TrainBatches(Dataset[Batch]):
     def views(self, key: BatchKey) -> Views:
         """What happens to the samples of a batch."""
         format_ = self.cutouts.format
-        return draw_views(
-            self._augmentation, format_.preprocessing, format_.rgb_and_mask_shape,
-            seed=self._seed, epoch=key.epoch, indices=key.indices,
-        )  # fmt: skip
+        return draw_views(self._augmentation, format_.preprocessing, format_.rgb_and_mask_shape, key, seed=self._seed)
 
     def __getitem__(self, key: BatchKey) -> Batch:
         rgb_and_mask = [self.cutouts.rgb_and_mask(index) for index in key.indices]

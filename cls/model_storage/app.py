@@ -21,7 +21,7 @@ from cls.errors import ClsError
 from cls.model_storage.client import ListedVersion, VersionAnswer, VersionsAnswer
 from cls.model_storage.names import RefusedError
 from cls.model_storage.storage import ModelStorage, Published
-from cls.model_storage.uploads import Upload, receive_upload
+from cls.model_storage.uploads import Upload, UploadRoom, receive_upload
 from cls.pages.render import render
 
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health")
@@ -106,8 +106,7 @@ def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool:
                 request,
                 stage / "upload.zip",
                 file_field=file_field,
-                limit_bytes=options.max_upload_bytes,
-                free_bytes=repository.free_bytes(),
+                room=UploadRoom(options.max_upload_bytes, repository.free_bytes()),
                 pool=pool,
             )
         except BaseException:

@@ -205,7 +205,12 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
             ssh_listener, root=repository.root, ssh_folder=repository.ssh_folder, token=options.token
         )
         stack.callback(acceptor.close)
-        _say_where(options, repository, engine, _port(listener), _port(ssh_listener), redacted_url)
+        has_keys = (repository.ssh_folder / AUTHORIZED_KEYS_FILE_NAME).is_file()
+        login = (
+            "password: the token" if options.token else "a key of ssh/authorized_keys" if has_keys else "no password"
+        )
+        inference = f"{redacted_url}  ({engine.description})"
+        _say_where(options, _port(listener), inference, _port(ssh_listener), login)
         await stop.wait()
         _log.info("stopping")
 
@@ -380,19 +385,10 @@ async def _load_when_up(storage: ModelStorage) -> None:
             return
 
 
-def _say_where(
-    options: ServiceOptions,
-    repository: ModelRepository,
-    engine: InferenceEngine,
-    port: int,
-    ssh_port: int,
-    inference_url: str,
-) -> None:
+def _say_where(options: ServiceOptions, port: int, inference: str, ssh_port: int, login: str) -> None:
     host = f"[{options.host}]" if ":" in options.host else options.host
-    has_keys = (repository.ssh_folder / AUTHORIZED_KEYS_FILE_NAME).is_file()
-    login = "password: the token" if options.token else "a key of ssh/authorized_keys" if has_keys else "no password"
     say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
     say(f"model storage  http://{host}:{port}/docs")
-    say(f"inference      {inference_url.replace('{host}', host)}  ({engine.description})")
+    say(f"inference      {inference.replace('{host}', host)}")
     say(f"files          scp -P {ssh_port} user@{host}:/storage/other/FILE .  ({login})")
     say(f"storage root   {options.root}")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -149,8 +149,20 @@ class _Body:
                     pass
 
 
+class UploadRoom(NamedTuple):
+    """How big an upload may be.
+
+    Attributes:
+        limit_bytes: at most, by the options.
+        free_bytes: the space there is.
+    """
+
+    limit_bytes: int
+    free_bytes: int
+
+
 async def receive_upload(
-    request: Request, path: Path, *, file_field: str, limit_bytes: int, free_bytes: int, pool: ThreadPoolExecutor
+    request: Request, path: Path, *, file_field: str, room: UploadRoom, pool: ThreadPoolExecutor
 ) -> Upload:
     """Writes the file of a multipart form to disk.
 
@@ -158,19 +170,18 @@ async def receive_upload(
         request: the request; its body must not have been read.
         path: where the file goes.
         file_field: name of the form's file.
-        limit_bytes: how big the file may be.
-        free_bytes: how much space there is.
+        room: how big the file may be.
         pool: threads that write.
 
     Raises:
         RefusedError: 413 it is too big; 422 it is not such a form, or was cut off; 507 there is no space. The rest of
             the body is read and dropped first, so that the sender gets to see the answer.
     """
-    form = _Form(path, file_field, limit_bytes)
+    form = _Form(path, file_field, room.limit_bytes)
     body = _Body(request)
     try:
         try:
-            _check_announced_size(request, limit_bytes, free_bytes)
+            _check_announced_size(request, room.limit_bytes, room.free_bytes)
             parser = _parser_for(request, form)
             await _feed(body, parser.write, pool)
         finally:

@@ -34,7 +34,7 @@ from cls.dataset.samples import (
     mark_incomplete_labels_unknown,
 )
 from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, split_samples
-from cls.dataset.split.file import split_with_memory
+from cls.dataset.split.file import SplitRule, split_with_memory
 from cls.dataset.split.joins import find_joined_units
 from cls.dataset.split.parts import NamedSplit, PartsUsed, split_by_parts
 from cls.errors import TrainingError
@@ -210,12 +210,7 @@ def split_for(
     older = bottle.models(config.group) / "splits.json"
     file = bottle.dataset_file(config.group)
     split = split_with_memory(
-        file,
-        older,
-        samples,
-        seed=config.seed,
-        valid_share=config.valid,
-        trained_on=pretraining.split_units if known else (),
+        file, older, samples, SplitRule(config.seed, config.valid), trained_on=pretraining.split_units if known else ()
     )
     train, valid = split.select(samples, TRAIN), split.select(samples, VALID)
     check_split(train, valid)
@@ -267,7 +262,7 @@ def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
 def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> list[Sample]:
     """The samples, with the names of those that a split must keep together."""
     joins = find_joined_units(
-        bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates, workers=cores()
+        bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates
     )
     if not joins.clusters:
         return samples

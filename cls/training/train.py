@@ -13,7 +13,7 @@ from torch import nn
 
 from cls.bottle.layout import Bottle
 from cls.dataset.split.assign import check_split
-from cls.dataset.split.file import read_split, write_split
+from cls.dataset.split.file import SplitRule, read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
@@ -171,10 +171,9 @@ def _write_beginning(training: Training, folder: Path) -> None:
         started=read_args(folder, hint="train with --no-resume").started if is_resumed else now,
     )
     write_args(folder, args)
-    write_split(
-        folder / SPLIT, data.split, data.people.samples, seed=config.seed, valid_share=config.valid, by=config.split,
-        seen_earlier=data.pretraining.not_in(data.train.samples),
-    )  # fmt: skip
+    rule = SplitRule(config.seed, config.valid, config.split)
+    seen = data.pretraining.not_in(data.train.samples)
+    write_split(folder / SPLIT, data.split, data.people.samples, rule, seen_earlier=seen)
     write_record(folder / LEDGER, data.ledger.record(), indent=1)
     check_split(data.train.samples, data.valid.samples, where=folder / SPLIT)
     if read_split(folder / SPLIT) != tuple({s.path for s in part.samples} for part in (data.train, data.valid)):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.dataset.augment import FLAT, PICTURE, SAME, Augmentation, draw_views, uniforms
+from cls.dataset.augment import FLAT, PICTURE, SAME, Augmentation, BatchKey, draw_views, uniforms
 from cls.dataset.backgrounds import Backgrounds
 from cls.dataset.batches import compose
 from cls.people.preprocess import Preprocessing
@@ -38,10 +38,8 @@ def test_numbers_are_even_and_independent() -> None:
 
 
 def test_shares_are_as_asked_for() -> None:
-    views = draw_views(
-        Augmentation(p_flat=0.1, p_picture=0.3, p_erase=0.25, p_flip=0.5), PREPROCESSING, WIDE,
-        seed=0, epoch=0, indices=range(20_000),
-    )  # fmt: skip
+    settings = Augmentation(p_flat=0.1, p_picture=0.3, p_erase=0.25, p_flip=0.5)
+    views = draw_views(settings, PREPROCESSING, WIDE, BatchKey(0, tuple(range(20_000))), seed=0)
     assert np.mean(views.grounds == PICTURE) == pytest.approx(0.3, abs=0.02)
     assert np.mean(views.grounds == FLAT) == pytest.approx(0.1, abs=0.02)
     assert np.mean(views.boxes_yxhw_px[:, 2] > 0) == pytest.approx(0.25, abs=0.02)
@@ -64,7 +62,7 @@ def test_the_part_that_is_touched_is_all_that_matters() -> None:
     """A view made inside the person's box is the view made of the whole picture."""
     rgb_and_mask = person_in_the_middle()
     background = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
-    views = draw_views(Augmentation(), PREPROCESSING, WIDE, seed=1, epoch=0, indices=range(50))
+    views = draw_views(Augmentation(), PREPROCESSING, WIDE, BatchKey(0, tuple(range(50))), seed=1)
     sources = [Backgrounds([background], "test")]
     in_box = compose([rgb_and_mask] * 50, [(19, 19, 41, 61)] * 50, views, PREPROCESSING, sources)
     whole = compose([rgb_and_mask] * 50, [(0, 0, 60, 80)] * 50, views, PREPROCESSING, sources)
@@ -78,7 +76,7 @@ def test_a_picture_is_put_behind_the_person_and_nowhere_else() -> None:
         ["p_flip", "zoom", "stretch", "rotation_deg", "shift", "brightness", "contrast", "saturation", "p_erase"], 0.0
     )
     views = draw_views(
-        Augmentation(**still, p_flat=0, p_picture=1), PREPROCESSING, WIDE, seed=0, epoch=0, indices=range(8)
+        Augmentation(**still, p_flat=0, p_picture=1), PREPROCESSING, WIDE, BatchKey(0, tuple(range(8))), seed=0
     )
     background = np.zeros((64, 48, 3), np.uint8)
     background[:, :24] = (0, 255, 0)
@@ -95,7 +93,7 @@ def test_a_picture_is_put_behind_the_person_and_nowhere_else() -> None:
 
 def test_a_kept_background_stays() -> None:
     kept = Preprocessing(64, 48, is_background_kept=True)
-    views = draw_views(Augmentation(p_picture=1), kept, WIDE, seed=0, epoch=0, indices=range(8))
+    views = draw_views(Augmentation(p_picture=1), kept, WIDE, BatchKey(0, tuple(range(8))), seed=0)
     black = Backgrounds([np.zeros((64, 48, 3), np.uint8)], "test")
     made = compose([person_in_the_middle()] * 8, [(0, 0, 60, 80)] * 8, views, kept, [black])
     assert (made.reshape(8, -1).min(axis=1) > 0).all()

@@ -62,7 +62,7 @@ def test_several_processes_share_the_samples(world: int, more: int, batch: int, 
     count = world + more
     shares = []
     for rank in range(world):
-        sampler = EpochSampler(count, batch, seed=1, is_shuffled=shuffled, rank=rank, world=world)
+        sampler = EpochSampler(count, batch, seed=1 if shuffled else None, rank=rank, world=world)
         sampler.set_epoch(epoch)
         keys = list(sampler)
         assert len(keys) == len(sampler)
@@ -151,7 +151,7 @@ def test_an_error_in_the_thread_reaches_the_reader() -> None:
                 raise OSError("gone")
             return super().__getitem__(key)
 
-    loader = Loader(Broken(cutouts(), labels(), NONE, seed=0), EpochSampler(11, 4, is_shuffled=False))
+    loader = Loader(Broken(cutouts(), labels(), NONE, seed=0), EpochSampler(11, 4, seed=None))
     iterator = iter(loader)
     with pytest.raises(OSError, match="gone"):
         list(iterator)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.collector.client import CollectorClient
+from cls.collector.client import CollectorClient, Login
 from cls.collector.retrying import RetryPolicy
 from cls.errors import CollectorError
 from cls.loading.load import LoadedGroup, LoadReport, load_group
@@ -22,7 +22,7 @@ QUICK = RetryPolicy(attempts=5, timeout_s=20, wait_initial_s=0.02, wait_max_s=0.
 
 
 def load(url: str, bottle: Bottle, group: str = "hair_color", policy: RetryPolicy = QUICK) -> LoadedGroup:
-    with CollectorClient(url, login="ann", password="secret", policy=policy) as client:
+    with CollectorClient(url, policy=policy, login=Login("ann", "secret")) as client:
         return load_group(CollectorSource(client), bottle, group, workers=8)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.dataset_file import read_dataset
-from cls.collector.client import CollectorClient
+from cls.collector.client import CollectorClient, Login
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import picset_of
 from cls.collector.retrying import PictureMissingError, RetryPolicy
@@ -36,7 +36,7 @@ def url(photos: Path) -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[CollectorClient]:
-    with CollectorClient(url + "/", login="ann", password="secret") as opened:
+    with CollectorClient(url + "/", login=Login("ann", "secret")) as opened:
         yield opened
 
 
@@ -84,7 +84,7 @@ def test_pictures(client: CollectorClient, photos: Path) -> None:
 
 
 def test_wrong_password_is_told_once_without_retries(url: str) -> None:
-    client = CollectorClient(url, login="ann", password="wrong-secret")
+    client = CollectorClient(url, login=Login("ann", "wrong-secret"))
     with pytest.raises(CollectorError) as caught:
         client.login()
     client.close()
@@ -104,7 +104,7 @@ def test_addresses_are_shown_without_login_and_password(url: str) -> None:
 
 
 def test_many_threads_share_one_login(url: str) -> None:
-    with CollectorClient(url, login="ann", password="secret", connections=4) as client:
+    with CollectorClient(url, connections=4, login=Login("ann", "secret")) as client:
         failures: list[Exception] = []
 
         def fetch() -> None:

@@ -133,12 +133,12 @@ def test_a_fitted_head_is_better_than_base_rates(bottle: Bottle, tmp_path: Path)
 
     before = loss_now()
     backbone = network.state_dict()["conv_stem.weight"].clone()
-    start_head(network, loss, cutouts, labels, [sample.split_unit for sample in samples], device="cpu")
+    start_head(network, loss, cutouts, labels, [sample.split_unit for sample in samples])
     assert loss_now() < before
     assert torch.equal(network.state_dict()["conv_stem.weight"], backbone)
     again = build_network(ARCH, 3, 64, 48)
     again.load_state_dict(network.state_dict())
-    start_head(again, loss, cutouts, labels, [sample.split_unit for sample in samples], device="cpu")
+    start_head(again, loss, cutouts, labels, [sample.split_unit for sample in samples])
     assert torch.equal(head_of(again).weight, head_of(network).weight), "a function of the people alone"
 
 

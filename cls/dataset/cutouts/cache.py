@@ -242,14 +242,20 @@ class LoadedRecords(NamedTuple):
     use: FolderUse
 
 
+class RecordSize(NamedTuple):
+    """How large a record is.
+
+    Attributes:
+        record_bytes: where it is not exact, what is taken for it while no picture can be measured.
+        is_exact: whether it is; else a few records are made to measure how large they are.
+    """
+
+    record_bytes: int
+    is_exact: bool
+
+
 def load_records(
-    bottle: Bottle,
-    folder: Path,
-    wanted: Sequence[RecordRequest],
-    *,
-    record_bytes: int,
-    workers: int,
-    is_size_exact: bool,
+    bottle: Bottle, folder: Path, wanted: Sequence[RecordRequest], size: RecordSize, *, workers: int
 ) -> LoadedRecords:
     """Records: those in the cache from there, the others made, in parallel, and stored.
 
@@ -261,9 +267,8 @@ def load_records(
         bottle: the data folder.
         folder: where in its cache.
         wanted: what is asked for.
-        record_bytes: size of a record; where it is not exact, what is taken for it while no picture can be measured.
+        size: of a record.
         workers: how many threads decode.
-        is_size_exact: whether it is exact; else a few records are made to measure how large they are.
 
     Raises:
         FileError: the cache cannot be written (no space, no permission), or would grow above its limit.
@@ -279,7 +284,8 @@ def load_records(
         missing = {one.entry.key: one for one in wanted if one.entry.key not in stored}
         broken: list[str] = []
         if missing:
-            if not is_size_exact:
+            record_bytes = size.record_bytes
+            if not size.is_exact:
                 record_bytes = _measured_bytes(bottle, list(missing.values())) or record_bytes
             needed_bytes = len(missing) * record_bytes
             limit_bytes = int(bottle.settings.cache_limit_gb * GIB)

@@ -16,6 +16,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cache import (
     FolderUse,
     RecordRequest,
+    RecordSize,
     StoredPerson,
     box_of,
     input_rgb_of,
@@ -213,8 +214,7 @@ def load_cutouts(
         bottle,
         bottle.cache / "cutouts" / format_.digest,
         wanted,
-        record_bytes=format_.record_bytes,
-        is_size_exact=format_.storage == "raw",
+        RecordSize(format_.record_bytes, is_exact=format_.storage == "raw"),
         workers=workers,
     )
     gone = set(loaded.broken)

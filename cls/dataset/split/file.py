@@ -23,6 +23,20 @@ _MEMORY = TypeAdapter(dict[str, JsonValue])
 _SUBSETS = TypeAdapter(dict[str, Literal["train", "valid"]])
 
 
+class SplitRule(NamedTuple):
+    """How a split is made.
+
+    Attributes:
+        seed: of the split.
+        valid_share: share of the samples wanted in validation.
+        by: by `picset`, or the name of parts that the dataset brought.
+    """
+
+    seed: int
+    valid_share: float
+    by: str = "picset"
+
+
 class SplitRow(NamedTuple):
     """A picture of split.json: its name, its picset (empty: none), and a value a label (None: unknown)."""
 
@@ -64,10 +78,8 @@ def write_split(
     path: Path,
     split: Split,
     samples: Sequence[Sample],
+    rule: SplitRule,
     *,
-    seed: int,
-    valid_share: float,
-    by: str = "picset",
     seen_earlier: Mapping[str, str] | None = None,
 ) -> None:
     """Writes who is in which subset: a list `[picture, picset, labels]` for each subset (null: unknown label).
@@ -80,9 +92,7 @@ def write_split(
         path: the file.
         split: the subsets.
         samples: everyone.
-        seed: of the split.
-        valid_share: share wanted in validation.
-        by: how the split was made: by `picset`, or the name of parts that the dataset brought.
+        rule: how the split was made.
         seen_earlier: picture -> picset.
     """
     rows: dict[str, dict[str, SplitRow]] = {TRAIN: {}, VALID: {}}
@@ -95,9 +105,9 @@ def write_split(
             joined.setdefault(sample.joined, set()).add(sample.unjoined_unit)
     clusters = {cluster: sorted(members) for cluster, members in sorted(joined.items())}
     content = SplitFile(
-        by=by,
-        seed=seed,
-        valid_share=valid_share,
+        by=rule.by,
+        seed=rule.seed,
+        valid_share=rule.valid_share,
         join_rule=JOIN_RULE,
         joined=clusters,
         train=list(rows[TRAIN].values()),
@@ -164,9 +174,8 @@ def split_with_memory(
     file: Path,
     older: Path,
     samples: Sequence[Sample],
+    rule: SplitRule,
     *,
-    seed: int,
-    valid_share: float,
     trained_on: Collection[str] = (),
 ) -> Split:
     """Divides samples as earlier trainings with this seed and share did, and remembers it in the dataset file.
@@ -180,26 +189,25 @@ def split_with_memory(
         file: the dataset file; `splits` is added to it: {"seed …, share …": {picset or picture: subset}}.
         older: where earlier versions kept the memory; read, where it exists, never written.
         samples: what is to be divided.
-        seed: another seed gives another split, with a memory of its own.
-        valid_share: share of samples wanted in validation.
+        rule: another one gives another split, with a memory of its own.
         trained_on: picsets and pictures that the first weights were trained on, named as in `Split.remembered_subsets`.
 
     Raises:
         TrainingError: no split can be made, or the memory is not readable.
         FileError: the dataset file cannot be read or written.
     """
-    key = _key(seed, valid_share)
+    key = f"seed {rule.seed}, share {rule.valid_share:g}"
     splits: list[Split] = []
 
     def change(content: object) -> _Memory:
         memory = _validated(_MEMORY, {} if content is None else content, file)
         earlier = _validated(_MEMORY, read_json(older), older) if older.exists() else {}
         known = {**_subsets_in(earlier, key, older), **_subsets_in(memory, key, file)}
-        split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
+        split = split_samples(samples, valid_share=rule.valid_share, seed=rule.seed, known=known)
         if _holds_out(split, samples, trained_on):
             key_after = f"{key}, after {sha256_of_bytes(repr(sorted(trained_on)).encode())[:12]}"
             known = {**_subsets_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
-            split = split_samples(samples, valid_share=valid_share, seed=seed, known=known)
+            split = split_samples(samples, valid_share=rule.valid_share, seed=rule.seed, known=known)
             splits.append(split)
             return {**memory, key_after: {**split.remembered_subsets(samples)}}
         splits.append(split)
@@ -235,7 +243,3 @@ def _validated(kind: TypeAdapter[_Value], content: object, where: Path) -> _Valu
             where=where,
             hint="remove 'splits' from it (or the file itself, if it is splits.json): a new split is made",
         ) from error
-
-
-def _key(seed: int, valid_share: float) -> str:
-    return f"seed {seed}, share {valid_share:g}"

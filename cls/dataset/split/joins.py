@@ -17,6 +17,7 @@ from cls.dataset.split.near_duplicates import near_pairs
 from cls.dataset.split.signatures import signatures_of
 from cls.errors import FileError
 from cls.loading.load import meta_file
+from cls.machine import cores
 from cls.records import read_record
 
 _log = logging.getLogger("cls.dataset")
@@ -58,7 +59,6 @@ def find_joined_units(
     *,
     keys: Sequence[str] = (),
     has_near_duplicates: bool = True,
-    workers: int = 1,
 ) -> JoinedUnits:
     """Finds what belongs together.
 
@@ -68,14 +68,13 @@ def find_joined_units(
         samples: whose picsets and pictures.
         keys: fields of a picset's meta.json (under `picset`); picsets with an equal value belong together.
         has_near_duplicates: whether pictures are compared.
-        workers: how many threads decode pictures.
 
     Raises:
         FileError: the cache cannot be written.
     """
     links: list[tuple[str, str, str]] = []
     if has_near_duplicates:
-        links += [(NEAR_DUPLICATES, *pair) for pair in _duplicate_links(bottle, samples, workers)]
+        links += [(NEAR_DUPLICATES, *pair) for pair in _duplicate_links(bottle, samples)]
     if keys:
         links += _meta_links(bottle, group, sorted({sample.picset for sample in samples if sample.picset}), keys)
     reasons = Counter(why for why, _, _ in links)
@@ -99,9 +98,9 @@ def connected(links: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {member: f"joined:{root(member)}" for member in sorted(parents)}
 
 
-def _duplicate_links(bottle: Bottle, samples: Sequence[Sample], workers: int) -> list[tuple[str, str]]:
+def _duplicate_links(bottle: Bottle, samples: Sequence[Sample]) -> list[tuple[str, str]]:
     """Pairs of different units that have near duplicates: enough of them to connect all that belong together."""
-    found = signatures_of(bottle, samples, workers=workers)
+    found = signatures_of(bottle, samples, workers=cores())
     signed = [(sample, one) for sample, one in zip(samples, found, strict=True) if one is not None]
     if not signed:
         return []

@@ -109,7 +109,7 @@ class Neighbourhoods:
             step = max(_PRODUCTS // max(len(variants[0]) * len(columns), 1), 1)
             for first in range(0, len(visitors) if len(columns) else 0, step):
                 some = visitors[first : first + step]
-                self._compare(variants, start, some, columns, best, where)
+                self._compare(variants, start, some, columns, (best, where))
         left, place = np.nonzero(best >= max(least, 1e-6))
         right, variant, is_mirrored = where[:, left, place]
         return SimilarPairs(start + left, right, best[left, place], variant, is_mirrored > 0)
@@ -124,8 +124,9 @@ class Neighbourhoods:
         border = np.partition(highest, -_VISITED, axis=1)[:, -_VISITED, None]
         return np.asarray(highest >= border)
 
-    def _compare(self, variants: Features, start: int, some: Rows, columns: Rows, best: Floats, where: Rows) -> None:
-        """Enters the most similar of some rows and columns into what was found before."""
+    def _compare(self, variants: Features, start: int, some: Rows, columns: Rows, known: tuple[Floats, Rows]) -> None:
+        """Enters the most similar of some rows and columns into the similarities, and their places, known before."""
+        best, where = known
         even, odd = (
             (part[:, some].reshape(-1, part.shape[2]) @ mine[columns].T).reshape(-1, len(some), len(columns))
             for part, mine in zip(variants, self._features, strict=True)

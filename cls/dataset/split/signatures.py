@@ -269,7 +269,7 @@ def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) ->
             if key[0] not in stamps or (key in people and entry[0] == stamps[key[0]])
         }
         if unknown:
-            _compute(bottle, unknown, stamps, kept, file, workers)
+            _compute(bottle, unknown, stamps, kept, workers)
         elif len(kept) < len(known):
             _write(file, kept)
         known |= kept
@@ -309,7 +309,6 @@ def _compute(
     unknown: dict[str, dict[tuple[str, str], Person]],
     stamps: dict[str, str],
     known: _Memory,
-    file: Path,
     workers: int,
 ) -> None:
     """Computes signatures, picture by picture, and enters them into `known` and the file."""
@@ -321,7 +320,7 @@ def _compute(
             for name, signatures in zip(part, found, strict=True):
                 known.update((key, (stamps[name], one)) for key, one in zip(unknown[name], signatures, strict=True))
                 ticker.advance()
-            _write(file, known)
+            _write(bottle.cache / _FILE, known)
 
 
 def _signatures(path: Path, people: Collection[Person]) -> list[Signature]:

@@ -105,7 +105,7 @@ def parse_message(message: Message) -> InferenceRequest:
             if tensor.HasField("contents"):
                 raise ProtocolError(400, f"input '{tensor.name}' has contents and raw_input_contents: send one of them")
             content = raw[number]
-            inputs[tensor.name] = array_of_bytes(tensor.name, tensor.datatype, shape, content, 0, len(content))
+            inputs[tensor.name] = array_of_bytes(tensor.name, tensor.datatype, shape, content, len(content))
         else:
             inputs[tensor.name] = _array_of_numbers(tensor, shape)
         datatypes[tensor.name] = tensor.datatype
@@ -233,7 +233,7 @@ def parse_request(body: bytes, header_length: str | None) -> InferenceRequest:
         if size is None:
             inputs[name] = _array_of_json(declared)
         else:
-            inputs[name] = array_of_bytes(name, declared.datatype, declared.shape, body, offset, size)
+            inputs[name] = array_of_bytes(name, declared.datatype, declared.shape, memoryview(body)[offset:], size)
             offset += size
         datatypes[name] = declared.datatype
     if offset != len(body):
@@ -368,16 +368,16 @@ def _array_of_json(declared: _DeclaredInput) -> NDArray[Any]:
 
 
 def array_of_bytes(
-    name: str, datatype: str, shape: tuple[int, ...], body: bytes, offset: int, size: Any
+    name: str, datatype: str, shape: tuple[int, ...], body: bytes | memoryview, size: Any
 ) -> NDArray[Any]:
-    """A tensor out of raw little-endian bytes that start at an offset."""
+    """A tensor out of the raw little-endian bytes that a body begins with."""
     numpy_type = np.dtype(NUMPY_TYPES[datatype]).newbyteorder("<")
     expected = math.prod(shape) * numpy_type.itemsize
     if type(size) is not int or size != expected:
         raise ProtocolError(400, f"input byte size mismatch for input '{name}'. Expected {expected}, got {size}")
-    if offset + size > len(body):
-        raise ProtocolError(400, f"unexpected size for input '{name}', missing {offset + size - len(body)} bytes")
-    return np.frombuffer(body, numpy_type, math.prod(shape), offset).reshape(shape)
+    if size > len(body):
+        raise ProtocolError(400, f"unexpected size for input '{name}', missing {size - len(body)} bytes")
+    return np.frombuffer(body, numpy_type, math.prod(shape)).reshape(shape)
 
 
 def _wanted(item: Any, is_binary: bool) -> WantedOutput:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os.path import relpath
@@ -272,7 +272,15 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
         raise write_error(folder, error) from error
     remove_parts(folder)
     journal = MaskJournal(folder)
-    shown = _make_missing(bottle, folder, journal, masks, config, report)
+
+    def draw(name: str, masks: Sequence[Mask]) -> list[bytes] | str:
+        try:
+            image_rgb = read_photo(bottle.picture(name))
+        except FileError as error:
+            return error.what  # one broken picture must not end the others: it is listed in the report
+        return [_encode(image_rgb, mask.person, config) for mask in masks]
+
+    shown = _make_missing(folder, journal, masks, draw, report)
     _remove_outdated(folder, journal, {mask.file for mask in masks}, report)
     entries = [SheetEntry(mask.file, mask.row, mask.person, mask.status) for mask in shown]
     report.pages = write_sheets(bottle, folder, journal, dataset, entries)
@@ -280,14 +288,21 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
 
 
 def _make_missing(
-    bottle: Bottle,
     folder: Path,
     journal: MaskJournal,
     masks: Sequence[Mask],
-    config: GalleryConfig,
+    draw: Callable[[str, Sequence[Mask]], list[bytes] | str],
     report: GalleryReport,
 ) -> list[Mask]:
-    """Makes what is not there yet; returns the cut-outs that are there afterwards."""
+    """Makes what is not there yet; returns the cut-outs that are there afterwards.
+
+    Args:
+        folder: of the gallery.
+        journal: what is ours in it.
+        masks: all that should be there.
+        draw: picture and its masks -> the files' bytes, or why the picture cannot be read.
+        report: counted up here.
+    """
     missing: dict[str, list[Mask]] = {}
     there: dict[str, Mask] = {}
     for mask in masks:
@@ -300,19 +315,12 @@ def _make_missing(
         else:
             missing.setdefault(mask.row.path, []).append(mask)
 
-    def draw(name: str) -> list[bytes] | str:
-        try:
-            image_rgb = read_photo(bottle.picture(name))
-        except FileError as error:
-            return error.what  # one broken picture must not end the others: it is listed in the report
-        return [_encode(image_rgb, mask.person, config) for mask in missing[name]]
-
     names = list(missing)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress("photos cut out", len(names)) as ticker:
         for start in range(0, len(names), _PHOTOS_CLAIMED):
             part = names[start : start + _PHOTOS_CLAIMED]
             journal.claim(mask.file for name in part for mask in missing[name])
-            for name, drawn in zip(part, pool.map(draw, part), strict=True):
+            for name, drawn in zip(part, pool.map(lambda name: draw(name, missing[name]), part), strict=True):
                 ticker.advance()
                 if isinstance(drawn, str):
                     report.failed[name] = drawn

@@ -161,7 +161,7 @@ def rates_of(labels: NDArray[np.float32]) -> list[float]:
 
 
 def _validation_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
-    sampler = EpochSampler(len(part), max(config.batch, 16), is_shuffled=False, rank=rank, world=config.world_size)
+    sampler = EpochSampler(len(part), max(config.batch, 16), rank=rank, world=config.world_size, seed=None)
     return Loader(ValidationBatches(part.cutouts, labels_of(part.samples)), sampler)
 
 
@@ -173,10 +173,9 @@ def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | Non
         return
     if (folder / "checkpoints" / LAST).exists():
         return
-    device = "cuda" if accelerator() == "gpu" else "cpu"
     targets = torch.from_numpy(data.targets(data.train.samples))
     loss = own if others is None else JointLoss(own, others, len(network.spec.labels))
-    start_head(network.module, loss, data.train.cutouts, targets, data.train.units, device=device)
+    start_head(network.module, loss, data.train.cutouts, targets, data.train.units)
 
 
 _log = logging.getLogger("cls.training")

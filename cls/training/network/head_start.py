@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.errors import TrainingError
+from cls.training.loop.distributed import accelerator
 from cls.training.network.build import head_of, memory_format_of
 
 _log = logging.getLogger("cls.training")
@@ -31,9 +32,7 @@ _BIAS_PENALTY = 0.01
 _STEPS = 60
 
 
-def start_head(
-    network: nn.Module, loss: nn.Module, cutouts: Cutouts, labels: Tensor, units: Sequence[str], *, device: str
-) -> None:
+def start_head(network: nn.Module, loss: nn.Module, cutouts: Cutouts, labels: Tensor, units: Sequence[str]) -> None:
     """Fits the head by logistic regression on the frozen backbone's features of the training people.
 
     The penalty on the weights is the one of `_PENALTIES` with the least loss on people of units left out.
@@ -44,13 +43,12 @@ def start_head(
         cutouts: of the training samples, seen as inference sees them.
         labels: float32 (samples, labels); NaN where unknown.
         units: what belongs together, one a sample: never in both parts of a fold.
-        device: where to compute the features.
 
     Raises:
         TrainingError: the backbone's features are not its head's inputs.
     """
     started_s = time.monotonic()
-    features = _features(network, cutouts, device)
+    features = _features(network, cutouts, "cuda" if accelerator() == "gpu" else "cpu")
     head = head_of(network)
     if features.ndim != 2 or features.shape[1] != head.in_features:
         raise TrainingError(

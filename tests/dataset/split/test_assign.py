@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import TRAIN, VALID, _deal, check_split, split_samples
-from cls.dataset.split.file import read_split, write_split
+from cls.dataset.split.file import SplitRule, read_split, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
 from cls.people.photos import Person
@@ -128,7 +128,7 @@ def test_a_leak_in_the_file_is_refused(tmp_path: Path) -> None:
     samples = random_samples(10, 3, (0.5,))
     file = tmp_path / "split.json"
     split = split_samples(samples, valid_share=0.3, seed=0)
-    write_split(file, split, samples, seed=0, valid_share=0.3)
+    write_split(file, split, samples, SplitRule(0, 0.3))
     train, valid = read_split(file)
     assert train == {s.path for s in split.select(samples, TRAIN)}
     assert valid == {s.path for s in split.select(samples, VALID)}
@@ -225,7 +225,7 @@ def test_joined_picsets_on_both_sides_are_a_leak(tmp_path: Path) -> None:
     assert "--no-near-duplicates" in str(caught.value.hint)
     file = tmp_path / "split.json"
     more = [*joined, sample(2, "c", (1.0,))]
-    write_split(file, split_samples(more, valid_share=0.4, seed=0), more, seed=0, valid_share=0.4)
+    write_split(file, split_samples(more, valid_share=0.4, seed=0), more, SplitRule(0, 0.4))
     content = read_json(file)
     assert content["joined"] == {"joined:a": ["picset:a", "picset:b"]}
     assert content["join_rule"] == 3

@@ -9,7 +9,7 @@ import pytest
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset, write_dataset_if_changed
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.file import split_with_memory
+from cls.dataset.split.file import SplitRule, split_with_memory
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
 from cls.people.photos import Person
@@ -31,7 +31,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_split_is_written_into_the_dataset_and_changes_nothing_else(file: Path, tmp_path: Path) -> None:
     before = read_dataset(file)
-    split = split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), seed=0, valid_share=0.2)
+    split = split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), SplitRule(0, 0.2))
     after = read_dataset(file)
     assert (after.labels, after.rows, after.sha256) == (before.labels, before.rows, before.sha256)
     memory = read_json(file)["splits"][KEY]
@@ -41,15 +41,15 @@ def test_the_split_is_written_into_the_dataset_and_changes_nothing_else(file: Pa
 
 def test_added_pictures_move_nobody_and_each_seed_has_its_own_memory(file: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.json"
-    split = split_with_memory(file, none, samples_of(0, 20), seed=0, valid_share=0.2)
-    more = split_with_memory(file, none, samples_of(0, 30), seed=0, valid_share=0.2)
+    split = split_with_memory(file, none, samples_of(0, 20), SplitRule(0, 0.2))
+    more = split_with_memory(file, none, samples_of(0, 30), SplitRule(0, 0.2))
     assert {unit: more.subsets[unit] for unit in split.subsets} == split.subsets
-    assert split_with_memory(file, none, samples_of(0, 30), seed=1, valid_share=0.2) != more
+    assert split_with_memory(file, none, samples_of(0, 30), SplitRule(1, 0.2)) != more
     assert set(read_json(file)["splits"]) == {KEY, "seed 1, share 0.2"}
 
 
 def test_loading_the_group_again_keeps_the_memory(file: Path, tmp_path: Path) -> None:
-    split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), seed=0, valid_share=0.2)
+    split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), SplitRule(0, 0.2))
     memory = read_json(file)["splits"]
     rows = tuple(LabelledRow(s.path, s.labels, s.picset) for s in samples_of(0, 40))
     assert write_dataset_if_changed(file, GroupDataset("top_color", ("red top",), rows))
@@ -61,7 +61,7 @@ def test_the_memory_of_an_older_version_is_read(file: Path, tmp_path: Path) -> N
     older = tmp_path / "splits.json"
     sides = {f"picset:set-{n:03d}": VALID if n % 2 else TRAIN for n in range(20)}
     write_json_atomic(older, {KEY: sides})
-    split = split_with_memory(file, older, samples_of(0, 20), seed=0, valid_share=0.2)
+    split = split_with_memory(file, older, samples_of(0, 20), SplitRule(0, 0.2))
     assert split.subsets == sides
     assert read_json(older) == {KEY: sides}
 
@@ -71,7 +71,7 @@ def test_trainings_at_once_agree_and_lose_nothing(file: Path, tmp_path: Path) ->
     splits = {}
 
     def work(start: int) -> None:
-        splits[start] = split_with_memory(file, tmp_path / "none.json", samples_of(start, 30), seed=0, valid_share=0.2)
+        splits[start] = split_with_memory(file, tmp_path / "none.json", samples_of(start, 30), SplitRule(0, 0.2))
 
     threads = [threading.Thread(target=work, args=(start,)) for start in (0, 10, 20, 30)]
     for thread in threads:
@@ -88,6 +88,6 @@ def test_trainings_at_once_agree_and_lose_nothing(file: Path, tmp_path: Path) ->
 def test_a_memory_that_cannot_be_read_is_refused(file: Path, tmp_path: Path, memory: object) -> None:
     write_json_atomic(file, {**read_json(file), "splits": memory})
     with pytest.raises(TrainingError) as caught:
-        split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), seed=0, valid_share=0.2)
+        split_with_memory(file, tmp_path / "none.json", samples_of(0, 20), SplitRule(0, 0.2))
     assert caught.value.code == "training.split_memory_unreadable"
     assert caught.value.where == str(file)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, write_dataset
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import JOIN_RULE, TRAIN, VALID, Split, _columns, _even_out, split_by_person, split_samples
-from cls.dataset.split.file import SplitFile, read_split, split_with_memory, trained_on, write_split
+from cls.dataset.split.file import SplitFile, SplitRule, read_split, split_with_memory, trained_on, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, sha256_of_bytes, write_json_atomic
 from cls.people.photos import Person
@@ -50,11 +50,11 @@ WRITTEN = {
 
 def test_what_is_written(tmp_path: Path) -> None:
     file = tmp_path / "split.json"
-    write_split(file, SPLIT, SAMPLES, seed=7, valid_share=0.25)
+    write_split(file, SPLIT, SAMPLES, SplitRule(7, 0.25))
     assert json.loads(file.read_text()) == WRITTEN
     assert read_split(file) == ({"a.jpeg", "b.jpeg"}, {"c.jpeg"})
     assert trained_on(file) == {"a.jpeg": "p", "b.jpeg": "q"}
-    write_split(file, SPLIT, SAMPLES, seed=7, valid_share=0.25, by="official", seen_earlier={"z": "s", "y": ""})
+    write_split(file, SPLIT, SAMPLES, SplitRule(7, 0.25, "official"), seen_earlier={"z": "s", "y": ""})
     assert json.loads(file.read_text()) == {**WRITTEN, "by": "official", "seen_earlier": [["y", ""], ["z", "s"]]}
     assert trained_on(file) == {"a.jpeg": "p", "b.jpeg": "q", "y": "", "z": "s"}
 
@@ -134,10 +134,10 @@ PEOPLE = [sample(f"{n}.jpeg", f"s{n}", (float(n % 3 == 0),)) for n in range(20)]
 
 def test_the_memory_by_seed_and_share(file: Path, tmp_path: Path) -> None:
     none = tmp_path / "none.json"
-    split = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25)
+    split = split_with_memory(file, none, PEOPLE, SplitRule(3, 0.25))
     assert split == split_samples(PEOPLE, valid_share=0.25, seed=3)
     assert read_json(file)["splits"] == {"seed 3, share 0.25": split.remembered_subsets(PEOPLE)}
-    few = split_with_memory(file, none, PEOPLE[:3], seed=3, valid_share=0.25)
+    few = split_with_memory(file, none, PEOPLE[:3], SplitRule(3, 0.25))
     assert few.subsets == {unit: split.subsets[unit] for unit in few.subsets}
     assert read_json(file)["splits"] == {"seed 3, share 0.25": split.remembered_subsets(PEOPLE)}, (
         "those not there are kept"
@@ -149,36 +149,36 @@ def test_the_dataset_knows_better_than_the_older_memory(file: Path, tmp_path: Pa
     key = "seed 3, share 0.25"
     write_json_atomic(older, {key: {"picset:s0": VALID, "picset:s1": VALID}})
     write_json_atomic(file, {**read_json(file), "splits": {key: {"picset:s0": TRAIN}}})
-    split = split_with_memory(file, older, PEOPLE, seed=3, valid_share=0.25)
+    split = split_with_memory(file, older, PEOPLE, SplitRule(3, 0.25))
     assert (split.subsets["picset:s0"], split.subsets["picset:s1"]) == (TRAIN, VALID)
 
 
 @pytest.mark.parametrize("by", ["unjoined_unit", "picture_unit"])
 def test_nobody_that_the_first_weights_know_is_held_out(file: Path, tmp_path: Path, by: str) -> None:
     none = tmp_path / "none.json"
-    plain = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25)
+    plain = split_with_memory(file, none, PEOPLE, SplitRule(3, 0.25))
     known = [getattr(one, by) for one in plain.select(PEOPLE, VALID)]
-    split = split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=known)
+    split = split_with_memory(file, none, PEOPLE, SplitRule(3, 0.25), trained_on=known)
     held_out = split.select(PEOPLE, VALID)
     assert held_out
     assert not {getattr(one, by) for one in held_out} & set(known)
     key = f"seed 3, share 0.25, after {sha256_of_bytes(repr(sorted(known)).encode())[:12]}"
     memory = read_json(file)["splits"]
     assert memory == {"seed 3, share 0.25": plain.remembered_subsets(PEOPLE), key: split.remembered_subsets(PEOPLE)}
-    again = split_with_memory(file, none, PEOPLE[:15], seed=3, valid_share=0.25, trained_on=known[::-1])
+    again = split_with_memory(file, none, PEOPLE[:15], SplitRule(3, 0.25), trained_on=known[::-1])
     assert again.subsets == {one.unjoined_unit: split.subsets[one.unjoined_unit] for one in PEOPLE[:15]}
     harmless = [one.unjoined_unit for one in plain.select(PEOPLE, TRAIN)]
-    assert split_with_memory(file, none, PEOPLE, seed=3, valid_share=0.25, trained_on=harmless).subsets == plain.subsets
+    assert split_with_memory(file, none, PEOPLE, SplitRule(3, 0.25), trained_on=harmless).subsets == plain.subsets
 
 
 def test_a_memory_that_cannot_be_read_names_its_file(file: Path, tmp_path: Path) -> None:
     older = tmp_path / "splits.json"
     write_json_atomic(older, {"seed 3, share 0.25": {"picset:s0": "left"}})
     with pytest.raises(TrainingError) as caught:
-        split_with_memory(file, older, PEOPLE, seed=3, valid_share=0.25)
+        split_with_memory(file, older, PEOPLE, SplitRule(3, 0.25))
     assert caught.value.code == "training.split_memory_unreadable"
     assert caught.value.where == str(older)
-    split_with_memory(file, older, PEOPLE, seed=4, valid_share=0.25)
+    split_with_memory(file, older, PEOPLE, SplitRule(4, 0.25))
 
 
 @settings(max_examples=40, deadline=None)

@@ -49,7 +49,7 @@ def test_different_photos_are_joined_with_nothing(tiny: Bottle) -> None:
 def test_picsets_with_a_copy_of_one_photo_belong_together(tiny: Bottle) -> None:
     copy_picture(tiny, "0000.jpeg", "0005.jpeg")
     copy_picture(tiny, "0004.jpeg", "0010.jpeg")
-    joins = find_joined_units(tiny, GROUP, samples_of(tiny), workers=2)
+    joins = find_joined_units(tiny, GROUP, samples_of(tiny))
     name = "joined:picset:picset-000"
     assert joins.clusters == {f"picset:picset-00{number}": name for number in (0, 1, 3)}
     assert joins.reasons == {NEAR_DUPLICATES: 2}
