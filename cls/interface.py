@@ -153,7 +153,7 @@ def train(
     Args:
         group: the group; or all settings at once.
         resume: None resumes an interrupted run of the same settings if there is one; True demands one; False starts
-            anew.
+            again.
         cfg: configuration file; the project's by default.
         options: options of `cls train` by name, with underscores: `epochs`, `batch`, `arch`, `log`, …, or the fields of
             `cls.TrainConfig`; `size` may be a pair, height and width in pixels.

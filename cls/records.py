@@ -113,7 +113,7 @@ class JsonLines(Generic[_Line]):
             raise write_error(self._path, error) from error
 
     def replace(self, values: Iterable[_Line]) -> None:
-        """Writes the file anew, whole or not at all."""
+        """Writes the file again, whole or not at all."""
         write_text_atomic(self._path, self._text(values))
 
     def _text(self, values: Iterable[_Line]) -> str:

@@ -1,4 +1,4 @@
-"""The page docs/errors.md, made of what the code raises: `python -m tests.error_codes` writes it anew."""
+"""The page docs/errors.md, made of what the code raises: `python -m tests.error_codes` writes it again."""
 
 from __future__ import annotations
 

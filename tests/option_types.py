@@ -43,7 +43,7 @@ def text() -> str:
     lines = [
         '"""Keyword options of `import cls`, for type checkers and editors.',
         "",
-        "Made from the settings classes: `python -m tests.option_types` writes it anew.",
+        "Made from the settings classes: `python -m tests.option_types` writes it again.",
         '"""',
         "",
         "from __future__ import annotations",

@@ -143,7 +143,7 @@ def read_peta(root: Path, partition: int = 1) -> AttributeSet:
             f"has {matrix.shape[1]} columns, expected numbers of picture and person and {len(attributes)} labels",
             code="wrong_size",
             where=data.where,
-            hint="the file is not whole, or not of this layout: get it anew",
+            hint="the file is not whole, or not of this layout: get it again",
         )
     selected = _selected(content.field("selected_attribute"), n_ids, len(attributes))
     subsets = subsets_of_partition(partition_of(_partitions(content), partition), _PETA_FIELDS, len(matrix))
@@ -173,7 +173,7 @@ def _selected(value: MatlabValue, n_ids: int, n_attributes: int) -> list[int]:
             f"selects column {min(columns) + 1} of data, which is a number of a picture or person",
             code="wrong_column",
             where=value.where,
-            hint="the file is not of this layout: get it anew",
+            hint="the file is not of this layout: get it again",
         )
     return [column - n_ids for column in columns]
 
@@ -296,7 +296,7 @@ def label_rows(value: MatlabValue, n_rows: int, n_labels: int) -> list[list[floa
             f"has {matrix.shape[0]} rows of {matrix.shape[1]} values, expected {n_rows} pictures of {n_labels} labels",
             code="wrong_size",
             where=value.where,
-            hint="the file is not whole, or not of this layout: get it anew",
+            hint="the file is not whole, or not of this layout: get it again",
         )
     rows: list[list[float]] = matrix.tolist()
     return rows

@@ -308,7 +308,7 @@ def read_matlab(path: Path) -> dict[str, MatlabValue]:
             f"is not a whole MATLAB file: {error}",
             code="damaged",
             where=path,
-            hint="get it anew from where the set is published",
+            hint="get it again from where the set is published",
         ) from error
     return {name: MatlabValue(array, f"{path}:{name}") for name, array in variables.items()}
 

@@ -109,7 +109,7 @@ def write_dataset_if_changed(path: Path, dataset: GroupDataset, *, ignoring: Seq
             try:
                 known = read_json(path)
             except FileError:
-                known = None  # An unreadable file holds nothing worth keeping: it is made anew.
+                known = None  # An unreadable file holds nothing worth keeping: it is made again.
             if isinstance(known, dict):
                 if SPLITS_KEY in known:
                     content = {**content, SPLITS_KEY: known[SPLITS_KEY]}
@@ -194,7 +194,7 @@ def _plain(value: float) -> float | None:
 
 
 def _check(dataset: GroupDataset, path: Path) -> None:
-    """Refuses what the columns could not tell apart afterwards."""
+    """Refuses labels that the columns could not distinguish."""
     if _PATH_COLUMN in dataset.labels:
         raise BottleError(
             f"a label of group '{dataset.group}' is named '{_PATH_COLUMN}', which is the column of file names",

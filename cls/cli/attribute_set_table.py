@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts", nargs="+", default=[], metavar="NAME", help="official, identity or both (default: all the set has)"
     )
-    # It has its own comparison of leaking and clean parts, and goes on with what was cut off by itself.
+    # It has its own comparison of leaking and clean parts, and resumes what was cut off by itself.
     # Pictures of these sets are two to three times as high as wide.
     defaults = {"size": "256x128", "batch": 64}
     add_options(parser, TrainConfig, without=("group", "leak_tax"), defaults=defaults)

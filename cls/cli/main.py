@@ -47,7 +47,7 @@ _GROUPS = {
     "sample": "the sample photo set",
     "collector": "the own small collector service",
     "attribute-set": "public attribute sets: PA-100K, PETA, RAPv2",
-    "package": "model packages: what is in them, whether they are in order, made anew for this machine, signed",
+    "package": "model packages: what is in them, whether they are in order, made again for this machine, signed",
     "storage": "the model storage service",
     "yolo": "training data and training of the person segmenter",
 }

@@ -1,4 +1,4 @@
-"""`cls package …`: what is in a package, whether it is in order, made anew for this machine, and signed."""
+"""`cls package …`: what is in a package, whether it is in order, made again for this machine, and signed."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ VECTORS = Command(
 )
 REBUILD = Command(
     "package rebuild",
-    "make a package anew on the machine that serves it, and prove it",
+    "make a package again on the machine that serves it, and prove it",
     _add_rebuild_arguments,
     _rebuild,
 )

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patience", type=int, default=0, metavar="N", help="end after N epochs without improvement (default: never)"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="begin anew also where a run of the same arguments was cut off"
+        "--fresh", action="store_true", help="start a new run even where a run of the same arguments was cut off"
     )
 
 

@@ -66,7 +66,7 @@ class Login:
 
 
 class CollectorClient:
-    """Speaks to a collector. Safe to use from several threads; close it, or use `with`.
+    """An HTTP client of a collector. Safe to use from several threads; close it, or use `with`.
 
     Args:
         url: the collector's address.
@@ -169,7 +169,7 @@ class CollectorClient:
         self._call("POST", self._url + "/v1/picset/checking", _WRITE_SCHEME, GuidsPayload(guids=list(guids)))
 
     def change_trained(self, build: Callable[[], Picset | None]) -> bool:
-        """Writes a PICSET back that is built for every attempt anew, so that each follows a fresh reading of it.
+        """Writes a PICSET back that is built for every attempt again, so that each follows a fresh reading of it.
 
         Args:
             build: what to send; None when there is nothing (more) to send.

@@ -172,7 +172,7 @@ class Batch(NamedTuple):
 
 
 class EpochSampler(Sampler[BatchKey]):
-    """Shuffles samples anew each epoch, by seed and epoch, into batches whose sizes differ by one at most.
+    """Shuffles samples again each epoch, by seed and epoch, into batches whose sizes differ by one at most.
 
     An even division leaves no tiny last batch, which would upset batch normalisation, and leaves no sample out.
 
@@ -248,7 +248,7 @@ class TrainBatches(Dataset[Batch]):
 
 
 class ValidationBatches(Dataset[Batch]):
-    """Batches as inference sees them: no augmentation, `Preprocessing` to the letter.
+    """Batches as inference sees them: no augmentation, exactly `Preprocessing`.
 
     Args:
         cutouts: of the samples.

@@ -353,7 +353,7 @@ def _card(guide_run: GuideRun, photo: PredictedPhoto, true_labels: set[str] | No
 
 
 def _open(guide_run: GuideRun, name: str) -> NDArray[np.uint8]:
-    """The photo a prediction speaks of."""
+    """The photo of a prediction."""
     for folder in (guide_run.plan.folder / "new_photos" / "images", guide_run.plan.folder / "new_photos"):
         if (folder / name).is_file():
             return read_photo(folder / name)

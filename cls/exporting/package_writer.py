@@ -69,7 +69,7 @@ class PackageWriter:
         return archive
 
     def write_checked(self, name: Format, report: ParityReport, archive: Path | None = None) -> ModelMeta:
-        """Writes the zip of a format that passed; its meta.json speaks of this format alone.
+        """Writes the zip of a format that passed; its meta.json describes this format alone.
 
         Args:
             name: a format whose unproven zip is there.

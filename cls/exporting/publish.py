@@ -87,7 +87,7 @@ def _meta_of(folder: Path) -> ModelMeta | None:
     try:
         return read_meta(folder / META_FILE_NAME)
     except ClsError:
-        return None  # It is written anew; what it should have spoken of goes, and is named.
+        return None  # It is written again; the packages it should have described are removed, and named.
 
 
 def _why_not_kept(folder: Path, before: ModelMeta | None, meta: ModelMeta, name: Format) -> str | None:
@@ -290,7 +290,7 @@ def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> 
             earlier = keep_earlier_packages(folder, staged, meta, check.passed, check.refused)
             parity = {name: report.to_meta() for name, report in check.passed.items()} | earlier.parity
             meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
-        # Only now does the report speak of what is there.
+        # Only now does the report describe what is there.
         check.write_reports(not_made, earlier.parity)
         _write_and_link_pages(bottle, run)
     return Exported(folder, meta, check.page, check.passed, not_made, check.refused, earlier)

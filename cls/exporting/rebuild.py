@@ -1,4 +1,4 @@
-"""A package made anew out of the ONNX it carries, on the machine that serves it, and proven there."""
+"""A package made again out of the ONNX it carries, on the machine that serves it, and proven there."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class _Source:
 def rebuild_package(
     zip_path: Path, bottle: Bottle, config: RebuildConfig | None = None, *, trust: TrustedKeys | None = None
 ) -> Rebuilt:
-    """Makes a package anew and proves it: its decisions are those of the trained network, or nothing is written.
+    """Makes a package again and proves it: its decisions are those of the trained network, or nothing is written.
 
     Args:
         zip_path: a package that carries its ONNX: the ONNX's own, or a plan's.

@@ -143,7 +143,7 @@ def redacted_file(file: Path, names: Names) -> RedactedFile | None:
     try:
         reader(file, names, redacted)
     except FileNotFoundError:
-        return None  # Others may tidy up their own files meanwhile.
+        return None  # Others may tidy up their own files in the meantime.
     except (OSError, csv.Error, polars.exceptions.PolarsError) as error:
         raise FileError(
             f"cannot be read: {error}", code="unreadable", where=file, hint="repair or remove it, and run again"

@@ -152,7 +152,7 @@ def check_upload(
     try:
         with open_package(zip_path) as package:
             meta = parse_meta(package.document.content) if is_meta_strict or package.document.is_ours else None
-            # People's cut-outs are for whoever makes the package anew, from its zip, and vectors for whoever writes a
+            # People's cut-outs are for whoever makes the package again, from its zip, and vectors for whoever writes a
             # client: nothing that serves needs them.
             vectors = [name for name in package.names if name.startswith(VECTORS_FOLDER)]
             package.extract(folder, leave_out=(REBUILD_SAMPLES, *vectors))

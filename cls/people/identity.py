@@ -58,7 +58,7 @@ def _derived_id(path: str, person: Person, used: Collection[str]) -> str:
     for polygon in person.polygons_xy_rel:
         digest.update(b"%d " % len(polygon) + _bytes_of(rounded_polygon(polygon)))
     number = 0
-    while True:  # people whose outlines are the same are told apart by their order
+    while True:  # people with the same outline are distinguished by their order
         numbered = digest.copy()
         numbered.update(b"%d" % number)
         found = f"p{numbered.hexdigest()[:_ID_DIGITS]}"

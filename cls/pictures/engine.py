@@ -234,7 +234,7 @@ def make_engine(url: URL) -> Engine:
     return create_engine(
         url,
         pool_size=2,
-        pool_pre_ping=True,  # a segmentation pauses for minutes between writes; servers and proxies hang up meanwhile
+        pool_pre_ping=True,  # servers and proxies hang up while a segmentation pauses for minutes between writes
         hide_parameters=True,
         connect_args={
             "client_encoding": "utf8",
@@ -266,7 +266,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def empty_free_space(engine: Engine) -> bool:
-    """Writes an SQLite file anew without what was removed from it, and empties its journal; nothing on PostgreSQL.
+    """Writes an SQLite file again without what was removed from it, and empties its journal; nothing on PostgreSQL.
 
     Returns:
         Whether it could be done to the end: while others read, the journal stays.

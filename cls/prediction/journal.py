@@ -183,7 +183,7 @@ def lock_output(journal: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: whoever has opened it meanwhile sees that it has no name any more, and tries again.
+        # Removed while it is held: a process that opened it earlier sees that it has no name any more, and tries again.
         # Windows lets nobody remove an open file; there, its release does.
         with suppress(OSError):
             lock_path.unlink()
@@ -207,7 +207,7 @@ def _acquired(lock_path: Path) -> FileLock:
                 raise
             last = error
         except (FileNotFoundError, FileExistsError) as error:
-            if folder.is_file():  # else it went, or came again, meanwhile
+            if folder.is_file():  # else it went, or came again, in the meantime
                 raise
             last = error
         else:
@@ -217,7 +217,7 @@ def _acquired(lock_path: Path) -> FileLock:
 
 @contextmanager
 def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
-    """Opens the journal of an output; one of another model or of other options is begun anew.
+    """Opens the journal of an output; one of another model or of other options is begun again.
 
     Raises:
         PredictionError: another process predicts into the same output.

@@ -166,7 +166,7 @@ def records_of_video(
 
 
 def frame_key(video: Job, place: int) -> str:
-    """The key of a video's frame: the how many-th that was looked at."""
+    """The key of a video's frame: its position among those looked at, from 0."""
     return f"{video.key}#{place}"
 
 

@@ -306,7 +306,7 @@ def _of_folder(folder: Path, bottle: Bottle, trust: TrustedKeys | None) -> Class
         )
     if trust is None:
         return _of_package_file(models[0])
-    # Files of a folder are not signed, and its meta.json speaks of several zips: the zip has all that is needed.
+    # Files of a folder are not signed, and its meta.json describes several zips: the zip has all that is needed.
     zip_path = folder / f"model_{_ZIP_KINDS[models[0].suffix]}{models[0].stem.removeprefix('model')}.zip"
     if not zip_path.is_file():
         hint = "give the signed zip that the files came in"

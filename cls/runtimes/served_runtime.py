@@ -275,7 +275,7 @@ class HttpRuntime(ServedRuntime):
         )
 
 
-# By its own default gRPC does not try a server that was down again before a second or more, and refuses meanwhile.
+# By its own default gRPC does not try a server that was down again before a second or more, and refuses until then.
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),

@@ -68,7 +68,7 @@ from cls.wording import counted
 
 
 def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDataset, *, where: object) -> None:
-    """Refuses samples nothing can be learnt from.
+    """Refuses samples nothing can be learned from.
 
     Args:
         samples: what is left to train on.
@@ -292,7 +292,7 @@ class TrainingData:
         ledger: what was left out.
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
-        auxiliary: labels of other groups, learnt alongside; their outputs stand behind the group's own.
+        auxiliary: labels of other groups; their outputs stand behind the group's own.
         pretraining: whom the first weights were trained on.
     """
 
@@ -317,7 +317,7 @@ class TrainingData:
         return self._subset(VALID)
 
     def targets(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        """The group's labels, and behind them those learnt alongside; float32 (samples, labels)."""
+        """The group's labels, and behind them the auxiliary ones; float32 (samples, labels)."""
         return np.concatenate([labels_of(samples), self.auxiliary.of(samples)], axis=1)
 
     def _subset(self, subset: str) -> Subset:
@@ -384,7 +384,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     """Reads, checks and cuts out everything a training needs; makes no run folder.
 
     Raises:
-        TrainingError: something is missing or cannot be learnt from; says what, where and what next.
+        TrainingError: something is missing or cannot be learned from; says what, where and what next.
     """
     timm_arch = timm_name(config.arch)
     file = bottle.dataset_file(config.group)
@@ -425,7 +425,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     split = split_for(bottle, config, samples, named, pretraining)
     _log_weights(source)
     if auxiliary:
-        _log.info("learnt alongside: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
+        _log.info("auxiliary labels: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
     data = TrainingData(
         dataset,

@@ -57,14 +57,14 @@ Convert = Callable[[nn.Module, Preprocessing, tuple[str, ...], Path], dict[str, 
 def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None, resume: bool | None = None) -> Run:
     """Trains a classifier of a group and leaves a finished run folder.
 
-    A training of the same settings on the same samples that was cut off is gone on with after its last whole epoch.
+    A training of the same settings on the same samples that was cut off is resumed after its last whole epoch.
 
     Args:
         bottle: the data folder.
         config: what to do.
         convert: writes TorchScript, ONNX, … into the run folder once the weights are final. A form that cannot be made
             is said, in the log and in metrics.json (`conversions`), and ends nothing: the weights are what took long.
-        resume: None goes on with a cut-off run if there is one; True demands one; False starts anew.
+        resume: None resumes a run that was cut off, if there is one; True requires one; False starts a new one.
 
     Raises:
         TrainingError: it cannot start (no run folder has been made then), or cannot go on.
@@ -139,7 +139,7 @@ def _claim_folder(bottle: Bottle, training: Training, resume: bool | None) -> Ru
     config, identity = training.config, training.identity
     found = None if resume is False else unfinished_run(bottle, config.group, identity)
     if found is not None:
-        _log.info("going on with %s, which was cut off (--no-resume starts anew)", found.path.name)
+        _log.info("resuming %s, which was cut off (--no-resume starts a new run)", found.path.name)
         return found
     if resume:
         raise TrainingError(

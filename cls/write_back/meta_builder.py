@@ -295,7 +295,7 @@ def _write(
     runs: Mapping[str, str],
     journal: SentJournal,
 ) -> bool:
-    """Writes a picset's ret_meta.json if it would change, and whom it speaks of; returns whether the former did."""
+    """Writes a picset's ret_meta.json if it changes, and the file of its people; returns whether the former did."""
     merged = with_predictions(picset, people, runs, OwnStatements(journal.of(picset.guid).said))
     named = RetMetaPeople(
         picset=RetMetaPicset(guid=picset.guid),
@@ -315,6 +315,6 @@ def _write_if_changed(path: Path, content: Any) -> bool:
         if read_json(path) == content:
             return False
     except FileError:
-        pass  # missing, or not JSON: it is written anew
+        pass  # missing, or not JSON: it is written again
     write_json_atomic(path, content)
     return True

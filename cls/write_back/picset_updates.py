@@ -325,7 +325,7 @@ def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) ->
     rest = tuple(row for row in known.statements if runs.get(row[0].group) != row[1])
     staying = [said for said, _ in rest]
     gone = [said for group, run in runs.items() for said in known.of(group, run) if not _has(staying, said)]
-    # An empty name says that no run speaks of the group: collectors that merge what they are sent keep names left out.
+    # An empty name says that no run predicts the group: collectors that merge what they are sent keep names left out.
     versions = {
         group: known.before.get(group, "")
         for group, run in runs.items()

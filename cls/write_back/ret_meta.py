@@ -33,7 +33,7 @@ from cls.write_back.statements import (
 
 META_NAME = "meta.json"
 RET_META_NAME = "ret_meta.json"
-# Whom ret_meta.json speaks of; a file of its own, because that one is a PICSET.
+# The people of ret_meta.json; a file of its own, because that one is a PICSET.
 RET_META_PEOPLE_NAME = "ret_meta_people.json"
 _SAME_PERSON_IOU = 0.5
 _NOBODYS = OwnStatements()
@@ -285,7 +285,7 @@ class PicsetPredictions:
 
     Attributes:
         guid: the picset.
-        layers: one a file, the oldest first; no two speak of the same group.
+        layers: one a file, the oldest first; no two of the same group.
     """
 
     guid: str
@@ -310,7 +310,7 @@ class PicsetPredictions:
 def read_predictions(bottle: Bottle, groups: Sequence[str], journal: SentJournal) -> list[PicsetPredictions]:
     """The predictions in the ret_meta.json files of groups.
 
-    A picset of several groups has a file with each of them: of a group that several files speak of, the newest counts.
+    A picset of several groups has a file with each of them: of a group in several files, the newest counts.
 
     Args:
         bottle: the data folder.
@@ -339,7 +339,7 @@ def read_predictions(bottle: Bottle, groups: Sequence[str], journal: SentJournal
 
 
 def _newest(layers: list[tuple[float, FilePredictions]]) -> tuple[FilePredictions, ...]:
-    """The layers from the oldest to the newest, each with the groups that no newer one speaks of."""
+    """The layers from the oldest to the newest, each with the groups that are in no newer one."""
     kept: list[FilePredictions] = []
     seen: set[str] = set()
     for _, layer in sorted(layers, key=lambda item: -item[0]):

@@ -138,7 +138,7 @@ def _is_annotations(name: str) -> bool:
 
 
 def _check_member(path: Path, info: zipfile.ZipInfo) -> None:
-    """Refuses what an honest export never holds."""
+    """Refuses what a correct export never holds."""
     name = info.filename.replace("\\", "/")
     member = PurePosixPath(name)
     if member.is_absolute() or ".." in member.parts or (len(name) > 1 and name[1] == ":"):

@@ -251,7 +251,7 @@ class TrainedModel:
 
 
 def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedModel:
-    """Trains, or goes on with a run of the same arguments that was cut off.
+    """Trains, or resumes a run of the same arguments that was cut off.
 
     Args:
         training: what to train.
@@ -365,7 +365,7 @@ def _follow(model: Any, *, is_gpu: bool) -> None:
         seen.add(trainer.epoch)
 
     def keep_checkpoint(trainer: Any) -> None:
-        # The last epoch is not kept: a run killed while it is tidied up goes on with that epoch.
+        # The last epoch is not kept: a run killed while it is tidied up resumes with that epoch.
         if trainer.epoch + 1 < trainer.epochs and not trainer.stop:
             with atomic_path(trainer.save_dir / _RESUME) as part:
                 shutil.copyfile(trainer.last, part)
@@ -383,7 +383,7 @@ def _result(model: Any) -> TrainedModel:
     for checkpoint in (best, Path(trainer.last)):
         if checkpoint.is_file():
             make_portable(checkpoint)
-    # Only now: a run killed before is gone on with, and what it hands out is made portable then.
+    # Only now: a run killed before is resumed, and what it hands out is made portable then.
     (best.parent.parent / _RESUME).unlink(missing_ok=True)
     metrics = {
         key.removeprefix("metrics/").removesuffix("(M)"): float(value)

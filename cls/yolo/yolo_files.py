@@ -187,9 +187,9 @@ def key_of_picset(picset: str) -> str:
 
 
 def key_of_picture(picset: str, image_rgb: NDArray[np.uint8]) -> str:
-    """What decides about a picture: its picset, or its look where the picset is unknown.
+    """What decides about a picture: its picset, or its perceptual hash where the picset is unknown.
 
-    The look is a difference hash: 64 comparisons of neighbouring brightnesses on a 9x8 thumbnail. Copies of a picture
+    It is a difference hash: 64 comparisons of neighbouring brightnesses on a 9x8 thumbnail. Copies of a picture
     that were scaled or compressed again, and neighbours in a burst, differ in a few of them; see `PerceptualHashes`.
     """
     if picset:
@@ -201,13 +201,13 @@ def key_of_picture(picset: str, image_rgb: NDArray[np.uint8]) -> str:
 
 
 class PerceptualHashes:
-    """The looks met so far: finds the one a new look is nearly equal to."""
+    """Hashes of the pictures so far; finds the one that a new hash is nearly equal to."""
 
     def __init__(self) -> None:
         self._hashes = np.empty(0, np.uint64)
 
     def nearest(self, key: str) -> str:
-        """The key of the first look met that differs in at most 6 of 64 places; other keys as they are."""
+        """The key of the nearest earlier hash that differs in at most 6 of 64 bits; other keys as they are."""
         if not key.startswith(_HASH):
             return key
         look = np.uint64(int(key.removeprefix(_HASH), 16))

@@ -1,4 +1,4 @@
-"""A package made anew from the ONNX it carries and proven on the people it carries: with OpenVINO, half precision.
+"""A package made again from the ONNX it carries and proven on the people it carries: with OpenVINO, half precision.
 
 A plan goes the same way; only `write_plan` and the GPU are missing here.
 """

@@ -391,7 +391,7 @@ def resigned(meta: ModelMeta, signed: Path, folder: Path, signer: SigningKey) ->
 
 
 def test_a_key_id_cannot_be_borrowed(signed: Path, team: Team, other: Team, tmp_path: Path) -> None:
-    """Signed anew by a key of one's own, in the name of the trusted one."""
+    """Signed again by a key of one's own, in the name of the trusted one."""
     path = resigned(make_meta(code_version="9"), signed, tmp_path, other.key)
     content = json.loads(entries_of(path)[SIGNATURE_FILE_NAME])
     content["signatures"][0]["key_id"] = team.key.fingerprint

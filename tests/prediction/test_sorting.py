@@ -62,7 +62,7 @@ def test_pictures_of_another_day_stay_also_when_they_are_all_that_is_left(tmp_pa
 
 @pytest.mark.parametrize("folder", ["day2", "day1"])
 def test_another_photo_of_the_same_name_takes_nothing_away(tmp_path: Path, folder: str) -> None:
-    """Cameras begin to count anew, also into the same folder."""
+    """Cameras begin to count again, also into the same folder."""
     into = tmp_path / "sorted"
     one = photo(tmp_path / "day1", "1.jpg", b"one")
     sort(into, {one: ("hat",)})
@@ -81,9 +81,9 @@ def test_frames_that_are_not_looked_at_any_more_go(tmp_path: Path) -> None:
     sort(into, dict.fromkeys(frames, ("hat",)), origin=video)
     for frame in frames:
         frame.unlink()
-    frames[0].write_bytes(b"0, encoded anew")
+    frames[0].write_bytes(b"0, encoded again")
     sort(into, {frames[0]: ("hat",)}, origin=video)
-    assert there(into) == {"hat/0.jpg": b"0, encoded anew"}
+    assert there(into) == {"hat/0.jpg": b"0, encoded again"}
 
 
 def test_a_list_of_an_older_version_is_read(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_people_keep_their_ids_when_photos_are_segmented_again(
     everybody = [name for found in names.values() for name in found]
     assert len(set(everybody)) == len(everybody) > 24
     assert all(everybody)
-    # The same model finds the same people; the first of each photo was deleted meanwhile, the others stored backwards.
+    # The same model finds the same people; the first of each photo was deleted, the others stored backwards.
     with PicturesDatabase.open(database_url) as database:
         fewer = [replace(record, people=(record.people or ())[:0:-1]) for record in before.values()]
         database.write_people(fewer, replace=True)

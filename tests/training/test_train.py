@@ -118,7 +118,7 @@ def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: R
     for name in ("metrics.json", "checkpoints/model.ckpt", "report.html", "predictions.csv"):
         (run.folder / name).unlink()
     again = train_tiny_run(run.bottle, epochs=2)
-    assert again.name == run.name, "gone on with, not started anew"
+    assert again.name == run.name, "resumed, not started again"
     assert again.metrics.weights_sha256 == trained.metrics.weights_sha256
     assert again.thresholds == trained.thresholds
     assert len(again.metrics.history) == 2

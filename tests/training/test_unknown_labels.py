@@ -190,8 +190,8 @@ def test_joined_picsets_are_on_one_side_of_a_run(tiny: Bottle, caplog: pytest.Lo
 def test_a_copy_added_later_never_puts_into_validation_what_was_trained_on(tiny: Bottle) -> None:
     first = prepare(tiny, config()).data
     train, valid = ({s.path for s in part.samples} for part in (first.train, first.valid))
-    held, learnt = min(valid), min(train)
-    tiny.picture(held).write_bytes(tiny.picture(learnt).read_bytes())
+    held, learned = min(valid), min(train)
+    tiny.picture(held).write_bytes(tiny.picture(learned).read_bytes())
     # As many labels as before on both sides: nothing but the copy has changed.
     try:
         second = prepare(tiny, config()).data

@@ -1,4 +1,4 @@
-"""Write-back knows people by their ids, also where a photo was segmented again meanwhile."""
+"""Write-back knows people by their ids, also where a photo was segmented again in the meantime."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def drop_broken_shards(folder: Path) -> list[str]:
 
 
 def drop_records(shards: Sequence[Shard], is_kept: Callable[[RecordKey], bool]) -> int:
-    """Writes shards anew without some records; returns how many were dropped.
+    """Writes shards again without some records; returns how many were dropped.
 
     Raises:
         FileError: no space, no permission.

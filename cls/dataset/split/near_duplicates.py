@@ -20,7 +20,7 @@ Features = tuple[Floats, Floats]
 
 # Up to so many rows, each is compared with each; among more, with the rows of some neighbourhoods of about this size.
 COMPARED_WITH_ALL, _SIZE, _MOST_NEIGHBOURHOODS = 4096, 256, 2048
-# So many neighbourhoods are looked at for a row; so often they are placed anew, in the middle of their rows.
+# So many neighbourhoods are looked at for a row; so often they are placed again, in the middle of their rows.
 _VISITED, _ROUNDS = 8, 3
 # So many products are made at once.
 _PRODUCTS = 1 << 20

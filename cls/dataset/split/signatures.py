@@ -347,7 +347,7 @@ def _outlined(person: Person, size_px: tuple[int, int]) -> Person:
 
 
 def _outline_digest(person: Person) -> str:
-    """Tells apart people of a picture, and outlines of one person: what a signature is made of besides pixels."""
+    """Distinguishes people of a picture, and outlines of one person: what a signature is made of besides pixels."""
     digest = hashlib.sha256(np.asarray(person.box_xyxy_px, np.float64).tobytes())
     for polygon in person.polygons_xy_rel:
         digest.update(f"{polygon.shape}".encode() + np.ascontiguousarray(polygon, np.float64).tobytes())
@@ -374,7 +374,7 @@ def _remembered(file: Path) -> _Memory:
     try:
         with np.load(file, allow_pickle=False) as content:
             if content["version"].tolist() != VERSION:
-                _log.info("%s is of another version; pictures are compared anew", file)
+                _log.info("%s is of another version; pictures are compared again", file)
                 return {}
             rows, signatures = _PEOPLE.validate_json(content["people"].tobytes()), content["signatures"]
         found = iter(np.asarray(signatures, np.uint8).reshape(-1, len(VIEWS), VIEW_BYTES))
@@ -382,6 +382,6 @@ def _remembered(file: Path) -> _Memory:
             (name, outline): (stamp, next(found) if is_signed else None) for name, outline, stamp, is_signed in rows
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError, StopIteration, zipfile.BadZipFile) as error:
-        _log.warning("%s cannot be read (%s); pictures are compared anew", file, error)
+        _log.warning("%s cannot be read (%s); pictures are compared again", file, error)
         return {}
     return known

@@ -56,7 +56,7 @@ class TimingCacheFile:
         if known and _is_taken(config, config.create_timing_cache(known)):
             return
         if known:
-            _log.warning("%s: TensorRT does not take these timings; they are measured anew", self.file)
+            _log.warning("%s: TensorRT does not take these timings; they are measured again", self.file)
         if not _is_taken(config, config.create_timing_cache(b"")):
             raise ExportError(f"TensorRT {self.version} makes no timing cache", code="no_timing_cache", where=self.file)
 
@@ -77,12 +77,12 @@ class TimingCacheFile:
         except FileNotFoundError:
             return b""
         except OSError as error:
-            _log.warning("%s cannot be read: %s; the timings are measured anew", self.file, error.strerror)
+            _log.warning("%s cannot be read: %s; the timings are measured again", self.file, error.strerror)
             return b""
         digest, timings = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if digest == self._digest(timings):
             return timings
-        _log.warning("%s is damaged, or of another TensorRT or GPU; the timings are measured anew", self.file)
+        _log.warning("%s is damaged, or of another TensorRT or GPU; the timings are measured again", self.file)
         return b""
 
     def _digest(self, timings: bytes) -> bytes:
@@ -115,7 +115,7 @@ class BuilderConfig(Protocol):
     """How a plan is built (`IBuilderConfig`)."""
 
     def set_memory_pool_limit(self, pool: Any, size_bytes: int, /) -> None:
-        """How many bytes a layer may use meanwhile."""
+        """How many bytes a layer may use in the meantime."""
 
     def clear_flag(self, flag: Any, /) -> None:
         """Switches one of `BuilderFlag` off."""

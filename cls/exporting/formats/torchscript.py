@@ -146,7 +146,7 @@ def check_same(
 
 @contextmanager
 def quiet_export() -> Iterator[None]:
-    """Keeps torch's deprecation notes and its exporters' chatter off the user's terminal."""
+    """Keeps torch's deprecation notes and its exporters' messages off the user's terminal."""
     loggers = [
         logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir", "torch._dynamo")
     ]

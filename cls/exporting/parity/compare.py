@@ -223,9 +223,9 @@ def size_faults(sizes: Sequence[SizeResult], limits: ParityLimits) -> list[Parit
 def _constant_labels(reference: Reference, answers: Answers) -> list[str]:
     """Labels that everyone gets the same probability of, where the trained network tells people apart."""
     probs = reference.probs.astype(np.float64)
-    is_told_apart = np.ptp(probs, axis=0) > _ROUNDING * np.minimum(probs.max(axis=0), 1 - probs.min(axis=0))
+    is_distinguished = np.ptp(probs, axis=0) > _ROUNDING * np.minimum(probs.max(axis=0), 1 - probs.min(axis=0))
     is_constant = (np.ptp(answers.probs, axis=1) == 0).all(axis=0)
-    flagged = is_constant & is_told_apart
+    flagged = is_constant & is_distinguished
     return [label for label, flag in zip(reference.trained.labels, flagged.tolist(), strict=True) if flag]
 
 

@@ -193,7 +193,7 @@ def _steps(report: ParityReport) -> list[tuple[str, str]]:
 
 
 def _person(sample: WorstSample) -> _Person:
-    expected, found, threshold = _told_apart(sample.expected, sample.found, sample.threshold)
+    expected, found, threshold = _distinct_texts(sample.expected, sample.found, sample.threshold)
     return _Person(
         image="" if sample.crop_rgb is None else picture_url(sample.crop_rgb),
         label=sample.label,
@@ -207,7 +207,7 @@ def _person(sample: WorstSample) -> _Person:
     )
 
 
-def _told_apart(expected: float, found: float | None, threshold: float) -> tuple[str, str, str]:
+def _distinct_texts(expected: float, found: float | None, threshold: float) -> tuple[str, str, str]:
     """Three probabilities with as many digits as tell the different ones of them apart, four at least."""
     values = {expected, threshold} if found is None else {expected, found, threshold}
     for digits in range(4, 9):

@@ -18,7 +18,7 @@ class EmbeddedEngine:
     """Serves a model repository as Triton does in explicit mode; see `engine.InferenceEngine`.
 
     Answers come from versions held in one mapping that is replaced as a whole: a request sees the old version or the
-    new one, and goes on with the version it started with.
+    new one, and finishes with the version it started with.
     """
 
     def __init__(self, repository: ModelRepository) -> None:

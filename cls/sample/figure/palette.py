@@ -1,4 +1,4 @@
-"""Colours (RGB 0..255): the named ones that labels speak of, each with natural variation, and skins, eyes, denim."""
+"""Colours (RGB 0..255): the named ones that labels use, each with natural variation, and skins, eyes, denim."""
 
 from __future__ import annotations
 

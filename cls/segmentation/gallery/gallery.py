@@ -221,7 +221,7 @@ def _labels_of(dataset: GroupDataset, row: LabelledRow) -> tuple[str, ...]:
 
 
 def _hue(number: int) -> str:
-    """A colour a label, told apart from its neighbours by the golden angle."""
+    """A colour for each label; the golden angle keeps neighbouring ones distinct."""
     return f"oklch(0.66 0.15 {(25 + number * 137.5) % 360:.0f})"
 
 

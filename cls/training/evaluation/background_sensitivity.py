@@ -43,7 +43,7 @@ def people_tried(epochs: int, train_people: int, per_person: int) -> int:
     """How many people are put before other backgrounds where nobody says: 8 to 64.
 
     Trying them costs a few percent of the training's time: a tenth as many pictures as it has seen, and a picture
-    costs a third when nothing is learnt from it.
+    costs a third when nothing is learned from it.
     """
     return min(max(epochs * train_people // (10 * 2 * (per_person + 1)), 8), 64)
 

@@ -1,4 +1,4 @@
-"""Logits made honest, and cross-validation: what the loss added is taken out, and one temperature is chosen.
+"""Calibration and cross-validation: what the loss added is taken out, and one temperature is chosen.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The order of a label's people stays.
 """
@@ -125,7 +125,7 @@ def cross_validate(
 ) -> CrossValidatedMetrics | None:
     """Decides on each fifth of the units with what the other four fifths choose, and measures all decisions together.
 
-    Thresholds and temperature chosen and measured on the same people flatter themselves: on validation parts of a few
+    Thresholds and temperature chosen and measured on the same people look too good: on validation parts of a few
     hundred people by points of F1. (That the kept epoch was chosen on them as well, this does not undo.)
 
     A label whose positives stand in fewer than three units is in none of the means: the folds without them know
@@ -184,7 +184,7 @@ def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
     return np.asarray((np.random.default_rng([seed, 6]).permutation(len(known)) % folds)[unit_of], np.int64)
 
 
-# A network that is further off than this has not learnt anything to be calibrated.
+# A network that is further off than this has not learned anything to be calibrated.
 _COLDEST, _HOTTEST = 0.2, 5.0
 _FEWEST_OF_EACH = 10
 _PICTURES_TRIED = 2

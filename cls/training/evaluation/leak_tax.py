@@ -222,7 +222,7 @@ def _measured(file: Path) -> LeakTax | None:
     try:
         found = read_record(file, LeakTax)
     except FileError as error:
-        _log.warning("%s; it is measured anew", error.line())
+        _log.warning("%s; it is measured again", error.line())
         return None
     return found if found.intervals is not None else None
 

@@ -1,6 +1,6 @@
-"""Labels of other groups, learnt alongside: what they teach the backbone serves the group that is asked for.
+"""Labels of other groups, auxiliary labels: what they teach the backbone serves the group that is asked for.
 
-One bottle often has several groups over the same photos. A few hundred photos of one group are soon learnt by heart;
+One bottle often has several groups over the same photos. A few hundred photos of one group are soon learned by heart;
 the other groups' labels cost no further photo and hold the backbone to what is really there (Caruana, Multitask
 Learning, Machine Learning 28, 1997). Only labels of people in the training part are used, and the finished network has
 the group's own outputs alone.
@@ -53,7 +53,7 @@ NOTHING = AuxiliaryLabels()
 
 
 class JointLoss(nn.Module):
-    """A group's loss and that of the labels learnt alongside; each is a mean over its labels, and counts alike.
+    """A group's loss and that of the auxiliary labels; each is a mean over its labels, and counts alike.
 
     Args:
         own: of the first `count` labels.

@@ -149,7 +149,7 @@ def resumable_checkpoint(folder: Path) -> Path | None:
             "is damaged: it is no checkpoint",
             code="checkpoint_damaged",
             where=file,
-            hint="start anew with --no-resume, or put back a copy of it",
+            hint="start a new run with --no-resume, or put back a copy of it",
         )
     _check_plain(file)
     return file
@@ -165,12 +165,12 @@ def _check_plain(file: Path) -> None:
         if named:
             what, code = f"it holds code ({', '.join(named[:3])}), which is not run", "checkpoint_holds_code"
         raise TrainingError(
-            f"is no checkpoint to go on with: {what}", code=code, where=file, hint="start anew with --no-resume"
+            f"cannot be resumed from: {what}", code=code, where=file, hint="start a new run with --no-resume"
         ) from error
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a checkpoint, which is a zip, holds all that its checksums speak of."""
+    """Whether a checkpoint, which is a zip, holds everything its checksums cover."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None

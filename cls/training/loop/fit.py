@@ -143,7 +143,7 @@ def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainCon
 
 
 def auxiliary_loss(training: Training) -> MultiLabelLoss:
-    """The loss of the labels learnt alongside: of the same kind as the group's own."""
+    """The loss of the labels auxiliary labels: of the same kind as the group's own."""
     data = training.data
     return loss_for(training.config, rates_of(data.auxiliary.of(data.train.samples)))
 
@@ -166,7 +166,7 @@ def _validation_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
 
 
 def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | None, folder: Path) -> None:
-    """Head start, where there are learnt features and the training does not go on from a checkpoint."""
+    """Head start, where there are learned features and the training does not resume from a checkpoint."""
     network, data = training.network, training.data
     if not network.source.is_pretrained:
         _log.warning("no head start: the backbone's weights are random")
@@ -190,7 +190,7 @@ class FitResult:
         waiting_share: share of the training time spent waiting for batches.
         seconds: duration of the fit.
 
-    Of a fit that was cut off and gone on with, time and waiting are those of all its parts, each up to its last whole
+    Of a resumed fit, time and waiting are those of all its parts, each up to its last whole
     epoch.
     """
 

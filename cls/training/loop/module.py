@@ -90,7 +90,7 @@ class ClassifierModule(lightning.LightningModule):
         start: the network with its first weights; a pretrained backbone is moved more slowly than the head.
         loss: of logits and labels.
         config: learning rates, decay, schedule.
-        auxiliary_loss: of the labels learnt alongside, which stand behind the group's own; none when not given.
+        auxiliary_loss: of the auxiliary labels, which stand behind the group's own; none when not given.
         bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
 
     Attributes:
@@ -250,7 +250,7 @@ class ClassifierModule(lightning.LightningModule):
         )  # fmt: skip
 
     def state_without_auxiliary(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state of this module as the finished network has it: without the outputs learnt alongside."""
+        """A state of this module as the finished network has it: without the auxiliary outputs."""
         if not self._has_auxiliary:
             return state
         for name in head_names(self.network):

@@ -200,7 +200,7 @@ def optimizer_for(network: nn.Module, config: TrainConfig, *, is_pretrained: boo
     Args:
         network: of `build_network`.
         config: learning rates, decay.
-        is_pretrained: whether the backbone has learnt weights, which are then moved more slowly than the head.
+        is_pretrained: whether the backbone has learned weights, which are then moved more slowly than the head.
     """
     return AdamW(_groups(network, config, is_pretrained=is_pretrained))
 

@@ -38,7 +38,7 @@ def start_head(network: nn.Module, loss: nn.Module, cutouts: Cutouts, labels: Te
     The penalty on the weights is the one of `_PENALTIES` with the least loss on people of units left out.
 
     Args:
-        network: with learnt weights; its head is changed.
+        network: with learned weights; its head is changed.
         loss: the training's.
         cutouts: of the training samples, seen as inference sees them.
         labels: float32 (samples, labels); NaN where unknown.
@@ -97,7 +97,7 @@ def _best_penalty(loss: nn.Module, scaled: Tensor, labels: Tensor, units: Sequen
         inside = torch.from_numpy(folds != fold)
         if bool(inside.all()) or not bool(inside.any()):
             continue
-        # Nothing is learnt inside of a label that nobody has there, or all have: it says nothing about penalties.
+        # Nothing is learned inside of a label that nobody has there, or all have: it says nothing about penalties.
         seen = torch.nan_to_num(labels[inside], 0.5)
         can_tell = (seen == 1).any(dim=0) & (seen == 0).any(dim=0)
         outside_labels = torch.where(can_tell, labels[~inside], torch.nan)

@@ -80,7 +80,7 @@ class Trial:
         config: of the training, its input size known.
         timm_arch: timm's name of the backbone.
         outputs: how many logits.
-        is_pretrained: whether it starts from learnt weights.
+        is_pretrained: whether it starts from learned weights.
     """
 
     config: TrainConfig
@@ -128,7 +128,7 @@ class TrialTask(BaseModel):
         config: of `TrainConfig.to_dict`.
         timm_arch: timm's name of the backbone.
         outputs: how many logits.
-        is_pretrained: whether it starts from learnt weights.
+        is_pretrained: whether it starts from learned weights.
         batch: people a step.
         formats: memory formats, tried one after the other.
     """

@@ -131,7 +131,7 @@ def copy_head_rows(network: nn.Module, source: WeightsSource, labels: Sequence[s
     prefix = next(name for name, module in network.named_modules() if module is head)
     state = read_state(source.file)
     if state[f"{prefix}.weight"].shape[1] != head.in_features:
-        _log.info("the head of %s pools in another way: this one starts anew", source.origin)
+        _log.info("the head of %s pools in another way: this one starts again", source.origin)
         return []
     shared = [label for label in labels if label in source.labels]
     rows = [source.labels.index(label) for label in shared]
@@ -176,7 +176,7 @@ class WeightsSource:
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether training starts from learnt weights."""
+        """Whether training starts from learned weights."""
         return self.file is not None
 
     def record(self) -> InitialWeights:

@@ -149,7 +149,7 @@ def _first_pairs(batches: TrainBatches, config: TrainConfig, cutouts: Cutouts, n
     pairs: list[Pair] = []
     for key in EpochSampler(len(cutouts), config.batch, seed=config.seed):
         batch = batches[key]
-        own = batch.labels[:, : len(names)].tolist()  # behind them stand those learnt alongside
+        own = batch.labels[:, : len(names)].tolist()  # behind them stand the auxiliary ones
         parts = zip(batch.images.numpy(), own, batch.indices.tolist(), strict=True)
         pairs += [Pair(cutouts.input_rgb(index), image, caption(labels, names)) for image, labels, index in parts]
         if len(pairs) >= _BATCHES * _TILES:

@@ -107,7 +107,7 @@ def measured_text(validation: Metrics, people: int, units: int) -> str:
     if (intervals := validation.intervals) is not None:
         text.append(
             f"Small numbers are {intervals.level:.0%} confidence intervals: {intervals.resamples:,} times as many"
-            f" picsets were drawn anew from the {intervals.units:,}. Of a label, none is narrower than the exact"
+            f" picsets were drawn again from the {intervals.units:,}. Of a label, none is narrower than the exact"
             " binomial interval of its people in validation (Clopper and Pearson)."
         )
         if left_out := left_out_text(intervals.left_out, len(validation.labels)):
@@ -254,7 +254,7 @@ def _measured_how(found: LeakTax) -> str:
     text = (
         f"Both splits have the same sizes and are stratified over labels in the same way; both are measured on the same"
         f" {counted(len(found.labels), 'label')}, F1 and mA with thresholds chosen on other picsets. The intervals"
-        f" come of drawing the {counted(found.units, 'picset')} anew; that another training would have come out a"
+        f" come of drawing the {counted(found.units, 'picset')} again; that another training would have come out a"
         " little differently is not in them."
     )
     if found.left_out:

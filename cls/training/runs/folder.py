@@ -189,7 +189,7 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
         try:
             known = read_record(path / _IDENTITY, RunIdentity)
         except FileError:
-            # Killed between making the folder and writing into it: there is nothing to go on with.
+            # Killed between making the folder and writing into it: there is nothing to resume from.
             continue
         if known.identity != identity:
             continue

@@ -26,7 +26,7 @@ class Calibration(Record):
         source: where both come from, or why nothing is changed.
         ece_before: expected calibration error of all decisions together, 15 bins of equal width, without it.
         ece_after: the same with it; it was chosen on these very people.
-        ece_cross_fitted: the same, each fold of units with what is chosen on the others: the honest number.
+        ece_cross_fitted: the same, each fold of units with what is chosen on the others: the unbiased number.
         nll_before: mean negative log-likelihood of a decision without it.
         nll_after: the same with it.
     """
@@ -106,7 +106,7 @@ class LeakTax(Record):
     Attributes:
         by_picset: mAP, F1 and mA on the run's own split; None where a measure is not defined.
         random_split: the same on a random split of the same sizes.
-        difference: by how much the random split flatters.
+        difference: by how much the score on the random split is too high.
         intervals: of each measure's difference, over resampled picsets; None where they were not measured.
         level: of the intervals.
         units: how many picsets were drawn from.

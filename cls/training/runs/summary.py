@@ -119,7 +119,7 @@ def changed_people(background: BackgroundSensitivity) -> str:
 
 
 def leak_tax_line(tax: LeakTax) -> str:
-    """What a random split would have flattered with; runs of earlier versions have no intervals."""
+    """How much too high the score on a random split would have been; runs of earlier versions have no intervals."""
     measures = []
     for name, value in tax.random_split.items():
         bounds = (tax.intervals or {}).get(name)

@@ -175,7 +175,7 @@ def test_what_was_made_of_a_removed_picture_leaves_the_cache(tiny: Bottle, what:
     assert not any(secret in content_of_cache(tiny) for secret in secrets)
     if what == "deleted":
         assert b"0002.jpeg" not in content_of_cache(tiny)
-    # Others' cut-outs, also those being read while the shards were written anew, are what they were.
+    # Others' cut-outs, also those being read while the shards were written again, are what they were.
     np.testing.assert_array_equal(first.input_rgb(3), again.input_rgb(3 - (len(samples) - len(left))))
     assert first.input_rgb(2).tobytes() == secrets[0]
 

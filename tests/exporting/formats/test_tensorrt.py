@@ -163,13 +163,13 @@ def test_timings_that_cannot_be_trusted_are_measured_anew(
     assert build() == []
     for damaged in (b"", good[:-1], good[:60] + b"\xff" + good[61:], b"x" * 500):
         file.write_bytes(damaged)
-        assert build() == [f"{file} is damaged, or of another TensorRT or GPU; the timings are measured anew"]
+        assert build() == [f"{file} is damaged, or of another TensorRT or GPU; the timings are measured again"]
         assert file.read_bytes() == good
     other = Gpu("NVIDIA L40S", "8.9")
     assert build(other) == []
     (others,) = set((cache / FOLDER).iterdir()) - {file}
     shutil.copyfile(file, others)  # of another GPU, under this one's name
-    assert build(other) == [f"{others} is damaged, or of another TensorRT or GPU; the timings are measured anew"]
+    assert build(other) == [f"{others} is damaged, or of another TensorRT or GPU; the timings are measured again"]
     shutil.rmtree(cache)
     cache.write_text("not a folder")
     (first, second) = build()

@@ -18,7 +18,7 @@ from cls.errors import ExportError
 from cls.exporting.parity import check as parity_gate
 from cls.exporting.parity.compare import _shown, label_faults
 from cls.exporting.parity.layers import _channels_beyond, divergence_from_onnx, divergence_from_torch, weight_faults
-from cls.exporting.parity.page import _facts, _told_apart
+from cls.exporting.parity.page import _distinct_texts, _facts
 from cls.exporting.parity.report import _label_meta
 from cls.exporting.parity.results import LabelResult, odd_sizes
 from cls.exporting.parity.samples import ParitySample, Reference
@@ -145,7 +145,7 @@ def test_facts_of_a_page() -> None:
 def test_probabilities_are_told_apart(
     expected: float, found: float | None, threshold: float, shown: tuple[str, str, str]
 ) -> None:
-    assert _told_apart(expected, found, threshold) == shown
+    assert _distinct_texts(expected, found, threshold) == shown
 
 
 def test_the_values_of_four_people_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

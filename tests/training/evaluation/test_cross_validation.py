@@ -18,7 +18,7 @@ def noise(people: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[str]]:  
 
 
 def test_thresholds_do_not_flatter_themselves() -> None:
-    """Where there is nothing to be learnt, thresholds chosen and measured on the same people still find something."""
+    """Where there is nothing to be learned, thresholds chosen and measured on the same people still find something."""
     own, cross_validated = [], []
     for seed in range(20):
         logits, labels, units = noise(60, seed)

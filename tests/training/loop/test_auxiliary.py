@@ -1,4 +1,4 @@
-"""Labels of other groups, learnt alongside."""
+"""Auxiliary labels: those of other groups."""
 
 from __future__ import annotations
 
