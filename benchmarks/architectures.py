@@ -483,7 +483,7 @@ def _try_all(
     """Keeps every worker at work; a family whose process crashes is tried once more, with trial steps of its own."""
     import cls.training.data
 
-    trial_of_the_product = cls.training.data.start_trial
+    trial_of_the_product = cls.training.data.start_trial  # type: ignore[attr-defined]
     members = dict(wanted)
     left = [(family, False) for family, member in wanted if "note" not in member]
     for family, member in wanted:
@@ -497,7 +497,7 @@ def _try_all(
             shutil.rmtree(worker.root / "models", ignore_errors=True)
             version = f"1.{int(time.time()) % 100000}.{workers.index(worker)}"
             bottle = open_bottle(worker.root)
-            cls.training.data.start_trial = trial_of_the_product if is_second else steps_in_this_process
+            cls.training.data.start_trial = trial_of_the_product if is_second else steps_in_this_process  # type: ignore[attr-defined]
             worker.start(
                 family, members[family], lambda row, b=bottle, v=version: try_family(row, b, urls, v),  # type: ignore[misc]
                 is_second=is_second,

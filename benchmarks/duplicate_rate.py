@@ -223,8 +223,8 @@ def sample_photos(folder: Path, work: Path) -> PhotoSet:
 def made_of(signatures: Sequence[Image], count: int, rng: np.random.Generator) -> list[Image]:
     """Signatures of people who do not exist: two of given people, turned, scaled, shifted and laid over each other."""
     return [
-        np.stack([_mixed(*(signatures[one][view] for one in pair), rng) for view in VIEWS])
-        for pair in rng.integers(len(signatures), size=(count, 2)).tolist()
+        np.stack([_mixed(signatures[one][view], signatures[other][view], rng) for view in VIEWS])
+        for one, other in rng.integers(len(signatures), size=(count, 2)).tolist()
     ]
 
 
@@ -232,7 +232,7 @@ def _mixed(first: Image, second: Image, rng: np.random.Generator) -> Image:
     layers = []
     for grey, inside in zip(*unpack_signatures(np.stack([first, second])), strict=True):
         warp = cv2.getRotationMatrix2D((SIDE_PX / 2,) * 2, rng.uniform(-15, 15), rng.uniform(0.85, 1.2))
-        warp[:, 2] += rng.uniform(-3, 3, 2)
+        warp[:, 2] += rng.uniform(-3, 3, 2)  # type: ignore[arg-type]
         both = np.ascontiguousarray(np.dstack([grey, inside])[:, :: int(rng.choice([-1, 1]))])
         layers.append(cv2.warpAffine(both, warp, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REPLICATE))
     weight = rng.uniform(0.35, 0.65)

@@ -31,9 +31,9 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import numpy as np
 import torch
-from guide import sample_bottle
 from torch import Tensor, nn
 
+from benchmarks.guide import sample_bottle
 from cls.dataset.samples import labels_of
 from cls.files import write_json_atomic
 from cls.training.config import config_of_options

@@ -195,8 +195,7 @@ def score_yolo(folder: Path, out: Path, size_px: int, test: TestSet, name: str) 
 
 def peer_probe(folder: Path, out: Path, size_px: int, started: float) -> None:
     """Features, a regression for each of several ridges, thresholds; keeps the best on the held-out part."""
-    from linear_probe import STRENGTHS, FrozenFeatures, LogisticRegression, standardised
-
+    from benchmarks.linear_probe import STRENGTHS, FrozenFeatures, LogisticRegression, standardised
     from cls.metrics.multilabel import average_precision, choose_thresholds
 
     frozen = FrozenFeatures(size_px, size_px)

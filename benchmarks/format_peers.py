@@ -133,7 +133,7 @@ class BareParts:
 
 
 def decode(file: Path) -> Crops:
-    return cv2.cvtColor(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
 
 
 def cut(image: Crops, person: Person, size: Preprocessing) -> Crops:

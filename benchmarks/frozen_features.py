@@ -25,9 +25,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from guide import open_bottle
-from linear_probe import ARCH
-
+from benchmarks.guide import open_bottle
+from benchmarks.linear_probe import ARCH
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples

@@ -18,8 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from guide import environment_of, sample_bottle
-
+from benchmarks.guide import environment_of, sample_bottle
 from cls.files import write_json_atomic
 from cls.settings import REPOSITORY
 from cls.training.runs.listing import finished_run

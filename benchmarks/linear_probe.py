@@ -27,7 +27,7 @@ class FrozenFeatures:
             raise SystemExit(f"no ImageNet weights of {ARCH}: {source.origin}")
         network = build_network(ARCH, 2, height_px, width_px)
         load_weights(network, source, ARCH)
-        network.reset_classifier(0)  # type: ignore[operator]  timm's networks have it
+        network.reset_classifier(0)  # type: ignore[operator]
         config = timm.get_pretrained_cfg(ARCH)
         self._mean, self._std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
         self._network: nn.Module = network.eval().to(memory_format=torch.channels_last)

@@ -129,7 +129,7 @@ def whole_photos(folder: Path, samples: list[Sample], preprocessing: Preprocessi
 
         def __getitem__(self, index: int) -> NDArray[np.float32]:
             sample = samples[index]
-            image = cv2.cvtColor(cv2.imread(str(folder / "images" / sample.path)), cv2.COLOR_BGR2RGB)
+            image = cv2.cvtColor(cv2.imread(str(folder / "images" / sample.path)), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
             height_px, width_px = image.shape[:2]
             outlines = [part * (width_px, height_px) for part in sample.person.polygons_xy_rel]
             mask = draw_polygons(outlines, height_px, width_px)
@@ -163,7 +163,7 @@ def write_crops(folder: Path, samples: list[Sample], preprocessing: Preprocessin
 
 def of_timm(crops: Path, preprocessing: Preprocessing) -> Epoch:
     """Timm's loader as its train.py sets it up, without worker processes."""
-    from timm.data import create_loader
+    from timm.data import create_loader  # type: ignore[attr-defined]
     from timm.data.dataset import ImageDataset
 
     loader = create_loader(
@@ -185,8 +185,8 @@ def of_ultralytics(crops: Path) -> Epoch:
     from ultralytics.cfg import get_cfg
     from ultralytics.data import ClassificationDataset
 
-    dataset = ClassificationDataset(str(crops), get_cfg(overrides={"imgsz": 224}), augment=True)
-    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=0)
+    dataset = ClassificationDataset(str(crops), get_cfg(overrides={"imgsz": 224}), augment=True)  # type: ignore[arg-type]
+    loader = DataLoader(dataset, batch_size=BATCH, shuffle=True, num_workers=0)  # type: ignore[arg-type]
     return lambda: (batch["img"] for batch in loader)
 
 

@@ -40,8 +40,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from guide import environment_of, open_bottle, probabilities
-
+from benchmarks.guide import environment_of, open_bottle, probabilities
 from cls.bottle.layout import Bottle
 from cls.demo.guide_steps import HOST, GuideStep, run_step, service
 from cls.errors import ClsError
@@ -227,8 +226,7 @@ def probe(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
 
     The best of several ridges on the validation part itself, which is kind to it.
     """
-    from linear_probe import STRENGTHS, LogisticRegression, standardised
-
+    from benchmarks.linear_probe import STRENGTHS, LogisticRegression, standardised
     from cls.dataset.samples import labels_of
     from cls.training.runs.listing import finished_run
 
@@ -248,8 +246,8 @@ def probe(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
 def whole_photo_features(bottle: Bottle, file: Path) -> dict[str, NDArray[np.float32]]:
     """Frozen ImageNet features of every photo in the pool, by name; kept in a file."""
     import cv2
-    from linear_probe import FrozenFeatures
 
+    from benchmarks.linear_probe import FrozenFeatures
     from cls.people.photos import read_photo
 
     names = sorted(path.name for path in bottle.pictures.iterdir() if not path.name.startswith("."))

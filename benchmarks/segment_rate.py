@@ -30,6 +30,7 @@ from cls.machine import cores
 from cls.people.photos import read_photo
 from cls.people.polygons import mask_of_polygons
 from cls.segmentation.builder import ReadPhoto, read_ahead
+from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import quiet_ultralytics
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 from cls.yolo.coco import AnnotatedPicture, parse_coco
@@ -66,7 +67,7 @@ def of_peer(model: Path, image_size_px: int) -> Callable[[Sequence[Path]], list[
         names = [str(path) for path in paths]
         for start in range(0, len(names), BATCH):
             options = {"imgsz": image_size_px, "conf": CONFIDENCE, "batch": BATCH, "verbose": False}
-            results = yolo.predict(names[start : start + BATCH], **options)
+            results = yolo.predict(names[start : start + BATCH], **options)  # type: ignore[arg-type]
             torch.set_num_threads(cores())  # it takes one less
             found += [[[line.astype(float)] for line in one.masks.xyn] if one.masks else [] for one in results]
         return found
@@ -99,9 +100,9 @@ def main() -> None:
     paths = [options.folder / "images" / picture.file_name for picture in pictures]
     image = read_photo(paths[0])
     with tempfile.TemporaryDirectory() as folder, quiet_ultralytics():
-        checkpoint = load_segmenter(options.model, people_classes={}, confidence=CONFIDENCE)
+        checkpoint = load_segmenter(options.model, people_classes={}, config=SegmenterConfig(CONFIDENCE))
         onnx_path = export_model(options.model, Path(folder), [], is_engine_required=False).onnx
-        onnx = load_segmenter(onnx_path, people_classes={}, confidence=CONFIDENCE)
+        onnx = load_segmenter(onnx_path, people_classes={}, config=SegmenterConfig(CONFIDENCE))
         size_px = checkpoint.image_size_px  # type: ignore[attr-defined]
         runs: dict[str, Callable[[Sequence[Path]], list[Outlines]]] = {
             "peer: ultralytics predict()": of_peer(options.model, size_px),

@@ -79,11 +79,11 @@ def counts_of(people: Sequence[Person], picture: AnnotatedPicture) -> Counts:
     counts.largest_iou = float(ious[largest].max(initial=0.0))
     left = ious.copy()
     while left.size and left.max() >= FOUND_IOU:
-        truth, mask = np.unravel_index(int(left.argmax()), left.shape)
+        truth, mask = map(int, np.unravel_index(int(left.argmax()), left.shape))
         counts.found += 1
         counts.found_iou += float(left[truth, mask])
         counts.right_class += people[mask].cls == picture.shapes[truth].class_name
-        counts.largest_found += int(truth) == largest
+        counts.largest_found += truth == largest
         left[truth], left[:, mask] = -1, -1
     counts.on_nobody = int((ious.max(axis=0, initial=0.0) < FOUND_IOU).sum())
     return counts

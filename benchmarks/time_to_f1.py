@@ -39,7 +39,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import numpy as np
-from f1_peers import (
+
+from benchmarks.f1_peers import (
     GROUP,
     Curve,
     Point,
@@ -53,8 +54,7 @@ from f1_peers import (
     score_yolo,
     write_squares,
 )
-from guide import environment_of, probabilities, sample_bottle
-
+from benchmarks.guide import environment_of, probabilities, sample_bottle
 from cls.bottle.layout import Bottle
 from cls.files import read_json, write_json_atomic
 from cls.settings import REPOSITORY
