@@ -175,26 +175,14 @@ class Hair:
         """The hair over the forehead and temples; each style has its own hairline."""
         s = shift
         volume = {
-            "buzz": 0.03,
-            "short": 0.1,
-            "side part": 0.12,
-            "quiff": 0.12,
-            "pixie": 0.13,
-            "curly": 0.3,
-            "bun": 0.06,
+            "buzz": 0.03, "short": 0.1, "side part": 0.12, "quiff": 0.12, "pixie": 0.13, "curly": 0.3, "bun": 0.06,
             "ponytail": 0.06,
-        }.get(self._style, 0.13)
+        }.get(self._style, 0.13)  # fmt: skip
         side = 1.0 if self._head.frame.person.face[2] > 0 else -1.0
         temple = {
-            "buzz": -0.1,
-            "short": 0.02,
-            "side part": 0.05,
-            "quiff": -0.02,
-            "pixie": 0.22,
-            "curly": 0.1,
-            "bun": -0.05,
+            "buzz": -0.1, "short": 0.02, "side part": 0.05, "quiff": -0.02, "pixie": 0.22, "curly": 0.1, "bun": -0.05,
             "ponytail": -0.02,
-        }.get(self._style, 0.3)
+        }.get(self._style, 0.3)  # fmt: skip
         back = -s * 0.62
         outer = [
             (1.0 + volume * 0.8 + min(back, 0) * 0.15 + max(back, 0), temple), (1.02 + volume + max(back, 0), -0.3),

@@ -111,15 +111,9 @@ def _ribbing(line: Neckline) -> None:
 
 
 _FRONTS: dict[str, Callable[[Neckline], None]] = {
-    "collar": _collar,
-    "zip": _zip,
-    "lapel": _lapel,
-    "hood": _hood,
-    "turtle": _turtle,
-    "crew": _ribbing,
-    "vee": _ribbing,
-    "scoop": _ribbing,
-}
+    "collar": _collar, "zip": _zip, "lapel": _lapel, "hood": _hood, "turtle": _turtle, "crew": _ribbing,
+    "vee": _ribbing, "scoop": _ribbing,
+}  # fmt: skip
 
 
 def paint_front(line: Neckline) -> None:
@@ -142,14 +136,8 @@ def paint_back(line: Neckline) -> None:
 
 
 _SLEEVE_WIDTH = {
-    "coat": 1.32,
-    "jacket": 1.27,
-    "hoodie": 1.32,
-    "sweater": 1.24,
-    "blouse": 1.2,
-    "shirt": 1.16,
-    "polo": 1.14,
-}
+    "coat": 1.32, "jacket": 1.27, "hoodie": 1.32, "sweater": 1.24, "blouse": 1.2, "shirt": 1.16, "polo": 1.14,
+}  # fmt: skip
 """How much wider than the arm a sleeve is."""
 
 
@@ -157,14 +145,8 @@ def paint_top(frame: Frame) -> None:
     """The body of the top, without sleeves: outline through shoulders, chest, waist and hem, then the neckline."""
     person, build, joints, unit = frame.person, frame.person.build, frame.skeleton, frame.unit_px
     loose = {
-        "coat": 1.16,
-        "jacket": 1.12,
-        "hoodie": 1.14,
-        "sweater": 1.08,
-        "blouse": 1.04,
-        "shirt": 1.05,
-        "tank": 0.98,
-    }.get(person.top.cut, 1.02)
+        "coat": 1.16, "jacket": 1.12, "hoodie": 1.14, "sweater": 1.08, "blouse": 1.04, "shirt": 1.05, "tank": 0.98,
+    }.get(person.top.cut, 1.02)  # fmt: skip
     hem_height = {"coat": -1.0, "hoodie": -0.02, "sweater": 0.05, "jacket": 0.12, "blouse": 0.3, "tank": 0.35}.get(
         person.top.cut, 0.02
     )

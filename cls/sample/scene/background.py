@@ -391,13 +391,9 @@ def wall(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 
 PAINTERS: dict[str, tuple[Callable[[np.random.Generator, int, int], Scene], float]] = {
-    "street": (street, 0.28),
-    "park": (park, 0.2),
-    "wall": (wall, 0.17),
-    "room": (room, 0.2),
-    "beach": (beach, 0.08),
+    "street": (street, 0.28), "park": (park, 0.2), "wall": (wall, 0.17), "room": (room, 0.2), "beach": (beach, 0.08),
     "studio": (studio, 0.07),
-}
+}  # fmt: skip
 """Each kind of place: its painter and how often it is taken."""
 
 MARGIN = 1.5

@@ -81,15 +81,9 @@ def _plain(_: np.random.Generator) -> Plane:
 
 
 _MAKERS: dict[str, Callable[[np.random.Generator], Plane]] = {
-    "paving": _paving,
-    "planks": _planks,
-    "bricks": _bricks,
-    "tiles": _tiles,
-    "checker": _checker,
-    "grass": _grass,
-    "sand": _sand,
-    "plain": _plain,
-}
+    "paving": _paving, "planks": _planks, "bricks": _bricks, "tiles": _tiles, "checker": _checker, "grass": _grass,
+    "sand": _sand, "plain": _plain,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
