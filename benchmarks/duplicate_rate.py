@@ -32,7 +32,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.photo_copies import COPIES, KEPT_ASIDE, Image, before_backdrop, empty_scene, flat, saved
-from cls.dataset.split.joins import connected
+from cls.dataset.split.assign import connected
 from cls.dataset.split.near_duplicates import near_pairs
 from cls.dataset.split.signatures import SIDE_PX, VIEWS, signatures_in, unpack_signatures
 from cls.people.photos import Person, decode_photo

@@ -33,8 +33,9 @@ from cls.dataset.samples import Sample, collect_samples
 from cls.metrics.multilabel import average_precision
 from cls.people.photos import read_photo
 from cls.people.preprocess import Preprocessing
-from cls.training.loop.auxiliary import auxiliary_labels, groups_of
-from cls.training.network.build import StripePool, build_network, mean_and_std, parse_size
+from cls.training.loop.optimizer import auxiliary_labels, groups_of
+from cls.training.network.build import StripePool, build_network, mean_and_std
+from cls.training.network.input_size import parse_size
 from cls.training.network.weights import find_weights, load_weights
 
 PICTURES = ("cut", "kept", "whole")

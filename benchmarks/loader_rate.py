@@ -42,8 +42,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cls.bottle.layout import Bottle
-from cls.dataset.augment import Augmentation
-from cls.dataset.backgrounds import scenes_of
+from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import EpochSampler, TrainBatches
 from cls.dataset.cutouts.cache import STORAGES
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
@@ -55,7 +54,7 @@ from cls.people.preprocess import Cutout, Preprocessing, cut_out
 from cls.segmentation.networks import quiet_ultralytics
 from cls.settings import Settings
 from cls.training.loop.module import normalised
-from cls.training.network.build import parse_size
+from cls.training.network.input_size import parse_size
 from cls.yolo.coco import parse_coco
 
 BATCH = 32

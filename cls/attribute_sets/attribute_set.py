@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cls.dataset.split.parts import PART_SUBSETS
+from cls.dataset.split.file import PART_SUBSETS
 from cls.wording import counted
 
 

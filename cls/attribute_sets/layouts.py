@@ -31,7 +31,7 @@ from cls.attribute_sets.attribute_set import AttributeSet, SetPicture, first_fil
 from cls.attribute_sets.loading import partition_of, pool_name, subsets_of_partition
 from cls.attribute_sets.matlab import MatlabValue, read_matlab, variable
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.parts import TEST
+from cls.dataset.split.file import TEST
 from cls.errors import AttributeSetError, UsageError
 
 LABELS = "Label.txt"

@@ -20,7 +20,7 @@ from cls.attribute_sets.matlab import MatlabValue
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset_if_changed
 from cls.bottle.layout import Bottle, read_forgotten
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.parts import PART_SUBSETS, PARTS_KEY, TEST, part_names, parts_content, subsets_of
+from cls.dataset.split.file import PART_SUBSETS, PARTS_KEY, TEST, part_names, parts_content, subsets_of
 from cls.errors import AttributeSetError, FileError, UsageError
 from cls.files import atomic_path, remove_parts, safe_name, write_json_atomic
 from cls.loading.load import load_lock

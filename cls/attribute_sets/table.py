@@ -18,8 +18,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, mark_incomplete_labels_unknown
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.file import read_split_file
-from cls.dataset.split.parts import TEST, split_by_parts, subsets_of
+from cls.dataset.split.file import TEST, read_split_file, split_by_parts, subsets_of
 from cls.errors import AttributeSetError, UsageError
 from cls.files import write_json_atomic, write_text_atomic
 from cls.machine import cores
@@ -29,7 +28,7 @@ from cls.people.preprocess import Preprocessing
 from cls.records import read_record
 from cls.training.config import TrainConfig
 from cls.training.evaluation.calibration import logits_of
-from cls.training.network.build import size_for
+from cls.training.network.input_size import size_for
 from cls.training.network.trial_step import FORMATS
 from cls.training.runs.folder import LEDGER, SPLIT
 from cls.training.runs.run import BEST_CKPT, Run, find_runs

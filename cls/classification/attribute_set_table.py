@@ -1,7 +1,7 @@
 """`cls attribute-set table`, as the script of the guide."""
 
-from cls.cli.attribute_set_table import COMMAND
+from cls.cli.attribute_set import TABLE
 from cls.cli.command import main
 
 if __name__ == "__main__":
-    main(COMMAND)
+    main(TABLE)

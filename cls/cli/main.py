@@ -33,14 +33,14 @@ VERBS: dict[tuple[str, ...], str] = {
     ("infer",): "cls.cli.infer:COMMAND",
     ("segment-meta",): "cls.cli.segment_meta:COMMAND",
     ("post-meta",): "cls.cli.post_meta:COMMAND",
-    ("attribute-set", "load"): "cls.cli.attribute_set_load:COMMAND",
-    ("attribute-set", "table"): "cls.cli.attribute_set_table:COMMAND",
+    ("attribute-set", "load"): "cls.cli.attribute_set:LOAD",
+    ("attribute-set", "table"): "cls.cli.attribute_set:TABLE",
     ("storage", "serve"): "cls.cli.storage:SERVE",
     ("push",): "cls.cli.storage:PUSH",
-    ("yolo", "parse"): "cls.cli.yolo_parse:COMMAND",
-    ("yolo", "dataset"): "cls.cli.yolo_dataset:COMMAND",
-    ("yolo", "train"): "cls.cli.yolo_train:COMMAND",
-    ("yolo", "export"): "cls.cli.yolo_export:COMMAND",
+    ("yolo", "parse"): "cls.cli.yolo:PARSE",
+    ("yolo", "dataset"): "cls.cli.yolo:DATASET",
+    ("yolo", "train"): "cls.cli.yolo:TRAIN",
+    ("yolo", "export"): "cls.cli.yolo:EXPORT",
 }
 
 _GROUPS = {

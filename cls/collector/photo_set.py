@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cls.collector.client import PictureMissingError
 from cls.collector.listing import ListedPhoto, Listing, evenly_spaced, is_trash, merge_categories, trash_category
 from cls.collector.payloads import (
     GroupOfPicsetPayload,
@@ -19,7 +20,6 @@ from cls.collector.payloads import (
     ServedPicset,
     picset_of,
 )
-from cls.collector.retrying import PictureMissingError
 from cls.errors import CollectorError
 from cls.files import sha256_of_file
 

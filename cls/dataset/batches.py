@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cls.dataset.augment import FLAT, PICTURE, Augmentation, BatchKey, Views, draw_views
-from cls.dataset.backgrounds import Backgrounds
+from cls.dataset.backgrounds import FLAT, PICTURE, Augmentation, Backgrounds, BatchKey, Views, draw_views
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.people.preprocess import Preprocessing
 

@@ -42,7 +42,7 @@ class Sample:
         person: who is meant, in the photo.
         labels: one value a label: 1.0 present, 0.0 absent, NaN unknown.
         number: which of the picture's chosen people this is, from 0.
-        joined: name of the cluster of picsets that belong together (`cls.dataset.split.joins`); empty when alone.
+        joined: name of the cluster of picsets that belong together (`cls.dataset.split.assign`); empty when alone.
     """
 
     path: str

@@ -15,8 +15,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError, FileError, ParityFault, UsageError
 from cls.exporting.convert import Conversions, readable_error
 from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, hint_for, in_order, why_not
-from cls.exporting.meta_of_run import meta_of_run
-from cls.exporting.package_writer import PackageWriter, people_to_carry
+from cls.exporting.package_writer import PackageWriter, meta_of_run, people_to_carry
 from cls.exporting.parity.check import REPORT_NAME, CandidateConversion, ParityCheck, ParityVerdict
 from cls.exporting.parity.report import ParityReport, RefusedTry
 from cls.exporting.parity.samples import reference_of, samples_of_run

@@ -22,8 +22,7 @@ from cls.bottle.ledger import PictureLedger
 from cls.collector.payloads import picset_of
 from cls.errors import FileError
 from cls.files import read_json, safe_name
-from cls.loading.download import PICTURES_LEDGER
-from cls.loading.load import META_FILE
+from cls.loading.load import META_FILE, PICTURES_LEDGER
 
 _CUTOUT = re.compile(r"(.+)_\d+\.(?:png|jpg)")
 

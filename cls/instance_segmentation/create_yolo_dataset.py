@@ -1,7 +1,7 @@
 """`cls yolo dataset`, as the script of the guide."""
 
 from cls.cli.command import main
-from cls.cli.yolo_dataset import COMMAND
+from cls.cli.yolo import DATASET
 
 if __name__ == "__main__":
-    main(COMMAND)
+    main(DATASET)

@@ -1,7 +1,7 @@
 """`cls yolo train`, as the script of the guide."""
 
 from cls.cli.command import main
-from cls.cli.yolo_train import COMMAND
+from cls.cli.yolo import TRAIN
 
 if __name__ == "__main__":
-    main(COMMAND)
+    main(TRAIN)

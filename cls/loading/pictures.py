@@ -15,8 +15,7 @@ from cls.collector.listing import MIN_FILEPATH_SIGNS, SkippedPicture, problem_of
 from cls.collector.payloads import Picset
 from cls.errors import CollectorError, FileError, UsageError
 from cls.files import read_json
-from cls.loading.download import DownloadStatus, PicturePool
-from cls.loading.load import LoadedGroup, load_group, load_lock, store_picset
+from cls.loading.load import DownloadStatus, LoadedGroup, PicturePool, load_group, load_lock, store_picset
 from cls.sources import Source
 from cls.sources.folders import group_of_layout, open_photo_set
 from cls.sources.without_forgotten import CollectorSource, SourceWithoutForgotten

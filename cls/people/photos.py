@@ -30,7 +30,7 @@ class Person:
             where a stored person has outlines and no box.
         polygons_xy_rel: outlines of the visible parts, each float64 of shape (points, 2), as fractions of width and
             height.
-        id: stable name of the person, unique in the photo (`cls.people.identity`); empty where nobody has given one.
+        id: stable name of the person, unique in the photo (`cls.people.polygons`); empty where nobody has given one.
     """
 
     cls: str

@@ -192,7 +192,7 @@ class PicturesDatabase:
     def write_people(self, records: Sequence[PictureRecord], *, replace: bool, overrule_status: bool = False) -> int:
         """Writes who was found in pictures, in transactions of 1,000; safe to repeat and to run from several processes.
 
-        Everybody gets an id. With `replace`, who was in the picture before keeps theirs (`cls.people.identity`), and
+        Everybody gets an id. With `replace`, who was in the picture before keeps theirs (`cls.people.polygons`), and
         whatever other tools wrote of that person stays.
 
         Args:

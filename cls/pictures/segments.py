@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.errors import DatabaseFault
-from cls.people.identity import identified, is_id, rounded_box, rounded_polygon
 from cls.people.photos import Person
+from cls.people.polygons import identified, is_id, rounded_box, rounded_polygon
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from cls.errors import DatabaseError, DatabaseFault
-from cls.people.identity import identified, same_people
 from cls.people.photos import Person
+from cls.people.polygons import identified, same_people
 from cls.pictures import queries
 from cls.pictures.queries import (
     MODEL_VERSION_MAX_LENGTH,

@@ -13,7 +13,7 @@ from cls.errors import Fault, TrainingError, UsageError, UsageFault
 from cls.files import safe_name
 from cls.options import Option, by_field, make_plain, option, options_of, options_table, plain, refuse
 from cls.people import CHOICES
-from cls.training.network.build import is_pixels, parse_size
+from cls.training.network.input_size import is_pixels, parse_size
 
 MODES = ("train", "all")
 LOSSES = ("bce", "weighted", "focal", "asymmetric", "ratio")

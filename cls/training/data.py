@@ -33,15 +33,13 @@ from cls.dataset.samples import (
     log_ledger,
     mark_incomplete_labels_unknown,
 )
-from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, split_samples
-from cls.dataset.split.file import SplitRule, split_with_memory
-from cls.dataset.split.joins import find_joined_units
-from cls.dataset.split.parts import NamedSplit, PartsUsed, split_by_parts
+from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, find_joined_units, split_samples
+from cls.dataset.split.file import NamedSplit, PartsUsed, SplitRule, split_by_parts, split_with_memory
 from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
 from cls.training.config import BY_PICSET, TrainConfig
-from cls.training.loop.auxiliary import NOTHING, AuxiliaryLabels, auxiliary_labels
 from cls.training.loop.distributed import accelerator, cores
+from cls.training.loop.optimizer import NOTHING, AuxiliaryLabels, auxiliary_labels
 from cls.training.network.build import (
     NetworkSpec,
     build_network,
@@ -50,10 +48,10 @@ from cls.training.network.build import (
     memory_format_of,
     parameter_count,
     pool_by_stripes,
-    size_for,
     start_head_at,
     timm_name,
 )
+from cls.training.network.input_size import size_for
 from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
 from cls.training.network.weights import (
     NO_PRETRAINING,

@@ -20,8 +20,8 @@ from cls.collector.payloads import Box, Picset, TrainedEntry, entry_of, picset_o
 from cls.errors import BottleError, FileError, PackageError
 from cls.files import read_json, sha256_of_bytes
 from cls.package.meta import META_FILE_NAME, read_meta
-from cls.people.identity import is_id
 from cls.people.photos import Person
+from cls.people.polygons import is_id
 from cls.write_back.statements import (
     OwnStatements,
     SentJournal,

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from cls.collector.client import redacted_url
 from cls.collector.payloads import Box, GroupLabels, Picset, TrainedEntry
-from cls.collector.retrying import redacted_url
 from cls.records import JsonLines
 
 # A collector may keep boxes as 32-bit numbers, or to four digits.

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from cls.errors import ExportError, FileError, ParityError
 from cls.files import atomic_path, sha256_of_file, write_json_atomic
-from cls.people.identity import box_iou
 from cls.people.photos import Person, read_photo
-from cls.people.polygons import mask_of_polygons
+from cls.people.polygons import box_iou, mask_of_polygons
 from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter

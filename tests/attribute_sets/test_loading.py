@@ -14,7 +14,7 @@ from cls.attribute_sets.loading import identity_parts, load_set
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import collect_samples
-from cls.dataset.split.parts import part_names, split_by_parts, subsets_of
+from cls.dataset.split.file import part_names, split_by_parts, subsets_of
 from cls.errors import AttributeSetError, TrainingError
 from cls.files import read_json
 from cls.people.photos import read_photo

@@ -11,8 +11,7 @@ import pytest
 from cls.attribute_sets.table import PUBLISHED, _is_trained_on
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.cli.attribute_set_load import COMMAND as LOAD
-from cls.cli.attribute_set_table import COMMAND as TABLE
+from cls.cli.attribute_set import LOAD, TABLE
 from cls.cli.command import execute
 from cls.cli.train import COMMAND as TRAIN
 from cls.training.runs.metrics import SampleCounts

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cls.collector.client import PictureMissingError
 from cls.collector.photo_set import PhotoSet, guid_of
-from cls.collector.retrying import PictureMissingError
 from cls.errors import ClsError, CollectorError
 from cls.sources.folders import group_of_layout, open_photo_set
 from tests.collector.photos import GROUPS, PICSET_A, PICSET_B, ROWS, small_set, tagged_set, write_photo

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.dataset.augment import FLAT, PICTURE, SAME, Augmentation, BatchKey, draw_views, uniforms
-from cls.dataset.backgrounds import Backgrounds
+from cls.dataset.backgrounds import FLAT, PICTURE, SAME, Augmentation, Backgrounds, BatchKey, draw_views, uniforms
 from cls.dataset.batches import compose
 from cls.people.preprocess import Preprocessing
 

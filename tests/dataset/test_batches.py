@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cls.dataset.augment import Augmentation
-from cls.dataset.backgrounds import scenes_of
+from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import Batch, BatchKey, EpochSampler, Loader, TrainBatches, ValidationBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
 from cls.people.photos import Person

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from cls.bottle.dataset_file import read_dataset
-from cls.dataset.augment import Augmentation
-from cls.dataset.backgrounds import scenes_of
+from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import BatchKey, EpochSampler, GpuViews, Loader, TrainBatches, UnaugmentedBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of

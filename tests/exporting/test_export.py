@@ -11,7 +11,7 @@ from cls.bottle.ledger import remember_model
 from cls.cli.command import execute
 from cls.cli.export import COMMAND
 from cls.cli.package import SHOW
-from cls.exporting.meta_of_run import meta_of_run
+from cls.exporting.package_writer import meta_of_run
 from cls.files import sha256_of_file
 from cls.metrics.scores import metrics_of_package
 from cls.package.archive import open_package

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cls.exporting.meta_of_run import with_calibration_of
+from cls.exporting.package_writer import with_calibration_of
 from cls.exporting.parity.compare import compare_with
 from cls.exporting.parity.report import ParityReport
 from cls.exporting.parity.results import calibration_error

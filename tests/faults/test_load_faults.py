@@ -10,8 +10,7 @@ from PIL import Image
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.collector.client import CollectorClient, Login
-from cls.collector.retrying import RetryPolicy
+from cls.collector.client import CollectorClient, Login, RetryPolicy
 from cls.errors import CollectorError
 from cls.loading.load import LoadedGroup, LoadReport, load_group
 from cls.records import read_record

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.people.identity import box_iou, identified, is_id, person_iou, rounded_polygon, same_people
 from cls.people.photos import Person
-from cls.people.polygons import choose_people, largest_first
+from cls.people.polygons import (
+    box_iou,
+    choose_people,
+    identified,
+    is_id,
+    largest_first,
+    person_iou,
+    rounded_polygon,
+    same_people,
+)
 
 Rect = tuple[float, float, float, float]
 _SIZE_PX = 1000

@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from cls.errors import DatabaseError
-from cls.people.identity import identified
 from cls.people.photos import Person
+from cls.people.polygons import identified
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.pictures.engine import parse_url
 from cls.pictures.segments import read_segments, segments_of_people

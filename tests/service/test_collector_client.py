@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.dataset_file import read_dataset
-from cls.collector.client import CollectorClient, Login
+from cls.collector.client import CollectorClient, Login, PictureMissingError, RetryPolicy
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import picset_of
-from cls.collector.retrying import PictureMissingError, RetryPolicy
 from cls.errors import CollectorError
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set
 from tests.collector.servers import run_script, serving

@@ -12,7 +12,8 @@ from cls.cli.command import Parser, execute
 from cls.errors import TrainingError, UsageError
 from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig, config_of_options, options_page, training_options
-from cls.training.network.build import SHORT_NAMES, parse_size, timm_name
+from cls.training.network.build import SHORT_NAMES, timm_name
+from cls.training.network.input_size import parse_size
 
 
 def test_all_problems_are_listed_at_once() -> None:

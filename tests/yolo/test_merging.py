@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cls.cli.yolo_parse import report_lines
+from cls.cli.yolo import merge_lines
 from cls.errors import YoloError
 from cls.people.photos import read_photo
 from cls.yolo.coco import AnnotationFile, list_archives, open_archives, parse_coco
@@ -125,7 +125,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
 
 def test_one_is_not_called_many() -> None:
     one = MergeReport(pictures=1, archives=1, turned=1, duplicates=["a.jpg"], crowds=1)
-    assert report_lines(one) == [
+    assert merge_lines(one) == [
         "1 picture from 1 archive, 0 of them without people",
         "outlined: none",
         "1 outline marked as a crowd (painted masks), each of them taken as one person",

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.dataset.augment import Augmentation
+from cls.dataset.backgrounds import Augmentation
 from cls.dataset.batches import (
     Batch,
     EpochSampler,
@@ -33,7 +33,6 @@ from cls.files import safe_name, write_error, write_text_atomic
 from cls.progress import Ticker, progress
 from cls.training.config import TrainConfig
 from cls.training.data import Training
-from cls.training.loop.auxiliary import JointLoss
 from cls.training.loop.distributed import accelerator, precision_of, quiet_lightning
 from cls.training.loop.epoch_checkpoints import (
     LAST,
@@ -43,7 +42,7 @@ from cls.training.loop.epoch_checkpoints import (
     resumable_checkpoint,
 )
 from cls.training.loop.module import BadBatchWriter, ClassifierModule
-from cls.training.loop.optimizer import MultiLabelLoss, loss_for
+from cls.training.loop.optimizer import JointLoss, MultiLabelLoss, loss_for
 from cls.training.network.head_start import start_head
 from cls.training.runs.metrics import Epoch
 

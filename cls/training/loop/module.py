@@ -23,9 +23,8 @@ from cls.files import write_bytes_atomic, write_text_atomic
 from cls.metrics.multilabel import measure, probabilities_of
 from cls.training.config import TrainConfig
 from cls.training.data import InitialNetwork
-from cls.training.loop.auxiliary import JointLoss, without_auxiliary
 from cls.training.loop.distributed import all_gather
-from cls.training.loop.optimizer import FrozenStages, optimizer_for, schedule_for
+from cls.training.loop.optimizer import FrozenStages, JointLoss, optimizer_for, schedule_for, without_auxiliary
 from cls.training.network.build import head_names, memory_format_of
 from cls.training.runs.metrics import Epoch
 from cls.wording import mean_over, score

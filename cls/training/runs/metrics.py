@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from cls.dataset.samples import PictureCounts
-from cls.dataset.split.parts import PartsUsed
+from cls.dataset.split.file import PartsUsed
 from cls.metrics.multilabel import probabilities_of
 from cls.metrics.scores import Interval, Metrics
 from cls.records import Record

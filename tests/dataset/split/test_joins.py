@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
-from cls.dataset.split.joins import NEAR_DUPLICATES, connected, find_joined_units
+from cls.dataset.split.assign import NEAR_DUPLICATES, connected, find_joined_units
 from cls.dataset.split.signatures import forget_signatures, signatures_of
 from cls.loading.load import meta_file
 from tests.bottles import GROUP, make_tiny_bottle

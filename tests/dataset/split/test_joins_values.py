@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cls.dataset.split.joins import JoinedUnits, _values
+from cls.dataset.split.assign import JoinedUnits, _values
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from cls.bottle.dataset_file import GroupDataset
 from cls.dataset.samples import Ledger, Sample
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.parts import (
+from cls.dataset.split.file import (
     IN_NO_PART,
     IN_TEST,
     PART_SUBSETS,

@@ -17,7 +17,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split import signatures
-from cls.dataset.split.joins import find_joined_units
+from cls.dataset.split.assign import find_joined_units
 from cls.dataset.split.signatures import min_longer_side_px, signatures_in, signatures_of
 from cls.files import atomic_path
 from cls.loading.load import meta_file

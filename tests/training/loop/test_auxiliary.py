@@ -14,8 +14,7 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.errors import TrainingError
 from cls.training.config import TrainConfig
-from cls.training.loop.auxiliary import JointLoss, auxiliary_labels, groups_of, without_auxiliary
-from cls.training.loop.optimizer import loss_for
+from cls.training.loop.optimizer import JointLoss, auxiliary_labels, groups_of, loss_for, without_auxiliary
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
 

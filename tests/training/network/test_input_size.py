@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cls.dataset.samples import Sample
 from cls.errors import UsageError
 from cls.people.photos import Person
-from cls.training.network.build import DEFAULT_PIXELS, pixels_of, size_for
+from cls.training.network.input_size import DEFAULT_PIXELS, pixels_of, size_for
 
 
 def people(*sizes_px: tuple[float, float]) -> list[Sample]:

@@ -10,8 +10,7 @@ import pytest
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.split.assign import TRAIN, VALID
-from cls.dataset.split.file import read_split, trained_on
-from cls.dataset.split.parts import PARTS_KEY
+from cls.dataset.split.file import PARTS_KEY, read_split, trained_on
 from cls.errors import TrainingError
 from cls.files import read_json
 from cls.training.config import TrainConfig

@@ -11,7 +11,7 @@ import yaml
 from pydantic import JsonValue
 
 from cls.errors import BottleError, UsageError
-from cls.exporting.meta_of_run import meta_of_run
+from cls.exporting.package_writer import meta_of_run
 from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig, config_of_options
 from cls.training.runs.args import ARGS, read_args, read_settings, write_args

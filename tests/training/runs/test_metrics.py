@@ -11,7 +11,7 @@ import pytest
 
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError
-from cls.exporting.meta_of_run import meta_of_run
+from cls.exporting.package_writer import meta_of_run
 from cls.metrics.scores import Metrics, metrics_of_package
 from cls.people.preprocess import Preprocessing
 from cls.records import read_record, write_record

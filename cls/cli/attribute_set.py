@@ -1,4 +1,4 @@
-"""Loads a public attribute set (PA-100K, PETA, RAPv2) from its published files as a group of the bottle."""
+"""`cls attribute-set …`: a public set (PA-100K, PETA, RAPv2) as a group, and the table of its papers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.attribute_sets import LAYOUTS
-from cls.cli.command import Command, bottle_of
+from cls.cli.command import Command, add_options, bottle_of
+from cls.cli.train import config_of
+from cls.training.config import TrainConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -15,12 +17,7 @@ if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the verb."""
-    add_set_arguments(parser)
-
-
-def add_set_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_set_arguments(parser: argparse.ArgumentParser) -> None:
     """Which set, from where, as which group."""
     parser.add_argument("root", type=Path, metavar="ROOT", help="the set's folder, as it is published")
     parser.add_argument("--layout", required=True, metavar="{" + ",".join(LAYOUTS) + "}", help="which set it is")
@@ -31,13 +28,8 @@ def add_set_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
-    """Reads and loads the set, and prints what came of it.
-
-    Raises:
-        UsageError: options hold values they cannot take.
-        AttributeSetError: the set cannot be read.
-    """
+def _loaded(options: argparse.Namespace, bottle: Bottle) -> LoadedSet:
+    """Reads and loads the set, and prints what came of it."""
     from cls.attribute_sets.attribute_set import odd_cells_line, some_pictures
     from cls.attribute_sets.layouts import read_set
     from cls.attribute_sets.loading import load_set
@@ -68,15 +60,42 @@ def group_of(options: argparse.Namespace) -> str:
     return str(options.group or options.layout)
 
 
-def run(options: argparse.Namespace) -> None:
-    """Loads the set and prints what comes next."""
+def _load(options: argparse.Namespace) -> None:
     import shlex
 
-    loaded = load(options, bottle_of(options))
+    loaded = _loaded(options, bottle_of(options))
     group = shlex.quote(loaded.dataset.group)
     names = sorted(loaded.part_sizes, reverse=True)
     split = f" --split {names[0]}" if names else ""
     print(f"next: python cls/classification/train.py --cat {group}{split}")
 
 
-COMMAND = Command("load-attribute-set", "load PA-100K, PETA or RAPv2 as a group", add_arguments, run)
+def _add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_set_arguments(parser)
+    parser.add_argument(
+        "--parts", nargs="+", default=[], metavar="NAME", help="official, identity or both (default: all the set has)"
+    )
+    # It has its own comparison of leaking and clean parts, and resumes what was cut off by itself.
+    # Pictures of these sets are two to three times as high as wide.
+    defaults = {"size": "256x128", "batch": 64}
+    add_options(parser, TrainConfig, without=("group", "leak_tax"), defaults=defaults)
+
+
+def _table(options: argparse.Namespace) -> None:
+    from cls.machine import wait_passively
+
+    bottle = bottle_of(options)
+    wait_passively()
+    config = config_of(options, group=group_of(options))
+    loaded = _loaded(options, bottle)
+
+    from cls.attribute_sets.table import TABLE as TABLE_FILE
+    from cls.attribute_sets.table import make_table
+
+    print()
+    print(make_table(bottle, options.layout, loaded, config, options.parts))
+    print(f"table: {bottle.models(config.group) / TABLE_FILE}")
+
+
+LOAD = Command("load-attribute-set", "load PA-100K, PETA or RAPv2 as a group", _add_set_arguments, _load)
+TABLE = Command("attribute-set-table", "reproduce the papers' table of a public set", _add_table_arguments, _table)
