@@ -117,3 +117,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
 def copied(exported: ExportedBottle, tmp_path: Path) -> ExportedBottle:
     """The same, the test's own."""
     return exported.copy_to(tmp_path / "copy")
+
+
+@pytest.fixture
+def shared_conversions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For tests of what follows a conversion to ONNX: torch converts the same network once in the whole run."""
+    from tests.exporting.runs import conversions_shared
+
+    with conversions_shared(tmp_path_factory):
+        yield

@@ -28,7 +28,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     folder, result = root / f"once_{name}", root / f"once_{name}.pickle"
     with FileLock(root / f"once_{name}.lock"):
         if not result.exists():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # left where making it failed
             result.write_bytes(pickle.dumps(make(folder)))
     made: _Made = pickle.loads(result.read_bytes())  # written above
     return made

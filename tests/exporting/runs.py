@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import timm
 import torch
+from numpy.typing import NDArray
 from pydantic import JsonValue
+from torch import nn
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
+from cls.exporting.formats import end_to_end
+from cls.exporting.formats import onnx as onnx_format
 from cls.exporting.publish import Exported, export_run
 from cls.files import sha256_of_file
 from cls.people.preprocess import Preprocessing
+from cls.runtimes.classifier import Classifier
+from cls.runtimes.local import TorchRuntime
+from cls.runtimes.open import classifier_of_run
 from cls.settings import load_settings
 from cls.training.runs.args import write_args
 from cls.training.runs.run import Run, open_run
@@ -92,3 +105,56 @@ def export_tiny_bottle(folder: Path) -> ExportedBottle:
 def exported_once(factory: pytest.TempPathFactory) -> ExportedBottle:
     """A copy, the caller's own, of a bottle that is made once in a run of the tests."""
     return made_once(factory, "exported_bottle", export_tiny_bottle).copy_to(factory.mktemp("exported") / "copy")
+
+
+class RememberingRuntime(TorchRuntime):
+    """A network that many tests ask about the same pictures: it calculates each answer once."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._known: dict[tuple[int, bytes], NDArray[np.float32]] = {}
+
+    def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked = len(images), hashlib.sha256(images.tobytes()).digest()
+        if asked not in self._known:
+            self._known[asked] = super().logits(images)
+        return self._known[asked].copy()
+
+
+def trained_classifier(run: Run) -> Classifier:
+    """A run's network, for many comparisons with it on the same people."""
+    classifier = classifier_of_run(run)
+    assert isinstance(classifier.runtime, TorchRuntime)
+    return replace(classifier, runtime=RememberingRuntime(classifier.runtime.network))
+
+
+@contextmanager
+def conversions_shared(factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Inside, torch converts the same network to ONNX once in a run of the tests; all checks of it still run."""
+
+    def convert_once(convert: Callable[..., onnx.ModelProto], *given: nn.Module | Preprocessing) -> onnx.ModelProto:
+        def make(folder: Path) -> Path:
+            onnx.save(convert(*given), folder / "model.onnx")
+            return folder / "model.onnx"
+
+        return onnx.load(made_once(factory, f"onnx_{_digest(*given)}", make))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_format, "_exported", partial(convert_once, onnx_format._exported))
+        patch.setattr(end_to_end, "input_stage", partial(convert_once, end_to_end.input_stage))
+        yield
+
+
+def _digest(*given: nn.Module | Preprocessing) -> str:
+    """The same for the same preprocessing, and for networks of the same modules, settings and weights."""
+    digest = hashlib.sha256()
+    for one in given:
+        digest.update(repr(one).encode())
+        if isinstance(one, nn.Module):
+            for name, module in one.named_modules():
+                settings = {key: value for key, value in vars(module).items() if isinstance(value, int | float | str)}
+                digest.update(f"{name} {type(module)} {sorted(settings.items())}".encode())
+            for name, tensor in [*one.named_parameters(), *one.named_buffers()]:
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

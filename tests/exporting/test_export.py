@@ -51,6 +51,7 @@ def test_the_code_version_is_that_of_the_training(copied: ExportedBottle) -> Non
     assert meta_of_run(run, copied.bottle.segments).code_version == "0.0.7+g0123456789ab.dirty"
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_the_files_of_the_segmentation_model_are_named(copied: ExportedBottle, tmp_path: Path) -> None:
     files = [tmp_path / "tiny_person.pt", tmp_path / "tiny_person.onnx"]
     for file in files:
@@ -94,6 +95,7 @@ def test_again_gives_the_same_bytes(copied: ExportedBottle, capsys: pytest.Captu
     assert after == before
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_newest_run_unless_one_is_named(copied: ExportedBottle) -> None:
     newest = fabricate_run(copied.bottle, 10, seed=5)
     assert export(copied.cfg, "--group", GROUP, "--formats", "onnx") == 0
@@ -156,6 +158,7 @@ def test_a_damaged_run_is_one_line_that_says_what_to_do(
     assert "object at 0x" not in line
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_a_group_of_any_name(tmp_path: Path) -> None:
     group = 'Größe / "hats" & caps'
     bottle = make_tiny_bottle(tmp_path, 12, group=group)
@@ -165,6 +168,7 @@ def test_a_group_of_any_name(tmp_path: Path) -> None:
     assert meta["group"] == group
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_a_run_on_everything_is_compared_on_its_training_photos(tmp_path: Path) -> None:
     bottle = make_tiny_bottle(tmp_path, 12)
     fabricate_run(bottle, valid=0)
@@ -173,6 +177,7 @@ def test_a_run_on_everything_is_compared_on_its_training_photos(tmp_path: Path) 
     assert (proven.samples, proven.part) == (12, "training")
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
     copied: ExportedBottle, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +219,7 @@ def test_the_package_says_the_cross_validated_f1(copied: ExportedBottle) -> None
     assert not {"run_seconds", "seconds"} & meta.metrics.keys(), "how long it took is not the package's"
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_a_run_of_the_first_version_is_exported(copied: ExportedBottle) -> None:
     earlier = Path(__file__).parent.parent / "training" / "runs" / "earlier_metrics" / "1_first.json"
     shutil.copy(earlier, copied.run.folder / "metrics.json")

@@ -20,6 +20,8 @@ from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle, fabricate_run
 from tests.exporting.test_precision_steps import ONE, run_with_outliers
 
+pytestmark = pytest.mark.usefixtures("shared_conversions")
+
 # No half precision keeps this.
 STRICT = "{fp16: {probability: 1.0e-9}}"
 

@@ -23,6 +23,8 @@ from cls.training.runs.run import Run, open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.exporting.runs import fabricate_run
 
+pytestmark = pytest.mark.usefixtures("shared_conversions")
+
 # A normalisation whose first channel gets the outlier, and the convolution that would listen to it.
 ONE = (("layer1.0.bn1", "layer1.0.conv2"),)
 MANY = (

@@ -36,7 +36,7 @@ from cls.package.packing import (
 from cls.package.verifying import verify_zip
 from cls.runtimes.open import classifier_of_run
 from tests.bottles import make_tiny_bottle
-from tests.exporting.runs import ExportedBottle, fabricate_run
+from tests.exporting.runs import ExportedBottle, conversions_shared, fabricate_run
 from tests.package.zips import changed, plan_bytes
 
 
@@ -45,7 +45,8 @@ def carrying(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """A package that carries 6 people; look, do not touch."""
     bottle = make_tiny_bottle(tmp_path_factory.mktemp("carrying"))
     run = fabricate_run(bottle)
-    return ExportedBottle(bottle, run, export_run(bottle, run, ExportConfig(("onnx",), carry_samples=6)))
+    with conversions_shared(tmp_path_factory):
+        return ExportedBottle(bottle, run, export_run(bottle, run, ExportConfig(("onnx",), carry_samples=6)))
 
 
 @pytest.fixture

@@ -332,6 +332,7 @@ def test_the_client_refuses_what_it_does_not_know(exported: ExportedBottle, tmp_
     assert "version 1" in done.stderr
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_vectors_of_a_model_with_its_preprocessing_inside(copied: ExportedBottle) -> None:
     export_run(copied.bottle, copied.run, ExportConfig(("onnx",), is_end_to_end=True))
     with open_package(_zip(copied)) as package:

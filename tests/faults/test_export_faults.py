@@ -24,6 +24,8 @@ from cls.settings import REPOSITORY
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle, exported_once, fabricate_run
 
+pytestmark = pytest.mark.usefixtures("shared_conversions")
+
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:

@@ -19,7 +19,7 @@ from cls.exporting.parity.samples import MAX_SAMPLES, ParitySample, choose_sampl
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import OnnxRuntime
 from cls.runtimes.open import classifier_of_run, open_classifier
-from tests.exporting.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle, trained_classifier
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def samples(exported: ExportedBottle) -> list[ParitySample]:
 
 @pytest.fixture(scope="module")
 def trained(exported: ExportedBottle) -> Classifier:
-    return classifier_of_run(exported.run)
+    return trained_classifier(exported.run)
 
 
 @pytest.fixture

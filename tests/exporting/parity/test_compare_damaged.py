@@ -27,9 +27,8 @@ from cls.people.photos import read_photo
 from cls.people.preprocess import Cutout, Preprocessing, cut_out, inner_size, on_flat_background
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
-from cls.runtimes.open import classifier_of_run
 from cls.settings import PARITY_LIMITS
-from tests.exporting.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle, trained_classifier
 
 
 def letterbox(
@@ -45,7 +44,7 @@ def letterbox(
 def reference(exported: ExportedBottle) -> Reference:
     people = exported.run.validation_samples()
     samples = [ParitySample(exported.bottle.picture(s.path), s.person, s.labels) for s in people]
-    return reference_of(classifier_of_run(exported.run), samples)
+    return reference_of(trained_classifier(exported.run), samples)
 
 
 class Changed:

@@ -27,9 +27,9 @@ from cls.package.packing import PackedModel, write_package
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
-from cls.runtimes.open import classifier_of_run, open_classifier
+from cls.runtimes.open import open_classifier
 from cls.settings import PARITY_LIMITS, ParityLimits
-from tests.exporting.runs import ExportedBottle
+from tests.exporting.runs import ExportedBottle, trained_classifier
 
 Plant = Callable[[onnx.ModelProto], None]
 
@@ -38,7 +38,7 @@ Plant = Callable[[onnx.ModelProto], None]
 def reference(exported: ExportedBottle) -> Reference:
     people = exported.run.validation_samples()
     samples = [ParitySample(exported.bottle.picture(s.path), s.person, s.labels) for s in people]
-    return reference_of(classifier_of_run(exported.run), samples)
+    return reference_of(trained_classifier(exported.run), samples)
 
 
 @pytest.fixture
