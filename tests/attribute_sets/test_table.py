@@ -19,7 +19,20 @@ from cls.training.runs.run import find_runs
 from tests.attribute_sets.published import write_pa100k, write_peta, write_peta_archives
 from tests.bottles import make_empty_bottle, train_tiny_run
 
-TINY = ("--arch", "mnv3", "--weights", "none", "--epochs", "1", "--batch", "8", "--size", "64x32", "--backgrounds", "0")
+TINY = (
+    "--arch",
+    "test_resnet",
+    "--weights",
+    "none",
+    "--epochs",
+    "1",
+    "--batch",
+    "8",
+    "--size",
+    "64x32",
+    "--backgrounds",
+    "0",
+)
 
 
 @pytest.fixture
@@ -42,7 +55,7 @@ def test_one_command_makes_the_table(bottle: Bottle, tmp_path: Path, capsys: pyt
     identity = next(i for i, line in enumerate(lines) if line.startswith("identity parts"))
     assert "LEAKING, 11 of 16 people in two subsets" in lines[official]
     assert "nobody of 16 people in two subsets" in lines[identity]
-    assert lines[official + 1].split()[:4] == ["mnv3", "64x32,", "threshold", "0.5"]
+    assert lines[official + 1].split()[:4] == ["test_resnet", "64x32,", "threshold", "0.5"]
     assert len(lines[official + 1].split()) == 9
     assert lines[official + 3].split()[-5:] == ["83.96", "78.65", "87.08", "85.62", "86.35"]
     assert "parts 'official' of the dataset LEAK" in logged

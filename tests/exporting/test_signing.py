@@ -77,6 +77,7 @@ def test_a_passphrase_from_the_environment(
     assert package.read_bytes() == before
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_export_signs_and_verify_checks(
     copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +128,7 @@ def test_export_signs_and_verify_checks(
     assert run(copied, VERIFY, package, "--trust", tmp_path / "team.key.pub") == 0
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_what_was_made_before_and_is_not_signed_is_named(
     copied: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

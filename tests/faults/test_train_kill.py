@@ -29,7 +29,7 @@ EPOCHS = 5
 
 
 def start(bottle: Bottle, epochs: int) -> Program:
-    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "mnv3", "--size", "64x48"]
+    words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--arch", "test_resnet", "--size", "64x48"]
     words += ["--weights", "none", "--batch", "4", "--ema", "0.9", "--epochs", str(epochs)]
     return Program([str(SCRIPT), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY)
 
@@ -65,7 +65,9 @@ def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
     assert "going on" in errors
-    assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_mnv3_4_0.001"], "nothing doubled"
+    assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_test_resnet_4_0.001"], (
+        "nothing doubled"
+    )
     assert not list(bottle.root.rglob("*.part"))
     run = finished_run(bottle, "newest", GROUP)
     assert [epoch.epoch for epoch in run.metrics.history] == list(range(EPOCHS)), "nothing lost"
@@ -93,7 +95,7 @@ def test_killed_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: Run) 
     bottle = make_tiny_bottle(tmp_path)
     process = start(bottle, EPOCHS)
     wait_for(lambda: checkpoint(bottle) is not None, process)
-    folder = bottle.models(GROUP) / "v__0_train_mnv3_4_0.001" / "checkpoints"
+    folder = bottle.models(GROUP) / "v__0_train_test_resnet_4_0.001" / "checkpoints"
     deadline_s = time.monotonic() + DEADLINE_S
     while not list(folder.glob(".last.ckpt.*.part")):  # without a pause: it is there for milliseconds
         assert process.poll() is None
@@ -131,4 +133,4 @@ def test_interrupted_by_the_user(tmp_path: Path) -> None:
     assert "interrupted" in errors
     assert output == ""
     assert find_runs(bottle, GROUP) == []
-    assert (bottle.models(GROUP) / "v__0_train_mnv3_4_0.001").is_dir()
+    assert (bottle.models(GROUP) / "v__0_train_test_resnet_4_0.001").is_dir()

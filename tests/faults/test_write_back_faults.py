@@ -129,6 +129,7 @@ def test_killed_while_sending_and_run_again(configuration: Callable[..., Path], 
         assert f"{PICSETS if is_withdrawal else 0} picsets would be sent" in again.stdout
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_killed_while_predicting_and_run_again(tmp_path: Path) -> None:
     """The second build looks at the rest alone, and ends as one build would."""
     photos, picsets = 210, 70

@@ -26,7 +26,7 @@ from cls.people.photos import read_photo, whole_photo
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from tests.bottles import GROUP, make_tiny_bottle
-from tests.exporting.runs import ExportedBottle, fabricate_run
+from tests.exporting.runs import ExportedBottle, conversions_shared, fabricate_run
 from tests.model_storage.services import Service, detail, refusal
 from tests.prediction.inferring import infer, lines_of
 from tests.service.inference_servers import KINDS, serving
@@ -44,14 +44,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """A run exported in every format."""
     bottle = make_tiny_bottle(tmp_path_factory.mktemp("plain") / "made")
     run = fabricate_run(bottle)
-    return ExportedBottle(bottle, run, export_run(bottle, run, ExportConfig(MADE)))
+    with conversions_shared(tmp_path_factory):
+        return ExportedBottle(bottle, run, export_run(bottle, run, ExportConfig(MADE)))
 
 
 @pytest.fixture(scope="module")
 def whole(plain: ExportedBottle, tmp_path_factory: pytest.TempPathFactory) -> ExportedBottle:
     """The same run with everything inside, as its user exports it."""
     copy = plain.copy_to(tmp_path_factory.mktemp("whole") / "made")
-    run_command(copy, EXPORT, "--group", GROUP, "--end-to-end", "--formats", ",".join(MADE))
+    with conversions_shared(tmp_path_factory):
+        run_command(copy, EXPORT, "--group", GROUP, "--end-to-end", "--formats", ",".join(MADE))
     return copy
 
 

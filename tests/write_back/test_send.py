@@ -309,6 +309,7 @@ def test_photos_segmented_again_between_prediction_and_sending(
     assert "0 picsets sent to" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("shared_conversions")
 def test_files_of_two_groups_about_one_picset_are_sent_together(
     loaded: ExportedBottle, collector: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
