@@ -47,7 +47,6 @@ class ParityLimits:
 
     Attributes:
         flip_distance: a decision may differ where the trained probability is this near its threshold, no further.
-        probability: largest difference of a probability.
         f1: largest change of F1, the mean over labels, in either direction.
         batch: largest difference that the batch size, or the other people in the batch, may make to a probability.
         label_f1: largest change of one label's F1, or what two decisions may be worth likewise.

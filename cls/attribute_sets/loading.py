@@ -59,10 +59,7 @@ class PlacedPicture:
     """What became of one picture.
 
     Attributes:
-        picture: of the set.
-        name: its name in the pool.
         record: its row for the pictures database; None where it has one, or cannot be used.
-        problem: why it cannot be used.
         is_new: whether it was put into the pool now.
     """
 
@@ -238,14 +235,11 @@ class LoadedSet:
     """What a load made.
 
     Attributes:
-        dataset: the group's labelled pictures.
         dataset_file: where it is kept.
         new: pictures put into the bottle now.
-        kept: pictures that were there.
         people: how many people or tracklets the set names; 0 when it names none.
         left_out: pictures that cannot be used and rows that cannot be read, with row and reason.
         odd_cells: what the labels of its pictures hold besides 0 and 1 -> how many cells; these are unknown.
-        report_file: all of this as a file.
     """
 
     dataset: GroupDataset

@@ -36,9 +36,6 @@ class MatArray:
     Attributes:
         kind: `numbers`, `text`, `cell` or `struct`.
         shape: MATLAB's dimensions, at least two.
-        numbers: of the shape.
-        texts: the rows of a character array.
-        cells: the values in a cell array.
         records: the elements of a structure array.
     """
 

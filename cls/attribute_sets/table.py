@@ -45,7 +45,6 @@ class ScoreOnTest:
     Attributes:
         at_half: the network's own probabilities at threshold 0.5, as the papers measure.
         as_served: calibrated, at the thresholds chosen on validation: what the exported model says.
-        people: how many people were tested on.
     """
 
     at_half: Metrics
@@ -110,10 +109,8 @@ class PublishedRow:
     """One row of somebody's table.
 
     Attributes:
-        layout: which set.
         parts: which parts it is to be held against; of `identity`, the authors' own division without shared people,
             which is another one than ours.
-        model: what was trained.
         values: mA, instance-based accuracy, precision, recall and F1, in percent.
         source: where the figures stand.
     """

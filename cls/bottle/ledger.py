@@ -22,7 +22,6 @@ class KnownModel:
     """A model of a group, once for every version it goes by.
 
     Attributes:
-        group: what it classifies.
         run: name of the training run it came from.
         weights_sha256: digest of its trained weights; run names repeat from machine to machine, this does not.
         version: semantic version it was published under; empty for a model that came from no storage.
@@ -130,7 +129,6 @@ class ModelFile:
 
     Attributes:
         sha256: digest of its bytes.
-        file: its name.
         first_used: when the bottle was first segmented with it, ISO 8601, UTC.
     """
 

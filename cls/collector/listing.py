@@ -60,7 +60,6 @@ class Listing:
     """A group as a source lists it.
 
     Attributes:
-        group: its name.
         labels: its labels in stable (sorted) order; trash is none of them.
         pictures: one entry an address, sorted by file name and address.
         skipped: entries that cannot be photos of the pool, with the reason.

@@ -70,7 +70,6 @@ class Augmentation:
         p_flip: mirrored left to right.
         zoom: relative change of size.
         stretch: relative change of proportions.
-        rotation_deg: rotation.
         shift: shift, fraction of the input's size.
         brightness: factor on all channels.
         contrast: factor around mid grey.

@@ -44,7 +44,6 @@ class DemoConfig:
 
     Attributes:
         folder: everything it makes goes here.
-        group: the group of labels to train.
         source: folder of labelled photos; None for the sample photo set, which is made.
         segmenter: the segmentation model the storage offers as `other/best.pt`.
         limit: how many of the source's photos are served; None for all.

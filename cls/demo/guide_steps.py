@@ -134,7 +134,6 @@ class GuideStep:
 
     Attributes:
         key: short name in the journal.
-        title: what it does, for the reader.
         command: the words; the first is `python` or a program.
         products: what must exist for the step to count as done; empty for a step that resumes by itself and is run
             every time.

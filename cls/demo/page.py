@@ -41,7 +41,6 @@ class PredictedPhoto:
     """What was predicted for one photo.
 
     Attributes:
-        name: file name.
         people: who is in it; the first is the main person, whose outline is the largest.
     """
 
@@ -57,9 +56,6 @@ class Score:
         f1: mean over the labels that occur, from the main person of each photo; a photo without anybody counts as
             having no label.
         right: photos with every label right.
-        photos: how many there were.
-        labels: how many labels occur.
-        all_labels: how many labels the group has.
     """
 
     f1: float

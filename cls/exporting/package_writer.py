@@ -189,7 +189,6 @@ class PackageWriter:
     Attributes:
         bottle: the data folder, whose limits say how far answers may vary from machine to machine.
         folder: holds the model files under the names of `FILES`.
-        meta: what all formats say.
         onnx_of: the ONNX from which a plan is made on the machine that serves it: float32, or 8-bit.
         people: carried along as `rebuild/samples.npz`; None: nobody is.
         signer: signs the zips that are kept; None: they are not signed.

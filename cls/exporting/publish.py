@@ -206,8 +206,6 @@ class Exported:
     """What an export made.
 
     Attributes:
-        folder: the package's folder.
-        meta: its meta.json.
         page: the report of what was made now, for people.
         reports: format made now -> how it compares with the trained network.
         not_made: format -> why it was left out.

@@ -57,9 +57,6 @@ class Rebuilt:
     """What a rebuild made.
 
     Attributes:
-        path: the new zip.
-        meta: its meta.json.
-        report: how it compares.
         proof: on whom, and with what, in words.
         report_file: the whole report; its page shows people.
     """

@@ -47,10 +47,8 @@ class Mention:
     """A file that holds something of the pictures.
 
     Attributes:
-        file: it.
         place: the bottle's folder it lies in; of a run's file, the run's.
         redacted: what it names, and how often. `content` is None where the whole file goes.
-        names: what was looked for in it.
     """
 
     file: Path
@@ -64,7 +62,6 @@ class RunMentions:
     """A training run that knows the pictures.
 
     Attributes:
-        folder: the run.
         named: its files that name them.
         shown: its files and folders that may show them; they are of many people at once.
     """
@@ -79,11 +76,9 @@ class RemovalPlan:
     """Everything of the pictures that a bottle holds.
 
     Attributes:
-        names: whom it is about.
         pool: their files in pictures/.
         rows: those that have rows in the pictures database.
         mentions: further files, in the order in which they go: what says which pictures a picset has goes last.
-        runs: training runs.
         packages: zips that carry cut-outs of people, without names.
     """
 

@@ -111,7 +111,6 @@ class RedactedFile:
 
     Attributes:
         content: its new bytes; None where the whole file goes.
-        found: pictures and picsets it named.
         count: entries, lines or rows that went.
     """
 

@@ -58,7 +58,6 @@ class DownloadResult:
     """What became of one address.
 
     Attributes:
-        filepath: the address.
         status: stored now, already there, or left out.
         reason: why it was left out; empty otherwise.
         is_busy: left out because the source answered with server errors.
@@ -258,15 +257,11 @@ class LoadedGroup:
         dataset: the group's labelled photos.
         dataset_file: where it is kept.
         is_changed: whether that file was written; an equal one is left alone.
-        stored_count: pictures fetched now.
-        kept_count: pictures that were there already.
         skipped: pictures left out, with the reason.
         placeholder_count: entries without a picture.
         contradictory: addresses under trash and under a label at once.
         empty_labels: labels without a usable photo; they are no part of the dataset.
-        picset_count: picsets whose meta.json is there.
         unknown_picsets: picsets that are listed and that the source then knows nothing of.
-        report_file: all of this as a file.
     """
 
     dataset: GroupDataset
@@ -397,10 +392,7 @@ class LoadReport(Record):
         group: the group's name as annotators typed it.
         source: where photos and labels came from.
         loaded_at: ISO 8601, in UTC.
-        photos: labelled photos in the dataset.
         pictures_stored: pictures fetched by this load.
-        pictures_kept: pictures that were there already.
-        picsets: picsets whose meta.json is there.
         placeholders: entries without a picture.
         skipped: pictures left out, with the reason.
         contradictory: addresses under trash and under a label at once.

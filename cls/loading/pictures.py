@@ -30,8 +30,6 @@ class LoadedPicsets:
 
     Attributes:
         picsets_by_group: group -> how many picsets now have their meta.json below it.
-        stored_count: pictures fetched now.
-        kept_count: pictures that were there already.
         skipped: pictures left out, with the reason.
         placeholder_count: items without a picture.
         unknown_guids: GUIDs the source knows nothing of.

@@ -109,7 +109,6 @@ class Truth(NamedTuple):
     Attributes:
         labels: (samples, labels): 1, 0, or NaN for unknown.
         units: of each sample, what a split keeps together (`Sample.split_unit`).
-        names: label names.
     """
 
     labels: NDArray[np.float64]

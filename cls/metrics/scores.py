@@ -121,7 +121,6 @@ class CrossValidatedMetrics(Record):
     to expect of people never seen; the other measures at thresholds are a little too good.
 
     Attributes:
-        folds: how many.
         macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
         micro: the same over all decisions together, without ma.
         instance: accuracy, precision, recall, f1.

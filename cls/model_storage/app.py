@@ -33,9 +33,7 @@ class AppOptions:
     """What the interface needs to know of the service around it.
 
     Attributes:
-        max_upload_bytes: how big an uploaded zip may be.
         inference_url: address of the inference server, with `{host}` for the name the client used for this service.
-        engine: what the inference server is.
     """
 
     max_upload_bytes: int

@@ -119,8 +119,6 @@ class CheckedUpload:
 
     Attributes:
         folder: holds the model file, meta.json, config.pbtxt, upload.json; becomes the version folder.
-        meta: meta.json as it came.
-        config_text: config.pbtxt.
         model_name: `model.onnx` or `model.plan`.
         group: what the model classifies; None where an older tool wrote meta.json, which may mean something else by it.
     """

@@ -35,7 +35,6 @@ class PublishedVersion:
     """What became of a publication.
 
     Attributes:
-        version: semantic version.
         number: its folder, which the inference server calls the version.
         is_served: whether it is the one that answers.
         url: where it answers.
@@ -57,7 +56,6 @@ class ListedVersion(BaseModel):
     """One version of `GET /versions/{model}`.
 
     Attributes:
-        version: number of its folder.
         semantic_version: None where its meta.json has none.
         sha256: of the zip it came in; None where it was put there by hand.
     """
@@ -73,9 +71,6 @@ class VersionsAnswer(BaseModel):
     Attributes:
         model: name of its folder.
         served: number of the version folder that is served.
-        engine: what the inference server is.
-        inference_url: its address.
-        versions: every version.
     """
 
     model: str

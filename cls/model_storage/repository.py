@@ -71,7 +71,6 @@ class _Undo(BaseModel):
     """undo.json: what takes a publication back.
 
     Attributes:
-        model: name of the model's folder.
         number: the version folder that was added.
         is_new: whether the model's folder was too.
         config: config.pbtxt before; None where there was none.

@@ -122,7 +122,6 @@ class ServiceOptions:
     """What `cls storage serve` was asked for.
 
     Attributes:
-        root: storage root.
         host: address all ports are bound to.
         port: of the storage interface; 0 for any free one, here and below.
         ssh_port: of SFTP and SCP.
@@ -131,7 +130,6 @@ class ServiceOptions:
             any free one.
         triton_url: address of a real Triton; empty for the embedded engine.
         token: asked of every client; empty for none.
-        max_upload_bytes: how big an uploaded zip may be.
         gpu: compute capability of Triton's GPU, e.g. `8.9`; empty where nobody said.
         tensorrt: Triton's version of TensorRT; empty where nobody said.
     """

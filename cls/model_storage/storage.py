@@ -35,7 +35,6 @@ class Published:
     """What became of an upload.
 
     Attributes:
-        model: its name.
         number: the version folder it is in, which is served from now on.
         version: its semantic version; None for an older upload without one.
     """

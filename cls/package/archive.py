@@ -41,7 +41,6 @@ class ReadLimits:
     """How much a foreign zip may unpack to.
 
     Attributes:
-        files: number of files.
         total_bytes: bytes of all files together.
         text_bytes: bytes of meta.json and of config.pbtxt, each.
         ratio: unpacked to packed bytes of one file above a mebibyte; weights hardly shrink, a bomb does.
@@ -99,8 +98,6 @@ class ZipContents:
     """A zip whose entries may be unpacked; what is in them was not looked at.
 
     Attributes:
-        path: the zip.
-        names: every file inside.
         signers: fingerprints of the trusted keys that signed it; empty where nobody asked.
     """
 
@@ -191,8 +188,6 @@ class Package(ZipContents):
     Attributes:
         model_name: `model.onnx`, `model.plan`, `model.pt` or `model.xml`: the one that config.pbtxt names.
         document: meta.json as it came; not checked against the schema (`meta` does that).
-        config_text: the text of config.pbtxt.
-        config: config.pbtxt, read.
     """
 
     model_name: str

@@ -27,11 +27,8 @@ class Card:
     """A package, described.
 
     Attributes:
-        path: the zip or the folder.
-        meta: its meta.json.
         files: name -> bytes, of the zip's files or of the folder's.
         sha256: of the zip; empty for a folder.
-        people: how many people's cut-outs are inside.
         signature: of the zip; None where there is none.
     """
 

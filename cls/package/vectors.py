@@ -74,7 +74,6 @@ class Case:
     """A drawn photo with a person's outline, and what is expected of it.
 
     Attributes:
-        said: name, outline and probabilities.
         photo: the photo's bytes, PNG or JPEG.
         crop_rgb: what the preprocessing makes of it, uint8 (height, width, 3); for a model with the preprocessing
             inside, the cut-out that it takes.

@@ -28,9 +28,7 @@ class Verification:
     """What was found out about a package.
 
     Attributes:
-        path: the zip.
         problems: why it must not be used; empty for a good one.
-        warnings: what its user should know.
         checked: what was looked at and found in order.
         not_checked: what could not be looked at here, and why.
         meta: meta.json, where it could be read.

@@ -35,8 +35,6 @@ class Chart:
     Lines and marks take a CSS class (`c0`, `c1`, …, `faint`) that the page gives a colour.
 
     Attributes:
-        width: of the drawing.
-        height: of the drawing.
         x: least and greatest value on the horizontal axis.
         y: least and greatest value on the vertical axis.
         x_title: below the horizontal axis; none when empty.
@@ -170,7 +168,6 @@ class Figure:
 
     Attributes:
         title: above it.
-        svg: the drawing.
         legend: CSS class and text of each line.
     """
 

@@ -37,7 +37,6 @@ class PictureRecord:
     """One photo.
 
     Attributes:
-        path: file name in pictures/.
         model_version: stem of the segmentation model's file name; empty where no model has looked.
         status: one of `Status`; an older tool's other text is kept as it is.
         people: who was found; empty = looked at, nobody; None = not looked at.

@@ -211,7 +211,6 @@ class SheetPerson:
     """One card.
 
     Attributes:
-        result: what was predicted.
         jpeg: the cut-out as the network saw it.
     """
 
@@ -224,9 +223,6 @@ class SheetCounts:
     """What a contact sheet says of all people.
 
     Attributes:
-        photos: photos looked at.
-        frames: frames of videos looked at.
-        people: people in them.
         none: people without a label.
         labels: label -> people.
     """

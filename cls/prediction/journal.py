@@ -43,9 +43,7 @@ class JournalEntry:
 
     Attributes:
         key: the picture in its state; see `cls.prediction.session`.
-        people: who is in it.
         cards: cut-outs of the first people for the contact sheet, JPEG as base64; none when there are enough.
-        frame: number of a video's frame.
         time_s: when in the video.
         skipped: why the picture could not be used; of a video, why it ended early.
         frames: at the end of a video: how many of its frames were looked at.

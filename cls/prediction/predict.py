@@ -160,7 +160,6 @@ class PictureSource:
     Attributes:
         file: a photo, or a video.
         frame: number of the video's frame, from 0; None for a photo.
-        time_s: when in the video.
     """
 
     file: Path
@@ -176,7 +175,6 @@ class PhotoPrediction:
         file: the photo, or the video.
         height_px: height as displayed.
         width_px: width as displayed.
-        people: who is in it.
         probs: for each classifier, float32 (people, labels).
         crops_rgb: what the first classifier looked at, uint8 (people, height, width, 3).
         source: the file with the frame.

@@ -65,7 +65,6 @@ class Job:
 
     Attributes:
         file: it.
-        name: what it is called in results.
         key: changes when the file does, or who is said to be in it.
         ids: of the people in it, where the pictures database knows them; None elsewhere.
     """

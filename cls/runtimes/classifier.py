@@ -38,12 +38,9 @@ class Classifier:
     """A network with everything needed to use it. Made by `cls.runtimes.open.open_classifier`.
 
     Attributes:
-        group: what it classifies.
         name: the run it came from, e.g. `v__0_train_eff_4_0.001`.
         labels: in output order.
         thresholds: a label is chosen at or above its probability; in the labels' order.
-        preprocessing: what makes the network's input.
-        runtime: what runs the network.
         source: file or URL it was opened from.
         is_end_to_end: normalisation and sigmoid are inside the network: its runtime takes uint8 cut-outs and answers
             probabilities.

@@ -29,7 +29,6 @@ class CaseResult:
     """How a case came out.
 
     Attributes:
-        name: of the case.
         levels: largest difference of the picture, in levels of 255.
         tensor: largest difference of the model's input.
         probability: largest difference of a probability, the whole way from the photo.

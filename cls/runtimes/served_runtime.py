@@ -35,7 +35,6 @@ class ServedAddress:
     Attributes:
         scheme: `http`, `https`, `grpc` or `grpcs`; those with an s are encrypted.
         base: `host:port`; over HTTP with a path in front of `/v2` if there is one.
-        model: the model's name on the server.
         version: folder number, or empty for the version the server serves.
         is_of_group: nobody wrote the model's name: it is that of the group's model.
     """
@@ -149,7 +148,6 @@ class ServedRuntime(ABC):
 
     Attributes:
         url: where it is.
-        meta: its meta.json.
         description: what answers, for users.
     """
 

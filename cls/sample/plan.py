@@ -105,9 +105,7 @@ class SampleConfig:
     """One set's parameters. Two sets with the same parameters hold the same bytes.
 
     Attributes:
-        photos: How many photos.
         seed: Any whole number from 0.
-        width_px, height_px: Size of every photo.
         wrong_labels: Share of photos (0..1) whose tags are wrong in one group.
         corrupt: Share of photos (0..1) whose file is not a whole JPEG.
     """

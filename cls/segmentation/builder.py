@@ -40,10 +40,7 @@ class ReadPhoto:
     """A photo as displayed, perhaps smaller than its file.
 
     Attributes:
-        path: its file.
         image_rgb: uint8 (height, width, 3).
-        width_px: width of the whole photo.
-        height_px: height of the whole photo.
     """
 
     path: Path
@@ -116,7 +113,6 @@ class SegmentationModel(NamedTuple):
 
     Attributes:
         version: what the database calls it.
-        load: loads it.
     """
 
     version: str
@@ -128,9 +124,7 @@ class BuildReport:
     """What one run did.
 
     Attributes:
-        model_version: the segmentation model.
         skipped: pictures that had a row already.
-        photos: photos written.
         people: people found, by people class.
         empty: photos written in which nobody was found.
         kept: photos written again whose status somebody had decided and which keep it, by status.

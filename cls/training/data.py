@@ -283,11 +283,8 @@ class TrainingData:
     """Who is trained and validated on, and with what labels.
 
     Attributes:
-        dataset: the labelled pictures.
         dataset_sha256: digest of what is labelled in the dataset file.
         people: everybody used.
-        split: who is in which subset.
-        ledger: what was left out.
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
         auxiliary: labels of other groups; their outputs stand behind the group's own.
@@ -330,7 +327,6 @@ class InitialNetwork:
     """The network before training.
 
     Attributes:
-        spec: what it is.
         module: with the first weights, in the memory format that the trial step chose.
         source: where these weights come from.
     """

@@ -82,9 +82,7 @@ class PicsetChanges:
     """What would change in one picset.
 
     Attributes:
-        guid: the picset.
         versions: group -> what `neural_version` says of it before and after, where that differs.
-        changes: of its people.
     """
 
     guid: str

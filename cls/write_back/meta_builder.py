@@ -118,7 +118,6 @@ class BuildSummary:
         runs: group -> the run whose model predicted it.
         picsets: meta.json files read.
         written: ret_meta.json files that are new or changed.
-        pictures: photos predicted.
         remembered: those of them that an earlier build had looked at.
         people: people in them.
         skipped: photo or meta.json -> why it was skipped.

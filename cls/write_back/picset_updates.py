@@ -205,7 +205,6 @@ class PicsetUpdate:
     """One picset with what is to become of it.
 
     Attributes:
-        guid: the picset.
         before: as the collector has it.
         after: as it is to be.
         sent: what will be ours in it then.
@@ -238,7 +237,6 @@ class PlannedUpdates:
     """What is to be done to picsets.
 
     Attributes:
-        guids: which ones.
         update: the picset as the collector has it -> what is to become of it.
     """
 

@@ -284,7 +284,6 @@ class PicsetPredictions:
     """What is predicted for a picset.
 
     Attributes:
-        guid: the picset.
         layers: one a file, the oldest first; no two of the same group.
     """
 

@@ -65,7 +65,6 @@ class SendSummary:
     """What a sending or a withdrawal did.
 
     Attributes:
-        sent: picsets sent.
         known: picsets whose predictions were sent before.
         unchanged: picsets in which the collector has it all already.
         left: statements of others that stay, by group and the run they stand under.

@@ -29,9 +29,7 @@ class Archive:
     """An annotation archive whose listing is safe and whose annotations are read.
 
     Attributes:
-        path: the zip.
         files: annotations by the folder in the zip their pictures are below (`''` is its root).
-        members: names of all files in the zip.
     """
 
     path: Path
@@ -203,7 +201,6 @@ class Shape:
     """One annotated object.
 
     Attributes:
-        class_name: its category.
         polygons_xy_px: outlines of its parts, each float64 (points, 2), in pixels of the annotated picture.
         is_crowd: the annotation says it stands for several objects (CVAT writes it for painted masks).
     """
@@ -222,7 +219,6 @@ class AnnotatedPicture:
         width_px: width the annotator saw.
         height_px: height the annotator saw.
         picset: the set of pictures it belongs to; empty when the file does not say.
-        shapes: what is annotated in it.
     """
 
     file_name: str

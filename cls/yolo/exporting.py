@@ -29,7 +29,6 @@ class Agreement:
     """How two lists of people, photo by photo, agree.
 
     Attributes:
-        photos: photos compared.
         pairs: people found by both.
         only_first: people that only the first one found.
         only_second: people that only the second one found.
@@ -123,10 +122,8 @@ class ExportedModel:
     """What an export made.
 
     Attributes:
-        onnx: the ONNX model.
         agreement: checkpoint and ONNX model on the same photos; None when there was no photo to compare on.
         engine: the TensorRT engine, if one was made.
-        no_engine: why there is none.
     """
 
     onnx: Path

@@ -114,8 +114,6 @@ class MergeReport:
     """What became of the archives' pictures.
 
     Attributes:
-        archives: how many were read.
-        pictures: pictures written.
         empty: pictures without a single annotation: backgrounds.
         shapes: annotated objects, by class.
         crowds: objects marked as a crowd (painted masks); each was taken as one object.

@@ -185,10 +185,7 @@ class YoloTraining:
     """What is trained, and how.
 
     Attributes:
-        data: the dataset's data.yaml.
         model: a checkpoint or a description, see `resolve_model`.
-        epochs: passes over the training part.
-        batch: pictures a step.
         image_size_px: side of the squares pictures are letterboxed into.
         project: folder of the runs.
         seed: of the weights and the augmentation.

@@ -26,7 +26,6 @@ class Label:
     """One object of a picture.
 
     Attributes:
-        class_name: its class.
         outline_xy_rel: one closed line, float64 (points, 2), fractions of width and height.
     """
 

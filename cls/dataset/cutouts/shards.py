@@ -46,7 +46,6 @@ class Shard(NamedTuple):
     """What a shard's index says.
 
     Attributes:
-        index_file: the index.
         entries: of its records, in order.
         ends: where each record ends in the data.
     """

@@ -212,7 +212,6 @@ class SplitRule(NamedTuple):
     """How a split is made.
 
     Attributes:
-        seed: of the split.
         valid_share: share of the samples wanted in validation.
         by: by `picset`, or the name of parts that the dataset brought.
     """
@@ -235,12 +234,9 @@ class SplitFile(BaseModel):
 
     Attributes:
         by: how the split was made: by `picset`, or the name of parts that the dataset brought.
-        seed: of the split.
         valid_share: share wanted in validation.
         join_rule: by which rule near duplicates were found.
         joined: name of a cluster -> the picsets and pictures that belong together.
-        train: pictures of training.
-        valid: pictures of validation.
         seen_earlier: picture and picset of those that the first weights were trained on and this training is not.
     """
 

@@ -38,7 +38,6 @@ class CandidateConversion:
     """A conversion to prove.
 
     Attributes:
-        name: of the format.
         precision: of its numbers: fp32, fp16 or int8.
         archive: its zip, as users get it.
         files: its model files, the graph first.

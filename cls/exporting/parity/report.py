@@ -35,12 +35,9 @@ class WorstSample:
     """Where two ways of running a network differ most.
 
     Attributes:
-        picture: the photo's name.
-        label: the label.
         batch: the batch size it was seen at.
         expected: the trained network's probability.
         found: the converted network's; None where it is not a number.
-        threshold: the label's.
         crop_rgb: the person as the network saw it, uint8 (height, width, 3); only in the page, never in JSON.
     """
 
@@ -72,11 +69,8 @@ class BatchResult:
     """The comparison at one batch size.
 
     Attributes:
-        batch: the batch size.
         max_probability_difference: largest, over people and labels.
-        mean_probability_difference: mean.
         p999_probability_difference: 99.9th percentile.
-        label_flips: decisions that differ.
         farthest_flip: how far from its threshold the trained probability of such a decision is at most; 0 without any.
         f1: mean over labels of the conversion's F1 on the truth; None without any.
         ma: mean accuracy mA, likewise.
@@ -128,12 +122,7 @@ class Divergence:
 
 @dataclass(frozen=True)
 class RefusedTry:
-    """An earlier conversion to the same format, with fewer layers in float32.
-
-    Attributes:
-        layers_in_float: how many of its layers were.
-        faults: why it was refused.
-    """
+    """An earlier conversion to the same format, with fewer layers in float32."""
 
     layers_in_float: int
     faults: Faults
@@ -146,11 +135,8 @@ class ParityReport:
     Attributes:
         runtime: what ran the converted network.
         precision: of its numbers: fp32, fp16 or int8.
-        samples: how many people were looked at.
         part: who they are: of the run's validation or training part, or other photos; None where nobody says.
-        batch_sizes: at which batch sizes.
         max_probability_difference: largest.
-        mean_probability_difference: mean.
         p999_probability_difference: 99.9th percentile.
         decisions: how many there are: one a person and label.
         label_flips: those that differ, at any of the batch sizes.
@@ -172,7 +158,6 @@ class ParityReport:
         by_batch: the comparison at each batch size.
         worst: where it differs most.
         worst_samples: the same and the next ones, of other people.
-        limits: what it was held to.
         faults: why the conversion is refused; empty when it agrees.
         causes: what the faults look like; empty when nobody can say.
         divergence: where in the network it departs, when that was looked for and found.
@@ -294,7 +279,6 @@ class OtherFormat(Record):
 
     Attributes:
         state: `agrees`, `refused`, `failed`, `not made`.
-        reason: why it is not in this report.
         page: name of the page beside this one that says more; empty where there is none. Not in the file.
     """
 

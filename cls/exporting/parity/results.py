@@ -35,7 +35,6 @@ class LabelResult:
     """The comparison for one label. Every change is the one at the batch size where it is largest.
 
     Attributes:
-        label: its name.
         known: people of whom somebody said whether they have it.
         positives: those who have it; on the trained network's own decisions where nobody said anything of anybody.
         label_flips: decisions that differ at any batch size.
@@ -230,7 +229,6 @@ class SizeResult:
 
     Attributes:
         kind: as of `SizedCutouts`.
-        samples: how many cut-outs.
         max_probability_difference: largest difference from what the trained network says after `Preprocessing.fit`.
         label_flips: decisions that differ from those of the trained network.
         farthest_flip: how far from its threshold the trained probability of such a decision is at most; 0 without any.

@@ -144,8 +144,6 @@ class ParitySample:
     """One person in one photo.
 
     Attributes:
-        file: the photo.
-        person: who is meant.
         labels: what people said of the person, in the trained network's order: 1, 0, NaN for unknown; empty: nothing.
     """
 

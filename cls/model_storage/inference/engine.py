@@ -22,7 +22,6 @@ class ModelState:
     """One entry of a repository index.
 
     Attributes:
-        name: the model.
         version: its folder's number as text; empty when nothing of the model was ever loaded.
         state: READY, UNAVAILABLE, LOADING, UNLOADING or empty.
         reason: why it is not ready.

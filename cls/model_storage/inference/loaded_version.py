@@ -25,7 +25,6 @@ class TensorSpec:
     """An input or output of a served model.
 
     Attributes:
-        name: its name.
         datatype: e.g. `FP32`.
         shape: -1 for an axis of any size.
     """

@@ -122,9 +122,7 @@ class Light:
         ambient: Tint of what it does not reach.
         shadow: Darkness of cast shadows, 0..1.
         gain: Tint of the whole photo (exposure and white balance).
-        vignette: How much darker the corners are.
         noise: Strength of the sensor noise, in 0..255 steps.
-        blur_px: Blur of the whole photo.
     """
 
     lamp: Lamp

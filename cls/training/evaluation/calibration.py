@@ -78,7 +78,6 @@ class CrossValidatedDecisions:
     Attributes:
         probs: calibrated, (samples, labels).
         decisions: bool (samples, labels).
-        folds: how many.
     """
 
     probs: NDArray[np.float64]

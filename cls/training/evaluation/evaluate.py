@@ -44,8 +44,6 @@ class Evaluation:
         thresholds: one a label.
         thresholds_from: where they come from.
         metrics: on validation; None with mode `all`.
-        samples: the validation samples.
-        cutouts: theirs.
         labels: float64 (samples, labels).
         probs: float64 (samples, labels), calibrated.
         calibration: what was folded into the head.

@@ -34,10 +34,7 @@ class LabelError:
     """One label of one sample that is probably wrong.
 
     Attributes:
-        sample: number of the sample.
-        label: number of the label.
         is_given: whether the sample was given the label.
-        prob: the label's probability.
         score: the probability of what was given; the lower, the surer the error.
     """
 

@@ -187,7 +187,6 @@ class FitResult:
     Attributes:
         history: one entry an epoch.
         waiting_share: share of the training time spent waiting for batches.
-        seconds: duration of the fit.
 
     Of a resumed fit, time and waiting are those of all its parts, each up to its last whole
     epoch.

@@ -77,8 +77,6 @@ class Trial:
     """What is tried.
 
     Attributes:
-        config: of the training, its input size known.
-        timm_arch: timm's name of the backbone.
         outputs: how many logits.
         is_pretrained: whether it starts from learned weights.
     """
@@ -126,10 +124,8 @@ class TrialTask(BaseModel):
 
     Attributes:
         config: of `TrainConfig.to_dict`.
-        timm_arch: timm's name of the backbone.
         outputs: how many logits.
         is_pretrained: whether it starts from learned weights.
-        batch: people a step.
         formats: memory formats, tried one after the other.
     """
 

@@ -27,11 +27,7 @@ class ShownPerson:
     """A person of the report.
 
     Attributes:
-        image: the cut-out, as an address of data.
-        title: above it.
         css: class of the lines below it.
-        parts: those lines.
-        path: name of the photo.
     """
 
     image: str
@@ -149,7 +145,6 @@ class Matrix:
     """A table of labels against labels.
 
     Attributes:
-        columns: names above.
         rows: name on the left, and its cells.
     """
 

@@ -97,13 +97,9 @@ class RunArgs(Record):
 
     Attributes:
         settings: the training's options by field of `TrainConfig`, as the version that trained wrote them.
-        timm_arch: timm's name of the backbone.
         memory_format: of the network; versions that did not write it trained in channels_last.
-        weights: the weights that the training started from.
-        preprocessing: what makes the network's input.
         labels: names in output order.
         dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).
-        code_version: of the code that trained.
         started: when the training was first started, in universal time.
     """
 

@@ -63,7 +63,6 @@ class RunFolder:
     """A run folder held by this process; others leave it alone until `release`, or until the process ends.
 
     Attributes:
-        path: the folder.
         is_resumed: whether an earlier, cut-off training left it.
     """
 

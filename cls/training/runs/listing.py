@@ -31,7 +31,6 @@ class RunEntry:
     """What is known of a run folder; of a broken one, whatever can be read.
 
     Attributes:
-        folder: the run folder.
         group: name as the annotators typed it, as far as it is known.
         state: `finished`, `running` (a process of this machine holds it), `unfinished` or `damaged`.
         problem: what is wrong with a damaged one.

@@ -109,7 +109,6 @@ class LeakTax(Record):
         difference: by how much the score on the random split is too high.
         intervals: of each measure's difference, over resampled picsets; None where they were not measured.
         level: of the intervals.
-        units: how many picsets were drawn from.
         labels: the labels both are measured on.
         left_out: those whose positives stand in fewer than three picsets of either validation part.
         validation_people_whose_picset_is_in_training: their share of the random split's validation people.
@@ -156,7 +155,6 @@ class Epoch(Record):
 
     Attributes:
         epoch: number, from 0.
-        seconds: how long it took.
         train_loss: mean over its batches.
         lr: learning rate of the head at its end.
         valid_loss: on the validation part.
@@ -179,7 +177,6 @@ class RunMetrics(Record):
     """What metrics.json says; a field that earlier versions did not measure has its default.
 
     Attributes:
-        run: name of the run's folder.
         group: name as the annotators typed it.
         labels: names in output order.
         thresholds: by label: probability from which it is said to be present.
@@ -192,7 +189,6 @@ class RunMetrics(Record):
         validated_on: None where nothing was validated.
         parts: the dataset's own parts that were used; None where the split was made by picset.
         pictures: what became of the dataset's pictures.
-        weights: the first weights.
         history: epoch by epoch.
         seconds: duration of the fit.
         waiting_share: share of it spent waiting for batches.
@@ -202,7 +198,6 @@ class RunMetrics(Record):
         split_sha256: digest of split.json.
         weights_sha256: digest of the kept checkpoint.
         segmentation_models: versions of the models whose masks were used.
-        code_version: of the code that trained.
         finished: ISO 8601, in UTC.
     """
 

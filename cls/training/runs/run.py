@@ -37,7 +37,6 @@ class Run:
     Attributes:
         folder: `v__<n>_<mode>_<arch>_<batch>_<decay>`.
         args: what args.yaml says: the settings, and what they led to.
-        metrics: what metrics.json says.
         bottle: where the photos are.
     """
 

@@ -114,7 +114,6 @@ class _Measure:
     """One line of a comparison.
 
     Attributes:
-        title: what is said of it.
         of: reads it; None where it was not measured.
         has_interval: whether an interval belongs to it, where one was measured.
         is_time: whether it is a duration in seconds.
