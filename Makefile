@@ -24,7 +24,7 @@ demo: $(READY) ## the whole guide, end to end (SOURCE=, GROUP=, SEGMENTER=, LIMI
 		$(if $(GROUP),--group "$(GROUP)") $(if $(SEGMENTER),--segmenter "$(SEGMENTER)") $(if $(LIMIT),--limit "$(LIMIT)")
 
 test: $(READY) ## the tests (long ones left out)
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not long"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long

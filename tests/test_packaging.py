@@ -7,6 +7,7 @@ import tomllib
 
 import cls
 from cls.settings import REPOSITORY
+from tests.conftest import SLOWEST_FIRST
 
 
 def test_both_versions_are_the_same() -> None:
@@ -28,3 +29,7 @@ def test_every_dependency_is_locked() -> None:
 
 def test_the_lock_names_no_address() -> None:
     assert "://" not in (REPOSITORY / "requirements.lock").read_text()
+
+
+def test_the_slowest_files_of_tests_are_there() -> None:
+    assert [file for file in SLOWEST_FIRST if not (REPOSITORY / file).is_file()] == []
