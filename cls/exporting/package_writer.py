@@ -116,7 +116,7 @@ def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> Mod
                 "segmentation_models": digests_of_models(segments, run.metrics.segmentation_models),
             },
             "training": {"run": run.name, "arch": run.arch, "arguments": _plain(run.args.as_read)},
-            "code_version": _code_version(run),
+            "code_version": run.metrics.code_version or run.args.code_version,
             "created_at": _ended_at(run),
         },
         where=run.folder,
@@ -148,11 +148,6 @@ def _calibrated(values: _Measures, own: Measures | None) -> _Measures:
         key: found.get(key, value) for key, value in known.items() if key not in CALIBRATION_MEASURES or key in found
     }
     return type(values).model_validate(kept)
-
-
-def _code_version(run: Run) -> str:
-    """Of the code that trained: the one that finished the run, or that started it."""
-    return run.metrics.code_version or run.args.code_version
 
 
 def _plain(value: Any) -> Any:

@@ -47,7 +47,7 @@ def ensure_schema(engine: Engine) -> None:
                     _migrate(engine)
         except DBAPIError as error:
             state = getattr(error.orig, "sqlstate", None)
-            if state not in _STATES_TO_GO_ON_WITHOUT or not _has_table(engine):
+            if state not in _STATES_TO_GO_ON_WITHOUT or not inspect(engine).has_table("pictures"):
                 raise
             _warn_once(engine, str(error.orig).splitlines()[0])
     check_columns(engine)
@@ -65,10 +65,6 @@ def check_columns(engine: Engine) -> None:
             where=redacted_url(engine.url),
             hint="name the right database in key 'pictures_info_db_url', or add the columns",
         )
-
-
-def _has_table(engine: Engine) -> bool:
-    return inspect(engine).has_table("pictures")
 
 
 def _version(engine: Engine) -> str | None:

@@ -22,10 +22,6 @@ _LEG_CUTS = {
 }
 
 
-def _torso_width(half_width: float, depth: float, yaw: float) -> float:
-    return float(np.hypot(half_width * cos(yaw), depth * sin(yaw)))
-
-
 def torso_row(
     frame: Frame, height: float, half_width: float, depth: float = 0.42
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -33,7 +29,7 @@ def torso_row(
     joints = frame.skeleton
     share = height / frame.person.build.torso_length
     centre = joints.pelvis[:2] + (joints.neck[:2] - joints.pelvis[:2]) * share
-    width = _torso_width(half_width, depth, joints.yaw)
+    width = float(np.hypot(half_width * cos(joints.yaw), depth * sin(joints.yaw)))
     across = np.array([cos(joints.lean), sin(joints.lean)]) * width
     return centre - across, centre + across
 

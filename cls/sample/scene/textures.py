@@ -13,16 +13,12 @@ Plane: TypeAlias = NDArray[np.float32]
 TILE_PX = 256
 
 
-def _seeded(name: str) -> np.random.Generator:
-    return np.random.default_rng([ord(letter) for letter in name])
-
-
 @cache
 def noise(name: str, sigma_x: float, sigma_y: float) -> Plane:
     """Periodic Gaussian noise (TILE_PX, TILE_PX), smooth over the sigmas, mean 0, standard deviation 1."""
     frequency = np.fft.fftfreq(TILE_PX)
     decay = np.exp(-2 * np.pi**2 * ((frequency[:, None] * sigma_y) ** 2 + (frequency[None, :] * sigma_x) ** 2))
-    white = _seeded(name).standard_normal((TILE_PX, TILE_PX))
+    white = np.random.default_rng([ord(letter) for letter in name]).standard_normal((TILE_PX, TILE_PX))
     plane = np.fft.ifft2(np.fft.fft2(white) * decay).real
     plane -= plane.mean()
     return np.asarray(plane / plane.std(), np.float32)

@@ -168,9 +168,10 @@ def write_sheets(
     Returns:
         The pages, the first one first.
     """
-    hues = {label: _hue(number) for number, label in enumerate(dataset.labels)}
+    # The golden angle keeps the colours of neighbouring labels distinct.
+    hues = {label: f"oklch(0.66 0.15 {(25 + number * 137.5) % 360:.0f})" for number, label in enumerate(dataset.labels)}
     parts = [entries[start : start + CARDS_A_PAGE] for start in range(0, len(entries), CARDS_A_PAGE)] or [[]]
-    names = [_page_name(number) for number in range(len(parts))]
+    names = ["index.html" if number == 0 else f"index_{number + 1}.html" for number in range(len(parts))]
     counts = Counter(label for entry in entries for label in _labels_of(dataset, entry.row) or ("",))
     photos = quote(relpath(bottle.pictures, folder))
     for name, part in zip(names, parts, strict=True):
@@ -212,17 +213,8 @@ def write_sheets(
     return [folder / name for name in names]
 
 
-def _page_name(number: int) -> str:
-    return "index.html" if number == 0 else f"index_{number + 1}.html"
-
-
 def _labels_of(dataset: GroupDataset, row: LabelledRow) -> tuple[str, ...]:
     return tuple(label for label, value in zip(dataset.labels, row.labels, strict=True) if value > 0)
-
-
-def _hue(number: int) -> str:
-    """A colour for each label; the golden angle keeps neighbouring ones distinct."""
-    return f"oklch(0.66 0.15 {(25 + number * 137.5) % 360:.0f})"
 
 
 _GREY_RGB = (128, 128, 128)

@@ -70,14 +70,10 @@ def pretraining_pictures(source: WeightsSource) -> PretrainingPictures:
     """
     if source.file is None:
         return NO_PRETRAINING
-    file = _split_beside(source.file)
+    file = source.file.resolve().parent.parent / SPLIT
     if source.kind != "run" and not (source.kind == "file" and file.is_file()):
         return NO_PRETRAINING
     return PretrainingPictures(source.origin, trained_on(file))
-
-
-def _split_beside(checkpoint: Path) -> Path:
-    return checkpoint.resolve().parent.parent / SPLIT
 
 
 def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> WeightsSource:
