@@ -6,6 +6,7 @@
     segment      finds the people in every photo      -> BuildReport
     train        trains a classifier of a group       -> Run
     open_run     opens a finished run                 -> Run
+    evaluate     measures a run on labelled photos    -> Metrics
     export       converts and packages a run          -> Exported
     open_model   opens a package, a run or a server   -> PeopleModel
 """
@@ -14,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cls.interface import Run, export, load_group, open_run, segment, train
+    from cls.interface import Run, evaluate, export, load_group, open_run, segment, train
     from cls.prediction.people_model import LabelledPerson, People, PeopleModel, open_model
     from cls.training.config import TrainConfig
 
@@ -26,6 +27,7 @@ __all__ = [
     "PeopleModel",
     "Run",
     "TrainConfig",
+    "evaluate",
     "export",
     "load_group",
     "open_model",
@@ -34,7 +36,7 @@ __all__ = [
     "train",
 ]
 _MODULES = {
-    "cls.interface": ("Run", "export", "load_group", "open_run", "segment", "train"),
+    "cls.interface": ("Run", "evaluate", "export", "load_group", "open_run", "segment", "train"),
     "cls.prediction.people_model": ("LabelledPerson", "People", "PeopleModel", "open_model"),
     "cls.training.config": ("TrainConfig",),
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from cls.bottle.layout import Bottle
-from cls.exporting.formats.files import Format, chosen_formats
+from cls.exporting.formats.files import ExportRequest
 from cls.options import settings_of
 from cls.segmentation.config import SegmentConfig
 from cls.settings import load_settings
@@ -28,8 +28,8 @@ from cls.training.runs import run as runs
 if TYPE_CHECKING:
     from cls.exporting.publish import Exported
     from cls.loading.load import LoadedGroup
-    from cls.option_types import PredictOptions, SegmentOptions, TrainOptions
-    from cls.package.keys import SigningKey
+    from cls.metrics.scores import Metrics
+    from cls.option_types import ExportOptions, PredictOptions, SegmentOptions, TrainOptions
     from cls.prediction.people_model import People, Photo
     from cls.segmentation.builder import BuildReport
     from cls.training.config import TrainConfig
@@ -187,6 +187,35 @@ def train(
     return _public(train_in(bottle, config, convert=write_run_formats, resume=resume))
 
 
+def evaluate(run: runs.Run, *, group: str | None = None) -> Metrics:
+    """Measures a run, as it decides, on labelled photos of its data folder.
+
+    Args:
+        run: of `train` or `open_run`.
+        group: a loaded group with the run's labels: measured on its photos, without those, and without the picsets,
+            that the run or its initial weights were trained on. The run's own validation part when not given, with the
+            labels it had then.
+
+    Returns:
+        Measures of each label and over all of them, with intervals, at the run's thresholds. Thresholds and temperature
+        were chosen on the validation part: on it, `run.metrics.validation.cross_fitted` flatters less.
+
+    Raises:
+        TrainingError: there is nobody to measure it on, or the group lacks labels of the run.
+        BottleError: the group has not been loaded, or the run's files cannot be read.
+        DatabaseError: the pictures database cannot be used.
+
+    Example:
+        `cls.evaluate(run, group="hair_color_of_may").macro.f1`
+    """
+    from cls.machine import wait_passively
+
+    wait_passively()
+    from cls.training.evaluation.evaluate import evaluate_run, unseen_samples
+
+    return evaluate_run(run, run.validation_samples() if group is None else unseen_samples(run, group))
+
+
 def open_run(run: AnyPath = "newest", *, group: str | None = None, cfg: AnyPath | None = None) -> Run:
     """Opens a finished training run.
 
@@ -206,25 +235,17 @@ def open_run(run: AnyPath = "newest", *, group: str | None = None, cfg: AnyPath 
     return _public(finished_run(_bottle(cfg), os.fspath(run), group))
 
 
-def export(
-    run: runs.Run,
-    *,
-    formats: str | Sequence[Format] | None = None,
-    end_to_end: bool = False,
-    carry_samples: int = 0,
-    sign: AnyPath | None = None,
-) -> Exported:
+def export(run: runs.Run, request: ExportRequest | None = None, **options: Unpack[ExportOptions]) -> Exported:
     """Converts a run, checks that the conversions decide as it does, and packages them, as `cls export` does.
 
     Args:
         run: of `train` or `open_run`.
-        formats: what to make; one that cannot be made is an error then. `all`: those that this machine can make; ONNX,
-            and TensorRT where there is a GPU, when not given.
-        end_to_end: put resizing, normalisation and sigmoid into the model.
-        carry_samples: how many people's cut-outs go into the packages, so that they can be proven again elsewhere.
-        sign: private key that signs the packages.
+        request: all options at once.
+        options: options of `cls export` by name, with underscores: `formats`, `end_to_end`, `carry_samples`, `sign`,
+            `require`.
 
     Raises:
+        UsageError: options hold values they cannot take.
         ExportError: a format that was asked for cannot be made.
         ParityError: a format that was asked for does not decide as the trained network does.
 
@@ -232,14 +253,10 @@ def export(
         `cls.export(run, formats=["onnx", "openvino"]).folder`
     """
     from cls.exporting.publish import ExportConfig, export_run
-    from cls.package.keys import read_signing_key
 
-    asked, required = chosen_formats(formats)
-    passphrase = run.bottle.settings.signing_passphrase
-    signer: SigningKey | None = read_signing_key(Path(sign), passphrase=passphrase) if sign is not None else None
-    config = ExportConfig(asked, required, carry_samples, end_to_end, signer)
+    config = ExportConfig.of(settings_of(ExportRequest, request, options), run.bottle.settings)
     exported = export_run(run.bottle, run, config)
-    exported.raise_if_refused(required)
+    exported.raise_if_refused(config.required)
     return exported
 
 

@@ -9,6 +9,8 @@ from collections.abc import Collection
 from os import PathLike
 from typing import Literal, TypedDict
 
+from cls.exporting.formats.files import Format
+
 
 class SegmentOptions(TypedDict, total=False):
     """Options of `cls.segment`."""
@@ -86,3 +88,13 @@ class PredictOptions(TypedDict, total=False):
     whole: bool
     conf_thresh: float | None
     threshold: float | None
+
+
+class ExportOptions(TypedDict, total=False):
+    """Options of `cls.export`."""
+
+    formats: Collection[str] | str | None
+    end_to_end: bool
+    carry_samples: int
+    sign: str | PathLike[str] | None
+    require: Format | None

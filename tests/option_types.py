@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
+from cls.exporting.formats.files import FORMATS, ExportRequest
 from cls.options import options_of
 from cls.prediction.config import PredictConfig
 from cls.segmentation.config import SegmentConfig
@@ -19,6 +20,7 @@ _SETTINGS = {
     "SegmentOptions": (SegmentConfig, "cls.segment"),
     "TrainOptions": (TrainConfig, "cls.train"),
     "PredictOptions": (PredictConfig, "cls.open_model"),
+    "ExportOptions": (ExportRequest, "cls.export"),
 }
 # Options that stand for several fields.
 _COMPOSED = {"size": "str | tuple[int, int]"}
@@ -29,7 +31,9 @@ def _type_of(one: Field[Any]) -> str:
     written = str(one.type)
     choices, is_file = one.metadata.get("choices"), one.metadata.get("is_file", False)
     plain, *none = written.split(" | ")
-    if choices:
+    if choices == FORMATS:
+        plain = "Format"
+    elif choices:
         plain = plain.replace("str", f"Literal[{', '.join(repr(choice) for choice in choices)}]")
     if is_file:
         plain = plain.replace("str", "str | PathLike[str]")
@@ -51,6 +55,8 @@ def text() -> str:
         "from collections.abc import Collection",
         "from os import PathLike",
         "from typing import Literal, TypedDict",
+        "",
+        "from cls.exporting.formats.files import Format",
     ]
     for name, (settings, function) in _SETTINGS.items():
         options = options_of(settings)

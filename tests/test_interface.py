@@ -8,13 +8,18 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cls
+from cls.bottle.dataset_file import read_dataset, write_dataset
 from cls.cli.command import execute
 from cls.cli.export import COMMAND as EXPORT
-from cls.errors import BottleError, ExportError, ParityError, UsageError
+from cls.errors import BottleError, ExportError, ParityError, TrainingError, UsageError
 from cls.exporting.publish import Exported
+from cls.metrics.multilabel import measure
+from cls.people.photos import read_photo
+from cls.runtimes.open import classifier_of_run
 from cls.settings import REPOSITORY
 from tests import option_types
 from tests.bottles import make_empty_bottle
@@ -54,6 +59,34 @@ def test_a_run_is_opened_and_asked(exported: ExportedBottle) -> None:
     with pytest.raises(BottleError) as missing:
         cls.open_run("v__99", cfg=exported.cfg)
     assert missing.value.code == "bottle.run_not_found"
+
+
+def test_a_run_is_evaluated_on_its_validation_part_and_on_photos_it_has_not_seen(copied: ExportedBottle) -> None:
+    run, bottle, group = copied.run, copied.bottle, copied.run.group
+    people = run.validation_samples()
+    crops = np.stack([run.preprocessing.cut(read_photo(bottle.picture(one.path)), one.person) for one in people])
+    probs = classifier_of_run(run).probabilities(crops).astype(np.float64)
+    expected = measure(probs, np.array([one.labels for one in people], np.float64), run.labels, run.thresholds)
+    found = cls.evaluate(run)
+    assert found.macro.f1 == pytest.approx(expected.macro.f1, abs=1e-6)
+    assert found.macro.ap == pytest.approx(expected.macro.ap, abs=1e-3)
+    assert found.labels.keys() == set(run.labels)
+    # Of the run's own group, what is left without training's photos and picsets is the validation part.
+    assert cls.evaluate(run, group=group).macro == found.macro
+    dataset = read_dataset(bottle.dataset_file(group), group)
+    trained_on = set(run.pictures("train"))
+    seen = tuple(row for row in dataset.rows if row.path in trained_on)
+    write_dataset(bottle.dataset_file("seen"), replace(dataset, group="seen", rows=seen))
+    with pytest.raises(TrainingError) as nobody:
+        cls.evaluate(run, group="seen")
+    assert nobody.value.code == "training.nobody_to_evaluate_on"
+    columns = tuple(replace(row, labels=row.labels[1:]) for row in dataset.rows)
+    fewer = replace(dataset, group="fewer", labels=dataset.labels[1:], rows=columns)
+    write_dataset(bottle.dataset_file("fewer"), fewer)
+    with pytest.raises(TrainingError) as lacking:
+        cls.evaluate(run, group="fewer")
+    assert lacking.value.code == "training.labels_missing"
+    assert dataset.labels[0] in lacking.value.what
 
 
 @pytest.mark.parametrize("command", ["python", "export"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
-from cls.exporting.formats.files import FILES, FORMATS, chosen_formats, in_order
+from cls.cli.command import Command, add_options, given
+from cls.exporting.formats.files import FILES, ExportRequest
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -25,57 +24,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", default="newest", help="a run folder's name or path, its number, or newest (default: newest)"
     )
-    parser.add_argument(
-        "--formats",
-        metavar="LIST",
-        help=f"some of {', '.join(FORMATS)}, with commas; one that cannot be made here is an error. Or all: those that"
-        " can be made here (default: onnx, and trt where there is a GPU with TensorRT)",
-    )
-    parser.add_argument(
-        "--end-to-end",
-        action="store_true",
-        help="put resizing, normalisation and sigmoid into the model: uint8 RGB cut-outs of any size in, probabilities"
-        " out; not for trt",
-    )
-    parser.add_argument(
-        "--carry-samples",
-        type=int,
-        default=0,
-        metavar="N",
-        help="put the cut-outs of N people into model_onnx.zip and model_trt.zip, so that `cls package rebuild` proves"
-        " a model where it is served; whoever gets the zip sees them (default: 0)",
-    )
-    parser.add_argument(
-        "--sign", type=Path, metavar="KEY", help="sign the packages with this private key (`cls package keygen`)"
-    )
-    parser.add_argument("--require", choices=FORMATS, help="fail where this format cannot be made")
+    add_options(parser, ExportRequest)
 
 
 def run(options: argparse.Namespace) -> None:
     """Exports the newest run, or the one named, of a group."""
-    from cls.settings import load_settings
-
-    settings = load_settings(options.cfg)
-    asked, named = chosen_formats(options.formats)
-    from cls.bottle.layout import Bottle
+    request = ExportRequest(**given(options, ExportRequest))
     from cls.exporting.publish import ExportConfig, export_run
-    from cls.package.keys import read_signing_key
-    from cls.training.runs.listing import finished_run
+    from cls.interface import open_run
 
-    signer = read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None
-    bottle = Bottle(settings)
-    chosen = finished_run(bottle, options.run, options.group)
-    required = in_order((*named, *([options.require] if options.require else ())))
-    config = ExportConfig(
-        formats=in_order((*asked, *required)),
-        required=required,
-        carry_samples=options.carry_samples,
-        is_end_to_end=options.end_to_end,
-        signer=signer,
-    )
-    exported = export_run(bottle, chosen, config)
-    _print(exported, bottle, signer)
-    exported.raise_if_refused(required)
+    chosen = open_run(options.run, group=options.group, cfg=options.cfg)
+    config = ExportConfig.of(request, chosen.bottle.settings)
+    exported = export_run(chosen.bottle, chosen, config)
+    _print(exported, chosen.bottle, config.signer)
+    exported.raise_if_refused(config.required)
 
 
 def _not_signed_by(signer: SigningKey, exported: Exported) -> list[str]:

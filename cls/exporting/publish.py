@@ -9,12 +9,21 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from cls.bottle.layout import Bottle
-from cls.errors import ClsError, ExportError, FileError, ParityFault, UsageError
+from cls.errors import ClsError, ExportError, FileError, ParityFault
 from cls.exporting.convert import Conversions, readable_error
-from cls.exporting.formats.files import DEFAULT_FORMATS, FILES, FORMATS, Format, hint_for, in_order, why_not
+from cls.exporting.formats.files import (
+    DEFAULT_FORMATS,
+    FILES,
+    FORMATS,
+    ExportRequest,
+    Format,
+    hint_for,
+    in_order,
+    why_not,
+)
 from cls.exporting.package_writer import PackageWriter, meta_of_run, people_to_carry
 from cls.exporting.parity.check import REPORT_NAME, CandidateConversion, ParityCheck, ParityVerdict
 from cls.exporting.parity.report import ParityReport, RefusedTry
@@ -22,11 +31,12 @@ from cls.exporting.parity.samples import reference_of, samples_of_run
 from cls.files import locked, sha256_of_file
 from cls.package.archive import open_package
 from cls.package.card import card_of
-from cls.package.keys import SigningKey
+from cls.package.keys import SigningKey, read_signing_key
 from cls.package.meta import META_FILE_NAME, ModelMeta, ParityMeta, read_meta
 from cls.package.packing import atomic_folder
 from cls.pages.render import link_pages, set_links
 from cls.runtimes.open import classifier_of_run
+from cls.settings import Settings
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -160,9 +170,6 @@ class ExportConfig:
         carry_samples: how many people's cut-outs go into the zips that can be rebuilt elsewhere; personal data.
         is_end_to_end: put preprocessing and activation inside: uint8 RGB cut-outs in, probabilities out.
         signer: signs the packages made now; None: they are not signed.
-
-    Raises:
-        UsageError: the number of people is negative.
     """
 
     formats: tuple[Format, ...] = DEFAULT_FORMATS
@@ -171,11 +178,18 @@ class ExportConfig:
     is_end_to_end: bool = False
     signer: SigningKey | None = None
 
-    def __post_init__(self) -> None:
-        if self.carry_samples < 0:
-            raise UsageError(
-                f"--carry-samples {self.carry_samples}: expected a number of people, 0 for none", code="out_of_range"
-            )
+    @classmethod
+    def of(cls, request: ExportRequest, settings: Settings) -> Self:
+        """What is asked for, with the key that signs it.
+
+        Raises:
+            FileError: the key cannot be read.
+        """
+        formats, required = request.chosen()
+        signer = None
+        if request.sign is not None:
+            signer = read_signing_key(Path(request.sign), passphrase=settings.signing_passphrase)
+        return cls(formats, required, request.carry_samples, request.end_to_end, signer)
 
     def unavailable(self) -> dict[Format, str]:
         """The formats that this machine cannot make, and why.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cls.errors import UsageError
+from cls.options import check_options, option
 
 if TYPE_CHECKING:
     from cls.package.triton_config import Platform
@@ -93,6 +94,53 @@ def chosen_formats(
         )
     named = in_order(name for name in FORMATS if name in names)
     return (FORMATS if "all" in names else named), named
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """The options of an export. Checked when made.
+
+    Raises:
+        UsageError: options hold values they cannot take.
+    """
+
+    formats: tuple[str, ...] | str | None = option(
+        None,
+        "",
+        f"some of {', '.join(FORMATS)}, with commas; one that cannot be made here is an error. Or all: those that can"
+        " be made here",
+        metavar="LIST",
+        unset="onnx, and trt where there is a GPU with TensorRT",
+    )
+    end_to_end: bool = option(
+        False,
+        "",
+        "put resizing, normalisation and sigmoid into the model: uint8 RGB cut-outs of any size in, probabilities out;"
+        " not for trt",
+    )
+    carry_samples: int = option(
+        0,
+        "",
+        "put the cut-outs of so many people into model_onnx.zip and model_trt.zip, so that `cls package rebuild` proves"
+        " a model where it is served; whoever gets the zip sees them",
+        ge=0,
+    )
+    sign: str | None = option(
+        None, "", "sign the packages with this private key (`cls package keygen`)", is_file=True, metavar="KEY"
+    )
+    require: str | None = option(None, "", "fail where this format cannot be made", choices=FORMATS)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.formats, str):
+            object.__setattr__(self, "formats", (self.formats,))
+        check_options(self, "cls export")
+        self.chosen()
+
+    def chosen(self) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
+        """The formats to make, and those of them that must not be left out."""
+        asked, named = chosen_formats(None if self.formats is None else ",".join(self.formats))
+        required = in_order((*named, *(name for name in FORMATS if name == self.require)))
+        return in_order((*asked, *required)), required
 
 
 def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:

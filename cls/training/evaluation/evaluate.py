@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,9 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cls.dataset.cutouts.cutouts import Cutouts, Subset
-from cls.dataset.samples import Sample, labels_of
+from cls.bottle.dataset_file import GroupDataset, read_dataset
+from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, Subset, load_cutouts
+from cls.dataset.samples import Sample, collect_samples, labels_of, mark_incomplete_labels_unknown
+from cls.dataset.split.file import trained_on
+from cls.errors import TrainingError
 from cls.files import write_text_atomic
+from cls.machine import cores
 from cls.metrics.bootstrap import bootstrap
 from cls.metrics.multilabel import Truth, choose_thresholds, expected_calibration_error, measure, probabilities_of
 from cls.metrics.scores import Metrics
@@ -31,6 +35,8 @@ from cls.training.evaluation.calibration import (
 )
 from cls.training.evaluation.label_errors import LabelError, probable_label_errors
 from cls.training.network.build import NetworkSpec, load_network
+from cls.training.network.trial_step import FORMATS
+from cls.training.runs.folder import SPLIT
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration
 from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
 
@@ -195,3 +201,64 @@ def _write_predictions(
         pairs = [value for pair in zip(truth, prob, strict=True) for value in (f"{pair[0]:g}", f"{pair[1]:.6f}")]
         writer.writerow([sample.path, sample.person.id, sample.picset, *pairs])
     write_text_atomic(path, text.getvalue())
+
+
+def evaluate_run(run: Run, samples: Sequence[Sample]) -> Metrics:
+    """Measures a finished run, as it decides, on labelled people.
+
+    Raises:
+        TrainingError: there is nobody to measure it on.
+        BottleError: the checkpoint cannot be read.
+        FileError: the cache cannot be written.
+    """
+    config = run.args.config
+    format_ = CutoutFormat(run.preprocessing, storage=config.cache)
+    cutouts, broken = load_cutouts(run.bottle, samples, format_, workers=cores())
+    samples = [sample for sample in samples if sample.path not in set(broken)]
+    if not samples:
+        raise TrainingError(
+            "there is nobody to evaluate it on",
+            code="nobody_to_evaluate_on",
+            where=run.folder,
+            hint="name a group with photos that it was not trained on",
+        )
+    labels = labels_of(samples).astype(np.float64)
+    network = run.load_network()
+    network.to(memory_format=FORMATS[run.args.memory_format])
+    logits = logits_of(network, run.preprocessing, (cutouts.input_rgb(index) for index in range(len(cutouts))))
+    probs = probabilities_of(logits)
+    truth = Truth(labels, [sample.split_unit for sample in samples], run.labels)
+    intervals = bootstrap(probs, truth, run.thresholds, seed=config.seed)
+    return measure(probs, labels, run.labels, run.thresholds).replaced(intervals=intervals)
+
+
+def unseen_samples(run: Run, group: str) -> list[Sample]:
+    """People of a loaded group on photos, and in picsets, that neither a run nor its initial weights were trained on.
+
+    Raises:
+        TrainingError: the group lacks labels of the run.
+        BottleError: the group has not been loaded.
+        DatabaseError: the pictures database cannot be used.
+    """
+    file, config = run.bottle.dataset_file(group), run.args.config
+    dataset = read_dataset(file, group)
+    missing = [label for label in run.labels if label not in dataset.labels]
+    if missing:
+        raise TrainingError(
+            f"lacks labels of run {run.name}: {', '.join(missing)}",
+            code="labels_missing",
+            where=file,
+            hint="evaluate on a group with the same labels",
+        )
+    columns = [dataset.labels.index(label) for label in run.labels]
+    seen = trained_on(run.folder / SPLIT)
+    picsets = {picset for picset in seen.values() if picset}
+    rows = tuple(
+        replace(row, labels=tuple(row.labels[column] for column in columns))
+        for row in dataset.rows
+        if row.path not in seen and row.picset not in picsets
+    )
+    asked = GroupDataset(group, run.labels, rows)
+    if config.incomplete is not None:
+        asked = mark_incomplete_labels_unknown(asked, config.incomplete, where=file)
+    return collect_samples(run.bottle, asked, people=config.people, subject=config.subject)[0]
