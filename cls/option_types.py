@@ -9,8 +9,6 @@ from collections.abc import Collection
 from os import PathLike
 from typing import Literal, TypedDict
 
-from cls.exporting.formats.files import Format
-
 
 class SegmentOptions(TypedDict, total=False):
     """Options of `cls.segment`."""
@@ -97,4 +95,4 @@ class ExportOptions(TypedDict, total=False):
     end_to_end: bool
     carry_samples: int
     sign: str | PathLike[str] | None
-    require: Format | None
+    require: str | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from cls.exporting.formats.files import FORMATS, ExportRequest
+from cls.exporting.formats.files import ExportRequest
 from cls.options import options_of
 from cls.prediction.config import PredictConfig
 from cls.segmentation.config import SegmentConfig
@@ -22,6 +22,7 @@ _SETTINGS = {
     "PredictOptions": (PredictConfig, "cls.open_model"),
     "ExportOptions": (ExportRequest, "cls.export"),
 }
+_MOST_CHOICES = 5  # of one that is spelt out
 # Options that stand for several fields.
 _COMPOSED = {"size": "str | tuple[int, int]"}
 
@@ -31,9 +32,7 @@ def _type_of(one: Field[Any]) -> str:
     written = str(one.type)
     choices, is_file = one.metadata.get("choices"), one.metadata.get("is_file", False)
     plain, *none = written.split(" | ")
-    if choices == FORMATS:
-        plain = "Format"
-    elif choices:
+    if choices and len(choices) <= _MOST_CHOICES:
         plain = plain.replace("str", f"Literal[{', '.join(repr(choice) for choice in choices)}]")
     if is_file:
         plain = plain.replace("str", "str | PathLike[str]")
@@ -55,8 +54,6 @@ def text() -> str:
         "from collections.abc import Collection",
         "from os import PathLike",
         "from typing import Literal, TypedDict",
-        "",
-        "from cls.exporting.formats.files import Format",
     ]
     for name, (settings, function) in _SETTINGS.items():
         options = options_of(settings)
