@@ -8,7 +8,7 @@ from math import cos, pi, sin
 import numpy as np
 
 from cls.sample.canvas import Canvas, Cloth, ellipse, smooth_closed, smooth_open, tapered
-from cls.sample.figure import body, garments, palette, tops
+from cls.sample.figure import body, clothes, palette
 from cls.sample.figure.body import Frame, limb_points
 from cls.sample.figure.face import Head, headgear_cloth, paint_glasses, paint_head
 from cls.sample.figure.hair import Hair
@@ -262,27 +262,27 @@ def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, f
 
 def _paint_arm(frame: Frame, side: int) -> None:
     body.paint_bare_arm(frame, side)
-    tops.paint_sleeve(frame, side)
+    clothes.paint_sleeve(frame, side)
 
 
 def _paint_legs(frame: Frame) -> None:
     """Legs, feet and what is worn on them, the farther leg first."""
     joints, cut = frame.skeleton, frame.person.bottom.cut
-    is_skirt = cut in garments.SKIRTS
+    is_skirt = cut in clothes.SKIRTS
     # Seated, the thighs come towards the viewer over the lap; standing, the hips close over the legs.
     is_seated = joints.is_seated
     if not is_skirt and is_seated:
-        garments.paint_seat(frame)
+        clothes.paint_seat(frame)
     for side in sorted((0, 1), key=lambda side: float(joints.knees[side][2] + joints.ankles[side][2])):
         if is_skirt or cut == "shorts":
             body.paint_bare_leg(frame, side)
         body.paint_foot(frame, side)
         if not is_skirt:
-            garments.paint_trouser_leg(frame, side)
+            clothes.paint_trouser_leg(frame, side)
     if is_skirt:
-        garments.paint_skirt(frame)
+        clothes.paint_skirt(frame)
     elif not is_seated:
-        garments.paint_seat(frame)
+        clothes.paint_seat(frame)
 
 
 def _is_behind(frame: Frame, side: int) -> bool:
@@ -304,11 +304,11 @@ def paint_figure(frame: Frame) -> None:
         _paint_arm(frame, side)
     _paint_legs(frame)
     body.paint_neck(frame)
-    tops.paint_top(frame)
+    clothes.paint_top(frame)
     if frame.is_turned_away:
         paint_backpack(frame)
     paint_straps(frame)
-    garments.paint_scarf(frame)
+    clothes.paint_scarf(frame)
     for side in (0, 1):
         if side not in behind:
             _paint_arm(frame, side)
