@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 _PLURALS = {"entry": "entries", "person": "people"}
 # Sums of shares miss 0 and 1 by this much where they should meet them.
 _FLOAT_NOISE = 1e-12
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NOT_DEFINED = "-"
 
 
@@ -46,13 +47,26 @@ def percent_interval(bounds: Sequence[float] | None) -> str:
 
 
 def difference(value: float | None, digits: int = 3) -> str:
-    """A difference of scores with its sign: `+0.021`; what is not 0 does not read as 0: -0.00004 is `-0.00004`."""
+    """A difference of scores with its sign: `+0.021`, and `0.000` of equal ones; -0.00004 is `-0.00004`, not 0."""
     if value is None:
         return NOT_DEFINED
     rounded = f"{value:+.{digits}f}"
     if float(rounded):
         return rounded
-    return f"{Decimal(f'{value:+.1g}'):+f}" if abs(value) > _FLOAT_NOISE else f"{0:+.{digits}f}"
+    return f"{Decimal(f'{value:+.1g}'):+f}" if abs(value) > _FLOAT_NOISE else f"{0:.{digits}f}"
+
+
+def change(value: float, digits: int = 4) -> str:
+    """How a score changes: `-0.0016`, or `unchanged`."""
+    return difference(value, digits) if abs(value) > _FLOAT_NOISE else "unchanged"
+
+
+def magnitude(value: float, digits: int = 4) -> str:
+    """How large a difference is: `0.0213`, `2.4 × 10⁻⁷`, or `0`."""
+    if value == 0 or value >= 1e-3:
+        return f"{value:.{digits}f}" if value else "0"
+    mantissa, power = f"{value:.1e}".split("e")
+    return f"{mantissa}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
 
 
 def mean_over(labels: int, of: int) -> str:

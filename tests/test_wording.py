@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cls.wording import counted, difference, interval, mean_over, percent, percent_interval, score
+from cls.wording import change, counted, difference, interval, magnitude, mean_over, percent, percent_interval, score
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,15 @@ def test_intervals_differences_and_means() -> None:
     assert interval(None) == ""
     assert percent_interval((0.021, 0.0938)) == "2.1–9.4%"
     assert [difference(value) for value in (0.0213, -0.5, 0.0, 1e-17, -0.00004, None)] == [
-        "+0.021", "-0.500", "+0.000", "+0.000", "-0.00004", "-",
+        "+0.021", "-0.500", "0.000", "0.000", "-0.00004", "-",
     ]  # fmt: skip
+    assert [change(value) for value in (-0.0016, 0.0, -1e-17, 2e-7)] == [
+        "-0.0016",
+        "unchanged",
+        "unchanged",
+        "+0.0000002",
+    ]
+    assert [magnitude(value) for value in (0.0, 0.0213, 2.4e-7)] == ["0", "0.0213", "2.4\u00a0×\u00a010⁻⁷"]
     assert mean_over(8, 8) == "mean over 8 labels"
     assert mean_over(1, 8) == "mean over 1 of 8 labels"
     assert mean_over(1, 1) == "mean over 1 label"

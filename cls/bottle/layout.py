@@ -133,13 +133,14 @@ class Bottle:
         return self.root / self.settings.inference_models_dir / safe_name(group) / "inference_model"
 
     def pages(self, group: str, run: str) -> dict[str, Path]:
-        """Title -> page about a run and the package that was exported of it, whether it is there or not."""
+        """Title -> page about a run, the package that was exported of it and their group; some may not be there."""
         exported = self.inference_model(group).parent
         return {
             "training report": self.models(group) / run / "report.html",
             "parity report": exported / "parity_report.html",
             "refused conversions": exported / "parity_report_refused.html",
             "model card": exported / "model_card.html",
+            "mask gallery": self.masks(group) / "index.html",
         }
 
     def inference(self, group: str) -> Path:

@@ -310,7 +310,7 @@ def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> 
 def _write_and_link_pages(bottle: Bottle, run: Run) -> None:
     """Writes the package's card and links it, the parity reports and the run's report with each other.
 
-    Reports of the group's other runs lose their links: the package is not theirs any more.
+    Reports of the group's other runs lose their links to the package: it is not theirs any more.
     """
     pages = bottle.pages(run.group, run.name)
     try:
@@ -318,7 +318,7 @@ def _write_and_link_pages(bottle: Bottle, run: Run) -> None:
         link_pages(pages)
         for report in bottle.models(run.group).glob("*/report.html"):
             if report != pages["training report"]:
-                set_links(report, {})
+                set_links(report, {"mask gallery": pages["mask gallery"]})
     except FileError as error:
         _log.warning("the pages about the package could not be written: %s", error.line())
 

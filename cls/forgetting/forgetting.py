@@ -267,9 +267,10 @@ def remove(bottle: Bottle, plan: RemovalPlan, *, is_showing_removed: bool) -> No
             _remove_mention(bottle, mention)
     for mention in plan.mentions:
         _remove_mention(bottle, mention)
-    for folder in (bottle.settings.inference_models_dir, bottle.settings.inference_dir):
-        for page in (bottle.root / folder).glob("*/*.html"):
-            drop_dead_links(page)  # to reports that were removed
+    settings = bottle.settings
+    for folder in (settings.models_dir, settings.inference_models_dir, settings.inference_dir, settings.masks_dir):
+        for page in (bottle.root / folder).rglob("*.html"):
+            drop_dead_links(page)  # to pages that were removed
 
 
 def _remove_mention(bottle: Bottle, mention: Mention) -> None:

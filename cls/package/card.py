@@ -16,7 +16,7 @@ from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER, people_in
 from cls.package.signature import PackageSignature
 from cls.package.verifying import signed_by
 from cls.pages.render import write_page
-from cls.wording import counted, difference, score
+from cls.wording import change, counted, magnitude, score
 
 _DIGEST_SIGNS = 16
 _PARTS = {"validation": " of the validation part", "training": " of the training part", "photos": " in other photos"}
@@ -203,8 +203,8 @@ class Card:
                 f"{people_in_words(report.samples, report.part)},"
                 f" {counted(report.label_flips, 'decision')} changed"
                 f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
-                f" probability at most {report.max_probability_difference:.1e}{_f1(report.f1_change)}{_ece(report.ece)}"
-                f" ({report.runtime})"
+                f" probability at most {magnitude(report.max_probability_difference)}{_f1(report.f1_change)}"
+                f"{_ece(report.ece)} ({report.runtime})"
             )
             kept = f"\nleft in float32: {', '.join(report.kept_in_float)}" if report.kept_in_float else ""
             found.append((name, text + kept))
@@ -229,12 +229,12 @@ def _size(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e5 else f"{size_bytes / 1e3:.1f} kB"
 
 
-def _f1(change: float | None) -> str:
-    return "" if change is None else f", F1 {difference(change, 4)}" if change else ", F1 unchanged"
+def _f1(changed_by: float | None) -> str:
+    return "" if changed_by is None else f", F1 {change(changed_by)}"
 
 
 def _ece(error: float | None) -> str:
-    return "" if error is None else f", calibration error {error:.4f}"
+    return "" if error is None else f", calibration error {score(error, 4)}"
 
 
 def card_of(path: Path) -> Card:

@@ -12,6 +12,7 @@ import pytest
 from cls.errors import FileError
 from cls.exporting.publish import _write_and_link_pages
 from cls.pages.render import drop_dead_links, link_pages, set_links, write_page
+from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer
@@ -80,6 +81,20 @@ def test_an_export_links_its_run_and_no_other(copied: ExportedBottle) -> None:
     assert links(report)["parity report"] == parity.resolve()
     assert links(parity)["training report"] == report.resolve()
     assert links(other) == {}
+
+
+def test_a_mask_gallery_links_to_the_pages_of_its_group_and_they_to_it(copied: ExportedBottle) -> None:
+    report = page(copied.run.folder / "report.html")
+    (gallery,) = build_gallery(copied.bottle, copied.run.group, GalleryConfig()).pages
+    parity, card = (copied.package.parent / name for name in ("parity_report.html", "model_card.html"))
+    about = {"training report": report, "parity report": parity, "model card": card}
+    assert links(gallery) == {title: file.resolve() for title, file in about.items()}
+    _write_and_link_pages(copied.bottle, copied.run)
+    for file in about.values():
+        assert links(file)["mask gallery"] == gallery.resolve()
+    report.unlink()
+    build_gallery(copied.bottle, copied.run.group, GalleryConfig())
+    assert {*links(gallery)} == {"parity report", "model card"}
 
 
 def test_a_contact_sheet_in_the_bottle_links_to_the_package_it_is_of(copied: ExportedBottle) -> None:

@@ -23,7 +23,7 @@ from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import TorchRuntime
 from cls.runtimes.open import open_verified_zip
 from cls.settings import ParityLimits
-from cls.wording import counted, difference
+from cls.wording import change, counted, magnitude
 
 _log = logging.getLogger("cls.exporting")
 
@@ -253,10 +253,10 @@ def _left_out(verdict: ParityVerdict, page: str) -> OtherFormat:
 
 def _found_earlier(found: ParityMeta) -> str:
     """A format that was proven by an earlier export, whose report is no more."""
-    change = "" if found.f1_change is None else f", F1 {difference(found.f1_change, 4)}"
+    f1 = "" if found.f1_change is None else f", F1 {change(found.f1_change)}"
     return (
         f"made by an earlier export of this run and still there: {counted(found.samples, 'person')}, largest difference"
-        f" of a probability at most {found.max_probability_difference:.1e}{change}"
+        f" of a probability at most {magnitude(found.max_probability_difference)}{f1}"
     )
 
 

@@ -21,6 +21,7 @@ from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier, sigmoid
 from cls.runtimes.local import TorchRuntime
 from cls.settings import ParityLimits
+from cls.wording import difference
 
 # How many people mistakes are tried on; where nothing is suspected, every export of int8 pays for it.
 _PEOPLE, _PEOPLE_UNSUSPECTED = 24, 8
@@ -220,7 +221,7 @@ def _change_of_logits(
     shifted = right + shifts[index] * (np.arange(len(labels)) == index)
     before = _distance(expected, found)
     scored = []
-    bias = f"the bias of one label is another: {shifts[index]:+.2f} for '{labels[index]}'"
+    bias = f"the bias of one label is another: {difference(shifts[index], 2)} for '{labels[index]}'"
     for mistake, logits in (
         (ParityFault(bias, code="bias_differs"), shifted),
         (ParityFault(f"the logits are multiplied by {factor:.2f}", code="logits_scaled"), right * factor),

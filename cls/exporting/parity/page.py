@@ -11,9 +11,7 @@ from cls.exporting.parity.results import LabelResult, SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
 from cls.pages.render import picture_url
-from cls.wording import counted, difference, score
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+from cls.wording import change, counted, difference, magnitude, score
 
 
 def write_page(
@@ -120,22 +118,22 @@ def _summary(report: ParityReport) -> dict[str, str]:
     farthest = max(result.farthest_flip for result in report.by_batch)
     return {
         "precision": report.precision,
-        "largest difference": _small(report.max_probability_difference),
+        "largest difference": magnitude(report.max_probability_difference),
         "decisions that differ": f"{report.label_flips} of {report.decisions}",
-        "farthest from its threshold": _small(farthest) if report.label_flips else "-",
-        "change of F1": _change(report.f1_change),
-        "change of mA": _change(report.ma_change),
+        "farthest from its threshold": magnitude(farthest) if report.label_flips else "-",
+        "change of F1": "-" if report.f1_change is None else change(report.f1_change),
+        "change of mA": "-" if report.ma_change is None else change(report.ma_change),
     }
 
 
 def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
     """What is measured, with a value for each batch size."""
     measures: tuple[tuple[str, Callable[[BatchResult], str]], ...] = (
-        ("largest difference", lambda found: _small(found.max_probability_difference)),
-        ("99.9 % are below", lambda found: _small(found.p999_probability_difference)),
-        ("mean difference", lambda found: _small(found.mean_probability_difference)),
+        ("largest difference", lambda found: magnitude(found.max_probability_difference)),
+        ("99.9 % are below", lambda found: magnitude(found.p999_probability_difference)),
+        ("mean difference", lambda found: magnitude(found.mean_probability_difference)),
         ("decisions that differ", lambda found: str(found.label_flips)),
-        ("farthest from its threshold", lambda found: _small(found.farthest_flip) if found.label_flips else "-"),
+        ("farthest from its threshold", lambda found: magnitude(found.farthest_flip) if found.label_flips else "-"),
         (f"F1 ({score(report.f1, 4)} before)", lambda found: _changed(found.f1, report.f1)),
         (f"mA ({score(report.ma, 4)} before)", lambda found: _changed(found.ma, report.ma)),
     )
@@ -149,10 +147,10 @@ def _label(one: LabelResult) -> dict[str, str]:
         "positives": f"{one.positives} of {one.known}" if one.known else "-",
         "F1": _after(one.f1, one.f1_change),
         "calibration error": _after(one.ece, one.ece_change),
-        "mean difference of logits": _change(one.logit_shift, 3),
-        "difference in standard deviations": _small(one.logit_error, 3),
+        "mean difference of logits": difference(one.logit_shift),
+        "difference in standard deviations": magnitude(one.logit_error, 3),
         "decisions that differ": str(one.label_flips),
-        "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
+        "farthest from its threshold": magnitude(one.farthest_flip) if one.label_flips else "-",
     }
 
 
@@ -161,23 +159,23 @@ def _size(one: SizeResult) -> dict[str, str]:
     return {
         "cut-outs": one.kind,
         "people": str(one.samples),
-        "resizing changes logits, in standard deviations": _small(one.resize_error),
-        "largest difference": _small(one.max_probability_difference),
+        "resizing changes logits, in standard deviations": magnitude(one.resize_error),
+        "largest difference": magnitude(one.max_probability_difference),
         "decisions that differ": str(one.label_flips),
-        "farthest from its threshold": _small(one.farthest_flip) if one.label_flips else "-",
+        "farthest from its threshold": magnitude(one.farthest_flip) if one.label_flips else "-",
     }
 
 
 def _facts(report: ParityReport) -> list[tuple[str, str]]:
     limits = [f"{key} {'none' if value is None else f'{value:g}'}" for key, value in asdict(report.limits).items()]
     beyond = f"{report.label_flips_beyond_limit} of them further than {report.limit:g} from their thresholds"
-    neighbours = f"the neighbours in it {_small(report.neighbour_difference)}"
+    neighbours = f"the neighbours in it {magnitude(report.neighbour_difference)}"
     return [
         ("precision", report.precision),
         ("limits", ", ".join(limits)),
         ("F1 and mA on", f"{report.truth}, of {people_in_words(report.samples, report.part)}"),
         ("decisions that differ", f"{report.label_flips} of {report.decisions} at any batch size, {beyond}"),
-        ("the batch changes", f"{_small(report.batch_difference)} of a probability at most, {neighbours}"),
+        ("the batch changes", f"{magnitude(report.batch_difference)} of a probability at most, {neighbours}"),
         ("no numbers", counted(report.not_a_number, "answer")),
         *_steps(report),
     ]
@@ -217,30 +215,16 @@ def _distinct_texts(expected: float, found: float | None, threshold: float) -> t
     return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"
 
 
-def _change(change: float | None, digits: int = 4) -> str:
-    """A change with its sign; `0` where there is none, or none but the noise of sums of floating-point numbers."""
-    text = difference(change, digits)
-    return "0" if change is not None and not float(text) else text
-
-
 def _changed(value: float | None, before: float | None) -> str:
     if value is None or before is None:
         return "-"
-    change = _change(value - before)
-    return score(value, 4) if change == "0" else f"{score(value, 4)} ({change})"
+    changed = change(value - before)
+    return score(value, 4) if changed == "unchanged" else f"{score(value, 4)} ({changed})"
 
 
-def _after(before: float | None, change: float | None) -> str:
+def _after(before: float | None, changed_by: float | None) -> str:
     """What a measure is after a change, with the change."""
-    return "-" if before is None or change is None else _changed(before + change, before)
-
-
-def _small(value: float, digits: int = 4) -> str:
-    """A difference as people read it: 0.0213, or 2.4 × 10⁻⁷."""
-    if value == 0 or value >= 1e-3:
-        return f"{value:.{digits}f}" if value else "0"
-    mantissa, power = f"{value:.1e}".split("e")
-    return f"{mantissa}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
+    return "-" if before is None or changed_by is None else _changed(before + changed_by, before)
 
 
 def _capital(text: str) -> str:

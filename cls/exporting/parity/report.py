@@ -17,7 +17,7 @@ from cls.metrics.scores import Metrics
 from cls.package.meta import LabelParityMeta, ParityMeta, PeoplePart
 from cls.records import Record
 from cls.settings import ParityLimits
-from cls.wording import counted, difference
+from cls.wording import change, counted, magnitude
 
 
 def _fault(value: object) -> ParityFault:
@@ -225,10 +225,9 @@ class ParityReport:
 
     def in_words(self) -> str:
         """The numbers that matter most, in one line."""
-        change = difference(self.f1_change, 4) if self.f1_change else "unchanged"
-        f1 = "" if self.f1_change is None else f", F1 {change}"
+        f1 = "" if self.f1_change is None else f", F1 {change(self.f1_change)}"
         return (
-            f"largest difference of a probability {self.max_probability_difference:.1e}, {self.label_flips} of"
+            f"largest difference of a probability {magnitude(self.max_probability_difference)}, {self.label_flips} of"
             f" {counted(self.decisions, 'decision')} differ{f1}"
         )
 

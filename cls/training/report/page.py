@@ -189,8 +189,8 @@ def calibration_of_run(found: Fitted | None) -> Calibration:
         return Calibration(_RELIABILITY, (("calibration", found.source), *_errors(found, ("ece_before",))))
     rows = [("temperature", f"{found.temperature:.3f}, from {found.source}")]
     if any(found.logit_shift):
-        low, high = min(found.logit_shift), max(found.logit_shift)
-        rows.append(("what the loss added to logits", f"{low:.2f} to {high:.2f}, taken out again"))
+        low, high = (difference(edge(found.logit_shift), 2) for edge in (min, max))
+        rows.append(("what the loss added to logits", f"{low} to {high}, taken out again"))
     return Calibration(_RELIABILITY, (*rows, *_errors(found, tuple(_ERRORS))))
 
 
@@ -289,9 +289,11 @@ class ReportData:
         return self.data.ledger
 
 
-def write_report(folder: Path, data: ReportData) -> None:
-    """Writes report.html into a run folder; everything it shows is inside it."""
-    write_page(folder / "report.html", "training/report/report.html", _values(folder, data))
+def write_report(folder: Path, data: ReportData) -> Path:
+    """Writes report.html into a run folder and returns its path; everything it shows is inside it."""
+    path = folder / "report.html"
+    write_page(path, "training/report/report.html", _values(folder, data))
+    return path
 
 
 def _values(folder: Path, data: ReportData) -> dict[str, Any]:

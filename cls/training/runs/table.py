@@ -376,7 +376,7 @@ def _difference(first: RunEntry, second: RunEntry, measure: _Measure) -> tuple[s
     change = None if one.value is None or other.value is None else other.value - one.value
     if measure.is_time:
         values = (_UNKNOWN if found.value is None else f"{found.value:.1f}" for found in (one, other))
-        return measure.title, *values, "" if change is None else f"{change:+.1f}", ""
+        return measure.title, *values, "" if change is None else difference(change, 1), ""
     cells = [_UNKNOWN if found.value is None else found.text() + _part_of(found) for found in (one, other)]
     return measure.title, *cells, "" if change is None else difference(change), _verdict(one.bounds, other.bounds)
 
