@@ -104,6 +104,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, exported: ExportedBottle) ->
         "demo": demo(folder / "demo.html", at),
     }
     with running_storage(folder / "storage") as storage:
+        assert storage.upload(at.package / "model_onnx.zip", "top_color", "0.0.1").status_code == 200
         yield {name: file.as_uri() for name, file in files.items()} | {"model storage": f"{storage.url}/docs"}
 
 
@@ -120,6 +121,11 @@ def test_pages_pass_axe(browser: Browser, pages: Mapping[str, str], name: str, s
     page.goto(pages[name])
     if name == "model storage":
         page.wait_for_selector("details")  # drawn from the service's own description of its interface
+        page.wait_for_selector("#models dt")
+        links = page.evaluate("[...document.querySelectorAll('a')].map(one => one.href)")
+        paths = {link.partition(pages[name].removesuffix("docs"))[2] for link in links if "#" not in link}
+        assert paths == {"index/", "health", "openapi.json", "versions/top_color", "get_meta/top_color"}
+        assert all(page.request.get(link).ok for link in links)
     page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
     if name == "mask gallery":
         page.locator(".mark").first.click()
