@@ -102,7 +102,7 @@ def test_parity() -> None:
     ).text()
     assert row(text, "onnx:") == (
         "195 people of the validation part, 1 decision changed (0 beyond 0.001 of a threshold), largest difference of"
-        " a probability at most 2.5e-06 (ONNX Runtime 1.32)"
+        " a probability at most 2.5\u00a0×\u00a010⁻⁶ (ONNX Runtime 1.32)"
     )
     said = row(text, "trt:")
     assert said.startswith("1 person of the validation part, 3 decisions changed")

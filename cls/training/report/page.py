@@ -189,8 +189,8 @@ def calibration_of_run(found: Fitted | None) -> Calibration:
         return Calibration(_RELIABILITY, (("calibration", found.source), *_errors(found, ("ece_before",))))
     rows = [("temperature", f"{found.temperature:.3f}, from {found.source}")]
     if any(found.logit_shift):
-        low, high = (difference(edge(found.logit_shift), 2) for edge in (min, max))
-        rows.append(("what the loss added to logits", f"{low} to {high}, taken out again"))
+        low, high = (round(edge(found.logit_shift), 2) + 0.0 for edge in (min, max))  # no negative zero
+        rows.append(("what the loss added to logits", f"{low:.2f} to {high:.2f}, taken out again"))
     return Calibration(_RELIABILITY, (*rows, *_errors(found, tuple(_ERRORS))))
 
 

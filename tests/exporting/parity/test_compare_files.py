@@ -86,7 +86,7 @@ def test_a_departure_in_words() -> None:
 
 
 def test_a_report_in_words(report: ParityReport) -> None:
-    assert report.in_words() == "largest difference of a probability 2.0e-01, 1 of 6 decisions differ, F1 -0.1667"
+    assert report.in_words() == "largest difference of a probability 0.2000, 1 of 6 decisions differ, F1 -0.1667"
     assert replace(report, f1_change=0.0).in_words().endswith("differ, F1 unchanged")
     assert replace(report, f1_change=None).in_words().endswith("6 decisions differ")
     faulty = replace(
@@ -201,7 +201,7 @@ def test_small_differences_do_not_read_as_zero_nor_zero_as_one(tmp_path: Path, r
     none = label(ece=0.1 + 0.2, ece_change=-1e-17, logit_shift=0.0, logit_error=0.0)
     page = page_of(tmp_path, replace(report, labels=(small, none)))
     assert cells(page, "calibration error") == ["0.0200 (+0.0000002)", "0.3000"]
-    assert cells(page, "mean difference of logits") == ["-0.000004", "0"]
+    assert cells(page, "mean difference of logits") == ["-0.000004", "0.000"]
     assert cells(page, "difference in standard deviations") == ["5.0\u00a0×\u00a010⁻⁶", "0"]
 
 
@@ -246,7 +246,7 @@ def test_small_numbers_and_no_difference(tmp_path: Path, report: ParityReport) -
     page = page_of(tmp_path, same)
     assert cells(page, "largest difference") == ["2.4\u00a0×\u00a010⁻⁷"]
     assert cells(page, "farthest from its threshold")[0] == "-"
-    assert (cells(page, "change of F1"), cells(page, "change of mA")) == (["0"], ["-"])
+    assert (cells(page, "change of F1"), cells(page, "change of mA")) == (["unchanged"], ["-"])
     assert "batch 0.05" in page
     assert "<dd>0.0010 of a probability at most, the neighbours in it 9.9\u00a0×\u00a010⁻⁴</dd>" in page
     assert "<dt>left in float32</dt><dd>2 layers: a, b</dd>" in page
@@ -316,7 +316,7 @@ def test_reports_of_what_passed_and_of_what_did_not(tmp_path: Path, report: Pari
         "openvino": {
             "state": "agrees",
             "reason": "made by an earlier export of this run and still there: 3 people, largest difference of a"
-            " probability at most 2.0e-06, F1 -0.0012",
+            " probability at most 2.0\u00a0×\u00a010⁻⁶, F1 -0.0012",
         },
     }
     left = json.loads(other.read_text())
@@ -334,7 +334,7 @@ def test_reports_of_what_passed_and_of_what_did_not(tmp_path: Path, report: Pari
     keep_reports(file, people, {"onnx": ParityVerdict(report)}, None, unknown)  # type: ignore[arg-type]
     assert not other.exists()
     assert not other.with_suffix(".html").exists()
-    assert json.loads(file.read_text())["others"]["openvino"]["reason"].endswith("at most 2.0e-06")
+    assert json.loads(file.read_text())["others"]["openvino"]["reason"].endswith("at most 2.0\u00a0×\u00a010⁻⁶")
 
 
 def test_where_nothing_was_refused_nothing_is_removed(tmp_path: Path, report: ParityReport) -> None:
