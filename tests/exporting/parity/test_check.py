@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cls.bottle.layout import Bottle
 from cls.errors import FileError, ParityError
+from cls.exporting.convert import write_openvino
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX, NORMALISED
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
@@ -226,6 +227,21 @@ def test_pixels_inside_an_end_to_end_model_are_looked_at(gate: Gate, monkeypatch
     assert report.max_probability_difference < 1e-5
     assert [fault.code for fault in report.faults] == ["parity.resizing_differs"] * 2
     assert all(f" {kind} " in fault for fault, kind in zip(report.faults, (LARGER, SMALLER), strict=True))
+
+
+def test_pixels_inside_another_format_are_not_looked_at(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    stretching(gate.source, gate.file)
+    runtime = OnnxRuntime(gate.file.read_bytes(), "whole", output_name="probabilities")
+    whole = replace(gate.reference.trained, runtime=runtime, is_end_to_end=True)
+    monkeypatch.setattr(parity_gate, "open_verified_zip", lambda *_, **__: whole)
+    graph = gate.folder / "model.xml"
+    write_openvino(gate.file, graph)
+    candidate = replace(gate.candidate(source=gate.source), files=(graph, graph.with_suffix(".bin")))
+    bottle: Bottle = None  # type: ignore[assignment]
+    verdict = ParityCheck(gate.reference, bottle, Path("report.json"), {"fp32": NONE}).judge(candidate)
+    assert verdict.error is None
+    assert verdict.report is not None
+    assert verdict.report.faults == ()
 
 
 def test_the_report_has_a_name() -> None:

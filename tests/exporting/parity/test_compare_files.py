@@ -287,6 +287,10 @@ def test_formats_elsewhere_and_not_compared(tmp_path: Path, report: ParityReport
     assert "<dt>openvino</dt><dd><b>not made</b>: no OpenVINO</dd>" in page
     assert '<dt>onnx</dt><dd><b>agrees</b> (<a href="other.html#onnx">more</a>)</dd>' in page
     assert "<b>no GPU</b>" in page
+    nav = page.split('<nav class="contents"')[1].split("</nav>")[0]
+    anchors = [part.split('"')[0] for part in nav.split('href="#')[1:]]
+    assert anchors == ["onnx_int8", "trt", "others"]
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
     assert page.count(">refused</b>") == 1
 
 

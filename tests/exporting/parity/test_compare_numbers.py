@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cls.errors import ParityError, ParityFault, PredictionError
 from cls.exporting.parity.compare import (
@@ -375,7 +376,7 @@ def test_calibration_is_of_known_decisions_alone() -> None:
     found = calibration_of(reference(np.array([[0.9, 0.2], [0.6, 0.7]]), truth), probs)
     assert found.labels["hat"].ece == pytest.approx(0.35, abs=1e-6)
     assert found.labels["cap"].brier == pytest.approx(1.0)
-    assert found.micro.ece == pytest.approx(0.566667)
+    assert found.micro.ece == 0.566667
     assert found.macro.ece == pytest.approx(0.675, abs=1e-6)
     assert set(found.micro.to_json_values()) == {"ece", "ece_adaptive", "brier"}
 
@@ -394,7 +395,10 @@ def test_faults_of_a_meta_json() -> None:
     (fault,) = meta_faults(trained, right, moved)
     assert fault.code == "parity.threshold_mismatch"
     assert fault.endswith(": hat 0.500002 instead of 0.5, cap 0.4 instead of 0.5")
-    moved.thresholds[:] = [0.5 + 5e-7, 0.5]
+    moved.thresholds[:] = [0.5 + 1.05e-6, 0.5 - 1.05e-6]
+    (fault,) = meta_faults(trained, right, moved)
+    assert fault.endswith(": hat 0.500001 instead of 0.5, cap 0.499999 instead of 0.5")
+    moved.thresholds[:] = [0.5 + 9.5e-7, 0.5]
     assert meta_faults(trained, right, moved) == []
     wide = replace(right, preprocessing=replace(PIXEL, margin_rel=0.2))
     (fault,) = meta_faults(trained, wide, answers([PROBS] * 3))
@@ -445,6 +449,16 @@ def test_rounding_tells_nobody_apart(level: float) -> None:
     (fault,) = answer_faults(reference(told_apart), answers([flat] * 3), NONE)
     assert fault.code == "parity.constant_output"
     assert fault.endswith(" of hat")
+
+
+def test_answers_of_another_shape_are_refused_also_where_they_are_no_numbers() -> None:
+    class Wider(Table):
+        def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.full((len(images), 3), np.nan, np.float32)
+
+    with pytest.raises(ParityError) as caught:
+        answers_of(classifier(Wider(PROBS)), reference(PROBS))
+    assert caught.value.code == "parity.wrong_output_shape"
 
 
 def batches(*largest: float) -> list[BatchResult]:

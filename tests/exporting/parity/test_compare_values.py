@@ -17,7 +17,15 @@ from torch import nn
 from cls.errors import ExportError
 from cls.exporting.parity import check as parity_gate
 from cls.exporting.parity.compare import _shown, label_faults
-from cls.exporting.parity.layers import _channels_beyond, divergence_from_onnx, divergence_from_torch, weight_faults
+from cls.exporting.parity.layers import (
+    _channels_beyond,
+    _difference,
+    _Graph,
+    _node_after,
+    divergence_from_onnx,
+    divergence_from_torch,
+    weight_faults,
+)
 from cls.exporting.parity.page import _distinct_texts, _facts
 from cls.exporting.parity.report import _label_meta
 from cls.exporting.parity.results import LabelResult, odd_sizes
@@ -196,3 +204,27 @@ def test_people_are_cut_out_anew_for_another_preprocessing(tmp_path: Path) -> No
     people = replace(reference(np.array([[0.9, 0.2]])), samples=samples)
     other = Preprocessing(32, 24)
     np.testing.assert_array_equal(people.crops_of(other), [other.cut(image[..., ::-1], person)])
+
+
+def test_a_value_with_one_that_is_no_number_is_infinitely_far_off() -> None:
+    right = np.array([3.0, 4.0], np.float32)
+    assert _difference(right, np.array([3.0, np.nan], np.float32)) == float("inf")
+    assert _difference(right, np.array([np.inf, 4.0], np.float32)) == float("inf")
+    assert _difference(right, right[:1]) == float("inf")
+    assert _difference(right, np.array([3.0, 4.5], np.float32)) == pytest.approx(0.1)
+    assert _difference(np.zeros(2, np.float32), np.array([0.0, 0.5], np.float32)) == 0.5
+
+
+def test_where_a_departure_begins() -> None:
+    names = [("images", "a"), ("a", "b"), ("a", "c"), ("c", "d")]
+    nodes = {made: helper.make_node("Identity", [given], [made], name=made) for given, made in names}
+    graph = _Graph(nodes, {name: np.zeros(1, np.float32) for name in nodes})
+    for value, right, node in (
+        ("a", {"a"}, "b"),
+        ("a", {"a", "b"}, "c"),
+        ("c", {"a", "c"}, "d"),
+        (None, {"a"}, "b"),
+        ("d", {"a", "d"}, "b"),  # nothing that departs is fed by it: the first that departs
+        ("d", set(nodes), "a"),
+    ):
+        assert _node_after(graph, value, right).name == node

@@ -215,6 +215,9 @@ def test_labels_in_another_order() -> None:
     assert not four.endswith("…")
     # Two labels with the answers of one are no other order.
     assert _order_of_labels(NAMES, EXPECTED, EXPECTED[:, [1, 1, 2, 3, 4, 5]]) is None
+    near, far = np.full((4, 1), 0.2, np.float32), np.full((4, 1), 0.9, np.float32)
+    expected, found = np.hstack([near, near + 0.01, far]), np.hstack([far, near, near])
+    assert _order_of_labels(("a", "b", "c"), expected, found) is None
     assert codes(causes(reference(), reference().probs[:, [1, 0, 2]])) == ["swapped_labels"]
 
 
@@ -222,6 +225,11 @@ def test_labels_in_another_order() -> None:
 def test_another_order_explains_four_fifths_of_the_difference(off: float, is_named: bool) -> None:
     expected, found = np.array([[0.2, 0.8]], np.float32), np.array([[0.8 - off, 0.2 + off]], np.float32)
     assert (_order_of_labels(("a", "b"), expected, found) is not None) is is_named
+
+
+def test_a_fifth_of_the_difference_may_stay() -> None:
+    expected, found = np.array([[0.0, 0.75]], np.float32), np.array([[0.625, 0.125]], np.float32)
+    assert _order_of_labels(("a", "b"), expected, found) is not None
 
 
 def test_an_answer_that_is_no_number_is_nobodys() -> None:
@@ -364,6 +372,12 @@ def batch_causes(
 def test_layers_that_mix_the_people_of_a_batch() -> None:
     assert batch_causes(reference(), classifier(Mixed())) == ["mixed_batch"]
     assert batch_causes(reference(), classifier(Random())) == ["dropout_in_training_mode"]
+
+    class WithoutNumbers(Mixed):
+        def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.where(images[:, :1, 0, 0] < 0, np.float32(np.nan), super().logits(images))
+
+    assert batch_causes(reference(), classifier(WithoutNumbers())) == ["mixed_batch"]
     open_limits = replace(LIMITS, probability=None)
     assert batch_causes(reference(), classifier(Mixed()), is_suspect=False, limits=open_limits) == []
     # Within its limit, or without one, a difference is none.

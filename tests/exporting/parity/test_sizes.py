@@ -56,6 +56,7 @@ def test_sizes_show_uneven_borders_and_every_rounding(height_px: int, width_px: 
         if number < 4:
             assert border % 2 == 1
             assert (inner[axis] > exact) is (number < 2)
+            assert 0.05 <= exact % 1 <= 0.95
         if (height_px, width_px) != (64, 48) and (height_px, width_px) != (32, 24) and number >= 4 and factor > 1:
             assert exact % 1 == 0.5
             # Halves go up; in version 1 of the preprocessing to the even number, down here and up there.
@@ -70,6 +71,7 @@ def test_sizes_of_some_frames() -> None:
     assert odd_sizes(384, 144, 2.4) == [(922, 247), (665, 346), (921, 248), (666, 346), (768, 209), (551, 288)]
     assert odd_sizes(64, 48, 0.45) == [(24, 13), (26, 28), (29, 16), (17, 18), (24, 13), (29, 32)]
     assert odd_sizes(54, 1, 2.4)[2] == (122, 1)
+    assert odd_sizes(150, 160, 0.9)[4][0] == 100
     assert odd_sizes(1, 1, 0.45) == [(3, 2), (2, 3), (3, 1), (1, 3), (3, 2), (2, 3)]
 
 
@@ -81,6 +83,8 @@ def test_people_are_cut_out_of_their_photos(tmp_path: Path) -> None:
     trained = replace(classifier(Table(np.array([[0.9, 0.2]] * 256))), preprocessing=size)
     people = reference_of(trained, [ParitySample(tmp_path / "a.png", person, (1.0, 0.0))])
     assert [one.kind for one in people.sized] == [AS_CUT_OUT, LARGER, SMALLER]
+    assert (AS_CUT_OUT, LARGER) == ("of their own size", "larger than the input")
+    assert SMALLER == "smaller than the input"
     cutout = cut_out(picture[:, :, ::-1], person, margin_rel=0.1)
     np.testing.assert_array_equal(people.sized[0].crops_rgb[0], on_flat_background(cutout, size.fill_rgb))
 
@@ -257,3 +261,17 @@ def test_an_answer_that_falls_counts_as_one_that_rises() -> None:
     larger, _ = size_results(replace(classifier(BySize(probs, otherwise)), is_end_to_end=True), table_reference(probs))
     assert larger.max_probability_difference == pytest.approx(0.25, abs=1e-6)
     assert larger.farthest_flip == pytest.approx(0.1, abs=1e-6)
+
+
+def test_a_filled_cut_out_is_meant_as_a_whole() -> None:
+    size = replace(Preprocessing(2, 4), fill_rgb=(0, 0, 0))
+    assert fitted(np.full((2, 2, 3), 255, np.uint8), size)[:, :, 0].tolist() == [[0, 255, 255, 0]] * 2
+
+
+def test_sizes_are_those_of_the_networks_own_frame() -> None:
+    bare = table_reference(np.array([[0.9, 0.2]] * 6))
+    frame = replace(PIXEL, height_px=20, width_px=12)
+    crops = bare.crops_rgb.repeat(20, axis=1).repeat(12, axis=2)
+    people = replace(bare, trained=replace(bare.trained, preprocessing=frame), crops_rgb=crops)
+    for sized, factor in zip(people.sized, (2.4, 0.45), strict=True):
+        assert [crop.shape[:2] for crop in sized.crops_rgb] == odd_sizes(20, 12, factor)

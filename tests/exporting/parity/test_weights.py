@@ -17,7 +17,7 @@ from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import NETWORK_PREFIX
 from cls.exporting.formats.onnx_fp16 import write_onnx_fp16
 from cls.exporting.formats.onnx_int8 import Quantiser
-from cls.exporting.parity.layers import _channels_beyond, weight_faults
+from cls.exporting.parity.layers import _as_dequantised, _channels_beyond, weight_faults
 from tests.exporting.networks import small_network
 
 
@@ -204,3 +204,9 @@ def test_the_first_four_layers_are_named(tmp_path: Path) -> None:
     assert " 6 layers " in fault
     named = [f"layer_{n} (channel 0 and 1 more)" for n in range(4)]
     assert layers([fault]) == f"{', '.join(named)} and 2 more"
+
+
+def test_levels_count_from_their_zero() -> None:
+    values, allowed = _as_dequantised(np.array([130, 120], np.uint8), np.float64(0.5), np.float64(128))
+    np.testing.assert_array_equal(values, [1.0, -4.0])
+    np.testing.assert_allclose(allowed, [0.255, 0.255])
