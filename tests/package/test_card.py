@@ -44,6 +44,13 @@ def test_what_it_is() -> None:
     assert row(card(person=unknown).text(), "cut out by") == "segmentation model unknown"
 
 
+def test_the_page(tmp_path: Path) -> None:
+    card().write_page(tmp_path / "card.html")
+    page = (tmp_path / "card.html").read_text()
+    assert "hair_color" in page.split("<title>")[1].split("</title>")[0]
+    assert "efficientnet_b0" in page
+
+
 def test_sizes_of_files() -> None:
     assert (
         row(card({"b": 99_949, "a": 100_000, "c": 1_560_000}).text(), "files") == "a (0.1 MB), b (99.9 kB), c (1.6 MB)"

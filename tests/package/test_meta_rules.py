@@ -195,6 +195,8 @@ def test_texts() -> None:
     for text in (content, content.encode(), b"\xef\xbb\xbf" + content.encode()):
         assert parse_meta_text(text) == make_meta()
     assert read_document("{}").content == {}
+    assert read_document("{}").model_version is None
+    assert read_document('{"model_version": 3}').with_model_version("1.0.0").model_version == "1.0.0"
     for text, code in ((b"\xff", "not_utf8"), ("{", "not_json"), ("[]", "invalid_meta")):
         with pytest.raises(PackageError) as caught:
             read_document(text, "x")

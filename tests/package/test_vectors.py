@@ -225,6 +225,12 @@ def test_vectors_that_are_refused(tmp_path: Path, change: Callable[[dict[str, An
     assert caught.value.hint == "export again"
 
 
+def test_two_cases_of_one_name(tmp_path: Path) -> None:
+    with opened(tmp_path, edited(first(name="two"))) as contents, pytest.raises(PackageError) as caught:
+        read_vectors(contents, make_meta())
+    assert caught.value.code == "package.duplicate_name"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -141,6 +141,7 @@ def test_a_model_beside_its_own_meta_json(tmp_path: Path) -> None:
         with pytest.raises(PackageError) as caught:
             refuse_foreign_files(tmp_path / "model.onnx", meta)
         assert caught.value.code == "package.digest_mismatch"
+        assert set(caught.value.codes) == {"package.digest_mismatch"}
         assert "model.onnx" in caught.value.what
         assert caught.value.line().startswith(f"{tmp_path / 'model.onnx'}: ")
     other = make_meta(("a", "b", "c"))
