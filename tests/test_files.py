@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from cls.errors import FileError
 from cls.files import (
     atomic_path,
+    locked,
     parse_yaml,
     read_json,
     read_yaml,
@@ -290,3 +292,27 @@ def test_writing_many_files_is_quick(tmp_path: Path) -> None:
     for number in range(100):
         write_text_atomic(tmp_path / str(number), json.dumps(number))
     assert time.monotonic() - started_s < 10
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    path, busy = tmp_path / "folder" / ".lock", FileError("somebody works here", code="in_use")
+    with locked(path, busy), pytest.raises(FileError) as error, locked(path, busy):
+        pass
+    assert error.value is busy
+
+    def take() -> bool:
+        with locked(path):
+            return True
+
+    with ThreadPoolExecutor(1) as pool:
+        with locked(path):
+            waiting = pool.submit(take)
+            assert wait([waiting], 0.3).not_done
+        assert waiting.result(timeout=10)
+
+
+def test_a_lock_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError) as error, locked(tmp_path / "file" / ".lock"):
+        pass
+    assert error.value.code == "file.unwritable"

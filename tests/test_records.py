@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import NamedTuple
+
 import pytest
 from pydantic import ValidationError
 
-from cls.records import Record
+from cls.errors import FileError
+from cls.records import JsonLines, Record
 
 
 class _Counts(Record):
@@ -22,3 +26,39 @@ def test_a_change_is_validated_and_keeps_what_was_read() -> None:
     assert read.replaced(train="2").to_json_values() == {"later": [1], "train": 2}
     with pytest.raises(ValidationError):
         read.replaced(train="many")
+
+
+class Visit(NamedTuple):
+    place: str
+    times: int = 1
+
+
+def test_lines_are_appended_and_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "visits.jsonl"
+    lines = JsonLines(file, Visit)
+    assert list(lines.read()) == []
+    lines.append(Visit("Köln"), Visit("Rome", 2))
+    lines.append(Visit("Bath"), is_durable=True)
+    assert list(JsonLines(file, Visit).read()) == [Visit("Köln"), Visit("Rome", 2), Visit("Bath")]
+    assert file.read_text("utf-8").startswith('["Köln", 1]\n')
+    lines.replace([Visit("Bath", 3)])
+    assert list(lines.read()) == [Visit("Bath", 3)]
+
+
+def test_a_line_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    lines = JsonLines(tmp_path / "visits.jsonl", Visit)
+    lines.append(Visit("Rome"))
+    with (tmp_path / "visits.jsonl").open("ab") as stream:
+        stream.write(b'["Bath", "many"]\n\xff\n["Ox')
+    lines.append(Visit("York"))
+    assert list(lines.read()) == [Visit("Rome"), Visit("York")]
+
+
+def test_lines_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError) as error:
+        list(JsonLines(tmp_path, Visit).read())
+    assert error.value.code == "file.unreadable"
+    with pytest.raises(FileError) as error:
+        JsonLines(tmp_path / "file" / "visits.jsonl", Visit).append(Visit("Rome"))
+    assert error.value.code == "file.unwritable"
