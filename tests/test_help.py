@@ -9,6 +9,7 @@ from importlib import import_module
 
 import pytest
 
+from cls.cli.command import Command
 from cls.cli.main import VERBS
 from cls.settings import REPOSITORY
 
@@ -93,7 +94,9 @@ def test_every_script_is_a_verb_too() -> None:
         getattr(import_module(module), name) for module, _, name in (place.partition(":") for place in VERBS.values())
     ]
     for script in SCRIPTS:
-        assert import_module(script.removesuffix(".py").replace("/", ".")).COMMAND in verbs
+        module = import_module(script.removesuffix(".py").replace("/", "."))
+        (command,) = (value for value in vars(module).values() if isinstance(value, Command))
+        assert command in verbs
 
 
 def test_no_option_is_listed_twice() -> None:
