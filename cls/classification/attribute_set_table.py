@@ -1,7 +1,7 @@
 """`cls attribute-set table`, as the script of the guide."""
 
-from cls.cli.attribute_set import TABLE
+from cls.cli.attribute_set import TABLE as COMMAND
 from cls.cli.command import main
 
 if __name__ == "__main__":
-    main(TABLE)
+    main(COMMAND)

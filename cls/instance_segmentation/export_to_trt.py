@@ -1,7 +1,7 @@
 """`cls yolo export`, as the script of the guide."""
 
 from cls.cli.command import main
-from cls.cli.yolo import EXPORT
+from cls.cli.yolo import EXPORT as COMMAND
 
 if __name__ == "__main__":
-    main(EXPORT)
+    main(COMMAND)

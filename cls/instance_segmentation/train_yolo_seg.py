@@ -1,7 +1,7 @@
 """`cls yolo train`, as the script of the guide."""
 
 from cls.cli.command import main
-from cls.cli.yolo import TRAIN
+from cls.cli.yolo import TRAIN as COMMAND
 
 if __name__ == "__main__":
-    main(TRAIN)
+    main(COMMAND)
