@@ -68,11 +68,11 @@ def exported_in(
         exported = export_run(elsewhere, run, ExportConfig(tuple(name for name in FORMATS if name in formats)))
     except ClsError as error:
         raise SystemExit(f"there is nothing to measure: {error.line()}") from error
-    for name, error in exported.refused.items():
-        print(f"{name} is refused: {error.line()}")
+    for name, refusal in exported.refused.items():
+        print(f"{name} is refused: {refusal.line()}")
     if "onnx" not in exported.reports:
-        refusal = exported.refused.get("onnx")
-        why = f"onnx is refused: {refusal.what}" if refusal else "onnx is not among --formats"
+        onnx_refusal = exported.refused.get("onnx")
+        why = f"onnx is refused: {onnx_refusal.what}" if onnx_refusal else "onnx is not among --formats"
         raise SystemExit(f"there is nothing to measure against: {why}")
     for name, layers in [(name, one.kept_in_float) for name, one in exported.reports.items() if one.kept_in_float]:
         print(f"{name}: {len(layers)} layers kept in 32 bits, so that it holds the limits")
@@ -129,7 +129,7 @@ def contenders_of(
     ]
     for name in exported.reports:
         classifier = open_classifier(str(exported.folder / FILES[name].archive), elsewhere)
-        found.append(Contender(name, lambda part, c=classifier: c.probabilities(part, batch=len(part)), crops))
+        found.append(Contender(name, lambda part, c=classifier: c.probabilities(part, batch=len(part)), crops))  # type: ignore[misc]
     return found
 
 

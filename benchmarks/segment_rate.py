@@ -100,9 +100,9 @@ def main() -> None:
     paths = [options.folder / "images" / picture.file_name for picture in pictures]
     image = read_photo(paths[0])
     with tempfile.TemporaryDirectory() as folder, quiet_ultralytics():
-        checkpoint = load_segmenter(options.model, people_classes={}, config=SegmenterConfig(CONFIDENCE))
+        checkpoint = load_segmenter(options.model, people_classes={}, config=SegmenterConfig(confidence=CONFIDENCE))
         onnx_path = export_model(options.model, Path(folder), [], is_engine_required=False).onnx
-        onnx = load_segmenter(onnx_path, people_classes={}, config=SegmenterConfig(CONFIDENCE))
+        onnx = load_segmenter(onnx_path, people_classes={}, config=SegmenterConfig(confidence=CONFIDENCE))
         size_px = checkpoint.image_size_px  # type: ignore[attr-defined]
         runs: dict[str, Callable[[Sequence[Path]], list[Outlines]]] = {
             "peer: ultralytics predict()": of_peer(options.model, size_px),
