@@ -25,7 +25,7 @@ from cls.demo.guide_steps import (
     service,
     shown,
 )
-from cls.errors import ClsError, UsageError
+from cls.errors import ClsError, UsageError, UsageFault
 from cls.files import atomic_path
 from cls.package.model_name import model_name_of_group, next_version
 from cls.sample import PERSON_MODEL
@@ -97,25 +97,33 @@ def plan_demo(
     """
     problems = []
     if source is not None and not source.is_dir():
-        problems.append(f"there is no folder of photos at {source}")
+        problems.append(UsageFault(f"there is no folder of photos at {source}", code="not_found"))
     if segmenter is not None and not segmenter.is_file():
-        problems.append(f"there is no segmentation model at {segmenter}")
+        problems.append(UsageFault(f"there is no segmentation model at {segmenter}", code="not_found"))
     if limit is not None and limit < 40:
-        problems.append(f"a limit of {counted(limit, 'photo')} is too few to train and validate on: give 40 or more")
+        few = f"a limit of {counted(limit, 'photo')} is too few to train and validate on: give 40 or more"
+        problems.append(UsageFault(few, code="out_of_range"))
     if source is not None and group is None:
         offered = ", ".join(_groups_of(source))
         problems.append(
-            f"say which group of {source} to train: GROUP=..." + (f" (there are: {offered})" if offered else "")
+            UsageFault(
+                f"say which group of {source} to train: GROUP=..." + (f" (there are: {offered})" if offered else ""),
+                code="missing_option",
+            )
         )
     groups = _groups_of(source)
     if group is not None and groups and group not in groups:
         problems.append(
-            f"there is no group '{group}' in {source or 'the sample photo set'} (there are: {', '.join(groups)})"
+            UsageFault(
+                f"there is no group '{group}' in {source or 'the sample photo set'} (there are: {', '.join(groups)})",
+                code="unknown_group",
+            )
         )
     if source is not None and segmenter is None:
-        problems.append("photos of your own need a segmentation model of your own: SEGMENTER=path/to/best.pt")
+        need = "photos of your own need a segmentation model of your own: SEGMENTER=path/to/best.pt"
+        problems.append(UsageFault(need, code="missing_option"))
     if problems:
-        raise UsageError("; ".join(problems), code="invalid_options")
+        raise UsageError("; ".join(problems), code="invalid_options", faults=problems)
     is_sample = source is None
     return DemoConfig(
         folder=folder,

@@ -44,7 +44,12 @@ def test_photos_of_ones_own_need_a_group_and_a_segmenter(tmp_path: Path) -> None
 
 
 def test_a_group_the_photos_do_not_have_is_refused_at_once(tmp_path: Path) -> None:
-    assert_refused(demo(tmp_path / "demo", "--group", "shoes"), "no group 'shoes'", "top_color")
+    done = demo(tmp_path / "demo", "--group", "shoes", "--debug")
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert line.endswith("[usage.invalid_options, usage.unknown_group]")
+    assert "'shoes'" in line
+    assert "top_color" in line
     assert not (tmp_path / "demo").exists()
 
 

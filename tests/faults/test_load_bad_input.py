@@ -38,9 +38,17 @@ def assert_refused(done: subprocess.CompletedProcess[str], bottle: Path, *words:
     assert not bottle.exists()
 
 
+def code_of(*arguments: str, **variables: str) -> str:
+    """The code of the error that the load of a group ends with."""
+    done = run_script("load_group.py", "--group", "hair_color", *arguments, "--debug", **variables)
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1].rpartition(" ")[2].strip("[]")
+
+
 def test_no_configuration(tmp_path: Path) -> None:
     done = run_script("load_group.py", "--group", "hair_color", "--cfg", str(tmp_path / "none.yaml"))
-    assert_refused(done, tmp_path / "classification_data", "none.yaml", "no configuration file", "--cfg")
+    assert_refused(done, tmp_path / "classification_data", "none.yaml", "--cfg")
+    assert code_of("--cfg", str(tmp_path / "none.yaml")) == "settings.not_found"
 
 
 def test_an_unknown_key_and_a_wrong_type_are_told_at_once(tmp_path: Path) -> None:
@@ -54,8 +62,10 @@ def test_collector_down(configuration: Callable[..., Path], tmp_path: Path) -> N
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
-        done = run_script("load_group.py", "--group", "hair_color", "--cfg", str(configuration(collector_url=address)))
-    assert_refused(done, tmp_path / "classification_data", address, "cannot be reached", "collector_url")
+        cfg = str(configuration(collector_url=address))
+        done = run_script("load_group.py", "--group", "hair_color", "--cfg", cfg)
+        assert code_of("--cfg", cfg) == "collector.unreachable"
+    assert_refused(done, tmp_path / "classification_data", address, "collector_url")
 
 
 def test_wrong_password(collector: str, configuration: Callable[..., Path], tmp_path: Path) -> None:
@@ -63,7 +73,8 @@ def test_wrong_password(collector: str, configuration: Callable[..., Path], tmp_
     done = run_script(
         "load_group.py", "--group", "hair_color", "--cfg", str(cfg), CLS_COLLECTOR_PASSWORD="wrong-secret"
     )
-    assert_refused(done, tmp_path / "classification_data", "refuses login 'ann'", "CLS_COLLECTOR_PASSWORD")
+    assert_refused(done, tmp_path / "classification_data", "'ann'", "CLS_COLLECTOR_PASSWORD")
+    assert code_of("--cfg", str(cfg), CLS_COLLECTOR_PASSWORD="wrong-secret") == "collector.login_refused"
 
 
 def test_the_password_is_never_shown(collector: str, configuration: Callable[..., Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from cls.bottle.layout import Bottle
 from cls.cli.load_group import group_lines
 from cls.cli.load_json import picsets_lines
 from cls.errors import CollectorError, FileError
-from cls.loading.load import load_group
+from cls.loading.load import load_group, problem_of_picture
 from cls.loading.pictures import load_group_from, load_picsets, read_guids
 from cls.sources.folders import open_photo_set
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set, write_photo
@@ -94,7 +94,7 @@ def test_only_broken_photos_are_an_error(bottle: Bottle, tmp_path: Path) -> None
     assert caught.value.code == "collector.no_usable_photos"
     assert "'hair_color'" in caught.value.what
     assert "4 left out" in caught.value.what
-    assert "the file is not a picture" in caught.value.what
+    assert str(problem_of_picture(b"no picture")) in caught.value.what
     assert not bottle.dataset_file("hair_color").exists()
     assert list(bottle.pictures.glob("*")) == []
 

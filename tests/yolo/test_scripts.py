@@ -16,12 +16,14 @@ def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return run_program([str(script), *map(str, arguments)], 60)
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], text: str) -> None:
-    assert done.returncode == 1
-    assert done.stdout == ""
+def assert_refused(code: str, name: str, *arguments: object) -> str:
+    """One line on stderr, which `--debug` ends with the code; returns the line."""
+    done, debugged = run(name, *arguments), run(name, *arguments, "--debug")
+    assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert text in line
+    assert debugged.stderr.splitlines()[-1] == f"{line} [{code}]"
+    return line
 
 
 def test_from_archives_to_a_dataset(tmp_path: Path) -> None:
@@ -48,20 +50,21 @@ def test_from_archives_to_a_dataset(tmp_path: Path) -> None:
 
 def test_refusals(tmp_path: Path) -> None:
     output = tmp_path / "merged"
-    assert_refused(run("parse_archives.py", "--input_dir", tmp_path / "none", "--output_dir", output), "no such folder")
+    line = assert_refused(
+        "yolo.not_found", "parse_archives.py", "--input_dir", tmp_path / "none", "--output_dir", output
+    )
+    assert str(tmp_path / "none") in line
     archive = write_zip(tmp_path / "zips" / "1.zip", {"a.jpg": picture(1)}, {"a.jpg": [annotation()]})
     with zipfile.ZipFile(archive, "a") as opened:
         opened.writestr("../../out.jpg", b"x")
-    assert_refused(
-        run("parse_archives.py", "--input_dir", tmp_path / "zips", "--output_dir", output), "would leave its folder"
-    )
+    assert_refused("yolo.path_traversal", "parse_archives.py", "--input_dir", tmp_path / "zips", "--output_dir", output)
     assert not output.exists()
-    assert_refused(
-        run("create_yolo_dataset.py", "--src_dir", tmp_path, "--dst_dir", tmp_path / "d"), "there are no annotations"
-    )
+    assert_refused("yolo.no_annotations", "create_yolo_dataset.py", "--src_dir", tmp_path, "--dst_dir", tmp_path / "d")
     training = ("--data", tmp_path / "data.yaml", "--epochs", 1, "--model")
-    assert_refused(run("train_yolo_seg.py", *training, "mine.pt"), "there is no such checkpoint")
-    assert_refused(run("train_yolo_seg.py", *training, "yolov8s-seg.pt"), "--model yolov8s-seg.yaml")
-    assert_refused(
-        run("export_to_trt.py", "--src_path", tmp_path / "best.pt", "--dst_path", tmp_path), "there is no such model"
+    assert "mine.pt" in assert_refused("yolo.not_found", "train_yolo_seg.py", *training, "mine.pt")
+    line = assert_refused("yolo.offline", "train_yolo_seg.py", *training, "yolov8s-seg.pt")
+    assert "--model yolov8s-seg.yaml" in line
+    line = assert_refused(
+        "segmentation.not_found", "export_to_trt.py", "--src_path", tmp_path / "best.pt", "--dst_path", tmp_path
     )
+    assert str(tmp_path / "best.pt") in line

@@ -42,7 +42,7 @@ def test_a_damaged_memory_is_made_anew(pool: Bottle, caplog: pytest.LogCaptureFi
     for content in ("{", "[1]", '{"a": 3}'):
         file.write_text(content)
         assert content_digests(pool, ["a", "b"], workers=1) == first
-    assert "pictures are read again" in caplog.text
+    assert [record.args for record in caplog.records] == [(file,)] * 3
 
 
 def test_removed_pictures_are_forgotten(pool: Bottle) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cls.dataset.split.assign import JoinedUnits, _values
@@ -25,4 +27,5 @@ def test_clusters_are_counted_not_their_members() -> None:
     joins = JoinedUnits(
         {"picset:a": "joined:a", "picset:b": "joined:a", "picset:c": "joined:c", "x": "joined:c"}, {"meta": 2}
     )
-    assert joins.line() == "4 picsets (or pictures of none) belong together in 2 clusters: meta 2"
+    assert re.findall(r"\d+", joins.line()) == ["4", "2", "2"]
+    assert joins.line().endswith(": meta 2")
