@@ -54,7 +54,8 @@ def test_retry_after_is_obeyed(bottle: Bottle) -> None:
 def test_a_wait_longer_than_our_patience_is_a_refusal(bottle: Bottle) -> None:
     with flaky_collector(pictures=3, picsets=1, faults=True, retry_after="86400") as url:
         loaded = load(url, bottle)
-    assert [picture.reason for picture in loaded.skipped] == ["answered HTTP 429, also when asked again"]
+    (skipped,) = loaded.skipped
+    assert "HTTP 429" in skipped.reason
 
 
 @pytest.mark.parametrize("token_uses", [1, 3, 11])
@@ -145,7 +146,7 @@ def test_different_pictures_of_one_name_are_noticed(bottle: Bottle) -> None:
     assert len(first.dataset.rows) == 6
     for loaded in (first, again):
         assert [picture.filepath[:6] for picture in loaded.skipped] == ["f/f/f/"]
-        assert "another picture already has the file name" in loaded.skipped[0].reason
+        assert loaded.skipped[0].filepath.rpartition("/")[2] in loaded.skipped[0].reason
     name = first.dataset.rows[0].path
     assert bottle.picture(name).exists()
 

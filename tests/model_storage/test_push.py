@@ -79,7 +79,9 @@ def test_people_in_a_package_are_named_and_not_kept(service: Service, configurat
     onnx_zip(folder, people=3, group="hat")
     done = push(configuration, "--group", "hat", "--version", "0.0.1")
     assert done.returncode == 0, done.stderr
-    assert "model_onnx.zip holds cut-outs of 3 people: whoever gets it sees them" in done.stderr
+    (warning,) = done.stderr.splitlines()
+    assert "model_onnx.zip" in warning
+    assert "3 people" in warning
     version = service.root / "model_repository" / "hat" / "1"
     assert {path.name for path in version.iterdir()} == {"model.onnx", "meta.json", "config.pbtxt", "upload.json"}
     assert not [path for path in service.root.rglob("*") if path.suffix in (".npz", ".zip")]
