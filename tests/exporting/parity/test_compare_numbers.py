@@ -416,6 +416,8 @@ def test_faults_of_answers() -> None:
     assert answer_faults(trained, answers([PROBS] * 3), tight) == []
     nan = changed(PROBS, (0, 0, np.nan), (0, 1, np.inf), (2, 1, np.nan))
     assert told(answer_faults(trained, answers([PROBS, PROBS, nan]), NONE)) == [("output_not_finite", [2, 3])]
+    nan = changed(PROBS, (0, 0, np.nan), (1, 0, np.inf), (2, 0, np.nan))
+    assert told(answer_faults(trained, answers([PROBS, PROBS, nan]), NONE))[0] == ("output_not_finite", [3, 3])
     moved = answers([PROBS, PROBS, changed(PROBS, (2, 0, 0.25))])
     assert told(answer_faults(trained, moved, tight)) == [("depends_on_batch_size", [0.15, 0.1])]
     assert answer_faults(trained, moved, NONE) == []
