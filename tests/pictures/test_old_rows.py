@@ -95,7 +95,7 @@ def test_problems_are_counted_and_said_once(url: str, caplog: pytest.LogCaptureF
         database.records()
         assert len(database.problems) == 20
     assert len(caplog.records) == 1
-    assert "20 rows not whole" in caplog.text
+    assert "20 rows" in caplog.text
     assert "and 15 more" in caplog.text
 
 
