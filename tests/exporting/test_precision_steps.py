@@ -79,7 +79,7 @@ def test_the_layers_that_lose_most_stay_in_float(tmp_path: Path, capsys: pytest.
     assert tuple(report["kept_in_float"]) == parity.kept_in_float
     (refused,) = report["tries"]
     assert refused["layers_in_float"] == 0
-    assert "F1 on the labels changes by" in " ".join(refused["faults"])
+    assert any(" F1 " in f" {fault} " for fault in refused["faults"])
     page = (folder.parent / "parity_report.html").read_text()
     assert f"2 layers: {', '.join(parity.kept_in_float)}" in page
     assert "refused with 0 in float32" in page

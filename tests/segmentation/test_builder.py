@@ -81,7 +81,7 @@ def test_every_photo_gets_a_row_and_a_second_run_skips_them(
             pictures, list_pictures(pictures), database, SegmentationModel("best", never), SegmentConfig()
         )
     assert (second.photos, second.skipped) == (0, 24)
-    assert "DB already has 24 images, that will be skipped during segmentation" in caplog.messages
+    assert (24,) in [record.args for record in caplog.records]
     assert rows(database_url).keys() == written.keys()
 
 
@@ -139,7 +139,7 @@ def test_no_pictures(tmp_path: Path, configuration: Callable[..., Path], onnx_mo
     done = run_builder(configuration(), onnx_model)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "there are no pictures yet" in done.stderr
+    assert str(tmp_path / "classification_data" / "pictures") in done.stderr
     assert not (tmp_path / "classification_data").exists()
     (tmp_path / "pictures").mkdir()
     with pytest.raises(BottleError):

@@ -101,7 +101,7 @@ def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
     done = run_program(["cls/classification/train.py", *words], cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
-    assert "no picset to spare for validation" in done.stderr
+    assert "WARNING label 'hat' (" in done.stderr
     folder = finished_run(bottle, "newest", GROUP).folder
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "Nobody in validation has hat: nothing can be said of how well it is found." in page
