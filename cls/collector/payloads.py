@@ -338,7 +338,10 @@ def _box_of(value: Any) -> Box | None:
         return None
     if not all(isinstance(side, (int, float)) and not isinstance(side, bool) for side in value):
         return None
-    x1, y1, x2, y2 = (float(side) for side in value)
+    try:
+        x1, y1, x2, y2 = (float(side) for side in value)
+    except OverflowError:  # JSON's whole numbers have no end
+        return None
     return x1, y1, x2, y2
 
 

@@ -151,7 +151,7 @@ def test_an_entry_of_trained() -> None:
     "box",
     [
         None, {}, "0011", [], [0, 0, 1], [0, 0, 1, 1, 1], [0, 0, 1, "1"], ["0", 0, 1, 1], [0, 0, 1, None],
-        [0, 0, 1, True], [False, 0, 1, 1], ["a", "b", "c", "d"],
+        [0, 0, 1, True], [False, 0, 1, 1], ["a", "b", "c", "d"], [0, 0, 1, 10**400],
     ],
 )  # fmt: skip
 def test_a_box_is_four_numbers(box: object) -> None:
