@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "s3cret-word"
 _START_S = 60.0
@@ -115,7 +116,7 @@ def _unprivileged() -> int:
     return pwd.getpwnam("nobody").pw_uid
 
 
-def _as_ordinary_user() -> dict[str, object]:
+def _as_ordinary_user() -> dict[str, Any]:
     """Arguments for a process that PostgreSQL agrees to be: it refuses to run as root."""
     if os.geteuid() != 0:
         return {}

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cls.errors import ClsError
+from cls.errors import ClsError, UsageError
 from cls.options import Option, options_of
 from cls.progress import set_up_logging
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
 
 EXIT_ERROR = 1
+EXIT_WRONG_OPTIONS = 2  # as argparse ends
 EXIT_INTERRUPTED = 130
 
 
@@ -142,7 +143,7 @@ def execute(command: Command, arguments: Sequence[str] | None = None, *, program
         program: name shown in the usage line.
 
     Returns:
-        The exit status: 0, 1 for an expected error, 130 for Ctrl-C.
+        The exit status: 0, 1 for an expected error, 2 for wrong options, 130 for Ctrl-C.
     """
     parser = Parser(prog=program, description=command.summary)
     command.add_arguments(parser)
@@ -163,7 +164,7 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
             print(json.dumps({"error": error.to_dict()}, ensure_ascii=False), file=sys.stderr)
         else:
             print(f"error: {error.line()}" + (f" [{', '.join(error.codes)}]" if options.debug else ""), file=sys.stderr)
-        return EXIT_ERROR
+        return EXIT_WRONG_OPTIONS if isinstance(error, UsageError) else EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted: what is finished is kept; the same command goes on from there", file=sys.stderr)
         return EXIT_INTERRUPTED

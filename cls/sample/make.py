@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from cls.errors import SampleError
+from cls.errors import SampleError, UsageError
 from cls.files import atomic_path, remove_parts, write_bytes_atomic, write_json_atomic
 from cls.progress import progress
 from cls.records import JsonLines, read_record
@@ -119,10 +119,11 @@ def make_sample(
         workers: Processes that draw; all cores by default.
 
     Raises:
-        SampleError: A parameter is out of range, or the folder holds something else.
+        UsageError: A parameter is out of range.
+        SampleError: The folder holds something else.
     """
     if workers is not None and workers < 1:
-        raise SampleError(f"workers must be at least 1, not {workers}", code="out_of_range")
+        raise UsageError(f"workers must be at least 1, not {workers}", code="out_of_range")
     plan = Plan(config)
     is_finished = _claim(directory, config)
     remove_parts(directory / "images")

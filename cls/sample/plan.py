@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel
 
-from cls.errors import SampleError
+from cls.errors import UsageError
 from cls.files import write_json_atomic, write_text_atomic
 from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS, draw_person, labels
 
@@ -129,7 +129,7 @@ class SampleConfig:
             if not 0 <= share <= 1:
                 problems.append(f"{name} must be a share from 0 to 1, not {share}")
         if problems:
-            raise SampleError("; ".join(problems), code="out_of_range")
+            raise UsageError("; ".join(problems), code="out_of_range")
 
     def stream(self, *key: int) -> np.random.Generator:
         """A source of random numbers for one purpose (and index) of this set."""

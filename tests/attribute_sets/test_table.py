@@ -157,10 +157,11 @@ def test_what_cannot_be_done_is_said_in_one_line(
     values: list[str],
 ) -> None:
     root = write_peta(tmp_path / "set", people=4)
-    assert run(TABLE, bottle, root, *words, *TINY[:4], "--debug") == 1
+    status = run(TABLE, bottle, root, *words, *TINY[:4], "--debug")
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ")
     assert error.endswith(f" [{codes}]")
+    assert status == (2 if codes.startswith("usage.") else 1)
     assert all(value in error for value in values)
 
 

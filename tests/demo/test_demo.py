@@ -28,8 +28,8 @@ def demo(folder: Path, *options: str, timeout_s: int = 900) -> subprocess.Comple
     )
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert done.returncode == 1
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str, status: int = 1) -> None:
+    assert done.returncode == status
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
@@ -39,13 +39,13 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_photos_of_ones_own_need_a_group_and_a_segmenter(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     done = demo(tmp_path / "demo", "--source", str(tmp_path / "photos"), "--limit", "3")
-    assert_refused(done, "GROUP=", "SEGMENTER=", "40 or more")
+    assert_refused(done, "GROUP=", "SEGMENTER=", "40 or more", status=2)
     assert not (tmp_path / "demo").exists()
 
 
 def test_a_group_the_photos_do_not_have_is_refused_at_once(tmp_path: Path) -> None:
     done = demo(tmp_path / "demo", "--group", "shoes", "--debug")
-    assert done.returncode == 1
+    assert done.returncode == 2
     line = done.stderr.splitlines()[-1]
     assert line.endswith("[usage.invalid_options, usage.unknown_group]")
     assert "'shoes'" in line

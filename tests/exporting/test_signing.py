@@ -53,7 +53,7 @@ def test_a_private_key_never_lies_in_the_data_folder(
 ) -> None:
     (tmp_path / "link").symlink_to(copied.bottle.root)
     for path in (copied.bottle.root / "team.key", copied.package / "team.key", tmp_path / "link" / "team.key"):
-        assert run(copied, KEYGEN, path, "--debug") == 1
+        assert run(copied, KEYGEN, path, "--debug") == 2
         assert capsys.readouterr().err.strip().endswith("[usage.inside_data_folder]")
         assert not path.exists()
 

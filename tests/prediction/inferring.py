@@ -24,7 +24,7 @@ def infer(at: ExportedBottle, *arguments: object) -> int:
 
 
 def error_of(at: ExportedBottle, *arguments: object, command: Command = COMMAND) -> ClsError:
-    """The expected error a command ends with, with exit status 1."""
+    """The expected error a command ends with, with its exit status: 2 for wrong options, else 1."""
     errors: list[ClsError] = []
 
     def run(options: argparse.Namespace) -> None:
@@ -35,8 +35,9 @@ def error_of(at: ExportedBottle, *arguments: object, command: Command = COMMAND)
             raise
 
     words = [*(str(argument) for argument in arguments), "--cfg", str(at.cfg), "--quiet"]
-    assert execute(replace(command, run=run), words) == 1
+    status = execute(replace(command, run=run), words)
     (error,) = errors
+    assert status == (2 if error.code.startswith("usage.") else 1)
     return error
 
 

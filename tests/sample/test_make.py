@@ -186,6 +186,6 @@ def test_help_is_quick_and_a_bad_size_is_told_in_one_line(tmp_path):
     assert time.perf_counter() - started_s < 5
     command = [sys.executable, "-m", "cls", "sample", "make", str(tmp_path / "x"), "--size", "10x10"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert len(refused.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "x").exists()

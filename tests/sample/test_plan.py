@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cls.errors import SampleError
+from cls.errors import UsageError
 from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS
 from cls.sample.plan import Plan, SampleConfig, given_tags, main_person, true_tags
 
@@ -50,9 +50,9 @@ def test_a_photo_far_into_a_set_is_named_the_same_whatever_the_shares():
 
 
 def test_every_problem_of_the_parameters_is_told_at_once():
-    with pytest.raises(SampleError) as caught:
+    with pytest.raises(UsageError) as caught:
         SampleConfig(0, -1, 10, 10, 1.5, -0.1)
-    assert caught.value.code == "sample.out_of_range"
+    assert caught.value.code == "usage.out_of_range"
     for word in ("photos", "seed", "size", "wrong-labels", "corrupt"):
         assert word in caught.value.line()
 

@@ -264,9 +264,9 @@ def test_the_interface_is_browsable(url: str) -> None:
     assert httpx.get(f"{url}/docs").status_code == 200
 
 
-def refused(*arguments: str, **variables: str) -> str:
+def refused(*arguments: str, status: int = 1, **variables: str) -> str:
     done = run_program(["-c", SERVE, *arguments], 30, cwd=REPOSITORY, env=environment(**variables))
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == status, done.stderr
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
@@ -282,9 +282,9 @@ def test_what_it_does_not_start_with(photos: Path, tmp_path: Path, url: str) -> 
     assert code_of_refusal(str(photos), "--host", "0.0.0.0", "--port", "0") == "collector.missing_password"
     assert code_of_refusal(str(tmp_path / "none")) == "collector.folder_not_found"
     assert code_of_refusal(str(tmp_path)) == "collector.no_labelled_photos"
-    assert "--limit" in refused(str(photos), "--limit", "0")
-    assert "--port" in refused(str(photos), "--port", "70000")
-    assert "--token-ttl-s" in refused(str(photos), "--token-ttl-s", "0")
+    assert "--limit" in refused(str(photos), "--limit", "0", status=2)
+    assert "--port" in refused(str(photos), "--port", "70000", status=2)
+    assert "--token-ttl-s" in refused(str(photos), "--token-ttl-s", "0", status=2)
     port = urlsplit(url).port
     assert port is not None
     assert f"127.0.0.1:{port}" in refused(str(photos), "--port", str(port))

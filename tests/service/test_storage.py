@@ -19,10 +19,10 @@ from tests.preloaded import run_program
 from tests.required_tools import need_program
 
 
-def start_and_fail(*arguments: str, **variables: str) -> str:
+def start_and_fail(*arguments: str, status: int = 1, **variables: str) -> str:
     """Starts a storage that cannot start; returns the one line it says."""
     done = run_program(list(arguments), 30, cwd=REPOSITORY, env=environment(**variables))
-    assert done.returncode == 1
+    assert done.returncode == status
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.startswith("error: ")
@@ -149,7 +149,7 @@ def test_a_port_in_use(tmp_path: Path, option: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
 def test_other_addresses_need_a_token(tmp_path: Path, host: str) -> None:
-    line = start_and_fail(*start_arguments(tmp_path / "storage", "--host", host))
+    line = start_and_fail(*start_arguments(tmp_path / "storage", "--host", host), status=2)
     assert "CLS_MODEL_STORAGE_TOKEN" in line
     assert not (tmp_path / "storage").exists()
 
@@ -160,7 +160,7 @@ def test_a_root_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_not_a_tritons(tmp_path: Path) -> None:
-    assert "--triton" in start_and_fail(*start_arguments(tmp_path / "storage", "--triton", "localhost:8000"))
+    assert "--triton" in start_and_fail(*start_arguments(tmp_path / "storage", "--triton", "localhost:8000"), status=2)
 
 
 def test_a_triton_that_is_not_there(tmp_path: Path) -> None:

@@ -323,7 +323,7 @@ def test_what_cannot_be_trained_is_said_in_one_line_and_makes_no_run(
     bottle = make_tiny_bottle(tmp_path)
     spoil(bottle)  # type: ignore[operator]
     before = files_of(bottle)
-    assert train_script(bottle, "--cat", GROUP, *options, "--debug") == 1
+    assert train_script(bottle, "--cat", GROUP, *options, "--debug") == (2 if codes.startswith("usage.") else 1)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     assert lines[0].endswith(f" [{codes}]")
