@@ -62,7 +62,9 @@ def test_what_is_written(tmp_path: Path) -> None:
 def test_clusters_of_a_file() -> None:
     assert SplitFile.model_validate(WRITTEN).cluster_of_unit == {"picset:p": "joined:p", "picset:q": "joined:p"}
     assert SplitFile(train=[], valid=[]).cluster_of_unit == {}
-    assert SplitFile(train=[], valid=[]).join_rule == 1, "files of earlier versions do not say"
+    earliest = SplitFile(train=[], valid=[])
+    assert (earliest.by, earliest.seed, earliest.valid_share) == ("picset", None, None)
+    assert earliest.join_rule == 1, "files of earlier versions do not say"
 
 
 def test_a_file_of_an_earlier_version(tmp_path: Path) -> None:

@@ -129,3 +129,8 @@ def test_what_a_reader_has_to_know() -> None:
     )
     assert PartsUsed.of("x", test=0, units=5, shared=0, unnamed=3).note.endswith("; 3 pictures are of none")
     assert "it does not say whom its pictures show" in PartsUsed.of("x", test=0, units=0, shared=0, unnamed=9).note
+
+
+def test_what_is_not_said_of_parts_is_nothing() -> None:
+    used = PartsUsed(name="x", is_leaking=False, picsets=1, picsets_on_two_sides=0)
+    assert (used.pictures_of_no_picset, used.test_pictures, used.note) == (0, 0, "")

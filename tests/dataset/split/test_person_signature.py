@@ -230,3 +230,16 @@ def test_pictures_as_narrow_as_the_view_are_averaged() -> None:
     grey = lively(32, 96)
     views, _ = views_of(grey, person_of(box(10, 2, 80, 30), grey))
     np.testing.assert_allclose(views[PHOTO], grey.reshape(32, 32, 3).mean(axis=2), atol=0.51)
+
+
+def test_what_a_frame_lacks_below_and_beside_a_photo_is_its_last_line() -> None:
+    """The view of the upper body is the one of a photo that goes on with its outermost rows or columns."""
+    grey = lively(120, 200)
+    low, right = box(60, 70, 120, 118), box(140, 10, 198, 80)
+    for corners, more in ((low, ((0, 80), (0, 0))), (right, ((0, 0), (0, 80)))):
+        continued = np.pad(grey, more, mode="edge")
+        views, inside = views_of(grey, person_of(corners, grey))
+        expected, expected_inside = views_of(continued, person_of(corners, continued))
+        np.testing.assert_array_equal(views[PERSON], expected[PERSON])
+        np.testing.assert_array_equal(inside[PERSON], expected_inside[PERSON])
+        assert not inside[PERSON].all()
