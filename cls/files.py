@@ -179,7 +179,7 @@ def read_yaml(path: Path) -> Any:
     """Reads a YAML file of plain values: at most 1 MiB, 100,000 values with aliases written out, and 50 levels.
 
     Raises:
-        FileError: it is missing, cannot be read, is not YAML, or is larger; names line and column.
+        FileError: it is missing, cannot be read, is not YAML, has a key twice, or is larger; names line and column.
     """
     try:
         with path.open("rb") as stream:
@@ -201,7 +201,7 @@ def parse_yaml(text: str, where: object) -> Any:
         where: what errors name.
 
     Raises:
-        FileError: it is not YAML, or is larger; names line and column.
+        FileError: it is not YAML, has a key twice, or is larger; names line and column.
     """
     import yaml  # here, for commands that read no YAML
 
@@ -212,6 +212,7 @@ def parse_yaml(text: str, where: object) -> Any:
             if node is None:
                 return None
             _check_yaml_size(node, where)
+            _check_yaml_keys(node, where, set())
             return loader.construct_document(node)
         finally:
             loader.dispose()
@@ -253,6 +254,25 @@ def _check_yaml_size(root: Node, where: object) -> None:
         raise FileError("is not YAML: nested too deeply", code="not_yaml", where=where)
     if count > _MAX_YAML_VALUES:
         raise FileError(f"holds more than {_MAX_YAML_VALUES} values", code="too_large", where=where)
+
+
+def _check_yaml_keys(node: Node, where: object, checked: set[Node]) -> None:
+    """Refuses a mapping that has a key twice, of which PyYAML takes the last."""
+    import yaml
+
+    if isinstance(node, yaml.ScalarNode) or node in checked:
+        return
+    checked.add(node)
+    keys = set()
+    if isinstance(node, yaml.MappingNode):
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else key
+            if name in keys:
+                place = f"{where}:{key.start_mark.line + 1}:{key.start_mark.column + 1}"
+                raise FileError(f"has the key '{key.value}' twice", code="duplicate_key", where=place)
+            keys.add(name)
+    for value in node.value if isinstance(node, yaml.SequenceNode) else chain.from_iterable(node.value):
+        _check_yaml_keys(value, where, checked)
 
 
 def sha256_of_file(path: Path) -> str:

@@ -204,6 +204,7 @@ def test_yaml_with_aliases_is_read(tmp_path: Path) -> None:
         ("[" * 100_000, "not_yaml", ""),
         ("1" + ":1" * 100_000, "not_yaml", ""),
         ("#" * 2**20 + "\n", "too_large", ""),
+        ("{a: 1, b: [{c: 1, 'c': 2}]}", "duplicate_key", ":1:19"),
         ("!!int ''", "not_yaml", ""),
         ("!!bool maybe", "not_yaml", ""),
         ("2026-13-45", "not_yaml", ""),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cls.cli.command import Command, add_options, bottle_of, given
-from cls.errors import UsageError
+from cls.errors import BottleError, Fault, UsageError
 from cls.training.config import TrainConfig, config_of_options
 
 _log = logging.getLogger("cls.training")
@@ -44,7 +44,12 @@ def config_of(options: argparse.Namespace, **others: Any) -> TrainConfig:
 
 
 def config_of_source(options: argparse.Namespace) -> TrainConfig:
-    """The settings of the run, or the args.yaml, that `--from` names, with the options that are given beside it."""
+    """The settings of the run, or the args.yaml, that `--from` names, with the options that are given beside it.
+
+    Raises:
+        UsageError: options that are given are wrong; lists what is wrong with the other settings, too.
+        BottleError: there is no such run or file, or its settings cannot be used; lists them all.
+    """
     from cls.training.network.build import timm_name
     from cls.training.network.weights import initial_weights
     from cls.training.runs.args import read_settings
@@ -53,11 +58,17 @@ def config_of_source(options: argparse.Namespace) -> TrainConfig:
     bottle, words = bottle_of(options), given(options, TrainConfig)
     file = Path(options.source).expanduser()
     earlier = read_settings(file if file.is_file() else find_run(bottle, options.source).folder)
+    faults: list[Fault] = list(earlier.unknown_names())
     try:
         config = config_of_options(**earlier.settings_with(words))
     except UsageError as error:
-        hint = f"what is not given as an option is from {options.source}; {error.hint}"
-        raise UsageError(error.what, code=error.case, hint=hint, faults=error.faults) from None
+        faults = [*error.faults, *faults]
+    if faults:
+        what = "; ".join(faults)
+        hint = f"what is not given as an option is from {options.source}; see `cls train --help`"
+        if _are_wrong(words):
+            raise UsageError(what, code="invalid_options", hint=hint, faults=faults)
+        raise BottleError(what, code="invalid_settings", where=options.source, hint=hint, faults=faults)
     if (
         earlier.weights is not None
         and not {"weights", "pretrained"} & words.keys()
@@ -69,6 +80,15 @@ def config_of_source(options: argparse.Namespace) -> TrainConfig:
                 "initial weights: %s; the earlier training had others: %s", found.origin, earlier.weights.origin
             )
     return config
+
+
+def _are_wrong(words: dict[str, Any]) -> bool:
+    """Whether options are wrong by themselves, whatever the file beside them says."""
+    try:
+        config_of_options(**{"group": "any", **words})
+    except UsageError:
+        return True
+    return False
 
 
 def run(options: argparse.Namespace) -> None:

@@ -73,9 +73,9 @@ def test_what_cannot_be_repeated_is_logged(bottle: Bottle, caplog: pytest.LogCap
 
 def test_weights_that_were_named_without_their_folder(bottle: Bottle, tmp_path: Path) -> None:
     keep(bottle, TrainConfig("hat", weights=str(tmp_path / "away" / "first.pth")))
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(BottleError) as caught:
         settings_of(bottle, "--from", RUN)
-    assert caught.value.code == "usage.invalid_options"
+    assert caught.value.code == "bottle.invalid_settings"
     assert [fault.code for fault in caught.value.faults] == ["usage.weights_not_found"]
     assert "first.pth" in caught.value.what
     assert settings_of(bottle, "--from", RUN, "--weights", "none").weights == "none"
@@ -137,6 +137,39 @@ def test_a_file_written_by_hand_needs_settings_alone(
     assert str(file) in str(caught.value.hint)
     for found in ("--cat: ", "--decay: ", "--epochs: ", "--loss: ", "--valid: ", "--batch: "):
         assert caught.value.what.count(found) == 1
+
+
+def test_a_file_written_by_hand_takes_the_options_of_the_command(bottle: Bottle, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("settings: {cat: hat, size: 64x48, background-share: 1e-1, background_people: 9, log: [wandb]}\n")
+    with pytest.raises(BottleError) as caught:
+        settings_of(bottle, "--from", str(file), "--epochs", "2")
+    assert [fault.code for fault in caught.value.faults] == ["usage.not_installed"]
+    found = settings_of(bottle, "--from", str(file), "--log", "tensorboard")
+    assert found == TrainConfig(
+        "hat", height_px=64, width_px=48, background_share=0.1, background_people=9, loggers=("tensorboard",)
+    )
+
+
+def test_names_that_are_no_options_are_refused_with_the_rest(bottle: Bottle, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("settings: {cat: hat, group: bag, epoch: 3, size: 64x48, width_px: 48, loss: l2, arch-l: eff}\n")
+    with pytest.raises(BottleError) as caught:
+        settings_of(bottle, "--from", str(file))
+    assert (caught.value.code, caught.value.where) == ("bottle.invalid_settings", str(file))
+    assert [(str(fault).partition(":")[0], fault.code) for fault in caught.value.faults] == [
+        ("--loss", "usage.invalid_option_value"),
+        ("group", "usage.option_given_twice"),
+        ("epoch", "usage.unknown_option"),
+        ("arch-l", "usage.unknown_option"),
+        ("size", "usage.option_given_twice"),
+    ]
+    with pytest.raises(UsageError):
+        settings_of(bottle, "--from", str(file), "--batch", "x")
+    file.write_text("settings:\n  cat: hat\n  cat: bag\n")
+    with pytest.raises(BottleError) as caught:
+        settings_of(bottle, "--from", str(file))
+    assert (caught.value.code, caught.value.where) == ("bottle.run_unreadable", f"{file}:3:3")
 
 
 def test_number_texts_in_the_args_of_a_run(bottle: Bottle) -> None:

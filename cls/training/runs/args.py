@@ -19,7 +19,7 @@ import yaml
 from pydantic import BeforeValidator, Field, JsonValue, PlainSerializer, PrivateAttr, ValidationError
 
 from cls import __version__
-from cls.errors import BottleError, FileError, UsageError
+from cls.errors import BottleError, FileError, UsageError, UsageFault
 from cls.files import read_yaml, write_text_atomic
 from cls.people.preprocess import Preprocessing
 from cls.records import Record, faults_of
@@ -142,17 +142,41 @@ def _with_numbers(settings: Any) -> Any:
     options = training_options()
     found = dict(settings)
     for key, value in settings.items():
-        if isinstance(value, str) and key in options and options[key].kind is float:
+        option = options.get(str(key).replace("-", "_"))
+        if isinstance(value, str) and option is not None and option.kind is float:
             with suppress(ValueError):
                 found[key] = float(value)
     return found
+
+
+_SIZE_FIELDS = ("height_px", "width_px", "auto_px")
+
+
+def _by_field_or_size(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[UsageFault]]:
+    """Settings by field of `TrainConfig` or `size`, of names in any spelling, and what is wrong with the names."""
+    spelled = {one.name: one.name for one in fields(TrainConfig)}
+    for name, known in training_options().items():
+        spelled[known.flag[2:].replace("-", "_")] = "size" if known.dest == "size" else name
+    found: dict[str, Any] = {}
+    faults = []
+    for key, value in settings.items():
+        name = spelled.get(key.replace("-", "_"), "")
+        if not name:
+            faults.append(UsageFault(f"{key}: there is no such option", code="unknown_option"))
+        elif name in found:
+            faults.append(UsageFault(f"{key}: the option is given twice", code="option_given_twice"))
+        found[name] = value
+    found.pop("", None)
+    if "size" in found and any(name in found for name in _SIZE_FIELDS):
+        faults.append(UsageFault(f"size: is given beside {', '.join(_SIZE_FIELDS)}", code="option_given_twice"))
+    return found, faults
 
 
 class SavedSettings(Record):
     """What is needed of an args.yaml to train again; it may be written by hand, and hold `settings` alone.
 
     Attributes:
-        settings: as those of `RunArgs`.
+        settings: as those of `RunArgs`; in a file written by hand also options by their names.
         weights: the weights that the earlier training started from.
         code_version: of the code that trained; None where no training wrote the file.
     """
@@ -161,20 +185,27 @@ class SavedSettings(Record):
     weights: InitialWeights | None = None
     code_version: str | None = None
 
+    def unknown_names(self) -> list[UsageFault]:
+        """The names in a file written by hand that are no options; a run's may be those of another version."""
+        return [] if self.code_version is not None else _by_field_or_size(self.settings)[1]
+
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The fields of `TrainConfig` to train again with these settings; what this version cannot repeat is logged.
 
         Args:
             given: values that replace the settings, by field or `size`.
         """
-        known = {one.name: None if one.default is MISSING else one.default for one in fields(TrainConfig)}
-        left_out = {key: value for key, value in self.settings.items() if key not in known}
-        if left_out:
-            _log.warning("settings that this version does not have are left out: %s", _listed(left_out))
-        unsaid = {key: value for key, value in known.items() if key not in {*self.settings, *given}}
-        if unsaid and self.code_version is not None:
-            _log.warning("settings that the earlier version did not have get their defaults: %s", _listed(unsaid))
-        settings = {key: value for key, value in self.settings.items() if key in known}
+        if self.code_version is None:
+            settings, _ = _by_field_or_size(self.settings)
+        else:
+            known = {one.name: None if one.default is MISSING else one.default for one in fields(TrainConfig)}
+            settings = {key: value for key, value in self.settings.items() if key in known}
+            left_out = {key: value for key, value in self.settings.items() if key not in known}
+            unsaid = {key: value for key, value in known.items() if key not in {*settings, *given}}
+            if left_out:
+                _log.warning("settings that this version does not have are left out: %s", _listed(left_out))
+            if unsaid:
+                _log.warning("settings that the earlier version did not have get their defaults: %s", _listed(unsaid))
         run, group = settings.get("pretrained"), settings.get("group")
         if isinstance(run, str) and "/" not in run and group and given.get("group", group) != group:
             # Runs are looked for in the group that is trained, which is another one now.
@@ -211,7 +242,8 @@ def read_settings(path: Path) -> SavedSettings:
     Raises:
         BottleError: it is missing or cannot be read.
     """
-    return _read(path, SavedSettings, "correct the file: `settings:` holds the options of `cls train`, as in a run's")
+    hint = "correct the file: `settings:` holds options of `cls train` by their names, such as `size: 256x192`"
+    return _read(path, SavedSettings, hint)
 
 
 def _read(path: Path, kind: type[_Kind], hint: str) -> _Kind:
