@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from tests.exporting.runs import ExportedBottle
 def test_every_name_is_offered_and_found() -> None:
     assert {name for name in dir(cls) if not name.startswith("__")} == set(cls.__all__)
     assert {"__all__", "__doc__", "__version__"} <= set(dir(cls))
-    assert all(callable(getattr(cls, name)) for name in cls.__all__)
+    assert all(callable(getattr(cls, name)) for name in cls.__all__ if name != "errors")
     assert (Path(cls.__file__).parent / "py.typed").is_file()
     with pytest.raises(AttributeError, match="no_such_name"):
         cls.no_such_name  # noqa: B018
@@ -41,6 +42,27 @@ def test_importing_it_loads_nothing_else() -> None:
         [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
     )
     assert {name for name in done.stdout.split() if name.startswith("cls.")} == set()
+
+
+def test_errors_and_types_are_reached_after_a_fresh_import() -> None:
+    code = """import cls
+try:
+    cls.open_run("newest", cfg="no.yaml")
+except cls.errors.SettingsError as error:
+    assert isinstance(error, cls.ClsError)
+    print(error.code)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("settings.")
+    assert issubclass(cls.errors.UsageError, cls.ClsError)
+    shown = (cls.evaluate, cls.export, cls.load_group, cls.open_model, cls.open_run, cls.segment, cls.train)
+    for function in shown:
+        written = str(function.__annotations__)
+        named = {word for word in re.findall(r"\b[A-Z]\w+", written) if word not in {"Unpack", "AnyPath", "Sequence"}}
+        named = {word for word in named if not word.endswith(("Options", "PathLike", "None"))}
+        assert named <= set(cls.__all__), function.__name__
 
 
 def test_the_types_of_keyword_options_are_those_of_the_settings() -> None:
