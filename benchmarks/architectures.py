@@ -290,7 +290,10 @@ class Worker:
         number = os.WTERMSIG(status)
         if number == signal.SIGALRM:
             return {**found, "note": f"ran out of time ({TIMEOUT_S} s)", "unfinished": True}
-        return {**found, "note": f"CRASH {signal.Signals(number).name}", "crashed": True}
+        # SIGKILL is what the system sends to the process that has most memory where there is none left.
+        if number == signal.SIGKILL:
+            return {**found, "note": "ran out of memory", "crashed": True, "unfinished": True}
+        return {**found, "note": f"crashed with {signal.Signals(number).name}", "crashed": True}
 
 
 def page(results: dict[str, Any]) -> str:
@@ -340,7 +343,7 @@ def page(results: dict[str, Any]) -> str:
 
 def _summary(names: int, tried: int, same: int, rounded: int, late: int) -> str:
     more = f", {rounded} but for rounding" if rounded else ""
-    more += f", {late} ran out of time" if late else ""
+    more += f", {late} ran out of time or memory" if late else ""
     return f"Of timm's {names} families {tried} were tried all the way: {same} decide the same{more}."
 
 
