@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
 
 from cls.bottle.layout import Bottle
+from cls.errors import UsageError
 from cls.exporting.formats.files import ExportRequest
 from cls.options import settings_of
 from cls.segmentation.config import SegmentConfig
@@ -73,8 +74,7 @@ class Run(runs.Run):
         """
         from cls.prediction.people_model import open_model
 
-        cfg = self.bottle.settings.file
-        return open_model(self.folder, cfg=cfg, **options)(photos)
+        return open_model(self, **options)(photos)
 
     def _repr_html_(self) -> str:
         """The run in a notebook."""
@@ -103,7 +103,8 @@ def load_group(
     """
     from cls.loading.pictures import load_group_from
 
-    return load_group_from(_bottle(cfg), group, folder=_path(source), workers=workers)
+    folder = None if source is None else _path(source, "source")
+    return load_group_from(_bottle(cfg), group, folder=folder, workers=workers)
 
 
 def segment(
@@ -136,7 +137,8 @@ def segment(
     from cls.segmentation.builder import segment_photos
 
     config = settings_of(SegmentConfig, config, options)
-    return segment_photos(_bottle(cfg), Path(model_path), config)
+    model = _path(model_path, "model_path")
+    return segment_photos(_bottle(cfg), model, config)
 
 
 def train(
@@ -176,10 +178,10 @@ def train(
     from cls.training.train import train_in_other_rank
 
     bottle = _bottle(cfg)
-    if isinstance(group, str):
-        config = config_of_options(group=group, **options)
-    else:
+    if isinstance(group, TrainConfig):
         config = settings_of(TrainConfig, group, options)
+    else:
+        config = config_of_options(group=group, **options)
     processes = ProcessGroup(config)
     if not processes.is_first:
         train_in_other_rank(bottle, config, processes)
@@ -204,6 +206,7 @@ def evaluate(run: runs.Run, *, group: str | None = None) -> Metrics:
         TrainingError: there is nobody to measure it on, or the group lacks labels of the run.
         BottleError: the group has not been loaded, or the run's files cannot be read.
         DatabaseError: the pictures database cannot be used.
+        UsageError: it is no run.
 
     Example:
         `cls.evaluate(run, group="hair_color_of_may").macro.f1`
@@ -211,12 +214,13 @@ def evaluate(run: runs.Run, *, group: str | None = None) -> Metrics:
     from cls.machine import wait_passively
 
     wait_passively()
+    _check_run(run)
     from cls.training.evaluation.evaluate import evaluate_run, unseen_samples
 
     return evaluate_run(run, run.validation_samples() if group is None else unseen_samples(run, group))
 
 
-def open_run(run: AnyPath = "newest", *, group: str | None = None, cfg: AnyPath | None = None) -> Run:
+def open_run(run: AnyPath | int = "newest", *, group: str | None = None, cfg: AnyPath | None = None) -> Run:
     """Opens a finished training run.
 
     Args:
@@ -226,13 +230,17 @@ def open_run(run: AnyPath = "newest", *, group: str | None = None, cfg: AnyPath 
 
     Raises:
         BottleError: there is none, it is not finished, or it is of another group or data folder.
+        UsageError: `run` is no path, name or number.
 
     Example:
         `cls.open_run("newest", group="hair_color").report`
     """
     from cls.training.runs.listing import finished_run
 
-    return _public(finished_run(_bottle(cfg), os.fspath(run), group))
+    name = str(run) if isinstance(run, int) and not isinstance(run, bool) else run
+    if not isinstance(name, str | os.PathLike):
+        raise _unusable("run", run, "a run's folder, name or number")
+    return _public(finished_run(_bottle(cfg), os.fspath(name), group))
 
 
 def export(run: runs.Run, request: ExportRequest | None = None, **options: Unpack[ExportOptions]) -> Exported:
@@ -245,7 +253,7 @@ def export(run: runs.Run, request: ExportRequest | None = None, **options: Unpac
             `require`.
 
     Raises:
-        UsageError: options hold values they cannot take.
+        UsageError: it is no run, or options hold values they cannot take.
         ExportError: a format that was asked for cannot be made.
         ParityError: a format that was asked for does not decide as the trained network does.
 
@@ -254,6 +262,7 @@ def export(run: runs.Run, request: ExportRequest | None = None, **options: Unpac
     """
     from cls.exporting.publish import ExportConfig, export_run
 
+    _check_run(run)
     config = ExportConfig.of(settings_of(ExportRequest, request, options), run.bottle.settings)
     exported = export_run(run.bottle, run, config)
     exported.raise_if_refused(config.required)
@@ -261,11 +270,22 @@ def export(run: runs.Run, request: ExportRequest | None = None, **options: Unpac
 
 
 def _bottle(cfg: AnyPath | None) -> Bottle:
-    return Bottle(load_settings(_path(cfg)))
+    return Bottle(load_settings(None if cfg is None else _path(cfg, "cfg")))
 
 
-def _path(path: AnyPath | None) -> Path | None:
-    return None if path is None else Path(path)
+def _path(path: AnyPath, argument: str) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise _unusable(argument, path, "a path")
+    return Path(path)
+
+
+def _check_run(run: object) -> None:
+    if not isinstance(run, runs.Run):
+        raise _unusable("run", run, "a run, as `cls.train` and `cls.open_run` return it")
+
+
+def _unusable(argument: str, value: object, expected: str) -> UsageError:
+    return UsageError(f"{argument}: expected {expected}, found {value!r}", code="invalid_argument")
 
 
 def _public(run: runs.Run) -> Run:

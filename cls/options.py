@@ -144,11 +144,13 @@ def settings_of(settings: type[T], config: T | None, options: Mapping[str, Any])
     """The settings given at once, or those of options by field or name.
 
     Raises:
-        UsageError: options hold values they cannot take; lists them all.
+        UsageError: options hold values they cannot take; lists them all. Or `config` is something else.
         TypeError: there is no such option, or options are given beside the settings.
     """
     if config is None:
         return settings(**by_field(settings, options))
+    if not isinstance(config, settings):
+        raise UsageError(f"expected a {settings.__name__}, found {config!r}", code="invalid_argument")
     if options:
         raise TypeError(f"{', '.join(options)}: give options in the {settings.__name__}")
     return config

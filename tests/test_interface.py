@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +77,7 @@ def test_a_run_is_opened_and_asked(exported: ExportedBottle) -> None:
     photo = exported.bottle.picture("0003.jpeg")
     (person,) = run.predict(photo, whole=True)
     expected = cls.open_model(run.folder, whole=True, cfg=exported.cfg)(photo)[0]
+    assert cls.open_model(run, whole=True)(photo)[0].to_dict() == expected.to_dict()
     assert person.to_dict() == expected.to_dict()
     assert [len(people) for people in run.predict([photo, photo], whole=True, threshold=0.0)] == [1, 1]
     with pytest.raises(BottleError) as missing:
@@ -140,7 +142,7 @@ def test_a_run_of_another_data_folder_or_group_is_refused(
 
 def test_a_run_by_any_of_its_names(exported: ExportedBottle) -> None:
     run = exported.run
-    for name in ("newest", "0", "v__0", run.name, f"{run.group}/0", run.folder):
+    for name in ("newest", "0", 0, "v__0", run.name, f"{run.group}/0", run.folder):
         assert cls.open_run(name, group=run.group, cfg=exported.cfg).folder == run.folder
 
 
@@ -174,6 +176,33 @@ def test_options_that_cannot_be_used_are_refused(exported: ExportedBottle) -> No
         with pytest.raises(UsageError) as unknown:
             cls.export(exported.run, formats=formats)  # type: ignore[arg-type]
         assert unknown.value.code == "usage.unknown_option_value"
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "options", "code"),
+    [
+        ("open_run", [None], {}, "invalid_argument"),
+        ("open_run", [True], {}, "invalid_argument"),
+        ("open_run", ["newest"], {"cfg": 3}, "invalid_argument"),
+        ("export", ["newest"], {}, "invalid_argument"),
+        ("evaluate", ["newest"], {}, "invalid_argument"),
+        ("open_model", [None], {}, "invalid_argument"),
+        ("open_model", ["model_onnx.zip", "whole"], {}, "invalid_argument"),
+        ("segment", [None], {}, "invalid_argument"),
+        ("train", [None], {}, "invalid_options"),
+        ("load_group", [None], {}, "empty_option_value"),
+        ("load_group", ["hat"], {"source": 3}, "invalid_argument"),
+        ("load_group", ["hat"], {"workers": "x"}, "out_of_range"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(
+    exported: ExportedBottle, function: str, arguments: list[Any], options: dict[str, Any], code: str
+) -> None:
+    if function in {"load_group", "segment", "train"}:
+        options = {"cfg": exported.cfg, **options}
+    with pytest.raises(cls.errors.UsageError) as refused:
+        getattr(cls, function)(*arguments, **options)
+    assert refused.value.code == f"usage.{code}"
 
 
 def test_a_refused_format_is_an_error_only_where_it_was_required(

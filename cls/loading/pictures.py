@@ -139,7 +139,7 @@ def load_group_from(bottle: Bottle, group: str, *, folder: Path | None, workers:
         UsageError: an option's value cannot be used.
         CollectorError, FileError: see `load_group`.
     """
-    if not group.strip():
+    if not isinstance(group, str) or not group.strip():
         raise UsageError("--group expects the name of a group", code="empty_option_value")
     with _source(bottle, group, folder, workers) as source:
         return load_group(source, bottle, group, workers=workers)
@@ -159,7 +159,7 @@ def load_picsets_of_file(bottle: Bottle, json_path: Path, *, workers: int) -> Lo
 
 @contextmanager
 def _source(bottle: Bottle, group: str | None, folder: Path | None, workers: int) -> Iterator[Source]:
-    if not 1 <= workers <= 128:
+    if not isinstance(workers, int) or not 1 <= workers <= 128:
         raise UsageError("--workers expects 1 to 128", code="out_of_range")
     forgotten = read_forgotten(bottle)
     if folder is not None:

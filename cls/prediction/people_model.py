@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.errors import FileError, PredictionError
+from cls.errors import FileError, PredictionError, UsageError
 from cls.options import settings_of
 from cls.package.keys import trusted_keys
 from cls.pages.render import picture_url
@@ -37,6 +37,7 @@ from cls.prediction.predict import (
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import load_settings
+from cls.training.runs.run import Run
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -172,7 +173,7 @@ class PeopleModel:
 
 
 def open_model(
-    model: str | os.PathLike[str],
+    model: str | os.PathLike[str] | Run,
     config: PredictConfig | None = None,
     *,
     group: str | None = None,
@@ -183,12 +184,12 @@ def open_model(
     """Opens a model.
 
     Args:
-        model: a package's zip, its folder or a model file in it, a training run's folder, or a served model's URL.
+        model: a package's zip, its folder or a model file in it, a training run or its folder, or a served model's URL.
         config: all options at once.
         group: what the model must be of; also names the model on a server when the URL does not.
         trust: use the model only if its zip is signed by one of these public keys: files with a key a line, folders of
             `*.pub`; by default `package_trust` of the configuration.
-        cfg: configuration file; the project's by default.
+        cfg: configuration file; the run's where a run is given, else the project's by default.
         options: `segmenter`, the segmentation model that finds the people (`person_models/best.pt` by default);
             `whole`, for photos of one person each, which need none; `threshold`, one for all labels instead of each
             label's own.
@@ -198,9 +199,14 @@ def open_model(
         PredictionError: the model or the segmentation model is not there or cannot be used, or the model is of another
             group.
         PackageError: the package is broken.
-        UsageError: options hold values they cannot take; lists them all.
+        UsageError: options hold values they cannot take; lists them all. Or `model` is none of these.
     """
     config = settings_of(PredictConfig, config, options)
+    if isinstance(model, Run):
+        cfg = model.bottle.settings.file if cfg is None else cfg
+        model = model.folder
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"model: expected a path, a URL or a run, found {model!r}", code="invalid_argument")
     settings = load_settings(Path(cfg) if cfg is not None else None)
     paths = [trust] if isinstance(trust, str | os.PathLike) else trust
     keys = trusted_keys([Path(path) for path in paths], settings)
