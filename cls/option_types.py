@@ -17,7 +17,7 @@ class SegmentOptions(TypedDict, total=False):
     image_size: int | None
     image_size_px: int | None
     only_mapped: bool
-    classes: Collection[str] | None
+    classes: str | Collection[str] | None
     process_all: bool
     mark_approved: bool
     batch: int
@@ -31,8 +31,8 @@ class TrainOptions(TypedDict, total=False):
     valid: float
     people: Literal["largest", "single", "all"]
     subject: str | None
-    incomplete: Collection[str] | None
-    join_by: Collection[str]
+    incomplete: str | Collection[str] | None
+    join_by: str | Collection[str]
     near_duplicates: bool
     seed: int
     arch: str
@@ -62,7 +62,7 @@ class TrainOptions(TypedDict, total=False):
     gamma_negative: float
     negative_clip: float
     smoothing: float
-    auxiliary: Collection[str]
+    auxiliary: str | Collection[str]
     background_share: float
     backgrounds: int
     background_people: int | None
@@ -75,8 +75,8 @@ class TrainOptions(TypedDict, total=False):
     workers: int
     cache: Literal["raw", "jpeg", "png"]
     augment_on: Literal["auto", "cpu", "gpu"]
-    log: Collection[Literal["tensorboard", "mlflow", "wandb"]]
-    loggers: Collection[Literal["tensorboard", "mlflow", "wandb"]]
+    log: Literal["tensorboard", "mlflow", "wandb"] | Collection[Literal["tensorboard", "mlflow", "wandb"]]
+    loggers: Literal["tensorboard", "mlflow", "wandb"] | Collection[Literal["tensorboard", "mlflow", "wandb"]]
 
 
 class PredictOptions(TypedDict, total=False):
@@ -91,7 +91,7 @@ class PredictOptions(TypedDict, total=False):
 class ExportOptions(TypedDict, total=False):
     """Options of `cls.export`."""
 
-    formats: Collection[str] | str | None
+    formats: str | Collection[str] | None
     end_to_end: bool
     carry_samples: int
     sign: str | PathLike[str] | None

@@ -168,9 +168,13 @@ def plain(value: Any) -> Any:
 
 
 def make_plain(settings: Any) -> None:
-    """Makes the values of new settings plain, in a dataclass that may be frozen."""
+    """Makes the values of new settings plain, in a dataclass that may be frozen; one text is a list of one."""
+    kind: type = type(settings)
+    lists = [name for name, known in options_of(kind).items() if known.kind is tuple]
     for one in fields(settings):
-        object.__setattr__(settings, one.name, plain(getattr(settings, one.name)))
+        value = plain(getattr(settings, one.name))
+        is_one_of_list = one.name in lists and isinstance(value, str) and value != ""
+        object.__setattr__(settings, one.name, (value,) if is_one_of_list else value)
 
 
 def check_options(settings: Any, command: str) -> None:

@@ -28,6 +28,15 @@ so are not listed again.
 Where an error lists several faults, such as all that is wrong with a package, each has a code, too: `--debug` shows
 them after the error's own, and `--json` has them in the field `faults`.
 
+## Exit statuses
+
+| status | what happened |
+|---|---|
+| 0 | the command is done |
+| 1 | an expected error that options are not to blame for |
+| 2 | wrong options: the command line's own errors, and those of the area `usage` |
+| 130 | interrupted by Ctrl-C |
+
 This page is generated from the code: `python -m tests.error_codes` writes it.
 """
 

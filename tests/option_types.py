@@ -37,7 +37,8 @@ def _type_of(one: Field[Any]) -> str:
     if is_file:
         plain = plain.replace("str", "str | PathLike[str]")
     if plain.startswith("tuple"):
-        plain = plain.replace("tuple[", "Collection[").replace(", ...", "")
+        one = plain.removeprefix("tuple[").removesuffix(", ...]")
+        plain, none = f"{one} | Collection[{one}]", [part for part in none if part != one]
     return " | ".join([plain, *none])
 
 

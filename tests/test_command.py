@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cls.cli.command import Command, execute
+from cls.cli.command import Command, Parser, execute
 from cls.cli.main import main as cls_main
 from cls.errors import ClsError, CollectorError, FileError, PackageError, PackageFault, ParityError
 from cls.settings import REPOSITORY
@@ -64,8 +64,29 @@ def test_options_have_hyphens_or_underscores(words: list[str], capsys: pytest.Ca
     assert "--batch_sizes" in capsys.readouterr().err
 
 
+BOTH = ("--group", "--cat")
+
+
+def test_verbs_of_several_groups_take_both_names() -> None:
+    for name in BOTH:
+        parser = Parser()
+        parser.add_argument("--groups", nargs="+")
+        assert parser.parse_args([name, "hat", "top_color"]).groups == ["hat", "top_color"]
+
+
+def test_an_unknown_option_shows_the_usage_of_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["runs", "--colour"], ["sample", "make", "photos", "--colour"]):
+        with pytest.raises(SystemExit) as caught:
+            cls_main(words)
+        assert caught.value.code == 2
+        printed = capsys.readouterr().err
+        assert printed.startswith(f"usage: cls {' '.join(words[:-1]).removesuffix(' photos')} [-h]")
+        assert printed.endswith("error: unrecognized arguments: --colour\n")
+
+
 def test_every_verb_understands_group_and_cat(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["runs", "--cat", "hat", "--help"], ["train", "--group", "hat", "--help"]):
+    several = [[verb, name, "hat", "top_color", "--help"] for verb in ("post-meta", "segment-meta") for name in BOTH]
+    for words in (["runs", "--cat", "hat", "--help"], ["train", "--group", "hat", "--help"], *several):
         with pytest.raises(SystemExit) as caught:
             cls_main(words)
         assert caught.value.code == 0

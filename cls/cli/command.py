@@ -36,7 +36,9 @@ class Command:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that takes options with hyphens or underscores, and `--cat` for `--group` and the other way round.
+    """A parser that takes options with hyphens or underscores, and `--cat` and `--group` for one another.
+
+    Where a verb takes several groups, both stand for its `--groups`.
 
     Help shows the spelling that an option was added with.
     """
@@ -44,12 +46,16 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """As argparse's, for any spelling."""
+        """As argparse's, for any spelling; arguments that the parser does not know are an error."""
         known = {name for action in self._actions for name in action.option_strings}
         words = sys.argv[1:] if args is None else list(args)
         end = words.index("--") if "--" in words else len(words)
         spelled = [_known_spelling(word, known) for word in words[:end]]
-        return super().parse_known_args([*spelled, *words[end:]], namespace)
+        options, unknown = super().parse_known_args([*spelled, *words[end:]], namespace)
+        if unknown:
+            # Here, with the usage of the verb; `parse_args` would show that of the program.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
 
 def _known_spelling(word: str, known: Container[str]) -> str:
@@ -57,7 +63,8 @@ def _known_spelling(word: str, known: Container[str]) -> str:
     if not name.startswith("--") or name in known:
         return word
     body = name[2:]
-    spellings = (body.replace("_", "-"), body.replace("-", "_"), {"cat": "group", "group": "cat"}.get(body, body))
+    groups = ("group", "cat", "groups") if body in ("group", "cat") else ()
+    spellings = (body.replace("_", "-"), body.replace("-", "_"), *groups)
     found = next((f"--{one}" for one in spellings if f"--{one}" in known), name)
     return "=".join([found, *value])
 

@@ -121,19 +121,23 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _check_serve_options(options: argparse.Namespace) -> None:
-    from cls.errors import UsageError
+    from cls.errors import UsageFault
+    from cls.options import refuse
 
+    expected = (
+        ("triton", "https?://.*", "an address such as http://127.0.0.1:8000"),
+        ("gpu", r"\d+\.\d+", "a compute capability such as 8.9"),
+        ("tensorrt", r"\d+(\.\d+)+", "a version such as 10.13.3"),
+    )
     faults = []
-    if options.triton and not options.triton.startswith(("http://", "https://")):
-        faults.append(f"--triton {options.triton} is not an address: give one such as http://127.0.0.1:8000")
-    if options.gpu and not re.fullmatch(r"\d+\.\d+", options.gpu):
-        faults.append(f"--gpu {options.gpu} is not a compute capability: give one such as 8.9")
-    if options.tensorrt and not re.fullmatch(r"\d+(\.\d+)+", options.tensorrt):
-        faults.append(f"--tensorrt {options.tensorrt} is not a version: give one such as 10.13.3")
+    for name, pattern, what in expected:
+        found = getattr(options, name)
+        if found and not re.fullmatch(pattern, found):
+            faults.append(UsageFault(f"--{name}: expected {what}, found {found!r}", code="invalid_option_value"))
     if (options.gpu or options.tensorrt) and not options.triton:
-        faults.append("--gpu and --tensorrt say what Triton has: give --triton, too")
-    if faults:
-        raise UsageError("; ".join(faults), code="invalid_options")
+        what = "--gpu and --tensorrt say what Triton has: give --triton, too"
+        faults.append(UsageFault(what, code="missing_option"))
+    refuse(faults, "cls storage serve")
 
 
 def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,19 +148,34 @@ def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _check_push_options(options: argparse.Namespace) -> None:
+    from cls.errors import UsageFault
+    from cls.exporting.formats.files import FORMATS
+    from cls.model_storage.names import readable_version
+    from cls.options import refuse
+
+    faults = []
+    if readable_version(options.version) is None:
+        what = f"--version: expected a semantic version such as 0.0.1, found {options.version[:80]!r}"
+        faults.append(UsageFault(what, code="invalid_option_value"))
+    if options.format not in FORMATS:
+        what = f"--format: expected one of {', '.join(FORMATS)}, found {options.format!r}"
+        faults.append(UsageFault(what, code="invalid_option_value"))
+    refuse(faults, "cls push")
+
+
 def _push(options: argparse.Namespace) -> None:
     from cls.bottle.layout import Bottle
     from cls.bottle.ledger import KnownModel, remember_models
     from cls.errors import StorageError
     from cls.model_storage.client import StorageClient
-    from cls.model_storage.names import SemanticVersion
     from cls.package.archive import open_package
     from cls.package.model_name import model_name_of_group
     from cls.package.packing import people_in
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    SemanticVersion(options.version)
+    _check_push_options(options)
     bottle = Bottle(settings)
     folder = bottle.inference_model(options.group)
     zip_path = folder / f"model_{options.format}.zip"
@@ -168,7 +187,6 @@ def _push(options: argparse.Namespace) -> None:
             where=zip_path,
             hint=f"make it with: cls export --group {_quoted(options.group)}"
             + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
-            + (", if that is a format (`cls export --help` lists them)" if options.format != "onnx" else "")
             + (f"; there is: {there}" if there else ""),
         )
     with open_package(zip_path) as package:

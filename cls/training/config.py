@@ -343,7 +343,7 @@ def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
         problems.append(UsageFault(what, code="weights_not_found"))
     problems += [
         UsageFault(f"--log: {name} is not installed (`pip install {_LOGGER_PACKAGES[name]}`)", code="not_installed")
-        for name in (loggers if isinstance(loggers, (list, tuple)) else ())
+        for name in ([loggers] if isinstance(loggers, str) else loggers if isinstance(loggers, (list, tuple)) else ())
         if name in LOGGERS and find_spec(name) is None
     ]
     return problems

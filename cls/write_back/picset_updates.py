@@ -12,7 +12,7 @@ import httpx
 
 from cls.bottle.ledger import KnownModel
 from cls.collector.payloads import Picset
-from cls.errors import PackageError, UsageError
+from cls.errors import BottleError, PackageError, UsageError
 from cls.files import sha256_of_bytes
 from cls.package.meta import SEMANTIC_VERSION, parse_meta
 from cls.package.model_name import model_name_of_group
@@ -120,7 +120,7 @@ def what_to_withdraw(
         ask_storage: group and version -> the model that the storage has under it, or why that is not known.
 
     Raises:
-        UsageError: it is not known which model the version is, or nothing of it was sent.
+        BottleError: it is not known which model the version is, or nothing of it was sent.
     """
     is_version = _VERSION.fullmatch(name) is not None
     runs: dict[str, str] = {}
@@ -140,14 +140,14 @@ def what_to_withdraw(
     sent = {group: journal.runs_of(group) for group in groups}
     if problems:
         hint = _sent_in_words(sent)
-        raise UsageError(
+        raise BottleError(
             f"it is not known what to withdraw: {'; '.join(problems)}",
             code="model_not_known",
             hint=f"name the run: {hint}" if any(sent.values()) else hint,
         )
     if not any(journal.guids_of(group, run) for group, run in runs.items()):
         what = f"version {name} ({', '.join(runs.values())})" if is_version else f"run '{name}'"
-        raise UsageError(
+        raise BottleError(
             f"nothing of {what} that this bottle sent is at {journal.collector_url}",
             code="nothing_sent",
             hint=_sent_in_words(sent),

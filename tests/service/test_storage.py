@@ -160,7 +160,9 @@ def test_a_root_that_cannot_be(tmp_path: Path) -> None:
 
 
 def test_an_address_that_is_not_a_tritons(tmp_path: Path) -> None:
-    assert "--triton" in start_and_fail(*start_arguments(tmp_path / "storage", "--triton", "localhost:8000"), status=2)
+    wrong = ("--triton", "localhost:8000", "--gpu", "new", "--tensorrt", "8")
+    line = start_and_fail(*start_arguments(tmp_path / "storage", *wrong), status=2)
+    assert all(f"{name}: expected " in line for name in ("--triton", "--gpu", "--tensorrt"))
 
 
 def test_a_triton_that_is_not_there(tmp_path: Path) -> None:

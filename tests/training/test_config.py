@@ -162,7 +162,7 @@ def test_every_field_is_an_option_and_takes_its_default() -> None:
     [
         ("epochs", 1.5), ("epochs", True), ("epochs", "3"), ("epochs", None), ("valid", 0), ("valid", 1),
         ("valid", "x"), ("lr", 0.0), ("lr", float("inf")), ("decay", float("nan")), ("compile", 1), ("compile", "yes"),
-        ("arch", ""), ("loss", None), ("people", 3), ("auxiliary", "hat"), ("loggers", ["csv"]), ("height_px", "64"),
+        ("arch", ""), ("loss", None), ("people", 3), ("auxiliary", 3), ("loggers", ["csv"]), ("height_px", "64"),
         ("width_px", 4096), ("background_people", -1), ("auto_px", "x"), ("auto_px", None),
         ("auto_px", -5), ("auto_px", 8), ("arch", None), ("weights", None),
         ("weights", 3), ("auxiliary", None), ("seed", "1"), ("pretrained", 0),
@@ -193,3 +193,12 @@ def test_options_are_parsed_to_the_fields() -> None:
         incomplete=("cap", "beanie"), auxiliary=("top_color",), loggers=("tensorboard",), loss="focal",
         background_people=3, weights="none",
     )  # fmt: skip
+
+
+def test_one_text_is_a_list_of_one() -> None:
+    config = config_of_options(group="hat", log="tensorboard", join_by="shoot", auxiliary="top_color", incomplete="cap")
+    lists = (config.loggers, config.join_by, config.auxiliary, config.incomplete)
+    assert lists == (("tensorboard",), ("shoot",), ("top_color",), ("cap",))
+    with pytest.raises(UsageError) as caught:
+        config_of_options(group="hat", log="paper", join_by="")
+    assert [fault.partition(":")[0] for fault in caught.value.faults] == ["--join-by", "--log"]

@@ -173,7 +173,7 @@ def test_loggers_that_are_not_installed_are_refused_before_work(
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)  # as if it were not there
     words = ["--cfg", str(bottle.settings.file), "--cat", GROUP, "--log", "wandb", "paper", "--debug"]
     before = sorted(bottle.root.rglob("*"))
-    assert execute(COMMAND, words) == 1
+    assert execute(COMMAND, words) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.endswith("[usage.invalid_options, usage.invalid_option_value, usage.not_installed]")
     assert "'paper'" in line

@@ -209,7 +209,7 @@ def test_people_labels_stay_and_a_run_can_be_withdrawn(
             assert [item["trained"] for item in picset.content["items"]] == expected
             assert picset.content["picset"]["neural_version"] == {GROUP: "", "hat": ""}
         error = error_of(loaded, *withdraw, "--yes", command=POST)
-        assert error.code == "usage.nothing_sent"
+        assert error.code == "bottle.nothing_sent"
         assert f"0.0.2 ({loaded.run.name})" in error.what
 
 
@@ -236,11 +236,11 @@ def test_a_version_published_elsewhere(
         assert f"{GROUP} 0.0.2 is {loaded.run.name}\n" in printed
         assert "4 picsets would be changed" in printed
         error = error_of(loaded, "--groups", GROUP, "--withdraw", "0.0.3", command=POST)
-        assert error.code == "usage.model_not_known"
+        assert error.code == "bottle.model_not_known"
         assert storage.url in error.what
         assert "cannot be asked" not in error.what
     error = error_of(loaded, *withdraw, command=POST)
-    assert error.code == "usage.model_not_known"
+    assert error.code == "bottle.model_not_known"
     assert f"{GROUP} 0.0.2" in error.line()
     assert "cannot be asked" in error.what
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.ledger import KnownModel
-from cls.errors import UsageError
+from cls.errors import BottleError, UsageError
 from cls.write_back.picset_updates import split_name, what_to_withdraw
 from cls.write_back.statements import Sent, SentJournal, Statement
 
@@ -45,9 +45,9 @@ def test_names() -> None:
 
 def test_a_run(journal: SentJournal) -> None:
     assert what_to_withdraw(["hat"], RUN, journal, [], nobody).runs == {"hat": RUN}
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(BottleError) as caught:
         what_to_withdraw(["hat"], "v__7", journal, [], nobody)
-    assert caught.value.code == "usage.nothing_sent"
+    assert caught.value.code == "bottle.nothing_sent"
     assert "'v__7'" in caught.value.what
     assert (caught.value.hint or "").endswith(f" hat: {RUN}")
 
@@ -68,9 +68,9 @@ def test_a_version_that_the_storage_knows(journal: SentJournal) -> None:
 
 def test_a_run_of_the_same_name_on_another_machine(journal: SentJournal) -> None:
     foreign = KnownModel("hat", RUN, OTHER_WEIGHTS, "0.0.2")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(BottleError) as caught:
         what_to_withdraw(["hat"], "0.0.2", journal, [PREDICTED], lambda *_: foreign)
-    assert caught.value.code == "usage.model_not_known"
+    assert caught.value.code == "bottle.model_not_known"
     assert f"hat: {RUN}" in (caught.value.hint or "")
     # Predictions of a CLS that kept no digests: the run's name is all there is.
     assert what_to_withdraw(["hat"], "0.0.2", journal, [], lambda *_: foreign).runs == {"hat": RUN}
@@ -78,16 +78,16 @@ def test_a_run_of_the_same_name_on_another_machine(journal: SentJournal) -> None
 
 def test_a_version_that_nobody_knows(journal: SentJournal) -> None:
     known = [PREDICTED, KnownModel("hat", RUN, WEIGHTS, "0.0.2")]
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(BottleError) as caught:
         what_to_withdraw(["hat", "top_color"], "0.0.2", journal, known, nobody)
-    assert caught.value.code == "usage.model_not_known"
+    assert caught.value.code == "bottle.model_not_known"
     assert f"top_color 0.0.2: {nobody('top_color', '0.0.2')}" in caught.value.what
     assert "\n" not in caught.value.line()
 
 
 def test_a_version_of_which_nothing_was_sent(journal: SentJournal) -> None:
     known = [KnownModel("hat", "v__3_train_eff_4_0.001", OTHER_WEIGHTS, "0.0.3")]
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(BottleError) as caught:
         what_to_withdraw(["hat"], "0.0.3", journal, known, nobody)
-    assert caught.value.code == "usage.nothing_sent"
+    assert caught.value.code == "bottle.nothing_sent"
     assert "0.0.3 (v__3_train_eff_4_0.001)" in caught.value.what
