@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack, overload
+from urllib.parse import quote
 
 from cls.bottle.layout import Bottle
 from cls.errors import UsageError
@@ -79,7 +80,13 @@ class Run(runs.Run):
     def _repr_html_(self) -> str:
         """The run in a notebook."""
         title = f"run {self.name} of group {self.group}"
-        return f"<p><b>{escape(title)}</b></p><pre>{escape(self.summary())}</pre><p>{escape(str(self.report))}</p>"
+        report, here = self.report.resolve(), Path.cwd()
+        # A notebook's page resolves relative links in its own folder; a browser may refuse to follow file URLs from it.
+        link = quote(report.relative_to(here).as_posix()) if report.is_relative_to(here) else report.as_uri()
+        return (
+            f"<p><b>{escape(title)}</b></p><pre>{escape(self.summary())}</pre>"
+            f'<p><a href="{escape(link)}">{escape(str(self.report))}</a></p>'
+        )
 
 
 def load_group(

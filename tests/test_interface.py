@@ -165,6 +165,42 @@ def test_a_notebook_shows_names_as_text(exported: ExportedBottle) -> None:
     assert "&lt;b&gt; 1.00" in people._repr_html_()
 
 
+def test_what_is_returned_is_shown_in_a_few_lines(
+    exported: ExportedBottle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = cls.open_run(exported.run.name, group=exported.run.group, cfg=exported.cfg)
+    dataset = read_dataset(exported.bottle.dataset_file(run.group), run.group)
+    loaded = cls.LoadedGroup(
+        dataset=dataset,
+        dataset_file=exported.bottle.dataset_file(run.group),
+        is_changed=False,
+        stored_count=0,
+        kept_count=len(dataset.rows),
+        skipped=(),
+        placeholder_count=0,
+        contradictory=(),
+        empty_labels=(),
+        picset_count=1,
+        unknown_picsets=(),
+        report_file=tmp_path / "report.json",
+    )
+    model = cls.open_model(run, whole=True)
+    metrics = cls.evaluate(run)
+    for shown in (run, loaded, dataset, exported.report, metrics, run.metrics, model):
+        for text in (repr(shown), str(shown)):
+            assert len(text) < 400
+            assert type(shown).__name__ in text
+            assert " at 0x" not in text
+    assert repr(run.group) in repr(loaded)
+    assert str(exported.report.folder) in repr(exported.report)
+    assert run.name in repr(model)
+    odd = metrics.replaced(labels={"<b>": next(iter(metrics.labels.values()))})
+    assert "<td>&lt;b&gt;</td>" in odd._repr_html_()
+    assert f'<a href="{run.report.resolve().as_uri()}">' in run._repr_html_()
+    monkeypatch.chdir(run.folder)
+    assert '<a href="report.html">' in run._repr_html_()
+
+
 def test_options_that_cannot_be_used_are_refused(exported: ExportedBottle) -> None:
     with pytest.raises(UsageError) as refused:
         cls.train("hat", epochs=0, batch=0, cfg=exported.cfg)
@@ -209,7 +245,7 @@ def test_a_refused_format_is_an_error_only_where_it_was_required(
     exported: ExportedBottle, caplog: pytest.LogCaptureFixture
 ) -> None:
     made: Exported = replace(
-        exported.report, refused={"openvino": ExportError("x", code="y"), "trt": ParityError("z", code="y")}
+        exported.report, refused={"openvino": ExportError("x", code="y"), "trt": ParityError("z <b>", code="y")}
     )
     made.raise_if_refused(())
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
@@ -217,4 +253,4 @@ def test_a_refused_format_is_an_error_only_where_it_was_required(
         made.raise_if_refused(("trt",))
     html = made._repr_html_()
     assert "<td>model_onnx.zip</td><td>largest difference of a probability" in html
-    assert "<td>model_trt.zip</td><td>left out: z</td>" in html
+    assert "<td>model_trt.zip</td><td>left out: z &lt;b&gt;</td>" in html

@@ -71,6 +71,10 @@ class GroupDataset:
         rows = [[row.path, row.picset, [_plain(value) for value in row.labels]] for row in self.rows]
         return sha256_of_bytes(json.dumps([self.group, self.labels, rows]).encode())
 
+    def __repr__(self) -> str:
+        """Its size; the rows would fill pages."""
+        return f"GroupDataset({self.group!r}, {counted(len(self.rows), 'photo')}, labels={self.labels!r})"
+
     def _repr_html_(self) -> str:
         """The dataset in a notebook: how many photos have each label."""
         counts = {label: sum(row.labels[index] == 1 for row in self.rows) for index, label in enumerate(self.labels)}

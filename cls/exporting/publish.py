@@ -244,11 +244,17 @@ class Exported:
         if failed is not None:
             raise self.refused[failed]
 
+    def __repr__(self) -> str:
+        """Where it is, and which formats were made and refused."""
+        return f"Exported({str(self.folder)!r}, made={list(self.reports)}, refused={list(self.refused)})"
+
     def _repr_html_(self) -> str:
         """The export in a notebook."""
         made = {FILES[name].archive: report.in_words() for name, report in self.reports.items()}
         left_out = {FILES[name].archive: f"left out: {error.what}" for name, error in self.refused.items()}
-        rows = "".join(f"<tr><td>{name}</td><td>{escape(text)}</td></tr>" for name, text in (made | left_out).items())
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in (made | left_out).items()
+        )
         return f"<p><b>{escape(str(self.folder))}</b></p><table>{rows}</table>"
 
 

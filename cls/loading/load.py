@@ -277,6 +277,10 @@ class LoadedGroup:
     unknown_picsets: tuple[str, ...]
     report_file: Path
 
+    def __repr__(self) -> str:
+        """The dataset, and how many pictures were left out."""
+        return f"LoadedGroup({self.dataset!r}, {counted(len(self.skipped), 'picture')} left out)"
+
     def _repr_html_(self) -> str:
         """The dataset in a notebook, and how many pictures were left out."""
         left_out = f"<p>{counted(len(self.skipped), 'picture')} left out: {escape(str(self.report_file))}</p>"

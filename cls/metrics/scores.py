@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import reduce
+from html import escape
 from operator import getitem
 from typing import Any
 
@@ -176,6 +177,25 @@ class Metrics(Record):
         """Labels that are left out of intervals and of cross-validated means: positives in too few picsets."""
         own = () if self.intervals is None else self.intervals.left_out
         return tuple(dict.fromkeys([*own, *self.cross_validated.left_out]))
+
+    def __repr__(self) -> str:
+        """The number of labels and people, and means over the labels."""
+        sizes = [counted(len(self.labels), "label")]
+        if self.samples is not None:
+            sizes.append(counted(self.samples, "person"))
+        return f"Metrics({', '.join(sizes)}, F1 {score(self.macro.f1)}, mAP {score(self.macro.ap)})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """The labels in a notebook, and their means."""
+        rows = []
+        for name, measures in (*self.labels.items(), ("mean", self.macro)):
+            values = (measures.precision, measures.recall, measures.f1, measures.ap)
+            cells = "".join(f"<td>{score(value)}</td>" for value in values)
+            rows.append(f"<tr><td>{escape(name)}</td>{cells}</tr>")
+        head = "<tr><th>label</th><th>precision</th><th>recall</th><th>F1</th><th>AP</th></tr>"
+        return f"<table>{head}{''.join(rows)}</table>"
 
     def mean(self, key: str) -> MeanScore:
         """A mean over the labels that define a measure: of one that nobody has, most are not defined."""

@@ -122,6 +122,10 @@ class PeopleModel:
         self.classifier = classifier
         self._finder = finder
 
+    def __repr__(self) -> str:
+        """Its model and labels."""
+        return f"PeopleModel({self.classifier.name!r}, labels={self.labels!r})"
+
     @property
     def labels(self) -> tuple[str, ...]:
         """In output order."""

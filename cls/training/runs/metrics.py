@@ -236,6 +236,12 @@ class RunMetrics(Record):
             raise ValueError(f"thresholds: none of {', '.join(missing)}")
         return self
 
+    def __repr__(self) -> str:
+        """The run, its labels and its validation."""
+        return f"RunMetrics({self.run!r}, labels={self.labels!r}, validation={self.validation!r})"
+
+    __str__ = __repr__
+
     @property
     def threshold_values(self) -> tuple[float, ...]:
         """Thresholds in output order."""
