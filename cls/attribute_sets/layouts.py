@@ -50,6 +50,21 @@ EVALUATED = (
 # Label.txt and PETA.mat do not spell every attribute alike.
 _SPELLINGS = {"footwearSneakers": "footwearSneaker"}
 
+_PETA_ANNOTATIONS = ("PETA.mat",)
+_PETA_PICTURES = ("images",)
+_PETA_FIELDS = {"train": "train", "valid": "val", "test": "test"}
+_PARTITION_FIELDS = ("partion_attribute", "partition_attribute")
+_PERSON_COLUMN = 1
+_RAPV2_ANNOTATIONS = ("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat")
+_RAPV2_PICTURES = ("RAP_dataset",)
+_FIELDS = {"train": "train_index", "valid": "val_index", "test": "test_index"}
+
+# CAM01-2014-02-15-20140215161032-20140215162620-tarid0-frame218-line1.png: camera, day, sequence, target, frame.
+_TRACKLET = re.compile(r"^(CAM\d+-\d{4}-\d{2}-\d{2}-\d+-\d+-tarid\d+)-", re.IGNORECASE)
+ANNOTATIONS = ("annotation.mat", "annotation/annotation.mat")
+PICTURES = ("release_data/release_data", "release_data", "data", "images")
+_PARTS = {"train": TRAIN, "val": VALID, "test": TEST}
+
 
 def archives_of(root: Path) -> list[Path]:
     """The `archive` folders with labels below a folder, or below its `PETA dataset`, by name."""
@@ -105,13 +120,6 @@ def _read_labels(path: Path, problems: list[str]) -> dict[str, tuple[int, frozen
             problems.append(f"{where}: '{words[0]}' has other attributes in line {found[words[0]][0]}")
         found.setdefault(str(int(number[0])), (line, attributes))
     return found
-
-
-_PETA_ANNOTATIONS = ("PETA.mat",)
-_PETA_PICTURES = ("images",)
-_PETA_FIELDS = {"train": "train", "valid": "val", "test": "test"}
-_PARTITION_FIELDS = ("partion_attribute", "partition_attribute")
-_PERSON_COLUMN = 1
 
 
 def read_peta(root: Path, partition: int = 1) -> AttributeSet:
@@ -178,13 +186,6 @@ def _selected(value: MatlabValue, n_ids: int, n_attributes: int) -> list[int]:
     return [column - n_ids for column in columns]
 
 
-_RAPV2_ANNOTATIONS = ("RAP_annotation/RAP_annotation.mat", "RAP_annotation.mat")
-_RAPV2_PICTURES = ("RAP_dataset",)
-_FIELDS = {"train": "train_index", "valid": "val_index", "test": "test_index"}
-# CAM01-2014-02-15-20140215161032-20140215162620-tarid0-frame218-line1.png: camera, day, sequence, target, frame.
-_TRACKLET = re.compile(r"^(CAM\d+-\d{4}-\d{2}-\d{2}-\d+-\d+-tarid\d+)-", re.IGNORECASE)
-
-
 def read_rapv2(root: Path, partition: int = 1) -> AttributeSet:
     """Reads RAPv2.
 
@@ -245,11 +246,6 @@ def _identities(content: MatlabValue, names: list[str]) -> list[str]:
     # One target of one camera is one person, also in the frames that nobody annotated.
     known = {tracklet: person for tracklet, person in zip(tracklets, people, strict=True) if tracklet and person}
     return [person or known.get(tracklet, tracklet) for tracklet, person in zip(tracklets, people, strict=True)]
-
-
-ANNOTATIONS = ("annotation.mat", "annotation/annotation.mat")
-PICTURES = ("release_data/release_data", "release_data", "data", "images")
-_PARTS = {"train": TRAIN, "val": VALID, "test": TEST}
 
 
 def read_pa100k(root: Path) -> AttributeSet:

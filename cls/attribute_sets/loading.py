@@ -30,7 +30,20 @@ from cls.pictures.database import PicturesDatabase
 from cls.pictures.segments import PictureRecord, Status
 from cls.progress import progress
 
+_log = logging.getLogger("cls.attribute_sets")
+
 _SEPARATORS = ("/", "\\", "\0")
+
+# What stands in the pictures database where a segmentation model's name stands otherwise.
+WHOLE_PICTURE = "whole-picture"
+PEOPLE_CLASS = "person"
+_CORNERS_XY_REL = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
+
+# PETA's: 9,500 training, 1,900 validation, 7,600 test; used where a layout has no published parts.
+_SHARES = {TRAIN: 0.5, VALID: 0.1, TEST: 0.4}
+OFFICIAL, IDENTITY = "official", "identity"
+_LEDGER_KEY = "ledger"
+_CHUNK = 1_000
 
 
 def pool_name(file_name: str, folder: str = "") -> str | None:
@@ -46,12 +59,6 @@ def pool_name(file_name: str, folder: str = "") -> str | None:
     if not file_name.strip() or file_name in (".", "..") or any(sign in file_name for sign in _SEPARATORS):
         return None
     return safe_name(f"{folder}-{file_name}" if folder else file_name)
-
-
-# What stands in the pictures database where a segmentation model's name stands otherwise.
-WHOLE_PICTURE = "whole-picture"
-PEOPLE_CLASS = "person"
-_CORNERS_XY_REL = np.array([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)])
 
 
 @dataclass(frozen=True)
@@ -172,10 +179,6 @@ def subsets_of_partition(partition: MatlabValue, fields: Mapping[str, str], coun
     return subsets
 
 
-# PETA's: 9,500 training, 1,900 validation, 7,600 test; used where a layout has no published parts.
-_SHARES = {TRAIN: 0.5, VALID: 0.1, TEST: 0.4}
-
-
 def identity_parts(pictures: Sequence[SetPicture], official: Mapping[str, str]) -> dict[str, str]:
     """Picture -> subset, whole people in each subset.
 
@@ -221,13 +224,6 @@ def _by_rarest_label(by_person: Mapping[str, Sequence[SetPicture]]) -> list[str]
 
 def _chance(person: str) -> bytes:
     return hashlib.sha256(person.encode()).digest()
-
-
-OFFICIAL, IDENTITY = "official", "identity"
-_LEDGER_KEY = "ledger"
-_CHUNK = 1_000
-
-_log = logging.getLogger("cls.attribute_sets")
 
 
 @dataclass(frozen=True)

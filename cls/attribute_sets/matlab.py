@@ -24,6 +24,8 @@ _NUMBERS = range(6, 16)  # classes double to uint64
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _ENCODINGS = {1: "utf-8", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
 
 class BrokenFileError(Exception):
     """The bytes are not what the format says; `str` of it says why. Caught by `cls.attribute_sets.matlab`."""
@@ -182,9 +184,6 @@ def _texts(data: memoryview, position: int, order: str, shape: tuple[int, ...]) 
     if len(text) != prod(shape) or len(shape) != 2:
         raise BrokenFileError(f"a text of {shape} holds {len(text)} signs")
     return tuple(text[row :: shape[0]] for row in range(shape[0]))
-
-
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,18 @@ from cls.training.runs.folder import LEDGER, SPLIT
 from cls.training.runs.run import BEST_CKPT, Run, find_runs
 from cls.wording import percent
 
+_log = logging.getLogger("cls.attribute_sets")
+
 TEST_METRICS = "test_metrics.json"
 _HALF = 0.5
+
+_JIA = "Jia, Huang, Chen, Huang: Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576; figures of "
+JIA = _JIA + "github.com/valencebond/Rethinking_of_PAR (README.md)"
+LEE = "github.com/xingzhaolee/pedestrian-attribute-recognition-lightning (modules/README.md)"
+ZJYKZJ = "github.com/zjykzj/RethinkingPAR (README.md), a second implementation of arXiv:2107.03576"
+TABLE = "attribute_table.txt"
+_COLUMNS = ("mA", "Acc", "Prec", "Rec", "F1")
+_WIDTH = 44
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,6 @@ def score_on_test(run: Run, parts: str) -> ScoreOnTest:
     return result
 
 
-_JIA = "Jia, Huang, Chen, Huang: Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576; figures of "
-JIA = _JIA + "github.com/valencebond/Rethinking_of_PAR (README.md)"
-LEE = "github.com/xingzhaolee/pedestrian-attribute-recognition-lightning (modules/README.md)"
-ZJYKZJ = "github.com/zjykzj/RethinkingPAR (README.md), a second implementation of arXiv:2107.03576"
-
-
 @dataclass(frozen=True)
 class PublishedRow:
     """One row of somebody's table.
@@ -133,13 +137,6 @@ PUBLISHED = (
     PublishedRow("rapv2", OFFICIAL, "ResNet-50", (78.52, 66.09, 77.20, 80.23, 78.68), JIA),
     PublishedRow("rapv2", IDENTITY, "ResNet-50, RAP-zs", (71.76, 64.83, 78.75, 76.60, 77.66), JIA),
 )
-
-
-TABLE = "attribute_table.txt"
-_COLUMNS = ("mA", "Acc", "Prec", "Rec", "F1")
-_WIDTH = 44
-
-_log = logging.getLogger("cls.attribute_sets")
 
 
 @dataclass(frozen=True)

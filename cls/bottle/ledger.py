@@ -16,6 +16,9 @@ from cls.records import JsonLines, faults_of
 
 JOURNAL = Path("journals") / "model_versions.jsonl"
 
+_FILE_NAME = "models.json"
+_LOCK_NAME = ".models.lock"
+
 
 @dataclass(frozen=True)
 class KnownModel:
@@ -117,10 +120,6 @@ class PictureLedger:
             if entry != known:
                 self._lines.append(entry)
                 self._entries[name] = entry
-
-
-_FILE_NAME = "models.json"
-_LOCK_NAME = ".models.lock"
 
 
 @dataclass(frozen=True)

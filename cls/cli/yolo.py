@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from cls.yolo.dataset import DatasetReport
     from cls.yolo.merging import MergeReport
 
+_PHOTOS = 24
+
 
 def _add_parse_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -165,9 +167,6 @@ def _train(options: argparse.Namespace) -> None:
     print(f"curves and pictures: {trained.folder}")
     print(f"best model: {trained.best}")
     print(f"next: python cls/classification/segment_builder.py --model-path {trained.best}")
-
-
-_PHOTOS = 24
 
 
 def _add_export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -35,6 +35,16 @@ from cls.collector.payloads import (
 from cls.errors import CollectorError
 from cls.settings import Settings
 
+_log = logging.getLogger("cls.collector")
+
+_MAX_ATTEMPTS_AT_FIRST = 3
+_READ_SCHEME = "bearer"
+_WRITE_SCHEME = "token"
+_GUIDS_A_REQUEST = 200
+
+# A token may expire again while others wait for the new one; more often than this it is a refusal.
+_MAX_LOGINS_A_CALL = 3
+
 
 class PictureMissingError(CollectorError):
     """A source cannot give one picture: it is gone, refused, or cannot be read."""
@@ -77,9 +87,6 @@ def status_text(response: httpx.Response) -> str:
 def redacted_url(url: str) -> str:
     """An address fit for a message: without login and password."""
     return str(httpx.URL(url).copy_with(userinfo=b""))
-
-
-_MAX_ATTEMPTS_AT_FIRST = 3
 
 
 @dataclass(frozen=True)
@@ -163,14 +170,6 @@ def retry_attempts(policy: RetryPolicy, has_answered: Callable[[], bool]) -> Ite
             )
         ),
     )
-
-
-_READ_SCHEME = "bearer"
-_WRITE_SCHEME = "token"
-_GUIDS_A_REQUEST = 200
-# A token may expire again while others wait for the new one; more often than this it is a refusal.
-_MAX_LOGINS_A_CALL = 3
-_LOGGER = logging.getLogger("cls.collector")
 
 
 class _NothingToSendError(Exception):
@@ -404,7 +403,7 @@ class CollectorClient:
         with self._login_lock:
             if self._token is None or self._token == refused:
                 if refused is not None:
-                    _LOGGER.debug("the token has expired; logging in again")
+                    _log.debug("the token has expired; logging in again")
                 self._token = self._ask_for_token()
             return self._token
 

@@ -15,6 +15,9 @@ from cls.errors import CollectorError
 Mode = Literal["PREPARING", "CHECKING", "VALIDATED"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+_LABELS_KEYS = {"group", "category"}
+_ENTRY_KEYS = {"gender", "bbox", "groups"}
+
 
 class LoginPayload(BaseModel):
     """Body of POST /v1/login."""
@@ -177,9 +180,6 @@ class ServedPicsets(BaseModel):
 
     data: list[ServedPicset]
 
-
-_LABELS_KEYS = {"group", "category"}
-_ENTRY_KEYS = {"gender", "bbox", "groups"}
 
 Box = tuple[float, float, float, float]
 

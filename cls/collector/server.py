@@ -43,6 +43,12 @@ DEFAULT_MODE = "VALIDATED"
 STATE_FOLDER = ".collector"
 _MODES_FILE = TypeAdapter(dict[str, Mode])
 
+READ_SCHEME = "bearer"
+WRITE_SCHEME = "token"
+
+# The collector is one category list a group; no other way of listing is known of it.
+_LIST_BY_CATEGORY = 0
+
 
 class TrainedFile(BaseModel):
     """What `trained/<guid>.json` keeps of a picset: address -> entries of that photo, and group -> run."""
@@ -228,12 +234,6 @@ def _bind(host: str, port: int) -> socket.socket:
             hint="stop what uses the port, or choose another with --port",
         ) from error
     return listener
-
-
-READ_SCHEME = "bearer"
-WRITE_SCHEME = "token"
-# The collector is one category list a group; no other way of listing is known of it.
-_LIST_BY_CATEGORY = 0
 
 
 def create_app(photo_set: PhotoSet, state: CollectorState, tokens: Tokens) -> FastAPI:

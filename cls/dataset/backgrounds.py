@@ -24,7 +24,23 @@ from cls.people.preprocess import Preprocessing
 from cls.pictures.database import PicturesDatabase, Status
 from cls.wording import counted
 
+_log = logging.getLogger("cls.dataset")
+
 _STEP = np.uint64(0x9E3779B97F4A7C15)
+
+# Rec. 601 luma: what a colour becomes when its saturation is taken away.
+_LUMA = np.array([0.299, 0.587, 0.114])
+
+# What stands behind the person: the flat colour of inference, another flat colour, or a picture.
+SAME, FLAT, PICTURE = 0, 1, 2
+_COLUMNS = 20
+BACKGROUND_GROUP = "background"
+
+# How many scenes of other photos are kept in memory at most; they are chosen evenly over all.
+_SCENES = 256
+
+# Another way of making them is another cache.
+_LAYOUT = 1
 
 
 def uniforms(seed: int, epoch: int, indices: Sequence[int], count: int) -> NDArray[np.float64]:
@@ -53,13 +69,6 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-# Rec. 601 luma: what a colour becomes when its saturation is taken away.
-_LUMA = np.array([0.299, 0.587, 0.114])
-# What stands behind the person: the flat colour of inference, another flat colour, or a picture.
-SAME, FLAT, PICTURE = 0, 1, 2
-_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -209,15 +218,6 @@ def _boxes(chance: NDArray[np.float64], settings: Augmentation, preprocessing: P
     boxes[:, 0] = chance[:, 2] * (height_px - boxes[:, 2] + 1)
     boxes[:, 1] = chance[:, 3] * (width_px - boxes[:, 3] + 1)
     return boxes
-
-
-_log = logging.getLogger("cls.dataset")
-
-BACKGROUND_GROUP = "background"
-# How many scenes of other photos are kept in memory at most; they are chosen evenly over all.
-_SCENES = 256
-# Another way of making them is another cache.
-_LAYOUT = 1
 
 
 @dataclass(frozen=True)

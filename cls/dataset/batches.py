@@ -19,6 +19,8 @@ from cls.dataset.backgrounds import FLAT, PICTURE, Augmentation, Backgrounds, Ba
 from cls.dataset.cutouts.cutouts import Cutouts
 from cls.people.preprocess import Preprocessing
 
+_BATCHES_AHEAD = 4
+
 
 def compose(
     rgb_and_mask: Sequence[NDArray[np.uint8]],
@@ -150,9 +152,6 @@ def _targets(
     moved = matrices.copy()
     moved[:, :, 2] += (matrices[:, :, :2] @ boxes[:, :2, None])[:, :, 0] - low
     return moved, np.concatenate([low, high], axis=1).astype(int).tolist()
-
-
-_BATCHES_AHEAD = 4
 
 
 class Batch(NamedTuple):

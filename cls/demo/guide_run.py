@@ -37,6 +37,13 @@ from cls.wording import counted
 SAMPLE_PHOTOS = 1200
 SAMPLE_SEED = 1
 
+# Chosen by measurement, benchmarks/RESULTS.md: a small input shows a colour, real photographs need more of it.
+SAMPLE_TRAINING = ("--arch", "lite0", "--size", "160x112", "--epochs", "6", "--batch", "16")
+PHOTO_TRAINING = ("--arch", "lite0", "--size", "256x192", "--epochs", "10", "--batch", "16")
+_NEW_PHOTOS = 12
+_NEW_SAMPLE_PHOTOS = 120
+_SCRIPTS = "cls/classification"
+
 
 @dataclass(frozen=True)
 class DemoConfig:
@@ -135,11 +142,6 @@ def plan_demo(
     )
 
 
-# Chosen by measurement, benchmarks/RESULTS.md: a small input shows a colour, real photographs need more of it.
-SAMPLE_TRAINING = ("--arch", "lite0", "--size", "160x112", "--epochs", "6", "--batch", "16")
-PHOTO_TRAINING = ("--arch", "lite0", "--size", "256x192", "--epochs", "10", "--batch", "16")
-
-
 def _groups_of(source: Path | None) -> list[str]:
     """The groups a source says it has; none when it does not say."""
     if source is None:
@@ -148,11 +150,6 @@ def _groups_of(source: Path | None) -> list[str]:
         return [str(name) for name in json.loads((source / "groups.json").read_text())]
     except (OSError, ValueError):
         return []
-
-
-_NEW_PHOTOS = 12
-_NEW_SAMPLE_PHOTOS = 120
-_SCRIPTS = "cls/classification"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ from cls.training.runs.folder import FINISHED
 from cls.training.runs.metrics import RunMetrics
 from cls.wording import counted, interval, mean_over, score
 
+_THUMBNAIL_WIDTH_PX, _THUMBNAIL_HEIGHT_PX = 400, 300
+_MOST_PHOTOS = 12
+
 
 class PredictedPerson(BaseModel):
     """A line of predictions.jsonl: `picture` is its photo's file name."""
@@ -215,10 +218,6 @@ def summary_lines(guide_run: GuideRun, page: Path) -> list[str]:
     lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
     lines.append(f"Open {page.absolute()} in a browser to see it.")
     return lines
-
-
-_THUMBNAIL_WIDTH_PX, _THUMBNAIL_HEIGHT_PX = 400, 300
-_MOST_PHOTOS = 12
 
 
 def write_page(guide_run: GuideRun) -> Path:

@@ -31,6 +31,11 @@ from cls.training.runs.run import Run
 if TYPE_CHECKING:
     from torch import nn
 
+_log = logging.getLogger("cls.exporting")
+
+_WORK = ".work"
+_INT8_OF_PLANS = "int8_of_plans.onnx"
+
 
 def write_openvino(source: Path, xml_path: Path) -> None:
     """Converts an ONNX network, float32 or quantised, with its numbers as they are.
@@ -68,12 +73,6 @@ def _name_by_place(model: Any) -> None:
         kind = layer.get_type_name()
         if re.fullmatch(rf"{kind}_\d+", layer.get_friendly_name()):
             layer.set_friendly_name(f"{kind}_at_{number}")
-
-
-_log = logging.getLogger("cls.exporting")
-
-_WORK = ".work"
-_INT8_OF_PLANS = "int8_of_plans.onnx"
 
 
 class Conversions:

@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from cls.exporting.parity.report import ParityReport
     from cls.training.runs.run import Run
 
+_log = logging.getLogger("cls.exporting")
+
+
 _Measures = TypeVar("_Measures", bound=Measures)
 
 # Keys of metrics.json that have a place of their own in meta.json.
@@ -168,9 +171,6 @@ def _ended_at(run: Run) -> str:
     except ValueError:
         ended = datetime.fromtimestamp((run.folder / "metrics.json").stat().st_mtime, UTC)
     return ended.replace(microsecond=0).isoformat().replace("+00:00", "Z")
-
-
-_log = logging.getLogger("cls.exporting")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,12 @@ from cls.wording import counted
 if TYPE_CHECKING:
     from cls.training.runs.run import Run
 
+_log = logging.getLogger("cls.exporting")
+
 _OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*files.files, files.archive))}
+
+# Shares of the layers left in float32, one try after another; beyond half of them little would be won.
+_KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -152,12 +157,6 @@ def _copy_foreign(folder: Path, staged: Path) -> None:
             shutil.copytree(entry, staged / entry.name, symlinks=True)
         else:
             shutil.copy2(entry, staged / entry.name, follow_symlinks=False)
-
-
-_log = logging.getLogger("cls.exporting")
-
-# Shares of the layers left in float32, one try after another; beyond half of them little would be won.
-_KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,10 @@ _FILES_WITH_PEOPLE = ("report.html", "train_batches", "bad_batch")
 # nobody can tell whose they are, and both are made again.
 _UNATTRIBUTABLE = (".journal", ".part")
 
+_HINT = "wait until it is done, or stop it: it goes on later"
+KEEP, DELETE_PICTURES = "keep", "delete-pictures"
+_LISTED = 10
+
 
 @dataclass(frozen=True)
 class Mention:
@@ -177,9 +181,6 @@ def _carries_people(file: Path) -> bool:
         return False  # no package
 
 
-_HINT = "wait until it is done, or stop it: it goes on later"
-
-
 @contextmanager
 def lock_bottle(bottle: Bottle) -> Iterator[None]:
     """Alone with a bottle: no training, load, prediction or export reads or writes it."""
@@ -295,10 +296,6 @@ def _unlink(file: Path) -> None:
         raise FileError(
             f"cannot be removed: {error.strerror}", code="not_removable", where=file, hint="check permissions"
         ) from error
-
-
-KEEP, DELETE_PICTURES = "keep", "delete-pictures"
-_LISTED = 10
 
 
 def forget(

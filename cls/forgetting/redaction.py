@@ -26,6 +26,10 @@ from cls.loading.load import META_FILE, PICTURES_LEDGER
 
 _CUTOUT = re.compile(r"(.+)_\d+\.(?:png|jpg)")
 
+# Stands where an entry names a picture and cannot go without damaging what it belongs to.
+FORGOTTEN = "(forgotten)"
+_GONE = object()
+
 
 @dataclass(frozen=True)
 class Names:
@@ -98,11 +102,6 @@ def pictures_of_picsets(bottle: Bottle, guids: Sequence[str]) -> dict[str, set[s
 def dataset_files(bottle: Bottle) -> list[Path]:
     """The dataset files of all groups."""
     return [file for file in sorted(bottle.datasets.glob("*.json")) if not file.name.startswith(".")]
-
-
-# Stands where an entry names a picture and cannot go without damaging what it belongs to.
-FORGOTTEN = "(forgotten)"
-_GONE = object()
 
 
 @dataclass

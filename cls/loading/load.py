@@ -26,6 +26,19 @@ from cls.records import Record, write_record
 from cls.sources import Source
 from cls.wording import counted
 
+_log = logging.getLogger("cls.collector")
+
+PICTURES_LEDGER = "pictures.jsonl"
+
+# Bytes that are no picture may be a transfer gone wrong without a word: they are asked for once more.
+_FETCHES_A_PICTURE = 2
+
+# So many pictures refused with server errors, each after many attempts, is a collector that is down.
+_MAX_BUSY_PICTURES = 20
+META_FILE = "meta.json"
+_WRITERS = 8
+_LEDGER_KEY = "ledger"
+
 
 def problem_of_picture(content: bytes) -> str | None:
     """Why bytes cannot be used as a picture; None when they can: what `cls.people.photos` reads, whole."""
@@ -36,13 +49,6 @@ def problem_of_picture(content: bytes) -> str | None:
     except FileError as error:
         return f"the file {error.what}"
     return None
-
-
-PICTURES_LEDGER = "pictures.jsonl"
-# Bytes that are no picture may be a transfer gone wrong without a word: they are asked for once more.
-_FETCHES_A_PICTURE = 2
-# So many pictures refused with server errors, each after many attempts, is a collector that is down.
-_MAX_BUSY_PICTURES = 20
 
 
 class DownloadStatus(enum.Enum):
@@ -148,7 +154,7 @@ class PicturePool:
             return None
         problem = problem_of_picture(content)
         if problem:
-            _LOGGER.warning("%s in the pool is fetched again: %s", name, problem)
+            _log.warning("%s in the pool is fetched again: %s", name, problem)
             return None
         digest = sha256_of_bytes(content)
         is_same = entry is not None and entry.sha256 == digest
@@ -190,10 +196,6 @@ class PicturePool:
             if problem is None:
                 break
         return content, problem
-
-
-META_FILE = "meta.json"
-_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -245,10 +247,6 @@ def store_picset(bottle: Bottle, group: str, picset: Picset) -> bool:
     return True
 
 
-_LEDGER_KEY = "ledger"
-_LOGGER = logging.getLogger("cls.collector")
-
-
 @dataclass(frozen=True)
 class LoadedGroup:
     """What a load made.
@@ -297,7 +295,7 @@ def load_lock(bottle: Bottle) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _LOGGER.warning("another load is working on this bottle; waiting for it to end")
+        _log.warning("another load is working on this bottle; waiting for it to end")
         lock.acquire()
     try:
         yield
@@ -323,7 +321,7 @@ def load_group(source: Source, bottle: Bottle, group: str, *, workers: int) -> L
         )
     with load_lock(bottle):
         photos, picsets = counted(len(listing.pictures), "photo"), counted(len(listing.picsets), "picset")
-        _LOGGER.info("group '%s': %s in %s listed", group, photos, picsets)
+        _log.info("group '%s': %s in %s listed", group, photos, picsets)
         stored_picsets = store_picsets(bottle, group, source.picsets(listing.picsets))
         results = PicturePool(bottle, source).fetch((picture.filepath for picture in listing.pictures), workers=workers)
         rows = _rows(listing, results)

@@ -23,6 +23,15 @@ _HALVINGS = 50
 # Resampled measures this close together are one number.
 _SAME = 1e-6
 
+# A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.
+LEAST_UNITS = 3
+RESAMPLES = 1000
+
+# The curves' measures cost the most: on large validation parts the first resamples will do.
+_MOST_MULTIPLICATIONS = 10_000_000_000
+_FEWEST_RANKED = 200
+_MOST_STEPS = 400
+
 
 def clopper_pearson(successes: int, trials: int) -> Bounds:
     """The exact 95 percent interval of a share (Clopper and Pearson, Biometrika 1934): 20 of 20 is 0.832 to 1.
@@ -171,15 +180,6 @@ def _least_share(successes: int, trials: int) -> float:
 def _log_factorials(largest: int) -> NDArray[np.float64]:
     """Logarithms of 0!, 1!, … `largest`!."""
     return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, largest + 1)))])
-
-
-# A label whose positives stand in fewer picsets is drawn in one resample and missing in the next: no interval is known.
-LEAST_UNITS = 3
-RESAMPLES = 1000
-# The curves' measures cost the most: on large validation parts the first resamples will do.
-_MOST_MULTIPLICATIONS = 10_000_000_000
-_FEWEST_RANKED = 200
-_MOST_STEPS = 400
 
 
 def thin_labels(labels: NDArray[np.float64], units: Sequence[str]) -> NDArray[np.bool_]:

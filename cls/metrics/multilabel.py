@@ -28,6 +28,9 @@ _F1_TOLERANCE = 0.01
 # How far the common choice may pull: to this share of the good range's width from its edges.
 _EDGE_SHARE = 0.25
 
+# Guo et al., On Calibration of Modern Neural Networks (ICML 2017): 15 bins.
+BINS = 15
+
 
 @dataclass(frozen=True)
 class _GoodRange:
@@ -175,10 +178,6 @@ def f1_of_means(precision: float | None, recall: float | None) -> float | None:
 def _mean_share(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> float | None:
     is_defined = wholes > 0
     return float((parts[is_defined] / wholes[is_defined]).mean()) if is_defined.any() else None
-
-
-# Guo et al., On Calibration of Modern Neural Networks (ICML 2017): 15 bins.
-BINS = 15
 
 
 def probabilities_of(logits: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:

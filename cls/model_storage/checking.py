@@ -30,6 +30,8 @@ from cls.package.triton_config import (
 from cls.package.verifying import verify_zip
 from cls.wording import counted
 
+_NO_SPACE = 28
+
 
 def refuse_other_group(model: str, group: str | None, stored: Iterable[StoredVersion]) -> None:
     """Refuses a package of another group than the model's: whoever asks a model relies on what it answered before.
@@ -108,9 +110,6 @@ def _groups_of(model: str, stored: Iterable[StoredVersion]) -> set[str]:
 
 def _listed(groups: Iterable[str | None]) -> str:
     return ", ".join(sorted(map(repr, groups)))
-
-
-_NO_SPACE = 28
 
 
 @dataclass(frozen=True)

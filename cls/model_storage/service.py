@@ -31,6 +31,14 @@ from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage
 from cls.package.plans import Gpu, PlanHost, gpus_of_this_machine
 
+_log = logging.getLogger("cls.model_storage")
+
+_HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
+_STOP_TIMEOUT_S = 1
+_UPLOAD_THREADS = 8
+_LAST_PORT = 65535
+_RETRY_S = 5.0
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
@@ -107,14 +115,6 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
-
-
-_HEALTH_PATHS = ("/v2/health/live", "/v2/health/ready")
-_STOP_TIMEOUT_S = 1
-_UPLOAD_THREADS = 8
-_LAST_PORT = 65535
-_RETRY_S = 5.0
-_log = logging.getLogger("cls.model_storage")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ WRITABLE = "other"
 _PRIVATE = ("ssh",)
 _WRITING = asyncssh.FXF_WRITE | asyncssh.FXF_APPEND | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC | asyncssh.FXF_EXCL
 
+HOST_KEY_FILE_NAME = "host_key"
+AUTHORIZED_KEYS_FILE_NAME = "authorized_keys"
+_LOGIN_TIMEOUT_S = 30
+_WRONG_PASSWORD_PAUSE_S = 1.0
+
 
 class IncomingFile(io.FileIO):
     """A file on its way in: it gets its name when it is whole."""
@@ -243,12 +248,6 @@ def _harmless(attrs: SFTPAttrs) -> SFTPAttrs:
         atime=attrs.atime if has_times else None,
         mtime=attrs.mtime if has_times else None,
     )
-
-
-HOST_KEY_FILE_NAME = "host_key"
-AUTHORIZED_KEYS_FILE_NAME = "authorized_keys"
-_LOGIN_TIMEOUT_S = 30
-_WRONG_PASSWORD_PAUSE_S = 1.0
 
 
 class _Logins(asyncssh.SSHServer):

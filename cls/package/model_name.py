@@ -17,6 +17,14 @@ _VERSION = re.compile(SEMANTIC_VERSION)
 # The three numbers, whether it is a release, and the parts of what leads to one.
 VersionKey = tuple[tuple[int, int, int], bool, tuple[tuple[int, int, str], ...]]
 
+# Triton does not decode the paths of its URLs: a name may only hold signs that no client encodes.
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+_NAME = re.compile(r"(?![.-])(?:[A-Za-z0-9_.-]|~[0-9A-F]{2})+(?<!\.)(?:~~[0-9a-f]{16})?")
+
+# Names that Windows keeps for devices.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_MAX_BYTES = 200
+
 
 def version_key(text: str) -> VersionKey | None:
     """What versions are compared by; None for a text that is not a semantic version, or is too long for one."""
@@ -42,14 +50,6 @@ def next_version(taken: Iterable[str]) -> str:
         return FIRST_VERSION
     (major, minor, patch), is_release, _ = max(keys)
     return f"{major}.{minor}.{patch + is_release}"
-
-
-# Triton does not decode the paths of its URLs: a name may only hold signs that no client encodes.
-_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
-_NAME = re.compile(r"(?![.-])(?:[A-Za-z0-9_.-]|~[0-9A-F]{2})+(?<!\.)(?:~~[0-9a-f]{16})?")
-# Names that Windows keeps for devices.
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-_MAX_BYTES = 200
 
 
 def model_name_of_group(group: str) -> str:

@@ -29,6 +29,14 @@ if TYPE_CHECKING:
 _ARRAYS = ("crops_rgb", "probabilities", "truth", "labels")
 _HINT = "export again with --carry-samples"
 
+REBUILD_ONNX = "rebuild/model.onnx"
+REBUILD_SAMPLES = "rebuild/samples.npz"
+VECTORS_FOLDER = "vectors/"
+_PART = ".part"
+_OLD = ".old"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
 
 @dataclass(frozen=True, eq=False)
 class CarriedSamples:
@@ -118,11 +126,6 @@ def read_samples(content: bytes, meta: ModelMeta, where: object) -> CarriedSampl
     return CarriedSamples(crops, probabilities.astype(np.float32), truth.astype(np.float32), labels)
 
 
-REBUILD_ONNX = "rebuild/model.onnx"
-REBUILD_SAMPLES = "rebuild/samples.npz"
-VECTORS_FOLDER = "vectors/"
-
-
 @dataclass(frozen=True)
 class PackedModel:
     """What goes into a zip beside meta.json and config.pbtxt.
@@ -183,12 +186,6 @@ def _named(tensor: TensorMeta, platform: Platform) -> TensorMeta:
     if platform == "pytorch_libtorch" and "__" not in tensor.name:
         return tensor.model_copy(update={"name": f"{tensor.name}__0"})
     return tensor
-
-
-_PART = ".part"
-_OLD = ".old"
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 @contextmanager

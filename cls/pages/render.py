@@ -27,6 +27,10 @@ from cls.files import write_text_atomic
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 10, 10, 22
 _AXIS_TITLE = 15
 
+_JPEG_QUALITY = 86
+_LINKS = re.compile(r'(?<=<nav class="related" aria-label="related pages">).*?(?=</nav>)')
+_LINK = re.compile(r'<a href="([^"]*)">[^<]*</a>')
+
 
 @dataclass
 class Chart:
@@ -176,9 +180,6 @@ class Figure:
     legend: tuple[tuple[str, str], ...] = ()
 
 
-_JPEG_QUALITY = 86
-
-
 def jpeg_bytes(image_rgb: NDArray[np.uint8]) -> bytes:
     """A picture, uint8 (height, width, 3), as a JPEG file."""
     _, encoded = cv2.imencode(
@@ -204,10 +205,6 @@ def picture_url(image_rgb: NDArray[np.uint8], width_px: int = 160) -> str:
         size = (width_px, max(round(height_px * width_px / own_width_px), 1))
         image_rgb = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
     return jpeg_url(jpeg_bytes(image_rgb))
-
-
-_LINKS = re.compile(r'(?<=<nav class="related" aria-label="related pages">).*?(?=</nav>)')
-_LINK = re.compile(r'<a href="([^"]*)">[^<]*</a>')
 
 
 @cache

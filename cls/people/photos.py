@@ -18,6 +18,23 @@ from cls.errors import FileError
 
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
+MAX_PIXELS = 150_000_000
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_JPEG_FORMATS = ("JPEG", "MPO")
+_END_OF_JPEG = b"\xff\xd9"
+_END_OF_PNG = b"IEND\xae\x42\x60\x82"
+_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa")
+
+# What OpenCV makes of these is not what is displayed.
+_PILLOW_MODES = (*_TRANSPARENT_MODES, "LAB")
+
+# Numbers without a known white: 32 bits a pixel, whole or with a fraction.
+_BOUNDLESS_MODES = ("I", "F")
+_ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError, struct.error)
+_HINT = "remove or replace the file"
+
 
 @dataclass(frozen=True)
 class Person:
@@ -52,21 +69,6 @@ def whole_photo(image_rgb: NDArray[np.uint8]) -> Person:
     frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float64)
     return Person("whole photo", 1.0, (0.0, 0.0, float(width_px), float(height_px)), (frame,))
 
-
-MAX_PIXELS = 150_000_000
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-_JPEG_FORMATS = ("JPEG", "MPO")
-_END_OF_JPEG = b"\xff\xd9"
-_END_OF_PNG = b"IEND\xae\x42\x60\x82"
-_TRANSPARENT_MODES = ("RGBA", "LA", "PA", "RGBa")
-# What OpenCV makes of these is not what is displayed.
-_PILLOW_MODES = (*_TRANSPARENT_MODES, "LAB")
-# Numbers without a known white: 32 bits a pixel, whole or with a fraction.
-_BOUNDLESS_MODES = ("I", "F")
-_ARRAY_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-_REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, IndexError, OverflowError, MemoryError, struct.error)
-_HINT = "remove or replace the file"
 
 # Sizes are checked here; what Pillow and OpenCV print about broken files is in the errors raised here.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

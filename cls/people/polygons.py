@@ -25,6 +25,18 @@ _IOU_CELLS = 256
 _ID_DIGITS = 15
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+_SUBPIXEL_BITS = 4
+
+# OpenCV's fixed-point coordinates hold a little more than this.
+_MAX_COORDINATE_PX = 100_000.0
+
+# Outlines in whole numbers: what lies inside is then exact, on every machine and in every language.
+UNITS_PER_PX = 256
+_CENTRE = UNITS_PER_PX // 2
+
+# Products of two coordinates and a pixel's units fit into 64 bits.
+_MAX_UNITS = UNITS_PER_PX << 20
+
 
 def is_id(value: object) -> TypeGuard[str]:
     """Whether a value can be a person's id: 1 to 64 ASCII letters, digits, `-` and `_`."""
@@ -180,16 +192,6 @@ def _polygon_area(polygon_xy: NDArray[np.float64]) -> float:
         return 0.0
     x, y = (polygon_xy - polygon_xy[0]).T
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
-
-
-_SUBPIXEL_BITS = 4
-# OpenCV's fixed-point coordinates hold a little more than this.
-_MAX_COORDINATE_PX = 100_000.0
-# Outlines in whole numbers: what lies inside is then exact, on every machine and in every language.
-UNITS_PER_PX = 256
-_CENTRE = UNITS_PER_PX // 2
-# Products of two coordinates and a pixel's units fit into 64 bits.
-_MAX_UNITS = UNITS_PER_PX << 20
 
 
 def mask_of_polygons(

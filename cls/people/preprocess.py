@@ -19,6 +19,14 @@ from cls.people.polygons import UNITS_PER_PX, draw_polygons, fill_outlines, in_u
 # What new runs are made with; runs and packages that name none keep version 1.
 PREPROCESSING_VERSION = 2
 
+# By version. A new name, so that a CLS that knows version 1 alone refuses what it would do otherwise.
+_RESIZE = {1: "letterbox", 2: "letterbox-2"}
+
+_INTERPOLATION = {
+    1: "area when shrinking, linear when enlarging",
+    2: "mean of the covered area when shrinking, linear between pixel centres when enlarging",
+}
+
 
 @dataclass(frozen=True)
 class Cutout:
@@ -152,14 +160,6 @@ def on_flat_background(cutout: Cutout, color_rgb: tuple[int, int, int]) -> NDArr
     blended += blended >> 8
     blended >>= 8
     return blended.astype(np.uint8)
-
-
-# By version. A new name, so that a CLS that knows version 1 alone refuses what it would do otherwise.
-_RESIZE = {1: "letterbox", 2: "letterbox-2"}
-_INTERPOLATION = {
-    1: "area when shrinking, linear when enlarging",
-    2: "mean of the covered area when shrinking, linear between pixel centres when enlarging",
-}
 
 
 class _Rules(BaseModel):

@@ -38,7 +38,12 @@ from cls.pictures.segments import PictureRecord, Status
 from cls.pictures.storing import PictureUpdate, is_storable, merge_rows, row_of, write_batch
 from cls.wording import counted
 
+_log = logging.getLogger("cls.pictures")
+
 _SEPARATORS = re.compile(r"[/\\]")
+
+_BATCH = 1_000
+_N_PROBLEMS_SHOWN = 5
 
 
 def read_badlist(path: Path) -> list[str]:
@@ -86,10 +91,7 @@ def picture_named(text: str) -> str:
 
 __all__ = ["PictureRecord", "PicturesDatabase", "Rejection", "Status"]
 
-_BATCH = 1_000
-_N_PROBLEMS_SHOWN = 5
 
-_log = logging.getLogger("cls.pictures")
 Result = TypeVar("Result")
 
 

@@ -19,6 +19,8 @@ from sqlalchemy.pool import ConnectionPoolEntry, StaticPool
 from cls.errors import DatabaseError
 from cls.pictures.queries import COLUMNS, PictureRow
 
+_log = logging.getLogger("cls.pictures")
+
 HEAD = "0002"
 # A table of our own: another application in the same database may use Alembic's usual name.
 VERSION_TABLE = "cls_pictures_version"
@@ -28,6 +30,86 @@ _LOCK_WAIT_S = 150.0
 # No rights, a server that takes no writes, waited too long for others' transactions: the table works without.
 _STATES_TO_GO_ON_WITHOUT = {"42501", "25006", "55P03", "57014", "40P01"}
 _warned: set[str] = set()
+
+ATTEMPTS = 10
+TIMEOUT_S = 60.0
+WAIT_INITIAL_S = 0.2
+_CONFLICTS = 2
+
+# Deadlock, serialization failure, a server shutting down or starting up: the same transaction can succeed later.
+_PASSING_STATES = {"40P01", "40001", "57P01", "57P02", "57P03"}
+_BUSY_TIMEOUT_S = 30.0
+_READERS_WAITED_FOR_MS = 2000
+
+# libpq's own patience with a server that is gone is hours; an option in the URL goes before these.
+_CONNECTION_DEFAULTS = {"connect_timeout": "10", "keepalives_idle": "60", "tcp_user_timeout": "120000"}
+_SQLITE_PREFIXES = ("sqlite:///", "sqlite+pysqlite:///")
+
+# Execution option: a transaction that is going to write; on SQLite it takes the write lock at its start.
+WRITES = "cls_writes"
+
+# Code and hint of an error.
+_LOGIN_REFUSED = ("login_refused", "check user and password in key 'pictures_info_db_url'")
+
+_ACCESS_DENIED = (
+    "access_denied",
+    "check user and password in key 'pictures_info_db_url', and the server's pg_hba.conf",
+)
+
+_DATABASE_NOT_FOUND = (
+    "database_not_found",
+    "create the database on the server, or correct its name in key 'pictures_info_db_url'",
+)
+_HOST_NOT_FOUND = ("host_not_found", "check the host's name in key 'pictures_info_db_url'")
+_ANY_CASE = ("unusable", "check key 'pictures_info_db_url' and the server, then run the same command again")
+
+_CASES_BY_STATE = {
+    "28P01": _LOGIN_REFUSED,
+    "28000": _ACCESS_DENIED,
+    "3D000": _DATABASE_NOT_FOUND,
+    "42501": (
+        "missing_rights",
+        (
+            "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`"
+            " (`cls forget`: DELETE too)"
+        ),
+    ),
+    "25006": ("read_only_server", "this server takes no writes: give the address of the one that does"),
+    "23505": (
+        "duplicate_key",
+        (
+            "if the key that exists is the table's `id`, its sequence is behind: "
+            "SELECT setval(pg_get_serial_sequence('pictures', 'id'), max(id)) FROM pictures"
+        ),
+    ),
+    "53300": ("too_many_connections", "the server has no free connection: try again, or close other clients"),
+    "42P01": ("table_not_found", "the table `pictures` has gone: run the command again to make it"),
+}
+
+_CASES_BY_TEXT = {
+    "password authentication failed": _LOGIN_REFUSED,
+    "no password supplied": _LOGIN_REFUSED,
+    'role "': _LOGIN_REFUSED,
+    "no pg_hba.conf entry": _ACCESS_DENIED,
+    "does not exist": _DATABASE_NOT_FOUND,
+    "refused": ("unreachable", "check host and port in key 'pictures_info_db_url', and that PostgreSQL runs there"),
+    "resolve": _HOST_NOT_FOUND,
+    "translate host name": _HOST_NOT_FOUND,
+    "timeout": ("timeout", "check host and port in key 'pictures_info_db_url', and the network between"),
+    "file is not a database": (
+        "not_sqlite",
+        "the file is no SQLite database: move it away, or name another in 'pictures_info_db_url'",
+    ),
+    "malformed": ("damaged", "the file is damaged: restore it from a copy, or repair it with `sqlite3 FILE .recover`"),
+    "unable to open database file": (
+        "file_not_opened",
+        "check that the path is a file in a folder that can be written",
+    ),
+    "readonly database": ("unwritable", "the file or its folder cannot be written: check their permissions"),
+    "database is locked": ("locked", "another process has held the database for long: wait for it or stop it"),
+    "disk is full": ("no_space", "free some space and run the same command again"),
+    "No space left": ("no_space", "free some space on the server and run the same command again"),
+}
 
 
 def ensure_schema(engine: Engine) -> None:
@@ -146,16 +228,6 @@ def _warn_once(engine: Engine, reason: str) -> None:
         _log.info("%s: used as it stands, without our index on `path` (%s)", where, reason)
 
 
-ATTEMPTS = 10
-TIMEOUT_S = 60.0
-WAIT_INITIAL_S = 0.2
-_CONFLICTS = 2
-# Deadlock, serialization failure, a server shutting down or starting up: the same transaction can succeed later.
-_PASSING_STATES = {"40P01", "40001", "57P01", "57P02", "57P03"}
-
-_log = logging.getLogger("cls.pictures")
-
-
 class TransactionRetry:
     """Judges whether the same transaction may succeed at the next try."""
 
@@ -178,15 +250,6 @@ class TransactionRetry:
         if can_heal:
             _log.info("the pictures database did not answer (%s): trying again", str(error.orig).splitlines()[0])
         return can_heal
-
-
-_BUSY_TIMEOUT_S = 30.0
-_READERS_WAITED_FOR_MS = 2000
-# libpq's own patience with a server that is gone is hours; an option in the URL goes before these.
-_CONNECTION_DEFAULTS = {"connect_timeout": "10", "keepalives_idle": "60", "tcp_user_timeout": "120000"}
-_SQLITE_PREFIXES = ("sqlite:///", "sqlite+pysqlite:///")
-# Execution option: a transaction that is going to write; on SQLite it takes the write lock at its start.
-WRITES = "cls_writes"
 
 
 def parse_url(text: str) -> URL:
@@ -327,66 +390,6 @@ def expected_failures(url: URL) -> Iterator[None]:
         raise _error_of(url, str(error.orig), getattr(error.orig, "sqlstate", None)) from error
     except SQLAlchemyError as error:
         raise _error_of(url, str(error), None) from error
-
-
-# Code and hint of an error.
-_LOGIN_REFUSED = ("login_refused", "check user and password in key 'pictures_info_db_url'")
-_ACCESS_DENIED = (
-    "access_denied",
-    "check user and password in key 'pictures_info_db_url', and the server's pg_hba.conf",
-)
-_DATABASE_NOT_FOUND = (
-    "database_not_found",
-    "create the database on the server, or correct its name in key 'pictures_info_db_url'",
-)
-_HOST_NOT_FOUND = ("host_not_found", "check the host's name in key 'pictures_info_db_url'")
-_ANY_CASE = ("unusable", "check key 'pictures_info_db_url' and the server, then run the same command again")
-_CASES_BY_STATE = {
-    "28P01": _LOGIN_REFUSED,
-    "28000": _ACCESS_DENIED,
-    "3D000": _DATABASE_NOT_FOUND,
-    "42501": (
-        "missing_rights",
-        (
-            "ask the database's owner for the rights SELECT, INSERT and UPDATE on the table `pictures`"
-            " (`cls forget`: DELETE too)"
-        ),
-    ),
-    "25006": ("read_only_server", "this server takes no writes: give the address of the one that does"),
-    "23505": (
-        "duplicate_key",
-        (
-            "if the key that exists is the table's `id`, its sequence is behind: "
-            "SELECT setval(pg_get_serial_sequence('pictures', 'id'), max(id)) FROM pictures"
-        ),
-    ),
-    "53300": ("too_many_connections", "the server has no free connection: try again, or close other clients"),
-    "42P01": ("table_not_found", "the table `pictures` has gone: run the command again to make it"),
-}
-_CASES_BY_TEXT = {
-    "password authentication failed": _LOGIN_REFUSED,
-    "no password supplied": _LOGIN_REFUSED,
-    'role "': _LOGIN_REFUSED,
-    "no pg_hba.conf entry": _ACCESS_DENIED,
-    "does not exist": _DATABASE_NOT_FOUND,
-    "refused": ("unreachable", "check host and port in key 'pictures_info_db_url', and that PostgreSQL runs there"),
-    "resolve": _HOST_NOT_FOUND,
-    "translate host name": _HOST_NOT_FOUND,
-    "timeout": ("timeout", "check host and port in key 'pictures_info_db_url', and the network between"),
-    "file is not a database": (
-        "not_sqlite",
-        "the file is no SQLite database: move it away, or name another in 'pictures_info_db_url'",
-    ),
-    "malformed": ("damaged", "the file is damaged: restore it from a copy, or repair it with `sqlite3 FILE .recover`"),
-    "unable to open database file": (
-        "file_not_opened",
-        "check that the path is a file in a folder that can be written",
-    ),
-    "readonly database": ("unwritable", "the file or its folder cannot be written: check their permissions"),
-    "database is locked": ("locked", "another process has held the database for long: wait for it or stop it"),
-    "disk is full": ("no_space", "free some space and run the same command again"),
-    "No space left": ("no_space", "free some space on the server and run the same command again"),
-}
 
 
 def _error_of(url: URL, message: str, state: str | None) -> DatabaseError:

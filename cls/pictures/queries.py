@@ -36,6 +36,10 @@ PATH_MAX_LENGTH = 255
 MODEL_VERSION_MAX_LENGTH = 50
 STATUS_MAX_LENGTH = 50
 
+# One statement's worth of paths; a list is sent as one parameter, so this bounds memory, not the protocol.
+CHUNK = 5_000
+_WRITE_LOCK_KEY = 0x636C7377  # "clsw"
+
 
 class Base(DeclarativeBase):
     """Base of the table classes."""
@@ -56,11 +60,6 @@ class PictureRow(Base):
 
 
 COLUMNS = tuple(PictureRow.__table__.columns.keys())
-
-
-# One statement's worth of paths; a list is sent as one parameter, so this bounds memory, not the protocol.
-CHUNK = 5_000
-_WRITE_LOCK_KEY = 0x636C7377  # "clsw"
 
 
 class StoredRow(NamedTuple):

@@ -21,6 +21,14 @@ from cls.people.polygons import identified, is_id, rounded_box, rounded_polygon
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+_CONF_DECIMALS = 6
+
+# Outlines may leave the picture a little; values beyond this cannot be fractions (they are pixels, or broken).
+_MAX_FRACTION = 2.0
+_NO_CLASS = "person"
+_NO_BOX = (0.0, 0.0, 0.0, 0.0)
+_KNOWN_KEYS = ("cls", "conf", "bbox", "segments", "id")
+
 
 class Status:
     """The review statuses of a picture."""
@@ -46,14 +54,6 @@ class PictureRecord:
     model_version: str
     status: str
     people: tuple[Person, ...] | None
-
-
-_CONF_DECIMALS = 6
-# Outlines may leave the picture a little; values beyond this cannot be fractions (they are pixels, or broken).
-_MAX_FRACTION = 2.0
-_NO_CLASS = "person"
-_NO_BOX = (0.0, 0.0, 0.0, 0.0)
-_KNOWN_KEYS = ("cls", "conf", "bbox", "segments", "id")
 
 
 class PersonObject(TypedDict):

@@ -26,6 +26,10 @@ _PROB_PREFIX = "p "
 _HEAD = ("picture", "person", "class", "conf", "x1", "y1", "x2", "y2", "labels")
 _FRAME_HEAD = ("picture", "frame", "time_s", *_HEAD[1:])
 
+SHEET_NAME = "contact_sheet.html"
+MAX_CARDS = 500
+_MIN_BARS = 4
+
 
 @dataclass(frozen=True)
 class PersonResult:
@@ -199,11 +203,6 @@ def _write_parquet(jsonl_path: Path, path: Path, labels: Sequence[str], *, has_f
     columns = [probs.struct.field(label).alias(_PROB_PREFIX + label) for label in labels]
     head = _FRAME_HEAD if has_frames else _HEAD
     rows.with_columns(*corners, *columns).select(*head, *(_PROB_PREFIX + label for label in labels)).sink_parquet(path)
-
-
-SHEET_NAME = "contact_sheet.html"
-MAX_CARDS = 500
-_MIN_BARS = 4
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ from cls.wording import counted
 DEFAULT_SEGMENTER = Path("person_models") / "best.pt"
 NOT_SEGMENTED = "not segmented yet: run `cls segment`, or give a model with --segmenter"
 
+CHUNK = 8
+
 
 class _Segmenter(Protocol):
     def predict(self, images_rgb: Sequence[NDArray[np.uint8]]) -> list[list[Person]]: ...
@@ -148,9 +150,6 @@ def default_segmenter() -> Path | None:
         if (folder / DEFAULT_SEGMENTER).is_file():
             return folder / DEFAULT_SEGMENTER
     return None
-
-
-CHUNK = 8
 
 
 @dataclass(frozen=True)

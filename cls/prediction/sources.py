@@ -24,6 +24,8 @@ _EVERY = re.compile(r"^(?P<number>\d+(\.\d+)?)(?P<unit>s?)$")
 # Containers say about how many frames they hold; what lacks more than this was cut off.
 _MISSING_REL, _MISSING_FRAMES = 0.02, 2
 
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+
 
 @dataclass(frozen=True)
 class FrameInterval:
@@ -126,9 +128,6 @@ def _frames(
                     yield Frame(number, round(time_s, 3), image_rgb)
         number += 1
     return number
-
-
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,12 @@ from cls.runtimes.classifier import Classifier
 NO_LABEL = "none of them"
 _LIST_NAME = ".sorted_by_cls.jsonl"
 
+DEFAULT_FORMATS: tuple[TableFormat, ...] = ("csv", "jsonl")
+_STEM = "predictions"
+
+# A folder may have a dot in its name (`of.today`); whoever writes one of these means a file.
+_OTHER_FILES = {"xlsx", "xls", "ods", "tsv", "txt", "json", "ndjson", "feather", "db", "sqlite", "html", "md", "zip"}
+
 
 @dataclass
 class FolderSorter:
@@ -179,12 +185,6 @@ def _link(source: Path, target: Path) -> None:
         part = target.with_name(f".{target.name[:80]}.part")
         shutil.copy2(source, part)
         part.replace(target)
-
-
-DEFAULT_FORMATS: tuple[TableFormat, ...] = ("csv", "jsonl")
-_STEM = "predictions"
-# A folder may have a dot in its name (`of.today`); whoever writes one of these means a file.
-_OTHER_FILES = {"xlsx", "xls", "ods", "tsv", "txt", "json", "ndjson", "feather", "db", "sqlite", "html", "md", "zip"}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _HINT = "make it again with `cls export`"
 _core_limit: int | None = None
 
+_OPENVINO_HINT = "make it again with `cls export --formats openvino`"
+_TELEMETRY = "openvino_telemetry"
+
 
 class TorchRuntime:
     """A PyTorch network, evaluation mode, on the CPU."""
@@ -232,8 +235,6 @@ class TensorrtRuntime:
         return logits
 
 
-_OPENVINO_HINT = "make it again with `cls export --formats openvino`"
-_TELEMETRY = "openvino_telemetry"
 _core_lock = threading.Lock()
 
 

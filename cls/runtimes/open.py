@@ -28,7 +28,20 @@ from cls.wording import counted
 if TYPE_CHECKING:
     from cls.training.runs.run import Run
 
+_log = logging.getLogger("cls.prediction")
+
 _BATCHES = (1, 3)
+
+_KINDS = (
+    "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
+    " or a served model's URL"
+)
+_TOGETHER = "keep the package together"
+_MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
+
+# By the suffix of a model file in a package's folder: what its zip is called after.
+_ZIP_KINDS = {".onnx": "onnx", ".plan": "trt", ".pt": "torchscript", ".xml": "openvino"}
+_SIGNED_HINT = "give the package's zip, or leave out --trust (`package_trust` in the configuration)"
 
 
 def try_package(found: Verification, trust: TrustedKeys | None = None) -> None:
@@ -72,9 +85,6 @@ def why_not_run(model_name: str) -> str | None:
     if suffix == ".xml" and importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed"
     return None
-
-
-_log = logging.getLogger("cls.prediction")
 
 
 def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool = False) -> None:
@@ -122,17 +132,6 @@ def check_served_name(classifier: Classifier, address: ServedAddress, group: str
             classifier.group,
             model_name_of_group(classifier.group),
         )
-
-
-_KINDS = (
-    "a package (.zip, its folder, model.onnx, model.xml, model.pt), a run's folder or one of its models,"
-    " or a served model's URL"
-)
-_TOGETHER = "keep the package together"
-_MODEL_SUFFIXES = tuple(Path(name).suffix for name in MODEL_NAMES)
-# By the suffix of a model file in a package's folder: what its zip is called after.
-_ZIP_KINDS = {".onnx": "onnx", ".plan": "trt", ".pt": "torchscript", ".xml": "openvino"}
-_SIGNED_HINT = "give the package's zip, or leave out --trust (`package_trust` in the configuration)"
 
 
 def open_classifier(

@@ -27,6 +27,21 @@ GRPC_HINT = "give grpc://HOST:PORT/NAME"
 _HTTP_HINT = "give http://HOST:PORT/v2/models/NAME"
 _HTTP_PATH = re.compile(r"^(?P<prefix>.*?)/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?(/\w+)?/?$")
 
+ANSWER_TIMEOUT_S = 120.0
+_ATTEMPTS = 4
+_FIRST_WAIT_S = 0.2
+_T = TypeVar("_T")
+_CONNECT_TIMEOUT_S = 5.0
+
+# By its own default gRPC does not try a server that was down again before a second or more, and refuses until then.
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 300),
+)
+
 
 @dataclass(frozen=True)
 class ServedAddress:
@@ -114,13 +129,6 @@ def _grpc_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
     return ServedAddress(parts.scheme, parts.netloc, names[0], names[1] if len(names) == 2 else "")
 
 
-ANSWER_TIMEOUT_S = 120.0
-_ATTEMPTS = 4
-_FIRST_WAIT_S = 0.2
-
-_T = TypeVar("_T")
-
-
 class UnreachableError(Exception):
     """A connection that was not there, or was cut: nothing else heals by itself."""
 
@@ -205,9 +213,6 @@ class ServedRuntime(ABC):
         """What a method of the client answers."""
 
 
-_CONNECT_TIMEOUT_S = 5.0
-
-
 class HttpRuntime(ServedRuntime):
     """A served network over HTTP. A server that is restarting is asked again for a few seconds.
 
@@ -271,16 +276,6 @@ class HttpRuntime(ServedRuntime):
             where=self.url,
             hint="start it (`cls storage serve`) or correct the address",
         )
-
-
-# By its own default gRPC does not try a server that was down again before a second or more, and refuses until then.
-_CHANNEL_OPTIONS = (
-    ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 300),
-)
 
 
 class GrpcRuntime(ServedRuntime):

@@ -17,6 +17,14 @@ from cls.sample.scene.textures import Plane
 Points: TypeAlias = NDArray[np.float64]
 PointsLike: TypeAlias = Points | Sequence[Sequence[float]] | Sequence[Points]
 
+_SHIFT = 4
+
+_DETAIL_MIN_PX = 1.2
+"""Stains and creases smaller than this both ways would not show."""
+
+_KEEP = [np.linspace(1, 1 - percent / 100, 256, dtype=np.float32) for percent in range(101)]
+"""For each darkness in percent: what a soft outline (0..255) leaves of the light."""
+
 
 def _span_weights(steps: int) -> NDArray[np.float64]:
     """Catmull-Rom weights (steps, 4) of the four control points around a span, at parameters 0, 1/steps, …."""
@@ -141,10 +149,6 @@ def area(outline: PointsLike) -> float:
 Colour: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[float, float, float, float]
 Window: TypeAlias = tuple[int, int, int, int]
-
-_SHIFT = 4
-_DETAIL_MIN_PX = 1.2
-"""Stains and creases smaller than this both ways would not show."""
 
 
 @dataclass(frozen=True)
@@ -319,10 +323,6 @@ def _bounds(outline: Points) -> Window:
     """The whole pixels (x0, y0, x1, y1) an outline lies in."""
     xs, ys = outline.T.tolist()
     return int(min(xs)), int(min(ys)), int(max(xs)), int(max(ys))
-
-
-_KEEP = [np.linspace(1, 1 - percent / 100, 256, dtype=np.float32) for percent in range(101)]
-"""For each darkness in percent: what a soft outline (0..255) leaves of the light."""
 
 
 def _laid_over(tile: Plane, cloth: Cloth, window: Window, *, zoom: float = 1.0, is_smooth: bool = False) -> Plane:

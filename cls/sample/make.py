@@ -41,6 +41,15 @@ if TYPE_CHECKING:
 PHOTOS_PER_ARCHIVE = 100
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
+ANNOTATIONS_PATH = Path("annotations", "instances_default.json")
+_JPEG_QUALITY = 90
+_JOURNAL = "journal.jsonl"
+_PROFILE = "sample.json"
+
+_NOT_A_PICTURE = (
+    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
+)
+
 
 def write_archives(directory: Path, annotations_path: Path) -> int:
     """Write archives/part_NNN.zip, each with annotations/instances_default.json and its images; returns how many.
@@ -85,15 +94,6 @@ def _numbered(entries: Iterable[tuple[int, Annotation]]) -> list[Annotation]:
         entry.model_copy(update={"id": number, "image_id": image_id})
         for number, (image_id, entry) in enumerate(entries, 1)
     ]
-
-
-ANNOTATIONS_PATH = Path("annotations", "instances_default.json")
-_JPEG_QUALITY = 90
-_JOURNAL = "journal.jsonl"
-_PROFILE = "sample.json"
-_NOT_A_PICTURE = (
-    b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>\n"
-)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,13 @@ from cls.sample.plan import CATEGORIES, PHOTO, PLACE, Annotation, Plan, SampleCo
 from cls.sample.scene.background import Place, draw_place, view
 from cls.sample.scene.light import Light, cast_shadow, contact_shadow, draw_light, finish, lit_rgb, paint_seat
 
+MIN_AREA_PX = 120
+_MIN_HOLE_PX = 40
+_MIN_PIECE_PX = 20
+_MARGIN_HEADS = 1.5
+_LARGEST_BYSTANDER = 0.8
+_LEAST_SHOWN = 0.3
+
 
 @dataclass(frozen=True)
 class Actor:
@@ -103,11 +110,6 @@ def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int,
     )
 
 
-MIN_AREA_PX = 120
-_MIN_HOLE_PX = 40
-_MIN_PIECE_PX = 20
-
-
 def _open_holes(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The mask with a cut one pixel high from each large hole to the outside, as COCO polygons cannot have holes."""
     contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
@@ -166,11 +168,6 @@ def annotation(mask: NDArray[np.uint8], category_id: int) -> Annotation | None:
 
 def _moved(polygon: list[float], x: int, y: int) -> list[float]:
     return [value + (y if place % 2 else x) for place, value in enumerate(polygon)]
-
-
-_MARGIN_HEADS = 1.5
-_LARGEST_BYSTANDER = 0.8
-_LEAST_SHOWN = 0.3
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 
     from cls.sample.figure.wardrobe import Person
 
+TAGS_HEADER = ["file", "tags", "picset"]
+TRUTH_HEADER = ["file", "tags", "picset", "person", "wrong", "corrupt"]
+GENERATOR_VERSION = 1
+PICSET_MIN, PICSET_MAX = 4, 12
+
+# Category name -> its number in instances_default.json.
+CATEGORIES = {"girl": 1, "man": 2}
+CORRUPT_KINDS = ("truncated", "html", "empty")
+
+# Streams of random numbers, so that one decision never moves another.
+_LAYOUT, _GUID, _WRONG, _CORRUPT, PERSON, PLACE, PHOTO, WRONG_LABEL, CORRUPTION = range(9)
+
 
 def main_person(config: SampleConfig, picset: int) -> Person:
     """The person a picset is about."""
@@ -59,10 +71,6 @@ def given_tags(plan: Plan, index: int, truth: list[str]) -> tuple[list[str], str
     return given, group
 
 
-TAGS_HEADER = ["file", "tags", "picset"]
-TRUTH_HEADER = ["file", "tags", "picset", "person", "wrong", "corrupt"]
-
-
 def write_labels(directory: Path, plan: Plan) -> None:
     """Write the three files.
 
@@ -88,16 +96,6 @@ def _csv(rows: list[list[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-GENERATOR_VERSION = 1
-PICSET_MIN, PICSET_MAX = 4, 12
-# Category name -> its number in instances_default.json.
-CATEGORIES = {"girl": 1, "man": 2}
-CORRUPT_KINDS = ("truncated", "html", "empty")
-
-# Streams of random numbers, so that one decision never moves another.
-_LAYOUT, _GUID, _WRONG, _CORRUPT, PERSON, PLACE, PHOTO, WRONG_LABEL, CORRUPTION = range(9)
 
 
 @dataclass(frozen=True)

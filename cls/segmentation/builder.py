@@ -30,9 +30,13 @@ from cls.segmentation.config import SegmentConfig
 from cls.segmentation.segmenter import PersonSegmenter, check_model_file, load_segmenter
 from cls.wording import counted
 
+_log = logging.getLogger("cls.segmentation")
+
 # Large photos are read smaller while the longer side stays above this. Masks lose nothing: a network sees less than
 # that, and its masks are drawn no finer.
 _ENOUGH_PX = 640
+
+_LISTED_BROKEN = 5  # in the log; the report lists all
 
 
 @dataclass(frozen=True)
@@ -104,10 +108,6 @@ def _read_or_say_why(path: Path) -> ReadPhoto | BrokenPhoto:
         return BrokenPhoto(path, error.what)
 
 
-_LOGGER = logging.getLogger("cls.segmentation")
-_LISTED_BROKEN = 5  # in the log; the report lists all
-
-
 class SegmentationModel(NamedTuple):
     """A segmentation model that is loaded when it is needed.
 
@@ -164,7 +164,7 @@ def list_pictures(folder: Path, forgotten: Container[str] = ()) -> list[str]:
     kept = [name for name in names if name not in forgotten]
     if len(kept) < len(names):
         again = "`cls forget` them again, or let them be with `cls forget --allow NAME`"
-        _LOGGER.warning("%s passed over: forgotten, and back: %s", counted(len(names) - len(kept), "picture"), again)
+        _log.warning("%s passed over: forgotten, and back: %s", counted(len(names) - len(kept), "picture"), again)
     return kept
 
 
@@ -211,7 +211,7 @@ def build_segments(
     if not config.process_all:
         known = database.known_paths(names)
         report.skipped = len(known)
-        _LOGGER.info("DB already has %d images, that will be skipped during segmentation", report.skipped)
+        _log.info("DB already has %d images, that will be skipped during segmentation", report.skipped)
         names = [name for name in names if name not in known]
     segmenter: PersonSegmenter | None = None
     started_s = time.monotonic()
@@ -241,7 +241,7 @@ def _batches(
                 report.broken[photo.path.name] = photo.why
                 ticker.advance()
                 if len(report.broken) <= _LISTED_BROKEN:
-                    _LOGGER.warning("%s: %s", photo.path, photo.why)
+                    _log.warning("%s: %s", photo.path, photo.why)
             else:
                 yield photo
 

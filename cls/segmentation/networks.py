@@ -28,6 +28,23 @@ _SWITCHES = {
 }
 _FONT = Path("mpl-data/fonts/ttf/DejaVuSans.ttf")
 
+_HINT = "give an ultralytics segmentation checkpoint (best.pt) or its ONNX export (best.onnx)"
+_TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip, or the pickle of older versions
+
+_UNREADABLE = (
+    AssertionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    OSError,
+    pickle.UnpicklingError,
+)
+
 
 def prepare_ultralytics() -> Path:
     """Sets the environment ultralytics reads at import; call before importing any of it.
@@ -91,23 +108,6 @@ def quiet_ultralytics() -> Iterator[None]:
             os.environ.pop("OMP_NUM_THREADS", None)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-
-
-_HINT = "give an ultralytics segmentation checkpoint (best.pt) or its ONNX export (best.onnx)"
-_TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip, or the pickle of older versions
-_UNREADABLE = (
-    AssertionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    OSError,
-    pickle.UnpicklingError,
-)
 
 
 class Network(Protocol):

@@ -26,6 +26,13 @@ from cls.segmentation.networks import Network, OnnxNetwork, UltralyticsNetwork
 
 _BORDER = 114  # the grey ultralytics trains with
 
+_MAX_PEOPLE = 300
+_NMS_BOX_IOU = 0.7  # ultralytics' default for prediction
+_NMS_MASK_IOU = 0.8  # above it, masks of two classes show the same person
+_MASK_SIDE_PX = 640  # masks are outlined at the photo's resolution, but not above this
+_SUFFIXES = (".pt", ".onnx")
+_MAX_VERSION_LENGTH = 50  # pictures.model_version is a varchar(50)
+
 
 @dataclass(frozen=True)
 class Letterbox:
@@ -81,12 +88,6 @@ class Letterbox:
         boxes = (boxes_xyxy_px.astype(np.float64) - (left_px, top_px, left_px, top_px)) / self.scale
         limit = (self.photo_width_px, self.photo_height_px, self.photo_width_px, self.photo_height_px)
         return np.clip(boxes, 0.0, limit)
-
-
-_MAX_PEOPLE = 300
-_NMS_BOX_IOU = 0.7  # ultralytics' default for prediction
-_NMS_MASK_IOU = 0.8  # above it, masks of two classes show the same person
-_MASK_SIDE_PX = 640  # masks are outlined at the photo's resolution, but not above this
 
 
 @dataclass(frozen=True)
@@ -259,10 +260,6 @@ def _outlines(
     size = np.array([right - left, bottom - top])
     photo = np.array([letterbox.photo_width_px, letterbox.photo_height_px], np.float64)
     return tuple((origin + polygon * size) / photo for polygon in polygons_of_mask(mask))
-
-
-_SUFFIXES = (".pt", ".onnx")
-_MAX_VERSION_LENGTH = 50  # pictures.model_version is a varchar(50)
 
 
 class PersonSegmenter(Protocol):

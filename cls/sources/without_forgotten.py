@@ -13,6 +13,8 @@ from cls.collector.payloads import Picset
 from cls.sources import Source
 from cls.wording import counted
 
+_log = logging.getLogger("cls.collector")
+
 
 class CollectorSource:
     """A collector behind its client; see `Source`."""
@@ -38,9 +40,6 @@ class CollectorSource:
         return self._client.picture(filepath)
 
 
-_LOGGER = logging.getLogger("cls.collector")
-
-
 class SourceWithoutForgotten:
     """Another source, less what the bottle's list of forgotten names holds; see `Source`."""
 
@@ -59,7 +58,7 @@ class SourceWithoutForgotten:
         pictures = tuple(one for one in listing.pictures if self._is_kept(one.filepath))
         if len(pictures) < len(listing.pictures):
             count = counted(len(listing.pictures) - len(pictures), "picture")
-            _LOGGER.warning("%s passed over: forgotten here (`cls forget --allow NAME` takes that back)", count)
+            _log.warning("%s passed over: forgotten here (`cls forget --allow NAME` takes that back)", count)
         return replace(
             listing,
             pictures=pictures,
@@ -71,7 +70,7 @@ class SourceWithoutForgotten:
         """What the source says of picsets, their forgotten pictures left out."""
         asked = [guid for guid in guids if guid not in self._forgotten]
         if len(asked) < len(guids):
-            _LOGGER.warning("%s passed over: forgotten here", counted(len(guids) - len(asked), "picset"))
+            _log.warning("%s passed over: forgotten here", counted(len(guids) - len(asked), "picset"))
         for picset in self._source.picsets(asked):
             yield picset.without_photos(self._is_kept)
 

@@ -64,6 +64,10 @@ from cls.training.network.weights import (
 )
 from cls.wording import counted
 
+_log = logging.getLogger("cls.training")
+
+_MOST_NAMED = 10
+
 
 def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDataset, *, where: object) -> None:
     """Refuses samples nothing can be learned from.
@@ -158,9 +162,6 @@ def _what_next(ledger: Ledger, group: str) -> str:
     if most_frequent == NO_LABEL_KNOWN:
         return "label some pictures, or load the group again"
     return "review the pictures' statuses, or train with other --people and --subject"
-
-
-_MOST_NAMED = 10
 
 
 def split_for(
@@ -273,9 +274,6 @@ def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -
             largest, len(joined), unit,
         )  # fmt: skip
     return joined
-
-
-_log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ from cls.write_back.statements import OwnStatements, SentJournal, read_journal
 
 FOLDER = "predictions"
 
+NOT_IN_POOL = "not in the pool of pictures: run `cls load-group`"
+
+# So many photos are looked at before their picsets' files are written.
+_PHOTOS_A_TURN = 64
+
 
 class _Line(NamedTuple):
     """A photo's key, and its people: class, box, group -> labels."""
@@ -103,11 +108,6 @@ def key_of_photo(file: Path, people: Sequence[Person] | None, segmenter_sha256: 
         ]
         who = sha256_of_bytes(json.dumps(outlines, default=float).encode())
     return f"{file.name}|{state.st_size}|{state.st_mtime_ns}|{who}"
-
-
-NOT_IN_POOL = "not in the pool of pictures: run `cls load-group`"
-# So many photos are looked at before their picsets' files are written.
-_PHOTOS_A_TURN = 64
 
 
 @dataclass

@@ -23,6 +23,11 @@ from cls.write_back.statements import OwnStatements, Sent, SentJournal, Statemen
 
 _TIMEOUT_S = 10.0
 
+_VERSION = re.compile(SEMANTIC_VERSION)
+
+# So many at a time for a preview; what is sent is read one by one, right before it is sent.
+_PICSETS_A_REQUEST = 20
+
 
 def published_model(settings: Settings, group: str, version: str) -> KnownModel | str:
     """The model that a group's version is at the configured storage.
@@ -63,9 +68,6 @@ def published_model(settings: Settings, group: str, version: str) -> KnownModel 
     if meta.model_version != version:
         return f"{nowhere}, and the model storage {url} tells of {meta.model_version or 'an unnamed version'} alone"
     return KnownModel(group, meta.training.run, meta.digests.weights, version)
-
-
-_VERSION = re.compile(SEMANTIC_VERSION)
 
 
 @dataclass(frozen=True)
@@ -190,10 +192,6 @@ def _note(found: KnownModel, version: str, known: Sequence[KnownModel]) -> str:
 def _sent_in_words(sent: dict[str, list[str]]) -> str:
     named = [f"{group}: {', '.join(runs)}" for group, runs in sent.items() if runs]
     return f"sent were {'; '.join(named)}" if named else "nothing of these groups is there: never sent, or withdrawn"
-
-
-# So many at a time for a preview; what is sent is read one by one, right before it is sent.
-_PICSETS_A_REQUEST = 20
 
 
 class _Collector(Protocol):

@@ -21,6 +21,9 @@ from cls.write_back.statements import JOURNAL, SentJournal
 FOLDER = "previews"
 _DIGESTS = TypeAdapter(dict[str, str])
 
+# So many refusals one after another are not about single picsets.
+_REFUSALS_IN_A_ROW = 3
+
 
 class PreviewMemory:
     """A file of the bottle's cache, one a collector, which may be deleted."""
@@ -48,10 +51,6 @@ class PreviewMemory:
             self._others.pop(guid, None)
         if known != set(self._others):
             write_json_atomic(self._path, self._others)
-
-
-# So many refusals one after another are not about single picsets.
-_REFUSALS_IN_A_ROW = 3
 
 
 class _Collector(Protocol):

@@ -16,6 +16,8 @@ from cls.records import JsonLines
 # A collector may keep boxes as 32-bit numbers, or to four digits.
 _SAME_BOX_TOLERANCE = 1e-3
 
+JOURNAL = Path("journals") / "ret_meta_sent.jsonl"
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -130,9 +132,6 @@ def person_of(said: Statement, known: Collection[Statement]) -> str:
     near = [one for one in known if one.person and one.is_of_same_entry(said)]
     people = {one.person for one in near if one.is_same(said)} or {one.person for one in near}
     return people.pop() if len(people) == 1 else ""
-
-
-JOURNAL = Path("journals") / "ret_meta_sent.jsonl"
 
 
 @dataclass(frozen=True)

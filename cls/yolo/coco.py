@@ -23,6 +23,8 @@ _MAX_PICTURE_BYTES = 256 << 20
 _MAX_JSON_BYTES = 2 << 30
 _HINT = "export them from the annotation tool as 'COCO 1.0' with images"
 
+_PICSET_KEYS = ("picset", "picset_guid", "picsetGuid")
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -191,9 +193,6 @@ def _counts_of_text(text: str) -> list[int]:
             value -= 1 << shift
         counts.append(value + counts[-2] if len(counts) > 2 else value)
     return counts
-
-
-_PICSET_KEYS = ("picset", "picset_guid", "picsetGuid")
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,10 @@ from cls.yolo.yolo_files import (
     write_labels,
 )
 
+_log = logging.getLogger("cls.yolo")
+
+SPLIT_FILE = "split.json"
+
 
 def joined_outline(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     """One closed line through all parts: each is joined by a bridge of no width between the nearest points.
@@ -55,10 +59,6 @@ def joined_outline(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float6
         detour = np.concatenate([np.roll(part, -int(there), axis=0), part[there : there + 1]])
         line = np.concatenate([line[: here + 1], detour, line[here:]])
     return line
-
-
-SPLIT_FILE = "split.json"
-_LOGGER = logging.getLogger("cls.yolo")
 
 
 @dataclass(frozen=True)
@@ -360,7 +360,7 @@ class _Writer:
                         path.unlink()
                         removed += 1
         if removed:
-            _LOGGER.info("%s of an earlier run removed from %s", counted(removed, "file"), self._folder)
+            _log.info("%s of an earlier run removed from %s", counted(removed, "file"), self._folder)
         split = replace(self._split, pictures=dict(sorted(self._split.pictures.items())))
         write_json_atomic(self._folder / SPLIT_FILE, asdict(split), indent=1)
         write_data_file(self._folder, self._class_names)

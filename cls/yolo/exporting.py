@@ -23,6 +23,13 @@ from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.wording import counted, score
 
+_log = logging.getLogger("cls.yolo")
+
+_CONFIDENCE = 0.4
+_MAX_BOX_PX = 0.5
+_MIN_MASK_IOU = 0.99
+_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError, ImportError)
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -108,13 +115,6 @@ def mask_iou(first: Person, second: Person, height_px: int, width_px: int) -> fl
     other = mask_of_polygons(second.polygons_xy_rel, height_px, width_px) > 0
     union = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / union if union else 1.0
-
-
-_LOGGER = logging.getLogger("cls.yolo")
-_CONFIDENCE = 0.4
-_MAX_BOX_PX = 0.5
-_MIN_MASK_IOU = 0.99
-_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError, ImportError)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ def _read_photos(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
         except FileError:
             broken += 1
     if broken:
-        _LOGGER.warning("%d of %d photos cannot be read and are not compared on", broken, len(paths))
+        _log.warning("%d of %d photos cannot be read and are not compared on", broken, len(paths))
     return images
 
 

@@ -30,6 +30,9 @@ _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "MPO": ".jpg"}
 
+ANNOTATIONS = Path("annotations/instances_default.json")
+IMAGES = Path("images")
+
 
 @dataclass(frozen=True)
 class DisplayedPicture:
@@ -103,10 +106,6 @@ def as_displayed(content: bytes) -> DisplayedPicture:
     upright.save(stream, "JPEG", quality=95, subsampling=0)
     is_known = orientation if orientation in range(1, 9) else 1
     return DisplayedPicture(stream.getvalue(), ".jpg", *upright.size, is_known)
-
-
-ANNOTATIONS = Path("annotations/instances_default.json")
-IMAGES = Path("images")
 
 
 @dataclass

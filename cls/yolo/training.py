@@ -20,11 +20,23 @@ from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.wording import score
 from cls.yolo.yolo_files import ExistingDataset, read_data_file
 
+_log = logging.getLogger("cls.yolo")
+
 _OWN_MODELS = Path(__file__).parent / "models"
 _PUBLISHED = re.compile(r"yolo(v8|11|26)[nsmlx]-seg\.pt")
 _PUBLISHED_URL = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 _CONNECT_S, _READ_S = 5.0, 30.0
 _TRUE = {"1", "true", "yes", "on"}
+
+# Where the run lay and what the repository beside it was: nothing that using the model needs.
+_DROPPED_ARGUMENTS = ("project", "name", "save_dir", "resume")
+_DROPPED_PARTS = ("git",)
+_PORTABLE_FAILURES = (OSError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError, EOFError)
+
+# Ultralytics writes last.pt in place: a kill can leave half of it. This copy of it appears whole, and goes at the end.
+_RESUME = "weights/resume.pt"
+_MAX_CACHE_BYTES = 1 << 30
+_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError, SyntaxError)
 
 
 def is_offline_wanted() -> bool:
@@ -82,7 +94,7 @@ def _download(url: str, path: Path, hint: str) -> None:
     """Fetches published weights, whole or not at all."""
     import httpx
 
-    _LOGGER.info("fetching the pretrained weights %s", url)
+    _log.info("fetching the pretrained weights %s", url)
     try:
         timeout = httpx.Timeout(_READ_S, connect=_CONNECT_S)
         with (
@@ -105,12 +117,6 @@ def _check_is_checkpoint(path: Path, url: str, hint: str) -> None:
     with path.open("rb") as stream:
         if stream.read(2) != b"PK":
             raise YoloError("what was sent is not a torch checkpoint", code="not_a_checkpoint", where=url, hint=hint)
-
-
-# Where the run lay and what the repository beside it was: nothing that using the model needs.
-_DROPPED_ARGUMENTS = ("project", "name", "save_dir", "resume")
-_DROPPED_PARTS = ("git",)
-_PORTABLE_FAILURES = (OSError, RuntimeError, ValueError, KeyError, AttributeError, pickle.UnpicklingError, EOFError)
 
 
 def make_portable(checkpoint: Path) -> None:
@@ -171,13 +177,6 @@ def _without_folders(value: Any) -> Any:
                 return kind(text).name
         return text
     return value
-
-
-_LOGGER = logging.getLogger("cls.yolo")
-# Ultralytics writes last.pt in place: a kill can leave half of it. This copy of it appears whole, and goes at the end.
-_RESUME = "weights/resume.pt"
-_MAX_CACHE_BYTES = 1 << 30
-_FAILURES = (RuntimeError, ValueError, TypeError, KeyError, AttributeError, AssertionError, OSError, SyntaxError)
 
 
 @dataclass(frozen=True)
@@ -268,7 +267,7 @@ def train_model(training: YoloTraining, *, is_fresh: bool = False) -> TrainedMod
         is_gpu = torch.cuda.is_available()
         try:
             if unfinished is not None:
-                _LOGGER.info("going on with the unfinished run %s", unfinished)
+                _log.info("going on with the unfinished run %s", unfinished)
                 model = YOLO(str(unfinished / _RESUME), task="segment")
             else:
                 model = YOLO(training.model, task="segment")
@@ -358,7 +357,7 @@ def _follow(model: Any, *, is_gpu: bool) -> None:
         )
         # The best checkpoint's final validation is reported as the last epoch again, or as one more.
         if trainer.epoch not in seen and trainer.epoch < trainer.epochs:
-            _LOGGER.info("epoch %d of %d: masks %s", trainer.epoch + 1, trainer.epochs, text)
+            _log.info("epoch %d of %d: masks %s", trainer.epoch + 1, trainer.epochs, text)
         seen.add(trainer.epoch)
 
     def keep_checkpoint(trainer: Any) -> None:

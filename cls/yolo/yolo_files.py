@@ -20,6 +20,11 @@ from cls.wording import counted
 DATA_FILE = "data.yaml"
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
+TRAIN, VAL = "train", "val"
+PARTS = (TRAIN, VAL)
+_HASH = "look "
+_NEARLY_EQUAL_BITS = 6
+
 
 @dataclass(frozen=True)
 class Label:
@@ -172,12 +177,6 @@ def _folders(base: Path, value: Any) -> Iterator[Path]:
             folder = base / Path(*rest)
         if folder.is_dir():
             yield folder
-
-
-TRAIN, VAL = "train", "val"
-PARTS = (TRAIN, VAL)
-_HASH = "look "
-_NEARLY_EQUAL_BITS = 6
 
 
 def key_of_picset(picset: str) -> str:

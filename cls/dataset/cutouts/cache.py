@@ -25,8 +25,26 @@ from cls.people.photos import read_photo
 from cls.progress import progress
 from cls.wording import counted
 
+_log = logging.getLogger("cls.dataset")
+
 GIB = 1 << 30
 _MARK = ".in-use"
+
+STORAGES = ("raw", "jpeg", "png")
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_BOX_BYTES = 8
+
+# Of compressed records: lengths of three parts, the box, where the photo is in the frame.
+_LENGTHS_BYTES = 12
+_TAIL_BYTES = 2 * _BOX_BYTES
+_HEAD_BYTES = _LENGTHS_BYTES + _TAIL_BYTES
+
+# A killed build loses at most the work of one shard; a large set has no more shards than a process may open files.
+_PICTURES_PER_SHARD, _SHARDS_PER_BUILD = 256, 256
+
+# So many compressed records are made to see how large they are: their mean is right within some percent.
+_MEASURED = 16
 
 
 class FolderUse:
@@ -108,14 +126,6 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
         )
 
 
-STORAGES = ("raw", "jpeg", "png")
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
-_BOX_BYTES = 8
-# Of compressed records: lengths of three parts, the box, where the photo is in the frame.
-_LENGTHS_BYTES = 12
-_TAIL_BYTES = 2 * _BOX_BYTES
-_HEAD_BYTES = _LENGTHS_BYTES + _TAIL_BYTES
 Shape = tuple[int, int, int]
 
 
@@ -207,12 +217,6 @@ def _decoded(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-_log = logging.getLogger("cls.dataset")
-
-# A killed build loses at most the work of one shard; a large set has no more shards than a process may open files.
-_PICTURES_PER_SHARD, _SHARDS_PER_BUILD = 256, 256
-# So many compressed records are made to see how large they are: their mean is right within some percent.
-_MEASURED = 16
 PackedPerson = NDArray[np.uint8]
 
 

@@ -30,6 +30,13 @@ _NOTHING = frozenset({"", "-", "?", "0", "n/a", "na", "none", "null", "unknown",
 # Which of an object's keys name it.
 _NAMING_KEYS = ("guid", "id", "name")
 
+TRAIN, VALID = "train", "valid"
+_SUBSETS = (TRAIN, VALID)
+
+# Which rule finds near duplicates: 1 compared whole pictures, 2 people, 3 people in photos whose borders were cut off,
+# and more of those who are similar. Splits say by which they were made.
+JOIN_RULE = 3
+
 
 @dataclass(frozen=True)
 class JoinedUnits:
@@ -197,13 +204,6 @@ def _even_out(columns: NDArray[np.float64], is_valid: NDArray[np.bool_], valid_p
         people = np.flatnonzero(giving)
         chosen = people[int(np.argmax(columns[people] @ surplus))]
         is_valid[chosen] = not is_valid[chosen]
-
-
-TRAIN, VALID = "train", "valid"
-_SUBSETS = (TRAIN, VALID)
-# Which rule finds near duplicates: 1 compared whole pictures, 2 people, 3 people in photos whose borders were cut off,
-# and more of those who are similar. Splits say by which they were made.
-JOIN_RULE = 3
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ PARTS_KEY = "parts"
 IN_TEST = "kept for the test"
 IN_NO_PART = "in none of the dataset's parts"
 
+_MEMORY = TypeAdapter(dict[str, JsonValue])
+
+# Picset or picture, as a unit -> its subset.
+_SUBSETS = TypeAdapter(dict[str, Literal["train", "valid"]])
+
 
 class PartsUsed(Record):
     """Which named parts a training uses, and whether they leak, as metrics.json keeps it.
@@ -203,9 +208,6 @@ def _taken_apart(sample: Sample) -> Sample:
 
 # A dataset's memory of its splits: seed and share -> what that split says, which is read when it is asked for.
 _Memory = Mapping[str, JsonValue]
-_MEMORY = TypeAdapter(dict[str, JsonValue])
-# Picset or picture, as a unit -> its subset.
-_SUBSETS = TypeAdapter(dict[str, Literal["train", "valid"]])
 
 
 class SplitRule(NamedTuple):

@@ -25,6 +25,40 @@ _VISITED, _ROUNDS = 8, 3
 # So many products are made at once.
 _PRODUCTS = 1 << 20
 
+# How similar low frequencies have to be for pixels to be compared, and how the fine structure of the person has to
+# correlate in copies of one photo; by view.
+LEAST_SIMILARITY = (0.5, 0.8)
+LEAST_CORRELATION = (0.84, 0.8)
+
+# So many others are compared with one by their pixels, those who agree most first.
+_MOST_CANDIDATES = 3
+
+# Another outline of the same person gives another frame: its scale, and how far it is shifted down, in frames.
+_OTHER_FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), (1.0, -0.2), (1.0, 0.2))
+
+# So many others are looked at for one, the most similar first, and how their medium frequencies have to agree.
+_MOST_SIMILAR = 16
+LEAST_AGREEMENT = 0.6
+_FREQUENCIES = 10
+_LEAST_SHARED_PX = 40
+_DETAIL_PX = 3.0
+
+# (alignment steps, share of the surroundings that must match, least correlation): a few steps tell most pairs apart.
+_PASSES = ((4, 0.4, 0.45), (25, 0.55, -1.0))
+_SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
+_BLOCK = 1024
+_WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+
+# The first rows of the cosine transform as a matrix, and two blurs to half the size: of 1.5 and of 6 pixels.
+_COSINES = cv2.dct(np.eye(SIDE_PX, dtype=np.float32), flags=cv2.DCT_ROWS).T[:_FREQUENCIES]
+_HALF = np.repeat(np.eye(SIDE_PX // 2, dtype=np.float32), 2, axis=1) / 2
+
+_BLURS = [
+    _HALF @ (weights / weights.sum(axis=1, keepdims=True))
+    for sigma_px in (1.5, 6.0)
+    for weights in [np.exp(-np.square(np.subtract(*np.mgrid[:SIDE_PX, :SIDE_PX]) / sigma_px) / 2).astype(np.float32)]
+]
+
 
 class SimilarPairs(NamedTuple):
     """Pairs of rows, arrays of one length.
@@ -145,35 +179,6 @@ class Neighbourhoods:
         wheres = np.concatenate([where[:, some], found], axis=2)
         kept = np.argpartition(values, most, axis=1)[:, most:]
         best[some], where[:, some] = values[here, kept], wheres[:, here, kept]
-
-
-# How similar low frequencies have to be for pixels to be compared, and how the fine structure of the person has to
-# correlate in copies of one photo; by view.
-LEAST_SIMILARITY = (0.5, 0.8)
-LEAST_CORRELATION = (0.84, 0.8)
-# So many others are compared with one by their pixels, those who agree most first.
-_MOST_CANDIDATES = 3
-# Another outline of the same person gives another frame: its scale, and how far it is shifted down, in frames.
-_OTHER_FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), (1.0, -0.2), (1.0, 0.2))
-# So many others are looked at for one, the most similar first, and how their medium frequencies have to agree.
-_MOST_SIMILAR = 16
-LEAST_AGREEMENT = 0.6
-_FREQUENCIES = 10
-_LEAST_SHARED_PX = 40
-_DETAIL_PX = 3.0
-# (alignment steps, share of the surroundings that must match, least correlation): a few steps tell most pairs apart.
-_PASSES = ((4, 0.4, 0.45), (25, 0.55, -1.0))
-_SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
-_BLOCK = 1024
-_WARP = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-# The first rows of the cosine transform as a matrix, and two blurs to half the size: of 1.5 and of 6 pixels.
-_COSINES = cv2.dct(np.eye(SIDE_PX, dtype=np.float32), flags=cv2.DCT_ROWS).T[:_FREQUENCIES]
-_HALF = np.repeat(np.eye(SIDE_PX // 2, dtype=np.float32), 2, axis=1) / 2
-_BLURS = [
-    _HALF @ (weights / weights.sum(axis=1, keepdims=True))
-    for sigma_px in (1.5, 6.0)
-    for weights in [np.exp(-np.square(np.subtract(*np.mgrid[:SIDE_PX, :SIDE_PX]) / sigma_px) / 2).astype(np.float32)]
-]
 
 
 class Candidate(NamedTuple):

@@ -24,6 +24,9 @@ from cls.people.photos import Person, decode_photo_reduced
 from cls.people.polygons import draw_polygons, outline_area
 from cls.progress import progress
 
+_log = logging.getLogger("cls.dataset")
+
+
 Image = NDArray[np.uint8]
 
 # Signatures of another version are not compared with these: raise it with everything that changes one.
@@ -51,6 +54,17 @@ _LEAST_LEFT = 0.7
 # A person whose grey values spread less than this is a shadow or a blank.
 _LEAST_SPREAD = 4.0
 _LEAST_AREA_PX = 16
+
+# Name and outline of a person, the picture's stamp, and whether there is a signature.
+_PEOPLE = TypeAdapter(list[tuple[str, str, str, bool]])
+_DIGESTS_FILE = "picture_digests.json"
+_FILE = "person_signatures.npz"
+
+# What earlier versions remembered: of whole pictures, whoever was in them.
+_OLDER = "picture_signatures.json"
+
+# A killed first training loses at most this many pictures' work.
+_PICTURES_A_SAVE = 5000
 
 
 def person_signature(image_rgb: Image, person: Person) -> Image | None:
@@ -159,8 +173,6 @@ def unpack_signatures(views: NDArray[np.uint8]) -> tuple[Image, Image]:
 # Name -> stamp, and what is remembered, as text.
 Memory = dict[str, tuple[str, str]]
 _MEMORY = TypeAdapter(Memory)
-# Name and outline of a person, the picture's stamp, and whether there is a signature.
-_PEOPLE = TypeAdapter(list[tuple[str, str, str, bool]])
 
 
 def size_and_mtime(path: Path) -> str:
@@ -178,9 +190,6 @@ def read_memory(file: Path) -> Memory | None:
         return _MEMORY.validate_python(read_json(file)) if file.exists() else {}
     except (FileError, ValidationError):
         return None
-
-
-_DIGESTS_FILE = "picture_digests.json"
 
 
 def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> dict[str, str]:
@@ -227,14 +236,6 @@ def _digest(path: Path) -> str:
     except OSError:
         return ""
 
-
-_log = logging.getLogger("cls.dataset")
-
-_FILE = "person_signatures.npz"
-# What earlier versions remembered: of whole pictures, whoever was in them.
-_OLDER = "picture_signatures.json"
-# A killed first training loses at most this many pictures' work.
-_PICTURES_A_SAVE = 5000
 
 Signature = NDArray[np.uint8] | None
 # (picture, digest of the outline) -> size and time of change of the picture, and the signature.

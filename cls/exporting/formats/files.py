@@ -17,6 +17,11 @@ Format = Literal[
 ]
 Precision = Literal["fp32", "fp16", "int8"]
 
+_ONNX, _XML, _PLAN = ("model.onnx",), ("model.xml", "model.bin"), ("model.plan",)
+
+# What is made when no format is named.
+DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "trt")
+
 
 @dataclass(frozen=True)
 class FormatFiles:
@@ -44,8 +49,6 @@ class FormatFiles:
         return self.files[0]
 
 
-_ONNX, _XML, _PLAN = ("model.onnx",), ("model.xml", "model.bin"), ("model.plan",)
-
 FILES: dict[Format, FormatFiles] = {
     "onnx": FormatFiles(("model.onnx",), "model_onnx.zip", _ONNX, "onnxruntime_onnx", "fp32"),
     "onnx_fp16": FormatFiles(("model_fp16.onnx",), "model_onnx_fp16.zip", _ONNX, "onnxruntime_onnx", "fp16", "onnx"),
@@ -61,8 +64,6 @@ FILES: dict[Format, FormatFiles] = {
     "trt_int8": FormatFiles(("model_int8.plan",), "model_trt_int8.zip", _PLAN, "tensorrt_plan", "int8", "onnx"),
 }
 FORMATS: tuple[Format, ...] = tuple(FILES)
-# What is made when no format is named.
-DEFAULT_FORMATS: tuple[Format, ...] = ("onnx", "trt")
 
 
 def in_order(formats: Iterable[Format]) -> tuple[Format, ...]:

@@ -27,6 +27,9 @@ from cls.wording import counted
 
 _XML_WEIGHTS = re.compile(rb'\boffset="(\d+)"[^>]*?\bsize="(\d+)"|\bsize="(\d+)"[^>]*?\boffset="(\d+)"')
 
+# How timm's attention says which of two ways of one arithmetic it takes.
+_FUSED = "fused_attn"
+
 
 def check_model_files(files: Sequence[Path]) -> None:
     """Looks whether a graph's weights lie where it says they do, before anything runs it.
@@ -80,10 +83,6 @@ def _check_size(weights: Path, needed_bytes: int, graph: Path) -> None:
             where=weights,
             hint="export again; look at the free space",
         )
-
-
-# How timm's attention says which of two ways of one arithmetic it takes.
-_FUSED = "fused_attn"
 
 
 def write_onnx(network: nn.Module, preprocessing: Preprocessing, labels: Sequence[str], path: Path) -> None:

@@ -19,9 +19,14 @@ from cls.runtimes.local import tensorrt_module
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_log = logging.getLogger("cls.exporting")
 
 FOLDER = "tensorrt"
 _DIGEST_BYTES = 32
+
+_USUAL_BATCH = 8
+_WORKSPACE_BYTES = 2 << 30
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,6 @@ class Tensorrt(Protocol):
 
     def OnnxParser(self, network: Any, logger: Any, /) -> Parser:  # noqa: N802 - TensorRT's name
         """A parser that writes into the network."""
-
-
-_log = logging.getLogger("cls.exporting")
-
-_USUAL_BATCH = 8
-_WORKSPACE_BYTES = 2 << 30
-_LONGEST_REASON = 300
 
 
 class PlanTarget(NamedTuple):

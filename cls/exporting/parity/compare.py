@@ -37,6 +37,8 @@ _PEOPLE_ALLOWED = 2
 # Rounding in 32 bits spreads answers that are the same for everyone by less than this share of their odds.
 _ROUNDING = 1e-5
 
+_WORST_SHOWN = 12
+
 
 def meta_faults(reference: Reference, converted: Classifier, answers: Answers) -> list[ParityFault]:
     """What the conversion's meta.json says otherwise than the run."""
@@ -240,9 +242,6 @@ def _shown(value: float, limit: float) -> str:
 
 def _some(changes: Sequence[str], most: int = 4) -> str:
     return ", ".join(changes[:most]) + (f" and {len(changes) - most} more" if len(changes) > most else "")
-
-
-_WORST_SHOWN = 12
 
 
 def compare_with(

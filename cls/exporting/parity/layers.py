@@ -36,6 +36,16 @@ _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DO
 
 Values = dict[str, NDArray[np.float32]]
 
+_QUANTISED = "_quantized"
+_DEQUANTISED = "_DequantizeLinear"
+
+# Rounding to the nearest of 8 bits is off by half a step at most; the rest is that of float32.
+_STEPS = 0.51
+
+# Half precision: 11 bits, and nothing smaller than this.
+_HALF_RELATIVE, _HALF_SMALLEST = 2.0**-11 * 1.01, 2e-7
+_SHOWN = 4
+
 
 @dataclass(frozen=True)
 class _Graph:
@@ -209,15 +219,6 @@ def _node_after(graph: _Graph, value: str | None, right: set[str]) -> onnx.NodeP
     nodes = [node for name, node in graph.nodes.items() if name in graph.values and name not in right]
     fed = [node for node in nodes if value is None or value in node.input]
     return (fed or nodes or list(graph.nodes.values()))[0]
-
-
-_QUANTISED = "_quantized"
-_DEQUANTISED = "_DequantizeLinear"
-# Rounding to the nearest of 8 bits is off by half a step at most; the rest is that of float32.
-_STEPS = 0.51
-# Half precision: 11 bits, and nothing smaller than this.
-_HALF_RELATIVE, _HALF_SMALLEST = 2.0**-11 * 1.01, 2e-7
-_SHOWN = 4
 
 
 def weight_faults(source: Path, converted: Path) -> list[ParityFault]:

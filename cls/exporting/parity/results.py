@@ -29,6 +29,22 @@ _LEAST_PROBABILITY = 1e-4
 # A label that the trained network hardly tells people apart by: its logits are compared in units of this.
 _LEAST_SPREAD = 0.5
 
+# People whose cut-outs are asked about; each is asked about at every kind of size.
+MOST_PEOPLE = 48
+AS_CUT_OUT, LARGER, SMALLER = "of their own size", "larger than the input", "smaller than the input"
+
+# Sides of the cut-outs in those of the network's input.
+_FACTORS = {LARGER: 2.4, SMALLER: 0.45}
+
+# How much of the frame's other side the picture fills, about.
+_FILLED = 0.72
+
+# OpenCV interpolates in whole numbers: a level at most, and that seldom (0.04 on average when enlarging).
+_MOST_LEVELS, _MEAN_LEVELS = 1.01, 0.1
+
+# At most so many large pictures at once.
+_BATCH = 4
+
 
 @dataclass(frozen=True)
 class LabelResult:
@@ -189,19 +205,6 @@ def largest_change(found: Sequence[float | None], before: float | None) -> float
     """The largest change in either direction; None where nothing is defined on both sides."""
     changes = [value - before for value in found if value is not None and before is not None]
     return max(changes, key=abs) if changes else None
-
-
-# People whose cut-outs are asked about; each is asked about at every kind of size.
-MOST_PEOPLE = 48
-AS_CUT_OUT, LARGER, SMALLER = "of their own size", "larger than the input", "smaller than the input"
-# Sides of the cut-outs in those of the network's input.
-_FACTORS = {LARGER: 2.4, SMALLER: 0.45}
-# How much of the frame's other side the picture fills, about.
-_FILLED = 0.72
-# OpenCV interpolates in whole numbers: a level at most, and that seldom (0.04 on average when enlarging).
-_MOST_LEVELS, _MEAN_LEVELS = 1.01, 0.1
-# At most so many large pictures at once.
-_BATCH = 4
 
 
 @dataclass(frozen=True, eq=False)

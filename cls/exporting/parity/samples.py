@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from cls.exporting.parity.results import SizedCutouts
     from cls.training.runs.run import Run
 
+_log = logging.getLogger("cls.exporting")
+
 BATCH_SIZES = (1, 7, MAX_BATCH_SIZE)
 # People who are also looked at in a batch of nobody but themselves.
 _ALONE_BATCH = BATCH_SIZES[1]
 _ALONE_PEOPLE = 24
+
+MAX_SAMPLES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +136,6 @@ def raw_answers(classifier: Classifier, crops: NDArray[np.uint8]) -> NDArray[np.
     """
     images = crops if classifier.is_end_to_end else classifier.preprocessing.normalise(crops)
     return classifier.runtime.logits(images)
-
-
-_log = logging.getLogger("cls.exporting")
-
-MAX_SAMPLES = 512
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from cls.model_storage.names import RefusedError
 
+_log = logging.getLogger("cls.model_storage")
+
 READY = "READY"
 UNAVAILABLE = "UNAVAILABLE"
+
+_LOAD_TIMEOUT_S = 300.0
+_UNLOAD_TIMEOUT_S = 60.0
+
+# What Triton's own readiness takes no offence at (InferenceServer::IsReady of its core).
+_GONE_REASONS = ("", "unloaded")
 
 
 @dataclass(frozen=True)
@@ -73,12 +81,7 @@ class InferenceEngine(Protocol):
         """Lets go of what it holds."""
 
 
-_LOAD_TIMEOUT_S = 300.0
-_UNLOAD_TIMEOUT_S = 60.0
-# What Triton's own readiness takes no offence at (InferenceServer::IsReady of its core).
-_GONE_REASONS = ("", "unloaded")
 _INDEX = TypeAdapter(list[ModelState])
-_log = logging.getLogger("cls.model_storage")
 
 
 class TritonServer:

@@ -44,6 +44,10 @@ SERVICE = "inference.GRPCInferenceService"
 _OPEN_METHODS = ("ServerLive", "ServerReady")
 _STATUS_NAMES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "RESOURCE_EXHAUSTED"}
 
+SERVER_NAME = "cls-embedded"
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+MAX_BODY_BYTES = 1 << 30
+
 
 def start_grpc(
     storage: ModelStorage, engine: EmbeddedEngine, *, host: str, port: int, token: str
@@ -226,9 +230,6 @@ def _token_guard(token: str) -> Any:
     return TokenGuard()
 
 
-SERVER_NAME = "cls-embedded"
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
-MAX_BODY_BYTES = 1 << 30
 Handler = Callable[[Request], Awaitable[Response]]
 
 

@@ -31,6 +31,19 @@ _TYPES: dict[str, tuple[str, type[np.generic]]] = {
 }
 NUMPY_TYPES: dict[str, type[np.generic]] = dict(_TYPES.values())
 
+# The field of InferTensorContents that holds numbers of a type; FP16 has none and comes as raw bytes.
+_CONTENTS = {
+    "BOOL": "bool_contents",
+    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
+    "INT64": "int64_contents",
+    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+}
+HEADER_LENGTH = "Inference-Header-Content-Length"
+DATATYPE_NAMES = {np.dtype(numpy_type): name for name, numpy_type in NUMPY_TYPES.items()}
+
 
 def open_session(path: Path) -> InferenceSession:
     """Opens an ONNX model on the CPU.
@@ -71,18 +84,6 @@ def batch_of_zeros(session: InferenceSession, name: str, shape: tuple[int, ...])
     """Zeros of a shape, in the type the input of this name takes."""
     onnx_type = next(item.type for item in session.get_inputs() if item.name == name)
     return np.zeros(shape, NUMPY_TYPES[datatype_of(onnx_type)])
-
-
-# The field of InferTensorContents that holds numbers of a type; FP16 has none and comes as raw bytes.
-_CONTENTS = {
-    "BOOL": "bool_contents",
-    **dict.fromkeys(("INT8", "INT16", "INT32"), "int_contents"),
-    "INT64": "int64_contents",
-    **dict.fromkeys(("UINT8", "UINT16", "UINT32"), "uint_contents"),
-    "UINT64": "uint64_contents",
-    "FP32": "fp32_contents",
-    "FP64": "fp64_contents",
-}
 
 
 def parse_message(message: Message) -> InferenceRequest:
@@ -159,10 +160,6 @@ def _refuse_unsupported(what: str, parameters: Iterable[str]) -> None:
             raise ProtocolError(400, f"{what} is in shared memory, which is not supported here")
         if key == "classification":
             raise ProtocolError(400, f"{what}: classification is not supported here")
-
-
-HEADER_LENGTH = "Inference-Header-Content-Length"
-DATATYPE_NAMES = {np.dtype(numpy_type): name for name, numpy_type in NUMPY_TYPES.items()}
 
 
 class ProtocolError(Exception):

@@ -23,6 +23,11 @@ _LEG_CUTS = {
     "wide": (0.88, 1.16, 1.4, 1.75, 1.9, 2.5, 3.0),
 }
 
+_SLEEVE_WIDTH = {
+    "coat": 1.32, "jacket": 1.27, "hoodie": 1.32, "sweater": 1.24, "blouse": 1.2, "shirt": 1.16, "polo": 1.14,
+}  # fmt: skip
+"""How much wider than the arm a sleeve is."""
+
 
 def torso_row(
     frame: Frame, height: float, half_width: float, depth: float = 0.42
@@ -261,12 +266,6 @@ def paint_back(line: Neckline) -> None:
     elif style in {"collar", "lapel", "zip"}:
         band = tapered([neck + (-0.34, 0.04), neck, neck + (0.34, 0.04)], [0.08, 0.1, 0.08], 3)
         frame.canvas.paint(frame.outline(band), line.darker(), 0.06 * frame.unit_px)
-
-
-_SLEEVE_WIDTH = {
-    "coat": 1.32, "jacket": 1.27, "hoodie": 1.32, "sweater": 1.24, "blouse": 1.2, "shirt": 1.16, "polo": 1.14,
-}  # fmt: skip
-"""How much wider than the arm a sleeve is."""
 
 
 def paint_top(frame: Frame) -> None:

@@ -15,6 +15,9 @@ from cls.sample.figure.hair import Hair
 from cls.sample.figure.pose import Pose, skeleton
 from cls.sample.figure.wardrobe import Person
 
+TOTAL_HEADS = 7.3
+"""Height of a standing figure of average build, in head heights."""
+
 
 def paint_hat_behind(head: Head) -> None:
     """The part of a wide brim that is behind the head."""
@@ -238,10 +241,6 @@ def paint_bag(frame: Frame) -> None:
         frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
         for point in limb_points(np.append(centre + (-0.2, -0.2), 0), np.append(centre + (0.2, -0.2), 0), 2):
             frame.canvas.stain(frame.outline(ellipse(point, 0.035, 0.035)), (216, 186, 110), 0.95)
-
-
-TOTAL_HEADS = 7.3
-"""Height of a standing figure of average build, in head heights."""
 
 
 def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, float], unit_px: float) -> Frame:

@@ -18,6 +18,12 @@ Point3: TypeAlias = NDArray[np.float64]
 CAMERA_TILT = 0.14
 """How far down on the picture a point moves for each unit nearer to the viewer."""
 
+_STANDING_ARMS = [
+    ("hanging", "hanging"), ("hanging", "bent"), ("on hip", "hanging"), ("on hip", "on hip"),
+    ("in pocket", "in pocket"), ("in pocket", "hanging"), ("waving", "hanging"), ("up", "up"), ("phone", "hanging"),
+    ("folded", "folded"), ("out", "out"), ("waving", "on hip"), ("phone", "in pocket"), ("behind", "behind"),
+]  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Build:
@@ -178,12 +184,6 @@ _ARMS: dict[str, tuple[Bone, Bone]] = {
     "on lap": (Bone(0.14, 0.35), Bone(-0.2, 1.15)),
     "resting": (Bone(0.3, 0.05), Bone(0.12, 0.75)),
 }
-
-_STANDING_ARMS = [
-    ("hanging", "hanging"), ("hanging", "bent"), ("on hip", "hanging"), ("on hip", "on hip"),
-    ("in pocket", "in pocket"), ("in pocket", "hanging"), ("waving", "hanging"), ("up", "up"), ("phone", "hanging"),
-    ("folded", "folded"), ("out", "out"), ("waving", "on hip"), ("phone", "in pocket"), ("behind", "behind"),
-]  # fmt: skip
 
 
 def _jitter(bone: Bone, rng: np.random.Generator, amount: float) -> Bone:

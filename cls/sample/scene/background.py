@@ -32,6 +32,17 @@ _WALLS: list[Colour] = [
     (222, 212, 196), (190, 202, 204), (206, 190, 176), (176, 186, 168), (214, 206, 214), (160, 172, 186),
 ]  # fmt: skip
 
+_FACADES: list[Colour] = [
+    (196, 172, 146), (168, 110, 88), (206, 200, 190), (150, 150, 152), (212, 188, 150), (132, 100, 84), (176, 186, 190),
+    (198, 150, 130),
+]  # fmt: skip
+
+MARGIN = 1.5
+"""How much larger than a photo the drawn place is, on each side."""
+
+DETAIL = 0.7
+"""Pixels of a drawn place for a pixel of a photo at zoom 1: what is behind the people is out of focus anyway."""
+
 
 def _plant(
     image: NDArray[np.float32], rng: np.random.Generator, foot_xy: tuple[float, float], size: float, pot: Colour
@@ -232,12 +243,6 @@ def beach(rng: np.random.Generator, width: int, height: int) -> Scene:
     return Scene(image, horizon, ground + height * 0.05, mood)
 
 
-_FACADES: list[Colour] = [
-    (196, 172, 146), (168, 110, 88), (206, 200, 190), (150, 150, 152), (212, 188, 150), (132, 100, 84), (176, 186, 190),
-    (198, 150, 130),
-]  # fmt: skip
-
-
 def _facade(
     image: NDArray[np.float32], rng: np.random.Generator, box_xyxy_px: tuple[int, int, int, int], mood: str
 ) -> None:
@@ -395,13 +400,6 @@ PAINTERS: dict[str, tuple[Callable[[np.random.Generator, int, int], Scene], floa
     "studio": (studio, 0.07),
 }  # fmt: skip
 """Each kind of place: its painter and how often it is taken."""
-
-MARGIN = 1.5
-"""How much larger than a photo the drawn place is, on each side."""
-
-
-DETAIL = 0.7
-"""Pixels of a drawn place for a pixel of a photo at zoom 1: what is behind the people is out of focus anyway."""
 
 
 @dataclass(frozen=True)

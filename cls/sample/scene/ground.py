@@ -17,6 +17,8 @@ from cls.sample.scene.textures import Plane
 
 _SIZE_PX = textures.TILE_PX
 
+LEAVES: list[Colour] = [(74, 110, 52), (92, 124, 56), (58, 92, 54), (150, 126, 50), (104, 120, 70)]
+
 
 def _stone(plane: Plane) -> Plane:
     """Dirt and stains, which every hard surface has."""
@@ -255,9 +257,6 @@ class Scene:
     horizon_y_px: float
     ground_y_px: float
     mood: str
-
-
-LEAVES: list[Colour] = [(74, 110, 52), (92, 124, 56), (58, 92, 54), (150, 126, 50), (104, 120, 70)]
 
 
 def draw_mood(rng: np.random.Generator) -> str:

@@ -16,6 +16,8 @@ from cls.sample.scene.textures import Plane
 
 _SHRINK = 4
 
+_GRAIN_STEPS = 22
+
 
 def cast_shadow(
     image_rgb: NDArray[np.uint8], alpha: Plane, corner_px: tuple[int, int], foot_y_px: float, light: Light
@@ -107,9 +109,6 @@ def paint_seat(
     box(left, top - 0.3 * unit, right, top, 1.0)
     box(left, top, right, top + 0.2 * unit, 0.7)
     box(left, top - 0.12 * unit, right, top - 0.1 * unit, 0.85)
-
-
-_GRAIN_STEPS = 22
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,13 @@ NOT_SEGMENTED = "not segmented yet"
 # Raised when the same person would be drawn in another way: older files are then made again.
 _DRAWING = 1
 
+JOURNAL_NAME = ".made.jsonl"
+CARDS_A_PAGE = 500
+_GREY_RGB = (128, 128, 128)
+_JPEG_QUALITY = 88
+_PNG_COMPRESSION = 4
+_PHOTOS_CLAIMED = 256
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -91,9 +98,6 @@ def _key_of(picture: Path, person: Person, config: GalleryConfig) -> str:
     return digest.hexdigest()[:24]
 
 
-JOURNAL_NAME = ".made.jsonl"
-
-
 class _Line(BaseModel):
     """A line of the journal: a file, and the key of what it was made from; empty while it is being made."""
 
@@ -144,9 +148,6 @@ class MaskJournal:
     def _enter(self, lines: list[_Line], *, is_durable: bool = False) -> None:
         self._lines.append(*lines, is_durable=is_durable)
         self._keys.update((line.file, line.key) for line in lines)
-
-
-CARDS_A_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -216,12 +217,6 @@ def write_sheets(
 
 def _labels_of(dataset: GroupDataset, row: LabelledRow) -> tuple[str, ...]:
     return tuple(label for label, value in zip(dataset.labels, row.labels, strict=True) if value > 0)
-
-
-_GREY_RGB = (128, 128, 128)
-_JPEG_QUALITY = 88
-_PNG_COMPRESSION = 4
-_PHOTOS_CLAIMED = 256
 
 
 @dataclass

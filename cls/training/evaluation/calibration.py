@@ -28,6 +28,16 @@ from cls.training.runs.metrics import Calibration
 
 _BATCH = 32
 
+_FOLDS = 5
+_OF_COUNTS = ("precision", "recall", "f1")
+_OF_DECISIONS = (*_OF_COUNTS, "ma")
+_OF_PROBABILITIES = ("ece", "ece_adaptive", "brier")
+
+# A network that is further off than this has not learned anything to be calibrated.
+_COLDEST, _HOTTEST = 0.2, 5.0
+_FEWEST_OF_EACH = 10
+_PICTURES_TRIED = 2
+
 
 def logits_of(
     network: nn.Module,
@@ -63,12 +73,6 @@ def logits_of(
     finally:
         network.to("cpu")
     return np.concatenate(parts) if parts else np.empty((0, 0))
-
-
-_FOLDS = 5
-_OF_COUNTS = ("precision", "recall", "f1")
-_OF_DECISIONS = (*_OF_COUNTS, "ma")
-_OF_PROBABILITIES = ("ece", "ece_adaptive", "brier")
 
 
 @dataclass(frozen=True)
@@ -181,12 +185,6 @@ def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
         return None
     folds = min(_FOLDS, len(known))
     return np.asarray((np.random.default_rng([seed, 6]).permutation(len(known)) % folds)[unit_of], np.int64)
-
-
-# A network that is further off than this has not learned anything to be calibrated.
-_COLDEST, _HOTTEST = 0.2, 5.0
-_FEWEST_OF_EACH = 10
-_PICTURES_TRIED = 2
 
 
 def choose_calibration(

@@ -35,8 +35,12 @@ from cls.training.loop.optimizer import loss_for
 from cls.training.network.build import memory_format_of
 from cls.training.runs.metrics import LeakTax
 
+_log = logging.getLogger("cls.training")
+
 # What is said -> the measure behind it.
 MEASURES = {"mAP": "ap", "F1": "f1", "mA": "ma"}
+
+FOLDER, RESULT = "leak_tax", "leak_tax.json"
 
 
 @dataclass(frozen=True)
@@ -122,11 +126,6 @@ def _less_number(value: float | None, other: float | None) -> float | None:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-_log = logging.getLogger("cls.training")
-
-FOLDER, RESULT = "leak_tax", "leak_tax.json"
 
 
 def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation) -> LeakTax:

@@ -19,7 +19,12 @@ from cls.training.config import TrainConfig
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+_log = logging.getLogger("cls.training")
+
+
 __all__ = ["cores", "keep_memory", "prepare_process"]
+
+_PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def prepare_process() -> None:
@@ -47,7 +52,6 @@ def quiet_lightning() -> Iterator[None]:
 
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-_PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
 
 def accelerator() -> str:
@@ -102,8 +106,6 @@ def _why_not_compiling() -> str | None:
         warns.setLevel(level)
     return None
 
-
-_log = logging.getLogger("cls.training")
 
 Value = TypeVar("Value")
 

@@ -23,6 +23,9 @@ from cls.training.loop.module import ClassifierModule
 
 _PREFIX = "module."
 
+BEST, LAST = "best.ckpt", "last.ckpt"
+_GO_ON = "make room; the same command then goes on after the last whole epoch"
+
 
 class MovingAverage(WeightAveraging):
     """An exponential moving average of weights and of batch norms' statistics, updated after every step.
@@ -55,10 +58,6 @@ class MovingAverage(WeightAveraging):
             return {}
         state = self._average_model.state_dict()
         return {name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)}
-
-
-BEST, LAST = "best.ckpt", "last.ckpt"
-_GO_ON = "make room; the same command then goes on after the last whole epoch"
 
 
 class PlainCheckpointIO(TorchCheckpointIO):

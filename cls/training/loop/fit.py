@@ -49,6 +49,8 @@ from cls.training.runs.metrics import Epoch
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+_log = logging.getLogger("cls.training")
+
 
 def loggers_for(config: TrainConfig, folder: Path) -> list[Logger]:
     """The loggers of a run: csv always, the others as asked for.
@@ -175,9 +177,6 @@ def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | Non
     targets = torch.from_numpy(data.targets(data.train.samples))
     loss = own if others is None else JointLoss(own, others, len(network.spec.labels))
     start_head(network.module, loss, data.train.cutouts, targets, data.train.units)
-
-
-_log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)

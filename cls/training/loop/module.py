@@ -29,6 +29,8 @@ from cls.training.network.build import head_names, memory_format_of
 from cls.training.runs.metrics import Epoch
 from cls.wording import mean_over, score
 
+_log = logging.getLogger("cls.training")
+
 FOLDER = "bad_batch"
 _NAMED = 3
 
@@ -77,9 +79,6 @@ class BadBatchWriter:
         unique = list(dict.fromkeys(pictures))
         more = f" and {len(unique) - _NAMED} more" if len(unique) > _NAMED else ""
         return f"the batch is saved in {file} (pictures {', '.join(unique[:_NAMED])}{more})"
-
-
-_log = logging.getLogger("cls.training")
 
 
 class ClassifierModule(lightning.LightningModule):

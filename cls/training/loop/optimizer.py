@@ -24,6 +24,14 @@ from cls.training.network.build import head_of
 # Asks for every other group of the bottle that shares photos with this one.
 EVERY_GROUP = "all"
 
+_LARGEST_POSITIVE_WEIGHT = 10.0
+
+# Smallest base of a power: the gradient of x**0.5 at 0 is infinite.
+_TINY = 1e-8
+
+# Peak learning rate of the head for steps of 16 people; it grows with the root of their number.
+_LR_AT_16 = 1.5e-3
+
 
 @dataclass(frozen=True)
 class AuxiliaryLabels:
@@ -142,11 +150,6 @@ def without_auxiliary(state: dict[str, Tensor], head: str, count: int) -> dict[s
         if name in narrow:
             narrow[name] = narrow[name][:count].clone()
     return narrow
-
-
-_LARGEST_POSITIVE_WEIGHT = 10.0
-# Smallest base of a power: the gradient of x**0.5 at 0 is infinite.
-_TINY = 1e-8
 
 
 @dataclass(frozen=True)
@@ -316,10 +319,6 @@ def stages_of(network: nn.Module) -> dict[str, int]:
     groups = group_with_matcher(network.named_parameters(), matcher, reverse=True)
     order = {number: place for place, number in enumerate(sorted(set(groups.values())))}
     return {str(name): order[number] for name, number in groups.items()}
-
-
-# Peak learning rate of the head for steps of 16 people; it grows with the root of their number.
-_LR_AT_16 = 1.5e-3
 
 
 def optimizer_for(network: nn.Module, config: TrainConfig, *, is_pretrained: bool) -> AdamW:

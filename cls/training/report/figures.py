@@ -26,6 +26,25 @@ _PAGE_RGB, _INK_RGB, _FAINT_RGB = (250, 250, 248), (34, 36, 40), (125, 129, 136)
 _MARGIN_PX, _GAP_PX, _LINE_PX = 20, 14, 19
 _TITLE_PX, _TEXT_PX = 20, 14
 
+BEFORE_AFTER = "before_after.jpg"
+_BATCHES = 3
+_TILES, _COLUMNS = 24, 8
+_PAIRS, _PAIR_COLUMNS = 24, 6
+
+# Small inputs are shown enlarged, so that their captions can be read.
+_SHOWN_WIDTH_PX = 150
+_NONE, _NONE_KNOWN = "none of them", "none known"
+
+# More than these are counted in a caption.
+_MOST_UNKNOWN = 2
+_WIDE, _HIGH = 440, 240
+_SMALL_WIDE, _SMALL_HIGH = 210, 150
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_HALVES = (0.0, 0.5, 1.0)
+_BINS = 10
+_MOST_POINTS = 400
+_MOST_DOTS = 40
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -93,17 +112,6 @@ def fitted(text: str, width_px: float, ink: ImageFont.FreeTypeFont) -> str:
     while text and ink.getlength(text + "…") > width_px:
         text = text[:-1]
     return text.rstrip() + "…"
-
-
-BEFORE_AFTER = "before_after.jpg"
-_BATCHES = 3
-_TILES, _COLUMNS = 24, 8
-_PAIRS, _PAIR_COLUMNS = 24, 6
-# Small inputs are shown enlarged, so that their captions can be read.
-_SHOWN_WIDTH_PX = 150
-_NONE, _NONE_KNOWN = "none of them", "none known"
-# More than these are counted in a caption.
-_MOST_UNKNOWN = 2
 
 
 @dataclass(frozen=True)
@@ -175,15 +183,6 @@ def save_jpeg(page: Image.Image, path: Path) -> None:
     """Writes a picture as JPEG, whole or not at all."""
     with atomic_path(path) as part:
         page.save(part, format="JPEG", quality=90)
-
-
-_WIDE, _HIGH = 440, 240
-_SMALL_WIDE, _SMALL_HIGH = 210, 150
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_HALVES = (0.0, 0.5, 1.0)
-_BINS = 10
-_MOST_POINTS = 400
-_MOST_DOTS = 40
 
 
 def loss_figure(history: Sequence[Epoch]) -> Figure:

@@ -21,6 +21,10 @@ from cls.wording import interval, score
 _PEOPLE_SHOWN = 14
 _ERRORS_SHOWN = 28
 
+_NOBODY, _UNKNOWN = "none", "not known"
+_CROSS_VALIDATED = ("f1", "precision", "recall", "ma", "ece")
+_PERFECT = score(1)
+
 
 @dataclass(frozen=True)
 class ShownPerson:
@@ -125,9 +129,6 @@ def _log_odds(probs: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(clipped / (1 - clipped)), np.float64)
 
 
-_NOBODY, _UNKNOWN = "none", "not known"
-_CROSS_VALIDATED = ("f1", "precision", "recall", "ma", "ece")
-_PERFECT = score(1)
 _Values = TypeVar("_Values", bound=Record)
 
 

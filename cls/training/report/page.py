@@ -33,6 +33,40 @@ from cls.training.runs.metrics import Calibration as Fitted
 from cls.training.runs.summary import changed_people, difference_interval, flips_interval, left_out_text
 from cls.wording import counted, difference, interval, percent, percent_interval, score
 
+_RELIABILITY = (
+    "Of the decisions that were given a probability, the share that is true: on the diagonal, a probability means what"
+    " it says. The wider a bar, the more decisions stand behind it."
+)
+
+_LEAK_TAX = (
+    "The same training measured on this run's split and on a random one, in which people of one picset may be in"
+    " both subsets. What the random one shows beyond the other is not there for people never seen."
+)
+
+_ERRORS = {
+    "ece_cross_fitted": "calibration error of all decisions together, cross-validated",
+    "ece_after": "on the people the temperature was chosen on",
+    "ece_before": "before calibration",
+}
+_MOST_LEFT_OUT = 2000
+
+_TITLES = {
+    "training": "Training",
+    "labels": "Labels",
+    "each-label": "Each label",
+    "confusions": "Confusions",
+    "together": "Labels that go together",
+    "calibration": "Calibration",
+    "backgrounds": "Background sensitivity",
+    "leak-tax": "Leak tax",
+    "mistaken": "Most mistaken",
+    "label-errors": "Probable label errors",
+    "sure": "Surest and right",
+    "seen": "What the network saw",
+    "data": "Data",
+    "settings": "Settings",
+}
+
 
 def cards(metrics: RunMetrics) -> list[tuple[str, str]]:
     """The cards at the top: value, text."""
@@ -148,22 +182,6 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
-_RELIABILITY = (
-    "Of the decisions that were given a probability, the share that is true: on the diagonal, a probability means what"
-    " it says. The wider a bar, the more decisions stand behind it."
-)
-
-_LEAK_TAX = (
-    "The same training measured on this run's split and on a random one, in which people of one picset may be in"
-    " both subsets. What the random one shows beyond the other is not there for people never seen."
-)
-_ERRORS = {
-    "ece_cross_fitted": "calibration error of all decisions together, cross-validated",
-    "ece_after": "on the people the temperature was chosen on",
-    "ece_before": "before calibration",
-}
-
-
 @dataclass(frozen=True)
 class Calibration:
     """The section on calibration: its text, and rows of key and value."""
@@ -262,9 +280,6 @@ def _measured_how(found: LeakTax) -> str:
     if not found.told_from_chance:
         text += " No difference is told from chance: this run shows no leak tax, which does not say that there is none."
     return text
-
-
-_MOST_LEFT_OUT = 2000
 
 
 @dataclass(frozen=True)
@@ -403,24 +418,6 @@ def _contents(values: dict[str, Any]) -> list[tuple[str, str]]:
         }
         shown = [anchor for anchor in _TITLES if not empty.get(anchor, False)]
     return [(anchor, _TITLES[anchor]) for anchor in shown]
-
-
-_TITLES = {
-    "training": "Training",
-    "labels": "Labels",
-    "each-label": "Each label",
-    "confusions": "Confusions",
-    "together": "Labels that go together",
-    "calibration": "Calibration",
-    "backgrounds": "Background sensitivity",
-    "leak-tax": "Leak tax",
-    "mistaken": "Most mistaken",
-    "label-errors": "Probable label errors",
-    "sure": "Surest and right",
-    "seen": "What the network saw",
-    "data": "Data",
-    "settings": "Settings",
-}
 
 
 def _suspects_text(data: ReportData) -> str:

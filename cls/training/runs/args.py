@@ -26,9 +26,14 @@ from cls.records import Record, faults_of
 from cls.settings import REPOSITORY
 from cls.training.config import TrainConfig, training_options
 
+_log = logging.getLogger("cls.training")
+
 _GIT_TIMEOUT_S = 3.0
 # git's own file watcher is a program that a repository names: none is started for a version.
 _DESCRIBE = ("-c", "core.fsmonitor=false", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+
+ARGS = "args.yaml"
+_SIZE_FIELDS = ("height_px", "width_px", "auto_px")
 
 
 @cache
@@ -68,9 +73,6 @@ def version_of_checkout(folder: Path) -> str:
     return f"{__version__}+g{found[1]}{'.dirty' if found[2] else ''}" if found else __version__
 
 
-ARGS = "args.yaml"
-
-_log = logging.getLogger("cls.training")
 _Kind = TypeVar("_Kind", bound=Record)
 
 
@@ -147,9 +149,6 @@ def _with_numbers(settings: Any) -> Any:
             with suppress(ValueError):
                 found[key] = float(value)
     return found
-
-
-_SIZE_FIELDS = ("height_px", "width_px", "auto_px")
 
 
 def _by_field_or_size(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[UsageFault]]:

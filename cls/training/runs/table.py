@@ -27,6 +27,17 @@ _DATA = {"dataset_sha256": "datasets", "split_sha256": "splits"}
 # Settings that decide who is a sample, and which of the labels are known, of runs that have not written down both.
 _SETTINGS = ("people", "subject", "incomplete")
 
+WIDTH = 120
+_UNKNOWN = "-"
+_KEY = "  CV: cross-validated, thresholds chosen on other picsets; scores are means over all labels, or over (some/all)"
+_HEAD = ("run", "state", "date", "arch", "size", "epochs", "people", "CV F1", "mAP", "CV mA", "time")
+_RIGHT = {"epochs", "people", "time"}
+_ARCH_COLUMN, _RUN_COLUMN = _HEAD.index("arch"), _HEAD.index("run")
+_SHORTEST_ARCH, _SHORTEST_RUN = 6, 18
+
+# Of a run of an earlier version, whose whole time is not known.
+_AT_LEAST = "≥"
+
 
 def validated_on(samples: Sequence[Sample]) -> ValidatedOn:
     """What metrics.json says of validation's samples: two runs with the same digests measured the same."""
@@ -96,17 +107,6 @@ def _differences_of_older(first: RunEntry, second: RunEntry) -> list[str]:
             shown = " and ".join("not given" if value is None else str(value) for value in values)
             problems.append(f"different --{key} ({shown})")
     return problems
-
-
-WIDTH = 120
-_UNKNOWN = "-"
-_KEY = "  CV: cross-validated, thresholds chosen on other picsets; scores are means over all labels, or over (some/all)"
-_HEAD = ("run", "state", "date", "arch", "size", "epochs", "people", "CV F1", "mAP", "CV mA", "time")
-_RIGHT = {"epochs", "people", "time"}
-_ARCH_COLUMN, _RUN_COLUMN = _HEAD.index("arch"), _HEAD.index("run")
-_SHORTEST_ARCH, _SHORTEST_RUN = 6, 18
-# Of a run of an earlier version, whose whole time is not known.
-_AT_LEAST = "≥"
 
 
 @dataclass(frozen=True)
