@@ -7,14 +7,23 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from cls.errors import FileError
 from cls.files import read_json, write_error, write_json_atomic, write_text_atomic
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 _MOST_FAULTS = 5
+# Kinds of pydantic's faults whose own words name Python's types.
+_FAULTS = {
+    **dict.fromkeys(("model_type", "dataclass_type", "dict_type"), "expected an object"),
+    **dict.fromkeys(("named_tuple_type", "tuple_type", "list_type"), "expected a list"),
+    "missing": "missing",
+}
 
 
 class Record(BaseModel):
@@ -122,10 +131,20 @@ class JsonLines(Generic[_Line]):
 
 
 def faults_of(error: ValidationError) -> str:
-    """What a value does not fulfil, on one line: `validation.macro.f1: Input should be a valid number`."""
+    """What a value does not fulfil, on one line: `validation.macro.f1: expected a valid number`."""
     faults = [
-        ": ".join(part for part in (".".join(map(str, fault["loc"])), fault["msg"]) if part)
+        ": ".join(part for part in (".".join(map(str, fault["loc"])), fault_text(fault)) if part)
         for fault in error.errors(include_url=False, include_input=False)
     ]
     more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
     return "; ".join(faults[:_MOST_FAULTS]) + more
+
+
+def fault_text(fault: ErrorDetails) -> str:
+    """What pydantic found, without names of classes: `expected an object`, `missing`."""
+    if known := _FAULTS.get(fault["type"]):
+        return known
+    text = fault["msg"].removeprefix("Value error, ")
+    for kind in ("greater", "less"):
+        text = text.replace(f"Input should be {kind}", f"expected a value {kind}")
+    return text.replace("Input should be", "expected")

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from cls.errors import FileError
-from cls.records import JsonLines, Record
+from cls.records import JsonLines, Record, read_record
 
 
 class _Counts(Record):
@@ -31,6 +33,35 @@ def test_a_change_is_validated_and_keeps_what_was_read() -> None:
 class Visit(NamedTuple):
     place: str
     times: int = 1
+
+
+class _Scores(Record):
+    counts: _Counts = _Counts()
+    visits: dict[str, int] = Field(default_factory=dict)
+    last: Visit | None = None
+    share: float = Field(0, ge=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (3, "expected an object"),
+        ({"counts": 3}, "counts: expected an object"),
+        ({"visits": []}, "visits: expected an object"),
+        ({"last": 3}, "last: expected a list"),
+        ({"last": []}, "last.0: missing"),
+        ({"share": -1}, "share: expected a value greater than or equal to 0"),
+        ({"share": "x"}, "share: expected a valid number"),
+    ],
+)
+def test_faults_name_no_class(tmp_path: Path, content: object, said: str) -> None:
+    file = tmp_path / "scores.json"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(FileError) as caught:
+        read_record(file, _Scores)
+    assert caught.value.code == "file.invalid_content"
+    assert said in caught.value.what
+    assert not re.search("Input|instance|dictionary|_Counts|_Scores|Visit", caught.value.what)
 
 
 def test_lines_are_appended_and_read_again(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from cls.collector.listing import MIN_FILEPATH_SIGNS, ListedPhoto, picture_name
 from cls.errors import CollectorError
+from cls.records import fault_text
 
 Mode = Literal["PREPARING", "CHECKING", "VALIDATED"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -360,7 +361,7 @@ def parse(kind: type[Payload], value: Any, *, where: object) -> Payload:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the answer"
         raise CollectorError(
-            f"answered something that is not the collector's interface: {place}: {first['msg']}",
+            f"answered something that is not the collector's interface: {place}: {fault_text(first)}",
             code="unexpected_answer",
             where=where,
             hint="check that collector_url is the address of a collector",

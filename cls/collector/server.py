@@ -34,6 +34,7 @@ from cls.collector.payloads import (
 from cls.collector.photo_set import Photo, PhotoSet
 from cls.errors import CollectorError, FileError
 from cls.files import read_json, safe_name, write_json_atomic
+from cls.records import faults_of
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class CollectorState:
             return TrainedFile.model_validate(read_json(file)) if file.exists() else None
         except ValidationError as error:
             raise FileError(
-                f"holds no predictions of a picset: {error.errors()[0]['msg']}", code="unexpected_content", where=file
+                f"holds no predictions of a picset: {faults_of(error)}", code="unexpected_content", where=file
             ) from error
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cls.errors import PackageError
 from cls.files import write_json_atomic
 from cls.package.processing_steps import StepsMeta, steps_fault, steps_of
+from cls.records import fault_text
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ def parse_meta(content: Any, where: object = META_FILE_NAME) -> ModelMeta:
     try:
         return ModelMeta.model_validate(content)
     except ValidationError as error:
-        details = "; ".join(f"{_json_path(fault['loc'])}: {fault['msg']}" for fault in error.errors())
+        details = "; ".join(f"{_json_path(fault['loc'])}: {fault_text(fault)}" for fault in error.errors())
         raise PackageError(
             f"is not a valid meta.json: {details}", code="invalid_meta", where=where, hint=_HINT
         ) from error

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cls.errors import FileError, PackageError
+from cls.errors import FileError, PackageError, first_line
 from cls.files import ZIP_ERRORS
 from cls.package.archive import ZipContents
 from cls.package.meta import ModelMeta, Probability
 from cls.package.packing import VECTORS_FOLDER
+from cls.records import faults_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -141,9 +142,9 @@ def read_vectors(contents: ZipContents, meta: ModelMeta) -> Vectors:
     try:
         said = VectorsJson.model_validate(json.loads(_bytes_of(contents, VECTORS_FILE, _MAX_JSON_BYTES)))
     except (ValidationError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()
+        details = faults_of(error) if isinstance(error, ValidationError) else first_line(error)
         raise PackageError(
-            f"does not hold vectors: {' '.join(first[:3])}", code="invalid_vectors", where=where, hint=_HINT
+            f"does not hold vectors: {details}", code="invalid_vectors", where=where, hint=_HINT
         ) from error
     names = [case.name for case in said.cases]
     if len(set(names)) != len(names):

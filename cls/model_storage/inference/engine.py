@@ -12,6 +12,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from cls.model_storage.names import RefusedError
+from cls.records import faults_of
 
 _log = logging.getLogger("cls.model_storage")
 
@@ -148,7 +149,7 @@ class TritonServer:
         except ValidationError as error:
             raise EngineError(
                 502,
-                f"Triton answers the repository index with something else: {error.errors()[0]['msg']}",
+                f"Triton answers the repository index with something else: {faults_of(error)}",
                 code="triton_unexpected_answer",
             ) from error
 
