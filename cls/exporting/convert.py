@@ -1,4 +1,4 @@
-"""A run's network in every format, each made from the one it is best made from."""
+"""Converts a run's network to every export format."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property, partial
@@ -76,18 +77,15 @@ def _name_by_place(model: Any) -> None:
 
 
 class Conversions:
-    """Makes the formats of a run in a folder; what they share is made once.
+    """Converts a run to the export formats, in a folder; what they share is made once.
 
-    Use as a context: its folder of work in between goes when the block ends.
+    Use it as a context manager: the intermediate files are removed when the block ends.
 
     Args:
         bottle: the data folder.
         run: a finished run.
         folder: where model files go, under the names of `FILES`.
         is_end_to_end: put preprocessing and activation inside.
-
-    Raises:
-        TrainingError: the run's network cannot be read.
     """
 
     def __init__(
@@ -104,23 +102,34 @@ class Conversions:
         self._cleaning.callback(shutil.rmtree, self._work, ignore_errors=True)
         self._work.mkdir()
         self.plain = self._work / FILES["onnx"].model
-        # TorchScript is made without it: whoever asks for another format is told.
         self._failure: ExportError | None = None
-        network = self._network
-        _log.info("converting the network to ONNX")
-        try:
-            write_onnx(network, run.preprocessing, run.labels, self.plain)
-            add_notes(self.plain, self._notes())
-        except ExportError as error:
-            self._failure = error
 
     def __enter__(self) -> Conversions:
         """The conversions themselves."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Removes the work in between."""
+        """Removes the intermediate files."""
         self._cleaning.close()
+
+    def convert_to_onnx(self) -> None:
+        """Writes the float32 ONNX that every format except TorchScript is made from; call it before `make`.
+
+        If the conversion fails, `make` raises its error for the formats that need the ONNX.
+
+        Raises:
+            TrainingError: the run's network cannot be read.
+        """
+        started_s = time.monotonic()
+        _log.info("converting the network to ONNX")
+        network = self._network
+        try:
+            write_onnx(network, self._run.preprocessing, self._run.labels, self.plain)
+            add_notes(self.plain, self._notes())
+        except ExportError as error:
+            self._failure = error
+            return
+        _log.info("converted the network to ONNX (%.1f s)", time.monotonic() - started_s)
 
     def source_of(self, name: Format) -> Path | None:
         """The ONNX a format is made from, normalised images in and logits out; None where there is none."""

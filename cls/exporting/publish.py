@@ -1,4 +1,4 @@
-"""From a training run to a proven package in the bottle, beside what an earlier export left there."""
+"""Exports a run: converts it, compares the conversions with the trained network and packages those that agree."""
 
 from __future__ import annotations
 
@@ -50,113 +50,60 @@ _OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*f
 _KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
 
 
-@dataclass(frozen=True)
-class EarlierExport:
-    """What an earlier export left.
+def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> Exported:
+    """Converts a run, checks the conversions and puts those that agree with the trained network into the package.
 
-    Attributes:
-        parity: formats that stay -> how they compared when they were made.
-        removed: formats that go -> why, in a few words.
-        of_other_runs: packages that no export made, such as rebuilt ones, and that stay -> the run they are of.
-    """
-
-    parity: dict[Format, ParityMeta] = field(default_factory=dict)
-    removed: dict[Format, str] = field(default_factory=dict)
-    of_other_runs: dict[str, str] = field(default_factory=dict)
-
-
-def keep_earlier_packages(
-    folder: Path, staged: Path, meta: ModelMeta, made: Collection[Format], refused: Collection[Format]
-) -> EarlierExport:
-    """Copies what stays: packages of the very same model that were proven before, and what others put there.
+    Everything is made in a folder beside the package's; the old package stays until a new one has been
+    checked. Packages of the same run in other formats stay; those of another run are removed.
 
     Args:
-        folder: the package's folder as it is.
-        staged: the folder that will take its place.
-        meta: what the packages made now say.
-        made: the formats made now.
-        refused: the formats refused now: what was made of them before is not offered any more.
+        bottle: the data folder.
+        run: a finished run.
+        config: what to make; the default formats when not given.
+
+    Raises:
+        ExportError: no conversion succeeds, a required format cannot be made here, or another export of the group runs.
+        ParityError: none agrees with the trained network. Where some do, the others are `Exported.refused`.
     """
-    if not folder.is_dir():
-        return EarlierExport()
-    _copy_foreign(folder, staged)
-    earlier = EarlierExport(of_other_runs=_packages_of_other_runs(folder, meta.training.run))
-    before = _meta_of(folder)
-    for name in FORMATS:
-        files = FILES[name]
-        names = (*files.files, files.archive)
-        if name in made or not any((folder / file).exists() for file in names):
-            continue
-        reason = "this export refuses it" if name in refused else _why_not_kept(folder, before, meta, name)
-        if reason is not None or before is None:
-            earlier.removed[name] = reason or "nothing says what it is of"
-            continue
-        for file in names:
-            shutil.copy2(folder / file, staged / file)
-        earlier.parity[name] = before.parity[name]
-    return earlier
-
-
-def _meta_of(folder: Path) -> ModelMeta | None:
-    try:
-        return read_meta(folder / META_FILE_NAME)
-    except ClsError:
-        return None  # It is written again; the packages it should have described are removed, and named.
-
-
-def _why_not_kept(folder: Path, before: ModelMeta | None, meta: ModelMeta, name: Format) -> str | None:
-    """Why a package is not one of the model exported now, as it was proven; None where it is."""
-    if before is None or name not in before.parity:
-        return "no meta.json says what it is of"
-    if before.training.run != meta.training.run:
-        return f"it is of run {before.training.run}"
-    if before.is_end_to_end != meta.is_end_to_end:
-        kinds = ("plain", "--end-to-end")
-        return f"it is {kinds[before.is_end_to_end]}, and what is made now is {kinds[meta.is_end_to_end]}"
-    if _facts(before) != _facts(meta):
-        return "its meta.json says other things of the same run"
-    files = FILES[name]
-    try:
-        digests = {inner: sha256_of_file(folder / file) for inner, file in zip(files.inner, files.files, strict=True)}
-        with open_package(folder / files.archive) as package:
-            packed = package.meta()
-    except (ClsError, OSError):
-        return "it is damaged"
-    known = {inner: before.digests.files.get(file) for inner, file in zip(files.inner, files.files, strict=True)}
-    is_whole = digests == known == packed.digests.files and packed.digests.weights == meta.digests.weights
-    return None if is_whole else "it is not what its meta.json says"
-
-
-def _facts(meta: ModelMeta) -> ModelMeta:
-    """What does not depend on the formats made."""
-    digests = meta.digests.model_copy(update={"files": {}})
-    # Older packages do not name the steps, and mean the same.
-    same = {"steps": meta.all_steps, "parity": {}, "package": None, "digests": digests, "schema_version": 1}
-    return meta.model_copy(update=same)
-
-
-def _packages_of_other_runs(folder: Path, run: str) -> dict[str, str]:
-    found = {}
-    for path in sorted(folder.glob("*.zip")):
-        if path.name in _OWN_NAMES:
-            continue
-        try:
-            with open_package(path) as package:
-                found[path.name] = package.meta().training.run
-        except (ClsError, OSError):
-            continue  # no package: nobody takes it for one of this run
-    return {name: of for name, of in found.items() if of != run}
-
-
-def _copy_foreign(folder: Path, staged: Path) -> None:
-    """Carries over what others put into the package's folder."""
-    for entry in folder.iterdir():
-        if entry.name in _OWN_NAMES or entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            shutil.copytree(entry, staged / entry.name, symlinks=True)
-        else:
-            shutil.copy2(entry, staged / entry.name, follow_symlinks=False)
+    config = config or ExportConfig()
+    not_made = config.unavailable()
+    names = [name for name in in_order(config.formats) if name not in not_made]
+    folder = bottle.inference_model(run.group)
+    samples, part = samples_of_run(bottle, run)
+    people = f"{counted(len(samples), 'person')} of the {part} part"
+    _log.info("%s: %s, compared with it on %s", run.name, ", ".join(names), people)
+    busy = ExportError(
+        f"group '{run.group}' is being exported by another process",
+        code="locked",
+        where=folder,
+        hint="wait until it is done",
+    )
+    # Two exports of one group at a time would take each other's folders away.
+    with locked(folder.parent / ".export.lock", busy):
+        with (
+            atomic_folder(folder) as staged,
+            Conversions(bottle, run, staged, is_end_to_end=config.is_end_to_end) as conversions,
+        ):
+            conversions.convert_to_onnx()
+            reference = reference_of(classifier_of_run(run), samples, part=part)
+            check = ParityCheck(reference, bottle, folder.parent / REPORT_NAME)
+            carried = people_to_carry(reference, config.carry_samples) if config.carry_samples else None
+            meta = meta_of_run(run, bottle.segments, is_end_to_end=config.is_end_to_end)
+            writer = PackageWriter(bottle, staged, meta, conversions.onnx_for_plan, carried, config.signer)
+            for number, name in enumerate(names, 1):
+                _convert_and_check(name, f"{number} of {len(names)}", conversions, writer, check)
+            if not check.passed:
+                check.write_reports(not_made)
+                raise _first_error(check.refused)
+            for name, report in check.passed.items():
+                writer.write_checked(name, report)
+            earlier = keep_earlier_packages(folder, staged, meta, check.passed, check.refused)
+            parity = {name: report.to_meta() for name, report in check.passed.items()} | earlier.parity
+            meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
+        # After the new package is in place: the report describes it.
+        check.write_reports(not_made, earlier.parity)
+        _write_and_link_pages(bottle, run)
+    return Exported(folder, meta, check.page, check.passed, not_made, check.refused, earlier)
 
 
 @dataclass(frozen=True)
@@ -257,78 +204,24 @@ class Exported:
         return f"<p><b>{escape(str(self.folder))}</b></p><table>{rows}</table>"
 
 
-def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> Exported:
-    """Converts a run, proves the conversions and puts those that pass into the group's package.
+@dataclass(frozen=True)
+class EarlierExport:
+    """What an earlier export left.
 
-    Everything is made in a folder beside the package's; the old package stays until a new one is proven. Packages of
-    the same run in other formats stay; those of another run go.
-
-    Args:
-        bottle: the data folder.
-        run: a finished run.
-        config: what to make; the default formats when not given.
-
-    Raises:
-        ExportError: no conversion succeeds, a required format cannot be made here, or another export of the group runs.
-        ParityError: none agrees with the trained network. Where some do, the others are `Exported.refused`.
+    Attributes:
+        parity: formats that stay -> how they compared when they were made.
+        removed: formats that go -> why, in a few words.
+        of_other_runs: packages that no export made, such as rebuilt ones, and that stay -> the run they are of.
     """
-    config = config or ExportConfig()
-    not_made = config.unavailable()
-    names = [name for name in in_order(config.formats) if name not in not_made]
-    folder = bottle.inference_model(run.group)
-    samples, part = samples_of_run(bottle, run)
-    people = f"{counted(len(samples), 'person')} of the {part} part"
-    _log.info("%s: %s, compared with it on %s", run.name, ", ".join(names), people)
-    busy = ExportError(
-        f"group '{run.group}' is being exported by another process",
-        code="locked",
-        where=folder,
-        hint="wait until it is done",
-    )
-    # Two exports of one group at a time would take each other's folders away.
-    with locked(folder.parent / ".export.lock", busy):
-        with (
-            atomic_folder(folder) as staged,
-            Conversions(bottle, run, staged, is_end_to_end=config.is_end_to_end) as conversions,
-        ):
-            reference = reference_of(classifier_of_run(run), samples, part=part)
-            check = ParityCheck(reference, bottle, folder.parent / REPORT_NAME)
-            carried = people_to_carry(reference, config.carry_samples) if config.carry_samples else None
-            meta = meta_of_run(run, bottle.segments, is_end_to_end=config.is_end_to_end)
-            writer = PackageWriter(bottle, staged, meta, conversions.onnx_for_plan, carried, config.signer)
-            for number, name in enumerate(names, 1):
-                _make(name, f"{number} of {len(names)}", conversions, writer, check)
-            if not check.passed:
-                check.write_reports(not_made)
-                raise _first(check.refused)
-            for name, report in check.passed.items():
-                writer.write_checked(name, report)
-            earlier = keep_earlier_packages(folder, staged, meta, check.passed, check.refused)
-            parity = {name: report.to_meta() for name, report in check.passed.items()} | earlier.parity
-            meta = writer.write_folder_meta({name: parity[name] for name in in_order(parity)})
-        # Only now does the report describe what is there.
-        check.write_reports(not_made, earlier.parity)
-        _write_and_link_pages(bottle, run)
-    return Exported(folder, meta, check.page, check.passed, not_made, check.refused, earlier)
+
+    parity: dict[Format, ParityMeta] = field(default_factory=dict)
+    removed: dict[Format, str] = field(default_factory=dict)
+    of_other_runs: dict[str, str] = field(default_factory=dict)
 
 
-def _write_and_link_pages(bottle: Bottle, run: Run) -> None:
-    """Writes the package's card and links it, the parity reports and the run's report with each other.
-
-    Reports of the group's other runs lose their links to the package: it is not theirs any more.
-    """
-    pages = bottle.pages(run.group, run.name)
-    try:
-        card_of(bottle.inference_model(run.group)).write_page(pages["model card"])
-        link_pages(pages)
-        for report in bottle.models(run.group).glob("*/report.html"):
-            if report != pages["training report"]:
-                set_links(report, {"mask gallery": pages["mask gallery"]})
-    except FileError as error:
-        _log.warning("the pages about the package could not be written: %s", error.line())
-
-
-def _make(name: Format, place: str, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> None:
+def _convert_and_check(
+    name: Format, place: str, conversions: Conversions, writer: PackageWriter, check: ParityCheck
+) -> None:
     """Makes a format and checks it; nothing is left of the files of one that is refused."""
     started_s = time.monotonic()
     where = f"{check.reference.trained.name}, {FILES[name].model}"
@@ -340,7 +233,7 @@ def _make(name: Format, place: str, conversions: Conversions, writer: PackageWri
                 hint="see what is said of model.onnx",
             )
         _log.info("%s (%s): converting", FILES[name].archive, place)
-        verdict = _best(name, conversions, writer, check)
+        verdict = _convert_within_limits(name, conversions, writer, check)
     except ClsError as error:
         verdict = ParityVerdict(None, readable_error(error, name, where, writer.folder))
     check.verdicts[name] = verdict
@@ -350,8 +243,10 @@ def _make(name: Format, place: str, conversions: Conversions, writer: PackageWri
     _log.info("%s: %s (%.1f s)", FILES[name].archive, how, time.monotonic() - started_s)
 
 
-def _best(name: Format, conversions: Conversions, writer: PackageWriter, check: ParityCheck) -> ParityVerdict:
-    """Makes a format with as few layers in float32 as its limits allow; the last try stands, whatever is said of it."""
+def _convert_within_limits(
+    name: Format, conversions: Conversions, writer: PackageWriter, check: ParityCheck
+) -> ParityVerdict:
+    """Makes a format with as few layers in float32 as its limits allow; the last try stands in any case."""
     files = FILES[name]
     shares = _KEPT_SHARES[files.precision]
     tries: list[RefusedTry] = []
@@ -372,9 +267,119 @@ def _best(name: Format, conversions: Conversions, writer: PackageWriter, check: 
     return verdict
 
 
-def _first(refused: dict[Format, ClsError]) -> ClsError:
-    """The first error; the others are told before it."""
+def _first_error(refused: dict[Format, ClsError]) -> ClsError:
+    """The first error; the others are logged before it is raised."""
     first, *others = refused.values()
     for error in others:
         _log.warning("%s", error.line())
     return first
+
+
+def keep_earlier_packages(
+    folder: Path, staged: Path, meta: ModelMeta, made: Collection[Format], refused: Collection[Format]
+) -> EarlierExport:
+    """Copies what stays: checked packages of the same model from earlier exports, and files that others put there.
+
+    Args:
+        folder: the package's folder as it is.
+        staged: the folder that will take its place.
+        meta: what the packages made now say.
+        made: the formats made now.
+        refused: the formats refused now: what was made of them before is not offered any more.
+    """
+    if not folder.is_dir():
+        return EarlierExport()
+    _copy_foreign(folder, staged)
+    earlier = EarlierExport(of_other_runs=_packages_of_other_runs(folder, meta.training.run))
+    before = _meta_of(folder)
+    for name in FORMATS:
+        files = FILES[name]
+        names = (*files.files, files.archive)
+        if name in made or not any((folder / file).exists() for file in names):
+            continue
+        reason = "this export refuses it" if name in refused else _why_not_kept(folder, before, meta, name)
+        if reason is not None or before is None:
+            earlier.removed[name] = reason or "nothing says what it is of"
+            continue
+        for file in names:
+            shutil.copy2(folder / file, staged / file)
+        earlier.parity[name] = before.parity[name]
+    return earlier
+
+
+def _copy_foreign(folder: Path, staged: Path) -> None:
+    """Carries over what others put into the package's folder."""
+    for entry in folder.iterdir():
+        if entry.name in _OWN_NAMES or entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            shutil.copytree(entry, staged / entry.name, symlinks=True)
+        else:
+            shutil.copy2(entry, staged / entry.name, follow_symlinks=False)
+
+
+def _packages_of_other_runs(folder: Path, run: str) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.glob("*.zip")):
+        if path.name in _OWN_NAMES:
+            continue
+        try:
+            with open_package(path) as package:
+                found[path.name] = package.meta().training.run
+        except (ClsError, OSError):
+            continue  # no package: nobody takes it for one of this run
+    return {name: of for name, of in found.items() if of != run}
+
+
+def _meta_of(folder: Path) -> ModelMeta | None:
+    try:
+        return read_meta(folder / META_FILE_NAME)
+    except ClsError:
+        return None  # It is written again; the packages it should have described are removed, and named.
+
+
+def _why_not_kept(folder: Path, before: ModelMeta | None, meta: ModelMeta, name: Format) -> str | None:
+    """Why a package of an earlier export is not kept; None if it is a checked package of the same model."""
+    if before is None or name not in before.parity:
+        return "no meta.json says what it is of"
+    if before.training.run != meta.training.run:
+        return f"it is of run {before.training.run}"
+    if before.is_end_to_end != meta.is_end_to_end:
+        kinds = ("plain", "--end-to-end")
+        return f"it is {kinds[before.is_end_to_end]}, and what is made now is {kinds[meta.is_end_to_end]}"
+    if _facts(before) != _facts(meta):
+        return "its meta.json says other things of the same run"
+    files = FILES[name]
+    try:
+        digests = {inner: sha256_of_file(folder / file) for inner, file in zip(files.inner, files.files, strict=True)}
+        with open_package(folder / files.archive) as package:
+            packed = package.meta()
+    except (ClsError, OSError):
+        return "it is damaged"
+    known = {inner: before.digests.files.get(file) for inner, file in zip(files.inner, files.files, strict=True)}
+    is_whole = digests == known == packed.digests.files and packed.digests.weights == meta.digests.weights
+    return None if is_whole else "it is not what its meta.json says"
+
+
+def _facts(meta: ModelMeta) -> ModelMeta:
+    """The metadata that do not depend on the formats exported."""
+    digests = meta.digests.model_copy(update={"files": {}})
+    # Older packages do not name the steps, and mean the same.
+    same = {"steps": meta.all_steps, "parity": {}, "package": None, "digests": digests, "schema_version": 1}
+    return meta.model_copy(update=same)
+
+
+def _write_and_link_pages(bottle: Bottle, run: Run) -> None:
+    """Writes the package's card and links it, the parity reports and the run's report with each other.
+
+    Reports of the group's other runs lose their links to the package: it is not theirs any more.
+    """
+    pages = bottle.pages(run.group, run.name)
+    try:
+        card_of(bottle.inference_model(run.group)).write_page(pages["model card"])
+        link_pages(pages)
+        for report in bottle.models(run.group).glob("*/report.html"):
+            if report != pages["training report"]:
+                set_links(report, {"mask gallery": pages["mask gallery"]})
+    except FileError as error:
+        _log.warning("the pages about the package could not be written: %s", error.line())

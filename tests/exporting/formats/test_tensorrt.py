@@ -73,6 +73,7 @@ def test_every_plan_of_a_run_is_built(
     made: tuple[Format, ...] = ("trt", "trt_fp16", "trt_int8")
     sizes = {}
     with Conversions(copied.bottle, copied.run, tmp_path) as conversions:
+        conversions.convert_to_onnx()
         for name in made:
             assert conversions.make(name) == ()
         kept = conversions.make("trt_int8", 0.1)
