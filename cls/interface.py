@@ -22,6 +22,7 @@ from urllib.parse import quote
 from cls.bottle.layout import Bottle
 from cls.errors import UsageError
 from cls.exporting.formats.files import ExportRequest
+from cls.loading.config import LoadConfig
 from cls.options import settings_of
 from cls.segmentation.config import SegmentConfig
 from cls.settings import load_settings
@@ -90,7 +91,7 @@ class Run(runs.Run):
 
 
 def load_group(
-    group: str, *, source: AnyPath | None = None, workers: int = 8, cfg: AnyPath | None = None
+    group: str, *, source: AnyPath | None = None, workers: int = LoadConfig.workers, cfg: AnyPath | None = None
 ) -> LoadedGroup:
     """Loads a labelled group of photos into the bottle, as `cls load-group` does.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
@@ -177,8 +178,13 @@ def make_plain(settings: Any) -> None:
         object.__setattr__(settings, one.name, (value,) if is_one_of_list else value)
 
 
-def check_options(settings: Any, command: str) -> None:
+def check_options(settings: Any, command: str, conflicts: Sequence[Fault] = ()) -> None:
     """Makes the values of new settings plain and checks them.
+
+    Args:
+        settings: of a class with options; may be frozen.
+        command: named in the hint.
+        conflicts: what several of them say together.
 
     Raises:
         UsageError: options hold values they cannot take; lists them all.
@@ -186,7 +192,7 @@ def check_options(settings: Any, command: str) -> None:
     make_plain(settings)
     kind: type = type(settings)
     found = [(known, getattr(settings, name)) for name, known in options_of(kind).items()]
-    refuse([known.fault(value) for known, value in found if not known.takes(value)], command)
+    refuse([*(known.fault(value) for known, value in found if not known.takes(value)), *conflicts], command)
 
 
 def refuse(faults: Sequence[Fault], command: str) -> None:
@@ -198,6 +204,26 @@ def refuse(faults: Sequence[Fault], command: str) -> None:
     if faults:
         hint = f"see `{command} --help`"
         raise UsageError("; ".join(faults), code="invalid_options", hint=hint, faults=faults)
+
+
+@contextmanager
+def noted(errors: list[UsageError]) -> Iterator[None]:
+    """Adds an error of options that the block ends with to the others, for `refuse_all`, instead of raising it."""
+    try:
+        yield
+    except UsageError as error:
+        errors.append(error)
+
+
+def refuse_all(errors: Sequence[UsageError], command: str) -> None:
+    """Raises the only error as it is, or one of what all of them list; without any, it does nothing.
+
+    Raises:
+        UsageError: there are some.
+    """
+    if len(errors) == 1:
+        raise errors[0]
+    refuse([fault for error in errors for fault in error.faults or (UsageFault.of(error),)], command)
 
 
 def options_table(settings: type) -> str:

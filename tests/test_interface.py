@@ -18,6 +18,7 @@ from cls.bottle.dataset_file import read_dataset, write_dataset
 from cls.cli.command import execute
 from cls.cli.export import COMMAND as EXPORT
 from cls.errors import BottleError, ExportError, ParityError, TrainingError, UsageError
+from cls.exporting.formats.files import ExportRequest
 from cls.exporting.publish import Exported
 from cls.metrics.multilabel import measure
 from cls.people.photos import read_photo
@@ -228,7 +229,7 @@ def test_options_that_cannot_be_used_are_refused(exported: ExportedBottle) -> No
         ("train", [None], {}, "invalid_options"),
         ("load_group", [None], {}, "empty_option_value"),
         ("load_group", ["hat"], {"source": 3}, "invalid_argument"),
-        ("load_group", ["hat"], {"workers": "x"}, "out_of_range"),
+        ("load_group", ["hat"], {"workers": "x"}, "invalid_options"),
     ],
 )
 def test_arguments_of_another_type_are_refused(
@@ -239,6 +240,15 @@ def test_arguments_of_another_type_are_refused(
     with pytest.raises(cls.errors.UsageError) as refused:
         getattr(cls, function)(*arguments, **options)
     assert refused.value.code == f"usage.{code}"
+
+
+def test_wrong_options_of_an_export_are_told_at_once() -> None:
+    with pytest.raises(UsageError) as refused:
+        ExportRequest(carry_samples=-1, formats="foo,bar")
+    assert [(fault.partition(":")[0], fault.code) for fault in refused.value.faults] == [
+        ("--carry-samples", "usage.invalid_option_value"),
+        ("--formats", "usage.unknown_option_value"),
+    ]
 
 
 def test_a_refused_format_is_an_error_only_where_it_was_required(

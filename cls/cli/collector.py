@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from cls.cli.command import Command
-from cls.errors import CollectorError, UsageError
+from cls.errors import CollectorError, UsageFault
+from cls.options import refuse
 
 PASSWORD_VARIABLE = "CLS_COLLECTOR_PASSWORD"  # noqa: S105  the name of a variable, not a password
 
@@ -54,14 +55,18 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace, password: str) -> None:
-    if options.limit is not None and options.limit < 1:
-        raise UsageError("--limit expects a number of photos from 1 on", code="out_of_range")
-    if not 0 <= options.port <= 65535:
-        raise UsageError("--port expects 0 to 65535", code="out_of_range")
-    if options.token_ttl_s <= 0:
-        raise UsageError("--token-ttl-s expects more than 0 seconds", code="out_of_range")
-    if options.group is not None and not options.group.strip():
-        raise UsageError("--group expects a name", code="empty_option_value")
+    expected = (
+        ("limit", options.limit is None or options.limit >= 1, "a whole number from 1"),
+        ("port", 0 <= options.port <= 65535, "a whole number from 0 to 65535"),
+        ("token-ttl-s", options.token_ttl_s > 0, "a number above 0"),
+        ("group", options.group is None or options.group.strip(), "the name of a group"),
+    )
+    faults = []
+    for name, is_right, what in expected:
+        if not is_right:
+            found = getattr(options, name.replace("-", "_"))
+            faults.append(UsageFault(f"--{name}: expected {what}, found {found!r}", code="invalid_option_value"))
+    refuse(faults, "cls collector serve")
     if not password and not _is_loopback(options.host):
         raise CollectorError(
             f"will not listen on {options.host} without a password",

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from cls.cli.command import Command, add_options, given
 from cls.errors import UsageError
+from cls.options import noted, refuse_all
 from cls.prediction.config import PredictConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
+    from cls.prediction.contact_sheet import TableFormat
     from cls.prediction.sources import Sources
-    from cls.prediction.writing import SessionSummary
+    from cls.prediction.writing import Outputs, SessionSummary
     from cls.runtimes.classifier import Classifier
 
 _LOCAL_CLUSTER = "local"
@@ -81,8 +83,6 @@ def run(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    config = PredictConfig(**given(options, PredictConfig))
-    model = _model(options, settings.inference_url)
     from cls.bottle.layout import Bottle
     from cls.package.keys import trusted_keys
     from cls.pages.render import set_links
@@ -92,10 +92,23 @@ def run(options: argparse.Namespace) -> None:
     from cls.prediction.writing import outputs_of, parse_formats
     from cls.runtimes.open import open_classifier, open_exported
 
-    formats = parse_formats(options.format) if options.format else ()
+    errors: list[UsageError] = []
+    formats: tuple[TableFormat, ...] = ()
+    outputs: Outputs | None = None
+    with noted(errors):
+        config = PredictConfig(**given(options, PredictConfig))
+    with noted(errors):
+        model = _model(options, settings.inference_url)
+    with noted(errors):
+        every = parse_frame_interval(options.every)
+    with noted(errors):
+        formats = parse_formats(options.format) if options.format else ()
+    with noted(errors):
+        outputs = None if options.out is None else outputs_of(options.out, formats, options.sort_into)
+    refuse_all(errors, "cls infer")
     bottle = Bottle(settings)
     trust = trusted_keys(options.trust, settings)
-    sources = replace(_sources(options, bottle), every=parse_frame_interval(options.every))
+    sources = replace(_sources(options, bottle), every=every)
     if model is None:
         classifier = open_exported(bottle, options.group, trust)
     else:
@@ -103,7 +116,8 @@ def run(options: argparse.Namespace) -> None:
         classifier = open_classifier(model, bottle, group=options.group, is_group_of_photos=is_of_photos, trust=trust)
     if config.threshold is not None:
         classifier = classifier.with_threshold(config.threshold)
-    outputs = outputs_of(options.out or bottle.inference(options.group or classifier.group), formats, options.sort_into)
+    if outputs is None:
+        outputs = outputs_of(bottle.inference(options.group or classifier.group), formats, options.sort_into)
     outputs = replace(outputs, thresholds=config.thresholds_text)
     finder = people_finder(bottle, sources.photos, config, videos=sources.videos)
     runner = None

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options
+from cls.loading.config import LoadConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--source", type=Path, metavar="DIR", help="load from a folder of labelled photos instead of the collector"
     )
-    parser.add_argument("--workers", type=int, default=8, help="pictures fetched at once (default: %(default)s)")
+    add_options(parser, LoadConfig, defaults={"workers": LoadConfig.workers})
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,8 +7,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options
 from cls.cli.load_group import MAX_LISTED, SEGMENT, skipped_lines
+from cls.loading.config import LoadConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json-path", type=Path, required=True, metavar="FILE", help='picsets by GUID: {"picsets": [["guid", …], …]}'
     )
-    parser.add_argument("--workers", type=int, default=8, help="pictures fetched at once (default: %(default)s)")
+    add_options(parser, LoadConfig, defaults={"workers": LoadConfig.workers})
 
 
 def run(options: argparse.Namespace) -> None:

@@ -15,7 +15,9 @@ from cls.collector.listing import MIN_FILEPATH_SIGNS, SkippedPicture, problem_of
 from cls.collector.payloads import Picset
 from cls.errors import CollectorError, FileError, UsageError
 from cls.files import read_json
+from cls.loading.config import LoadConfig
 from cls.loading.load import DownloadStatus, LoadedGroup, PicturePool, load_group, load_lock, store_picset
+from cls.options import noted, refuse_all
 from cls.sources import Source
 from cls.sources.folders import group_of_layout, open_photo_set
 from cls.sources.without_forgotten import CollectorSource, SourceWithoutForgotten
@@ -139,8 +141,13 @@ def load_group_from(bottle: Bottle, group: str, *, folder: Path | None, workers:
         UsageError: an option's value cannot be used.
         CollectorError, FileError: see `load_group`.
     """
+    errors: list[UsageError] = []
     if not isinstance(group, str) or not group.strip():
-        raise UsageError("--group expects the name of a group", code="empty_option_value")
+        what = f"--group: expected the name of a group, found {group!r}"
+        errors.append(UsageError(what, code="empty_option_value"))
+    with noted(errors):
+        LoadConfig(workers=workers)
+    refuse_all(errors, "cls load-group")
     with _source(bottle, group, folder, workers) as source:
         return load_group(source, bottle, group, workers=workers)
 
@@ -152,6 +159,7 @@ def load_picsets_of_file(bottle: Bottle, json_path: Path, *, workers: int) -> Lo
         UsageError: an option's value cannot be used.
         CollectorError, FileError: see `load_picsets`.
     """
+    LoadConfig(workers=workers)
     guids = read_guids(json_path)
     with _source(bottle, None, None, workers) as source:
         return load_picsets(source, bottle, guids, workers=workers)
@@ -159,8 +167,6 @@ def load_picsets_of_file(bottle: Bottle, json_path: Path, *, workers: int) -> Lo
 
 @contextmanager
 def _source(bottle: Bottle, group: str | None, folder: Path | None, workers: int) -> Iterator[Source]:
-    if not isinstance(workers, int) or not 1 <= workers <= 128:
-        raise UsageError("--workers expects 1 to 128", code="out_of_range")
     forgotten = read_forgotten(bottle)
     if folder is not None:
         yield SourceWithoutForgotten(open_photo_set(folder, group_of_layout(folder, group)), forgotten)

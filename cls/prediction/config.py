@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cls.errors import UsageError
+from cls.errors import UsageFault
 from cls.options import check_options, option
 
 _PEOPLE = "people (default: from the pictures database, otherwise from the segmenter)"
@@ -30,9 +30,10 @@ class PredictConfig:
     )
 
     def __post_init__(self) -> None:
-        check_options(self, "cls infer")
+        conflicts = []
         if self.whole and self.segmenter is not None:
-            raise UsageError("--whole and --segmenter exclude each other", code="options_conflict")
+            conflicts.append(UsageFault("--whole and --segmenter exclude each other", code="options_conflict"))
+        check_options(self, "cls infer", conflicts)
 
     @property
     def thresholds_text(self) -> str:

@@ -11,7 +11,7 @@ from cls.bottle.dataset_file import LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.cli.load_group import group_lines
 from cls.cli.load_json import picsets_lines
-from cls.errors import CollectorError, FileError
+from cls.errors import CollectorError, FileError, UsageError
 from cls.loading.load import load_group, problem_of_picture
 from cls.loading.pictures import load_group_from, load_picsets, read_guids
 from cls.sources.folders import open_photo_set
@@ -161,3 +161,12 @@ def test_an_unwritable_bottle_is_an_error(bottle: Bottle, tmp_path: Path) -> Non
         load_group(open_photo_set(small_set(tmp_path / "set")), bottle, "hair_color", workers=2)
     assert caught.value.code == "file.unwritable"
     assert str(caught.value.where).startswith(f"{bottle.pictures}/")
+
+
+def test_wrong_options_are_told_at_once(bottle: Bottle) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_group_from(bottle, " ", folder=None, workers=129)
+    assert [(fault.partition(":")[0], fault.code) for fault in caught.value.faults] == [
+        ("--group", "usage.empty_option_value"),
+        ("--workers", "usage.invalid_option_value"),
+    ]

@@ -283,13 +283,28 @@ def test_a_model_of_another_group_on_a_groups_photos_is_told_of(
         (["--group", GROUP, "--served"], "usage.missing_setting", "inference_url"),
         (["--source", "/nowhere", "--group", GROUP], "file.not_found", "/nowhere"),
         (["--group", GROUP, "--out", "people.xlsx"], "usage.unknown_option_value", "--out people.xlsx"),
-        (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "usage.options_conflict", "--whole and --segmenter"),
+        (["--group", GROUP, "--whole", "--segmenter", "x.pt"], "usage.invalid_options", "--whole and --segmenter"),
     ],
 )
 def test_options_that_do_not_go_together(exported: ExportedBottle, arguments: list[str], code: str, named: str) -> None:
     error = error_of(exported, *arguments)
     assert error.code == code
     assert named in error.line()
+
+
+def test_all_wrong_options_are_told_at_once(exported: ExportedBottle) -> None:
+    words = "--group x --conf-thresh 3 --format nope --every xx --whole --segmenter x --out a.xlsx --model m --served"
+    error = error_of(exported, *words.split())
+    assert error.code == "usage.invalid_options"
+    for named in (
+        "--conf-thresh: ",
+        "--format: ",
+        "--every: ",
+        "--out a.xlsx: ",
+        "--segmenter",
+        "--served and --model",
+    ):
+        assert named in error.what
 
 
 def test_a_group_that_was_not_loaded(exported: ExportedBottle) -> None:

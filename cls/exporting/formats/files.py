@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cls.errors import UsageError
-from cls.options import check_options, option
+from cls.options import check_options, noted, option, refuse_all
 
 if TYPE_CHECKING:
     from cls.package.triton_config import Platform
@@ -132,10 +132,12 @@ class ExportRequest:
     require: str | None = option(None, "", "fail where this format cannot be made", choices=FORMATS)
 
     def __post_init__(self) -> None:
-        if isinstance(self.formats, str):
-            object.__setattr__(self, "formats", (self.formats,))
-        check_options(self, "cls export")
-        self.chosen()
+        errors: list[UsageError] = []
+        with noted(errors):
+            check_options(self, "cls export")
+        with noted(errors):
+            chosen_formats(",".join(self.formats) if isinstance(self.formats, tuple) else None)
+        refuse_all(errors, "cls export")
 
     def chosen(self) -> tuple[tuple[Format, ...], tuple[Format, ...]]:
         """The formats to make, and those of them that must not be left out."""
