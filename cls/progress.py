@@ -41,7 +41,7 @@ def silence_output() -> None:
 
 
 class Ticker(Protocol):
-    """What a progress display is told."""
+    """What a progress display gets."""
 
     def advance(self, count: int = 1) -> None:
         """Counts `count` more units as done."""

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the set and say what is in it."""
+    """Makes the set and lists what is in it."""
     from cls.sample.make import make_sample
     from cls.sample.plan import SampleConfig
 

@@ -128,7 +128,7 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=64,
         metavar="N",
-        help="pictures an update of the weights is gathered from (default: 64, as ultralytics; small trainings: 16)",
+        help="pictures for each update of the weights (default: 64, as ultralytics; for small datasets: 16)",
     )
     parser.add_argument(
         "--patience", type=int, default=0, metavar="N", help="end after N epochs without improvement (default: never)"

@@ -69,7 +69,7 @@ _OF_THE_RUN = {"history", "seconds", "run_seconds", "waiting_share"}
 
 
 def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> ModelMeta:
-    """What a package says of itself, still without parity reports and model files.
+    """The metadata of a package, without the parity reports and model files.
 
     Nothing in it depends on when or where the export runs: the same run of the same bottle gives the same text.
 

@@ -1,4 +1,4 @@
-"""Finds where a bottle holds or names pictures that are to be forgotten, shows that, and removes them."""
+"""Finds the files and entries of pictures to forget in a bottle, lists them and removes them."""
 
 from __future__ import annotations
 

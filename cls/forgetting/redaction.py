@@ -1,4 +1,4 @@
-"""What is left of a file when pictures are to be forgotten: entries, lines and rows that name them go."""
+"""Removes the entries, lines and rows that name forgotten pictures from files."""
 
 from __future__ import annotations
 

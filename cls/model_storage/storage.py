@@ -298,7 +298,7 @@ class ModelStorage:
             self.engine.unload(model)
 
     def index(self) -> list[ModelState]:
-        """What the engine says of every model."""
+        """The state of every model in the engine."""
         return self.engine.index()
 
     def load_missing(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself, compared with the meta.json it came with. Nothing is run here."""
+"""Compares the metadata of an ONNX file with its meta.json. Nothing is run here."""
 
 from __future__ import annotations
 

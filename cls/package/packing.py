@@ -40,7 +40,7 @@ _RENAME_EXCHANGE = 2
 
 @dataclass(frozen=True, eq=False)
 class CarriedSamples:
-    """Cut-outs of people, and what the trained network says of them.
+    """Cut-outs of people with the outputs of the trained network.
 
     Attributes:
         crops_rgb: as the preprocessing of meta.json makes them, uint8 (people, height, width, 3).

@@ -1,4 +1,4 @@
-"""Who does what on the way from a photo to labels: the caller before the model, the model, the caller after it."""
+"""The processing steps from a photo to labels: by the caller before the model, by the model, by the caller after it."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def _check_signature(found: Verification, contents: ZipContents, digests: dict[s
 
 
 def signed_by(signature: PackageSignature | None) -> str:
-    """Who is said to have signed a package, in words."""
+    """The signers of a package, in words."""
     return "not signed" if signature is None else f"signed by {' and '.join(signature.key_ids)}"
 
 

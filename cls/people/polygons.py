@@ -1,4 +1,4 @@
-"""Outlines and masks, who is chosen of a photo, and who is the same person in another segmentation."""
+"""Outlines and masks, the choice of people in a photo, and matching people between segmentations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures database: who is in which photo, and what a reviewer said of it."""
+"""The pictures database: the people in each photo, and their review status."""
 
 from __future__ import annotations
 

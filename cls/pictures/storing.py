@@ -113,7 +113,7 @@ def is_storable(text: str) -> bool:
 
 @dataclass(frozen=True)
 class PictureUpdate:
-    """What is to be written of a picture."""
+    """The changes to write for a picture."""
 
     record: PictureRecord
     row: NewRow

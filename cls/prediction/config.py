@@ -12,7 +12,7 @@ _PEOPLE = "people (default: from the pictures database, otherwise from the segme
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig:
-    """Who is looked at and what is said of them. Checked when made: all problems are listed at once."""
+    """The settings of a prediction. Checked when made: all problems are listed at once."""
 
     segmenter: str | None = option(
         None, _PEOPLE, "segmentation model", is_file=True, metavar="FILE", unset="person_models/best.pt, if there"

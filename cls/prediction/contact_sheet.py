@@ -219,7 +219,7 @@ class SheetPerson:
 
 @dataclass
 class SheetCounts:
-    """What a contact sheet says of all people.
+    """The totals of a contact sheet.
 
     Attributes:
         none: people without a label.

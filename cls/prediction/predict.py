@@ -1,4 +1,4 @@
-"""Photos in, people with probabilities out; who is in them, the pictures database or a segmentation model says."""
+"""Predicts the labels of people in photos; people come from the pictures database or a segmentation model."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PeopleFinder:
     segmenter_file: Path | None = None
 
     def find(self, files: Sequence[Path], images_rgb: Sequence[NDArray[np.uint8]]) -> list[tuple[Person, ...] | None]:
-        """The people of each photo; None where nobody can say. Those whom the segmenter finds come largest first.
+        """The people of each photo; None where they are not known. Those whom the segmenter finds come largest first.
 
         Args:
             files: the photos' files.

@@ -14,7 +14,7 @@ class Source(Protocol):
 
     @property
     def description(self) -> str:
-        """What the ledger and the dataset file say of it; never a path of this machine, never a secret."""
+        """The description in the ledger and the dataset file; never a path of this machine, never a secret."""
 
     def listing(self, group: str) -> Listing:
         """The photos and labels of a group.

@@ -285,7 +285,7 @@ def training_options() -> dict[str, Option]:
 
 
 def _problems_together(config: TrainConfig) -> list[UsageFault]:
-    """What several fields say together; each of them may be wrong by itself."""
+    """Errors in combinations of fields that are each valid."""
     problems, conflicts = [], []
     fits = all(isinstance(side, int) and 32 <= side <= _LARGEST_SIDE_PX for side in config.size_px)
     if not fits or (config.auto_px != 0 and not is_pixels(config.auto_px)):
@@ -302,7 +302,7 @@ def _problems_together(config: TrainConfig) -> list[UsageFault]:
 
 
 def config_of_options(*, size: str | tuple[int, int] | None = None, **values: Any) -> TrainConfig:
-    """The settings as typed; what is wrong with the size, the backbone and all other options is said at once.
+    """The settings as typed; all errors in size, backbone and other options are reported at once.
 
     Args:
         size: `HEIGHTxWIDTH` in pixels or both in a pair, `auto` or `auto:PIXELS`; None for that of the other fields.
@@ -328,7 +328,7 @@ def config_of_options(*, size: str | tuple[int, int] | None = None, **values: An
 
 
 def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
-    """What only timm and the disk can say: whether there is such a backbone, and such a file."""
+    """Errors that only timm and the disk show: a backbone or a file that does not exist."""
     from cls.training.network.build import timm_name
 
     problems = []

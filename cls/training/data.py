@@ -173,7 +173,7 @@ def split_for(
 ) -> Split:
     """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
 
-    Where the dataset's own parts are asked for, it is theirs. Whom the first weights were trained on is not validated
+    Where the dataset's own parts are asked for, it is theirs. Whom the initial weights were trained on is not validated
     on: they are in training.
 
     Args:
@@ -181,7 +181,7 @@ def split_for(
         config: mode, seed, share, parts.
         samples: everyone; of `joined_samples` where the split is made here.
         named: the dataset's own parts.
-        pretraining: whom the first weights were trained on.
+        pretraining: whom the initial weights were trained on.
     """
     if named is not None:
         (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.note)
@@ -200,7 +200,7 @@ def split_for(
         return named.split
     if {sample.split_unit for sample in known} == {sample.split_unit for sample in samples}:
         raise TrainingError(
-            f"{pretraining.origin}, which gives the first weights, was trained on all {len(samples)} people, or on "
+            f"{pretraining.origin}, which gives the initial weights, was trained on all {len(samples)} people, or on "
             "pictures that belong together with theirs: nobody is left to validate on",
             code="nobody_to_validate_on",
             where=bottle.dataset_file(config.group),
@@ -222,7 +222,7 @@ def split_for(
 
 
 def _moved_line(moved: tuple[str, ...]) -> str:
-    """Who changed subsets, and what that means for earlier runs."""
+    """The people that changed subsets, and what that means for earlier runs."""
     picsets, pictures = ([name for name in moved if name.startswith(kind)] for kind in ("picset:", "picture:"))
     shown = (picsets or pictures)[:_MOST_NAMED]
     others = len(picsets or pictures) - len(shown)
@@ -246,13 +246,13 @@ def _log_overlap(pretraining: PretrainingPictures, known: list[Sample], valid: l
 
 
 def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
-    """Parts that a dataset brings are taken as they are: they cannot make room for what the first weights know."""
+    """Parts that a dataset brings are taken as they are: they cannot make room for what the initial weights know."""
     held_out = [*named.split.select(named.samples, VALID), *named.test]
     known = pretraining.overlapping(held_out)
     if known:
         raise TrainingError(
-            f"{pretraining.origin}, which gives the first weights, was trained on {len(known)} of the {len(held_out)} "
-            f"people that parts '{named.used.name}' of the dataset hold out (e.g. {known[0].path})",
+            f"{pretraining.origin}, which gives the initial weights, was trained on {len(known)} of the "
+            f"{len(held_out)} people that parts '{named.used.name}' of the dataset hold out (e.g. {known[0].path})",
             code="held_out_people_trained_on",
             hint="start from a run trained on the same parts, or leave out --pretrained",
         )
@@ -278,7 +278,7 @@ def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Who is trained and validated on, and with what labels.
+    """The samples of training and validation, and their labels.
 
     Attributes:
         dataset_sha256: digest of what is labelled in the dataset file.
@@ -286,7 +286,7 @@ class TrainingData:
         parts: the dataset's own parts that are used; None where the split is made by picset.
         backgrounds: sources of pictures to put behind people in training.
         auxiliary: labels of other groups; their outputs stand behind the group's own.
-        pretraining: whom the first weights were trained on.
+        pretraining: whom the initial weights were trained on.
     """
 
     dataset: GroupDataset
@@ -301,12 +301,12 @@ class TrainingData:
 
     @cached_property
     def train(self) -> Subset:
-        """Whom the network learns from."""
+        """The training samples."""
         return self._subset(TRAIN)
 
     @cached_property
     def valid(self) -> Subset:
-        """Whom it is validated on; nobody with mode `all`."""
+        """The validation samples; none with mode `all`."""
         return self._subset(VALID)
 
     def targets(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
@@ -325,7 +325,7 @@ class InitialNetwork:
     """The network before training.
 
     Attributes:
-        module: with the first weights, in the memory format that the trial step chose.
+        module: with the initial weights, in the memory format that the trial step chose.
         source: where these weights come from.
     """
 
@@ -341,7 +341,7 @@ class InitialNetwork:
 
 @dataclass(frozen=True)
 class Training:
-    """What a training starts from, checked. Made by `prepare`."""
+    """The checked inputs of a training. Made by `prepare`."""
 
     config: TrainConfig
     data: TrainingData
@@ -440,7 +440,7 @@ def build_initial_network(
     samples: Sequence[Sample],
     auxiliary: AuxiliaryLabels = NOTHING,
 ) -> nn.Module:
-    """The network before training: the first weights, the seed's head, its bias at the labels' base rates."""
+    """The network before training: the initial weights, the seed's head, its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
     count, arch = len(spec.labels) + len(auxiliary), spec.timm_arch
     network = build_network(arch, count, config.height_px, config.width_px, dropout=config.dropout)

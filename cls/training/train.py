@@ -1,4 +1,4 @@
-"""One training from the dataset file to a finished run folder."""
+"""A training, from the dataset file to a finished run folder."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None
 
 
 def train_in_other_rank(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None:
-    """What the processes beside the first one do: they take part in the fit, and write nothing.
+    """Runs a training in the processes other than the first: they take part in the fit and write nothing.
 
     Args:
         bottle: the data folder, the same as the first process's.
@@ -196,7 +196,7 @@ def _evaluation_settings(bottle: Bottle, training: Training) -> EvaluationSettin
 
 
 def _background_trial(config: TrainConfig, data: TrainingData) -> BackgroundTrial | None:
-    """People before other photos' backgrounds, those of training; None where it is switched off."""
+    """The settings of the background test, with backgrounds of training photos; None if it is switched off."""
     people = config.background_people
     if people is None:
         people = people_tried(config.epochs, len(data.train), config.backgrounds)
@@ -206,7 +206,7 @@ def _background_trial(config: TrainConfig, data: TrainingData) -> BackgroundTria
 
 
 def _metrics(training: Training, folder: Path, result: FitResult, evaluation: Evaluation) -> RunMetrics:
-    """What metrics.json says."""
+    """The content of metrics.json."""
     data, names = training.data, training.network.spec.labels
     return RunMetrics(
         run=folder.name,

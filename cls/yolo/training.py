@@ -188,7 +188,7 @@ class YoloTraining:
         image_size_px: side of the squares pictures are letterboxed into.
         project: folder of the runs.
         seed: of the weights and the augmentation.
-        nominal_batch: pictures an update of the weights is gathered from; a multiple of the batch.
+        nominal_batch: pictures for each update of the weights, over several batches; a multiple of the batch.
         patience: epochs without improvement after which it ends; 0: never.
     """
 

@@ -239,7 +239,7 @@ class SplitFile(BaseModel):
         valid_share: share wanted in validation.
         join_rule: by which rule near duplicates were found.
         joined: name of a cluster -> the picsets and pictures that belong together.
-        seen_earlier: picture and picset of those that the first weights were trained on and this training is not.
+        seen_earlier: picture and picset of those that the initial weights were trained on and this training is not.
     """
 
     by: str = "picset"
@@ -323,7 +323,7 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
 
 
 def trained_on(path: Path) -> dict[str, str]:
-    """Whom the weights of a run know: picture -> picset, of its training and of what its first weights came from.
+    """Whom the weights of a run know: picture -> picset, of its training and of what its initial weights came from.
 
     Raises:
         TrainingError: the file is not a split.
@@ -365,7 +365,7 @@ def split_with_memory(
 
     Trainings at once take turns, so that all of them agree.
 
-    Where that split would hold out somebody the first weights were trained on, there is another one, with a memory of
+    Where that split would hold out somebody the initial weights were trained on, there is another one, with a memory of
     its own: they are in training, and validation is made of the others.
 
     Args:
@@ -373,7 +373,7 @@ def split_with_memory(
         older: where earlier versions kept the memory; read, where it exists, never written.
         samples: what is to be divided.
         rule: another one gives another split, with a memory of its own.
-        trained_on: picsets and pictures that the first weights were trained on, named as in `Split.remembered_subsets`.
+        trained_on: picsets and pictures that the initial weights were trained on, as in `Split.remembered_subsets`.
 
     Raises:
         TrainingError: no split can be made, or the memory is not readable.

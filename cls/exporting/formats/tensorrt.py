@@ -159,13 +159,13 @@ class Builder(Protocol):
         """An empty network."""
 
     def create_builder_config(self) -> BuilderConfig:
-        """With TensorRT's defaults."""
+        """A builder configuration with TensorRT's defaults."""
 
     def create_optimization_profile(self) -> Profile:
-        """Without any size yet."""
+        """An optimization profile without sizes."""
 
     def build_serialized_network(self, network: Any, config: BuilderConfig, /) -> Buffer | None:
-        """A plan; None where it could not be built, the logger knows why."""
+        """A plan; None if it could not be built, for the reason that the logger gave."""
 
 
 class Tensorrt(Protocol):

@@ -57,7 +57,7 @@ class CandidateConversion:
 
 @dataclass(frozen=True)
 class ParityVerdict:
-    """What the parity check says of a conversion.
+    """The result of the parity check of a conversion.
 
     Attributes:
         report: how it compares; None where it could not be compared.
@@ -169,7 +169,7 @@ def keep_reports(
     not_made: Mapping[Format, str] | None = None,
     stayed: Mapping[Format, ParityMeta] | None = None,
 ) -> None:
-    """Writes the report of what passed, and in files of its own that of what was refused.
+    """Writes the report of the formats that passed, and separate reports of those refused.
 
     Args:
         report_file: parity_report.json, of what passed; stays as it is where nothing did. A page goes beside each.
@@ -252,7 +252,7 @@ def _left_out(verdict: ParityVerdict, page: str) -> OtherFormat:
 
 
 def _found_earlier(found: ParityMeta) -> str:
-    """A format that was proven by an earlier export, whose report is no more."""
+    """A format of an earlier export; its report no longer exists."""
     f1 = "" if found.f1_change is None else f", F1 {change(found.f1_change)}"
     return (
         f"made by an earlier export of this run and still there: {counted(found.samples, 'person')}, largest difference"

@@ -1,4 +1,4 @@
-"""The people a conversion is compared on, what the trained network says of them, and what the conversion does."""
+"""The people that a conversion is compared on, with the outputs of the trained network and of the conversion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One version of a model in ONNX Runtime: what it says of itself, and what it answers."""
+"""One version of a model in ONNX Runtime: its metadata and its answers."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class LoadedVersion:
     counts: Counts = field(default_factory=Counts, repr=False)
 
     def metadata(self, numbers: Sequence[int]) -> ModelMetadata:
-        """What it says of itself, with these versions beside it."""
+        """The metadata, with the versions that are served."""
         platform = self.config.platform or "onnxruntime_onnx"
         return ModelMetadata(self.model, tuple(map(str, numbers)), platform, self.inputs, self.outputs)
 

@@ -22,7 +22,7 @@ from cls.training.runs.metrics import BackgroundSensitivity, Flips
 
 @dataclass(frozen=True)
 class BackgroundTrial:
-    """Who is put before what.
+    """Which people are put before which backgrounds.
 
     Attributes:
         backgrounds: what people are put before; not from validation.
@@ -40,7 +40,7 @@ class BackgroundTrial:
 
 
 def people_tried(epochs: int, train_people: int, per_person: int) -> int:
-    """How many people are put before other backgrounds where nobody says: 8 to 64.
+    """The default number of people to put before other backgrounds: 8 to 64.
 
     Trying them costs a few percent of the training's time: a tenth as many pictures as it has seen, and a picture
     costs a third when nothing is learned from it.

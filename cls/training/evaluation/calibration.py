@@ -1,4 +1,4 @@
-"""Calibration and cross-validation: what the loss added is taken out, and one temperature is chosen.
+"""Calibration and cross-validation: the shift due to the loss is removed and a temperature is fitted.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The order of a label's people stays.
 """
@@ -77,7 +77,7 @@ def logits_of(
 
 @dataclass(frozen=True)
 class CrossValidatedDecisions:
-    """What is said of each sample with what was chosen on others.
+    """Decisions about each sample, by thresholds chosen on other samples.
 
     Attributes:
         probs: calibrated, (samples, labels).
@@ -190,7 +190,7 @@ def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
 def choose_calibration(
     logits: NDArray[np.float64], labels: NDArray[np.float64], loss_shift: Sequence[float]
 ) -> Calibration:
-    """The temperature with the largest likelihood, with what the loss added taken out where that is likelier still.
+    """The temperature of the highest likelihood, with the loss's shift of the logits removed if that is likelier.
 
     Args:
         logits: (samples, labels).

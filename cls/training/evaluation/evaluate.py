@@ -43,7 +43,7 @@ from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the kept weights are worth.
+    """The evaluation of the kept weights.
 
     Attributes:
         network: with those weights, the calibration folded in; evaluation mode, float32, CPU.
@@ -147,7 +147,7 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
 def _measured(
     calibration: Calibration, logits: NDArray[np.float64], labels: NDArray[np.float64], metrics: Metrics
 ) -> Calibration:
-    """A calibration with what it was good for."""
+    """A calibration with the calibration errors before and after it."""
     is_known = ~np.isnan(labels)
     return calibration.replaced(
         ece_before=expected_calibration_error(probabilities_of(logits)[is_known], labels[is_known] > 0.5),
@@ -168,7 +168,7 @@ def _thresholds_of_earlier(names: tuple[str, ...], earlier: Sequence[Run]) -> tu
 def _calibration_of_earlier(
     names: tuple[str, ...], earlier: Sequence[Run], loss_shift: tuple[float, ...]
 ) -> Calibration:
-    """That of the run whose thresholds are taken, which were chosen after it."""
+    """The calibration of the run that the thresholds come from: they were chosen on its calibrated outputs."""
     run = _validated(names, earlier)
     if run is None:
         return Calibration.nothing(len(names), "no run of this group has been validated")

@@ -45,7 +45,7 @@ FOLDER, RESULT = "leak_tax", "leak_tax.json"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What is said of one validation part.
+    """Predictions for one validation subset.
 
     Attributes:
         probs: (samples, labels).
@@ -129,7 +129,7 @@ def _number(value: float) -> float | None:
 
 
 def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation) -> LeakTax:
-    """Trains once more, with the same settings and first weights, on a random split, and compares.
+    """Trains once more, with the same settings and initial weights, on a random split, and compares.
 
     Everything happens in `leak_tax/` of the run folder, which holds no run: its weights are removed at the end. Killed
     and called again, it goes on after its last whole epoch.
@@ -206,7 +206,7 @@ def _shift(training: Training) -> tuple[float, ...]:
 
 
 def _predictions(evaluation: Evaluation, units: Sequence[str], shift: Sequence[float], seed: int) -> Predictions:
-    """What is said of validation people; of a single picset, by its own thresholds."""
+    """Predictions for the validation people; with a single picset, by thresholds chosen on it."""
     cross_validated = cross_validated_decisions(evaluation.logits, evaluation.labels, units, shift, seed=seed)
     decisions: NDArray[np.bool_] = evaluation.probs >= np.asarray(evaluation.thresholds)
     return Predictions(

@@ -55,12 +55,12 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
 def accelerator() -> str:
-    """`gpu` where CUDA works, else `cpu`: Lightning's words."""
+    """`gpu` where CUDA works, else `cpu`, as Lightning names them."""
     return "gpu" if torch.cuda.is_available() else "cpu"
 
 
 def torch_device() -> str:
-    """The same in torch's words: `cuda` or `cpu`."""
+    """The same as torch names it: `cuda` or `cpu`."""
     return "cuda" if accelerator() == "gpu" else "cpu"
 
 
@@ -93,7 +93,7 @@ def check_machine(config: TrainConfig) -> None:
 
 
 def _why_not_compiling() -> str | None:
-    """Why torch.compile fails on a trifle; None when it works."""
+    """Why torch.compile fails on a tiny network; None if it works."""
     # It warns of a CUDA toolkit without a GPU, which says nothing about compiling for the CPU.
     warns = logging.getLogger("torch.utils.cpp_extension")
     level = warns.level
@@ -140,7 +140,7 @@ class ProcessGroup:
         return 0 if self._fabric is None else int(self._fabric.global_rank)
 
     def broadcast(self, value: Value | None) -> Value:
-        """What the first process says, in every process; starts the others and waits for them.
+        """Sends a value of the first process to every process; starts the others and waits for them.
 
         Raises:
             TrainingError: the processes do not find each other.

@@ -144,7 +144,7 @@ def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainCon
 
 
 def auxiliary_loss(training: Training) -> MultiLabelLoss:
-    """The loss of the labels auxiliary labels: of the same kind as the group's own."""
+    """The loss of the auxiliary labels; of the same kind as the loss of the group's labels."""
     data = training.data
     return loss_for(training.config, rates_of(data.auxiliary.of(data.train.samples)))
 

@@ -85,7 +85,7 @@ class ClassifierModule(lightning.LightningModule):
     """Trains a network on batches of `cls.dataset.batches`.
 
     Args:
-        start: the network with its first weights; a pretrained backbone is moved more slowly than the head.
+        start: the network with its initial weights; a pretrained backbone is moved more slowly than the head.
         loss: of logits and labels.
         config: learning rates, decay, schedule.
         auxiliary_loss: of the auxiliary labels, which stand behind the group's own; none when not given.

@@ -1,4 +1,4 @@
-"""Where first weights come from: an earlier run, a file, a cache on this machine, a package, the hub, or chance."""
+"""Sources of the initial weights: an earlier run, a file, a cache on this machine, a package, the hub, or chance."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _PACKAGES = {
 
 @dataclass(frozen=True)
 class PretrainingPictures:
-    """Pictures that first weights were trained on.
+    """Pictures that the initial weights were trained on.
 
     Attributes:
         origin: for people: whose weights they are.
@@ -72,7 +72,7 @@ NO_PRETRAINING = PretrainingPictures()
 
 
 def pretraining_pictures(source: WeightsSource) -> PretrainingPictures:
-    """Whom a run that gives the first weights was trained on, and those before it that it started from.
+    """People that the run giving the initial weights, and the runs that it started from, were trained on.
 
     Weights of a file in a run folder (`--weights models/…/checkpoints/best.ckpt`) are that run's. Of other files
     nothing is known.
@@ -156,7 +156,7 @@ def copy_head_rows(network: nn.Module, source: WeightsSource, labels: Sequence[s
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """First weights, found and not yet loaded.
+    """Initial weights, found and not yet loaded.
 
     Attributes:
         kind: `run`, `file`, `package`, `cache`, `hub` or `none`.

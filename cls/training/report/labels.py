@@ -1,4 +1,4 @@
-"""What the report says of labels: the table, a card each, who is taken for what, and which labels go together."""
+"""Labels in the report: the table, a card for each, confusions, and labels that occur together."""
 
 from __future__ import annotations
 

@@ -339,7 +339,7 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
 
 
 def _notes(metrics: RunMetrics) -> list[str]:
-    """What has to be known before anything else is read."""
+    """Notes to read before anything else."""
     weights, parts = metrics.weights, metrics.parts
     notes = [weights.origin] if weights is not None and weights.kind == "none" else []
     return [*notes, *([parts.note] if parts else [])]
@@ -457,7 +457,7 @@ def _data(data: ReportData) -> list[tuple[str, Any]]:
         ("people for training", f"{len(data.data.train):,}"),
         ("people for validation", f"{len(data.evaluation.samples):,}"),
         ("split", _split_text(data)),
-        ("first weights", "-" if metrics.weights is None else metrics.weights.origin),
+        ("initial weights", "-" if metrics.weights is None else metrics.weights.origin),
         ("thresholds", f"from {metrics.thresholds_from}"),
         ("normalisation", f"mean {data.spec.preprocessing.mean_rgb}, deviation {data.spec.preprocessing.std_rgb}"),
         ("digest of the dataset", metrics.dataset_sha256),

@@ -17,7 +17,7 @@ from cls.training.runs.args import InitialWeights
 
 
 class Calibration(Record):
-    """What is done to logits: (logit - shift) / temperature.
+    """A calibration of logits: (logit - shift) / temperature.
 
     Attributes:
         temperature: above 1: the network was too sure; 1: as it was.
@@ -139,7 +139,7 @@ class SampleCounts(Record):
 
 
 class ValidatedOn(Record):
-    """Who was validated on: two runs with the same digests measured the same.
+    """Digests of the validation samples: runs with the same digests were measured on the same samples.
 
     Attributes:
         people_sha256: of picture, which of its people, and the outline's box in whole pixels.

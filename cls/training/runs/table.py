@@ -40,7 +40,7 @@ _AT_LEAST = "≥"
 
 
 def validated_on(samples: Sequence[Sample]) -> ValidatedOn:
-    """What metrics.json says of validation's samples: two runs with the same digests measured the same."""
+    """The digests of the validation samples, for metrics.json; equal digests mean equal samples."""
     people: list[list[Any]] = []
     labelled: list[list[Any]] = []
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Whoever the first weights were trained on is not validated on."""
+"""Whoever the initial weights were trained on is not validated on."""
 
 from __future__ import annotations
 
