@@ -34,6 +34,7 @@ class Option:
         ge, gt, le, lt: bounds of a number: from, above, to, below.
         may_be_empty: whether a list may be given without values.
         is_file: whether its value names a file or folder.
+        is_required: whether the command line must have it.
         kind: type of its value as typed, without None.
         is_optional: whether None is a value.
         default: the field's default.
@@ -53,6 +54,7 @@ class Option:
     lt: float | None = None
     may_be_empty: bool = False
     is_file: bool = False
+    is_required: bool = False
     kind: type = str
     is_optional: bool = False
     default: Any = None
@@ -169,12 +171,19 @@ def plain(value: Any) -> Any:
 
 
 def make_plain(settings: Any) -> None:
-    """Makes the values of new settings plain, in a dataclass that may be frozen; one text is a list of one."""
+    """Makes the values of new settings plain, in a dataclass that may be frozen; one text is a list of one.
+
+    Paths in fields that are no options stay paths.
+    """
     kind: type = type(settings)
-    lists = [name for name, known in options_of(kind).items() if known.kind is tuple]
+    options = options_of(kind)
     for one in fields(settings):
-        value = plain(getattr(settings, one.name))
-        is_one_of_list = one.name in lists and isinstance(value, str) and value != ""
+        given = getattr(settings, one.name)
+        if one.name not in options and isinstance(given, os.PathLike):
+            continue
+        value = plain(given)
+        is_list = one.name in options and options[one.name].kind is tuple
+        is_one_of_list = is_list and isinstance(value, str) and value != ""
         object.__setattr__(settings, one.name, (value,) if is_one_of_list else value)
 
 

@@ -101,6 +101,8 @@ def _arguments_of(option: Option, default: Any) -> dict[str, Any]:
         "default": argparse.SUPPRESS if default is None else default,
         "help": option.help + (f" (default: {text})" if text else ""),
     }
+    if option.is_required:
+        how["required"] = True
     if option.kind is bool:
         return {**how, "action": argparse.BooleanOptionalAction}
     if option.kind is tuple:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, bottle_of
+from cls.cli.command import Command, add_options, bottle_of, given
+from cls.options import by_field
 from cls.wording import counted, score
+from cls.yolo.config import DatasetConfig, YoloTraining
 
 if TYPE_CHECKING:
     from cls.yolo.dataset import DatasetReport
@@ -67,12 +70,7 @@ def _add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--existing-datasets", type=Path, metavar="D", help="a YOLO dataset, or a folder of several, to merge in"
     )
-    parser.add_argument(
-        "--val-share", type=float, default=0.15, metavar="F", help="fraction kept for validation (default: 0.15)"
-    )
-    parser.add_argument(
-        "--classes", nargs="+", default=[], metavar="NAME", help="classes to keep, in the order of their numbers"
-    )
+    add_options(parser, DatasetConfig)
 
 
 def _dataset(options: argparse.Namespace) -> None:
@@ -80,10 +78,10 @@ def _dataset(options: argparse.Namespace) -> None:
 
     load_settings(options.cfg)
 
-    from cls.yolo.dataset import DatasetConfig, create_dataset
+    from cls.yolo.dataset import create_dataset
     from cls.yolo.yolo_files import DATA_FILE, find_datasets
 
-    config = DatasetConfig(options.val_share, tuple(options.classes))
+    config = DatasetConfig(**by_field(DatasetConfig, given(options, DatasetConfig)))
     existing = find_datasets(options.existing_datasets) if options.existing_datasets else []
     report = create_dataset(options.src_dir, options.dst_dir, existing, config)
     for line in dataset_lines(report):
@@ -116,23 +114,10 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
         default="yolov8s-seg.pt",
         help="checkpoint (.pt), or a description (.yaml) to start from random weights (default: yolov8s-seg.pt)",
     )
-    parser.add_argument("--epochs", type=int, required=True, metavar="N", help="passes over the training part")
-    parser.add_argument("--batch", type=int, default=16, metavar="N", help="pictures a step (default: 16)")
-    parser.add_argument("--image-size", type=int, default=640, metavar="PX", help="side of the input (default: 640)")
     parser.add_argument(
-        "--project", type=Path, default=Path("person_models/runs"), metavar="D", help="folder of the training runs"
+        "--project", type=Path, default=YoloTraining.project, metavar="D", help="folder of the training runs"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and augmentation (default: 0)")
-    parser.add_argument(
-        "--nominal-batch",
-        type=int,
-        default=64,
-        metavar="N",
-        help="pictures for each update of the weights (default: 64, as ultralytics; for small datasets: 16)",
-    )
-    parser.add_argument(
-        "--patience", type=int, default=0, metavar="N", help="end after N epochs without improvement (default: never)"
-    )
+    add_options(parser, YoloTraining)
     parser.add_argument(
         "--fresh", action="store_true", help="start a new run even where a run of the same arguments was cut off"
     )
@@ -140,25 +125,16 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from cls.machine import wait_passively
-    from cls.yolo.training import is_offline_wanted, resolve_model
 
     bottle = bottle_of(options)
+    words = by_field(YoloTraining, given(options, YoloTraining))
+    training = YoloTraining(data=options.data, model=options.model, project=options.project, **words)
     wait_passively()
 
-    from cls.yolo.training import YoloTraining, train_model
+    from cls.yolo.training import is_offline_wanted, resolve_model, train_model
 
-    is_offline = is_offline_wanted()
-    training = YoloTraining(
-        data=options.data,
-        model=resolve_model(options.model, bottle.cache / "pretrained", is_offline=is_offline),
-        epochs=options.epochs,
-        batch=options.batch,
-        image_size_px=options.image_size,
-        project=options.project,
-        seed=options.seed,
-        nominal_batch=options.nominal_batch,
-        patience=options.patience,
-    )
+    model = resolve_model(training.model, bottle.cache / "pretrained", is_offline=is_offline_wanted())
+    training = replace(training, model=model)
     trained = train_model(training, is_fresh=options.fresh)
     print(
         "masks on the validation part: "

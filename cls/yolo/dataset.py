@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from cls.errors import FileError, UsageError, YoloError
+from cls.errors import FileError, YoloError
 from cls.files import read_json, safe_name, sha256_of_bytes, write_bytes_atomic, write_json_atomic
 from cls.people.photos import decode_photo
 from cls.progress import track
 from cls.wording import counted
 from cls.yolo.coco import AnnotatedPicture, parse_coco
+from cls.yolo.config import DatasetConfig
 from cls.yolo.merging import ANNOTATIONS, IMAGES
 from cls.yolo.yolo_files import (
     DATA_FILE,
@@ -59,27 +60,6 @@ def joined_outline(polygons: Sequence[NDArray[np.float64]]) -> NDArray[np.float6
         detour = np.concatenate([np.roll(part, -int(there), axis=0), part[there : there + 1]])
         line = np.concatenate([line[: here + 1], detour, line[here:]])
     return line
-
-
-@dataclass(frozen=True)
-class DatasetConfig:
-    """What goes into a dataset.
-
-    Attributes:
-        val_share: fraction kept for validation.
-        class_names: classes wanted, in the order of their numbers; all, sorted, when empty.
-    """
-
-    val_share: float = 0.15
-    class_names: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 < self.val_share < 1:
-            raise UsageError(
-                f"a validation share of {self.val_share} cannot be used",
-                code="out_of_range",
-                hint="give one such as 0.15",
-            )
 
 
 @dataclass

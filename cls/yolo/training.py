@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from cls.errors import FileError, UsageError, YoloError
+from cls.errors import FileError, YoloError
 from cls.files import atomic_path, read_yaml, write_bytes_atomic
 from cls.machine import cores, keep_memory
 from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.wording import score
+from cls.yolo.config import YoloTraining
 from cls.yolo.yolo_files import ExistingDataset, read_data_file
 
 _log = logging.getLogger("cls.yolo")
@@ -177,58 +178,6 @@ def _without_folders(value: Any) -> Any:
                 return kind(text).name
         return text
     return value
-
-
-@dataclass(frozen=True)
-class YoloTraining:
-    """What is trained, and how.
-
-    Attributes:
-        model: a checkpoint or a description, see `resolve_model`.
-        image_size_px: side of the squares pictures are letterboxed into.
-        project: folder of the runs.
-        seed: of the weights and the augmentation.
-        nominal_batch: pictures for each update of the weights, over several batches; a multiple of the batch.
-        patience: epochs without improvement after which it ends; 0: never.
-    """
-
-    data: Path
-    model: str
-    epochs: int
-    batch: int
-    image_size_px: int
-    project: Path
-    seed: int = 0
-    nominal_batch: int = 64
-    patience: int = 0
-
-    def __post_init__(self) -> None:
-        problems = [
-            f"--{name} {value}"
-            for name, value, least in (
-                ("epochs", self.epochs, 1),
-                ("batch", self.batch, 1),
-                ("image_size", self.image_size_px, 32),
-                ("nominal_batch", self.nominal_batch, 1),
-                ("patience", self.patience, 0),
-            )
-            if value < least
-        ]
-        if problems:
-            raise UsageError(f"cannot be used: {', '.join(problems)}", code="out_of_range")
-
-    def arguments(self) -> dict[str, str | int]:
-        """What identifies this training among the runs of a project, in ultralytics' words."""
-        return {
-            "data": str(self.data.resolve()),
-            "model": str(Path(self.model).resolve()) if Path(self.model).exists() else self.model,
-            "epochs": self.epochs,
-            "batch": self.batch,
-            "imgsz": self.image_size_px,
-            "seed": self.seed,
-            "nbs": self.nominal_batch,
-            "patience": self.patience,
-        }
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import yaml
 
+from cls.cli.command import execute
+from cls.cli.yolo import TRAIN
 from cls.errors import UsageError, YoloError
 from cls.yolo.coco import list_archives, open_archives
-from cls.yolo.dataset import DatasetConfig, DatasetReport, create_dataset
+from cls.yolo.config import DatasetConfig, YoloTraining
+from cls.yolo.dataset import DatasetReport, create_dataset
 from cls.yolo.merging import merge_archives
 from cls.yolo.yolo_files import find_datasets, label_file_of, read_data_file, subset_of_key
 from tests.yolo.zips import annotation, picture, write_zip
@@ -153,8 +156,21 @@ def test_what_cannot_be_used_is_said(tmp_path: Path) -> None:
     assert "cat" in caught.value.what
     with pytest.raises(UsageError) as refused:
         DatasetConfig(val_share=1.5)
-    assert refused.value.code == "usage.out_of_range"
+    assert refused.value.code == "usage.invalid_options"
     assert not (tmp_path / "dataset").exists()
+
+
+def test_wrong_options_of_a_training_are_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = ("--epochs", "0", "--batch", "x", "--image-size", "16", "--seed", "-1", "--patience", "-1")
+    words = ["--data", str(tmp_path / "data.yaml"), "--model", "none.pt", *wrong, "--nominal-batch", "0"]
+    cfg = tmp_path / "configuration.yaml"
+    cfg.write_text("data_path: data\n")
+    assert execute(TRAIN, [*words, "--cfg", str(cfg)]) == 2
+    line = capsys.readouterr().err
+    assert all(f"{name}: expected " in line for name in (*wrong[::2], "--nominal-batch"))
+    with pytest.raises(UsageError) as refused:
+        YoloTraining(tmp_path / "data.yaml", "none.pt", 0, 0)
+    assert [fault.partition(":")[0] for fault in refused.value.faults] == ["--epochs", "--batch"]
 
 
 def test_pictures_that_changed_or_went_are_left_out_and_told(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from cls.segmentation.config import SegmenterConfig
 from cls.segmentation.networks import no_foreign_output, quiet_ultralytics
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import REPOSITORY
-from cls.yolo.training import YoloTraining, find_unfinished, make_portable, train_model
+from cls.yolo.config import YoloTraining
+from cls.yolo.training import find_unfinished, make_portable, train_model
 from tests.preloaded import Program, run_program
 from tests.segmentation.samples import sample_photos
 from tests.yolo.test_dataset import make, source_of
