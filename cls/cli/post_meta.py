@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
     _check(options)
     from cls.bottle.layout import Bottle
     from cls.collector.client import CollectorClient
-    from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent, updates_of
+    from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent_predictions, updates_of
     from cls.write_back.ret_meta import read_predictions
     from cls.write_back.send import PreviewMemory, locked_journal, send_updates
     from cls.write_back.statements import read_journal
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
             plan, is_preview = partial(plan_withdrawal, runs=runs), options.is_preview or not options.yes
         else:
             predictions = read_predictions(bottle, groups, journal)
-            new = predictions if options.replaces else unsent(journal, predictions)
+            new = predictions if options.replaces else unsent_predictions(journal, predictions)
             plan = partial(plan_sending, predictions=new, replaced_runs=options.replaces)
             known, is_preview = len(predictions) - len(new), options.is_preview
         if plan(journal).guids:

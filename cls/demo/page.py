@@ -30,7 +30,7 @@ _THUMBNAIL_WIDTH_PX, _THUMBNAIL_HEIGHT_PX = 400, 300
 _MOST_PHOTOS = 12
 
 
-class PredictedPerson(BaseModel):
+class PagePerson(BaseModel):
     """A line of predictions.jsonl: `picture` is its photo's file name."""
 
     picture: str
@@ -48,7 +48,7 @@ class PredictedPhoto:
     """
 
     name: str
-    people: tuple[PredictedPerson, ...]
+    people: tuple[PagePerson, ...]
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def read_predictions(file: Path) -> list[PredictedPhoto]:
 
     Of such photos, the table lists the largest person first.
     """
-    people: dict[str, list[PredictedPerson]] = {}
+    people: dict[str, list[PagePerson]] = {}
     try:
         with file.open(encoding="utf-8") as lines:
             for line in lines:
-                person = PredictedPerson.model_validate_json(line)
+                person = PagePerson.model_validate_json(line)
                 people.setdefault(person.picture, []).append(person)
     except (OSError, ValueError) as error:
         raise ClsError(

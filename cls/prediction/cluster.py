@@ -101,7 +101,7 @@ def _spread(
             for job, new in zip(chunk, moved, strict=True)
             if job.file in finder.known
         }
-        return client.submit(_look_at, setup, absolute, known, cards, pure=False)
+        return client.submit(_predict_in_worker, setup, absolute, known, cards, pure=False)
 
     cards = MAX_CARDS
     ahead = _TASKS_AHEAD * max(len(client.scheduler_info()["workers"]), 1)
@@ -137,7 +137,7 @@ def _result(future: Any) -> list[list[JournalEntry]]:
     return result
 
 
-def _look_at(
+def _predict_in_worker(
     setup: _WorkerSetup, chunks: Sequence[Sequence[Job]], known: dict[Path, tuple[Person, ...]], cards: int
 ) -> list[list[JournalEntry]]:
     """Runs at a worker."""

@@ -178,7 +178,7 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
     return False
 
 
-class _Line(BaseModel):
+class _MadePhoto(BaseModel):
     """A line of the journal: a photo that was drawn."""
 
     index: int
@@ -187,7 +187,7 @@ class _Line(BaseModel):
 
 def _read_journal(directory: Path) -> dict[int, list[Annotation]]:
     """Annotations of the photos drawn so far, by index; a line cut short by a kill is as if never written."""
-    return {line.index: line.annotations for line in JsonLines(directory / _JOURNAL, _Line).read()}
+    return {line.index: line.annotations for line in JsonLines(directory / _JOURNAL, _MadePhoto).read()}
 
 
 def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers: int) -> None:
@@ -243,11 +243,11 @@ def draw_photos(directory: Path, config: SampleConfig, indices: list[int]) -> It
 
     cv2.setNumThreads(1)
     plan = Plan(config)
-    journal = JsonLines(directory / _JOURNAL, _Line)
+    journal = JsonLines(directory / _JOURNAL, _MadePhoto)
     for index in indices:
         content, annotations = encoded_photo(config, plan, index)
         write_bytes_atomic(directory / "images" / plan.file_name(index), content)
-        journal.append(_Line(index=index, annotations=annotations))
+        journal.append(_MadePhoto(index=index, annotations=annotations))
         yield index
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cls.sample.canvas import Canvas
 from cls.sample.figure import palette
-from cls.sample.figure.body import Frame
+from cls.sample.figure.body import BodyFrame
 from cls.sample.figure.figure import TOTAL_HEADS, frame_of, paint_figure
 from cls.sample.figure.pose import Pose, Skeleton, draw_pose, skeleton
 from cls.sample.figure.wardrobe import Person, draw_person
@@ -28,7 +28,7 @@ _LEAST_SHOWN = 0.3
 
 
 @dataclass(frozen=True)
-class Actor:
+class PlacedPerson:
     """One person in a photo: pose, size and where the soles are, in pixels of the photo."""
 
     person: Person
@@ -40,10 +40,10 @@ class Actor:
 
 
 @dataclass(frozen=True)
-class Staging:
+class Composition:
     """A photo before it is drawn: the camera's view of the place, and the actors from the farthest to the nearest."""
 
-    actors: list[Actor]
+    actors: list[PlacedPerson]
     horizon_y_px: float
     zoom: float
     centre_x: float
@@ -62,7 +62,7 @@ def _full_figure_px(rng: np.random.Generator, height_px: int) -> tuple[float, st
     return float(rng.uniform(*span)) * height_px, framing
 
 
-def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int, height_px: int) -> Staging:
+def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int, height_px: int) -> Composition:
     """Arrange one photo of `person` at `place`."""
     standing_px, framing = _full_figure_px(rng, height_px)
     # Seen from behind, glasses would be a label that nothing in the photo shows.
@@ -85,7 +85,7 @@ def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int,
     zoom = max(zoom, 0.7)
     ground_px = (place.ground_y_px - place.horizon_y_px) * zoom
     main_x = float(rng.uniform(0.3, 0.7)) * width_px
-    actors = [Actor(person, pose, main_x, foot_y_px, unit_px, True)]
+    actors = [PlacedPerson(person, pose, main_x, foot_y_px, unit_px, True)]
     count = int(rng.choice([0, 1, 2, 3], p=[0.42, 0.3, 0.18, 0.1]))
     smallest = max(0.36 * standing_px, (ground_px + 2) / camera)
     largest = 0.86 * standing_px if framing == "full" else 0.72 * standing_px
@@ -99,10 +99,12 @@ def stage(rng: np.random.Generator, person: Person, place: Place, width_px: int,
         x = main_x + offset * width_px if is_close else width_px * (0.5 + offset)
         other_pose = draw_pose(rng, can_sit=False)
         actors.append(
-            Actor(other, other_pose, x, horizon_y_px + camera * other_px, other_px / TOTAL_HEADS * other.height, False)
+            PlacedPerson(
+                other, other_pose, x, horizon_y_px + camera * other_px, other_px / TOTAL_HEADS * other.height, False
+            )
         )
     actors.sort(key=lambda actor: (actor.is_main, actor.foot_y_px))
-    return Staging(
+    return Composition(
         actors=actors,
         horizon_y_px=horizon_y_px,
         zoom=zoom,
@@ -171,7 +173,7 @@ def _moved(polygon: list[float], x: int, y: int) -> list[float]:
 
 
 @dataclass(frozen=True)
-class Photo:
+class DrawnPhoto:
     """A drawn photo.
 
     Attributes:
@@ -194,8 +196,8 @@ class Photo:
 class _Layer:
     """One painted actor and the corner of its layer on the photo."""
 
-    actor: Actor
-    frame: Frame
+    actor: PlacedPerson
+    frame: BodyFrame
     corner_px: tuple[int, int]
 
     @property
@@ -211,7 +213,7 @@ def _setting(config: SampleConfig, picset: int) -> tuple[Place, Light]:
     return place, draw_light(rng, place.mood)
 
 
-def _painted(actor: Actor, light: Light, width_px: int, height_px: int) -> _Layer | None:
+def _painted(actor: PlacedPerson, light: Light, width_px: int, height_px: int) -> _Layer | None:
     """The actor on a layer no larger than the part of the photo they can touch; None when out of sight."""
     probe = frame_of(
         Canvas(1, 1, light.lamp), actor.person, actor.pose, (actor.foot_x_px, actor.foot_y_px), actor.unit_px
@@ -275,7 +277,7 @@ def _compose(image_rgb: NDArray[np.uint8], layer: _Layer, light: Light) -> None:
     roi[:] = cv2.convertScaleAbs(np.maximum(blended, 0))
 
 
-def render_photo(config: SampleConfig, plan: Plan, index: int) -> Photo:
+def render_photo(config: SampleConfig, plan: Plan, index: int) -> DrawnPhoto:
     """Draw photo `index` of a set."""
     width_px, height_px = config.width_px, config.height_px
     picset = plan.picset_of(index)
@@ -304,7 +306,7 @@ def render_photo(config: SampleConfig, plan: Plan, index: int) -> Photo:
         if layer.actor.pose.is_sitting:
             paint_seat(image_rgb, layer.frame, layer.corner_px, seat_colour)
         _compose(image_rgb, layer, light)
-    return Photo(
+    return DrawnPhoto(
         image_rgb=finish(image_rgb, light, rng),
         masks=masks,
         genders=[layer.actor.person.gender for layer in nearest_first],

@@ -41,7 +41,7 @@ NOT_IN_POOL = "not in the pool of pictures: run `cls load-group`"
 _PHOTOS_A_TURN = 64
 
 
-class _Line(NamedTuple):
+class _KnownPhoto(NamedTuple):
     """A photo's key, and its people: class, box, group -> labels."""
 
     key: str
@@ -56,7 +56,7 @@ class PredictionMemory:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path, _Line)
+        self._lines = JsonLines(path, _KnownPhoto)
         self._known = {key: tuple(starmap(PredictedPerson, people)) for key, people in self._lines.read()}
 
     def get(self, key: str) -> tuple[PredictedPerson, ...] | None:
@@ -66,7 +66,7 @@ class PredictionMemory:
     def add(self, predictions: Mapping[str, Sequence[PredictedPerson]]) -> None:
         """Keeps the predictions of some photos, by their keys."""
         lines = [
-            _Line(key, [(one.person_class, one.box_xyxy_rel, one.labels) for one in people])
+            _KnownPhoto(key, [(one.person_class, one.box_xyxy_rel, one.labels) for one in people])
             for key, people in predictions.items()
         ]
         if lines:
@@ -210,18 +210,18 @@ class _PhotoPredictor:
                 continue
             # An id is kept with the row, not with the outlines by which the prediction is found again.
             ids = [person.id for person in self._finder.known.get(file) or ()] or [""] * len(known)
-            self._take(name, tuple(replace(one, id=id_) for one, id_ in zip(known, ids, strict=True)))
+            self._remember(name, tuple(replace(one, id=id_) for one, id_ in zip(known, ids, strict=True)))
             self._summary.remembered += 1
             ticker.advance()
         skipped: dict[Path, str] = {}
         new: dict[str, tuple[PredictedPerson, ...]] = {}
         for photo in predict_photos(list(keys), self._classifiers, self._finder, skipped):
             ticker.advance()
-            new[keys[photo.file]] = self._take(photo.file.name, self._people_of(photo))
+            new[keys[photo.file]] = self._remember(photo.file.name, self._people_of(photo))
         self._memory.add(new)
         self._summary.skipped.update({file.name: reason for file, reason in skipped.items()})
 
-    def _take(self, name: str, people: tuple[PredictedPerson, ...]) -> tuple[PredictedPerson, ...]:
+    def _remember(self, name: str, people: tuple[PredictedPerson, ...]) -> tuple[PredictedPerson, ...]:
         self.people[name] = people
         self._summary.pictures += 1
         self._summary.people += len(people)
@@ -295,7 +295,7 @@ def _write(
     journal: SentJournal,
 ) -> bool:
     """Writes a picset's ret_meta.json if it changes, and the file of its people; returns whether the former did."""
-    merged = with_predictions(picset, people, runs, OwnStatements(journal.of(picset.guid).said))
+    merged = with_predictions(picset, people, runs, OwnStatements(journal.of(picset.guid).statements_alone))
     named = RetMetaPeople(
         picset=RetMetaPicset(guid=picset.guid),
         items=tuple(

@@ -226,7 +226,10 @@ class PicsetUpdate:
 
     def changes(self) -> PicsetChanges:
         """What differs, person by person."""
-        before, after = PicsetState(self.before, self.known.said), PicsetState(self.after, self.sent.said)
+        before, after = (
+            PicsetState(self.before, self.known.statements_alone),
+            PicsetState(self.after, self.sent.statements_alone),
+        )
         return changes_between(self.guid, before, after, self.left)
 
 
@@ -275,7 +278,7 @@ def plan_withdrawal(journal: SentJournal, runs: Mapping[str, str]) -> PlannedUpd
     return PlannedUpdates(tuple(guids), update)
 
 
-def unsent(journal: SentJournal, predictions: Sequence[PicsetPredictions]) -> list[PicsetPredictions]:
+def unsent_predictions(journal: SentJournal, predictions: Sequence[PicsetPredictions]) -> list[PicsetPredictions]:
     """Those that the collector has not been sent in this form."""
     return [picset for picset in predictions if journal.of(picset.guid).digest != picset.digest]
 
@@ -303,7 +306,7 @@ def _update_to_send(
     added: list[tuple[Statement, str]] = []
     for layer in predicted.layers:
         # What the layers before have added tells whose entries they are.
-        ours = OwnStatements([*known.said, *(said for said, _ in added)], before.versions, replaced_runs)
+        ours = OwnStatements([*known.statements_alone, *(said for said, _ in added)], before.versions, replaced_runs)
         merged = with_predictions(after, layer.people, layer.runs, ours)
         after = merged.picset
         added += [(said, layer.runs[said.group]) for said in merged.added]
@@ -337,7 +340,9 @@ def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) ->
 
 def _others_digest(picset: Picset, known: Sent) -> str:
     """The same as long as others say the same, whatever becomes of what is ours."""
-    rest = without_statements(picset, {said.group for said in known.said}, OwnStatements(known.said), {})
+    rest = without_statements(
+        picset, {said.group for said in known.statements_alone}, OwnStatements(known.statements_alone), {}
+    )
     trained = [[item.picture, [entry.source for entry in item.trained or ()]] for item in rest.items]
     return sha256_of_bytes(json.dumps(trained, sort_keys=True, default=str).encode())[:32]
 

@@ -149,7 +149,7 @@ class Sent:
     before: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def said(self) -> tuple[Statement, ...]:
+    def statements_alone(self) -> tuple[Statement, ...]:
         """The statements alone."""
         return tuple(said for said, _ in self.statements)
 
@@ -170,7 +170,7 @@ class _Row(NamedTuple):
     person: str = ""
 
 
-class _Line(BaseModel):
+class _JournalLine(BaseModel):
     """A line of the journal; those of older versions have no state, the oldest no statements either."""
 
     model_config = ConfigDict(frozen=True)
@@ -196,12 +196,12 @@ class SentJournal:
     """
 
     def __init__(self, path: Path, collector_url: str) -> None:
-        self._lines = JsonLines(path, _Line)
+        self._lines = JsonLines(path, _JournalLine)
         self.collector_url = collector_url
         self._picsets: dict[str, Sent] = {}
         self._ever: dict[str, list[Statement]] = {}
         for line in self._lines.read():  # a picset whose line was cut off is sent again, which changes nothing there
-            self._take(line)
+            self._apply(line)
 
     def of(self, guid: str) -> Sent:
         """What the collector has of ours in a picset."""
@@ -233,7 +233,7 @@ class SentJournal:
             [said.picture, said.gender, said.box_xyxy_rel, said.group, said.category, run, said.person]
             for said, run in sent.statements
         ]
-        line = _Line.model_validate(
+        line = _JournalLine.model_validate(
             {
                 "collector": self.collector_url,
                 "guid": guid,
@@ -244,9 +244,9 @@ class SentJournal:
             }
         )
         self._lines.append(line, is_durable=True)
-        self._take(line)
+        self._apply(line)
 
-    def _take(self, line: _Line) -> None:
+    def _apply(self, line: _JournalLine) -> None:
         if line.collector != self.collector_url:
             return
         statements = tuple((Statement(*row[:5], person=row.person), row.run) for row in line.statements)

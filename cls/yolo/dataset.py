@@ -97,14 +97,14 @@ class SplitPicture:
 
 
 @dataclass
-class Split:
+class PhotoSplit:
     """split.json: the share of validation asked for, and file name -> picture."""
 
     val_share: float
     pictures: dict[str, SplitPicture] = field(default_factory=dict)
 
 
-_SPLIT = TypeAdapter(Split)
+_SPLIT = TypeAdapter(PhotoSplit)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def create_dataset(
             hint=f"there are {', '.join(sorted(found))}",
         )
     before = _read_split(destination / SPLIT_FILE)
-    known = before if before is not None and before.val_share == config.val_share else Split(config.val_share)
+    known = before if before is not None and before.val_share == config.val_share else PhotoSplit(config.val_share)
     writer = _Writer(destination, class_names, known)
     (destination / DATA_FILE).unlink(missing_ok=True)  # an unfinished dataset cannot be trained on
     if before is None:
@@ -202,7 +202,7 @@ def _entries_of_existing(datasets: Sequence[ExistingDataset]) -> Iterator[_Entry
                 yield _Entry(path.name, content, key, tuple(dataset.labels(path)), part)
 
 
-def _read_split(path: Path) -> Split | None:
+def _read_split(path: Path) -> PhotoSplit | None:
     """What this command wrote of a dataset's split; None for other tools' datasets."""
     if not path.is_file():
         return None
@@ -246,7 +246,7 @@ def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
 class _Writer:
     """Writes entries into parts; knows which pictures and names are there."""
 
-    def __init__(self, folder: Path, class_names: Sequence[str], known: Split) -> None:
+    def __init__(self, folder: Path, class_names: Sequence[str], known: PhotoSplit) -> None:
         self.report = DatasetReport()
         self._folder = folder
         self._class_names = class_names
@@ -254,7 +254,7 @@ class _Writer:
         self._parts_of_keys = {self._hashes.nearest(entry.key): entry.part for entry in known.pictures.values()}
         self._taken: dict[str, tuple[str, str]] = {}  # digest -> part, name
         self._digest_of_name: dict[str, str] = {}
-        self._split = Split(known.val_share)
+        self._split = PhotoSplit(known.val_share)
 
     def follow(self, source: Path, pictures: Sequence[AnnotatedPicture]) -> None:
         """Puts each picset one picture of which is in an existing dataset into that picture's part."""

@@ -107,7 +107,7 @@ class TimingCache(Protocol):
         """All of it, for a file."""
 
 
-class Profile(Protocol):
+class OptimizationProfile(Protocol):
     """The sizes of inputs a plan is for (`IOptimizationProfile`)."""
 
     def set_shape(
@@ -125,7 +125,7 @@ class BuilderConfig(Protocol):
     def clear_flag(self, flag: Any, /) -> None:
         """Switches one of `BuilderFlag` off."""
 
-    def add_optimization_profile(self, profile: Profile, /) -> int:
+    def add_optimization_profile(self, profile: OptimizationProfile, /) -> int:
         """Returns the profile's number, or -1."""
 
     def create_timing_cache(self, content: Buffer, /) -> TimingCache | None:
@@ -138,7 +138,7 @@ class BuilderConfig(Protocol):
         """What was set, with what a build added."""
 
 
-class Parser(Protocol):
+class NetworkParser(Protocol):
     """Reads an ONNX into a network (`OnnxParser`)."""
 
     @property
@@ -161,7 +161,7 @@ class Builder(Protocol):
     def create_builder_config(self) -> BuilderConfig:
         """A builder configuration with TensorRT's defaults."""
 
-    def create_optimization_profile(self) -> Profile:
+    def create_optimization_profile(self) -> OptimizationProfile:
         """An optimization profile without sizes."""
 
     def build_serialized_network(self, network: Any, config: BuilderConfig, /) -> Buffer | None:
@@ -180,7 +180,7 @@ class Tensorrt(Protocol):
     def Builder(self, logger: Any, /) -> Builder:  # noqa: N802 - TensorRT's name
         """A builder for this machine's GPU."""
 
-    def OnnxParser(self, network: Any, logger: Any, /) -> Parser:  # noqa: N802 - TensorRT's name
+    def OnnxParser(self, network: Any, logger: Any, /) -> NetworkParser:  # noqa: N802 - TensorRT's name
         """A parser that writes into the network."""
 
 
@@ -257,7 +257,7 @@ def _configured(trt: Tensorrt, config: BuilderConfig) -> BuilderConfig:
     return config
 
 
-def _sized(profile: Profile, preprocessing: Preprocessing) -> Profile:
+def _sized(profile: OptimizationProfile, preprocessing: Preprocessing) -> OptimizationProfile:
     shape = (3, preprocessing.height_px, preprocessing.width_px)
     profile.set_shape(INPUT_NAME, (1, *shape), (_USUAL_BATCH, *shape), (MAX_BATCH_SIZE, *shape))
     return profile

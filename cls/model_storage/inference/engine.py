@@ -109,10 +109,10 @@ class TritonServer:
         try:
             self._post(f"/v2/repository/models/{quote(model, safe='')}/load", f"does not load {model}")
         except EngineError:
-            self._tell_of_readiness()
+            self._warn_if_not_ready()
             raise
 
-    def _tell_of_readiness(self) -> None:
+    def _warn_if_not_ready(self) -> None:
         """Warns where a load that failed has made the whole server "not ready" until it is started again."""
         try:
             if self._client.get("/v2/health/ready").status_code == httpx.codes.OK:

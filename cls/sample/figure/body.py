@@ -22,7 +22,7 @@ SHIN = (0.22, 0.225, 0.17, 0.125)
 
 
 @dataclass(frozen=True)
-class Frame:
+class BodyFrame:
     """One figure being painted: who, in what pose, where on the layer and how big."""
 
     canvas: Canvas
@@ -74,13 +74,13 @@ def limb_points(start: Point3, end: Point3, count: int = 4) -> list[NDArray[np.f
     return [start[:2] + (end[:2] - start[:2]) * t for t in np.linspace(0, 1, count)]
 
 
-def leg_path(frame: Frame, side: int) -> list[NDArray[np.float64]]:
+def leg_path(frame: BodyFrame, side: int) -> list[NDArray[np.float64]]:
     """Hip to ankle over the knee: seven points, three to the knee, the knee, three from it."""
     joints = frame.skeleton
     return limb_points(joints.hips[side], joints.knees[side]) + limb_points(joints.knees[side], joints.ankles[side])[1:]
 
 
-def paint_bare_arm(frame: Frame, side: int) -> None:
+def paint_bare_arm(frame: BodyFrame, side: int) -> None:
     """Arm and hand, skin; only the hand where a long sleeve covers the rest."""
     joints, limb = frame.skeleton, frame.person.build.limb
     shoulder, elbow, wrist = joints.shoulders[side], joints.elbows[side], joints.wrists[side]
@@ -96,7 +96,7 @@ def paint_bare_arm(frame: Frame, side: int) -> None:
     frame.canvas.paint(frame.outline(tapered(path, widths, 3)), frame.skin(), 0.16 * frame.unit_px, drop=0.25)
 
 
-def paint_hand(frame: Frame, side: int) -> None:
+def paint_hand(frame: BodyFrame, side: int) -> None:
     """A relaxed hand: palm with fingers together and a thumb, darker lines between the fingers."""
     joints = frame.skeleton
     wrist, tip = joints.wrists[side][:2], joints.hands[side][:2]
@@ -131,7 +131,7 @@ def paint_hand(frame: Frame, side: int) -> None:
             canvas.darken(frame.outline(tapered(line, [0.008, 0.011, 0.009], 2)), 0.3)
 
 
-def paint_bare_leg(frame: Frame, side: int) -> None:
+def paint_bare_leg(frame: BodyFrame, side: int) -> None:
     """A leg, skin, from hip to ankle."""
     limb = frame.person.build.limb
     widths = [w * (0.35 + 0.65 * limb) for w in (*THIGH, *SHIN[1:])]
@@ -140,7 +140,7 @@ def paint_bare_leg(frame: Frame, side: int) -> None:
     )
 
 
-def paint_neck(frame: Frame) -> None:
+def paint_neck(frame: BodyFrame) -> None:
     """The neck and the slope of the bare shoulders under it; clothing covers what it covers."""
     joints, build = frame.skeleton, frame.person.build
     neck, head = joints.neck[:2], joints.head[:2]
@@ -170,7 +170,7 @@ def paint_neck(frame: Frame) -> None:
             frame.canvas.darken(frame.outline(tapered(line, [0.012] * len(line), 2)), 0.16, 0.03 * frame.unit_px)
 
 
-def paint_foot(frame: Frame, side: int) -> None:
+def paint_foot(frame: BodyFrame, side: int) -> None:
     """A shoe (with a sock above it, if any shows) on one foot."""
     joints, shoes, unit = frame.skeleton, frame.person.shoes, frame.unit_px
     ankle, toe = joints.ankles[side][:2], joints.toes[side][:2]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cls.sample.canvas import Cloth, Points, convex_hull, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
-from cls.sample.figure.body import FOREARM, SHIN, THIGH, UPPER_ARM, Frame, leg_path, limb_angle, limb_points
+from cls.sample.figure.body import FOREARM, SHIN, THIGH, UPPER_ARM, BodyFrame, leg_path, limb_angle, limb_points
 
 SKIRTS = frozenset({"mini", "midi", "maxi", "dress"})
 _LEG_CUTS = {
@@ -30,7 +30,7 @@ _SLEEVE_WIDTH = {
 
 
 def torso_row(
-    frame: Frame, height: float, half_width: float, depth: float = 0.42
+    frame: BodyFrame, height: float, half_width: float, depth: float = 0.42
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Left and right edge of the torso at a height above the pelvis, in head heights."""
     joints = frame.skeleton
@@ -41,7 +41,7 @@ def torso_row(
     return centre - across, centre + across
 
 
-def paint_trouser_leg(frame: Frame, side: int) -> None:
+def paint_trouser_leg(frame: BodyFrame, side: int) -> None:
     """One trouser leg (or the leg of shorts)."""
     bottom, build, unit = frame.person.bottom, frame.person.build, frame.unit_px
     base = [w * (0.35 + 0.65 * build.limb) for w in (*THIGH, *SHIN[1:])]
@@ -63,7 +63,7 @@ def paint_trouser_leg(frame: Frame, side: int) -> None:
             frame.canvas.darken(frame.outline(tapered(crease, [0.018] * len(crease), 2)), 0.22, 0.03 * unit)
 
 
-def paint_seat(frame: Frame) -> None:
+def paint_seat(frame: BodyFrame) -> None:
     """The part of the trousers between the legs and the waist, with a fly and a belt line."""
     build, bottom, unit = frame.person.build, frame.person.bottom, frame.unit_px
     waist_left, waist_right = torso_row(frame, 0.78, build.waist * 1.03)
@@ -92,7 +92,7 @@ def paint_seat(frame: Frame) -> None:
     )
 
 
-def paint_skirt(frame: Frame) -> None:
+def paint_skirt(frame: BodyFrame) -> None:
     """A skirt, or the lower half of a dress: cloth stretched round both legs, with pleats."""
     build, bottom, joints, unit = frame.person.build, frame.person.bottom, frame.skeleton, frame.unit_px
     reach = {"mini": 0.62, "midi": 1.08, "maxi": 1.72, "dress": 0.98}[bottom.cut]
@@ -123,7 +123,7 @@ def paint_skirt(frame: Frame) -> None:
         frame.canvas.darken(frame.outline(pleat), 0.2, 0.05 * unit)
 
 
-def paint_scarf(frame: Frame) -> None:
+def paint_scarf(frame: BodyFrame) -> None:
     """A scarf wound round the neck, one end hanging on the chest."""
     scarf = frame.person.scarf
     if scarf is None:
@@ -154,7 +154,7 @@ def paint_scarf(frame: Frame) -> None:
 class Neckline:
     """Where a neckline is, in head heights: pit of the neck, its lowest point, middle of the hem, half its width."""
 
-    frame: Frame
+    frame: BodyFrame
     neck: NDArray[np.float64]
     middle: NDArray[np.float64]
     hem: NDArray[np.float64]
@@ -268,7 +268,7 @@ def paint_back(line: Neckline) -> None:
         frame.canvas.paint(frame.outline(band), line.darker(), 0.06 * frame.unit_px)
 
 
-def paint_top(frame: Frame) -> None:
+def paint_top(frame: BodyFrame) -> None:
     """The body of the top, without sleeves: outline through shoulders, chest, waist and hem, then the neckline."""
     person, build, joints, unit = frame.person, frame.person.build, frame.skeleton, frame.unit_px
     loose = {
@@ -342,7 +342,7 @@ def paint_top(frame: Frame) -> None:
 
 
 def _paint_creases(
-    frame: Frame,
+    frame: BodyFrame,
     chest_left: NDArray[np.float64],
     chest_right: NDArray[np.float64],
     waist_left: NDArray[np.float64],
@@ -371,7 +371,7 @@ def _paint_creases(
             canvas.darken(frame.outline(cup + (0.0, -0.24)), -0.07, 0.1 * unit)
 
 
-def paint_sleeve(frame: Frame, side: int) -> None:
+def paint_sleeve(frame: BodyFrame, side: int) -> None:
     """One sleeve as long as the top's; nothing for a sleeveless one."""
     person, joints, unit, limb = frame.person, frame.skeleton, frame.unit_px, frame.person.build.limb
     if person.sleeves == "none":

@@ -9,7 +9,7 @@ import numpy as np
 
 from cls.sample.canvas import Cloth, Points, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
-from cls.sample.figure.body import Frame
+from cls.sample.figure.body import BodyFrame
 
 _OUTLINE = [(0.0, -1.0), (0.5, -0.9), (0.84, -0.6), (0.97, -0.2), (0.95, 0.18), (0.86, 0.5), (0.62, 0.8), (0.3, 0.97)]
 _JAW = {"girl": 0.96, "man": 1.06}
@@ -19,7 +19,7 @@ _JAW = {"girl": 0.96, "man": 1.06}
 class Head:
     """Where the head is: u runs -1..1 across the face, v -1 (crown) to 1 (chin); turned by the head's yaw and roll."""
 
-    frame: Frame
+    frame: BodyFrame
 
     @property
     def half_x(self) -> float:
@@ -259,7 +259,7 @@ def paint_glasses(head: Head) -> None:
     _stroke(frame, head.surface([(-0.12, 0.06), (0, 0.02), (0.12, 0.06)]), rim, thickness * head.half_x)
 
 
-def _stroke(frame: Frame, line_px: Points, colour: tuple[float, float, float], half_px: float) -> None:
+def _stroke(frame: BodyFrame, line_px: Points, colour: tuple[float, float, float], half_px: float) -> None:
     """A line of even thickness drawn over what is painted."""
     tangent = np.gradient(line_px, axis=0)
     tangent /= np.maximum(np.hypot(tangent[:, :1], tangent[:, 1:]), 1e-9)
@@ -273,7 +273,7 @@ def _stroke(frame: Frame, line_px: Points, colour: tuple[float, float, float], h
     frame.canvas.stain(band, colour, 0.95)
 
 
-def headgear_cloth(frame: Frame, share: float = 1.0) -> Cloth:
+def headgear_cloth(frame: BodyFrame, share: float = 1.0) -> Cloth:
     """The cloth of this person's hat, made darker by `share`."""
     tx, ty = frame.person.texture_px
     return Cloth(

@@ -9,7 +9,7 @@ import numpy as np
 
 from cls.sample.canvas import Canvas, Cloth, ellipse, smooth_closed, smooth_open, tapered
 from cls.sample.figure import body, clothes, palette
-from cls.sample.figure.body import Frame, limb_points
+from cls.sample.figure.body import BodyFrame, limb_points
 from cls.sample.figure.face import Head, headgear_cloth, paint_glasses, paint_head
 from cls.sample.figure.hair import Hair
 from cls.sample.figure.pose import Pose, skeleton
@@ -94,7 +94,7 @@ def paint_hat(head: Head) -> None:
         canvas.paint(head.points(front), headgear_cloth(frame, 0.95), 0.08 * unit, relief=0.8, drop=0.55)
 
 
-def paint_backpack(frame: Frame) -> None:
+def paint_backpack(frame: BodyFrame) -> None:
     """The sack of a backpack, which shows beside the body from the front and covers it from behind."""
     bag = frame.person.bag
     if bag is None or bag.cut != "backpack":
@@ -120,7 +120,7 @@ def paint_backpack(frame: Frame) -> None:
         frame.canvas.paint(frame.outline(pocket), cloth, 0.1 * frame.unit_px, drop=0.25, relief=0.8)
 
 
-def paint_straps(frame: Frame) -> None:
+def paint_straps(frame: BodyFrame) -> None:
     """The straps that lie on the chest: backpack, crossbody or tote; painted after the top, before the near arms."""
     bag = frame.person.bag
     if bag is None:
@@ -171,7 +171,7 @@ def paint_straps(frame: Frame) -> None:
             )
 
 
-def paint_bag(frame: Frame) -> None:
+def paint_bag(frame: BodyFrame) -> None:
     """The bag itself, at the hip or in the hand; painted last."""
     bag = frame.person.bag
     if bag is None or bag.cut == "backpack":
@@ -243,11 +243,11 @@ def paint_bag(frame: Frame) -> None:
             frame.canvas.stain(frame.outline(ellipse(point, 0.035, 0.035)), (216, 186, 110), 0.95)
 
 
-def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, float], unit_px: float) -> Frame:
+def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, float], unit_px: float) -> BodyFrame:
     """The frame of a person standing (or sitting) with the soles at `foot_px`."""
     bones = skeleton(pose, person.build)
     away = cos(pose.yaw) < -0.5
-    return Frame(
+    return BodyFrame(
         canvas=canvas,
         person=person,
         skeleton=bones,
@@ -259,12 +259,12 @@ def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, f
     )
 
 
-def _paint_arm(frame: Frame, side: int) -> None:
+def _paint_arm(frame: BodyFrame, side: int) -> None:
     body.paint_bare_arm(frame, side)
     clothes.paint_sleeve(frame, side)
 
 
-def _paint_legs(frame: Frame) -> None:
+def _paint_legs(frame: BodyFrame) -> None:
     """Legs, feet and what is worn on them, the farther leg first."""
     joints, cut = frame.skeleton, frame.person.bottom.cut
     is_skirt = cut in clothes.SKIRTS
@@ -284,13 +284,13 @@ def _paint_legs(frame: Frame) -> None:
         clothes.paint_seat(frame)
 
 
-def _is_behind(frame: Frame, side: int) -> bool:
+def _is_behind(frame: BodyFrame, side: int) -> bool:
     """Whether an arm is behind the body, by the depth of its shoulder, elbow and wrist."""
     joints = frame.skeleton
     return float(joints.shoulders[side][2] + 0.8 * joints.wrists[side][2] + 0.8 * joints.elbows[side][2]) < -0.42
 
 
-def paint_figure(frame: Frame) -> None:
+def paint_figure(frame: BodyFrame) -> None:
     """Paint the person on the frame's canvas."""
     head = Head(frame)
     hair = Hair(head)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.sample.canvas import Canvas, Lamp, ellipse
-from cls.sample.figure.body import Frame
+from cls.sample.figure.body import BodyFrame
 from cls.sample.scene.textures import Plane
 
 _SHRINK = 4
@@ -51,7 +51,7 @@ def cast_shadow(
     image_rgb[window] = cv2.multiply(roi, cv2.merge([keep] * 3), scale=1 / 255)
 
 
-def contact_shadow(image_rgb: NDArray[np.uint8], frame: Frame, corner_px: tuple[int, int]) -> None:
+def contact_shadow(image_rgb: NDArray[np.uint8], frame: BodyFrame, corner_px: tuple[int, int]) -> None:
     """The dark line where soles meet the ground."""
     for side in (0, 1):
         ankle, toe = frame.at(frame.skeleton.ankles[side]), frame.at(frame.skeleton.toes[side])
@@ -76,7 +76,7 @@ def _darken(image_rgb: NDArray[np.uint8], outline: NDArray[np.float64], amount: 
 
 
 def paint_seat(
-    image_rgb: NDArray[np.uint8], frame: Frame, corner_px: tuple[int, int], colour: tuple[float, float, float]
+    image_rgb: NDArray[np.uint8], frame: BodyFrame, corner_px: tuple[int, int], colour: tuple[float, float, float]
 ) -> None:
     """A bench under a sitting figure, behind it on the picture."""
     unit = frame.unit_px

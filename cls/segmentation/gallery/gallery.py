@@ -98,7 +98,7 @@ def _key_of(picture: Path, person: Person, config: GalleryConfig) -> str:
     return digest.hexdigest()[:24]
 
 
-class _Line(BaseModel):
+class _GalleryEntry(BaseModel):
     """A line of the journal: a file, and the key of what it was made from; empty while it is being made."""
 
     file: str
@@ -113,7 +113,7 @@ class MaskJournal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lines = JsonLines(folder / JOURNAL_NAME, _Line)
+        self._lines = JsonLines(folder / JOURNAL_NAME, _GalleryEntry)
         # The line a kill cut off: its file is claimed by the whole line before or not made at all.
         self._keys = {line.file: line.key for line in self._lines.read()}
         self.forget([])
@@ -133,19 +133,19 @@ class MaskJournal:
 
     def claim(self, names: Iterable[str]) -> None:
         """Says that files are about to be made; survives a power cut, too."""
-        self._enter([_Line(file=name) for name in names], is_durable=True)
+        self._enter([_GalleryEntry(file=name) for name in names], is_durable=True)
 
     def finish(self, name: str, key: str) -> None:
         """Says that the file is whole, and from what it was made."""
-        self._enter([_Line(file=name, key=key)])
+        self._enter([_GalleryEntry(file=name, key=key)])
 
     def forget(self, names: list[str]) -> None:
         """Drops files that were removed, and writes one line for each of the others."""
         for name in names:
             self._keys.pop(name, None)
-        self._lines.replace(_Line(file=name, key=key) for name, key in self._keys.items())
+        self._lines.replace(_GalleryEntry(file=name, key=key) for name, key in self._keys.items())
 
-    def _enter(self, lines: list[_Line], *, is_durable: bool = False) -> None:
+    def _enter(self, lines: list[_GalleryEntry], *, is_durable: bool = False) -> None:
         self._lines.append(*lines, is_durable=is_durable)
         self._keys.update((line.file, line.key) for line in lines)
 

@@ -51,7 +51,9 @@ class LabelCard:
     scores: str
 
 
-def mistaken_and_sure(evaluation: Evaluation, names: Sequence[str]) -> tuple[list[ShownPerson], list[ShownPerson]]:
+def most_mistaken_and_surest(
+    evaluation: Evaluation, names: Sequence[str]
+) -> tuple[list[ShownPerson], list[ShownPerson]]:
     """The most mistaken people, and the surest right ones, one of a unit."""
     odds = _log_odds(evaluation.probs) - _log_odds(np.asarray(evaluation.thresholds))
     truth = np.nan_to_num(evaluation.labels) > 0.5
@@ -96,7 +98,9 @@ def _person(evaluation: Evaluation, index: int, title: str, css: str, parts: Seq
     return ShownPerson(picture_url(evaluation.cutouts.input_rgb(index)), title, css, parts, path)
 
 
-def suspects(evaluation: Evaluation, names: Sequence[str], errors: Sequence[LabelError]) -> list[ShownPerson]:
+def people_with_label_errors(
+    evaluation: Evaluation, names: Sequence[str], errors: Sequence[LabelError]
+) -> list[ShownPerson]:
     """People with a label that is probably wrong, surest first; all such labels of a person together."""
     by_sample: dict[int, list[LabelError]] = {}
     for error in errors:

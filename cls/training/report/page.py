@@ -24,12 +24,11 @@ from cls.training.report.labels import (
     given_together,
     label_cards,
     label_rows,
-    mistaken_and_sure,
+    most_mistaken_and_surest,
+    people_with_label_errors,
     predicted_of,
-    suspects,
 )
-from cls.training.runs.metrics import BackgroundSensitivity, Flips, LeakTax, RunMetrics, SampleCounts
-from cls.training.runs.metrics import Calibration as Fitted
+from cls.training.runs.metrics import BackgroundSensitivity, Calibration, Flips, LeakTax, RunMetrics, SampleCounts
 from cls.training.runs.summary import changed_people, difference_interval, flips_interval, left_out_text
 from cls.wording import counted, difference, interval, percent, percent_interval, score
 
@@ -183,7 +182,7 @@ def _duration(seconds: float) -> str:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationSection:
     """The section on calibration: its text, and rows of key and value."""
 
     text: str
@@ -199,20 +198,20 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
 
-def calibration_of_run(found: Fitted | None) -> Calibration:
+def calibration_of_run(found: Calibration | None) -> CalibrationSection:
     """How far probabilities are from frequencies; without figures for a run in which that was not measured."""
     if found is None:
-        return Calibration(_RELIABILITY, ())
+        return CalibrationSection(_RELIABILITY, ())
     if found.is_nothing:
-        return Calibration(_RELIABILITY, (("calibration", found.source), *_errors(found, ("ece_before",))))
+        return CalibrationSection(_RELIABILITY, (("calibration", found.source), *_errors(found, ("ece_before",))))
     rows = [("temperature", f"{found.temperature:.3f}, from {found.source}")]
     if any(found.logit_shift):
         low, high = (round(edge(found.logit_shift), 2) + 0.0 for edge in (min, max))  # no negative zero
         rows.append(("what the loss added to logits", f"{low:.2f} to {high:.2f}, taken out again"))
-    return Calibration(_RELIABILITY, (*rows, *_errors(found, tuple(_ERRORS))))
+    return CalibrationSection(_RELIABILITY, (*rows, *_errors(found, tuple(_ERRORS))))
 
 
-def _errors(found: Fitted, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+def _errors(found: Calibration, keys: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple((_ERRORS[key], score(getattr(found, key))) for key in keys if getattr(found, key) is not None)
 
 
@@ -355,7 +354,7 @@ def _validated(data: ReportData, validation: Metrics) -> dict[str, Any]:
     evaluation, names, metrics = data.evaluation, data.names, data.metrics
     probs, labels, thresholds = evaluation.probs, evaluation.labels, evaluation.thresholds
     trained = labels_of(data.data.train.samples)
-    worst, best = mistaken_and_sure(evaluation, names)
+    worst, best = most_mistaken_and_surest(evaluation, names)
     units = len({sample.split_unit for sample in evaluation.samples})
     calibration = calibration_of_run(metrics.calibration)
     return {
@@ -376,7 +375,7 @@ def _validated(data: ReportData, validation: Metrics) -> dict[str, Any]:
         "leak_tax": leak_tax_of_run(metrics.leak_tax),
         "worst": worst,
         "best": best,
-        "suspects": suspects(evaluation, names, data.evaluation.label_errors),
+        "people_with_label_errors": people_with_label_errors(evaluation, names, data.evaluation.label_errors),
         "suspects_text": _suspects_text(data),
     }
 
