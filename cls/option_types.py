@@ -9,6 +9,10 @@ from collections.abc import Collection
 from os import PathLike
 from typing import Literal, TypedDict
 
+Format = Literal[
+    "onnx", "onnx_fp16", "onnx_int8", "openvino", "openvino_int8", "torchscript", "trt", "trt_fp16", "trt_int8"
+]
+
 
 class SegmentOptions(TypedDict, total=False):
     """Options of `cls.segment`."""
@@ -91,8 +95,8 @@ class PredictOptions(TypedDict, total=False):
 class ExportOptions(TypedDict, total=False):
     """Options of `cls.export`."""
 
-    formats: str | Collection[str] | None
+    formats: Collection[Format | Literal["all"]] | Format | Literal["all"] | None
     end_to_end: bool
     carry_samples: int
     sign: str | PathLike[str] | None
-    require: str | None
+    require: Format | None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from cls.exporting.formats.files import ExportRequest
+from cls.exporting.formats.files import FORMATS, ExportRequest
 from cls.options import options_of
 from cls.prediction.config import PredictConfig
 from cls.segmentation.config import SegmentConfig
@@ -23,6 +23,11 @@ _SETTINGS = {
     "ExportOptions": (ExportRequest, "cls.export"),
 }
 _MOST_CHOICES = 5  # of one that is spelt out
+_FORMAT_LINES = f"Format = Literal[\n    {', '.join(map(repr, FORMATS))}\n]"
+_OF_FORMATS = {
+    "formats": "Collection[Format | Literal['all']] | Format | Literal['all'] | None",
+    "require": "Format | None",
+}
 # Options that stand for several fields.
 _COMPOSED = {"size": "str | tuple[int, int]"}
 
@@ -30,6 +35,8 @@ _COMPOSED = {"size": "str | tuple[int, int]"}
 def _type_of(one: Field[Any]) -> str:
     """What may be given for a field."""
     written = str(one.type)
+    if one.name in _OF_FORMATS:
+        return _OF_FORMATS[one.name]
     choices, is_file = one.metadata.get("choices"), one.metadata.get("is_file", False)
     plain, *none = written.split(" | ")
     if choices and len(choices) <= _MOST_CHOICES:
@@ -55,6 +62,8 @@ def text() -> str:
         "from collections.abc import Collection",
         "from os import PathLike",
         "from typing import Literal, TypedDict",
+        "",
+        _FORMAT_LINES,
     ]
     for name, (settings, function) in _SETTINGS.items():
         options = options_of(settings)

@@ -6,9 +6,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -18,9 +19,10 @@ from cls.bottle.dataset_file import read_dataset, write_dataset
 from cls.cli.command import execute
 from cls.cli.export import COMMAND as EXPORT
 from cls.errors import BottleError, ExportError, ParityError, TrainingError, UsageError
-from cls.exporting.formats.files import ExportRequest
+from cls.exporting.formats.files import FORMATS, ExportRequest
 from cls.exporting.publish import Exported
 from cls.metrics.multilabel import measure
+from cls.option_types import ExportOptions, Format
 from cls.people.photos import read_photo
 from cls.runtimes.open import classifier_of_run
 from cls.settings import REPOSITORY
@@ -69,6 +71,13 @@ except cls.errors.SettingsError as error:
 
 def test_the_types_of_keyword_options_are_those_of_the_settings() -> None:
     assert option_types.FILE.read_text(encoding="utf-8") == option_types.text(), "run `python -m tests.option_types`"
+
+
+def test_formats_are_typed_by_name() -> None:
+    assert get_args(Format) == FORMATS
+    hints = get_type_hints(ExportOptions)
+    assert hints["require"] == Format | None
+    assert hints["formats"] == Collection[Format | Literal["all"]] | Format | Literal["all"] | None
 
 
 def test_a_run_is_opened_and_asked(exported: ExportedBottle) -> None:
