@@ -101,3 +101,11 @@ def test_a_contact_sheet_in_the_bottle_links_to_the_package_it_is_of(copied: Exp
     assert infer(copied, "--group", GROUP) == 0
     sheet = copied.bottle.inference(GROUP) / "contact_sheet.html"
     assert links(sheet)["parity report"] == (copied.package.parent / "parity_report.html").resolve()
+
+
+def test_the_model_card_names_its_column_of_positives(tmp_path: Path) -> None:
+    """The last column counts those who have a label, not everybody in validation."""
+    card = tmp_path / "model_card.html"
+    values = {"group": "hats", "facts": [], "labels": [("cap", "0.5", "0.9", "0.9", "6")], "parity": [], "digests": []}
+    write_page(card, "package/model_card.html", values)
+    assert '<th scope="col">positives</th>' in card.read_text()
