@@ -231,7 +231,7 @@ def write_page(guide_run: GuideRun) -> Path:
     values = {
         "group": plan.group,
         "version": guide_run.version,
-        "source": "the sample photo set" if sample else f"the photos of {plan.photos.name}",
+        "source": "the sample photo set" if sample else f"the folder “{plan.photos.name}”",
         "numbers": headline_numbers(guide_run),
         "photos": _photo_cards(guide_run),
         "photos_note": _photos_note(guide_run),
@@ -260,7 +260,12 @@ def write_page(guide_run: GuideRun) -> Path:
 
 def _photos_note(guide_run: GuideRun) -> str:
     found = unseen_score(guide_run)
-    who = "that were not loaded" if found is None else "of people whom neither training nor validation has seen"
+    if found is not None:
+        who = "of people whom neither training nor validation has seen"
+    else:
+        folder = guide_run.plan.folder / "new_photos"
+        loaded = [file.name for file in folder.iterdir() if (guide_run.bottle.pictures / file.name).exists()]
+        who = "of the group, some of which the network was trained on" if loaded else "that were not loaded"
     verdict = "" if found is None else f" Of {found.photos} such photos, {found.right} got exactly the right labels."
     return (
         f"Photos {who}: the people were cut out by the segmentation model, and the largest one's labels are shown. "

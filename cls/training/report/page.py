@@ -144,8 +144,9 @@ def measured_text(validation: Metrics, people: int, units: int) -> str:
             " binomial interval of its people in validation (Clopper and Pearson)."
         )
         if left_out := left_out_text(intervals.left_out, len(validation.labels)):
-            ap = score(intervals.means.ap)
-            text.append(f"Intervals of means are{left_out.removeprefix(',')}; their mean average precision is {ap}.")
+            ap = intervals.means.ap
+            mean = "" if ap is None else f"; their mean average precision is {score(ap)}"
+            text.append(f"Intervals of means are{left_out.removeprefix(',')}{mean}.")
     return " ".join(text)
 
 
