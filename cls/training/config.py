@@ -254,7 +254,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for args.yaml; of files and folders given by absolute path, the name alone."""
-        values: dict[str, Any] = asdict(self)
+        values = asdict(self)
         values |= {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         for key in (name for name, known in training_options().items() if known.is_file):
             if values[key] is not None and PurePath(values[key]).is_absolute():
