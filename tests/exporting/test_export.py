@@ -120,7 +120,7 @@ def test_refusals_are_one_line_and_change_nothing(
     exported: ExportedBottle, capsys: pytest.CaptureFixture[str], arguments: list[str], code: str, value: str
 ) -> None:
     before = exported.files()
-    assert export(exported.cfg, *arguments, "--debug") == 1
+    assert export(exported.cfg, *arguments, "--debug") == (2 if code.startswith("usage.") else 1)
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("error: ")
     assert line.endswith(f"[{code}]")

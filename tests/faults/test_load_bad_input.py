@@ -24,9 +24,9 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], bottle: Path, *words: str) -> None:
-    """One line on stderr with all the words, status 1, nothing on stdout, no secret, and no bottle."""
-    assert done.returncode == 1, done.stdout
+def assert_refused(done: subprocess.CompletedProcess[str], bottle: Path, *words: str, status: int = 1) -> None:
+    """One line on stderr with all the words, the status, nothing on stdout, no secret, and no bottle."""
+    assert done.returncode == status, done.stdout
     lines = [line for line in done.stderr.splitlines() if " INFO " not in line]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
@@ -118,16 +118,18 @@ def test_pictures_that_are_no_pictures_are_told_of(configuration: Callable[..., 
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "words", "status"),
     [
-        (["--group", " "], ["--group"]),
-        (["--group", "hat", "--workers", "0"], ["--workers"]),
-        (["--group", "hat", "--source", "nowhere"], ["nowhere", "no such folder"]),
+        (["--group", " "], ["--group"], 2),
+        (["--group", "hat", "--workers", "0"], ["--workers"], 2),
+        (["--group", "hat", "--source", "nowhere"], ["nowhere", "no such folder"], 1),
     ],
 )
-def test_options(configuration: Callable[..., Path], tmp_path: Path, options: list[str], words: list[str]) -> None:
+def test_options(
+    configuration: Callable[..., Path], tmp_path: Path, options: list[str], words: list[str], status: int
+) -> None:
     done = run_script("load_group.py", *options, "--cfg", str(configuration()))
-    assert_refused(done, tmp_path / "classification_data", *words)
+    assert_refused(done, tmp_path / "classification_data", *words, status=status)
 
 
 def test_a_folder_without_the_group_names_its_groups(configuration: Callable[..., Path], tmp_path: Path) -> None:

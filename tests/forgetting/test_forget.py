@@ -140,7 +140,7 @@ def test_runs_are_left_as_they_are_only_when_that_is_said(
 ) -> None:
     name = copied.pictures_of(copied.picset_of_training())[0]
     before = contents(copied.bottle.root)
-    assert copied.forget(name, "--yes", "--debug") == 1
+    assert copied.forget(name, "--yes", "--debug") == 2
     line = last_error(capsys)
     assert line.endswith("[usage.missing_option]")
     assert all(option in line for option in ("--runs keep", "--runs delete-pictures"))
@@ -173,7 +173,7 @@ def test_unknown_names_are_told_all_at_once(copied: FullBottle, capsys: pytest.C
     assert before.items() <= contents(copied.bottle.root).items()
     listed.write_text(f"d/9/{known[0]}\r\n")
     assert copied.forget("--list", listed, "--yes", "--runs", "keep") == 0
-    assert copied.forget("--yes") == 1
+    assert copied.forget("--yes") == 2
     with pytest.raises(UsageError) as caught:
         forget(copied.bottle, [], [], runs=None, is_for_real=True)
     assert caught.value.code == "usage.nothing_named"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cls.sample.canvas import Canvas, Lamp
-from cls.sample.figure.body import Frame
+from cls.sample.figure.body import BodyFrame
 from cls.sample.figure.figure import frame_of, paint_figure
 from cls.sample.figure.pose import draw_pose, skeleton
 from cls.sample.figure.wardrobe import draw_person
@@ -47,7 +47,7 @@ def colour_name(rgb: np.ndarray) -> str:
     return ""
 
 
-def main_frame(index: int) -> Frame:
+def main_frame(index: int) -> BodyFrame:
     place, light = _setting(CONFIG, PLAN.picset_of(index))
     person = main_person(CONFIG, PLAN.picset_of(index))
     scene = stage(CONFIG.stream(PHOTO, index), person, place, CONFIG.width_px, CONFIG.height_px)

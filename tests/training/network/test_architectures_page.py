@@ -34,4 +34,6 @@ def test_what_failed_is_told_from_what_was_not_reached() -> None:
     assert rows["huge"] == ["-", "-", "- |"]
     assert rows["near"] == ["yes", "yes", "rounding |"]
     assert rows["far"] == ["yes", "yes", "no |"]
-    assert "5 were tried all the way: 1 decide the same, 1 but for rounding, 1 ran out of time." in page(results)
+    assert "5 were tried all the way: 1 decide the same, 1 but for rounding, 1 ran out of time or memory." in page(
+        results
+    )
