@@ -172,13 +172,22 @@ def _files(folder: Path, left_out: Sequence[Path] = ()) -> Iterator[Path]:
 
 
 def _carries_people(file: Path) -> bool:
+    """Whether it is a package with cut-outs of people.
+
+    Raises:
+        FileError: it cannot be read, so that nobody can say.
+    """
     if file.suffix != ".zip":
         return False
     try:
         with zipfile.ZipFile(file) as archive:
             return REBUILD_SAMPLES in archive.namelist()
-    except ZIP_ERRORS:
-        return False  # no package
+    except FileNotFoundError:
+        return False
+    except ZIP_ERRORS as error:
+        raise FileError(
+            f"cannot be read: {error}", code="unreadable", where=file, hint="repair or remove it, and run again"
+        ) from error
 
 
 @contextmanager

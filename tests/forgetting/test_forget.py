@@ -252,3 +252,17 @@ def test_what_is_not_there_is_not_made_and_others_files_stay(copied: FullBottle)
     assert notes.read_text() == "a lock file of somebody else's"
     assert copied.files_with(name) == set()
     assert not (copied.bottle.root / "pictures.sqlite").exists()
+
+
+def test_a_package_that_cannot_be_read_is_not_taken_for_one_without_people(
+    copied: FullBottle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = copied.pictures_of(copied.picset_of_training())[0]
+    (package,) = copied.bottle.root.glob(f"{copied.bottle.settings.inference_models_dir}/**/model_onnx.zip")
+    package.write_bytes(package.read_bytes()[:-30])
+    before = contents(copied.bottle.root)
+    assert copied.forget(name, "--yes", "--runs", "delete-pictures", "--debug") == 1
+    line = last_error(capsys)
+    assert line.endswith("[file.unreadable]")
+    assert str(package) in line
+    assert {path: content for path, content in contents(copied.bottle.root).items() if path in before} == before
