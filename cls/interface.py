@@ -7,6 +7,9 @@ cls.segment("person_models/best.pt")
 run = cls.train("hair_color", epochs=10)
 cls.export(run, formats=["onnx"])
 people = run.predict("photo.jpg")
+
+A script calls them under `if __name__ == "__main__":`. Python imports it again in worker processes that it does not
+fork: those of a training on Windows, on macOS and from Python 3.14 on.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from cls.bottle.layout import Bottle
 from cls.errors import UsageError
 from cls.exporting.formats.files import ExportRequest
 from cls.loading.config import LoadConfig
+from cls.machine import refuse_unguarded_script, wait_passively
 from cls.options import settings_of
 from cls.segmentation.config import SegmentConfig
 from cls.settings import load_settings
@@ -109,6 +113,7 @@ def load_group(
     Example:
         `cls.load_group("hair_color", source="photos").dataset.labels`
     """
+    refuse_unguarded_script()
     from cls.loading.pictures import load_group_from
 
     folder = None if source is None else _path(source, "source")
@@ -139,8 +144,7 @@ def segment(
     Example:
         `cls.segment("person_models/best.pt", confidence=0.5).people`
     """
-    from cls.machine import wait_passively
-
+    refuse_unguarded_script()
     wait_passively()
     from cls.segmentation.builder import segment_photos
 
@@ -176,8 +180,7 @@ def train(
     Example:
         `cls.train("hair_color", epochs=10, arch="res").metrics`
     """
-    from cls.machine import wait_passively
-
+    refuse_unguarded_script()
     wait_passively()
     from cls.exporting.convert import write_run_formats
     from cls.training.config import TrainConfig, config_of_options
@@ -197,14 +200,15 @@ def train(
     return _public(train_in(bottle, config, convert=write_run_formats, resume=resume))
 
 
-def evaluate(run: runs.Run, *, group: str | None = None) -> Metrics:
+def evaluate(run: runs.Run | AnyPath | int, *, group: str | None = None, cfg: AnyPath | None = None) -> Metrics:
     """Measures a run, as it decides, on labelled photos of its data folder.
 
     Args:
-        run: of `train` or `open_run`.
+        run: of `train` or `open_run`; or a finished run's folder, name or number, as for `open_run`: `hair_color/3`.
         group: a loaded group with the run's labels: measured on its photos, without those, and without the picsets,
             that the run or its initial weights were trained on. The run's own validation part when not given, with the
             labels it had then.
+        cfg: configuration file where `run` is a name; the project's by default.
 
     Returns:
         Measures of each label and over all of them, with intervals, at the run's thresholds. Thresholds and temperature
@@ -212,17 +216,16 @@ def evaluate(run: runs.Run, *, group: str | None = None) -> Metrics:
 
     Raises:
         TrainingError: there is nobody to measure it on, or the group lacks labels of the run.
-        BottleError: the group has not been loaded, or the run's files cannot be read.
+        BottleError: the group has not been loaded, or there is no such run, or its files cannot be read.
         DatabaseError: the pictures database cannot be used.
-        UsageError: it is no run.
+        UsageError: `run` is no run, path, name or number.
 
     Example:
         `cls.evaluate(run, group="hair_color_of_may").macro.f1`
     """
-    from cls.machine import wait_passively
-
+    refuse_unguarded_script()
     wait_passively()
-    _check_run(run)
+    run = _opened(run, cfg)
     from cls.training.evaluation.evaluate import evaluate_run, unseen_samples
 
     return evaluate_run(run, run.validation_samples() if group is None else unseen_samples(run, group))
@@ -247,30 +250,39 @@ def open_run(run: AnyPath | int = "newest", *, group: str | None = None, cfg: An
 
     name = str(run) if isinstance(run, int) and not isinstance(run, bool) else run
     if not isinstance(name, str | os.PathLike):
-        raise _unusable("run", run, "a run's folder, name or number")
+        raise _unusable("run", run, "a run, or its folder, name or number")
     return _public(finished_run(_bottle(cfg), os.fspath(name), group))
 
 
-def export(run: runs.Run, request: ExportRequest | None = None, **options: Unpack[ExportOptions]) -> Exported:
+def export(
+    run: runs.Run | AnyPath | int,
+    request: ExportRequest | None = None,
+    *,
+    cfg: AnyPath | None = None,
+    **options: Unpack[ExportOptions],
+) -> Exported:
     """Converts a run, checks that the conversions decide as it does, and packages them, as `cls export` does.
 
     Args:
-        run: of `train` or `open_run`.
+        run: of `train` or `open_run`; or a finished run's folder, name or number, as for `open_run`: `hair_color/3`.
         request: all options at once.
+        cfg: configuration file where `run` is a name; the project's by default.
         options: options of `cls export` by name, with underscores: `formats`, `end_to_end`, `carry_samples`, `sign`,
             `require`.
 
     Raises:
-        UsageError: it is no run, or options hold values they cannot take.
+        UsageError: `run` is no run, path, name or number, or options hold values they cannot take.
+        BottleError: there is no such run, it is not finished, or its files cannot be read.
         ExportError: a format that was asked for cannot be made.
         ParityError: a format that was asked for does not decide as the trained network does.
 
     Example:
         `cls.export(run, formats=["onnx", "openvino"]).folder`
     """
+    refuse_unguarded_script()
     from cls.exporting.publish import ExportConfig, export_run
 
-    _check_run(run)
+    run = _opened(run, cfg)
     config = ExportConfig.of(settings_of(ExportRequest, request, options), run.bottle.settings)
     exported = export_run(run.bottle, run, config)
     exported.raise_if_refused(config.required)
@@ -287,9 +299,13 @@ def _path(path: AnyPath, argument: str) -> Path:
     return Path(path)
 
 
-def _check_run(run: object) -> None:
+def _opened(run: runs.Run | AnyPath | int, cfg: AnyPath | None) -> runs.Run:
+    """A run as it is, or the finished run of this name."""
     if not isinstance(run, runs.Run):
-        raise _unusable("run", run, "a run, as `cls.train` and `cls.open_run` return it")
+        return open_run(run, cfg=cfg)
+    if cfg is not None:
+        raise _unusable("cfg", cfg, "none beside a run, which has its own configuration")
+    return run
 
 
 def _unusable(argument: str, value: object, expected: str) -> UsageError:

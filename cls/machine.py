@@ -1,4 +1,4 @@
-"""What a CPU training takes from the machine: cores, threads that wait politely, memory that is kept."""
+"""What a CPU training takes from the machine: cores, threads that wait politely, memory that is kept; its processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import ctypes
 import os
 import signal
 import sys
+from multiprocessing import current_process
+
+from cls.errors import UsageError
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -60,3 +63,27 @@ def end_with_parent() -> bool:
     if is_set and os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
     return is_set
+
+
+def refuse_unguarded_script() -> None:
+    """Ends a worker process that runs the calls of the main script again, before it repeats their work.
+
+    Python imports the main script in every worker process that it does not fork. Calls that do not stand under
+    `if __name__ == "__main__":` run there, too; each would start workers of its own.
+
+    Raises:
+        SystemExit: the script is being imported so; of several workers the first prints the error.
+    """
+    # Both names stand for the same module as soon as it is imported.
+    imported = sys.modules.get("__mp_main__")
+    if imported is None or imported is sys.modules["__main__"]:
+        return
+    error = UsageError(
+        "a worker process runs the calls of the script again",
+        code="unguarded_script",
+        where=getattr(imported, "__file__", None),
+        hint='put them under `if __name__ == "__main__":`',
+    )
+    if current_process().name.endswith("-1"):
+        print(f"error: {error.line()} [{error.code}]", file=sys.stderr, flush=True)
+    raise SystemExit(1)

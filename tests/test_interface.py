@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -106,7 +107,7 @@ def test_a_run_is_evaluated_on_its_validation_part_and_on_photos_it_has_not_seen
     assert found.macro.ap == pytest.approx(expected.macro.ap, abs=1e-3)
     assert found.labels.keys() == set(run.labels)
     # Of the run's own group, what is left without training's photos and picsets is the validation part.
-    assert cls.evaluate(run, group=group).macro == found.macro
+    assert cls.evaluate(f"{group}/{run.name}", group=group, cfg=copied.cfg).macro == found.macro
     dataset = read_dataset(bottle.dataset_file(group), group)
     trained_on = set(run.pictures("train"))
     seen = tuple(row for row in dataset.rows if row.path in trained_on)
@@ -154,6 +155,15 @@ def test_a_run_by_any_of_its_names(exported: ExportedBottle) -> None:
     run = exported.run
     for name in ("newest", "0", 0, "v__0", run.name, f"{run.group}/0", run.folder):
         assert cls.open_run(name, group=run.group, cfg=exported.cfg).folder == run.folder
+    with pytest.raises(UsageError) as unknown:
+        cls.export(f"{run.group}/0", formats="tflite", cfg=exported.cfg)  # type: ignore[arg-type]
+    assert unknown.value.code == "usage.unknown_option_value"
+    with pytest.raises(BottleError) as missing:
+        cls.evaluate("v__99", cfg=exported.cfg)
+    assert missing.value.code == "bottle.run_not_found"
+    with pytest.raises(UsageError) as twice:
+        cls.export(run, cfg=exported.cfg)
+    assert twice.value.code == "usage.invalid_argument"
 
 
 def test_a_notebook_shows_a_photo_s_people_until_the_photo_is_gone(exported: ExportedBottle, tmp_path: Path) -> None:
@@ -230,8 +240,9 @@ def test_options_that_cannot_be_used_are_refused(exported: ExportedBottle) -> No
         ("open_run", [None], {}, "invalid_argument"),
         ("open_run", [True], {}, "invalid_argument"),
         ("open_run", ["newest"], {"cfg": 3}, "invalid_argument"),
-        ("export", ["newest"], {}, "invalid_argument"),
-        ("evaluate", ["newest"], {}, "invalid_argument"),
+        ("export", [None], {}, "invalid_argument"),
+        ("export", ["newest"], {"cfg": 3}, "invalid_argument"),
+        ("evaluate", [True], {}, "invalid_argument"),
         ("open_model", [None], {}, "invalid_argument"),
         ("open_model", ["model_onnx.zip", "whole"], {}, "invalid_argument"),
         ("segment", [None], {}, "invalid_argument"),
@@ -249,6 +260,35 @@ def test_arguments_of_another_type_are_refused(
     with pytest.raises(cls.errors.UsageError) as refused:
         getattr(cls, function)(*arguments, **options)
     assert refused.value.code == f"usage.{code}"
+
+
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_a_worker_that_runs_an_unguarded_script_again_ends_with_one_error(tmp_path: Path, start: str) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text("""import multiprocessing, sys
+import cls
+def work():
+    for function in (cls.load_group, cls.segment, cls.train, cls.evaluate, cls.export):
+        try:
+            function("hat", cfg="no.yaml")
+        except (cls.ClsError, SystemExit) as end:
+            print(end, flush=True)
+if __name__ != "__main__":
+    work()
+worker = multiprocessing.get_context(sys.argv[1]).Process(target=print, args=["a guarded script's work"])
+if __name__ == "__main__":
+    worker.start()
+    worker.join()
+""")
+    command = [sys.executable, str(script), start]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == ["1"] * 5 + ["a guarded script's work"]
+    lines = done.stderr.splitlines()
+    assert len(lines) == 5
+    assert all("__main__" in line and line.endswith("[usage.unguarded_script]") for line in lines)
 
 
 def test_wrong_options_of_an_export_are_told_at_once() -> None:

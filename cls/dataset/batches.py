@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cls.dataset.backgrounds import FLAT, PICTURE, Augmentation, Backgrounds, BatchKey, Views, draw_views
 from cls.dataset.cutouts.cutouts import Cutouts
+from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
 
 _BATCHES_AHEAD = 4
@@ -316,8 +317,22 @@ class Loader:
                 num_workers=self._workers,
                 generator=torch.Generator().manual_seed(0),
             )
-            return iter(loader)
+            return _of_workers(iter(loader))
         return _made_ahead(self._dataset, keys)
+
+
+def _of_workers(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The batches; torch's own error of a worker that ended is long and says neither why nor what to do."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise TrainingError(
+            "a worker process that makes batches ended (out of memory?)",
+            code="worker_died",
+            hint='train with fewer --workers; in a script, call it under `if __name__ == "__main__":`',
+        ) from None
 
 
 def _made_ahead(dataset: Dataset[Batch], keys: list[BatchKey]) -> Iterator[Batch]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from cls.errors import SampleError, UsageError
 from cls.files import atomic_path, remove_parts, write_bytes_atomic, write_json_atomic
+from cls.machine import refuse_unguarded_script
 from cls.progress import progress
 from cls.records import JsonLines, read_record
 from cls.sample.plan import (
@@ -37,6 +38,7 @@ from cls.sample.plan import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from multiprocessing.synchronize import Event
 
 PHOTOS_PER_ARCHIVE = 100
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -120,8 +122,9 @@ def make_sample(
 
     Raises:
         UsageError: A parameter is out of range.
-        SampleError: The folder holds something else.
+        SampleError: The folder holds something else, or a process that draws ended.
     """
+    refuse_unguarded_script()
     if workers is not None and workers < 1:
         raise UsageError(f"workers must be at least 1, not {workers}", code="out_of_range")
     plan = Plan(config)
@@ -202,12 +205,22 @@ def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers
             return
         # Forked children would share OpenCV's thread pool with a parent that may have used it.
         context = get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_set_up_worker) as pool:
+        has_started = context.Event()
+        with ProcessPoolExecutor(
+            min(workers, len(chunks)), mp_context=context, initializer=_set_up_worker, initargs=(has_started,)
+        ) as pool:
             jobs = [pool.submit(_draw_chunk, directory, config, chunk) for chunk in chunks]
             try:
                 for job in as_completed(jobs):
                     ticker.advance(job.result())
             except BrokenProcessPool:
+                if not has_started.is_set():
+                    raise SampleError(
+                        "the drawing processes could not start",
+                        code="worker_not_started",
+                        where=directory,
+                        hint='in a script, call it under `if __name__ == "__main__":`, or draw with workers=1',
+                    ) from None
                 raise SampleError(
                     "a drawing process ended before its time (out of memory?)",
                     code="worker_died",
@@ -219,8 +232,9 @@ def _draw_all(directory: Path, config: SampleConfig, indices: list[int], workers
                 raise
 
 
-def _set_up_worker() -> None:
+def _set_up_worker(has_started: Event) -> None:
     """A worker ends with its parent: killed with -9, the parent cannot tell it to; Ctrl-C is the parent's to answer."""
+    has_started.set()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     if parent is None:

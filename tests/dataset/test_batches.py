@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import colorsys
+import os
 import time
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import Batch, BatchKey, EpochSampler, Loader, TrainBatches, ValidationBatches
 from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
+from cls.errors import TrainingError
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 
@@ -101,6 +103,17 @@ def test_worker_processes_and_the_thread_make_the_same_batches() -> None:
     for one, other in zip(*made, strict=True):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
+
+
+class _DyingBatches(ValidationBatches):
+    def __getitem__(self, key: BatchKey) -> Batch:
+        os._exit(9)
+
+
+def test_a_worker_process_that_ends_is_an_error_of_its_own() -> None:
+    with pytest.raises(TrainingError) as died:
+        list(Loader(_DyingBatches(cutouts(), labels()), EpochSampler(11, 4, seed=1), workers=1))
+    assert died.value.code == "training.worker_died"
 
 
 def test_validation_is_preprocessing_to_the_letter() -> None:

@@ -19,6 +19,7 @@ from cls.errors import SampleError
 from cls.sample.figure.wardrobe import GROUPS
 from cls.sample.make import make_sample
 from cls.sample.plan import Plan, SampleConfig
+from cls.settings import REPOSITORY
 
 SIZE = (320, 240)
 CONFIG = SampleConfig(48, 4, *SIZE, wrong_labels=0.25, corrupt=0.125)
@@ -132,6 +133,29 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
         make_sample(tmp_path, SampleConfig(4))
     assert (caught.value.code, caught.value.where) == ("sample.folder_not_empty", str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_script_that_does_not_guard_its_calls_gets_one_error(tmp_path):
+    script = tmp_path / "draw.py"
+    script.write_text("""from pathlib import Path
+import cls
+from cls.sample.make import make_sample
+from cls.sample.plan import SampleConfig
+try:
+    make_sample(Path("photos"), SampleConfig(40, 4, 128, 96), workers=2)
+except cls.ClsError as error:
+    print(error.code)
+""")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == ["sample.worker_not_started"]
+    assert all(line.endswith("[usage.unguarded_script]") for line in done.stderr.splitlines())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
