@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,6 +51,19 @@ SLOWEST_FIRST = (
     "tests/exporting/parity/test_compare_damaged.py", "tests/write_back/test_send.py",
     "tests/pages/test_accessibility.py", "tests/runtimes/test_served.py", "tests/service/test_postgres_pictures.py",
 )  # fmt: skip
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """Torch, Lightning and the like are imported once for all workers."""
+    if sys.platform == "linux":
+        from tests.preloaded import python_of_workers
+
+        folder = tempfile.TemporaryDirectory(prefix="cls_workers_")
+        config.add_cleanup(folder.cleanup)
+        python = python_of_workers(len(specs), Path(folder.name))
+        for spec in specs:
+            spec.python = python
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,7 +2,7 @@
 
 A first process imports them and forks a copy for each program; Linux alone can hand the copy to the process that asked
 for it (elsewhere programs start as usual). That a program also starts from nothing is for the tests that start it with
-`sys.executable`.
+`sys.executable`. The workers of pytest-xdist are forked from one such process, too; each has a copy of it for programs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import gc
 import json
 import os
 import runpy
+import shlex
 import signal
 import socket
 import subprocess
@@ -34,6 +35,8 @@ _IMPORTS = (
 )  # fmt: skip
 _PR_SET_CHILD_SUBREAPER = 36
 _MOST_BYTES = 1 << 20
+_WORKER = Path(__file__).with_name("worker.py")
+_inherited: socket.socket | None = None  # a worker's line to the process that its programs are forked from
 
 
 class Program(subprocess.Popen[str]):
@@ -103,15 +106,60 @@ def _ask(asked: dict[str, Any], ends: list[int]) -> int:
 @cache
 def _first() -> socket.socket:
     """The line to the process that has everything imported; it ends with this one."""
+    if _inherited is not None:
+        return _inherited
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    code = f"from tests.preloaded import serve; serve({there.fileno()})"
+    code = f"from tests.preloaded import import_all, serve; import_all(); serve({there.fileno()})"
     with there, default_signals():
         subprocess.Popen([sys.executable, "-c", code], pass_fds=[there.fileno()], stdin=subprocess.DEVNULL)
     return here
 
 
-def serve(line: int) -> None:
-    """Imports everything, then forks a program for each message until nobody can send one any more."""
+def python_of_workers(count: int, folder: Path) -> str:
+    """The command that starts one of pytest-xdist's workers, in place of `python`; Linux alone.
+
+    Args:
+        count: of workers. Those that are started later, in place of a crashed one, start as usual.
+        folder: for the socket; of this run alone.
+    """
+    path = folder / "workers"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening, default_signals():
+        listening.bind(str(path))
+        listening.listen(count)
+        code = f"from tests.preloaded import serve_workers; serve_workers({listening.fileno()}, {count})"
+        subprocess.Popen([sys.executable, "-c", code], pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL)
+    return shlex.join([sys.executable, str(_WORKER), str(path)])
+
+
+def serve_workers(listening: int, count: int) -> None:
+    """Imports everything, then forks a worker for each of the first connections."""
+    global _inherited
+    import_all()
+    with socket.socket(fileno=listening) as asked:
+        asked.settimeout(60)  # when whoever started this has ended
+        for _ in range(count):
+            line, _ = asked.accept()  # open until the worker ends: its starter waits for that
+            message, ends, _, _ = socket.recv_fds(line, _MOST_BYTES, 3)
+            if not os.fork():
+                break
+            for end in (line.detach(), *ends):
+                os.close(end)
+        else:
+            return
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if not os.fork():
+        for end in (line.detach(), here.detach(), *ends):
+            os.close(end)
+        serve(there.detach())
+        os._exit(0)
+    there.close()
+    _inherited = here
+    line.send(b"+")
+    _run(json.loads(message), ends)
+
+
+def import_all() -> None:
+    """Imports all that programs use, so that a fork has it."""
     import importlib
 
     import cv2
@@ -122,8 +170,12 @@ def serve(line: int) -> None:
         importlib.import_module(name)
     cv2.setNumThreads(threads)
     gc.collect()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the programs and for whoever started them
     gc.freeze()  # shared with the copies for as long as nobody looks through it
+
+
+def serve(line: int) -> None:
+    """Forks a program for each message until nobody can send one any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the programs and for whoever started them
     warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads; those of libraries stand still
     with socket.socket(fileno=line) as asked:
         asked.set_inheritable(False)
@@ -152,7 +204,7 @@ def serve(line: int) -> None:
 
 def _run(asked: dict[str, Any], ends: list[int]) -> None:
     """Becomes the program, and ends as Python does, but without taking everything apart that was imported."""
-    while os.getppid() != asked["parent"]:  # some programs want to end with their parent
+    while asked["parent"] not in (None, os.getppid()):  # some programs want to end with their parent
         time.sleep(0.001)
     for number, end in enumerate(ends):
         os.dup2(end, number)
