@@ -19,7 +19,7 @@ from cls.settings import REPOSITORY, load_settings
 if TYPE_CHECKING:
     from torch import nn
 
-    from cls.dataset.cutouts.cutouts import Cutouts
+    from cls.dataset.cutouts import Cutouts
     from cls.people.preprocess import Preprocessing
 
 

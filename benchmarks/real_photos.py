@@ -191,7 +191,7 @@ def measured(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
 def score_aside(plan: Plan, group: str, run_name: str) -> dict[str, Any]:
     """The run's mean average precision on the photos kept aside."""
     from cls.bottle.dataset_file import read_dataset
-    from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+    from cls.dataset.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import collect_samples
     from cls.machine import cores
     from cls.training.runs.listing import finished_run

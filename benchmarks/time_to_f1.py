@@ -101,7 +101,7 @@ def processor_seconds(pid: int) -> float:
 
 def score_ours(kept: Sequence[dict[str, Any]], run: Any, test: TestSet, name: str) -> Curve:
     """F1 of the weights put aside, with thresholds chosen on the run's validation part; the last are the final ones."""
-    from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+    from cls.dataset.cutouts import CutoutFormat, load_cutouts
     from cls.dataset.samples import labels_of
     from cls.machine import cores
     from cls.metrics.multilabel import choose_thresholds

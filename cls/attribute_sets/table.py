@@ -15,7 +15,7 @@ from torch import nn
 from cls.attribute_sets.loading import IDENTITY, OFFICIAL, LoadedSet
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import LedgerRecord, collect_samples, drop_broken, labels_of, mark_incomplete_labels_unknown
 from cls.dataset.split.assign import TRAIN, VALID
 from cls.dataset.split.file import TEST, read_split_file, split_by_parts, subsets_of
@@ -280,7 +280,7 @@ def _leak(run: Run, loaded: LoadedSet) -> str:
     if parts is None or not loaded.people:
         return "the set does not name people"
     if parts.is_leaking:
-        return f"LEAKING, {parts.picsets_on_two_sides:,} of {parts.picsets:,} people in two subsets"
+        return f"LEAKING, {parts.picsets_in_two_subsets:,} of {parts.picsets:,} people in two subsets"
     return f"nobody of {parts.picsets:,} people in two subsets"
 
 

@@ -11,7 +11,7 @@ from cls.segmentation.config import GalleryConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
-    from cls.segmentation.gallery.gallery import GalleryReport
+    from cls.segmentation.gallery import GalleryReport
 
 _N_NAMES_SHOWN = 5
 
@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> None:
     """Writes the cut-outs and their contact sheet, and prints where they are."""
     bottle = bottle_of(options)
 
-    from cls.segmentation.gallery.gallery import build_gallery
+    from cls.segmentation.gallery import build_gallery
 
     config = GalleryConfig(**given(options, GalleryConfig))
     for line in report_lines(build_gallery(bottle, options.group, config)):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import FolderUse, RecordRequest, RecordSize, load_records
-from cls.dataset.cutouts.cutouts import Cutouts
-from cls.dataset.cutouts.shards import RecordKey
+from cls.dataset.cache import FolderUse, RecordRequest, RecordSize, load_records
+from cls.dataset.cutouts import Cutouts
+from cls.dataset.shards import RecordKey
 from cls.dataset.split.signatures import content_digests
 from cls.files import sha256_of_bytes
 from cls.machine import cores

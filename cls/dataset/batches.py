@@ -16,7 +16,7 @@ from torch.nn.functional import affine_grid, grid_sample, pad
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cls.dataset.backgrounds import FLAT, PICTURE, Augmentation, Backgrounds, BatchKey, Views, draw_views
-from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.cutouts import Cutouts
 from cls.errors import TrainingError
 from cls.people.preprocess import Preprocessing
 

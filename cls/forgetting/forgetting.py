@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from cls.bottle.dataset_file import read_dataset, rewrite_dataset
 from cls.bottle.layout import Bottle, read_forgotten, write_forgotten
-from cls.dataset.cutouts.cache import drop_stale_records, is_used, record_folders
+from cls.dataset.cache import drop_stale_records, is_used, record_folders
 from cls.errors import BottleError, FileError, UsageError
 from cls.files import ZIP_ERRORS, remove_parts, write_bytes_atomic, write_error
 from cls.forgetting.redaction import (

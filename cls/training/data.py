@@ -20,7 +20,7 @@ import cls
 from cls.bottle.dataset_file import GroupDataset, read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Backgrounds, background_sources
-from cls.dataset.cutouts.cutouts import CutoutFormat, Subset, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, Subset, load_cutouts
 from cls.dataset.samples import (
     NO_FILE,
     NO_LABEL_KNOWN,

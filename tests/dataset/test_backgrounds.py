@@ -17,7 +17,7 @@ from cls.dataset.backgrounds import (
     put_on_background,
     scene_without_person,
 )
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import collect_samples
 from cls.people.preprocess import Preprocessing
 from tests.bottles import GROUP, make_tiny_bottle, segments_of_mask, write_rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import Batch, BatchKey, EpochSampler, Loader, TrainBatches, ValidationBatches
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts
+from cls.dataset.cutouts import CutoutFormat, Cutouts
 from cls.errors import TrainingError
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing

@@ -11,7 +11,7 @@ import torch
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import BatchKey, EpochSampler, GpuViews, Loader, TrainBatches, UnaugmentedBatches
-from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of
 from cls.people.preprocess import Preprocessing
 from tests.bottles import GROUP, make_tiny_bottle

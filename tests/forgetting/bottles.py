@@ -19,15 +19,15 @@ from cls.cli import forget
 from cls.cli import infer as inference
 from cls.cli import segment_meta as segment_meta_builder
 from cls.cli.command import execute
-from cls.dataset.cutouts.cache import record_folders
-from cls.dataset.cutouts.shards import open_shards
+from cls.dataset.cache import record_folders
+from cls.dataset.shards import open_shards
 from cls.exporting.publish import ExportConfig, export_run
 from cls.loading.pictures import load_group_from
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.sample.make import make_sample
 from cls.sample.plan import SampleConfig
-from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
+from cls.segmentation.gallery import GalleryConfig, build_gallery
 from cls.settings import load_settings
 from cls.training.runs.folder import run_folders
 from tests.bottles import train_tiny_run

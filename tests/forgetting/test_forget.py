@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from cls.bottle.dataset_file import read_dataset
-from cls.dataset.cutouts.cache import FolderUse, record_folders
+from cls.dataset.cache import FolderUse, record_folders
 from cls.errors import BottleError, UsageError
 from cls.forgetting.forgetting import allow, forget, lock_bottle
 from cls.prediction.journal import JournalEntry, lock_of, open_journal

@@ -15,7 +15,7 @@ from cls.exporting.publish import classifier_of_run
 from cls.pages.render import jpeg_bytes, picture_url, write_page
 from cls.people.photos import read_photo
 from cls.prediction.contact_sheet import PersonResult, SheetCounts, SheetPerson, SheetText, write_contact_sheet
-from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
+from cls.segmentation.gallery import GalleryConfig, build_gallery
 from tests.exporting.parity.test_page import report_of
 from tests.exporting.runs import ExportedBottle
 from tests.model_storage.services import running_storage

@@ -12,7 +12,7 @@ import pytest
 from cls.errors import FileError
 from cls.exporting.publish import _write_and_link_pages
 from cls.pages.render import drop_dead_links, link_pages, set_links, write_page
-from cls.segmentation.gallery.gallery import GalleryConfig, build_gallery
+from cls.segmentation.gallery import GalleryConfig, build_gallery
 from tests.bottles import GROUP
 from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer

@@ -37,7 +37,7 @@ from cls.pictures.engine import (
 from cls.pictures.queries import NewRow
 from cls.pictures.segments import read_segments, read_status
 from cls.pictures.storing import row_of, write_batch
-from cls.segmentation.gallery.gallery import (
+from cls.segmentation.gallery import (
     JOURNAL_NAME,
     GalleryConfig,
     GalleryReport,

@@ -12,7 +12,7 @@ import torch
 from cls.bottle.layout import Bottle
 from cls.cli.command import execute
 from cls.cli.train import COMMAND as TRAIN
-from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples, labels_of
 from cls.errors import BottleError, TrainingError
 from cls.people.preprocess import Preprocessing

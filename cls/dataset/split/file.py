@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from cls.bottle.dataset_file import GroupDataset, change_splits
 from cls.dataset.samples import Ledger, Sample
@@ -20,7 +20,7 @@ from cls.records import Record, faults_of
 
 TEST = "test"
 PART_SUBSETS = (TRAIN, VALID, TEST)
-_PICTURES_BY_SIDE = TypeAdapter(dict[str, list[str]], config=ConfigDict(coerce_numbers_to_str=True))
+_PICTURES_BY_SUBSET = TypeAdapter(dict[str, list[str]], config=ConfigDict(coerce_numbers_to_str=True))
 PARTS_KEY = "parts"
 IN_TEST = "kept for the test"
 IN_NO_PART = "in none of the dataset's parts"
@@ -36,50 +36,48 @@ class PartsUsed(Record):
 
     Attributes:
         name: e.g. `official`.
-        is_leaking: whether anybody is in two subsets.
-        picsets: people (picsets) there are in all three parts.
-        picsets_on_two_sides: people in two or three subsets.
-        pictures_of_no_picset: nothing is known of them.
-        test_pictures: pictures in the test part, which nobody trains on or chooses by.
-        note: what a reader of the figures has to know.
+        is_leaking: whether a picset is in two subsets.
+        picsets: picsets in all three parts.
+        picsets_in_two_subsets: picsets in two or three subsets.
+        pictures_of_no_picset: pictures whose picset is unknown.
+        test_pictures: pictures in the test part, which is used neither for training nor for choosing a model.
+        note: the same in words, for reports and logs.
     """
 
     name: str
     is_leaking: bool
     picsets: int
-    picsets_on_two_sides: int
+    # Runs of earlier versions have the second name.
+    picsets_in_two_subsets: int = Field(validation_alias=AliasChoices("picsets_in_two_subsets", "picsets_on_two_sides"))
     pictures_of_no_picset: int = 0
     test_pictures: int = 0
     note: str = ""
 
     @classmethod
-    def of(cls, name: str, *, test: int, units: int, shared: int, unnamed: int = 0) -> PartsUsed:
-        """Counts, with what they mean.
+    def of(cls, name: str, *, test: int, picsets: int, shared: int, unknown: int = 0) -> PartsUsed:
+        """The counts, with a note made of them.
 
         Args:
             name: of the parts.
             test: pictures in the test part.
-            units: people (picsets) in all three parts.
-            shared: those in two subsets or three.
-            unnamed: pictures of no picset.
+            picsets: picsets in all three parts.
+            shared: picsets in two or three subsets.
+            unknown: pictures of no picset.
         """
-        parts = f"parts '{name}' of the dataset"
-        unknown = f"; {unnamed} pictures are of none" if unnamed else ""
-        if not units:
-            note = f"{parts}: it does not say whom its pictures show, so leaks cannot be seen"
+        note = f"parts '{name}' of the dataset"
+        if not picsets:
+            note += ": the picsets of its pictures are not known, so leaks cannot be detected"
         elif not shared:
-            note = f"{parts}: nobody of {units} picsets is in two subsets{unknown}"
+            note += f": none of {picsets} picsets is in two subsets"
+            note += f"; {unknown} pictures belong to no picset" if unknown else ""
         else:
-            note = (
-                f"{parts} LEAK: {shared} of {units} picsets are in two subsets; "
-                "what is measured on them is for comparison with published figures only"
-            )
+            note += f" LEAK: {shared} of {picsets} picsets are in two subsets; compare scores with published ones only"
         return cls(
             name=name,
             is_leaking=shared > 0,
-            picsets=units,
-            picsets_on_two_sides=shared,
-            pictures_of_no_picset=unnamed,
+            picsets=picsets,
+            picsets_in_two_subsets=shared,
+            pictures_of_no_picset=unknown,
             test_pictures=test,
             note=note,
         )
@@ -131,7 +129,7 @@ def subsets_of(dataset: GroupDataset, name: str, *, where: object = None) -> dic
             hint=f"use one of {', '.join(known)}" if known else "leave out --split: the split is made by picset",
         )
     try:
-        content = _PICTURES_BY_SIDE.validate_python(dataset.extra[PARTS_KEY][name])
+        content = _PICTURES_BY_SUBSET.validate_python(dataset.extra[PARTS_KEY][name])
     except ValidationError as error:
         raise TrainingError(
             f"parts '{name}' are not readable: {faults_of(error)}",
@@ -194,10 +192,10 @@ def split_by_parts(
     if ledger is not None:
         unused = [sample.path for sample in samples if subsets.get(sample.path) not in (TRAIN, VALID)]
         ledger.left_out.update({path: IN_TEST if path in subsets else IN_NO_PART for path in unused})
-    unnamed = len({sample.path for sample in samples if sample.path in subsets and not sample.picset})
+    unknown = len({sample.path for sample in samples if sample.path in subsets and not sample.picset})
     by_picset.pop("", None)
     leaking = sum(len(found) > 1 for found in by_picset.values())
-    used = PartsUsed.of(name, test=len(test), units=len(by_picset), shared=leaking, unnamed=unnamed)
+    used = PartsUsed.of(name, test=len(test), picsets=len(by_picset), shared=leaking, unknown=unknown)
     return NamedSplit(kept, indices, test, split, used)
 
 

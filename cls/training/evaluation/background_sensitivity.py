@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cls.dataset.backgrounds import Backgrounds, blend, put_on_background
-from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.cutouts import Cutouts
 from cls.metrics.bootstrap import RESAMPLES, clopper_pearson, draw_units, interval_of, interval_of_mean, widened
 from cls.metrics.multilabel import probabilities_of
 from cls.people.preprocess import Preprocessing

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cls.bottle.dataset_file import GroupDataset, read_dataset
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, Subset, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, Cutouts, Subset, load_cutouts
 from cls.dataset.samples import Sample, collect_samples, labels_of, mark_incomplete_labels_unknown
 from cls.dataset.split.file import trained_on
 from cls.errors import TrainingError

@@ -27,7 +27,7 @@ from cls.dataset.batches import (
     UnaugmentedBatches,
     ValidationBatches,
 )
-from cls.dataset.cutouts.cutouts import Subset
+from cls.dataset.cutouts import Subset
 from cls.dataset.samples import Sample, labels_of
 from cls.files import safe_name, write_error, write_text_atomic
 from cls.progress import Ticker, progress

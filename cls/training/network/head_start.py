@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.cutouts import Cutouts
 from cls.errors import TrainingError
 from cls.training.loop.distributed import accelerator
 from cls.training.network.build import head_of, memory_format_of

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from cls.dataset.batches import EpochSampler, TrainBatches
-from cls.dataset.cutouts.cutouts import Cutouts
+from cls.dataset.cutouts import Cutouts
 from cls.files import atomic_path
 from cls.metrics.multilabel import precision_recall_steps, reliability
 from cls.pages.render import Chart, Figure, nice_ticks, whole_ticks

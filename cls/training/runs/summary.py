@@ -65,7 +65,7 @@ def _trust(metrics: RunMetrics, validation: Metrics) -> Iterator[str]:
     """What the means leave out; runs of earlier versions have not measured it."""
     if (parts := metrics.parts) is not None and parts.is_leaking:
         yield (
-            f"parts '{parts.name}' LEAK: {parts.picsets_on_two_sides} of {parts.picsets} picsets are in two"
+            f"parts '{parts.name}' LEAK: {parts.picsets_in_two_subsets} of {parts.picsets} picsets are in two"
             " subsets; these figures are for comparison with published ones only"
         )
     if (intervals := validation.intervals) is not None:

@@ -93,7 +93,7 @@ def test_samples_go_where_the_dataset_says() -> None:
     }  # fmt: skip
     assert found.test == [SAMPLES[5], SAMPLES[9]]
     assert ledger.left_out == {"5": IN_TEST, "8": IN_TEST, "9": IN_NO_PART}
-    assert found.used == PartsUsed.of("x", test=2, units=5, shared=2, unnamed=2)
+    assert found.used == PartsUsed.of("x", test=2, picsets=5, shared=2, unknown=2)
     assert split_by_parts(SAMPLES, dataset(parts=PARTS), "x").samples == found.samples, "a ledger is not needed"
 
 
@@ -101,7 +101,7 @@ def test_joined_picsets_are_taken_apart_and_counted_as_picsets() -> None:
     samples = [sample("0", "a", joined="joined:a"), sample("3", "b", joined="joined:a"), sample("1", "c")]
     found = split_by_parts(samples, dataset(parts=PARTS), "x")
     assert [one.split_unit for one in found.samples] == ["picture:0", "picture:3", "picset:c"]
-    assert (found.used.picsets, found.used.picsets_on_two_sides, found.used.pictures_of_no_picset) == (3, 0, 0)
+    assert (found.used.picsets, found.used.picsets_in_two_subsets, found.used.pictures_of_no_picset) == (3, 0, 0)
 
 
 @pytest.mark.parametrize(("paths", "empty"), [("01", "valid"), ("34", "train"), ("59", "train"), ("", "train")])
@@ -114,23 +114,28 @@ def test_an_empty_part(paths: str, empty: str) -> None:
 
 
 def test_what_a_reader_has_to_know() -> None:
-    leaking = PartsUsed.of("x", test=4, units=5, shared=2, unnamed=1)
+    leaking = PartsUsed.of("x", test=4, picsets=5, shared=2, unknown=1)
     assert leaking.is_leaking
     assert "'x' of the dataset LEAK: 2 of 5 picsets are in two subsets" in leaking.note
     assert leaking.to_json_values() == {
-        "name": "x", "is_leaking": True, "picsets": 5, "picsets_on_two_sides": 2, "pictures_of_no_picset": 1,
+        "name": "x", "is_leaking": True, "picsets": 5, "picsets_in_two_subsets": 2, "pictures_of_no_picset": 1,
         "test_pictures": 4, "note": leaking.note,
     }  # fmt: skip
-    assert not PartsUsed.of("x", test=0, units=5, shared=0).is_leaking
-    assert PartsUsed.of("x", test=0, units=5, shared=1).is_leaking
+    assert not PartsUsed.of("x", test=0, picsets=5, shared=0).is_leaking
+    assert PartsUsed.of("x", test=0, picsets=5, shared=1).is_leaking
     assert (
-        PartsUsed.of("x", test=0, units=5, shared=0).note
-        == "parts 'x' of the dataset: nobody of 5 picsets is in two subsets"
+        PartsUsed.of("x", test=0, picsets=5, shared=0).note
+        == "parts 'x' of the dataset: none of 5 picsets is in two subsets"
     )
-    assert PartsUsed.of("x", test=0, units=5, shared=0, unnamed=3).note.endswith("; 3 pictures are of none")
-    assert "it does not say whom its pictures show" in PartsUsed.of("x", test=0, units=0, shared=0, unnamed=9).note
+    assert PartsUsed.of("x", test=0, picsets=5, shared=0, unknown=3).note.endswith("; 3 pictures belong to no picset")
+    assert "leaks cannot be detected" in PartsUsed.of("x", test=0, picsets=0, shared=0, unknown=9).note
+
+
+def test_parts_of_runs_of_earlier_versions_are_read() -> None:
+    older = {"name": "official", "is_leaking": True, "picsets": 9, "picsets_on_two_sides": 2}
+    assert PartsUsed.model_validate(older).picsets_in_two_subsets == 2
 
 
 def test_what_is_not_said_of_parts_is_nothing() -> None:
-    used = PartsUsed(name="x", is_leaking=False, picsets=1, picsets_on_two_sides=0)
+    used = PartsUsed(name="x", is_leaking=False, picsets=1, picsets_in_two_subsets=0)
     assert (used.pictures_of_no_picset, used.test_pictures, used.note) == (0, 0, "")

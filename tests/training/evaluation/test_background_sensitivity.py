@@ -11,7 +11,7 @@ from torch import nn
 
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.backgrounds import Backgrounds
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import collect_samples
 from cls.errors import UsageError
 from cls.people.preprocess import Preprocessing

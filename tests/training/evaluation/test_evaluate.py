@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import scenes_of
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, Subset, load_cutouts
+from cls.dataset.cutouts import CutoutFormat, Cutouts, Subset, load_cutouts
 from cls.dataset.samples import Sample, collect_samples
 from cls.errors import BottleError
 from cls.people.preprocess import Preprocessing

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset, write_dataset
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, Subset
+from cls.dataset.cutouts import CutoutFormat, Cutouts, Subset
 from cls.dataset.samples import Ledger, Sample
 from cls.dataset.split.assign import TRAIN, Split
 from cls.metrics.multilabel import measure
@@ -364,7 +364,7 @@ def many_labels(folder: Path, names: tuple[str, ...], people: int = 400, left_ou
         history=[{"epoch": n, "train_loss": 1 / (n + 1), "valid_loss": 0.6, "valid_map": 0.5, "valid_auroc": 0.7}
                  for n in range(90)],
         parts={"name": "official", "note": "parts 'official' LEAK", "is_leaking": True, "picsets": 9,
-               "picsets_on_two_sides": 2},
+               "picsets_in_two_subsets": 2},
     )  # fmt: skip
     pairs = [Pair(cutouts.input_rgb(n), cutouts.input_rgb(n + 1), names[n % len(names)]) for n in range(10)]
     ledger = Ledger(people, {f"{n:032x}.jpeg": "not segmented yet" for n in range(left_out)})

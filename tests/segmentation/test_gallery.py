@@ -20,7 +20,7 @@ from cls.cli.masks import report_lines
 from cls.errors import BottleError, UsageError
 from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
-from cls.segmentation.gallery.gallery import CARDS_A_PAGE, JOURNAL_NAME, GalleryConfig, MaskJournal, build_gallery
+from cls.segmentation.gallery import CARDS_A_PAGE, JOURNAL_NAME, GalleryConfig, MaskJournal, build_gallery
 from cls.settings import REPOSITORY
 from tests.preloaded import Program, run_program
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.shards import RecordKey, Shard, drop_broken_shards, drop_records, new_shard, open_shards
+from cls.dataset.shards import RecordKey, Shard, drop_broken_shards, drop_records, new_shard, open_shards
 from cls.dataset.split.signatures import content_digests, forget_signatures
 from cls.errors import FileError
 from cls.files import locked, remove_parts

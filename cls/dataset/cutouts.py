@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import (
+from cls.dataset.cache import (
     FolderUse,
     RecordRequest,
     RecordSize,
@@ -25,8 +25,8 @@ from cls.dataset.cutouts.cache import (
     photo_box_of,
     rgb_and_mask_of,
 )
-from cls.dataset.cutouts.shards import RecordKey
 from cls.dataset.samples import Sample
+from cls.dataset.shards import RecordKey
 from cls.dataset.split.signatures import content_digests
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing, cut_out, in_frame, inner_size, resize_cutout

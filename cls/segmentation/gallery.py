@@ -204,7 +204,7 @@ def write_sheets(
             ],
         }
         journal.claim([name])
-        write_page(folder / name, "segmentation/gallery/mask_sheet.html", values)
+        write_page(folder / name, "segmentation/mask_sheet.html", values)
         journal.finish(name, "page")
     left_over = [name for name in journal.files if name.endswith(".html") and name not in names]
     for name in left_over:

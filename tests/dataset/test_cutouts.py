@@ -12,8 +12,8 @@ import pytest
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts.cache import GIB
-from cls.dataset.cutouts.cutouts import CutoutFormat, Cutouts, load_cutouts
+from cls.dataset.cache import GIB
+from cls.dataset.cutouts import CutoutFormat, Cutouts, load_cutouts
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split.signatures import signatures_of
 from cls.errors import FileError
@@ -277,8 +277,8 @@ import resource, sys
 from pathlib import Path
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
-from cls.dataset.cutouts import cache
-from cls.dataset.cutouts.cutouts import CutoutFormat, load_cutouts
+from cls.dataset import cache
+from cls.dataset.cutouts import CutoutFormat, load_cutouts
 from cls.dataset.samples import collect_samples
 from cls.errors import FileError
 from cls.people.preprocess import Preprocessing
@@ -316,7 +316,7 @@ except FileError as error:
 
 
 def test_more_than_the_disk_holds_is_refused_before_the_work(tiny: Bottle, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cls.dataset.cutouts import cache
+    from cls.dataset import cache
 
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(FileError) as caught:

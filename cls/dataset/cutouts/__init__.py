@@ -1,1 +1,0 @@
-"""Cut-outs of people, cached on disk."""

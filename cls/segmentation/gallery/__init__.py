@@ -1,1 +1,0 @@
-"""The mask gallery: bad masks are found and marked."""
