@@ -38,8 +38,8 @@ from cls.dataset.split.signatures import SIDE_PX, VIEWS, signatures_in, unpack_s
 from cls.people.photos import Person, decode_photo
 from cls.people.polygons import choose_people
 from cls.sample import PERSON_MODEL
+from cls.sample.config import SampleConfig
 from cls.sample.make import make_sample
-from cls.sample.plan import SampleConfig
 from cls.segmentation.segmenter import PersonSegmenter, load_segmenter
 
 _PEOPLE = 40

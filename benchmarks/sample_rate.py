@@ -10,8 +10,8 @@ from pathlib import Path
 
 def main(photos: int) -> None:
     """Print photos a second of wall time and of processor time, warm."""
+    from cls.sample.config import SampleConfig
     from cls.sample.make import draw_photos
-    from cls.sample.plan import SampleConfig
 
     config = SampleConfig(photos=photos + 10, seed=12345)
     with tempfile.TemporaryDirectory() as folder:

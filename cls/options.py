@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from cls.errors import Fault, UsageError, UsageFault
 
@@ -27,10 +29,12 @@ class Option:
         section: the heading it stands under; empty: none of its own.
         flag: its name on the command line.
         dest: its name in parsed options.
+        aliases: other names on the command line.
         metavar: stands for its value in `--help`.
         values: what it takes, in words, where neither a range nor choices say it.
         unset: its default in words, where the value itself does not say it.
         choices: the values it takes.
+        pattern: regular expression that a whole text matches; `values` has it in words.
         ge, gt, le, lt: bounds of a number: from, above, to, below.
         may_be_empty: whether a list may be given without values.
         is_file: whether its value names a file or folder.
@@ -44,10 +48,12 @@ class Option:
     section: str
     flag: str
     dest: str
+    aliases: tuple[str, ...] = ()
     metavar: str = ""
     values: str = ""
     unset: str = ""
     choices: tuple[str, ...] = ()
+    pattern: str = ""
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
@@ -64,7 +70,7 @@ class Option:
         """The values it takes, in words."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names"}
+        kinds = {int: "a whole number", float: "a number", bool: "true or false", tuple: "names", Path: "a path"}
         at_most = " to" if self.ge is not None else ", at most"
         bounds = ((" from", self.ge), (" above", self.gt), (at_most, self.le), (", below", self.lt))
         limits = [f"{word} {bound:g}" for word, bound in bounds if bound is not None]
@@ -93,6 +99,8 @@ class Option:
             return self.has_type_of(value)
         if self.choices:
             return set([value] if isinstance(value, str) else value) <= set(self.choices)
+        if self.pattern:
+            return re.fullmatch(self.pattern, value) is not None
         bounds = ((operator.ge, self.ge), (operator.gt, self.gt), (operator.le, self.le), (operator.lt, self.lt))
         return all(holds(value, bound) for holds, bound in bounds if bound is not None)
 
@@ -119,7 +127,7 @@ def options_of(settings: type) -> dict[str, Option]:
             continue
         parts = get_args(hints[one.name])
         kind = parts[0] if NoneType in parts else hints[one.name]
-        kind = get_origin(kind) or kind
+        kind = str if get_origin(kind) is Literal else get_origin(kind) or kind
         choices = f"{{{','.join(one.metadata.get('choices', ()))}}}"
         how: dict[str, Any] = {
             "kind": kind,
@@ -173,13 +181,13 @@ def plain(value: Any) -> Any:
 def make_plain(settings: Any) -> None:
     """Makes the values of new settings plain, in a dataclass that may be frozen; one text is a list of one.
 
-    Paths in fields that are no options stay paths.
+    Paths in fields of paths, and in those that are no options, stay paths.
     """
     kind: type = type(settings)
     options = options_of(kind)
     for one in fields(settings):
         given = getattr(settings, one.name)
-        if one.name not in options and isinstance(given, os.PathLike):
+        if (one.name not in options or options[one.name].kind is Path) and isinstance(given, os.PathLike):
             continue
         value = plain(given)
         is_list = one.name in options and options[one.name].kind is tuple

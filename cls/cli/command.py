@@ -90,7 +90,7 @@ def add_options(
             if option.section not in sections:
                 sections[option.section] = parser.add_argument_group(option.section)
             how = _arguments_of(option, (defaults or {}).get(option.dest))
-            sections[option.section].add_argument(option.flag, **how)
+            sections[option.section].add_argument(option.flag, *option.aliases, **how)
 
 
 def _arguments_of(option: Option, default: Any) -> dict[str, Any]:
@@ -107,6 +107,8 @@ def _arguments_of(option: Option, default: Any) -> dict[str, Any]:
         return {**how, "action": argparse.BooleanOptionalAction}
     if option.kind is tuple:
         how["nargs"] = "*" if option.may_be_empty else "+"
+    elif option.kind is Path:
+        how["type"] = Path
     elif option.kind is not str:
         how["type"] = partial(_number, option.kind)
     return {**how, "metavar": option.metavar}

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from cls.errors import SampleError, UsageError
+from cls.errors import SampleError
 from cls.files import atomic_path, remove_parts, write_bytes_atomic, write_json_atomic
 from cls.machine import refuse_unguarded_script
 from cls.progress import progress
 from cls.records import JsonLines, read_record
+from cls.sample.config import SampleConfig
 from cls.sample.plan import (
     CATEGORIES,
     GENERATOR_VERSION,
@@ -32,7 +33,6 @@ from cls.sample.plan import (
     Info,
     Plan,
     Profile,
-    SampleConfig,
     write_labels,
 )
 
@@ -109,24 +109,17 @@ class SampleReport:
     archives: int
 
 
-def make_sample(
-    directory: Path, config: SampleConfig, *, archives: bool = False, workers: int | None = None
-) -> SampleReport:
+def make_sample(directory: Path, config: SampleConfig) -> SampleReport:
     """Make a sample set, or finish one that was interrupted.
 
     Args:
         directory: Where; it must not exist yet, be empty, or hold a set of the same parameters.
-        config: What is drawn; the same parameters give the same bytes.
-        archives: Also write archives/part_NNN.zip as CVAT exports them ("COCO 1.0").
-        workers: Processes that draw; all cores by default.
+        config: What is drawn.
 
     Raises:
-        UsageError: A parameter is out of range.
         SampleError: The folder holds something else, or a process that draws ended.
     """
     refuse_unguarded_script()
-    if workers is not None and workers < 1:
-        raise UsageError(f"workers must be at least 1, not {workers}", code="out_of_range")
     plan = Plan(config)
     is_finished = _claim(directory, config)
     remove_parts(directory / "images")
@@ -136,16 +129,16 @@ def make_sample(
         for index in range(config.photos)
         if (not is_finished and index not in journal) or not (directory / "images" / plan.file_name(index)).exists()
     ]
-    _draw_all(directory, config, missing, workers or os.cpu_count() or 1)
+    _draw_all(directory, config, missing, config.workers or os.cpu_count() or 1)
     if not is_finished:
         journal = _read_journal(directory)
         write_json_atomic(
             directory / ANNOTATIONS_PATH, coco(plan, journal, range(config.photos)).model_dump(), indent=None
         )
         write_labels(directory, plan)
-        write_json_atomic(directory / _PROFILE, config.profile(finished=True).model_dump())
+        write_json_atomic(directory / _PROFILE, Profile.of(config, finished=True).model_dump())
     (directory / _JOURNAL).unlink(missing_ok=True)
-    written = write_archives(directory, directory / ANNOTATIONS_PATH) if archives else 0
+    written = write_archives(directory, directory / ANNOTATIONS_PATH) if config.archives else 0
     return SampleReport(directory, config.photos, len(missing), len(plan.picsets), written)
 
 
@@ -156,7 +149,7 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
         found = read_record(profile, Profile)
         other = [
             f"{key} {was} instead of {value}"
-            for (key, was), (_, value) in zip(found, config.profile(finished=found.finished), strict=True)
+            for (key, was), (_, value) in zip(found, Profile.of(config, finished=found.finished), strict=True)
             if was != value
         ]
         if other:
@@ -177,7 +170,7 @@ def _claim(directory: Path, config: SampleConfig) -> bool:
             hint="choose an empty or new folder",
         )
     (directory / "images").mkdir(parents=True, exist_ok=True)
-    write_json_atomic(profile, config.profile(finished=False).model_dump())
+    write_json_atomic(profile, Profile.of(config, finished=False).model_dump())
     return False
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.sample.canvas import Canvas
+from cls.sample.config import SampleConfig
 from cls.sample.figure import palette
 from cls.sample.figure.body import BodyFrame
 from cls.sample.figure.figure import TOTAL_HEADS, frame_of, paint_figure
 from cls.sample.figure.pose import Pose, Skeleton, draw_pose, skeleton
 from cls.sample.figure.wardrobe import Person, draw_person
-from cls.sample.plan import CATEGORIES, PHOTO, PLACE, Annotation, Plan, SampleConfig, main_person
+from cls.sample.plan import CATEGORIES, PHOTO, PLACE, Annotation, Plan, main_person
 from cls.sample.scene.background import Place, draw_place, view
 from cls.sample.scene.light import Light, cast_shadow, contact_shadow, draw_light, finish, lit_rgb, paint_seat
 

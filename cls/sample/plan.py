@@ -9,7 +9,6 @@ import csv
 import hashlib
 import io
 import uuid
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel
 
-from cls.errors import UsageError
 from cls.files import write_json_atomic, write_text_atomic
 from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS, draw_person, labels
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cls.sample.config import SampleConfig
     from cls.sample.figure.wardrobe import Person
 
 TAGS_HEADER = ["file", "tags", "picset"]
@@ -98,46 +97,6 @@ def _csv(rows: list[list[str]]) -> str:
     return text.getvalue()
 
 
-@dataclass(frozen=True)
-class SampleConfig:
-    """One set's parameters. Two sets with the same parameters hold the same bytes.
-
-    Attributes:
-        seed: Any whole number from 0.
-        wrong_labels: Share of photos (0..1) whose tags are wrong in one group.
-        corrupt: Share of photos (0..1) whose file is not a whole JPEG.
-    """
-
-    photos: int = 200
-    seed: int = 0
-    width_px: int = 640
-    height_px: int = 480
-    wrong_labels: float = 0.0
-    corrupt: float = 0.0
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.photos < 1:
-            problems.append(f"photos must be at least 1, not {self.photos}")
-        if self.seed < 0:
-            problems.append(f"seed must not be negative, not {self.seed}")
-        if not (96 <= self.width_px <= 4096 and 96 <= self.height_px <= 4096):
-            problems.append(f"size must be 96 to 4096 pixels a side, not {self.width_px}x{self.height_px}")
-        for name, share in (("wrong-labels", self.wrong_labels), ("corrupt", self.corrupt)):
-            if not 0 <= share <= 1:
-                problems.append(f"{name} must be a share from 0 to 1, not {share}")
-        if problems:
-            raise UsageError("; ".join(problems), code="out_of_range")
-
-    def stream(self, *key: int) -> np.random.Generator:
-        """A source of random numbers for one purpose (and index) of this set."""
-        return np.random.default_rng([self.seed, *key])
-
-    def profile(self, *, finished: bool) -> Profile:
-        """The parameters and the generator's version, as sample.json keeps them."""
-        return Profile(generator_version=GENERATOR_VERSION, **asdict(self), finished=finished)
-
-
 class Profile(BaseModel):
     """sample.json: what a set is made of, and whether it is finished."""
 
@@ -149,6 +108,13 @@ class Profile(BaseModel):
     wrong_labels: float
     corrupt: float
     finished: bool
+
+    @classmethod
+    def of(cls, config: SampleConfig, *, finished: bool) -> Profile:
+        """That of a set with these parameters, made by this version of the generator."""
+        names = ("photos", "seed", "width_px", "height_px", "wrong_labels", "corrupt")
+        values = {name: getattr(config, name) for name in names}
+        return cls(generator_version=GENERATOR_VERSION, **values, finished=finished)
 
 
 class Annotation(BaseModel):

@@ -25,8 +25,8 @@ from cls.exporting.publish import ExportConfig, export_run
 from cls.loading.pictures import load_group_from
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
+from cls.sample.config import SampleConfig
 from cls.sample.make import make_sample
-from cls.sample.plan import SampleConfig
 from cls.segmentation.gallery import GalleryConfig, build_gallery
 from cls.settings import load_settings
 from cls.training.runs.folder import run_folders
@@ -145,7 +145,7 @@ def _opened(folder: Path, database_url: str = "") -> FullBottle:
 
 def make_full_bottle(folder: Path) -> FullBottle:
     """Sample photos loaded as two groups, trained on, exported with people, predicted in all formats, cut out."""
-    make_sample(folder / "photos", SampleConfig(24, 3, 160, 120), workers=1)
+    make_sample(folder / "photos", SampleConfig(24, 3, "160x120", workers=1))
     full = _opened(folder)
     full.load()
     full.write_rows()

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 
 from cls.errors import SampleError
+from cls.sample.config import SampleConfig
 from cls.sample.figure.wardrobe import GROUPS
 from cls.sample.make import make_sample
-from cls.sample.plan import Plan, SampleConfig
+from cls.sample.plan import Plan
 from cls.settings import REPOSITORY
 
 SIZE = (320, 240)
-CONFIG = SampleConfig(48, 4, *SIZE, wrong_labels=0.25, corrupt=0.125)
+CONFIG = SampleConfig(48, 4, "320x240", wrong_labels=0.25, corrupt=0.125, archives=True, workers=1)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -37,7 +38,7 @@ def content(directory: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     directory = tmp_path_factory.mktemp("sample") / "set"
-    make_sample(directory, CONFIG, archives=True, workers=1)
+    make_sample(directory, CONFIG)
     return directory
 
 
@@ -109,15 +110,13 @@ def test_an_archive_is_what_the_annotation_service_exports(whole):
 
 def test_the_same_command_again_draws_nothing_and_repairs_what_is_missing(whole):
     before = content(whole)
-    assert make_sample(whole, CONFIG, archives=True, workers=1).drawn == 0
+    assert make_sample(whole, CONFIG).drawn == 0
     (whole / "images" / Plan(CONFIG).file_name(30)).unlink()
-    assert make_sample(whole, CONFIG, archives=True, workers=1).drawn == 1
+    assert make_sample(whole, CONFIG).drawn == 1
     assert content(whole) == before
 
 
-@pytest.mark.parametrize(
-    "change", [{"photos": 49}, {"seed": 5}, {"wrong_labels": 0.5}, {"width_px": 640, "height_px": 480}]
-)
+@pytest.mark.parametrize("change", [{"photos": 49}, {"seed": 5}, {"wrong_labels": 0.5}, {"size": "640x480"}])
 def test_a_folder_with_another_set_is_refused_and_left_alone(whole, change):
     before = content(whole)
     with pytest.raises(SampleError) as caught:
@@ -140,9 +139,9 @@ def test_a_script_that_does_not_guard_its_calls_gets_one_error(tmp_path):
     script.write_text("""from pathlib import Path
 import cls
 from cls.sample.make import make_sample
-from cls.sample.plan import SampleConfig
+from cls.sample.config import SampleConfig
 try:
-    make_sample(Path("photos"), SampleConfig(40, 4, 128, 96), workers=2)
+    make_sample(Path("photos"), SampleConfig(40, 4, "128x96", workers=2))
 except cls.ClsError as error:
     print(error.code)
 """)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from cls.sample.canvas import Canvas, Lamp
+from cls.sample.config import SampleConfig
 from cls.sample.figure.body import BodyFrame
 from cls.sample.figure.figure import frame_of, paint_figure
 from cls.sample.figure.pose import draw_pose, skeleton
 from cls.sample.figure.wardrobe import draw_person
 from cls.sample.photo import _setting, annotation, polygons, render_photo, stage
-from cls.sample.plan import PHOTO, Plan, SampleConfig, main_person
+from cls.sample.plan import PHOTO, Plan, main_person
 from tests.made_once import made_once
 
 CONFIG = SampleConfig(photos=2000, seed=11)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cls.errors import UsageError
+from cls.sample.config import SampleConfig
 from cls.sample.figure.wardrobe import GROUPS, MULTI_LABEL_GROUPS
-from cls.sample.plan import Plan, SampleConfig, given_tags, main_person, true_tags
+from cls.sample.plan import Plan, given_tags, main_person, true_tags
 
 
 @given(st.integers(1, 900), st.integers(0, 2**40))
@@ -41,7 +42,7 @@ def test_tens_of_thousands_of_photos_are_planned_at_once():
 
 
 def test_names_differ_between_seeds_and_sizes():
-    plans = [Plan(SampleConfig(10, 1)), Plan(SampleConfig(10, 2)), Plan(SampleConfig(10, 1, 320, 240))]
+    plans = [Plan(SampleConfig(10, 1)), Plan(SampleConfig(10, 2)), Plan(SampleConfig(10, 1, "320x240"))]
     assert len({plan.file_name(4) for plan in plans}) == 3
 
 
@@ -51,9 +52,9 @@ def test_a_photo_far_into_a_set_is_named_the_same_whatever_the_shares():
 
 def test_every_problem_of_the_parameters_is_told_at_once():
     with pytest.raises(UsageError) as caught:
-        SampleConfig(0, -1, 10, 10, 1.5, -0.1)
-    assert caught.value.code == "usage.out_of_range"
-    for word in ("photos", "seed", "size", "wrong-labels", "corrupt"):
+        SampleConfig(0, -1, "10x10", 1.5, -0.1, workers=0)
+    assert caught.value.codes == ("usage.invalid_options", *["usage.invalid_option_value"] * 6)
+    for word in ("photos", "seed", "size", "wrong-labels", "corrupt", "workers"):
         assert word in caught.value.line()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from cls.sample.config import SampleConfig
 from cls.sample.make import make_sample
-from cls.sample.plan import SampleConfig
 from cls.settings import REPOSITORY
 from cls.yolo.exporting import export_model
 from tests.preloaded import run_program
@@ -18,7 +18,7 @@ PEOPLE = {"girl": "female", "man": "male"}
 
 def sample_photos(folder: Path, photos: int, *, seed: int = 7) -> Path:
     """Draws a sample set; returns its folder."""
-    make_sample(folder, SampleConfig(photos, seed), workers=1)
+    make_sample(folder, SampleConfig(photos, seed, workers=1))
     return folder
 
 
