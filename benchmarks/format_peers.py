@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from cls.machine import cores
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 
 Images = NDArray[np.float32]
 Crops = NDArray[np.uint8]
 BATCH = 16  # of the bare session, as `Classifier.probabilities` takes by default
 
 
-def timm_eager(run: Run) -> Callable[[Images], object]:
+def timm_eager(run: FinishedRun) -> Callable[[Images], object]:
     """The trained network as timm made it, PyTorch in eager mode, on prepared tensors."""
     network = run.load_network().eval()
 

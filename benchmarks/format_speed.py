@@ -47,7 +47,7 @@ from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import ParityLimits, load_settings
 from cls.training.runs.listing import finished_run
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 
 BATCHES = (1, 4, 16, 32)
 PEOPLE = 32
@@ -58,7 +58,7 @@ clock = time.process_time if IS_PROCESSOR_TIME else time.perf_counter
 
 
 def exported_in(
-    folder: Path, bottle: Bottle, run: Run, formats: Sequence[str], *, is_refusing: bool
+    folder: Path, bottle: Bottle, run: FinishedRun, formats: Sequence[str], *, is_refusing: bool
 ) -> tuple[Exported, Bottle]:
     """Packages of a run in another folder, under the bottle's limits (what its user gets) or under none."""
     limits = bottle.settings.parity_limits if is_refusing else dict.fromkeys(("fp32", "fp16", "int8"), ParityLimits())
@@ -114,7 +114,7 @@ class Contender:
 
 
 def contenders_of(
-    exported: Exported, elsewhere: Bottle, run: Run, crops: NDArray[np.uint8], folder: Path
+    exported: Exported, elsewhere: Bottle, run: FinishedRun, crops: NDArray[np.uint8], folder: Path
 ) -> list[Contender]:
     tensors = run.preprocessing.normalise(crops)
     model = exported.folder / "model.onnx"

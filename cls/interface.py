@@ -30,7 +30,7 @@ from cls.machine import refuse_unguarded_script, wait_passively
 from cls.options import settings_of
 from cls.segmentation.config import SegmentConfig
 from cls.settings import load_settings
-from cls.training.runs import run as runs
+from cls.training.runs.run import FinishedRun
 
 if TYPE_CHECKING:
     from cls.exporting.publish import Exported
@@ -45,7 +45,7 @@ AnyPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class Run(runs.Run):
+class Run(FinishedRun):
     """A finished training run; see `train` and `open_run`.
 
     Beside the attributes of the run: `report`, its page, and `predict`.
@@ -200,7 +200,7 @@ def train(
     return _public(train_in(bottle, config, convert=write_run_formats, resume=resume))
 
 
-def evaluate(run: runs.Run | AnyPath | int, *, group: str | None = None, cfg: AnyPath | None = None) -> Metrics:
+def evaluate(run: Run | AnyPath | int, *, group: str | None = None, cfg: AnyPath | None = None) -> Metrics:
     """Measures a run, as it decides, on labelled photos of its data folder.
 
     Args:
@@ -255,7 +255,7 @@ def open_run(run: AnyPath | int = "newest", *, group: str | None = None, cfg: An
 
 
 def export(
-    run: runs.Run | AnyPath | int,
+    run: Run | AnyPath | int,
     request: ExportRequest | None = None,
     *,
     cfg: AnyPath | None = None,
@@ -299,9 +299,9 @@ def _path(path: AnyPath, argument: str) -> Path:
     return Path(path)
 
 
-def _opened(run: runs.Run | AnyPath | int, cfg: AnyPath | None) -> runs.Run:
+def _opened(run: Run | AnyPath | int, cfg: AnyPath | None) -> Run:
     """A run as it is, or the finished run of this name."""
-    if not isinstance(run, runs.Run):
+    if not isinstance(run, FinishedRun):
         return open_run(run, cfg=cfg)
     if cfg is not None:
         raise _unusable("cfg", cfg, "none beside a run, which has its own configuration")
@@ -312,5 +312,5 @@ def _unusable(argument: str, value: object, expected: str) -> UsageError:
     return UsageError(f"{argument}: expected {expected}, found {value!r}", code="invalid_argument")
 
 
-def _public(run: runs.Run) -> Run:
-    return Run(**{field.name: getattr(run, field.name) for field in fields(runs.Run)})
+def _public(run: FinishedRun) -> Run:
+    return Run(**{field.name: getattr(run, field.name) for field in fields(FinishedRun)})

@@ -23,7 +23,7 @@ from cls.settings import load_settings
 from cls.training.runs.args import InitialWeights, RunArgs
 
 if TYPE_CHECKING:
-    from cls.training.runs.run import Run
+    from cls.training.runs.run import FinishedRun
 
 GROUP = "top_color"
 LABELS = ("red top", "blue top", "white top")
@@ -147,7 +147,7 @@ def make_tiny_bottle(
     return bottle
 
 
-def train_tiny_run(bottle: Bottle, group: str = GROUP, **options: object) -> Run:
+def train_tiny_run(bottle: Bottle, group: str = GROUP, **options: object) -> FinishedRun:
     """Trains mobilenetv3_small at 64x48 for one epoch from random weights (a few seconds) and returns the run.
 
     Args:

@@ -31,7 +31,7 @@ from cls.training.evaluation.calibration import logits_of
 from cls.training.network.input_size import size_for
 from cls.training.network.trial_step import FORMATS
 from cls.training.runs.folder import LEDGER, SPLIT
-from cls.training.runs.run import BEST_CKPT, Run, find_runs
+from cls.training.runs.run import BEST_CKPT, FinishedRun, find_runs
 from cls.wording import percent
 
 _log = logging.getLogger("cls.attribute_sets")
@@ -62,7 +62,7 @@ class ScoreOnTest:
     people: int
 
 
-def score_on_test(run: Run, parts: str) -> ScoreOnTest:
+def score_on_test(run: FinishedRun, parts: str) -> ScoreOnTest:
     """Measures a run on the test part, and writes test_metrics.json into its folder."""
     dataset = read_dataset(run.bottle.dataset_file(run.group), run.group)
     subsets = subsets_of(dataset, parts)
@@ -144,7 +144,7 @@ class PartsResult:
     """A run trained and tested on parts of one name."""
 
     parts: str
-    run: Run
+    run: FinishedRun
     tested: ScoreOnTest
 
 
@@ -193,7 +193,7 @@ def make_table(bottle: Bottle, layout: str, loaded: LoadedSet, config: TrainConf
     return text
 
 
-def _run_of(bottle: Bottle, config: TrainConfig) -> Run:
+def _run_of(bottle: Bottle, config: TrainConfig) -> FinishedRun:
     """The finished run of these settings on this dataset, trained now if there is none."""
     from cls.training.train import train
 
@@ -226,7 +226,7 @@ def _decisive(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     return {key: value for key, value in kept.items() if key not in ("workers", "loggers")}
 
 
-def _is_trained_on(run: Run, dataset: GroupDataset) -> bool:
+def _is_trained_on(run: FinishedRun, dataset: GroupDataset) -> bool:
     """Whether a run's training and validation are the dataset's parts as they are now, labels and all."""
     subsets = subsets_of(dataset, run.args.config.split)
     left_out = read_record(run.folder / LEDGER, LedgerRecord).left_out
@@ -275,7 +275,7 @@ def table_of(layout: str, loaded: LoadedSet, results: Sequence[PartsResult]) -> 
     return "\n".join(lines)
 
 
-def _leak(run: Run, loaded: LoadedSet) -> str:
+def _leak(run: FinishedRun, loaded: LoadedSet) -> str:
     parts = run.metrics.parts
     if parts is None or not loaded.people:
         return "the set does not name people"

@@ -27,7 +27,7 @@ from cls.exporting.formats.torchscript import write_torchscript
 from cls.files import write_bytes_atomic
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.local import openvino_core, openvino_module
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +91,7 @@ class Conversions:
     def __init__(
         self,
         bottle: Bottle,
-        run: Run,
+        run: FinishedRun,
         folder: Path,
         *,
         is_end_to_end: bool = False,

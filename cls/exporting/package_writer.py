@@ -52,7 +52,7 @@ from cls.runtimes.open import open_classifier
 
 if TYPE_CHECKING:
     from cls.exporting.parity.report import ParityReport
-    from cls.training.runs.run import Run
+    from cls.training.runs.run import FinishedRun
 
 _log = logging.getLogger("cls.exporting")
 
@@ -68,7 +68,7 @@ _SAID_ELSEWHERE = {
 _OF_THE_RUN = {"history", "seconds", "run_seconds", "waiting_share"}
 
 
-def meta_of_run(run: Run, segments: Path, *, is_end_to_end: bool = False) -> ModelMeta:
+def meta_of_run(run: FinishedRun, segments: Path, *, is_end_to_end: bool = False) -> ModelMeta:
     """The metadata of a package, without the parity reports and model files.
 
     Nothing in it depends on when or where the export runs: the same run of the same bottle gives the same text.
@@ -164,7 +164,7 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def _ended_at(run: Run) -> str:
+def _ended_at(run: FinishedRun) -> str:
     """When the training ended, in UTC: as metrics.json says, else the file's own time."""
     try:
         ended = datetime.fromisoformat(run.metrics.finished).astimezone(UTC)

@@ -40,7 +40,7 @@ from cls.settings import Settings
 from cls.wording import counted
 
 if TYPE_CHECKING:
-    from cls.training.runs.run import Run
+    from cls.training.runs.run import FinishedRun
 
 _log = logging.getLogger("cls.exporting")
 
@@ -50,7 +50,7 @@ _OWN_NAMES = {META_FILE_NAME, *(name for files in FILES.values() for name in (*f
 _KEPT_SHARES = {"fp32": (0.0,), "fp16": (0.0, 0.1, 0.25, 0.5), "int8": (0.0, 0.1, 0.25, 0.5)}
 
 
-def export_run(bottle: Bottle, run: Run, config: ExportConfig | None = None) -> Exported:
+def export_run(bottle: Bottle, run: FinishedRun, config: ExportConfig | None = None) -> Exported:
     """Converts a run, checks the conversions and puts those that agree with the trained network into the package.
 
     Everything is made in a folder beside the package's; the old package stays until a new one has been
@@ -369,7 +369,7 @@ def _facts(meta: ModelMeta) -> ModelMeta:
     return meta.model_copy(update=same)
 
 
-def _write_and_link_pages(bottle: Bottle, run: Run) -> None:
+def _write_and_link_pages(bottle: Bottle, run: FinishedRun) -> None:
     """Writes the package's card and links it, the parity reports and the run's report with each other.
 
     Reports of the group's other runs lose their links to the package: it is not theirs any more.

@@ -220,12 +220,7 @@ def resampled(
 
 
 def bootstrap(
-    probs: NDArray[np.float64],
-    truth: Truth,
-    thresholds: Sequence[float],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    probs: NDArray[np.float64], truth: Truth, thresholds: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Intervals | None:
     """Percentile intervals (Efron and Tibshirani 1993, chapter 13) over resampled units.
 

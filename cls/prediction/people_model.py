@@ -37,11 +37,12 @@ from cls.prediction.predict import (
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.open import open_classifier
 from cls.settings import load_settings
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from cls import Run
     from cls.option_types import PredictOptions
 
     # A file, a file's bytes, an array (RGB) or a Pillow picture.
@@ -206,7 +207,7 @@ def open_model(
         UsageError: options hold values they cannot take; lists them all. Or `model` is none of these.
     """
     config = settings_of(PredictConfig, config, options)
-    if isinstance(model, Run):
+    if isinstance(model, FinishedRun):
         cfg = model.bottle.settings.file if cfg is None else cfg
         model = model.folder
     if not isinstance(model, str | os.PathLike):

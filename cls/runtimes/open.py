@@ -26,7 +26,7 @@ from cls.runtimes.served_runtime import SERVED_SCHEMES, ServedAddress, open_serv
 from cls.wording import counted
 
 if TYPE_CHECKING:
-    from cls.training.runs.run import Run
+    from cls.training.runs.run import FinishedRun
 
 _log = logging.getLogger("cls.prediction")
 
@@ -365,7 +365,7 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
     return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(file))
 
 
-def classifier_of_run(run: Run) -> Classifier:
+def classifier_of_run(run: FinishedRun) -> Classifier:
     """The network of a run as it was trained, with the run's labels and thresholds."""
     runtime = TorchRuntime(run.load_network())
     return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(run.folder))

@@ -35,17 +35,9 @@ from cls.training.network.build import memory_format_of
 from cls.training.report.figures import write_train_grids
 from cls.training.report.page import ReportData, write_report
 from cls.training.runs.args import ARGS, RunArgs, code_version, read_args, write_args
-from cls.training.runs.folder import (
-    FINISHED,
-    LEDGER,
-    SPLIT,
-    RunFolder,
-    RunTime,
-    new_run_folder,
-    unfinished_run,
-)
+from cls.training.runs.folder import FINISHED, LEDGER, SPLIT, RunFolder, RunTime, new_run_folder, unfinished_run
 from cls.training.runs.metrics import Calibration, RunMetrics, SampleCounts
-from cls.training.runs.run import MODEL_CKPT, Run, find_runs, open_run
+from cls.training.runs.run import MODEL_CKPT, FinishedRun, find_runs, open_run
 from cls.training.runs.table import validated_on
 
 _log = logging.getLogger("cls.training")
@@ -55,7 +47,9 @@ _log = logging.getLogger("cls.training")
 Convert = Callable[[nn.Module, Preprocessing, tuple[str, ...], Path], dict[str, str | None]]
 
 
-def train(bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None, resume: bool | None = None) -> Run:
+def train(
+    bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None, resume: bool | None = None
+) -> FinishedRun:
     """Trains a classifier of a group and leaves a finished run folder.
 
     A training of the same settings on the same samples that was cut off is resumed after its last whole epoch.

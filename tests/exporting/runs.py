@@ -32,14 +32,16 @@ from cls.runtimes.local import TorchRuntime
 from cls.runtimes.open import classifier_of_run
 from cls.settings import load_settings
 from cls.training.runs.args import write_args
-from cls.training.runs.run import Run, open_run
+from cls.training.runs.run import FinishedRun, open_run
 from tests.bottles import GROUP, make_tiny_bottle, run_args
 from tests.made_once import made_once
 
 ARCH = "test_resnet"
 
 
-def fabricate_run(bottle: Bottle, number: int = 0, *, group: str = GROUP, seed: int = 3, valid: int = 12) -> Run:
+def fabricate_run(
+    bottle: Bottle, number: int = 0, *, group: str = GROUP, seed: int = 3, valid: int = 12
+) -> FinishedRun:
     """A finished run of a small random network whose decisions differ from person to person."""
     dataset = read_dataset(bottle.dataset_file(group))
     folder = bottle.models(group) / f"v__{number}_train_tiny_4_0.001"
@@ -74,7 +76,7 @@ class ExportedBottle:
     """A bottle with a finished run and its package."""
 
     bottle: Bottle
-    run: Run
+    run: FinishedRun
     report: Exported
 
     @property
@@ -121,7 +123,7 @@ class RememberingRuntime(TorchRuntime):
         return self._known[asked].copy()
 
 
-def trained_classifier(run: Run) -> Classifier:
+def trained_classifier(run: FinishedRun) -> Classifier:
     """A run's network, for many comparisons with it on the same people."""
     classifier = classifier_of_run(run)
     assert isinstance(classifier.runtime, TorchRuntime)

@@ -19,7 +19,7 @@ from cls.cli.package import SHOW
 from cls.exporting.parity.samples import ParitySample, reference_of
 from cls.package.archive import open_package
 from cls.runtimes.open import classifier_of_run
-from cls.training.runs.run import Run, open_run
+from cls.training.runs.run import FinishedRun, open_run
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.exporting.runs import fabricate_run
 
@@ -39,7 +39,7 @@ MANY = (
 OUTLIER = 1e5
 
 
-def run_with_outliers(folder: Path, places: tuple[tuple[str, str], ...]) -> Run:
+def run_with_outliers(folder: Path, places: tuple[tuple[str, str], ...]) -> FinishedRun:
     bottle = make_tiny_bottle(folder / "made")
     run = fabricate_run(bottle)
     saved = torch.load(run.checkpoint, weights_only=True)
@@ -51,7 +51,7 @@ def run_with_outliers(folder: Path, places: tuple[tuple[str, str], ...]) -> Run:
     return open_run(bottle, run.folder)
 
 
-def decide_in_the_widest_gap(run: Run) -> None:
+def decide_in_the_widest_gap(run: FinishedRun) -> None:
     """Thresholds that tell people apart, and far from everybody: rounding alone changes no decision."""
     samples = [ParitySample(run.bottle.picture(s.path), s.person, s.labels) for s in run.validation_samples()]
     probs = np.sort(reference_of(classifier_of_run(run), samples).probs, axis=0)[3:-3]

@@ -18,7 +18,7 @@ from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
 from cls.training.runs.listing import finished_run
-from cls.training.runs.run import Run, find_runs
+from cls.training.runs.run import FinishedRun, find_runs
 from tests.bottles import GROUP, make_tiny_bottle
 from tests.made_once import made_once
 from tests.preloaded import Program
@@ -48,8 +48,8 @@ def checkpoint(bottle: Bottle) -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    def train(folder: Path) -> Run:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    def train(folder: Path) -> FinishedRun:
         bottle = make_tiny_bottle(folder / "bottle")
         process = start(bottle, EPOCHS)
         _, errors = process.communicate(timeout=DEADLINE_S)
@@ -59,7 +59,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made_once(tmp_path_factory, "undisturbed_training", train)
 
 
-def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
+def assert_goes_on_to_the_same_end(bottle: Bottle, expected: FinishedRun) -> None:
     assert find_runs(bottle, GROUP) == [], "a cut-off run is not a run"
     process = start(bottle, EPOCHS)
     _, errors = process.communicate(timeout=DEADLINE_S)
@@ -82,7 +82,7 @@ def assert_goes_on_to_the_same_end(bottle: Bottle, expected: Run) -> None:
         assert (run.folder / name).exists()
 
 
-def test_killed_and_started_again(tmp_path: Path, undisturbed: Run) -> None:
+def test_killed_and_started_again(tmp_path: Path, undisturbed: FinishedRun) -> None:
     bottle = make_tiny_bottle(tmp_path)
     process = start(bottle, EPOCHS)
     wait_for(lambda: checkpoint(bottle) is not None, process)
@@ -91,7 +91,7 @@ def test_killed_and_started_again(tmp_path: Path, undisturbed: Run) -> None:
     assert_goes_on_to_the_same_end(bottle, undisturbed)
 
 
-def test_killed_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: Run) -> None:
+def test_killed_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: FinishedRun) -> None:
     bottle = make_tiny_bottle(tmp_path)
     process = start(bottle, EPOCHS)
     wait_for(lambda: checkpoint(bottle) is not None, process)
@@ -106,7 +106,7 @@ def test_killed_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: Run) 
     assert_goes_on_to_the_same_end(bottle, undisturbed)
 
 
-def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: Run) -> None:
+def test_a_full_disk_while_a_checkpoint_is_written(tmp_path: Path, undisturbed: FinishedRun) -> None:
     """A limit on the size of files, set on the running process, stands for the full disk."""
     bottle = make_tiny_bottle(tmp_path)
     process = start(bottle, EPOCHS)

@@ -24,7 +24,7 @@ from cls.people.polygons import outline_area
 from cls.pictures.database import PicturesDatabase
 from cls.segmentation.segmenter import load_segmenter
 from cls.settings import load_settings
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 from tests.bottles import GROUP, LABELS, draw_photo, make_empty_bottle, segments_of_mask, train_tiny_run, write_rows
 from tests.segmentation.samples import MODEL, sample_photos
 
@@ -71,7 +71,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
 
 
 @pytest.fixture(scope="module", params=["largest", "all"])
-def run(crowded: Bottle, request: pytest.FixtureRequest) -> Run:
+def run(crowded: Bottle, request: pytest.FixtureRequest) -> FinishedRun:
     return train_tiny_run(crowded, people=request.param)
 
 
@@ -91,7 +91,7 @@ def _infer(bottle: Bottle, *words: object) -> list[dict[str, Any]]:
     return lines
 
 
-def test_a_runs_table_joins_with_an_inferences_on_picture_and_person(crowded: Bottle, run: Run) -> None:
+def test_a_runs_table_joins_with_an_inferences_on_picture_and_person(crowded: Bottle, run: FinishedRun) -> None:
     validated = _rows(run.folder / "predictions.csv")
     assert len(validated) >= 3
     assert len({(row["picture"], row["person"]) for row in validated}) == len(validated)

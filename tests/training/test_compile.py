@@ -16,7 +16,7 @@ from cls.bottle.layout import Bottle
 from cls.settings import REPOSITORY
 from cls.training.runs.folder import run_folders
 from cls.training.runs.listing import finished_run
-from cls.training.runs.run import Run, find_runs
+from cls.training.runs.run import FinishedRun, find_runs
 from tests.bottles import GROUP, make_tiny_bottle
 
 SCRIPT = REPOSITORY / "cls" / "classification" / "train.py"
@@ -38,7 +38,7 @@ def start(bottle: Bottle, *words: str, **environment: str) -> subprocess.Popen[s
     )
 
 
-def trained(bottle: Bottle, *words: str, **environment: str) -> Run:
+def trained(bottle: Bottle, *words: str, **environment: str) -> FinishedRun:
     process = start(bottle, *words, **environment)
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
@@ -46,7 +46,7 @@ def trained(bottle: Bottle, *words: str, **environment: str) -> Run:
     return finished_run(bottle, "newest", GROUP)
 
 
-def state_of(run: Run) -> dict[str, torch.Tensor]:
+def state_of(run: FinishedRun) -> dict[str, torch.Tensor]:
     state: dict[str, torch.Tensor] = torch.load(run.folder / "checkpoints" / "last.ckpt")["state_dict"]
     return state
 

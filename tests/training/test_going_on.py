@@ -13,7 +13,7 @@ from cls.errors import TrainingError
 from cls.training.loop.epoch_checkpoints import LAST, resumable_checkpoint
 from cls.training.runs.args import ARGS
 from cls.training.runs.folder import FINISHED
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 from tests.bottles import make_tiny_bottle, train_tiny_run
 
 
@@ -57,14 +57,14 @@ class Malicious:
 
 
 @pytest.fixture
-def cut_off(tmp_path: Path) -> Run:
+def cut_off(tmp_path: Path) -> FinishedRun:
     """A run that was killed after its fit."""
     run = train_tiny_run(make_tiny_bottle(tmp_path / "bottle"), arch="mobilenetv3_small_050", ema=0.9)
     (run.folder / FINISHED).unlink()
     return run
 
 
-def test_code_in_a_checkpoint_is_not_run(cut_off: Run, tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_is_not_run(cut_off: FinishedRun, tmp_path: Path) -> None:
     made = tmp_path / "made_by_code"
     last = cut_off.folder / "checkpoints" / LAST
     content = torch.load(last, weights_only=True)
@@ -79,7 +79,7 @@ def test_code_in_a_checkpoint_is_not_run(cut_off: Run, tmp_path: Path) -> None:
     assert made.exists(), "it would have been run"
 
 
-def test_time_and_waiting_are_those_of_all_parts(cut_off: Run) -> None:
+def test_time_and_waiting_are_those_of_all_parts(cut_off: FinishedRun) -> None:
     last = cut_off.folder / "checkpoints" / LAST
     content = torch.load(last, weights_only=True)
     clock = content["callbacks"]["_FitTimer"]

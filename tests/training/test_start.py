@@ -23,7 +23,7 @@ from cls.training.network.build import build_network, head_of, start_head_at
 from cls.training.network.head_start import start_head
 from cls.training.network.weights import copy_head_rows, find_run_weights, load_weights
 from cls.training.runs.listing import finished_run
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 from tests.required_tools import need_module
 
@@ -36,11 +36,11 @@ def bottle(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
 
 
 @pytest.fixture(scope="module")
-def earlier(bottle: Bottle) -> Run:
+def earlier(bottle: Bottle) -> FinishedRun:
     return train_tiny_run(bottle, arch=ARCH, ema=0.9, mode="all")
 
 
-def test_an_earlier_run_gives_backbone_and_rows_of_the_same_labels(bottle: Bottle, earlier: Run) -> None:
+def test_an_earlier_run_gives_backbone_and_rows_of_the_same_labels(bottle: Bottle, earlier: FinishedRun) -> None:
     asked = (earlier.name, f"{GROUP}/{earlier.name}", str(earlier.folder), f"{GROUP}/newest", f"{GROUP}/0")
     sources = [find_run_weights(bottle, name, group, ARCH) for name in asked for group in (GROUP, "hat")]
     sources += [find_run_weights(bottle, name, GROUP, ARCH) for name in ("newest", "0", "v__0")]
@@ -60,7 +60,7 @@ def test_an_earlier_run_gives_backbone_and_rows_of_the_same_labels(bottle: Bottl
     assert torch.equal(head_of(network).weight[0], before[0])
 
 
-def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: Run) -> None:
+def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: FinishedRun) -> None:
     with pytest.raises(TrainingError) as caught:
         find_run_weights(bottle, earlier.name, GROUP, "resnet18")
     assert caught.value.code == "training.wrong_backbone"
@@ -78,7 +78,7 @@ def test_a_run_that_cannot_be_started_from_is_refused(bottle: Bottle, earlier: R
     assert "group 'hat'" in missing.value.what
 
 
-def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: FinishedRun, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="cls"):
         run = train_tiny_run(
             bottle, arch=ARCH, weights="auto", pretrained=str(earlier.folder), seed=1, head_start=True, mode="all"
@@ -90,7 +90,7 @@ def test_a_training_from_an_earlier_run(bottle: Bottle, earlier: Run, caplog: py
     assert "head start: " in caplog.text
 
 
-def test_the_same_training_again(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_same_training_again(bottle: Bottle, earlier: FinishedRun, caplog: pytest.LogCaptureFixture) -> None:
     words = ["--from", f"{GROUP}/{earlier.name}", "--no-resume", "--cfg", str(bottle.settings.file)]
     with caplog.at_level(logging.WARNING, logger="cls"):
         assert execute(TRAIN, words) == 0
@@ -101,11 +101,11 @@ def test_the_same_training_again(bottle: Bottle, earlier: Run, caplog: pytest.Lo
     assert not [record for record in caplog.records if "settings" in record.getMessage() or "weights" in record.msg]
 
 
-def _kept(run: Run) -> torch.Tensor:
+def _kept(run: FinishedRun) -> torch.Tensor:
     return head_of(run.load_network()).weight
 
 
-def test_the_kept_weights_are_the_average_and_last_has_both(earlier: Run) -> None:
+def test_the_kept_weights_are_the_average_and_last_has_both(earlier: FinishedRun) -> None:
     best, last = (torch.load(earlier.folder / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
     averaged, current = last["state_dict"], last["current_model_state"]
     assert all(torch.equal(value, averaged[name]) for name, value in best["state_dict"].items())

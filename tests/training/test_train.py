@@ -21,7 +21,7 @@ from cls.settings import load_settings
 from cls.training.runs.args import code_version
 from cls.training.runs.listing import finished_run
 from cls.training.runs.metrics import SampleCounts
-from cls.training.runs.run import Run, find_runs, open_run
+from cls.training.runs.run import FinishedRun, find_runs, open_run
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 
 
@@ -31,7 +31,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny: Bottle) -> Run:
+def trained(tiny: Bottle) -> FinishedRun:
     return train_tiny_run(tiny, epochs=2)
 
 
@@ -49,7 +49,7 @@ def change(bottle: Bottle, statement: str) -> None:
     connection.close()
 
 
-def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
+def test_the_run_folder_holds_what_it_should(trained: FinishedRun) -> None:
     assert trained.name == "v__0_train_mnv3_4_0.001"
     for name in (
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "checkpoints/model.ckpt", "train_batches/batch_0.jpg",
@@ -63,7 +63,7 @@ def test_the_run_folder_holds_what_it_should(trained: Run) -> None:
     assert trained.metrics.code_version == trained.args.code_version == code_version()
 
 
-def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
+def test_a_run_is_found_and_opened(tiny: Bottle, trained: FinishedRun) -> None:
     found = finished_run(tiny, "newest", GROUP)
     assert found == trained
     assert find_runs(tiny, GROUP) == [trained]
@@ -79,7 +79,7 @@ def test_a_run_is_found_and_opened(tiny: Bottle, trained: Run) -> None:
     assert "'v__9'" in caught.value.what
 
 
-def test_the_network_gives_the_probabilities_that_were_measured(trained: Run) -> None:
+def test_the_network_gives_the_probabilities_that_were_measured(trained: FinishedRun) -> None:
     """From the photo's file on, as inference will do it."""
     network = trained.load_network()
     assert not network.training
@@ -97,7 +97,7 @@ def test_the_network_gives_the_probabilities_that_were_measured(trained: Run) ->
     np.testing.assert_allclose(probs, written, atol=1e-5)
 
 
-def test_the_final_weights_are_the_calibrated_ones(trained: Run) -> None:
+def test_the_final_weights_are_the_calibrated_ones(trained: FinishedRun) -> None:
     assert trained.checkpoint == trained.folder / "checkpoints" / "model.ckpt"
     assert sha256_of_file(trained.checkpoint) == trained.metrics.weights_sha256
     validation = trained.metrics.validation
@@ -107,14 +107,14 @@ def test_the_final_weights_are_the_calibrated_ones(trained: Run) -> None:
     assert set(trained.metrics.background_sensitivity.as_served.labels) == set(LABELS)
 
 
-def copied(run: Run, folder: Path) -> Run:
+def copied(run: FinishedRun, folder: Path) -> FinishedRun:
     """The run in a copy of its bottle."""
     shutil.copytree(run.bottle.settings.file.parent, folder)
     bottle = Bottle(load_settings(folder / run.bottle.settings.file.name, environment={}))
     return open_run(bottle, bottle.models(run.group) / run.name)
 
 
-def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: Run) -> None:
+def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: FinishedRun) -> None:
     run = copied(trained, tmp_path / "copy")
     for name in ("metrics.json", "checkpoints/model.ckpt", "report.html", "predictions.csv"):
         (run.folder / name).unlink()
@@ -125,7 +125,7 @@ def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: R
     assert len(again.metrics.history) == 2
 
 
-def test_a_run_of_a_version_without_calibration_still_opens(tmp_path: Path, trained: Run) -> None:
+def test_a_run_of_a_version_without_calibration_still_opens(tmp_path: Path, trained: FinishedRun) -> None:
     run = copied(trained, tmp_path / "copy")
     metrics = run.metrics.to_json_values()
     del metrics["calibration"], metrics["background_sensitivity"]
@@ -139,7 +139,7 @@ def test_a_run_of_a_version_without_calibration_still_opens(tmp_path: Path, trai
     assert "mean" in older.summary()
 
 
-def test_a_lost_checkpoint_is_not_replaced_by_another(tmp_path: Path, trained: Run) -> None:
+def test_a_lost_checkpoint_is_not_replaced_by_another(tmp_path: Path, trained: FinishedRun) -> None:
     run = copied(trained, tmp_path / "copy")
     run.checkpoint.unlink()
     with pytest.raises(BottleError) as caught:
@@ -148,20 +148,22 @@ def test_a_lost_checkpoint_is_not_replaced_by_another(tmp_path: Path, trained: R
     assert str(caught.value.where).endswith("model.ckpt")
 
 
-def test_a_damaged_older_run_is_passed_over(tmp_path: Path, trained: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_older_run_is_passed_over(
+    tmp_path: Path, trained: FinishedRun, caplog: pytest.LogCaptureFixture
+) -> None:
     spoilt = copied(trained, tmp_path / "copy")
     (spoilt.folder / "args.yaml").unlink()
     assert find_runs(spoilt.bottle, spoilt.group) == []
     assert f"passed over: {spoilt.folder}" in caplog.text
 
 
-def test_nobody_is_on_both_sides(trained: Run) -> None:
+def test_nobody_is_on_both_sides(trained: FinishedRun) -> None:
     train, valid = trained.samples("train"), trained.samples("valid")
     assert len(train) + len(valid) == 24
     assert not {sample.picset for sample in train} & {sample.picset for sample in valid}
 
 
-def test_the_report_needs_nothing_beside_it(trained: Run) -> None:
+def test_the_report_needs_nothing_beside_it(trained: FinishedRun) -> None:
     page = (trained.folder / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
@@ -171,12 +173,12 @@ def test_the_report_needs_nothing_beside_it(trained: Run) -> None:
     assert str(trained.bottle.root) not in page
 
 
-def test_nothing_in_a_run_names_a_path_of_this_machine(trained: Run) -> None:
+def test_nothing_in_a_run_names_a_path_of_this_machine(trained: FinishedRun) -> None:
     for name in ("args.yaml", "split.json", "ledger.json", "metrics.json", "predictions.csv", "report.html"):
         assert str(trained.bottle.root.parent) not in (trained.folder / name).read_text(encoding="utf-8"), name
 
 
-def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: Run) -> None:
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: FinishedRun) -> None:
     again = train_tiny_run(make_tiny_bottle(tmp_path), epochs=2)
     for key in ("train_loss", "valid_loss", "valid_map"):
         assert [getattr(epoch, key) for epoch in again.metrics.history] == pytest.approx(

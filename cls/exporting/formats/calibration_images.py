@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cls.bottle.layout import Bottle
 from cls.errors import ExportError, FileError
 from cls.people.photos import read_photo
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 
 _log = logging.getLogger("cls.exporting")
 
@@ -31,7 +31,7 @@ class CalibrationImages:
         self._images = images
 
     @classmethod
-    def of_run(cls, bottle: Bottle, run: Run) -> CalibrationImages:
+    def of_run(cls, bottle: Bottle, run: FinishedRun) -> CalibrationImages:
         """A seeded choice of a run's training people, as training cuts them out without augmentation.
 
         Raises:

@@ -25,7 +25,7 @@ from cls.wording import counted
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
     from cls.exporting.parity.results import SizedCutouts
-    from cls.training.runs.run import Run
+    from cls.training.runs.run import FinishedRun
 
 _log = logging.getLogger("cls.exporting")
 
@@ -209,7 +209,7 @@ def choose_samples(samples: Sequence[ParitySample], *, seed: int = 0) -> list[Pa
     return [samples[number] for number in sorted(chosen.tolist())]
 
 
-def samples_of_run(bottle: Bottle, run: Run) -> tuple[list[ParitySample], PeoplePart]:
+def samples_of_run(bottle: Bottle, run: FinishedRun) -> tuple[list[ParitySample], PeoplePart]:
     """The run's validation people whose photos are still there; its training people where it held nobody out.
 
     Raises:

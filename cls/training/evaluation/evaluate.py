@@ -38,7 +38,7 @@ from cls.training.network.build import NetworkSpec, load_network
 from cls.training.network.trial_step import FORMATS
 from cls.training.runs.folder import SPLIT
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration
-from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, Run
+from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, FinishedRun
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class EvaluationSettings:
         memory_format: to compute in; the network that is returned is contiguous.
     """
 
-    earlier: Sequence[Run] = ()
+    earlier: Sequence[FinishedRun] = ()
     loss_shift: Sequence[float] = ()
     trial: BackgroundTrial | None = None
     seed: int = 0
@@ -158,7 +158,7 @@ def _measured(
     )
 
 
-def _thresholds_of_earlier(names: tuple[str, ...], earlier: Sequence[Run]) -> tuple[tuple[float, ...], str]:
+def _thresholds_of_earlier(names: tuple[str, ...], earlier: Sequence[FinishedRun]) -> tuple[tuple[float, ...], str]:
     run = _validated(names, earlier)
     if run is None:
         return (0.5,) * len(names), "default (no run of this group has been validated)"
@@ -166,7 +166,7 @@ def _thresholds_of_earlier(names: tuple[str, ...], earlier: Sequence[Run]) -> tu
 
 
 def _calibration_of_earlier(
-    names: tuple[str, ...], earlier: Sequence[Run], loss_shift: tuple[float, ...]
+    names: tuple[str, ...], earlier: Sequence[FinishedRun], loss_shift: tuple[float, ...]
 ) -> Calibration:
     """The calibration of the run that the thresholds come from: they were chosen on its calibrated outputs."""
     run = _validated(names, earlier)
@@ -180,18 +180,14 @@ def _calibration_of_earlier(
     return Calibration(temperature=known.temperature, logit_shift=shift, source=f"validation of run {run.name}")
 
 
-def _validated(names: tuple[str, ...], earlier: Sequence[Run]) -> Run | None:
+def _validated(names: tuple[str, ...], earlier: Sequence[FinishedRun]) -> FinishedRun | None:
     """The newest run of these labels with a validation."""
     fits = (run for run in reversed(earlier) if run.labels == names and run.metrics.validation is not None)
     return next(fits, None)
 
 
 def _write_predictions(
-    path: Path,
-    names: Sequence[str],
-    samples: Sequence[Sample],
-    labels: NDArray[np.float64],
-    probs: NDArray[np.float64],
+    path: Path, names: Sequence[str], samples: Sequence[Sample], labels: NDArray[np.float64], probs: NDArray[np.float64]
 ) -> None:
     """One line a validation sample: picture, person's id, picset, then truth and probability of each label."""
     text = io.StringIO()
@@ -203,7 +199,7 @@ def _write_predictions(
     write_text_atomic(path, text.getvalue())
 
 
-def evaluate_run(run: Run, samples: Sequence[Sample]) -> Metrics:
+def evaluate_run(run: FinishedRun, samples: Sequence[Sample]) -> Metrics:
     """Measures a finished run, as it decides, on labelled people.
 
     Raises:
@@ -232,7 +228,7 @@ def evaluate_run(run: Run, samples: Sequence[Sample]) -> Metrics:
     return measure(probs, labels, run.labels, run.thresholds).replaced(intervals=intervals)
 
 
-def unseen_samples(run: Run, group: str) -> list[Sample]:
+def unseen_samples(run: FinishedRun, group: str) -> list[Sample]:
     """People of a loaded group on photos, and in picsets, that neither a run nor its initial weights were trained on.
 
     Raises:

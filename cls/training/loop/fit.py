@@ -196,13 +196,7 @@ class FitResult:
     seconds: float
 
 
-def fit(
-    module: ClassifierModule,
-    train: Loader,
-    valid: Loader | None,
-    config: TrainConfig,
-    folder: Path,
-) -> FitResult:
+def fit(module: ClassifierModule, train: Loader, valid: Loader | None, config: TrainConfig, folder: Path) -> FitResult:
     """Trains, from the last checkpoint of the folder if there is one.
 
     Args:
@@ -260,11 +254,7 @@ def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Tr
         gradient_clip_val=config.clip,
         accumulate_grad_batches=config.accumulate,
         logger=loggers_for(config, folder),
-        callbacks=[
-            *([] if average is None else [average]),
-            EpochCheckpoints(folder / "checkpoints", average),
-            clock,
-        ],
+        callbacks=[*([] if average is None else [average]), EpochCheckpoints(folder / "checkpoints", average), clock],
         plugins=[PlainCheckpointIO()],
         log_every_n_steps=10,
         num_sanity_val_steps=0,

@@ -278,9 +278,7 @@ def _read_verdict(trial: Trial) -> str | None:
 def _keep_verdict(trial: Trial, outcome: _Outcome) -> bool:
     """Whether it could be written."""
     verdict = _Verdict(
-        conditions=trial.conditions,
-        memory_format=outcome.memory_format,
-        not_channels_last=outcome.not_channels_last,
+        conditions=trial.conditions, memory_format=outcome.memory_format, not_channels_last=outcome.not_channels_last
     )
     try:
         write_json_atomic(trial.file, verdict.model_dump())

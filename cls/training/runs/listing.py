@@ -18,7 +18,7 @@ from cls.records import Record, read_record
 from cls.training.runs.args import ARGS, RunArgs, read_args
 from cls.training.runs.folder import FINISHED, LOCK, run_folders, run_number
 from cls.training.runs.metrics import RunMetrics, SampleCounts
-from cls.training.runs.run import Run, open_run
+from cls.training.runs.run import FinishedRun, open_run
 
 _LISTED = ("samples", "run_seconds", "seconds", "dataset_sha256", "split_sha256")
 FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinished", "damaged"
@@ -75,7 +75,7 @@ class RunEntry:
         text = self.date_finished or (self.args.started if self.args else "")
         return str(text)[:16].replace("T", " ")
 
-    def open(self, bottle: Bottle) -> Run:
+    def open(self, bottle: Bottle) -> FinishedRun:
         """Opens the run.
 
         Raises:
@@ -257,7 +257,7 @@ def _newest(bottle: Bottle, group: str | None) -> RunEntry:
     return newest
 
 
-def finished_run(bottle: Bottle, name: str = "newest", group: str | None = None) -> Run:
+def finished_run(bottle: Bottle, name: str = "newest", group: str | None = None) -> FinishedRun:
     """Finds a run as `find_run` does, and opens it; it must be finished, and of this data folder.
 
     Raises:

@@ -31,7 +31,7 @@ _log = logging.getLogger("cls.training")
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished training run; `find_runs`, `open_run` and `listing.finished_run` open one.
 
     Attributes:
@@ -142,7 +142,7 @@ class Run:
         return self.samples("valid")
 
 
-def find_runs(bottle: Bottle, group: str) -> list[Run]:
+def find_runs(bottle: Bottle, group: str) -> list[FinishedRun]:
     """The finished runs of a group, oldest number first; others are passed over, damaged ones with a warning."""
     runs = []
     for folder in run_folders(bottle, group):
@@ -156,7 +156,7 @@ def find_runs(bottle: Bottle, group: str) -> list[Run]:
     return runs
 
 
-def open_run(bottle: Bottle, folder: Path) -> Run:
+def open_run(bottle: Bottle, folder: Path) -> FinishedRun:
     """Opens a finished run.
 
     Raises:
@@ -166,7 +166,7 @@ def open_run(bottle: Bottle, folder: Path) -> Run:
         metrics = read_record(folder / FINISHED, RunMetrics)
     except FileError as error:
         raise _unreadable(error) from error
-    return Run(folder, read_args(folder), metrics, bottle)
+    return FinishedRun(folder, read_args(folder), metrics, bottle)
 
 
 def _unreadable(error: FileError) -> BottleError:

@@ -147,9 +147,7 @@ def _of_backgrounds(read: Callable[[Flips], float | None]) -> Callable[[RunMetri
 
 
 _KEPT = _Measure(
-    "mAP of those not left out",
-    _of_validation(lambda found: found.mean_with_interval("ap")),
-    has_interval=True,
+    "mAP of those not left out", _of_validation(lambda found: found.mean_with_interval("ap")), has_interval=True
 )
 _MEASURES = (
     _Measure("cross-validated F1", _of_validation(lambda found: found.cross_validated_mean("f1")), has_interval=True),

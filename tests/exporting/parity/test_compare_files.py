@@ -43,7 +43,7 @@ from tests.exporting.networks import small_network
 from tests.exporting.tables import PIXEL, Table, classifier, reference
 
 if TYPE_CHECKING:
-    from cls.training.runs.run import Run
+    from cls.training.runs.run import FinishedRun
 
 PROBS = np.array([[0.9, 0.2], [0.6, 0.52], [0.1, 0.8]])
 TRUTH = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -411,7 +411,7 @@ class Split:
 
 
 def run_samples(bottle: Bottle, split: Split) -> tuple[list[tuple[str, tuple[float, ...]]], str]:
-    samples, part = samples_of_run(bottle, cast("Run", split))
+    samples, part = samples_of_run(bottle, cast("FinishedRun", split))
     assert all(sample.file == bottle.picture(sample.file.name) for sample in samples)
     return [(sample.file.name, sample.labels) for sample in samples], part
 

@@ -17,7 +17,7 @@ from cls.people.photos import Person
 from cls.training.config import TrainConfig
 from cls.training.evaluation.leak_tax import random_subsets
 from cls.training.runs.folder import FINISHED
-from cls.training.runs.run import Run, find_runs
+from cls.training.runs.run import FinishedRun, find_runs
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
 
 
@@ -27,7 +27,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny: Bottle) -> Run:
+def trained(tiny: Bottle) -> FinishedRun:
     return train_tiny_run(tiny, leak_tax=True, valid=0.5)
 
 
@@ -64,7 +64,7 @@ def test_a_random_split_is_stratified_as_the_other_one(seed: int, share: float) 
         assert abs(column[sides == VALID].sum() - column.sum() * (sides == VALID).mean()) <= 2
 
 
-def test_both_splits_and_their_difference_are_reported(trained: Run) -> None:
+def test_both_splits_and_their_difference_are_reported(trained: FinishedRun) -> None:
     tax = trained.metrics.leak_tax
     assert set(tax.labels) | set(tax.left_out) == set(trained.labels)
     assert tax.labels, "measured on something"
@@ -79,14 +79,14 @@ def test_both_splits_and_their_difference_are_reported(trained: Run) -> None:
     assert "more than chance" in page
 
 
-def test_nothing_of_it_can_be_taken_for_a_run(tiny: Bottle, trained: Run) -> None:
+def test_nothing_of_it_can_be_taken_for_a_run(tiny: Bottle, trained: FinishedRun) -> None:
     assert find_runs(tiny, GROUP) == [trained]
     left = {path.name for path in (trained.folder / "leak_tax").rglob("*")}
     assert "leak_tax.json" in left
     assert not {"metrics.json", "best.ckpt", "last.ckpt", "model.ckpt", "predictions.csv"} & left
 
 
-def test_a_run_cut_off_in_it_goes_on(tmp_path: Path, tiny: Bottle, trained: Run) -> None:
+def test_a_run_cut_off_in_it_goes_on(tmp_path: Path, tiny: Bottle, trained: FinishedRun) -> None:
     """What the leak tax had measured stands; the run itself is not trained again."""
     folder = tmp_path / "again"
     shutil.copytree(tiny.root.parent, folder)

@@ -16,7 +16,7 @@ from cls.files import read_json
 from cls.training.config import TrainConfig
 from cls.training.data import TrainingData, prepare
 from cls.training.runs.folder import SPLIT
-from cls.training.runs.run import Run
+from cls.training.runs.run import FinishedRun
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
 
 ARCH = "mobilenetv3_small_050"
@@ -34,7 +34,7 @@ def bottle(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
 
 
 @pytest.fixture(scope="module")
-def earlier(bottle: Bottle) -> Run:
+def earlier(bottle: Bottle) -> FinishedRun:
     return train_tiny_run(bottle, arch=ARCH, valid=0.3, near_duplicates=False)
 
 
@@ -50,13 +50,13 @@ def people(data: TrainingData, side: str) -> set[str]:
     return {sample.path for sample in (data.train if side == TRAIN else data.valid).samples}
 
 
-def test_the_same_split_is_kept(bottle: Bottle, earlier: Run) -> None:
+def test_the_same_split_is_kept(bottle: Bottle, earlier: FinishedRun) -> None:
     train, valid = read_split(earlier.folder / SPLIT)
     found = prepared(bottle, pretrained="newest")
     assert (people(found, TRAIN), people(found, VALID)) == (train, valid)
 
 
-def test_another_seed_holds_out_whom_the_earlier_run_held_out(bottle: Bottle, earlier: Run) -> None:
+def test_another_seed_holds_out_whom_the_earlier_run_held_out(bottle: Bottle, earlier: FinishedRun) -> None:
     train, valid = read_split(earlier.folder / SPLIT)
     plain = prepared(bottle, seed=3, weights="none")
     assert people(plain, VALID) & train, "this seed would hold out people the earlier run was trained on"
@@ -71,7 +71,9 @@ def test_another_seed_holds_out_whom_the_earlier_run_held_out(bottle: Bottle, ea
     )
 
 
-def test_another_group_on_the_same_pictures(bottle: Bottle, earlier: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_group_on_the_same_pictures(
+    bottle: Bottle, earlier: FinishedRun, caplog: pytest.LogCaptureFixture
+) -> None:
     train, _ = read_split(earlier.folder / SPLIT)
     assert people(prepared(bottle, OTHER, weights="none", seed=3), VALID) & train, "the group's own split would leak"
     with caplog.at_level("INFO", logger="cls"):
@@ -82,7 +84,7 @@ def test_another_group_on_the_same_pictures(bottle: Bottle, earlier: Run, caplog
     assert (f"run {earlier.name} of group '{GROUP}'", known) in [record.args for record in caplog.records]
 
 
-def test_what_came_before_the_earlier_run_counts_too(bottle: Bottle, earlier: Run) -> None:
+def test_what_came_before_the_earlier_run_counts_too(bottle: Bottle, earlier: FinishedRun) -> None:
     """A group's run that started from another group's knows that one's people, also those it does not have itself."""
     train, valid = read_split(earlier.folder / SPLIT)
     between = train_tiny_run(
@@ -115,7 +117,7 @@ def test_everybody_was_trained_on(bottle: Bottle, tmp_path: Path) -> None:
     assert len(people(found, TRAIN)) == 30
 
 
-def test_what_cannot_be_kept_apart_is_refused(bottle: Bottle, earlier: Run) -> None:
+def test_what_cannot_be_kept_apart_is_refused(bottle: Bottle, earlier: FinishedRun) -> None:
     with pytest.raises(TrainingError) as caught:
         prepared(bottle, pretrained=earlier.name, leak_tax=True)
     assert caught.value.code == "training.leak_tax_impossible"
