@@ -95,24 +95,24 @@ class EmbeddedEngine:
         """Names of the models being served."""
         return sorted(self._loaded)
 
-    def numbers(self, model: str) -> list[int]:
-        """Version folders of a model being served."""
-        return sorted(self._loaded.get(model, {}))
-
-    def version(self, model: str, number: int | None) -> LoadedVersion:
-        """A version being served; the highest when no number is given.
+    def versions(self, model: str, number: str = "") -> list[LoadedVersion]:
+        """The versions of a model being served, the highest last; the one of this number where it is given.
 
         Raises:
-            ProtocolError: 404, it is not served.
+            ProtocolError: 404, none is served; 400, that is no number.
         """
+        if number and not (number.isascii() and number.isdigit()):
+            raise ProtocolError(400, f"failed to get model version from specified version string '{number}'")
         versions = self._loaded.get(model)
         if not versions:
             raise ProtocolError(404, f"Request for unknown model: '{model}' is not found")
-        if number is None:
-            return versions[max(versions)]
-        if number not in versions:
-            raise ProtocolError(404, f"Request for unknown model: '{model}' version {number} is not found")
-        return versions[number]
+        if number and int(number) not in versions:
+            raise ProtocolError(404, f"Request for unknown model: '{model}' version {int(number)} is not found")
+        return [versions[one] for one in sorted(versions) if not number or one == int(number)]
+
+    def version(self, model: str, number: str = "") -> LoadedVersion:
+        """The highest of `versions`: what answers where no number is given."""
+        return self.versions(model, number)[-1]
 
 
 def _wanted_numbers(config: TritonConfig, there: Sequence[int]) -> list[int]:

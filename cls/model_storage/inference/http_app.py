@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from cls import __version__
 from cls.errors import StorageError
 from cls.model_storage.inference.embedded import EmbeddedEngine
 from cls.model_storage.inference.engine import READY
-from cls.model_storage.inference.loaded_version import LoadedVersion
+from cls.model_storage.inference.loaded_version import LoadedVersion, metadata_of
 from cls.model_storage.inference.tensors import (
     HEADER_LENGTH,
     ProtocolError,
@@ -123,20 +123,19 @@ class _Methods:
 
     def ready(self, request: Message) -> Message:
         try:
-            self._version(request.name, request.version)
+            self._engine.version(request.name, request.version)
         except ProtocolError:
             return self._pb.ModelReadyResponse(ready=False)
         return self._pb.ModelReadyResponse(ready=True)
 
     def metadata(self, request: Message) -> Message:
-        version = self._version(request.name, request.version)
-        numbers = [version.number] if request.version else self._engine.numbers(version.model)
-        return self._pb.ModelMetadataResponse(**asdict(version.metadata(numbers)))
+        versions = self._engine.versions(request.name, request.version)
+        return self._pb.ModelMetadataResponse(**asdict(metadata_of(versions)))
 
     def config(self, request: Message) -> Message:
         from google.protobuf import json_format
 
-        config = self._version(request.name, request.version).config_json
+        config = self._engine.version(request.name, request.version).config_json
         answer = self._pb.ModelConfigResponse()
         json_format.Parse(config, answer.config, ignore_unknown_fields=True)
         return answer
@@ -146,15 +145,13 @@ class _Methods:
 
         answer = self._pb.ModelStatisticsResponse()
         for model in [request.name] if request.name else self._engine.models():
-            first = self._version(model, request.version)
-            for number in [first.number] if request.version else self._engine.numbers(first.model):
-                counts = self._engine.version(first.model, number).counts.as_json()
-                entry = answer.model_stats.add(name=first.model, version=str(number))
-                json_format.ParseDict(counts, entry)
+            for version in self._engine.versions(model, request.version):
+                entry = answer.model_stats.add(name=model, version=str(version.number))
+                json_format.ParseDict(version.counts.as_json(), entry)
         return answer
 
     def infer(self, request: Message) -> Message:
-        version = self._version(request.model_name, request.model_version)
+        version = self._engine.version(request.model_name, request.model_version)
         return version.infer(parse_message(request), build_message)
 
     def index(self, request: Message) -> Message:
@@ -173,11 +170,6 @@ class _Methods:
     def unload(self, request: Message) -> Message:
         self._storage.unload(request.model_name)
         return self._pb.RepositoryModelUnloadResponse()
-
-    def _version(self, model: str, text: str) -> LoadedVersion:
-        if text and not (text.isascii() and text.isdigit()):
-            raise ProtocolError(400, f"failed to get model version from specified version string '{text}'")
-        return self._engine.version(model, int(text) if text else None)
 
 
 def _handler(name: str, function: Callable[[Message], Message]) -> Any:
@@ -243,7 +235,7 @@ def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: Thr
     """
     endpoints = _Endpoints(storage, engine, pool)
     model = "/v2/models/{model}"
-    version = model + "/versions/{version}"
+    version = model + "/versions/{number}"
     routes = [
         Route("/v2", endpoints.server),
         Route("/v2/health/live", endpoints.healthy),
@@ -264,8 +256,8 @@ def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: Thr
     return Starlette(
         routes=routes,
         exception_handlers={
-            ProtocolError: _answer_protocol_error,
-            RefusedError: _answer_refusal,
+            ProtocolError: _answer_error,
+            RefusedError: _answer_error,
             404: _answer_unknown_path,
             405: _answer_unknown_path,
         },
@@ -285,36 +277,31 @@ class _Endpoints:
         return Response(status_code=200)
 
     async def metadata(self, request: Request) -> Response:
-        version = self._version(request)
-        numbers = [version.number] if "version" in request.path_params else self._engine.numbers(version.model)
-        return _json(asdict(version.metadata(numbers)))
+        return _json(asdict(metadata_of(self._engine.versions(**request.path_params))))
 
     async def ready(self, request: Request) -> Response:
         try:
-            self._version(request)
+            self._engine.version(**request.path_params)
         except ProtocolError as error:
             return _json({"error": str(error)}, 400)
         return Response(status_code=200)
 
     async def config(self, request: Request) -> Response:
-        return Response(self._version(request).config_json, media_type="application/json")
+        return Response(self._engine.version(**request.path_params).config_json, media_type="application/json")
 
     async def statistics(self, request: Request) -> Response:
-        first = self._version(request)
-        numbers = [first.number] if "version" in request.path_params else self._engine.numbers(first.model)
-        return self._statistics_of([(first.model, number) for number in numbers])
+        return _statistics(self._engine.versions(**request.path_params))
 
     async def all_statistics(self, _: Request) -> Response:
-        pairs = [(model, number) for model in self._engine.models() for number in self._engine.numbers(model)]
-        return self._statistics_of(pairs)
+        return _statistics([one for model in self._engine.models() for one in self._engine.versions(model)])
 
     async def index(self, request: Request) -> Response:
-        wanted = _parsed(IndexPayload, await _body(request))
+        wanted = _parsed(await _body(request))
         states = await self._in_thread(self._engine.index)
         return _json([state.to_dict() for state in states if state.state == READY or wanted.ready is not True])
 
     async def load(self, request: Request) -> Response:
-        if _parsed(LoadPayload, await _body(request)).parameters:
+        if _parsed(await _body(request)).parameters:
             raise ProtocolError(400, "loading with a config or files of the request is not supported here")
         await self._in_thread(self._storage.load, request.path_params["model"])
         return Response(status_code=200)
@@ -325,7 +312,7 @@ class _Endpoints:
         return Response(status_code=200)
 
     async def infer(self, request: Request) -> Response:
-        version = self._version(request)
+        version = self._engine.version(**request.path_params)
         body = await _body(request)
         header_length = request.headers.get(HEADER_LENGTH)
 
@@ -336,19 +323,6 @@ class _Endpoints:
         if json_length is None:
             return Response(content, media_type="application/json")
         return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(json_length)})
-
-    def _version(self, request: Request) -> LoadedVersion:
-        text = request.path_params.get("version")
-        if text is not None and not (text.isascii() and text.isdigit()):
-            raise ProtocolError(400, f"failed to get model version from specified version string '{text}'")
-        return self._engine.version(request.path_params["model"], None if text is None else int(text))
-
-    def _statistics_of(self, pairs: list[tuple[str, int]]) -> Response:
-        entries = [
-            {"name": model, "version": str(number), **self._engine.version(model, number).counts.as_json()}
-            for model, number in pairs
-        ]
-        return _json({"model_stats": entries})
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
@@ -387,25 +361,17 @@ async def _body(request: Request) -> bytes:
     return unpacked
 
 
-class IndexPayload(BaseModel):
-    """Body of POST /v2/repository/index."""
+class _RepositoryRequest(BaseModel):
+    """Body of a call of the repository: `ready` of its index, `parameters` of a load."""
 
     ready: JsonValue = None
-
-
-class LoadPayload(BaseModel):
-    """Body of POST /v2/repository/models/{model}/load."""
-
     parameters: JsonValue = None
 
 
-Payload = TypeVar("Payload", bound=BaseModel)
-
-
-def _parsed(kind: type[Payload], body: bytes) -> Payload:
+def _parsed(body: bytes) -> _RepositoryRequest:
     """The JSON object of a request; nothing is an empty one."""
     try:
-        return kind.model_validate_json(body.strip() or b"{}")
+        return _RepositoryRequest.model_validate_json(body.strip() or b"{}")
     except ValidationError as error:
         raise ProtocolError(400, f"failed to parse the request JSON buffer: {error.errors()[0]['msg']}") from error
 
@@ -414,13 +380,14 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content), status, media_type="application/json")
 
 
-async def _answer_protocol_error(_: Request, error: Exception) -> Response:
-    return _json({"error": str(error)}, error.status if isinstance(error, ProtocolError) else 500)
+def _statistics(versions: Iterable[LoadedVersion]) -> Response:
+    entries = [{"name": one.model, "version": str(one.number), **one.counts.as_json()} for one in versions]
+    return _json({"model_stats": entries})
 
 
-async def _answer_refusal(_: Request, error: Exception) -> Response:
+async def _answer_error(_: Request, error: Exception) -> Response:
     # Triton answers whatever the repository refuses with 400.
-    return _json({"error": str(error)}, 400)
+    return _json({"error": str(error)}, error.status if isinstance(error, ProtocolError) else 400)
 
 
 async def _answer_unknown_path(request: Request, _: Exception) -> Response:

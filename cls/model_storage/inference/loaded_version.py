@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
 from numpy.typing import NDArray
 
 from cls.model_storage.inference.engine import EngineError
-from cls.model_storage.inference.tensors import InferenceRequest, ProtocolError, datatype_of, open_session
+from cls.model_storage.inference.tensors import (
+    DATATYPE_NAMES,
+    InferenceRequest,
+    ProtocolError,
+    datatype_of,
+    open_session,
+)
 from cls.model_storage.names import RefusedError
 from cls.package.triton_config import CONFIG_FILE_NAME, TritonConfig, config_as_json, parse_config, with_name
 
@@ -179,11 +185,6 @@ class LoadedVersion:
     file_state: tuple[int, int, int] = field(repr=False)
     counts: Counts = field(default_factory=Counts, repr=False)
 
-    def metadata(self, numbers: Sequence[int]) -> ModelMetadata:
-        """The metadata, with the versions that are served."""
-        platform = self.config.platform or "onnxruntime_onnx"
-        return ModelMetadata(self.model, tuple(map(str, numbers)), platform, self.inputs, self.outputs)
-
     def infer(self, request: InferenceRequest, build: AnswerBuilder[Answer]) -> Answer:
         """Runs the model.
 
@@ -235,10 +236,11 @@ class LoadedVersion:
         sizes = set()
         for name, array in request.inputs.items():
             tensor = expected[name]
-            if request.datatypes[name] != tensor.datatype:
+            datatype = DATATYPE_NAMES[array.dtype.newbyteorder("=")]
+            if datatype != tensor.datatype:
                 raise ProtocolError(
                     400,
-                    f"inference input '{name}' data-type is '{request.datatypes[name]}', "
+                    f"inference input '{name}' data-type is '{datatype}', "
                     f"but model '{self.model}' expects '{tensor.datatype}'",
                 )
             if not tensor.takes(array.shape):
@@ -258,6 +260,13 @@ class LoadedVersion:
             if batch == 0:
                 raise ProtocolError(400, f"inference request for '{self.model}' holds no picture")
         return max(sizes, default=1)
+
+
+def metadata_of(versions: Sequence[LoadedVersion]) -> ModelMetadata:
+    """The metadata of a model's versions that are served, as the last of them says it."""
+    last = versions[-1]
+    platform = last.config.platform or "onnxruntime_onnx"
+    return ModelMetadata(last.model, tuple(str(one.number) for one in versions), platform, last.inputs, last.outputs)
 
 
 def load_version(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -96,7 +96,6 @@ def parse_message(message: Message) -> InferenceRequest:
     if raw and len(raw) != len(message.inputs):
         raise ProtocolError(400, f"expected {len(message.inputs)} raw_input_contents, one an input, but got {len(raw)}")
     inputs: dict[str, NDArray[Any]] = {}
-    datatypes: dict[str, str] = {}
     for number, tensor in enumerate(message.inputs):
         if tensor.name in inputs:
             raise ProtocolError(400, f"input '{tensor.name}' already exists in request")
@@ -106,14 +105,16 @@ def parse_message(message: Message) -> InferenceRequest:
             if tensor.HasField("contents"):
                 raise ProtocolError(400, f"input '{tensor.name}' has contents and raw_input_contents: send one of them")
             content = raw[number]
-            inputs[tensor.name] = array_of_bytes(tensor.name, tensor.datatype, shape, content, len(content))
+            inputs[tensor.name] = _array_of_bytes(tensor.name, tensor.datatype, shape, content, len(content))
+        elif tensor.datatype not in _CONTENTS:
+            raise ProtocolError(400, f"input '{tensor.name}' of type {tensor.datatype} must come in raw_input_contents")
         else:
-            inputs[tensor.name] = _array_of_numbers(tensor, shape)
-        datatypes[tensor.name] = tensor.datatype
+            numbers = getattr(tensor.contents, _CONTENTS[tensor.datatype])
+            inputs[tensor.name] = _array_of_numbers(tensor.name, tensor.datatype, shape, numbers)
     for output in message.outputs:
         _refuse_unsupported(f"output '{output.name}'", output.parameters)
     outputs = tuple(WantedOutput(output.name, True) for output in message.outputs)
-    return InferenceRequest(message.id, inputs, outputs or None, True, datatypes)
+    return InferenceRequest(message.id, inputs, outputs or None, is_binary=True)
 
 
 def build_message(model: str, version: int, request: InferenceRequest, outputs: Mapping[str, NDArray[Any]]) -> Message:
@@ -137,21 +138,6 @@ def _shape_of(tensor: Message) -> tuple[int, ...]:
     if any(size < 0 for size in shape):
         raise ProtocolError(400, f"Unable to parse 'shape' of input '{tensor.name}': expected sizes, got {list(shape)}")
     return shape
-
-
-def _array_of_numbers(tensor: Message, shape: tuple[int, ...]) -> NDArray[Any]:
-    field = _CONTENTS.get(tensor.datatype)
-    if field is None:
-        raise ProtocolError(400, f"input '{tensor.name}' of type {tensor.datatype} must come in raw_input_contents")
-    try:
-        array: NDArray[Any] = np.asarray(getattr(tensor.contents, field), NUMPY_TYPES[tensor.datatype])
-    except (ValueError, OverflowError) as error:
-        raise ProtocolError(400, f"Unable to parse the contents of input '{tensor.name}': {error}") from error
-    if array.size != math.prod(shape):
-        raise ProtocolError(
-            400, f"input '{tensor.name}' got unexpected elements count {array.size}, expected {math.prod(shape)}"
-        )
-    return array.reshape(shape)
 
 
 def _refuse_unsupported(what: str, parameters: Iterable[str]) -> None:
@@ -198,7 +184,6 @@ class InferenceRequest:
     inputs: dict[str, NDArray[Any]]
     outputs: tuple[WantedOutput, ...] | None
     is_binary: bool
-    datatypes: dict[str, str] = field(default_factory=dict)
 
 
 def parse_request(body: bytes, header_length: str | None) -> InferenceRequest:
@@ -218,26 +203,28 @@ def parse_request(body: bytes, header_length: str | None) -> InferenceRequest:
         raise ProtocolError(400, f"failed to parse the request JSON buffer: {error}") from error
     if not isinstance(header, dict) or not isinstance(header.get("inputs"), list):
         raise ProtocolError(400, "Unable to parse 'inputs': attempt to access non-existing array in the request")
-    is_binary = _parameters_of(header).binary_data_output is True
+    is_binary = _parameters_of(header).get("binary_data_output") is True
     offset = json_length
     inputs: dict[str, NDArray[Any]] = {}
-    datatypes: dict[str, str] = {}
     for item in header["inputs"]:
-        declared = _declared(item)
-        name, size = declared.name, declared.size_bytes
+        name, datatype, shape = _declared_input(item)
         if name in inputs:
             raise ProtocolError(400, f"input '{name}' already exists in request")
-        if size is None:
-            inputs[name] = _array_of_json(declared)
-        else:
-            inputs[name] = array_of_bytes(name, declared.datatype, declared.shape, memoryview(body)[offset:], size)
+        size = _parameters_of(item).get("binary_data_size")
+        if size is not None:
+            inputs[name] = _array_of_bytes(name, datatype, shape, memoryview(body)[offset:], size)
             offset += size
-        datatypes[name] = declared.datatype
+        elif isinstance(item.get("data"), list):
+            inputs[name] = _array_of_numbers(name, datatype, shape, item["data"])
+        else:
+            raise ProtocolError(400, f"Unable to parse 'data' of input '{name}': expected an array")
     if offset != len(body):
         raise ProtocolError(400, f"unexpected additional input data of {len(body) - offset} bytes after the inputs")
-    outputs = header.get("outputs")
-    wanted = None if not outputs else tuple(_wanted(item, is_binary) for item in outputs)
-    return InferenceRequest(str(header.get("id", "")), inputs, wanted, is_binary, datatypes)
+    outputs = header.get("outputs") or []
+    if not isinstance(outputs, list):
+        raise ProtocolError(400, "Unable to parse 'outputs': expected an array")
+    wanted = tuple(_wanted(item, is_binary) for item in outputs)
+    return InferenceRequest(str(header.get("id", "")), inputs, wanted or None, is_binary)
 
 
 class _OutputJson(TypedDict):
@@ -277,11 +264,8 @@ def build_answer(
     raw: list[bytes] = []
     for output in wanted:
         array = np.ascontiguousarray(outputs[output.name])
-        entry: _OutputJson = {
-            "name": output.name,
-            "datatype": DATATYPE_NAMES[array.dtype],
-            "shape": list(array.shape),
-        }
+        datatype = DATATYPE_NAMES[array.dtype]
+        entry: _OutputJson = {"name": output.name, "datatype": datatype, "shape": list(array.shape)}
         if output.is_binary:
             raw.append(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
             entry["parameters"] = {"binary_data_size": len(raw[-1])}
@@ -306,55 +290,32 @@ def _length(text: str, limit: int) -> int:
     return int(text)
 
 
-@dataclass(frozen=True)
-class _Parameters:
-    """The `parameters` of a request, an input or an output: all their names, and the values of those that are known."""
-
-    names: tuple[str, ...]
-    binary_data_output: Any
-    binary_data_size: Any
-    binary_data: Any
-
-
-def _parameters_of(item: dict[str, Any]) -> _Parameters:
+def _parameters_of(item: dict[str, Any]) -> dict[str, Any]:
+    """The `parameters` of a request, an input or an output."""
     parameters = item.get("parameters", {})
     if not isinstance(parameters, dict):
         raise ProtocolError(400, "Unable to parse 'parameters': expected an object")
-    known = (parameters.get(name) for name in ("binary_data_output", "binary_data_size", "binary_data"))
-    return _Parameters(tuple(parameters), *known)
+    return parameters
 
 
-@dataclass(frozen=True)
-class _DeclaredInput:
-    """An input as the JSON of a request declares it; `size_bytes` and `data` are whatever stands there."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    size_bytes: Any
-    data: Any = field(repr=False)
-
-
-def _declared(item: Any) -> _DeclaredInput:
+def _declared_input(item: Any) -> tuple[str, str, tuple[int, ...]]:
+    """Name, datatype and shape of an input of a JSON request."""
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise ProtocolError(400, "Unable to parse 'name': every input needs one")
     name, datatype, shape = item["name"], item.get("datatype"), item.get("shape")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise ProtocolError(400, f"Unable to parse 'shape' of input '{name}': expected an array of sizes")
-    if datatype not in NUMPY_TYPES:
+    if not isinstance(datatype, str) or datatype not in NUMPY_TYPES:
         raise ProtocolError(400, f"input '{name}' has datatype {datatype!r}; served are {', '.join(NUMPY_TYPES)}")
-    parameters = _parameters_of(item)
-    if any(key.startswith("shared_memory") for key in parameters.names):
+    if any(key.startswith("shared_memory") for key in _parameters_of(item)):
         raise ProtocolError(400, f"input '{name}' is in shared memory, which is not supported here")
-    return _DeclaredInput(name, datatype, tuple(shape), parameters.binary_data_size, item.get("data"))
+    return name, datatype, tuple(shape)
 
 
-def _array_of_json(declared: _DeclaredInput) -> NDArray[Any]:
-    name, datatype, shape, data = declared.name, declared.datatype, declared.shape, declared.data
-    if not isinstance(data, list):
-        raise ProtocolError(400, f"Unable to parse 'data' of input '{name}': expected an array")
+def _array_of_numbers(name: str, datatype: str, shape: tuple[int, ...], numbers: Sequence[Any]) -> NDArray[Any]:
+    """A tensor out of numbers, flat or nested."""
     try:
-        array: NDArray[Any] = np.asarray(data, dtype=NUMPY_TYPES[datatype])
+        array: NDArray[Any] = np.asarray(numbers, NUMPY_TYPES[datatype])
     except (ValueError, TypeError, OverflowError) as error:
         raise ProtocolError(400, f"Unable to parse 'data' of input '{name}': {error}") from error
     if array.size != math.prod(shape):
@@ -364,7 +325,7 @@ def _array_of_json(declared: _DeclaredInput) -> NDArray[Any]:
     return array.reshape(shape)
 
 
-def array_of_bytes(
+def _array_of_bytes(
     name: str, datatype: str, shape: tuple[int, ...], body: bytes | memoryview, size: Any
 ) -> NDArray[Any]:
     """A tensor out of the raw little-endian bytes that a body begins with."""
@@ -381,9 +342,7 @@ def _wanted(item: Any, is_binary: bool) -> WantedOutput:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str):
         raise ProtocolError(400, "Unable to parse 'name': every output needs one")
     parameters = _parameters_of(item)
-    unsupported = [key for key in parameters.names if key == "classification" or key.startswith("shared_memory")]
-    if unsupported:
-        raise ProtocolError(400, f"output '{item['name']}': {unsupported[0]} is not supported here")
-    if "binary_data" in parameters.names:
-        is_binary = parameters.binary_data is True
+    _refuse_unsupported(f"output '{item['name']}'", parameters)
+    if "binary_data" in parameters:
+        is_binary = parameters["binary_data"] is True
     return WantedOutput(item["name"], is_binary)

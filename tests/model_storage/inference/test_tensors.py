@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cls.model_storage.inference.tensors import (
+    DATATYPE_NAMES,
     NUMPY_TYPES,
     InferenceRequest,
     ProtocolError,
@@ -44,7 +45,7 @@ def test_what_is_written_is_read(case: tuple[str, np.ndarray[Any, Any]], is_bina
     content = json.dumps(answer).encode()
     raw = b"" if json_length is None else body[json_length:]
     read = parse_request(content + raw, str(len(content)) if is_binary else None)
-    assert read.datatypes == {"logits": datatype}
+    assert DATATYPE_NAMES[read.inputs["logits"].dtype] == datatype
     np.testing.assert_array_equal(read.inputs["logits"], array)
 
 
@@ -80,6 +81,7 @@ def test_odd_json_is_refused_or_read(item: Any) -> None:
         ({"shape": [1, True]}, "shape"),
         ({"shape": [1, 3]}, "unexpected elements count 2, expected 3"),
         ({"datatype": "BYTES"}, "datatype 'BYTES'"),
+        ({"datatype": ["FP32"]}, "datatype"),
         ({"data": ["x", "y"]}, "could not convert"),
         ({"data": [[1], [2, 3]]}, "images"),
         ({"data": None}, "expected an array"),
@@ -93,6 +95,11 @@ def test_odd_json_is_refused_or_read(item: Any) -> None:
 def test_wrong_inputs(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
         parse_request(json.dumps(header(**changes)).encode(), None)
+
+
+def test_outputs_that_are_no_list_are_refused() -> None:
+    with pytest.raises(ProtocolError, match="outputs"):
+        parse_request(json.dumps({**header(), "outputs": 3}).encode(), None)
 
 
 def test_bytes_nobody_announced_are_refused() -> None:
