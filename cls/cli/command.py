@@ -145,6 +145,20 @@ def bottle_of(options: argparse.Namespace) -> Bottle:
     return Bottle(load_settings(options.cfg))
 
 
+def print_skipped(skipped: Mapping[str, str]) -> None:
+    """Prints what was skipped, and why: the first ten.
+
+    Args:
+        skipped: name -> reason.
+    """
+    if skipped:
+        print(f"{len(skipped)} skipped:")
+        for name, reason in list(skipped.items())[:10]:
+            print(f"  {name}: {reason}")
+        if len(skipped) > 10:
+            print(f"  … and {len(skipped) - 10} more")
+
+
 def execute(command: Command, arguments: Sequence[str] | None = None, *, program: str | None = None) -> int:
     """Parses the arguments and runs the command.
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, add_options, given
+from cls.cli.command import Command, add_options, bottle_of, given, print_skipped
 from cls.errors import UsageError
 from cls.options import noted, refuse_all
 from cls.prediction.config import PredictConfig
@@ -80,10 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Predicts, writes tables and a contact sheet, prints a summary."""
-    from cls.settings import load_settings
-
-    settings = load_settings(options.cfg)
-    from cls.bottle.layout import Bottle
+    bottle = bottle_of(options)
+    settings = bottle.settings
     from cls.package.keys import trusted_keys
     from cls.pages.render import set_links
     from cls.prediction.predict import people_finder
@@ -106,7 +104,6 @@ def run(options: argparse.Namespace) -> None:
     with noted(errors):
         outputs = None if options.out is None else outputs_of(options.out, formats, options.sort_into)
     refuse_all(errors, "cls infer")
-    bottle = Bottle(settings)
     trust = trusted_keys(options.trust, settings)
     sources = replace(_sources(options, bottle), every=every)
     if model is None:
@@ -200,12 +197,7 @@ def _print(classifier: Classifier, summary: SessionSummary, thresholds_text: str
     for label in classifier.labels:
         print(f"  {counts.labels[label]:6d}  {label}")
     print(f"  {counts.none:6d}  none of them")
-    if summary.skipped:
-        print(f"{len(summary.skipped)} skipped:")
-        for picture, reason in list(summary.skipped.items())[:10]:
-            print(f"  {picture}: {reason}")
-        if len(summary.skipped) > 10:
-            print(f"  … and {len(summary.skipped) - 10} more")
+    print_skipped(summary.skipped)
     for path in summary.written:
         print(f"written: {path}")
     if sorted_folder is not None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of
 from cls.errors import UsageError, UsageFault
 from cls.wording import counted
 
@@ -53,20 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Sends, shows or takes back."""
-    from cls.settings import load_settings
-
-    settings = load_settings(options.cfg)
+    bottle = bottle_of(options)
     _check(options)
-    from cls.bottle.layout import Bottle
     from cls.collector.client import CollectorClient
     from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent_predictions, updates_of
     from cls.write_back.ret_meta import read_predictions
     from cls.write_back.send import PreviewMemory, locked_journal, send_updates
     from cls.write_back.statements import read_journal
 
-    bottle = Bottle(settings)
     groups = list(dict.fromkeys(options.groups))
-    with CollectorClient.from_settings(settings) as collector:
+    with CollectorClient.from_settings(bottle.settings) as collector:
         journal = read_journal(bottle.root, collector.url)
         known = 0
         runs: dict[str, str] = {}

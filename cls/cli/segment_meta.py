@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from cls.cli.command import Command
+from cls.cli.command import Command, bottle_of, print_skipped
 from cls.wording import counted
 
 
@@ -22,16 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Predicts and writes."""
-    from cls.settings import load_settings
-
-    settings = load_settings(options.cfg)
-    from cls.bottle.layout import Bottle
+    bottle = bottle_of(options)
     from cls.package.keys import trusted_keys
     from cls.runtimes.open import open_exported
     from cls.write_back.meta_builder import build_ret_meta
 
-    bottle = Bottle(settings)
-    trust = trusted_keys(None, settings)
+    trust = trusted_keys(None, bottle.settings)
     classifiers = [open_exported(bottle, group, trust) for group in dict.fromkeys(options.groups)]
     summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
     photos = f"{counted(summary.pictures, 'photo')} of {counted(summary.picsets, 'picset')}"
@@ -41,12 +37,7 @@ def run(options: argparse.Namespace) -> None:
     for group, name in summary.runs.items():
         print(f"  {group}: {name}")
     print(f"{summary.written} ret_meta.json written, {summary.picsets - summary.written} unchanged")
-    if summary.skipped:
-        print(f"{len(summary.skipped)} skipped:")
-        for name, reason in list(summary.skipped.items())[:10]:
-            print(f"  {name}: {reason}")
-        if len(summary.skipped) > 10:
-            print(f"  … and {len(summary.skipped) - 10} more")
+    print_skipped(summary.skipped)
 
 
 COMMAND = Command("segment-meta", "write predictions beside the picsets' meta.json", add_arguments, run)

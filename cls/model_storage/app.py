@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -54,8 +54,7 @@ def build_app(storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecut
     _add_uploads(app, storage, options, pool)
     _add_versions(app, storage, options)
     _add_serving(app, storage)
-    app.add_exception_handler(RefusedError, _answer_refusal)
-    app.add_exception_handler(ClsError, _answer_fault)
+    app.add_exception_handler(ClsError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(Exception, _answer_unexpected)
@@ -95,18 +94,19 @@ class NumberedVersionForm(BaseModel):
     version: SkipJsonSchema[None] | int = Field(None, description="number of the version folder; the next one")
 
 
+def _described(form: type[BaseModel]) -> dict[str, Any]:
+    """A form as part of the OpenAPI document."""
+    content = {"multipart/form-data": {"schema": form.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> None:
     async def publish(request: Request, file_field: str, work: Callable[[Upload], Published]) -> Published:
         repository = storage.repository
         stage = repository.new_stage()
+        room = UploadRoom(options.max_upload_bytes, repository.free_bytes())
         try:
-            upload = await receive_upload(
-                request,
-                stage / "upload.zip",
-                file_field=file_field,
-                room=UploadRoom(options.max_upload_bytes, repository.free_bytes()),
-                pool=pool,
-            )
+            upload = await receive_upload(request, stage / "upload.zip", file_field=file_field, room=room, pool=pool)
         except BaseException:
             repository.drop_stage(stage)
             raise
@@ -124,12 +124,7 @@ def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool:
         "/upload_new_version/",
         tags=["publish"],
         summary="Publish a package under a semantic version and serve it",
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"multipart/form-data": {"schema": NewVersionForm.model_json_schema()}},
-            }
-        },
+        openapi_extra=_described(NewVersionForm),
     )
     async def upload_new_version(request: Request) -> VersionAnswer:
         def work(upload: Upload) -> Published:
@@ -142,12 +137,7 @@ def _add_uploads(app: FastAPI, storage: ModelStorage, options: AppOptions, pool:
         "/upload_model",
         tags=["publish"],
         summary="The older upload: publish a package as a numbered version and serve it",
-        openapi_extra={
-            "requestBody": {
-                "required": True,
-                "content": {"multipart/form-data": {"schema": NumberedVersionForm.model_json_schema()}},
-            }
-        },
+        openapi_extra=_described(NumberedVersionForm),
     )
     async def upload_model(request: Request) -> VersionAnswer:
         def work(upload: Upload) -> Published:
@@ -239,42 +229,29 @@ def _add_serving(app: FastAPI, storage: ModelStorage) -> None:
         return [state.to_dict() for state in storage.index()]
 
 
-def _detail(text: str, status: int, **more: object) -> JSONResponse:
-    return JSONResponse({"detail": text, **more}, status)
-
-
-def _error(error: Exception, status: int) -> JSONResponse:
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
     """An expected error, with the codes that stay when its words change."""
-    if not isinstance(error, ClsError):
-        return _detail(str(error), status)
-    code, *faults = error.codes
-    return _detail(str(error), status, code=code, **({"faults": faults} if faults else {}))
-
-
-async def _answer_refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ClsError)  # noqa: S101 - what it is registered for; likewise below
     status = error.status if isinstance(error, RefusedError) else 500
-    if request.method != "GET":  # Reading what is not there is no event; what somebody tried to change is.
+    if status == 500:
+        _log.error("%s", error)
+    elif request.method != "GET":  # Reading what is not there is no event; what somebody tried to change is.
         _log.warning("%s %s refused with %d: %s", request.method, request.url.path, status, error)
-    return _error(error, status)
-
-
-async def _answer_fault(_: Request, error: Exception) -> JSONResponse:
-    _log.error("%s", error)
-    return _error(error, 500)
+    code, *faults = error.codes
+    return JSONResponse({"detail": str(error), "code": code, **({"faults": faults} if faults else {})}, status)
 
 
 async def _answer_validation(_: Request, error: Exception) -> JSONResponse:
-    faults = error.errors() if isinstance(error, RequestValidationError) else []
-    text = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in faults)
-    return _detail(text or "the request cannot be read", 422)
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    text = "; ".join(f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}" for fault in error.errors())
+    return JSONResponse({"detail": text or "the request cannot be read"}, 422)
 
 
 async def _answer_http(_: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, HTTPException):
-        return _detail("the request cannot be answered", 500)
-    return _detail(str(error.detail), error.status_code)
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return JSONResponse({"detail": str(error.detail)}, error.status_code)
 
 
 async def _answer_unexpected(request: Request, _: Exception) -> JSONResponse:
     _log.error("%s %s failed; see the traceback above or below", request.method, request.url.path)
-    return _detail("the service failed; its log says more", 500)
+    return JSONResponse({"detail": "the service failed; its log says more"}, 500)

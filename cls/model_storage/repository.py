@@ -145,7 +145,7 @@ class ModelRepository:
                 done.append(f"version folder {undo.number} of {undo.model}, cut off while being published")
             else:
                 done.append("an upload cut off on its way in")
-            _remove(stage)
+            self.drop_stage(stage)
         for model in self.models():
             remove_parts(self.models_folder / model)
         for folder, _, _ in os.walk(self.other_folder):
@@ -160,7 +160,13 @@ class ModelRepository:
 
     def drop_stage(self, stage: Path) -> None:
         """Removes the folder of an upload."""
-        _remove(stage)
+        try:
+            if stage.is_dir() and not stage.is_symlink():
+                shutil.rmtree(stage)
+            else:
+                stage.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("%s cannot be removed: %s", stage, error.strerror)
 
     def free_bytes(self) -> int:
         """Space left for uploads."""
@@ -307,16 +313,6 @@ def serving(config_text: str, model: str, number: int, where: object) -> str:
 
 def _is_version_folder(item: Path) -> bool:
     return item.name.isascii() and item.name.isdigit() and str(int(item.name)) == item.name and item.is_dir()
-
-
-def _remove(folder: Path) -> None:
-    try:
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.rmtree(folder)
-        else:
-            folder.unlink(missing_ok=True)
-    except OSError as error:
-        _log.warning("%s cannot be removed: %s", folder, error.strerror)
 
 
 def _sync(path: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
 import ipaddress
 import json
 import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from cls.errors import StorageError, UsageError
 from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
 from cls.model_storage.inference.embedded import EmbeddedEngine
 from cls.model_storage.inference.engine import EngineError, InferenceEngine, TritonServer
-from cls.model_storage.inference.http_app import build_inference_app, start_grpc
+from cls.model_storage.inference.http_app import build_inference_app, is_bearer, start_grpc
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage
@@ -67,7 +66,7 @@ class AccessGuard:
 
     def __init__(self, app: ASGIApp, *, token: str, open_paths: Collection[str], error_key: str) -> None:
         self._app = app
-        self._token = token.encode()
+        self._token = token
         self._open_paths = frozenset(open_paths)
         self._error_key = error_key
 
@@ -85,9 +84,7 @@ class AccessGuard:
         if self._token:
             if scope["path"] in self._open_paths:
                 return None
-            scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
-            is_known = hmac.compare_digest(given.strip(), self._token)
-            if scheme.lower() == b"bearer" and is_known:
+            if is_bearer(headers.get(b"authorization", b""), self._token):
                 return None
             return 401, "a valid token is needed; send the header 'Authorization: bearer TOKEN'"
         host = headers.get(b"host", b"").decode("latin-1")
@@ -189,15 +186,15 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
             grpc_port = _grpc_port(options, _port(infer_listener))
         stack.callback(engine.close)
         storage = ModelStorage(repository, engine, plan_host_of(options))
-        redacted_url = inference_url
         servers = _Servers(stack)
         await servers.start(listener, _storage_app(options, storage, inference_url, stack))
         if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
             await _load_now(storage)
             await servers.start(infer_listener, _inference_app(options, storage, engine, stack))
             bound_port = _start_grpc(options, storage, engine, grpc_port, stack)
-            redacted_url = f"{inference_url} and grpc://{{host}}:{bound_port}"
+            shown_url = f"{inference_url} and grpc://{{host}}:{bound_port}"
         else:
+            shown_url = inference_url
             stack.callback(loop.create_task(_load_when_up(storage)).cancel)
         acceptor = await serve_files(
             ssh_listener, root=repository.root, ssh_folder=repository.ssh_folder, token=options.token
@@ -207,8 +204,15 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
         login = (
             "password: the token" if options.token else "a key of ssh/authorized_keys" if has_keys else "no password"
         )
-        inference = f"{redacted_url}  ({engine.description})"
-        _say_where(options, _port(listener), inference, _port(ssh_listener), login)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        print(
+            f"model storage  http://{host}:{_port(listener)}/docs",
+            f"inference      {shown_url.replace('{host}', host)}  ({engine.description})",
+            f"files          scp -P {_port(ssh_listener)} user@{host}:/storage/other/FILE .  ({login})",
+            f"storage root   {options.root}",
+            sep="\n",
+            flush=True,
+        )
         await stop.wait()
         _log.info("stopping")
 
@@ -326,7 +330,7 @@ class _Server(uvicorn.Server):
 
 
 class _Servers:
-    """HTTP servers on bound sockets; when the stack unwinds, all of them are told to stop before one is waited for."""
+    """HTTP servers on bound sockets; when the stack unwinds, all of them are asked to stop before one is awaited."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
@@ -370,23 +374,12 @@ async def _load_now(storage: ModelStorage) -> None:
 
 async def _load_when_up(storage: ModelStorage) -> None:
     """A real Triton may start after us: models are loaded as soon as it answers."""
-    is_told = False
+    is_warned = False
     while True:
         try:
-            await _load_now(storage)
+            return await _load_now(storage)
         except EngineError as error:
-            if not is_told:
+            if not is_warned:
                 _log.warning("%s; asking again every %.0f s", error.line(), _RETRY_S)
-            is_told = True
+            is_warned = True
             await asyncio.sleep(_RETRY_S)
-        else:
-            return
-
-
-def _say_where(options: ServiceOptions, port: int, inference: str, ssh_port: int, login: str) -> None:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
-    say(f"model storage  http://{host}:{port}/docs")
-    say(f"inference      {inference.replace('{host}', host)}")
-    say(f"files          scp -P {ssh_port} user@{host}:/storage/other/FILE .  ({login})")
-    say(f"storage root   {options.root}")

@@ -134,9 +134,7 @@ class StorageFiles(SFTPServer):
         with _without_local_path():
             return SFTPAttrs.from_local(os.lstat(self.map_path(path)))
 
-    def lstat(self, path: bytes) -> SFTPAttrs:
-        """See `stat`: links are not followed."""
-        return self.stat(path)
+    lstat = stat  # links are not followed
 
     def open56(self, path: bytes, desired_access: int, flags: int, attrs: SFTPAttrs) -> object:
         """Refused: clients of this protocol version are told to speak version 3."""
@@ -177,9 +175,7 @@ class StorageFiles(SFTPServer):
         self._writable(path)
         super().setstat(path, _harmless(attrs))
 
-    def lsetstat(self, path: bytes, attrs: SFTPAttrs) -> None:
-        """See `setstat`: there are no links."""
-        self.setstat(path, attrs)
+    lsetstat = setstat  # there are no links
 
     def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
         """Sets times and permissions of a file on its way in."""
@@ -221,9 +217,7 @@ class StorageFiles(SFTPServer):
         """Refused: a link could lead out of the storage."""
         raise asyncssh.SFTPPermissionDenied("Links cannot be made")
 
-    def link(self, oldpath: bytes, newpath: bytes) -> None:
-        """Refused, as symbolic links are."""
-        raise asyncssh.SFTPPermissionDenied("Links cannot be made")
+    link = symlink
 
     def exit(self) -> None:
         """Ends the session with status 0: without it, OpenSSH's scp reports a failure after a good copy."""

@@ -11,20 +11,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cls.errors import ClsError, PredictionError
 from cls.machine import cores
 from cls.package.keys import TrustedKeys
 from cls.people.photos import Person
 from cls.prediction.contact_sheet import MAX_CARDS
-from cls.prediction.journal import JournalEntry
+from cls.prediction.journal import Job, JournalEntry
 from cls.prediction.predict import PeopleFinder
 from cls.runtimes.classifier import Classifier
 from cls.settings import Settings
-
-if TYPE_CHECKING:
-    from cls.prediction.work import Job
 
 # Chunks of 8 photos that go out together: a message costs little beside them, a killed worker loses few.
 _CHUNKS_A_TASK = 4
@@ -142,7 +139,7 @@ def _predict_in_worker(
 ) -> list[list[JournalEntry]]:
     """Runs at a worker."""
     from cls.prediction.predict import read_ahead
-    from cls.prediction.work import records_of_chunk
+    from cls.prediction.session import records_of_chunk
 
     # A network uses all cores the worker was given; two at a time would only wait for each other.
     with _one_at_a_time:

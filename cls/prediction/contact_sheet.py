@@ -20,8 +20,6 @@ from cls.wording import counted, score
 
 TableFormat = Literal["csv", "jsonl", "parquet"]
 TABLE_FORMATS: tuple[TableFormat, ...] = ("csv", "jsonl", "parquet")
-CSV_NAME = "predictions.csv"
-JSONL_NAME = "predictions.jsonl"
 _PROB_PREFIX = "p "
 _HEAD = ("picture", "person", "class", "conf", "x1", "y1", "x2", "y2", "labels")
 _FRAME_HEAD = ("picture", "frame", "time_s", *_HEAD[1:])

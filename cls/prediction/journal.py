@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +155,66 @@ class PredictionJournal:
         self.card_count += len(record.cards)
         if record.skipped is not None:
             skipped.add(record.key)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo or one video.
+
+    Attributes:
+        file: it.
+        key: changes when the file does, or who is said to be in it.
+        ids: of the people in it, where the pictures database knows them; None elsewhere.
+    """
+
+    file: Path
+    name: str
+    key: str
+    ids: tuple[str, ...] | None = None
+
+    def frame_key(self, place: int) -> str:
+        """The key of a video's frame: its position among those looked at, from 0."""
+        return f"{self.key}#{place}"
+
+
+class FoundPictures:
+    """Goes through the pictures as often as wanted, one at a time.
+
+    Args:
+        photos: of this inference; others in the journal are passed over.
+        videos: likewise.
+        journal: in which all of them are.
+
+    Attributes:
+        videos: likewise.
+        skipped: picture -> why it could not be used; complete when all pictures have been gone through.
+    """
+
+    def __init__(self, photos: Sequence[Job], videos: Sequence[Job], journal: PredictionJournal) -> None:
+        self._photos, self.videos, self._journal = photos, videos, journal
+        self.skipped: dict[str, str] = {}
+
+    def __iter__(self) -> Iterator[tuple[Job, JournalEntry]]:
+        for job, record in self._all():
+            if record.skipped is None:
+                yield job, record
+            else:
+                self.skipped[job.name] = record.skipped
+
+    def is_any_usable(self) -> bool:
+        """Whether a picture could be used."""
+        return next(iter(self), None) is not None
+
+    def _all(self) -> Iterator[tuple[Job, JournalEntry]]:
+        """Photos, then the frames of each video; the end of a video only where it ended early."""
+        for job in self._photos:
+            yield job, self._journal.read(job.key)
+        for video in self.videos:
+            end = self._journal.read(video.key)
+            for place in range(end.frames or 0):
+                yield video, self._journal.read(video.frame_key(place))
+            if end.skipped is not None:
+                yield video, end
 
 
 def lock_of(journal: Path) -> Path:

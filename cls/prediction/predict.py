@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -142,6 +143,14 @@ def known_people(bottle: Bottle, files: Sequence[Path]) -> dict[Path, tuple[Pers
     with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records(pooled)
     return {pooled[name]: record.people for name, record in records.items() if record.people is not None}
+
+
+def outlines_json(people: Sequence[Person]) -> str:
+    """All of people that their predictions depend on, as text."""
+    return json.dumps(
+        [[one.cls, one.conf, one.box_xyxy_px, [line.tolist() for line in one.polygons_xy_rel]] for one in people],
+        default=float,
+    )
 
 
 def default_segmenter() -> Path | None:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,13 +25,11 @@ from cls.prediction.contact_sheet import (
     SheetPerson,
     SheetText,
     TableFormat,
-    check_replaceable,
     write_contact_sheet,
     writing_tables,
 )
-from cls.prediction.journal import JournalEntry
+from cls.prediction.journal import FoundPictures, Job, JournalEntry
 from cls.prediction.sources import FrameInterval, frames_of
-from cls.prediction.work import FoundPictures, Job
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
 
@@ -205,13 +203,10 @@ class Outputs:
     sorted_folder: Path | None = None
     thresholds: str = "of the model, one a label"
 
-    def check(self) -> None:
-        """Checks that nobody's files would be replaced.
-
-        Raises:
-            FileError: one would.
-        """
-        check_replaceable([*self.tables.values(), *([self.sheet] if self.sheet else [])])
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Tables, and the contact sheet."""
+        return (*self.tables.values(), *([self.sheet] if self.sheet else []))
 
 
 def outputs_of(out: Path, formats: Sequence[TableFormat] = (), sorted_folder: Path | None = None) -> Outputs:
@@ -333,10 +328,11 @@ def write_results(
     if outputs.sheet is not None:
         about = SheetText(next(iter(outputs.tables.values())).name, outputs.thresholds, pictures.skipped)
         write_contact_sheet(outputs.sheet, classifier, shown, counts, about)
-    written = (*outputs.tables.values(), *([outputs.sheet] if outputs.sheet else []))
-    sorter = sorting.sorter if sorting is not None else None
-    placed, removed, blocked = (sorter.placed, sorter.removed, tuple(sorter.blocked)) if sorter else (0, 0, ())
-    return SessionSummary(counts, pictures.skipped, written, placed, blocked, removed)
+    summary = SessionSummary(counts, pictures.skipped, outputs.files)
+    if sorting is None:
+        return summary
+    sorter = sorting.sorter
+    return replace(summary, placed=sorter.placed, removed=sorter.removed, blocked=tuple(sorter.blocked))
 
 
 def _write_tables(

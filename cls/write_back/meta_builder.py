@@ -16,7 +16,14 @@ from cls.errors import BottleError, CollectorError, FileError
 from cls.files import read_json, remove_parts, sha256_of_bytes, sha256_of_file, write_json_atomic
 from cls.people.photos import Person
 from cls.prediction.config import PredictConfig
-from cls.prediction.predict import PeopleFinder, PhotoPrediction, default_segmenter, people_finder, predict_photos
+from cls.prediction.predict import (
+    PeopleFinder,
+    PhotoPrediction,
+    default_segmenter,
+    outlines_json,
+    people_finder,
+    predict_photos,
+)
 from cls.progress import Ticker, progress
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
@@ -102,11 +109,7 @@ def key_of_photo(file: Path, people: Sequence[Person] | None, segmenter_sha256: 
     state = file.stat()
     who = segmenter_sha256
     if people is not None:
-        outlines = [
-            [one.cls, one.conf, one.box_xyxy_px, [polygon.tolist() for polygon in one.polygons_xy_rel]]
-            for one in people
-        ]
-        who = sha256_of_bytes(json.dumps(outlines, default=float).encode())
+        who = sha256_of_bytes(outlines_json(people).encode())
     return f"{file.name}|{state.st_size}|{state.st_mtime_ns}|{who}"
 
 

@@ -168,7 +168,7 @@ def test_an_inference_that_is_done_takes_new_ids_without_looking_again(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("looked at again")
 
-    monkeypatch.setattr("cls.prediction.work.predict_chunk", never)
+    monkeypatch.setattr("cls.prediction.session.predict_chunk", never)
     second = _infer(own, "--group", GROUP, "--model", _run_of(own))
     assert [{**line, "person": ""} for line in second] == [{**line, "person": ""} for line in first]
     assert [line["person"] for line in second[:6]] == [f"mine-{photo}-{key}" for photo in (1, 2) for key in range(3)]

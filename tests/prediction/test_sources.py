@@ -226,7 +226,7 @@ def test_pictures_that_failed_are_tried_again(
     assert infer(copied, "--group", GROUP, "--out", tmp_path / "out") == 0
     assert "0002.jpeg: is not a picture" in capsys.readouterr().out
     with monkeypatch.context() as alone:
-        alone.setattr("cls.prediction.work.records_of_chunk", None)  # no second look at those beside it
+        alone.setattr("cls.prediction.session.records_of_chunk", None)  # no second look at those beside it
         assert infer(copied, "--group", GROUP, "--out", tmp_path / "out") == 0
     assert "0002.jpeg: is not a picture" in capsys.readouterr().out
     photo.write_bytes(content)

@@ -197,6 +197,12 @@ def _handler(name: str, function: Callable[[Message], Message]) -> Any:
     )
 
 
+def is_bearer(header: bytes, token: str) -> bool:
+    """Whether the value of an `Authorization` header is `bearer TOKEN`."""
+    scheme, _, sent = header.partition(b" ")
+    return hmac.compare_digest(sent.strip(), token.encode()) and scheme.lower() == b"bearer"
+
+
 def _token_guard(token: str) -> Any:
     """Refuses calls without the token, before their message is read."""
     import grpc
@@ -212,9 +218,7 @@ def _token_guard(token: str) -> Any:
             if details.method.rpartition("/")[2] in _OPEN_METHODS:
                 return continuation(details)
             given = [value for key, value in details.invocation_metadata if key == "authorization"]
-            scheme, _, sent = (given[0] if given else "").partition(" ")
-            is_known = hmac.compare_digest(sent.strip().encode(), token.encode())
-            if scheme.lower() == "bearer" and is_known:
+            if given and is_bearer(given[0].encode(), token):
                 return continuation(details)
             # A handler of a stream does not read what it is not asked to read.
             return grpc.stream_unary_rpc_method_handler(abort)
