@@ -7,10 +7,10 @@ by the zip (ONNX Runtime) and by a model storage's embedded engine over HTTP: do
     python benchmarks/architectures.py WORK [--families NAME ...] [--minutes M] [--workers N] [--again] [--trials]
     python benchmarks/architectures.py --page
 
-Each family has a process forked from this one, which has imported everything; the trial steps of its training run in
+Each family has a process forked from this one, which has imported everything; the smoke test of its training run in
 that process, and in the product's own one where that crashed. Results are kept in
 `benchmarks/results/architectures.json` after every family: it can be interrupted and goes on. The cheapest come first.
-`--trials` runs the trial steps alone, which takes seconds a family. `--again` tries those again that did not get
+`--trials` runs the smoke test alone, which takes seconds a family. `--again` tries those again that did not get
 through. Last, `docs/architectures.md` is written; `--page`: only that.
 """
 
@@ -55,13 +55,13 @@ _MANY = 12
 _SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "xxs", "_050", "_002", "lite0", "small", "_b0", "_s0", "18")
 INTRO = """# Architectures
 
-`cls train --arch` takes any backbone that timm knows. The trial steps of a training were run with one small member of
+`cls train --arch` takes any backbone that timm knows. The smoke test of a training was run with one small member of
 each of timm's families. Where *trained* is not `-`, it was also trained for one step from random weights on people of
 the sample set and exported, and 40 people were decided on by the run's folder, by the ONNX package (*zip*) and by a
 server. `-`: not tried, or not reached. `rounding`: decisions differ only for people whose probability is within 1e-6 of
 the threshold; correct runtimes that add up in another order can decide that either way. *Input* is what was tried, not
 what is best.
-*Memory format* is what the trial step chose ([decision 0025](decisions/0025-trial-step.md)).
+*Memory format* is what the smoke test chose ([decision 0025](decisions/0025-smoke-test.md)).
 `python benchmarks/architectures.py WORK` writes this page.
 """
 
@@ -149,32 +149,28 @@ def member_of(names: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def steps_in_this_process(trial: Any) -> Iterator[Any]:
-    """Stands for `cls.training.network.trial_step.start_trial`, whose process imports torch anew for every family."""
+def smoke_test_in_this_process(test: Any) -> Iterator[Any]:
+    """Stands for `smoke_test.RunningSmokeTest`, whose process imports torch anew for every family."""
 
     def memory_format() -> str:
         from cls.errors import NetworkError
-        from cls.training.network.trial_child import tried
-        from cls.training.network.trial_step import FORMATS, TrialTask
+        from cls.training.network.smoke_test import FORMATS
+        from cls.training.network.smoke_test_child import failure_of
 
-        task = TrialTask(
-            config=trial.config.to_dict(), timm_arch=trial.timm_arch, outputs=trial.outputs,
-            is_pretrained=trial.is_pretrained, batch=trial.batch,
-        )  # fmt: skip
         for name in FORMATS:
-            found = tried(task, name)
-            if found is None:
+            failure = failure_of(test, name)
+            if failure is None:
                 return name
-        raise NetworkError(f"backbone {trial.timm_arch} cannot be trained: {found[0] if found else ''}")
+        raise NetworkError(f"backbone {test.timm_arch} cannot be trained: {failure['what'] if failure else ''}")
 
     yield SimpleNamespace(memory_format=memory_format)
 
 
 def try_steps(names: list[str]) -> dict[str, Any]:
-    """The trial steps of one family's member alone, as the product's child process runs them."""
+    """The smoke test of one family's member alone, as the product's child process runs them."""
     from cls.training.config import TrainConfig
-    from cls.training.network.trial_child import tried
-    from cls.training.network.trial_step import FORMATS, TrialTask
+    from cls.training.network.smoke_test import FORMATS, SmokeTest
+    from cls.training.network.smoke_test_child import failure_of
 
     row = member_of(names)
     name = row["model"]
@@ -182,13 +178,13 @@ def try_steps(names: list[str]) -> dict[str, Any]:
         return row
     for size in inputs_of(name):
         config = TrainConfig(GROUP, batch=2, arch=name, height_px=size[0], width_px=size[1], weights="none")
-        task = TrialTask(config=config.to_dict(), timm_arch=name, outputs=4, is_pretrained=False, batch=2)
+        test = SmokeTest(config=config, timm_arch=name, outputs=4, is_pretrained=False)
         row |= {"input": f"{size[0]}x{size[1]}"}
         for memory_format in FORMATS:
-            found = tried(task, memory_format)
-            if found is None:
+            failure = failure_of(test, memory_format)
+            if failure is None:
                 return {**row, "memory_format": memory_format, "note": ""}
-            row["note"] = found[0]
+            row["note"] = failure["what"]
     return row
 
 
@@ -301,7 +297,7 @@ def page(results: dict[str, Any]) -> str:
     rows, trials, names = results["rows"], results["trials"], results["families"]
     lines = [
         INTRO,
-        "| family | model | M parameters | input | memory format | trial steps | trained | ONNX | zip = run = server |",
+        "| family | model | M parameters | input | memory format | smoke test | trained | ONNX | zip = run = server |",
         "|" + "---|" * 9,
     ]
     notes = []
@@ -335,7 +331,7 @@ def page(results: dict[str, Any]) -> str:
     if notes:
         lines += ["", "## Notes", "", *notes]
     if only:
-        lines += ["", "## Trial steps only", "", _listed(only)]
+        lines += ["", "## Smoke tests only", "", _listed(only)]
     if missing:
         lines += ["", "## Not tried", "", _listed(missing)]
     return "\n".join(lines) + "\n"
@@ -405,8 +401,8 @@ def main() -> None:
 
 
 def measure_trials(options: argparse.Namespace, results: dict[str, Any]) -> None:
-    """Runs the trial steps of every family that has none, and keeps each result as it comes."""
-    import cls.training.network.trial_child  # noqa: F401 - once, for all processes forked from here
+    """Runs the smoke test of every family that has none, and keeps each result as it comes."""
+    import cls.training.network.smoke_test_child  # noqa: F401 - once, for all processes forked from here
 
     known = families()
     results["families"] = list(known)
@@ -483,10 +479,10 @@ def _try_all(
     end_s: float,
     results: dict[str, Any],
 ) -> None:
-    """Keeps every worker at work; a family whose process crashes is tried once more, with trial steps of its own."""
+    """Keeps every worker at work; a family whose process crashes is tried once more, with a smoke test of its own."""
     import cls.training.data
 
-    trial_of_the_product = cls.training.data.start_trial  # type: ignore[attr-defined]
+    smoke_test_in_a_child = cls.training.data.RunningSmokeTest  # type: ignore[attr-defined]
     members = dict(wanted)
     left = [(family, False) for family, member in wanted if "note" not in member]
     for family, member in wanted:
@@ -500,7 +496,7 @@ def _try_all(
             shutil.rmtree(worker.root / "models", ignore_errors=True)
             version = f"1.{int(time.time()) % 100000}.{workers.index(worker)}"
             bottle = open_bottle(worker.root)
-            cls.training.data.start_trial = trial_of_the_product if is_second else steps_in_this_process  # type: ignore[attr-defined]
+            cls.training.data.RunningSmokeTest = smoke_test_in_a_child if is_second else smoke_test_in_this_process  # type: ignore[attr-defined]
             worker.start(
                 family, members[family], lambda row, b=bottle, v=version: try_family(row, b, urls, v),  # type: ignore[misc]
                 is_second=is_second,

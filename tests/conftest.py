@@ -45,7 +45,7 @@ SLOWEST_FIRST = (
     "tests/yolo/test_training.py", "tests/service/test_triton.py", "tests/forgetting/test_forget.py",
     "tests/training/test_train.py", "tests/training/test_start.py", "tests/faults/test_segment_faults.py",
     "tests/faults/test_upload_faults.py", "tests/faults/test_load_faults.py", "tests/faults/test_load_kill.py",
-    "tests/training/network/test_trial_step.py", "tests/training/test_compile.py",
+    "tests/training/network/test_smoke_test.py", "tests/training/test_compile.py",
     "tests/training/test_conversions.py", "tests/training/report/test_page.py",
     "tests/exporting/test_precision_steps.py", "tests/exporting/test_export.py",
     "tests/exporting/parity/test_compare_damaged.py", "tests/write_back/test_send.py",

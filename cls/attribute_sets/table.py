@@ -29,7 +29,7 @@ from cls.records import read_record
 from cls.training.config import TrainConfig
 from cls.training.evaluation.calibration import logits_of
 from cls.training.network.input_size import size_for
-from cls.training.network.trial_step import FORMATS
+from cls.training.network.smoke_test import FORMATS
 from cls.training.runs.folder import LEDGER, SPLIT
 from cls.training.runs.run import BEST_CKPT, FinishedRun, find_runs
 from cls.wording import percent

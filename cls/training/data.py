@@ -52,7 +52,7 @@ from cls.training.network.build import (
     timm_name,
 )
 from cls.training.network.input_size import size_for
-from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, FORMATS, Trial, start_trial
+from cls.training.network.smoke_test import CHANNELS_LAST, CONTIGUOUS, FORMATS, RunningSmokeTest, SmokeTest
 from cls.training.network.weights import (
     NO_PRETRAINING,
     PretrainingPictures,
@@ -325,7 +325,7 @@ class InitialNetwork:
     """The network before training.
 
     Attributes:
-        module: with the initial weights, in the memory format that the trial step chose.
+        module: with the initial weights, in the memory format that the smoke test chose.
         source: where these weights come from.
     """
 
@@ -335,7 +335,7 @@ class InitialNetwork:
 
     @property
     def memory_format(self) -> str:
-        """The memory format that the trial step chose: `channels_last` or `contiguous`."""
+        """The memory format that the smoke test chose: `channels_last` or `contiguous`."""
         return CHANNELS_LAST if memory_format_of(self.module) == torch.channels_last else CONTIGUOUS
 
 
@@ -401,8 +401,9 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     spec = NetworkSpec(timm_arch, dataset.labels, preprocessing)
     source = initial_weights(bottle, config, timm_arch)
     auxiliary = auxiliary_labels(bottle, config.group, config.auxiliary, samples)
-    trial = Trial(config, timm_arch, len(dataset.labels) + len(auxiliary), source.is_pretrained)
-    with start_trial(trial) as running:  # in a process beside this one, while pictures are cut out
+    outputs = len(dataset.labels) + len(auxiliary)
+    test = SmokeTest(config=config, timm_arch=timm_arch, outputs=outputs, is_pretrained=source.is_pretrained)
+    with RunningSmokeTest(test) as running:  # in a child process, while pictures are cut out
         network = build_initial_network(config, spec, source, samples, auxiliary)
         format_ = CutoutFormat(preprocessing, storage=config.cache)
         cutouts, broken = load_cutouts(bottle, samples, format_, workers=cores())

@@ -35,7 +35,7 @@ from cls.training.evaluation.calibration import (
 )
 from cls.training.evaluation.label_errors import LabelError, probable_label_errors
 from cls.training.network.build import NetworkSpec, load_network
-from cls.training.network.trial_step import FORMATS
+from cls.training.network.smoke_test import FORMATS
 from cls.training.runs.folder import SPLIT
 from cls.training.runs.metrics import BackgroundSensitivity, Calibration
 from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, FinishedRun

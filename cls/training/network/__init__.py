@@ -1,1 +1,1 @@
-"""The network: architecture, weights, pooling, EMA, and the trial step that it must pass."""
+"""The network: architecture, pooling, initial weights, and the smoke test that it must pass."""

@@ -1,6 +1,6 @@
-"""What the child process of a trial does: training steps, an evaluation, and what else training asks of a network.
+"""The child process of a smoke test: training steps, an evaluation, and what else a training does with a network.
 
-Run by `cls.training.network.trial_step`, which reads the last line of stdout and the exit status.
+`cls.training.network.smoke_test` starts it, and reads the last line of stdout and the exit status.
 """
 
 from __future__ import annotations
@@ -23,66 +23,65 @@ from cls.training.config import TrainConfig
 from cls.training.loop.distributed import precision_of, prepare_process, torch_device
 from cls.training.loop.optimizer import FrozenStages, optimizer_for
 from cls.training.network.build import build_network, head_of, pool_by_stripes, start_head_at
-from cls.training.network.trial_step import CHANNELS_LAST, FORMATS, TrialTask
+from cls.training.network.smoke_test import CHANNELS_LAST, FORMATS, SmokeTest
 
-# Memory that is written past its end is often found only when it is used again.
+# A write past the end of a buffer is often noticed only when the heap is used again.
 _STEPS = 2
-# Blocks of these sizes, taken and given back, make the allocator look at its lists.
+# Allocating and freeing blocks of these sizes makes the allocator check its lists.
 _BLOCK_BYTES = (64, 1 << 10, 1 << 14, 1 << 18, 1 << 22)
 # Seen in oneDNN of torch 2.14.1 (AVX2: valgrind; AVX-512: crashes) for 1 to 12 channels, not for 16 to 48.
 _FEWEST_CHANNELS = 16
-# Share of the gradient's norm: batch norms of few people make 0.16 of rounding alone (ConvMixer).
+# Share of the gradient's norm: with batch norms of two people, rounding alone gives 0.16 (ConvMixer).
 _MOST_DIFFERENCE = 0.5
 
 
 def main() -> None:
-    """Reads from stdin what to try, tries one memory format after the other, and prints the outcome as JSON.
+    """Reads a `SmokeTest` from stdin, tests one memory format after the other, and prints the outcome as JSON.
 
-    Does not return: taking torch and timm apart at the end takes a third as long as importing them.
+    Does not return: tearing torch and timm down takes a third as long as importing them.
     """
     end_with_parent()
-    gc.freeze()  # what was imported is not looked through again
-    task = TrialTask.model_validate_json(sys.stdin.read())
-    answers, sys.stdout = sys.stdout, sys.stderr
+    gc.freeze()  # garbage collection passes over what was imported
+    test = SmokeTest.model_validate_json(sys.stdin.read())
+    results, sys.stdout = sys.stdout, sys.stderr
     outcome: dict[str, str | None] = {}
-    for memory_format in task.formats:
-        found = tried(task, memory_format)
+    for memory_format in test.formats:
+        found = failure_of(test, memory_format)
         if found is None:
             outcome = {"memory_format": memory_format, "not_channels_last": outcome.get("what")}
             break
         outcome = found
     gc.collect()  # freeing the networks is the last chance to find damaged memory
-    print(json.dumps(outcome), file=answers, flush=True)
+    print(json.dumps(outcome), file=results, flush=True)
     os._exit(0)
 
 
-def tried(task: TrialTask, memory_format: str) -> dict[str, str | None] | None:
-    """What is wrong with a network in a memory format (`what`, `code`, `hint`); None when nothing is."""
+def failure_of(test: SmokeTest, memory_format: str) -> dict[str, str | None] | None:
+    """Why a network cannot be trained in a memory format (`what`, `code`, `hint`); None where it can."""
     try:
-        try_network(task, memory_format)
+        _train(test, memory_format)
     except ClsError as error:
         return {"what": error.what, "code": error.case, "hint": error.hint}
-    except Exception as error:  # noqa: BLE001 - a foreign network may raise anything: it is told in one line
-        text = (str(error).strip().splitlines() or [""])[0]
-        return {"what": f"{type(error).__name__}: {text}" if text else type(error).__name__}
+    except Exception as error:  # noqa: BLE001 - a foreign network may raise anything
+        text = str(error).strip()
+        return {"what": f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__}
     return None
 
 
-def try_network(task: TrialTask, memory_format: str) -> None:
-    """Trains a fresh network for a few steps as the training will."""
-    config = TrainConfig.from_dict(task.config)
+def _train(test: SmokeTest, memory_format: str) -> None:
+    """Trains a new network for a few steps, with the settings of the training."""
+    config, outputs = test.config, test.outputs
     prepare_process()
     torch.manual_seed(0)
-    network = build_network(task.timm_arch, task.outputs, *config.size_px, dropout=config.dropout)
+    network = build_network(test.timm_arch, outputs, *config.size_px, dropout=config.dropout)
     network = pool_by_stripes(network, config.stripes)
-    start_head_at(network, [0.3] * task.outputs)
-    frozen = FrozenStages(network, config.freeze if task.is_pretrained else 0)
+    start_head_at(network, [0.3] * outputs)
+    frozen = FrozenStages(network, config.freeze if test.is_pretrained else 0)
     network.to(torch_device())
-    optimizer = optimizer_for(network, config, is_pretrained=task.is_pretrained)
-    images = torch.randn(task.batch, 3, *config.size_px, device=torch_device())
-    labels = (torch.arange(task.batch * task.outputs, device=torch_device()) % 2).float()
-    labels = labels.view(task.batch, task.outputs)
-    copy.deepcopy(network)  # as `--ema` does
+    optimizer = optimizer_for(network, config, is_pretrained=test.is_pretrained)
+    images = torch.randn(test.batch, 3, *config.size_px, device=torch_device())
+    labels = (torch.arange(test.batch * outputs, device=torch_device()) % 2).float().view(test.batch, outputs)
+    copy.deepcopy(network)  # `--ema` needs that
     expected = None
     if memory_format == CHANNELS_LAST and precision_of(config) == "32-true":
         expected = _gradient(network, frozen, config, images, labels)
@@ -93,15 +92,15 @@ def try_network(task: TrialTask, memory_format: str) -> None:
     for step in range(_STEPS):
         found = _gradient(network, frozen, config, images, labels)
         if step == 0 and expected is not None:
-            _check_alike(found, expected)
+            _check_same_gradient(found, expected)
         optimizer.step()
         optimizer.zero_grad()
-        _stir_memory()
-    _check_evaluation(network, config, images, labels, is_head_started=config.head_start and task.is_pretrained)
+        _use_heap()
+    _check_evaluation(network, config, images, labels, is_head_started=config.head_start and test.is_pretrained)
 
 
 def _refuse_overflow(network: nn.Module) -> None:
-    """Refuses what is known to write past its buffer; whether that crashes within a few steps is chance."""
+    """Refuses what is known to write past a buffer, as that does not crash each time."""
     for name, module in network.named_modules():
         if (
             isinstance(module, nn.Conv2d)
@@ -129,7 +128,7 @@ def _gradient(
     nn.functional.binary_cross_entropy_with_logits(logits.float(), labels).backward()  # type: ignore[no-untyped-call]
     gradient = {name: p.grad.detach().clone() for name, p in network.named_parameters() if p.grad is not None}
     if not all(bool(torch.isfinite(value).all()) for value in gradient.values()):
-        raise NetworkError("the gradient of a trial step is not a number", code="gradient_not_finite")
+        raise NetworkError("the gradient of a training step is not a number", code="gradient_not_finite")
     if head_of(network).weight.grad is None:
         raise NetworkError(
             "the logits do not depend on the last linear layer: it has no gradient", code="head_without_gradient"
@@ -140,15 +139,13 @@ def _gradient(
 def _checked(logits: Any, labels: Tensor) -> Tensor:
     if not isinstance(logits, Tensor) or logits.shape != labels.shape:
         given = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise NetworkError(
-            f"it answers {given} where logits of shape {tuple(labels.shape)} are expected", code="wrong_output"
-        )
+        raise NetworkError(f"it returns {given} instead of logits of shape {tuple(labels.shape)}", code="wrong_output")
     if not bool(torch.isfinite(logits).all()):
         raise NetworkError("its logits are not numbers", code="output_not_finite")
     return logits
 
 
-def _check_alike(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def _check_same_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     if found.keys() != expected.keys():
         raise NetworkError("channels_last gives other weights a gradient", code="channels_last_differs")
     difference = sum(float((found[name] - value).double().square().sum()) for name, value in expected.items())
@@ -173,8 +170,8 @@ def _check_evaluation(
     width = head_of(network).in_features
     if features.ndim != 2 or features.shape[1] != width:
         raise NetworkError(
-            f"--head-start does not know this backbone: its features are {tuple(features.shape)[1:]}, its head takes "
-            f"{width}",
+            f"--head-start does not support this backbone: its features are {tuple(features.shape)[1:]}, "
+            f"its head takes {width}",
             code="head_start_unsupported",
             hint="leave out --head-start",
         )
@@ -190,7 +187,7 @@ def _precision(config: TrainConfig) -> Iterator[None]:
         yield
 
 
-def _stir_memory() -> None:
+def _use_heap() -> None:
     blocks = [bytearray(size) for size in _BLOCK_BYTES for _ in range(8)]
     del blocks[::2]
     del blocks

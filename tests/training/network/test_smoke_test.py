@@ -1,4 +1,4 @@
-"""Trial steps: networks that crash, in a process that may."""
+"""Smoke tests: networks that crash, in a process that may."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import tests.training.fake_networks as fakes
 from cls.bottle.layout import Bottle
 from cls.errors import NetworkError
 from cls.training.config import TrainConfig
-from cls.training.network import trial_step
+from cls.training.network import smoke_test
 from cls.training.network.build import build_network, head_names, head_of, memory_format_of
-from cls.training.network.trial_step import CHANNELS_LAST, CONTIGUOUS, Trial, start_trial
+from cls.training.network.smoke_test import CHANNELS_LAST, CONTIGUOUS, RunningSmokeTest, SmokeTest
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
 from tests.preloaded import Program
 
@@ -35,33 +35,34 @@ def starts(new_starts: Starts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert command[:2] == [sys.executable, "-c"]
         return Program(["-c", f"{known}import sitecustomize; {command[2]}"], **options)
 
-    monkeypatch.setattr(trial_step, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forked}))
+    monkeypatch.setattr(smoke_test, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forked}))
     return new_starts
 
 
 @pytest.fixture
 def new_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
-    """The memory formats of every child process that is started; verdicts are kept in the test's own folder."""
+    """The memory formats of every child process that is started; results are kept in the test's own folder."""
     fakes.known_to_child_processes(tmp_path / "path", monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     started: Starts = []
-    start: Callable[..., object] = trial_step._start
+    start: Callable[..., object] = smoke_test._start
 
-    def counted(trial: Trial, formats: list[str]) -> object:
+    def counted(test: SmokeTest, formats: list[str]) -> object:
         started.append(list(formats))
-        return start(trial, formats)
+        return start(test, formats)
 
-    monkeypatch.setattr(trial_step, "_start", counted)
+    monkeypatch.setattr(smoke_test, "_start", counted)
     return started
 
 
-def trial_of(arch: str, **options: object) -> Trial:
+def smoke_test_of(arch: str, **options: object) -> SmokeTest:
     values = {"batch": 4, "height_px": 64, "width_px": 48, **options}
-    return Trial(TrainConfig(GROUP, arch=arch, **values), arch, 3, is_pretrained=False)  # type: ignore[arg-type]
+    config = TrainConfig(GROUP, arch=arch, **values)  # type: ignore[arg-type]
+    return SmokeTest(config=config, timm_arch=arch, outputs=3, is_pretrained=False)
 
 
-def verdict(trial: Trial) -> str:
-    with start_trial(trial) as running:
+def result_of(test: SmokeTest) -> str:
+    with RunningSmokeTest(test) as running:
         return running.memory_format()
 
 
@@ -73,11 +74,11 @@ def test_what_crashes_in_channels_last_is_trained_contiguous(
         run = train_tiny_run(bottle, arch="fake_dies_in_channels_last")
     assert run.args.memory_format == CONTIGUOUS
     assert starts == [[CHANNELS_LAST, CONTIGUOUS], [CONTIGUOUS]]
-    (verdict,) = [record.args for record in caplog.records if "SIGSEGV" in record.message]
-    assert verdict is not None
-    assert CONTIGUOUS in tuple(verdict)
+    (logged,) = [record.args for record in caplog.records if "SIGSEGV" in record.message]
+    assert logged is not None
+    assert CONTIGUOUS in tuple(logged)
     train_tiny_run(bottle, arch="fake_dies_in_channels_last", seed=1)
-    assert len(starts) == 2, "the verdict is kept"
+    assert len(starts) == 2, "the result is kept"
 
 
 def test_what_crashes_anyway_is_refused_and_leaves_no_run(tmp_path: Path, starts: Starts) -> None:
@@ -89,7 +90,7 @@ def test_what_crashes_anyway_is_refused_and_leaves_no_run(tmp_path: Path, starts
     assert "\n" not in caught.value.line()
     assert caught.value.hint
     assert not list(bottle.models(GROUP).glob("v__*"))
-    assert not trial_of("fake_dies").file.exists()
+    assert not smoke_test_of("fake_dies").file.exists()
 
 
 @pytest.mark.parametrize(
@@ -97,44 +98,44 @@ def test_what_crashes_anyway_is_refused_and_leaves_no_run(tmp_path: Path, starts
 )
 def test_what_gives_no_logits_is_refused(starts: Starts, arch: str, code: str) -> None:
     with pytest.raises(NetworkError) as caught:
-        verdict(trial_of(arch))
+        result_of(smoke_test_of(arch))
     assert caught.value.code == code
     assert arch in caught.value.what
     assert len(starts) == 1, "an error is no crash: one process tells of both formats"
 
 
 def test_threads_wait_passively_whatever_the_training_does(new_starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spinning took five times the processor time of the trial itself."""
+    """Spinning took five times the processor time of the test itself."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert verdict(trial_of("fake_asks_for_passive_threads")) == CHANNELS_LAST
+    assert result_of(smoke_test_of("fake_asks_for_passive_threads")) == CHANNELS_LAST
 
 
-def test_a_verdict_is_shared_by_trainings_that_differ_in_nothing_it_depends_on(starts: Starts) -> None:
-    assert verdict(trial_of("test_resnet")) == CHANNELS_LAST
-    others = [trial_of("test_resnet", **more) for more in ({"batch": 16}, {"ema": 0.9}, {"seed": 3, "lr": 0.01})]
-    assert [verdict(other) for other in others] == [CHANNELS_LAST] * 3
+def test_a_result_is_shared_by_trainings_that_differ_in_nothing_it_depends_on(starts: Starts) -> None:
+    assert result_of(smoke_test_of("test_resnet")) == CHANNELS_LAST
+    others = [smoke_test_of("test_resnet", **more) for more in ({"batch": 16}, {"ema": 0.9}, {"seed": 3, "lr": 0.01})]
+    assert [result_of(other) for other in others] == [CHANNELS_LAST] * 3
     assert len(starts) == 1
-    assert trial_step._read_verdict(trial_of("test_resnet", stripes=2)) is None
+    assert smoke_test_of("test_resnet", stripes=2).cached_format() is None
 
 
-def test_a_verdict_is_kept_by_version_and_a_damaged_one_is_made_again(
+def test_a_result_is_kept_by_version_and_a_damaged_one_is_made_again(
     starts: Starts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trial = trial_of("mobilenetv3_small_050")
-    assert verdict(trial) == CHANNELS_LAST
-    assert verdict(trial_of("mobilenetv3_small_050")) == CHANNELS_LAST
+    test = smoke_test_of("mobilenetv3_small_050")
+    assert result_of(test) == CHANNELS_LAST
+    assert result_of(smoke_test_of("mobilenetv3_small_050")) == CHANNELS_LAST
     assert len(starts) == 1
     for damage in (b"", b"{", b"[]", b'{"memory_format": "channels_last"}', b"\xff\xfe"):
-        trial.file.write_bytes(damage)
-        assert trial_step._read_verdict(trial) is None, damage
-    assert verdict(trial) == CHANNELS_LAST
+        test.file.write_bytes(damage)
+        assert test.cached_format() is None, damage
+    assert result_of(test) == CHANNELS_LAST
     assert len(starts) == 2
-    assert trial_step._read_verdict(trial) == CHANNELS_LAST
-    others = [trial_of("mobilenetv3_small_075"), trial_of("mobilenetv3_small_050", width_px=64)]
+    assert test.cached_format() == CHANNELS_LAST
+    others = [smoke_test_of("mobilenetv3_small_075"), smoke_test_of("mobilenetv3_small_050", width_px=64)]
     monkeypatch.setattr(torch, "__version__", "99.0")
-    for other in (*others, trial_of("mobilenetv3_small_050")):
-        assert other.file != trial.file
-        assert trial_step._read_verdict(other) is None
+    for other in (*others, smoke_test_of("mobilenetv3_small_050")):
+        assert other.file != test.file
+        assert other.cached_format() is None
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(
@@ -142,7 +143,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert verdict(trial_of("test_resnet")) == CHANNELS_LAST
+    assert result_of(smoke_test_of("test_resnet")) == CHANNELS_LAST
 
 
 def test_repvgg_is_trained_and_not_in_channels_last_on_a_cpu(tmp_path: Path, starts: Starts) -> None:
