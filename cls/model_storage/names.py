@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import total_ordering
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cls.errors import Fault, StorageError
-from cls.package.model_name import MAX_VERSION_SIGNS, is_model_name, model_name_of_group, version_key
+from cls.package.model_name import MAX_VERSION_SIGNS, VersionKey, is_model_name, model_name_of_group, version_key
 
 
 class RefusedError(StorageError):
@@ -49,7 +49,7 @@ def model_folder_name(name: str, models_folder: Path) -> str:
     return name if is_there or is_model_name(name) else model_name_of_group(name)
 
 
-@total_ordering
+@dataclass(frozen=True, order=True)
 class SemanticVersion:
     """A version such as 0.0.2 or 1.0.0-rc.1, ordered as semver.org says; what follows a `+` does not count.
 
@@ -57,39 +57,29 @@ class SemanticVersion:
         RefusedError: 422, the text is not a semantic version, or is too long for one.
     """
 
-    def __init__(self, text: str) -> None:
-        if len(text) > MAX_VERSION_SIGNS:
+    text: str = field(compare=False)
+    _key: VersionKey = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.text) > MAX_VERSION_SIGNS:
             raise RefusedError(
                 422,
-                f"version {text[:80]!r}... has {len(text)} signs",
+                f"version {self.text[:80]!r}... has {len(self.text)} signs",
                 code="version_too_long",
                 hint=f"write a semantic version of at most {MAX_VERSION_SIGNS}",
             )
-        key = version_key(text)
+        key = version_key(self.text)
         if key is None:
             raise RefusedError(
                 422,
-                f"version {text[:80]!r} is not a semantic version",
+                f"version {self.text[:80]!r} is not a semantic version",
                 code="invalid_version",
                 hint="write three numbers, such as 0.0.1",
             )
-        self.text = text
-        self._key = key
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SemanticVersion) and self._key == other._key
-
-    def __lt__(self, other: SemanticVersion) -> bool:
-        return self._key < other._key
-
-    def __hash__(self) -> int:
-        return hash(self._key)
+        object.__setattr__(self, "_key", key)
 
     def __str__(self) -> str:
         return self.text
-
-    def __repr__(self) -> str:
-        return f"SemanticVersion({self.text!r})"
 
 
 def readable_version(text: object) -> SemanticVersion | None:

@@ -1,4 +1,4 @@
-"""What the storage does: publish a version, choose the one that is served, tell what there is."""
+"""What the storage does: publish a version, choose the one that is served, list what there is."""
 
 from __future__ import annotations
 
@@ -89,12 +89,7 @@ class ModelStorage:
         with self._locked(name) as model:
             self._refuse_existing(model, version)
         checked = check_upload(zip_path, sha256, is_meta_strict=True, plan_host=self.plan_host)
-        upload = name_version(checked, version)
-        with self._locked(name) as model:
-            stored = self._refuse_existing(model, version)
-            refuse_other_group(model, upload.group, stored)
-            number = max((item.number for item in stored), default=0) + 1
-            return self._place_and_serve(zip_path.parent, model, number, upload, stored)
+        return self._store(zip_path.parent, name, name_version(checked, version))
 
     def publish_numbered(self, zip_path: Path, sha256: str, name: str, number: int | None) -> Published:
         """The older upload: stores a package as a numbered folder (the next one by default) and serves it.
@@ -102,9 +97,12 @@ class ModelStorage:
         The semantic version is the one in the package's meta.json, if there is one.
         """
         upload = check_upload(zip_path, sha256, is_meta_strict=False, plan_host=self.plan_host)
-        version = readable_version(upload.meta.model_version)
+        return self._store(zip_path.parent, name, upload, number)
+
+    def _store(self, stage: Path, name: str, upload: CheckedUpload, number: int | None = None) -> Published:
+        """Stores a checked package as a version folder, the next one by default, and serves it."""
         with self._locked(name) as model:
-            stored = self._refuse_existing(model, version)
+            stored = self._refuse_existing(model, readable_version(upload.meta.model_version))
             refuse_other_group(model, upload.group, stored)
             taken = {item.number for item in stored}
             next_number = max(taken, default=0) + 1
@@ -115,7 +113,7 @@ class ModelStorage:
                     code="version_taken",
                     hint=f"the next free one is {next_number}",
                 )
-            return self._place_and_serve(zip_path.parent, model, number or next_number, upload, stored)
+            return self._place_and_serve(stage, model, number or next_number, upload, stored)
 
     def _refuse_existing(self, model: str, version: SemanticVersion | None) -> list[StoredVersion]:
         stored = self.repository.versions(model)

@@ -181,7 +181,7 @@ async def receive_upload(
     body = _Body(request)
     try:
         try:
-            _check_announced_size(request, room.limit_bytes, room.free_bytes)
+            _check_announced_size(request, room)
             parser = _parser_for(request, form)
             await _feed(body, parser.write, pool)
         finally:
@@ -211,19 +211,19 @@ async def receive_upload(
     return Upload(path, form.digest.hexdigest(), form.fields)
 
 
-def _check_announced_size(request: Request, limit_bytes: int, free_bytes: int) -> None:
+def _check_announced_size(request: Request, room: UploadRoom) -> None:
     text = request.headers.get("content-length", "")
     announced_bytes = int(text) if text.isascii() and text.isdigit() else 0
-    if announced_bytes > limit_bytes + _FORM_OVERHEAD_BYTES:
+    if announced_bytes > room.limit_bytes + _FORM_OVERHEAD_BYTES:
         raise RefusedError(
             413,
-            f"the upload has {announced_bytes >> 20} MB, at most {limit_bytes >> 20} MB are taken",
+            f"the upload has {announced_bytes >> 20} MB, at most {room.limit_bytes >> 20} MB are taken",
             code="too_large",
             hint="start the service with a higher --max-upload-mb",
         )
-    if announced_bytes > free_bytes:
+    if announced_bytes > room.free_bytes:
         raise RefusedError(
-            507, f"the upload has {announced_bytes >> 20} MB, and {free_bytes >> 20} MB are free", code="no_space"
+            507, f"the upload has {announced_bytes >> 20} MB, and {room.free_bytes >> 20} MB are free", code="no_space"
         )
 
 

@@ -58,14 +58,9 @@ class JournalEntry:
     frames: int | None = None
 
     def line(self) -> bytes:
-        """As a line of the journal; what is not said is left out."""
-        said = {name: value for name, value in vars(self).items() if value not in (None, ())}
-        return json.dumps(said, ensure_ascii=False, default=float).encode() + b"\n"
-
-    @staticmethod
-    def of_line(line: bytes) -> JournalEntry:
-        """Reads what `line` wrote; ValidationError where it is damaged."""
-        return _ENTRY.validate_json(line)
+        """As a line of the journal, without what is empty."""
+        content = {name: value for name, value in vars(self).items() if value not in (None, ())}
+        return json.dumps(content, ensure_ascii=False, default=float).encode() + b"\n"
 
 
 _ENTRY = TypeAdapter(JournalEntry)
@@ -101,7 +96,7 @@ class PredictionJournal:
     def read(self, key: str) -> JournalEntry:
         """What was found in a picture that is in the journal."""
         self._reader.seek(self._places[key])
-        return JournalEntry.of_line(self._reader.readline())
+        return _ENTRY.validate_json(self._reader.readline())
 
     def add(self, records: Iterable[JournalEntry]) -> None:
         """Keeps pictures; those that are in it already stay as they are."""
@@ -148,7 +143,7 @@ class PredictionJournal:
 
     def _enter(self, line: bytes, place: int, skipped: set[str]) -> None:
         try:
-            record = JournalEntry.of_line(line)
+            record = _ENTRY.validate_json(line)
         except ValidationError:
             return  # damaged: that picture is looked at again
         self._places[record.key] = place
@@ -163,7 +158,7 @@ class Job:
 
     Attributes:
         file: it.
-        key: changes when the file does, or who is said to be in it.
+        key: changes with the file, and with the people who are known to be in it.
         ids: of the people in it, where the pictures database knows them; None elsewhere.
     """
 

@@ -95,9 +95,11 @@ def people_finder(
     if config.segmenter is None and len(known) == len(files) and not videos:
         return PeopleFinder(known, None)
     path = Path(config.segmenter) if config.segmenter is not None else default_segmenter()
-    what = counted(len(files), "photo") if files else "videos"
-    if path is None and (not known or videos):
+    if path is None:
+        if known and not videos:
+            return PeopleFinder(known, None)
         _refuse_unreadable(files, videos)
+        what = counted(len(files), "photo") if files else "videos"
         raise PredictionError(
             f"it is not known who is in the {what}, and there is no segmentation model",
             code="no_segmentation_model",
@@ -105,8 +107,6 @@ def people_finder(
             hint="fetch one there, give one with --segmenter, "
             + ("run `cls segment`, or take whole photos with --whole" if is_whole_offered else "or run `cls segment`"),
         )
-    if path is None:
-        return PeopleFinder(known, None)
     from cls.segmentation.segmenter import load_segmenter
 
     segmenter = load_segmenter(path, people_classes=bottle.settings.people_classes)
@@ -114,7 +114,7 @@ def people_finder(
 
 
 def _refuse_unreadable(photos: Sequence[Path], videos: Sequence[Path]) -> None:
-    """Tells of photos and videos of which none can be opened: no segmentation model would help."""
+    """Refuses photos and videos of which none can be opened: no segmentation model would help."""
     first: FileError | None = None
     for file in (*photos, *videos):
         try:
@@ -180,21 +180,19 @@ class PhotoPrediction:
     """What was found in one photo.
 
     Attributes:
-        file: the photo, or the video.
+        source: the photo, or the video's frame.
         height_px: height as displayed.
         width_px: width as displayed.
         probs: for each classifier, float32 (people, labels).
         crops_rgb: what the first classifier looked at, uint8 (people, height, width, 3).
-        source: the file with the frame.
     """
 
-    file: Path
+    source: PictureSource
     height_px: int
     width_px: int
     people: tuple[Person, ...]
     probs: tuple[NDArray[np.float32], ...]
     crops_rgb: NDArray[np.uint8] = field(repr=False)
-    source: PictureSource
 
 
 Read = tuple[PictureSource, NDArray[np.uint8] | FileError]
@@ -262,19 +260,15 @@ def _of_known(
 ) -> Iterator[PhotoPrediction]:
     """The predictions of a few pictures, their people batched together."""
     places = np.cumsum([0, *(len(people) for _, _, people in pictures)])
-    probs: list[NDArray[np.float32]] = []
-    first_crops: NDArray[np.uint8] | None = None
-    for classifier in classifiers:
-        prepare = classifier.preprocessing
+    crops_rgb: list[NDArray[np.uint8]] = []
+    for prepare in (classifier.preprocessing for classifier in classifiers):
         crops = [prepare.cut(image, person) for _, image, people in pictures for person in people]
-        stacked = np.stack(crops) if crops else np.zeros((0, prepare.height_px, prepare.width_px, 3), np.uint8)
-        first_crops = stacked if first_crops is None else first_crops
-        probs.append(classifier.probabilities(stacked))
+        crops_rgb.append(np.stack(crops) if crops else np.zeros((0, prepare.height_px, prepare.width_px, 3), np.uint8))
+    probs = [classifier.probabilities(crops) for classifier, crops in zip(classifiers, crops_rgb, strict=True)]
     for number, (source, image, people) in enumerate(pictures):
         part = slice(places[number], places[number + 1])
-        crops_rgb = first_crops[part] if first_crops is not None else np.zeros((0, 1, 1, 3), np.uint8)
         own_probs = tuple(table[part] for table in probs)
-        yield PhotoPrediction(source.file, image.shape[0], image.shape[1], people, own_probs, crops_rgb, source)
+        yield PhotoPrediction(source, image.shape[0], image.shape[1], people, own_probs, crops_rgb[0][part])
 
 
 def _read(file: Path) -> Read:

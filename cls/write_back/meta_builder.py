@@ -220,7 +220,8 @@ class _PhotoPredictor:
         new: dict[str, tuple[PredictedPerson, ...]] = {}
         for photo in predict_photos(list(keys), self._classifiers, self._finder, skipped):
             ticker.advance()
-            new[keys[photo.file]] = self._remember(photo.file.name, self._people_of(photo))
+            file = photo.source.file
+            new[keys[file]] = self._remember(file.name, self._people_of(photo))
         self._memory.add(new)
         self._summary.skipped.update({file.name: reason for file, reason in skipped.items()})
 

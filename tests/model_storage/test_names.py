@@ -115,7 +115,7 @@ def test_versions_as_values() -> None:
     assert one <= same
     assert one < other
     assert one != "1.0.0+a"
-    assert (str(one), repr(one), one.text) == ("1.0.0+a", "SemanticVersion('1.0.0+a')", "1.0.0+a")
+    assert (str(one), repr(one), one.text) == ("1.0.0+a", "SemanticVersion(text='1.0.0+a')", "1.0.0+a")
     assert readable_version("1.0.0") == SemanticVersion("1.0.0")
     assert readable_version(None) is readable_version(1) is readable_version("1") is None
     with pytest.raises(RefusedError) as caught:

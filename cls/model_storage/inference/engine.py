@@ -92,14 +92,11 @@ class TritonServer:
         url: e.g. `http://triton:8000`.
     """
 
+    description = "Triton Inference Server"
+
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._client = httpx.Client(base_url=self.url, timeout=httpx.Timeout(_LOAD_TIMEOUT_S, connect=5.0))
-
-    @property
-    def description(self) -> str:
-        """What it is, in a few words, for people."""
-        return "Triton Inference Server"
 
     def load(self, model: str) -> None:
         """Loads what the model's config.pbtxt asks for; Triton keeps the old version when the new one fails.
@@ -136,7 +133,7 @@ class TritonServer:
             if time.monotonic() > give_up_s:
                 raise EngineError(
                     502,
-                    f"Triton still serves {model} {_UNLOAD_TIMEOUT_S:.0f} s after it was told to stop",
+                    f"Triton still serves {model} {_UNLOAD_TIMEOUT_S:.0f} s after it was asked to stop",
                     code="unload_timeout",
                 )
             time.sleep(0.05)
