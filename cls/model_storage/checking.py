@@ -34,9 +34,9 @@ _NO_SPACE = 28
 
 
 def refuse_other_group(model: str, group: str | None, stored: Iterable[StoredVersion]) -> None:
-    """Refuses a package of another group than the model's: whoever asks a model relies on what it answered before.
+    """Refuses a package of another group than the model's, whose clients rely on the labels it has answered so far.
 
-    The group that a model is named after can always be published: what somebody else put there first is in its way.
+    The group that a model is named after can always be published, also where versions of another one came first.
 
     Args:
         model: name of the model's folder.
@@ -77,7 +77,7 @@ def refuse_misplaced_version(model: str, number: int, stored: Iterable[StoredVer
 
 
 def name_warning(model: str, group: str | None, before: Iterable[StoredVersion]) -> str | None:
-    """What is to be told of a package that was published: it began a model under a strange name, or took one back.
+    """The warning about a package that was published under a name not its group's, or replaced another group's.
 
     Args:
         model: name of the model's folder.
@@ -149,8 +149,7 @@ def check_upload(
     try:
         with open_package(zip_path) as package:
             meta = parse_meta(package.document.content) if is_meta_strict or package.document.is_ours else None
-            # People's cut-outs are for whoever makes the package again, from its zip, and vectors for whoever writes a
-            # client: nothing that serves needs them.
+            # Serving needs neither people's cut-outs (for rebuilding, from the zip) nor vectors (for testing clients).
             vectors = [name for name in package.names if name.startswith(VECTORS_FOLDER)]
             package.extract(folder, leave_out=(REBUILD_SAMPLES, *vectors))
             group = None if meta is None else meta.group

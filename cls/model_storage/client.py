@@ -99,7 +99,7 @@ class StorageClient:
         self._http = httpx.Client(
             base_url=self.url,
             headers=headers,
-            # A proxy meant for the internet has no business between us and a storage on this machine.
+            # A proxy for the internet may not reach a storage on this machine or network.
             trust_env=False,
             timeout=httpx.Timeout(_ANSWER_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S),
         )

@@ -33,7 +33,7 @@ class RefusedError(StorageError):
 
 
 def model_folder_name(name: str, models_folder: Path) -> str:
-    """The folder of a model somebody names: by its folder's name, or by its group's name.
+    """The folder of a model, by its folder's name or by its group's name.
 
     Args:
         name: as typed by a client.

@@ -179,7 +179,7 @@ class ModelRepository:
         )
 
     def model_named(self, name: str) -> str:
-        """The folder name of the model somebody means; see `names.model_folder_name`. It need not be there."""
+        """The folder name of a model by its name or group; see `names.model_folder_name`. It need not be there."""
         return model_folder_name(name, self.models_folder)
 
     def folder(self, model: str) -> Path:

@@ -24,7 +24,7 @@ from cls.errors import StorageError, UsageError
 from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
 from cls.model_storage.inference.embedded import EmbeddedEngine
 from cls.model_storage.inference.engine import EngineError, InferenceEngine, TritonServer
-from cls.model_storage.inference.http_app import build_inference_app, is_bearer, start_grpc
+from cls.model_storage.inference.server import build_inference_app, is_bearer, start_grpc
 from cls.model_storage.repository import ModelRepository
 from cls.model_storage.ssh import AUTHORIZED_KEYS_FILE_NAME, serve_files
 from cls.model_storage.storage import ModelStorage
@@ -127,8 +127,8 @@ class ServiceOptions:
             any free one.
         triton_url: address of a real Triton; empty for the embedded engine.
         token: asked of every client; empty for none.
-        gpu: compute capability of Triton's GPU, e.g. `8.9`; empty where nobody said.
-        tensorrt: Triton's version of TensorRT; empty where nobody said.
+        gpu: compute capability of Triton's GPU, e.g. `8.9`; empty: not given.
+        tensorrt: Triton's version of TensorRT; empty: not given.
     """
 
     root: Path
@@ -218,10 +218,10 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
 
 
 def plan_host_of(options: ServiceOptions) -> PlanHost | None:
-    """What plans must be for: what the options say of Triton's machine, else the GPUs of this one where Triton is here.
+    """The machine that plans must be for: Triton's by the options, else this one's GPUs where Triton runs here.
 
-    The TensorRT inside a Triton cannot be asked for: it is known only when it is named. None without a Triton, since
-    the embedded engine runs no plans.
+    Triton does not report its TensorRT: the version is known only from the options. None without a Triton, since the
+    embedded engine runs no plans.
     """
     if not options.triton_url:
         return None
@@ -267,7 +267,7 @@ def _grpc_port(options: ServiceOptions, http_port: int) -> int:
     try:
         _bound(options.host, port, "--infer-grpc-port").close()
     except StorageError as error:
-        # Whoever did not ask for a port is not stopped by one.
+        # No port was asked for: another one will do.
         _log.warning("%s; gRPC takes any free one", error.line())
         return 0
     return port

@@ -137,11 +137,11 @@ class StorageFiles(SFTPServer):
     lstat = stat  # links are not followed
 
     def open56(self, path: bytes, desired_access: int, flags: int, attrs: SFTPAttrs) -> object:
-        """Refused: clients of this protocol version are told to speak version 3."""
+        """Refused, so that clients of this protocol version go back to version 3."""
         raise asyncssh.SFTPOpUnsupported("SFTP version 3 is spoken here")
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
-        """Writes, and remembers when that fails, so that the file never appears."""
+        """Writes; a file of which a part could not be written never appears."""
         if not isinstance(file_obj, IncomingFile):
             raise asyncssh.SFTPPermissionDenied("The file is open for reading")
         try:
@@ -226,7 +226,7 @@ class StorageFiles(SFTPServer):
 
 @contextmanager
 def _without_local_path() -> Iterator[None]:
-    """Errors of the operating system name our own path; the client has no use for it."""
+    """Leaves the path on this host out of errors of the operating system."""
     try:
         yield
     except OSError as error:

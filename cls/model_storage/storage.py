@@ -47,7 +47,7 @@ class Published:
 class ModelStorage:
     """The model repository together with the engine that serves it. Calls block and may come from any thread.
 
-    Every call about one model waits until the one before it is done, so nobody sees a version that is then taken back.
+    Every call about one model waits until the one before it is done: a version that is taken back is never seen.
 
     Args:
         repository: the folders.
@@ -64,7 +64,7 @@ class ModelStorage:
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[str]:
-        """Holds the model somebody names; yields the name of its folder."""
+        """Holds the model of this name or group; yields the name of its folder."""
         model = self.repository.model_named(name)
         with self._locks_guard:
             lock = self._locks.setdefault(model, threading.RLock())

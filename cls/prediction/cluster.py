@@ -183,7 +183,7 @@ def _dask() -> Any:
 
 
 def _quieten() -> None:
-    """Runs at a worker of this machine: stopped, it would complain at length of a scheduler that is gone."""
+    """Runs at a worker of this machine: stopped, it would log at length that its scheduler is gone."""
     for name in ("distributed", "distributed.worker"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 

@@ -213,7 +213,7 @@ class FoundPictures:
 
 
 def lock_of(journal: Path) -> Path:
-    """The lock of a journal; it is there only while somebody predicts."""
+    """The lock of a journal; it is there only during an inference."""
     return journal.with_name(f"{journal.name}.lock")
 
 
@@ -237,7 +237,7 @@ def lock_output(journal: Path) -> Iterator[None]:
         yield
     finally:
         # Removed while it is held: a process that opened it earlier sees that it has no name any more, and tries again.
-        # Windows lets nobody remove an open file; there, its release does.
+        # Windows does not remove an open file; there, its release does.
         with suppress(OSError):
             lock_path.unlink()
         lock.release()

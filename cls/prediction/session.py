@@ -269,6 +269,6 @@ def _key(name: str, file: Path, finder: PeopleFinder, others: str) -> str:
     try:
         state = file.stat()
         size_bytes, changed_ns = state.st_size, state.st_mtime_ns
-    except OSError:  # whoever reads it says why
+    except OSError:  # reading it reports why
         size_bytes, changed_ns = 0, 0
     return sha256_of_bytes(f"{name}|{size_bytes}|{changed_ns}|{who}".encode())[:32]

@@ -39,16 +39,19 @@ _LIST_NAME = ".sorted_by_cls.jsonl"
 DEFAULT_FORMATS: tuple[TableFormat, ...] = ("csv", "jsonl")
 _STEM = "predictions"
 
-# A folder may have a dot in its name (`of.today`); whoever writes one of these means a file.
+# A folder may have a dot in its name (`of.today`); with one of these suffixes a file is meant.
 _OTHER_FILES = {"xlsx", "xls", "ods", "tsv", "txt", "json", "ndjson", "feather", "db", "sqlite", "html", "md", "zip"}
 
 
 @dataclass
 class FolderSorter:
-    """Puts pictures into folders, and takes away what an earlier sorting put there of the same pictures.
+    """Puts pictures into folders, and removes what an earlier sorting put there of the same pictures.
 
-    Files of others are never touched: one in the way is left, and the picture is counted in `blocked`. What is there of
-    pictures that this sorting does not look at stays, too: it may be all that is left of them.
+    Other files are never touched: where one has the place, the picture is counted in `blocked`. Pictures that this
+    sorting does not look at stay, too: they may be the only copies left.
+
+    Raises:
+        FileError: the folder cannot be made.
 
     Attributes:
         folder: holds a folder a label.
@@ -65,17 +68,12 @@ class FolderSorter:
     _new: dict[str, _Placed] = field(default_factory=dict)
     _origins: dict[str, Path] = field(default_factory=dict)
 
-    def start(self) -> None:
-        """Reads what was put there before.
-
-        Raises:
-            FileError: the folder cannot be made.
-        """
+    def __post_init__(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(self.folder, error, "give another folder as --sort-into") from error
-        # A file whose line is damaged counts as somebody else's.
+        # A file whose line is damaged counts as another's.
         self._old = {placed.place: placed for placed in self._list.read()}
 
     @property
@@ -117,7 +115,7 @@ class FolderSorter:
             self.placed += 1
 
     def finish(self) -> None:
-        """Takes away the places that the pictures had before and have no more, and keeps the list for the next."""
+        """Removes the places that the pictures had before and have no more, and writes the list for the next time."""
         kept: dict[str, _Placed] = {}
         looked_at = {str(origin.resolve()): origin for origin in self._origins.values()}
         for place, placed in self._old.items():
@@ -321,7 +319,6 @@ def write_results(
     sorting = None
     if outputs.sorted_folder is not None:
         sorting = _Sorting(FolderSorter(outputs.sorted_folder), every)
-        sorting.sorter.start()
     counts, shown = _write_tables(classifier, pictures, outputs, sorting)
     if sorting is not None:
         sorting.finish()

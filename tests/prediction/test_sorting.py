@@ -15,7 +15,6 @@ from cls.prediction.writing import NO_LABEL, FolderSorter
 
 def sort(into: Path, placed: dict[Path, tuple[str, ...]], *, origin: Path | None = None) -> FolderSorter:
     sorter = FolderSorter(into)
-    sorter.start()
     for file, labels in placed.items():
         sorter.place(file, file.name, labels, origin=origin)
     sorter.finish()
@@ -105,7 +104,7 @@ def test_a_label_called_as_the_folder_of_those_without(tmp_path: Path) -> None:
 
 def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     with pytest.raises(FileError) as caught:
-        FolderSorter(photo(tmp_path, "sorted", b"")).start()
+        FolderSorter(photo(tmp_path, "sorted", b""))
     assert (caught.value.code, caught.value.where) == ("file.unwritable", str(tmp_path / "sorted"))
     assert "--sort-into" in (caught.value.hint or "")
 

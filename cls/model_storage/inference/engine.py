@@ -22,7 +22,7 @@ UNAVAILABLE = "UNAVAILABLE"
 _LOAD_TIMEOUT_S = 300.0
 _UNLOAD_TIMEOUT_S = 60.0
 
-# What Triton's own readiness takes no offence at (InferenceServer::IsReady of its core).
+# Reasons that do not count against Triton's own readiness (InferenceServer::IsReady of its core).
 _GONE_REASONS = ("", "unloaded")
 
 

@@ -62,7 +62,7 @@ def open_session(path: Path) -> InferenceSession:
     except Exception as error:
         # ONNX Runtime raises classes of its own without a common root, for whatever a foreign file holds.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        # Its messages name our files; whoever sent the model has no use for that.
+        # Its messages name paths of this host, which are of no use to the sender.
         reason = reason.replace(f"{path.parent}/", "")[:300]
         raise RefusedError(422, f"{path.name} does not load in ONNX Runtime: {reason}", code="invalid_model") from error
 
