@@ -113,15 +113,10 @@ class StorageClient:
         self._http.close()
 
     def publish(self, zip_path: Path, model: str, version: str) -> PublishedVersion:
-        """Uploads a package under a semantic version; the storage serves it from then on.
+        """Uploads a package as a semantic version of a model (`cls.package.model_name`), which is served from then on.
 
         When the connection is cut, the storage is asked whether the package arrived before it is sent again, so it is
         published once.
-
-        Args:
-            zip_path: the package.
-            model: the model's folder name, see `cls.package.model_name`.
-            version: semantic version.
 
         Raises:
             StorageError: the storage cannot be reached, or refuses; nothing was changed there.

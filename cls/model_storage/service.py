@@ -57,11 +57,7 @@ class AccessGuard:
     loopback, and anyone on this machine may ask, but not a web page that a browser on this machine happens to show: its
     requests carry another origin, or (after DNS rebinding) another host name.
 
-    Args:
-        app: what is guarded.
-        token: the token; empty for none.
-        open_paths: paths that need no token.
-        error_key: `detail` or `error`, the word the guarded interface uses.
+    Its answers name the error as the guarded interface does: `error_key` is `detail` or `error`.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, open_paths: Collection[str], error_key: str) -> None:

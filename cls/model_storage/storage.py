@@ -49,10 +49,7 @@ class ModelStorage:
 
     Every call about one model waits until the one before it is done: a version that is taken back is never seen.
 
-    Args:
-        repository: the folders.
-        engine: what serves them.
-        plan_host: what is known of the engine's machine; plans for another one are refused.
+    TensorRT plans for another machine than `plan_host` are refused; None: the engine's machine is not known.
     """
 
     def __init__(self, repository: ModelRepository, engine: InferenceEngine, plan_host: PlanHost | None = None) -> None:
@@ -72,13 +69,7 @@ class ModelStorage:
             yield model
 
     def publish(self, zip_path: Path, sha256: str, name: str, version_text: str) -> Published:
-        """Checks an uploaded package, stores it under a semantic version and serves it.
-
-        Args:
-            zip_path: the zip in its stage.
-            sha256: its digest.
-            name: name of the group or of the model's folder.
-            version_text: semantic version.
+        """Checks an uploaded zip, stores it as a version of the model of this name or group, and serves it.
 
         Raises:
             RefusedError: 409 the version exists; 422 the name, the version or the package cannot be used, the package

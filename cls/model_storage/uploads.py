@@ -164,14 +164,7 @@ class UploadRoom(NamedTuple):
 async def receive_upload(
     request: Request, path: Path, *, file_field: str, room: UploadRoom, pool: ThreadPoolExecutor
 ) -> Upload:
-    """Writes the file of a multipart form to disk.
-
-    Args:
-        request: the request; its body must not have been read.
-        path: where the file goes.
-        file_field: name of the form's file.
-        room: how big the file may be.
-        pool: threads that write.
+    """Writes the file of a multipart form, whose body must not have been read, to disk, in threads of the pool.
 
     Raises:
         RefusedError: 413 it is too big; 422 it is not such a form, or was cut off; 507 there is no space. The rest of

@@ -157,7 +157,6 @@ class Job:
     """One photo or one video.
 
     Attributes:
-        file: it.
         key: changes with the file, and with the people who are known to be in it.
         ids: of the people in it, where the pictures database knows them; None elsewhere.
     """
@@ -173,15 +172,9 @@ class Job:
 
 
 class FoundPictures:
-    """Goes through the pictures as often as wanted, one at a time.
-
-    Args:
-        photos: of this inference; others in the journal are passed over.
-        videos: likewise.
-        journal: in which all of them are.
+    """The pictures of an inference, all of which are in the journal, one at a time and as often as wanted.
 
     Attributes:
-        videos: likewise.
         skipped: picture -> why it could not be used; complete when all pictures have been gone through.
     """
 

@@ -204,12 +204,7 @@ def predict_photos(
     """Runs classifiers on every person in photos.
 
     Photos are read ahead in threads while the networks run; people of several photos go through a network together.
-
-    Args:
-        files: the photos.
-        classifiers: at least one.
-        finder: says who is in a photo.
-        skipped: filled with photos that could not be used, and why.
+    Photos that could not be used are entered into `skipped`, with the reason.
 
     Yields:
         Predictions in the photos' order, skipped ones left out; a photo with nobody in it has no people.

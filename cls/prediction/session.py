@@ -53,12 +53,7 @@ def predict_to_files(
 ) -> SessionSummary:
     """Predicts and writes the results; broken pictures are skipped, counted and listed.
 
-    Args:
-        classifier: what predicts.
-        finder: says who is in a picture.
-        sources: the pictures.
-        outputs: where results go.
-        runner: looks at the photos instead of this process.
+    Photos are looked at by this process, or by `runner`.
 
     Raises:
         PredictionError: no picture could be used, the network cannot be run, or another process writes there.
@@ -211,15 +206,7 @@ def records_of_video(
 def records_of_chunk(
     read: Sequence[Read], keys: Sequence[str], classifier: Classifier, finder: PeopleFinder, cards: int
 ) -> list[JournalEntry]:
-    """Looks at a few pictures that were read.
-
-    Args:
-        read: the pictures.
-        keys: of the pictures.
-        classifier: what predicts.
-        finder: says who is in a picture.
-        cards: how many cut-outs the contact sheet still lacks.
-    """
+    """Looks at a few pictures that were read, with their keys; `cards` cut-outs are missing in the contact sheet."""
     key_of = {source: key for (source, _), key in zip(read, keys, strict=True)}
     skipped: dict[PictureSource, str] = {}
     records: dict[str, JournalEntry] = {}

@@ -52,14 +52,10 @@ MAX_BODY_BYTES = 1 << 30
 def start_grpc(
     storage: ModelStorage, engine: EmbeddedEngine, *, host: str, port: int, token: str
 ) -> tuple[Server, int]:
-    """Starts answering gRPC; returns the server, to be stopped, and its port.
+    """Starts answering gRPC; returns the server, to be stopped, and its port: any free one for port 0.
 
-    Args:
-        storage: load and unload go through it, so that they wait for a publication that is under way.
-        engine: answers everything else.
-        host: address to listen on.
-        port: port to listen on; 0 takes a free one.
-        token: asked of every client but for its health checks; empty for none.
+    Load and unload go through the storage, so that they wait for a publication that is under way. A token, where there
+    is one, is asked of every call but health checks.
 
     Raises:
         StorageError: the port cannot be listened on.
@@ -230,13 +226,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: ThreadPoolExecutor) -> Starlette:
-    """The application on the inference port.
-
-    Args:
-        storage: load and unload go through it, so that they wait for a publication that is under way.
-        engine: answers everything else.
-        pool: threads models run in; the event loop only moves bytes.
-    """
+    """The application on the inference port. Models run in threads of the pool; the event loop only moves bytes."""
     endpoints = _Endpoints(storage, engine, pool)
     model = "/v2/models/{model}"
     version = model + "/versions/{number}"

@@ -118,7 +118,7 @@ def parse_message(message: Message) -> InferenceRequest:
 
 
 def build_message(model: str, version: int, request: InferenceRequest, outputs: Mapping[str, NDArray[Any]]) -> Message:
-    """The ModelInferResponse of outputs, all of them as raw bytes, in the order asked for."""
+    """The ModelInferResponse of outputs, all of them as raw bytes, in the order of the request."""
     from tritonclient.grpc import service_pb2 as pb
 
     answer = pb.ModelInferResponse(model_name=model, model_version=str(version), id=request.request_id)
@@ -246,12 +246,6 @@ def build_answer(
     model: str, version: int, request: InferenceRequest, outputs: Mapping[str, NDArray[Any]]
 ) -> tuple[bytes, int | None]:
     """The body of an inference answer.
-
-    Args:
-        model: model name.
-        version: version folder.
-        request: what was asked.
-        outputs: every output by name.
 
     Returns:
         The body, and the length of its JSON when raw tensors follow.
