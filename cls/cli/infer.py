@@ -16,8 +16,8 @@ from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
-    from cls.prediction.contact_sheet import TableFormat
     from cls.prediction.sources import Sources
+    from cls.prediction.tables import TableFormat
     from cls.prediction.writing import Outputs, SessionSummary
     from cls.runtimes.classifier import Classifier
 

@@ -13,7 +13,7 @@ from cls.errors import FileError, PredictionError
 from cls.files import sha256_of_bytes, sha256_of_file
 from cls.pages.render import jpeg_bytes
 from cls.people.photos import read_photo
-from cls.prediction.contact_sheet import MAX_CARDS, check_replaceable
+from cls.prediction.contact_sheet import MAX_CARDS
 from cls.prediction.journal import (
     FoundPerson,
     FoundPictures,
@@ -34,6 +34,7 @@ from cls.prediction.predict import (
     read_ahead,
 )
 from cls.prediction.sources import Frame, FrameInterval, Sources, frames_of
+from cls.prediction.tables import check_replaceable
 from cls.prediction.writing import Outputs, SessionSummary, write_results
 from cls.progress import progress
 from cls.runtimes.classifier import Classifier

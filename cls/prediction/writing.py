@@ -16,20 +16,10 @@ import cv2
 
 from cls.errors import FileError, UsageError
 from cls.files import safe_name, write_error
-from cls.prediction.contact_sheet import (
-    MAX_CARDS,
-    SHEET_NAME,
-    TABLE_FORMATS,
-    PersonResult,
-    SheetCounts,
-    SheetPerson,
-    SheetText,
-    TableFormat,
-    write_contact_sheet,
-    writing_tables,
-)
+from cls.prediction.contact_sheet import MAX_CARDS, SHEET_NAME, SheetCounts, SheetPerson, SheetText, write_contact_sheet
 from cls.prediction.journal import FoundPictures, Job, JournalEntry
 from cls.prediction.sources import FrameInterval, frames_of
+from cls.prediction.tables import TABLE_FORMATS, PersonResult, TableFormat, writing_tables
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
 

@@ -14,7 +14,8 @@ from cls.exporting.parity.report import NotCompared, OtherFormat, WorstSample
 from cls.exporting.publish import classifier_of_run
 from cls.pages.render import jpeg_bytes, picture_url, write_page
 from cls.people.photos import read_photo
-from cls.prediction.contact_sheet import PersonResult, SheetCounts, SheetPerson, SheetText, write_contact_sheet
+from cls.prediction.contact_sheet import SheetCounts, SheetPerson, SheetText, write_contact_sheet
+from cls.prediction.tables import PersonResult
 from cls.segmentation.gallery import GalleryConfig, build_gallery
 from tests.exporting.parity.test_page import report_of
 from tests.exporting.runs import ExportedBottle
