@@ -30,8 +30,6 @@ from cls.package.triton_config import (
 from cls.package.verifying import verify_zip
 from cls.wording import counted
 
-_NO_SPACE = 28
-
 
 def refuse_other_group(model: str, group: str | None, stored: Iterable[StoredVersion]) -> None:
     """Refuses a package of another group than the model's, whose clients rely on the labels it has answered so far.
@@ -163,8 +161,7 @@ def check_upload(
             faults=(PackageFault.of(error),),
         ) from error
     except FileError as error:
-        cause = error.__cause__
-        if isinstance(cause, OSError) and cause.errno == _NO_SPACE:
+        if error.case == "no_space":
             raise RefusedError(507, "no space is left to unpack the package", code="no_space") from error
         raise RefusedError(422, f"the package cannot be unpacked: {error.what}", code="unpack_failed") from error
     if checked.model_name == "model.onnx":

@@ -171,7 +171,12 @@ class StorageClient:
                 return found or send()
             except httpx.TransportError as error:
                 if attempt == 1 and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-                    raise self._unreachable(error) from error
+                    raise StorageError(
+                        f"the model storage cannot be reached: {error or type(error).__name__}",
+                        code="unreachable",
+                        where=self.url,
+                        hint="start it with `cls storage serve`, or correct model_storage_url",
+                    ) from error
                 reason = f"the connection was cut: {error or type(error).__name__}"
                 wanted_pause_s = 0.0
             except _BusyError as busy:
@@ -189,14 +194,6 @@ class StorageClient:
             code="upload_failed",
             where=self.url,
             hint="see the storage's log, then run the same command again",
-        )
-
-    def _unreachable(self, error: Exception) -> StorageError:
-        return StorageError(
-            f"the model storage cannot be reached: {error or type(error).__name__}",
-            code="unreachable",
-            where=self.url,
-            hint="start it with `cls storage serve`, or correct model_storage_url",
         )
 
     def _answer_of(self, response: httpx.Response, kind: type[Answer]) -> Answer:

@@ -270,7 +270,8 @@ class ModelRepository:
         old_config = None if is_new else self.config_text(model)
         undo = _Undo(model=model, number=number, is_new=is_new, config=old_config)
         write_json_atomic(stage / _UNDO_FILE_NAME, undo.model_dump())
-        _sync_tree(version_folder)
+        for path in (*version_folder.rglob("*"), version_folder):
+            _sync(path)
         if is_new:
             whole = stage / "model"
             whole.mkdir()
@@ -322,9 +323,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)

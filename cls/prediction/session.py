@@ -118,15 +118,15 @@ def _look_at_video(video: Job, journal: PredictionJournal, found: Iterator[list[
 def jobs_of(sources: Sources, finder: PeopleFinder) -> tuple[list[Job], list[Job]]:
     """What there is to do: photos, and videos."""
     segmenter = sha256_of_file(finder.segmenter_file) if finder.segmenter_file is not None else ""
-    others = "whole" if finder.is_whole else f"segmenter {segmenter}, the largest first"
-    photos = [
-        Job(file, sources.name(file), _key(sources.name(file), file, finder, others), _ids(file, finder))
-        for file in sources.photos
-    ]
-    videos = [
-        Job(file, sources.name(file), _key(f"{sources.name(file)} every {sources.every}", file, finder, others))
-        for file in sources.videos
-    ]
+    unknown = "whole" if finder.is_whole else f"segmenter {segmenter}, the largest first"
+    photos: list[Job] = []
+    for file in sources.photos:
+        name, people = sources.name(file), finder.known.get(file)
+        who = unknown if people is None or finder.is_whole else outlines_json(people)
+        ids = None if people is None else tuple(person.id for person in people)
+        photos.append(Job(file, name, _key(name, file, who), ids))
+    named = [(file, sources.name(file)) for file in sources.videos]
+    videos = [Job(file, name, _key(f"{name} every {sources.every}", file, unknown)) for file, name in named]
     return photos, videos
 
 
@@ -244,16 +244,7 @@ def _next_frames(frames: Iterator[Frame]) -> tuple[list[Frame], str | None]:
     return chunk, None
 
 
-def _ids(file: Path, finder: PeopleFinder) -> tuple[str, ...] | None:
-    known = finder.known.get(file)
-    return None if known is None else tuple(person.id for person in known)
-
-
-def _key(name: str, file: Path, finder: PeopleFinder, others: str) -> str:
-    known = finder.known.get(file)
-    who = others
-    if known is not None and not finder.is_whole:
-        who = outlines_json(known)
+def _key(name: str, file: Path, who: str) -> str:
     try:
         state = file.stat()
         size_bytes, changed_ns = state.st_size, state.st_mtime_ns

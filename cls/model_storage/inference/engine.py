@@ -22,9 +22,6 @@ UNAVAILABLE = "UNAVAILABLE"
 _LOAD_TIMEOUT_S = 300.0
 _UNLOAD_TIMEOUT_S = 60.0
 
-# Reasons that do not count against Triton's own readiness (InferenceServer::IsReady of its core).
-_GONE_REASONS = ("", "unloaded")
-
 
 @dataclass(frozen=True)
 class ModelState:
@@ -114,7 +111,9 @@ class TritonServer:
         try:
             if self._client.get("/v2/health/ready").status_code == httpx.codes.OK:
                 return
-            failed = [state for state in self.index() if _is_remembered(state)]
+            # Versions that failed to load, of which it forgets none; as it counts them (InferenceServer::IsReady).
+            down = [state for state in self.index() if state.state == UNAVAILABLE]
+            failed = [state for state in down if state.reason not in ("", "unloaded")]
         except (httpx.HTTPError, EngineError) as error:
             _log.debug("Triton does not say whether it is ready: %s", error)
             return
@@ -176,11 +175,6 @@ class TritonServer:
                 )
             raise EngineError(422, f"Triton {failure}: {reason}", code="triton_refused")
         return response
-
-
-def _is_remembered(state: ModelState) -> bool:
-    """Whether it is a version that failed to load: Triton forgets none of them."""
-    return state.state == UNAVAILABLE and state.reason not in _GONE_REASONS
 
 
 def _reason(response: httpx.Response) -> str | None:

@@ -7,7 +7,7 @@ import hmac
 import json
 import os
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -220,9 +220,6 @@ def _token_guard(token: str) -> Any:
             return grpc.stream_unary_rpc_method_handler(abort)
 
     return TokenGuard()
-
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: ThreadPoolExecutor) -> Starlette:
