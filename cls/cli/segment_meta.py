@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from cls.cli.command import Command, bottle_of, print_skipped
+from cls.cli.command import Command, add_options, bottle_of, given, print_skipped
+from cls.prediction.config import PredictConfig
 from cls.wording import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls segment-meta`."""
     parser.add_argument("--groups", nargs="+", required=True, metavar="G", help="groups whose models predict")
-    parser.add_argument(
-        "--segmenter",
-        type=Path,
-        metavar="FILE",
-        help="segmentation model for photos that are not in the pictures database (default: person_models/best.pt)",
-    )
+    add_options(parser, PredictConfig, without=("whole", "threshold"))
 
 
 def run(options: argparse.Namespace) -> None:
     """Predicts and writes."""
-    bottle = bottle_of(options)
+    config, bottle = PredictConfig(**given(options, PredictConfig)), bottle_of(options)
     from cls.package.keys import trusted_keys
     from cls.runtimes.open import open_exported
     from cls.write_back.meta_builder import build_ret_meta
 
     trust = trusted_keys(None, bottle.settings)
     classifiers = [open_exported(bottle, group, trust) for group in dict.fromkeys(options.groups)]
-    summary = build_ret_meta(bottle, classifiers, segmenter_path=options.segmenter)
+    summary = build_ret_meta(bottle, classifiers, config)
     photos = f"{counted(summary.pictures, 'photo')} of {counted(summary.picsets, 'picset')}"
     print(f"{counted(summary.people, 'person')} in {photos}")
     if summary.remembered:

@@ -19,7 +19,6 @@ from cls.prediction.config import PredictConfig
 from cls.prediction.predict import (
     PeopleFinder,
     PhotoPrediction,
-    default_segmenter,
     outlines_json,
     people_finder,
     predict_photos,
@@ -136,7 +135,7 @@ class BuildSummary:
 
 
 def build_ret_meta(
-    bottle: Bottle, classifiers: Sequence[Classifier], *, segmenter_path: Path | None = None
+    bottle: Bottle, classifiers: Sequence[Classifier], config: PredictConfig | None = None
 ) -> BuildSummary:
     """Predicts the photos of all picsets of the classifiers' groups and writes ret_meta.json beside each meta.json.
 
@@ -147,7 +146,7 @@ def build_ret_meta(
     Args:
         bottle: the data folder.
         classifiers: one a group.
-        segmenter_path: for photos that have not been segmented; see `people_finder`.
+        config: which segmentation model finds the people of photos that have not been segmented; see `people_finder`.
 
     Raises:
         BottleError: a group has no meta.json.
@@ -162,7 +161,7 @@ def build_ret_meta(
     summary.picsets = len(picsets)
     photos = _photos_of(bottle, picsets, summary)
     journal = read_journal(bottle.root, bottle.settings.collector_url)
-    looker = _PhotoPredictor(bottle, classifiers, segmenter_path, list(photos.values()), summary) if photos else None
+    looker = _PhotoPredictor(bottle, classifiers, config, list(photos.values()), summary) if photos else None
     with progress("photos classified", len(photos)) as ticker:
         for turn in _turns(picsets, photos):
             if looker is not None:
@@ -185,20 +184,17 @@ class _PhotoPredictor:
         self,
         bottle: Bottle,
         classifiers: Sequence[Classifier],
-        segmenter_path: Path | None,
+        config: PredictConfig | None,
         files: Sequence[Path],
         summary: BuildSummary,
     ) -> None:
         self.people: dict[str, tuple[PredictedPerson, ...]] = {}
         self._classifiers = classifiers
         self._summary = summary
-        config = PredictConfig(segmenter=None if segmenter_path is None else str(segmenter_path))
-        self._finder: PeopleFinder = people_finder(bottle, files, config, is_whole_offered=False)
+        self._finder: PeopleFinder = people_finder(bottle, files, config or PredictConfig(), is_whole_offered=False)
         self._memory: PredictionMemory = memory_of(bottle, classifiers)
-        self._segmenter_sha256 = ""
-        path = segmenter_path or default_segmenter()
-        if self._finder.segmenter is not None and path is not None:
-            self._segmenter_sha256 = sha256_of_file(path)
+        segmenter_file = self._finder.segmenter_file
+        self._segmenter_sha256 = "" if segmenter_file is None else sha256_of_file(segmenter_file)
 
     def look(self, photos: Mapping[str, Path], ticker: Ticker) -> None:
         """Predicts the photos that have not been looked at, in this build or an earlier one."""
