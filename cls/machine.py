@@ -1,8 +1,9 @@
-"""What a CPU training takes from the machine: cores, threads that wait politely, memory that is kept; its processes."""
+"""This machine and its processes: cores, threads, memory, worker processes, addresses."""
 
 from __future__ import annotations
 
 import ctypes
+import ipaddress
 import os
 import signal
 import sys
@@ -19,6 +20,17 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    name = host.strip("[]").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def wait_passively() -> None:

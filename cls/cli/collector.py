@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 from pathlib import Path
 
 from cls.cli.command import Command
 from cls.errors import CollectorError, UsageFault
+from cls.machine import is_loopback
 from cls.options import refuse
 
 PASSWORD_VARIABLE = "CLS_COLLECTOR_PASSWORD"  # noqa: S105  the name of a variable, not a password
@@ -67,19 +67,12 @@ def _check(options: argparse.Namespace, password: str) -> None:
             found = getattr(options, name.replace("-", "_"))
             faults.append(UsageFault(f"--{name}: expected {what}, found {found!r}", code="invalid_option_value"))
     refuse(faults, "cls collector serve")
-    if not password and not _is_loopback(options.host):
+    if not password and not is_loopback(options.host):
         raise CollectorError(
             f"will not listen on {options.host} without a password",
             code="missing_password",
             hint=f"set {PASSWORD_VARIABLE}, or leave --host at 127.0.0.1",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 SERVE = Command("collector serve", "serve a folder of labelled photos as a collector", add_serve_arguments, serve)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cls.errors import StorageError, UsageError
+from cls.machine import is_loopback
 from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
 from cls.model_storage.inference.embedded import EmbeddedEngine
 from cls.model_storage.inference.engine import EngineError, InferenceEngine, TritonServer
@@ -37,17 +37,6 @@ _STOP_TIMEOUT_S = 1
 _UPLOAD_THREADS = 8
 _LAST_PORT = 65535
 _RETRY_S = 5.0
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    name = host.strip("[]").lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 class AccessGuard:

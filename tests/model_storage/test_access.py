@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cls.model_storage.service import is_loopback
+from cls.machine import is_loopback
 from tests.model_storage.packages import of_group
 from tests.model_storage.services import Service, detail, push, running_storage
 
