@@ -38,7 +38,6 @@ class AppOptions:
 
     max_upload_bytes: int
     inference_url: str
-    engine: str
 
 
 def build_app(storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> FastAPI:
@@ -195,7 +194,7 @@ def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> N
         return VersionsAnswer(
             model=storage.repository.model_named(model),
             served=str(served),
-            engine=options.engine,
+            engine=storage.engine.description,
             inference_url=options.inference_url.replace("{host}", _host_in_url(request)),
             versions=[
                 ListedVersion(

@@ -46,14 +46,12 @@ class StoredVersion:
     Attributes:
         number: name of its folder; what Triton calls the version.
         semantic: what meta.json says; None where it says nothing readable.
-        folder: where it is.
         sha256: digest of the zip it came in; empty for folders put there by hand.
         group: what it classifies; None where meta.json does not say, or is an older tool's.
     """
 
     number: int
     semantic: SemanticVersion | None
-    folder: Path
     sha256: str
     group: str | None
 
@@ -215,7 +213,7 @@ class ModelRepository:
             semantic, group = readable_version(meta.model_version), meta.group
         with suppress(ValidationError, OSError):
             sha256 = UploadRecord.model_validate_json((folder / UPLOAD_FILE_NAME).read_bytes()).sha256
-        return StoredVersion(number, semantic, folder, sha256, group)
+        return StoredVersion(number, semantic, sha256, group)
 
     def served_number(self, model: str) -> int:
         """The version folder config.pbtxt asks for: the named one, else the highest.

@@ -228,7 +228,7 @@ def _storage_app(options: ServiceOptions, storage: ModelStorage, inference_url: 
     """The storage's interface. At the end its threads are waited for: a publication under way is finished."""
     pool = ThreadPoolExecutor(_UPLOAD_THREADS, "upload")
     stack.callback(pool.shutdown)
-    app_options = AppOptions(options.max_upload_bytes, inference_url, storage.engine.description)
+    app_options = AppOptions(options.max_upload_bytes, inference_url)
     app = build_app(storage, app_options, pool)
     return AccessGuard(app, token=options.token, open_paths=OPEN_PATHS, error_key="detail")
 

@@ -73,7 +73,6 @@ class PredictionJournal:
 
     Attributes:
         card_count: cut-outs kept for the contact sheet.
-        kept: pictures that were done already when it was opened.
     """
 
     def __init__(self, path: Path, identity: str) -> None:
@@ -85,7 +84,6 @@ class PredictionJournal:
             path.write_bytes(header)
         self._writer = path.open("ab")
         self._reader = path.open("rb")
-        self.kept = len(self._places)
 
     def __contains__(self, key: str) -> bool:
         return key in self._places

@@ -31,7 +31,7 @@ from cls.prediction.predict import (
     DEFAULT_SEGMENTER,
     PeopleFinder,
     PictureSource,
-    default_segmenter,
+    finder_with_segmenter,
     predict_chunk,
 )
 from cls.runtimes.classifier import Classifier
@@ -220,18 +220,15 @@ def open_model(
         classifier = classifier.with_threshold(config.threshold)
     if config.whole:
         return PeopleModel(classifier, PeopleFinder({}, None, is_whole=True))
-    path = Path(config.segmenter) if config.segmenter is not None else default_segmenter()
-    if path is None:
+    finder = finder_with_segmenter({}, config, settings)
+    if finder is None:
         raise PredictionError(
             "there is no segmentation model that finds the people",
             code="no_segmentation_model",
             where=DEFAULT_SEGMENTER,
             hint="fetch one there, give one as segmenter=, or take whole photos with whole=True",
         )
-    from cls.segmentation.segmenter import load_segmenter
-
-    found = load_segmenter(path, people_classes=settings.people_classes)
-    return PeopleModel(classifier, PeopleFinder({}, found, segmenter_file=path))
+    return PeopleModel(classifier, finder)
 
 
 def _picture_html(image_rgb: NDArray[np.uint8], people: Sequence[LabelledPerson]) -> str:

@@ -20,7 +20,7 @@ from cls.prediction.config import PredictConfig
 from cls.prediction.sources import FrameInterval, frames_of
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import available_cores
-from cls.settings import REPOSITORY
+from cls.settings import REPOSITORY, Settings
 from cls.wording import counted
 
 DEFAULT_SEGMENTER = Path("person_models") / "best.pt"
@@ -94,22 +94,35 @@ def people_finder(
     known = known_people(bottle, files)
     if config.segmenter is None and len(known) == len(files) and not videos:
         return PeopleFinder(known, None)
+    if finder := finder_with_segmenter(known, config, bottle.settings):
+        return finder
+    if known and not videos:
+        return PeopleFinder(known, None)
+    _refuse_unreadable(files, videos)
+    what = counted(len(files), "photo") if files else "videos"
+    raise PredictionError(
+        f"it is not known who is in the {what}, and there is no segmentation model",
+        code="no_segmentation_model",
+        where=DEFAULT_SEGMENTER,
+        hint="fetch one there, give one with --segmenter, "
+        + ("run `cls segment`, or take whole photos with --whole" if is_whole_offered else "or run `cls segment`"),
+    )
+
+
+def finder_with_segmenter(
+    known: dict[Path, tuple[Person, ...]], config: PredictConfig, settings: Settings
+) -> PeopleFinder | None:
+    """A finder that asks the segmentation model about other photos; None where there is no model.
+
+    Raises:
+        SegmentationError: the segmentation model cannot be loaded.
+    """
     path = Path(config.segmenter) if config.segmenter is not None else default_segmenter()
     if path is None:
-        if known and not videos:
-            return PeopleFinder(known, None)
-        _refuse_unreadable(files, videos)
-        what = counted(len(files), "photo") if files else "videos"
-        raise PredictionError(
-            f"it is not known who is in the {what}, and there is no segmentation model",
-            code="no_segmentation_model",
-            where=DEFAULT_SEGMENTER,
-            hint="fetch one there, give one with --segmenter, "
-            + ("run `cls segment`, or take whole photos with --whole" if is_whole_offered else "or run `cls segment`"),
-        )
+        return None
     from cls.segmentation.segmenter import load_segmenter
 
-    segmenter = load_segmenter(path, people_classes=bottle.settings.people_classes)
+    segmenter = load_segmenter(path, people_classes=settings.people_classes)
     return PeopleFinder(known, segmenter, segmenter_file=path)
 
 
