@@ -86,9 +86,10 @@ def refuse_unguarded_script() -> None:
     Raises:
         SystemExit: the script is being imported so; of several workers the first prints the error.
     """
-    # Both names stand for the same module as soon as it is imported.
+    # Both names stand for the same module as soon as it is imported, and in a process that is no worker: unless a
+    # profiler, a debugger or `runpy` put the script in place of `__main__`.
     imported = sys.modules.get("__mp_main__")
-    if imported is None or imported is sys.modules["__main__"]:
+    if imported is None or imported.__name__ != "__mp_main__" or imported is sys.modules["__main__"]:
         return
     error = UsageError(
         "a worker process runs the calls of the script again",

@@ -30,6 +30,7 @@ from cls.settings import REPOSITORY
 from tests import option_types
 from tests.bottles import make_empty_bottle
 from tests.exporting.runs import ExportedBottle
+from tests.preloaded import run_program
 
 
 def test_every_name_is_offered_and_found() -> None:
@@ -289,6 +290,16 @@ if __name__ == "__main__":
     lines = done.stderr.splitlines()
     assert len(lines) == 5
     assert all("__main__" in line and line.endswith("[usage.unguarded_script]") for line in lines)
+
+
+def test_a_script_that_another_program_runs_is_no_worker(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import cls\ncls.load_group('hat', cfg='no.yaml')\n")
+    code = f"import multiprocessing, runpy; runpy.run_path({str(script)!r}, run_name='__main__')"
+    done = run_program(["-c", code])
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("cls.errors.SettingsError: ")
+    assert "no.yaml" in line
 
 
 def test_wrong_options_of_an_export_are_told_at_once() -> None:
