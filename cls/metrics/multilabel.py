@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from cls.metrics.scores import LabelMetrics, Measures, Metrics
 
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
 # A rare label that is hard to see seldom gets a calibrated probability above a few percent.
 _LOWEST, _HIGHEST = 0.01, 0.99
 # A label's own choice counts like this many positives' worth of the choice common to all labels.
@@ -28,13 +32,14 @@ _F1_TOLERANCE = 0.01
 # How far the common choice may pull: to this share of the good range's width from its edges.
 _EDGE_SHARE = 0.25
 
+_MEASURES = ("precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier")
 # Guo et al., On Calibration of Modern Neural Networks (ICML 2017): 15 bins.
 BINS = 15
 
 
 @dataclass(frozen=True)
 class _GoodRange:
-    """The thresholds around the best F1 that are as good: low < threshold <= high."""
+    """The thresholds with as good as the best F1: low < threshold <= high."""
 
     low: float
     high: float
@@ -44,18 +49,17 @@ class _GoodRange:
         return (self.low + self.high) / 2
 
     def nearest(self, threshold: float) -> float:
-        """The threshold moved into the range, away from its edges, where a sample more or less would decide."""
+        """The threshold moved into the range, away from its edges, where single samples decide."""
         edge = _EDGE_SHARE * (self.high - self.low)
         return min(max(threshold, self.low + edge), self.high - edge)
 
 
-def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The thresholds that make F1 largest, kept sane where positives are few.
+def choose_thresholds(probs: FloatArray, labels: FloatArray) -> FloatArray:
+    """The thresholds with the best F1, regularised where positives are few.
 
-    The middle of the range in which F1 is as good as the best is taken, not a lucky edge: within 0.01, or within one
-    positive's share of recall (0.25 where there are four). A label with few positives leans, inside that range, towards
-    the threshold that is best over all labels together; one with a single positive takes it, as far as its own scores
-    allow.
+    Each is the middle of the range in which F1 is as good as the best: within 0.01, or within one positive's share of
+    recall (0.25 where there are four). The fewer positives a label has, the closer its threshold is, inside that range,
+    to the one that is best over all labels together.
 
     Args:
         probs: (samples, labels), 0 to 1.
@@ -82,7 +86,7 @@ def choose_thresholds(probs: NDArray[np.float64], labels: NDArray[np.float64]) -
     return np.asarray(np.round(np.clip(chosen, _LOWEST, _HIGHEST), 6), np.float64)
 
 
-def _best_range(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> _GoodRange | None:
+def _best_range(scores: FloatArray, truth: BoolArray) -> _GoodRange | None:
     """The thresholds with the best F1; None where there are no positives or no negatives."""
     if not truth.any() or truth.all():
         return None
@@ -107,51 +111,51 @@ def _logit(probability: float) -> float:
 
 
 class Truth(NamedTuple):
-    """What is known of the people that predictions are measured on.
+    """The ground truth that predictions are compared with.
 
     Attributes:
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, what a split keeps together (`Sample.split_unit`).
+        units: the split unit of each sample.
+        names: of the labels.
     """
 
-    labels: NDArray[np.float64]
+    labels: FloatArray
     units: Sequence[str]
     names: Sequence[str]
 
 
 @dataclass(frozen=True)
 class SetCounts:
-    """What each person's labels and what is said of them have in common; unknown labels count nowhere.
+    """Sizes of each person's true and predicted label sets, int64 (samples,); unknown labels are in neither.
 
     Attributes:
-        hit: labels that are there and said, int64 (samples,).
-        true: labels that are there.
-        said: labels that are said.
+        common: labels in both.
     """
 
-    hit: NDArray[np.int64]
-    true: NDArray[np.int64]
-    said: NDArray[np.int64]
+    common: IntArray
+    true: IntArray
+    predicted: IntArray
 
     @classmethod
-    def of(cls, decisions: NDArray[np.bool_], labels: NDArray[np.float64]) -> SetCounts:
+    def of(cls, decisions: BoolArray, labels: FloatArray) -> SetCounts:
         """Counts of decisions, bool (samples, labels), on labels, 1, 0 or NaN (samples, labels)."""
         truth, known = labels > 0.5, ~np.isnan(labels)
         return cls((decisions & truth).sum(axis=1), truth.sum(axis=1), (decisions & known).sum(axis=1))
 
     @property
-    def union(self) -> NDArray[np.int64]:
-        """Labels that are there or said."""
-        return np.asarray(self.true + self.said - self.hit)
+    def union(self) -> IntArray:
+        """Labels in either."""
+        return np.asarray(self.true + self.predicted - self.common)
 
 
-def instance_metrics(decisions: NDArray[np.bool_], labels: NDArray[np.float64]) -> Measures:
+def instance_metrics(decisions: BoolArray, labels: FloatArray) -> Measures:
     """Accuracy, precision, recall and F1 of people's label sets.
 
-    Of one person, with the true set Y and the said set P: accuracy is |Y and P| / |Y or P|, precision |Y and P| / |P|,
-    recall |Y and P| / |Y|. Each is averaged over the people of whom it is defined, as the RAP authors' own evaluation
-    code does: of a person with no label, recall is not; where nothing is said, precision is not; where both sets are
-    empty, accuracy is not. F1 is that of the mean precision and the mean recall, not the mean of people's F1.
+    Of one person, with the true set Y and the predicted set P: accuracy is |Y and P| / |Y or P|, precision |Y and P| /
+    |P|, recall |Y and P| / |Y|. Each is averaged over the people for whom it is defined, as in the RAP authors'
+    evaluation
+    code: recall is not defined without true labels, precision without predicted ones, accuracy without either. F1 is
+    that of the mean precision and the mean recall, not the mean of people's F1.
 
     Args:
         decisions: bool (samples, labels).
@@ -161,11 +165,9 @@ def instance_metrics(decisions: NDArray[np.bool_], labels: NDArray[np.float64]) 
         accuracy, precision, recall, f1: 0 to 1, None where nobody defines it.
     """
     counts = SetCounts.of(decisions, labels)
-    accuracy = _mean_share(counts.hit, counts.union)
-    precision = _mean_share(counts.hit, counts.said)
-    recall = _mean_share(counts.hit, counts.true)
-    f1 = f1_of_means(precision, recall)
-    return Measures(accuracy=accuracy, precision=precision, recall=recall, f1=f1)
+    wholes = (counts.union, counts.predicted, counts.true)
+    accuracy, precision, recall = (_mean_share(counts.common, whole) for whole in wholes)
+    return Measures(accuracy=accuracy, precision=precision, recall=recall, f1=f1_of_means(precision, recall))
 
 
 def f1_of_means(precision: float | None, recall: float | None) -> float | None:
@@ -175,24 +177,24 @@ def f1_of_means(precision: float | None, recall: float | None) -> float | None:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def _mean_share(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> float | None:
+def _mean_share(parts: IntArray, wholes: IntArray) -> float | None:
     is_defined = wholes > 0
     return float((parts[is_defined] / wholes[is_defined]).mean()) if is_defined.any() else None
 
 
-def probabilities_of(logits: NDArray[np.float64], temperature: float = 1.0) -> NDArray[np.float64]:
+def probabilities_of(logits: FloatArray, temperature: float = 1.0) -> FloatArray:
     """The sigmoid of logits divided by a temperature, without overflow."""
     return np.asarray(1 / (1 + np.exp(-np.clip(logits / temperature, -60, 60))), np.float64)
 
 
 def expected_calibration_error(
-    probs: NDArray[np.float64], truth: NDArray[np.bool_], *, bins: int = BINS, is_adaptive: bool = False
+    probs: FloatArray, truth: BoolArray, *, bins: int = BINS, is_adaptive: bool = False
 ) -> float | None:
-    """How far, on average, a probability is from the frequency with which it comes true.
+    """Expected calibration error: the mean distance between probability and frequency.
 
     Decisions are put into bins by probability; in each bin the mean probability is compared with the share of
-    positives; the distances are averaged, each bin counting by its decisions. On few decisions it is too high by
-    chance alone: compare it with another on as many, not with 0.
+    positives; the distances are averaged, weighted by decisions. On few decisions it is too high by chance alone:
+    compare it with another on as many, not with 0.
 
     Args:
         probs: (decisions,), 0 to 1.
@@ -211,19 +213,13 @@ def expected_calibration_error(
         edges = np.unique(np.quantile(probs, edges))
     # A probability on an edge belongs to the bin above it; 1 to the last.
     numbers = np.searchsorted(edges[1:-1], probs, side="right") if len(edges) > 2 else np.zeros(len(probs), np.int64)
-    said = np.bincount(numbers, weights=probs)
-    came_true = np.bincount(numbers, weights=truth.astype(np.float64))
-    return float(np.abs(said - came_true).sum() / len(probs))
+    expected = np.bincount(numbers, weights=probs)
+    observed = np.bincount(numbers, weights=truth.astype(np.float64))
+    return float(np.abs(expected - observed).sum() / len(probs))
 
 
-def reliability(
-    probs: NDArray[np.float64], truth: NDArray[np.bool_], *, bins: int = BINS
-) -> list[tuple[float, float, int]]:
-    """The points of a reliability diagram: bins of equal width that are not empty, from low to high.
-
-    Returns:
-        Mean probability, share of positives, decisions; one entry a bin.
-    """
+def reliability(probs: FloatArray, truth: BoolArray, *, bins: int = BINS) -> list[tuple[float, float, int]]:
+    """A reliability diagram: mean probability, share of positives and decisions of each bin that is not empty."""
     numbers = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probs, side="right")
     return [
         (float(probs[numbers == bin_].mean()), float(truth[numbers == bin_].mean()), int((numbers == bin_).sum()))
@@ -231,37 +227,28 @@ def reliability(
     ]
 
 
-def brier_score(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """Mean squared distance of probability and truth (Brier 1950): 0 is perfect, 0.25 is always saying 0.5.
-
-    Returns:
-        0 to 1; None without decisions.
-    """
+def brier_score(probs: FloatArray, truth: BoolArray) -> float | None:
+    """Mean squared distance of probability and truth (Brier 1950), 0 (perfect) to 1; None without decisions."""
     return float(np.mean((probs - truth) ** 2)) if len(probs) else None
 
 
-def measure(
-    probs: NDArray[np.float64], labels: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float]
-) -> Metrics:
+def measure(probs: FloatArray, labels: FloatArray, names: Sequence[str], thresholds: Sequence[float]) -> Metrics:
     """Measures predictions.
 
     Args:
         probs: (samples, labels), 0 to 1.
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        names: label names.
+        names: of the labels.
         thresholds: one a label; a label is predicted where prob >= threshold.
     """
     per_label = {
         name: _measure_label(probs[:, index], labels[:, index], float(thresholds[index]))
         for index, name in enumerate(names)
     }
-    macro = mean_measures(
-        list(per_label.values()),
-        ("precision", "recall", "f1", "ap", "auroc", "base_rate", "ma", "ece", "ece_adaptive", "brier"),
+    found = list(per_label.values())
+    tp, fp, fn = (
+        sum(getattr(one, key) for one in found) for key in ("true_positives", "false_positives", "false_negatives")
     )
-    tp = sum(metrics.true_positives for metrics in per_label.values())
-    fp = sum(metrics.false_positives for metrics in per_label.values())
-    fn = sum(metrics.false_negatives for metrics in per_label.values())
     is_known, decisions = ~np.isnan(labels), probs >= np.asarray(thresholds)
     precision, recall, f1 = precision_recall_f1(tp, fp, fn)
     micro = Measures(precision=precision, recall=recall, f1=f1, **_calibration(probs[is_known], labels[is_known] > 0.5))
@@ -269,7 +256,7 @@ def measure(
     exact = float((~is_wrong.any(axis=1)).mean()) if len(labels) else None
     return Metrics(
         labels=per_label,
-        macro=macro,
+        macro=mean_measures(found, _MEASURES),
         micro=micro,
         exact=exact,
         samples=len(labels),
@@ -279,7 +266,7 @@ def measure(
     )
 
 
-def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], threshold: float) -> LabelMetrics:
+def _measure_label(probs: FloatArray, labels: FloatArray, threshold: float) -> LabelMetrics:
     is_known = ~np.isnan(labels)
     scores, truth = probs[is_known], labels[is_known] > 0.5
     predicted = scores >= threshold
@@ -307,7 +294,7 @@ def _measure_label(probs: NDArray[np.float64], labels: NDArray[np.float64], thre
     )
 
 
-def _calibration(probs: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float | None]:
+def _calibration(probs: FloatArray, truth: BoolArray) -> dict[str, float | None]:
     return {
         "ece": expected_calibration_error(probs, truth),
         "ece_adaptive": expected_calibration_error(probs, truth, is_adaptive=True),
@@ -330,26 +317,16 @@ def precision_recall_f1(
     return precision, true_positives / positives, f1
 
 
-def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """Sum over recall steps of the precision there; samples of equal score are taken together.
-
-    Returns:
-        0 to 1; None without positives.
-    """
+def average_precision(scores: FloatArray, truth: BoolArray) -> float | None:
+    """Area under the precision-recall steps, ties taken together: 0 to 1; None without positives."""
     if not truth.any():
         return None
     precision, recall, _ = precision_recall_steps(scores, truth)
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def precision_recall_steps(
-    scores: NDArray[np.float64], truth: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall at every threshold, from the highest score down.
-
-    Returns:
-        precision, recall, thresholds; one entry a distinct score.
-    """
+def precision_recall_steps(scores: FloatArray, truth: BoolArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Precision, recall and threshold at every distinct score, from the highest down."""
     order = np.argsort(-scores)
     sorted_scores = scores[order]
     is_last_of_equals = np.append(np.diff(sorted_scores) != 0, True)
@@ -358,12 +335,8 @@ def precision_recall_steps(
     return found / predicted, found / max(int(truth.sum()), 1), sorted_scores[is_last_of_equals]
 
 
-def auroc(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float | None:
-    """Area under the ROC curve by ranks (Mann-Whitney U), ties counted half.
-
-    Returns:
-        0 to 1; None without positives or without negatives.
-    """
+def auroc(scores: FloatArray, truth: BoolArray) -> float | None:
+    """Area under the ROC curve by ranks (Mann-Whitney U), ties counted half: 0 to 1; None without both classes."""
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
         return None

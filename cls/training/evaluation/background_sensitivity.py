@@ -1,4 +1,4 @@
-"""Does the classifier look at the person? The same people on other backgrounds, and how often the answer changes."""
+"""Background sensitivity: how often decisions change when the same people are put on other backgrounds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 from cls.dataset.backgrounds import Backgrounds, blend, put_on_background
 from cls.dataset.cutouts import Cutouts
 from cls.metrics.bootstrap import RESAMPLES, clopper_pearson, draw_units, interval_of, interval_of_mean, widened
-from cls.metrics.multilabel import probabilities_of
+from cls.metrics.multilabel import FloatArray, probabilities_of
 from cls.people.preprocess import Preprocessing
 from cls.training.evaluation.calibration import logits_of
 from cls.training.network.build import NetworkSpec
@@ -22,14 +22,14 @@ from cls.training.runs.metrics import BackgroundSensitivity, Flips
 
 @dataclass(frozen=True)
 class BackgroundTrial:
-    """Which people are put before which backgrounds.
+    """Settings of the background test.
 
     Attributes:
-        backgrounds: what people are put before; not from validation.
-        people: how many of them at most.
+        backgrounds: not from validation.
+        people: how many at most.
         per_person: backgrounds for each at most.
-        seed: who, and before what.
-        units: of each validation person, what stays together in a split; everybody alone when not given.
+        seed: of the choice of people and backgrounds.
+        units: the split unit of each validation person; each person is a unit when not given.
     """
 
     backgrounds: Backgrounds
@@ -40,10 +40,10 @@ class BackgroundTrial:
 
 
 def people_tried(epochs: int, train_people: int, per_person: int) -> int:
-    """The default number of people to put before other backgrounds: 8 to 64.
+    """The default number of people to put on other backgrounds: 8 to 64.
 
-    Trying them costs a few percent of the training's time: a tenth as many pictures as it has seen, and a picture
-    costs a third when nothing is learned from it.
+    That costs a few percent of the training's time: at most a tenth as many pictures, and without a backward pass each
+    costs a third.
     """
     return min(max(epochs * train_people // (10 * 2 * (per_person + 1)), 8), 64)
 
@@ -51,25 +51,20 @@ def people_tried(epochs: int, train_people: int, per_person: int) -> int:
 def measure_backgrounds(
     network: nn.Module, spec: NetworkSpec, thresholds: Sequence[float], cutouts: Cutouts, trial: BackgroundTrial
 ) -> BackgroundSensitivity | None:
-    """Puts people of validation before other backgrounds and counts the decisions that flip.
+    """Puts people of validation on other backgrounds and counts the decisions that flip; None without either.
 
-    What a decision is compared with is made in the same way, on the flat colour that inference puts around people: so
-    nothing but the background differs. The mask stays the person's own; that a segmentation model might outline the
-    person otherwise before another background is not in this number.
+    Each decision is compared with that on the flat colour that inference puts around people. The mask is always the
+    person's own: that a segmentation model might outline the person differently is not measured.
 
     Args:
         network: evaluation mode, CPU.
         spec: of the network.
         thresholds: one a label.
         cutouts: of the validation people.
-        trial: before what, and how many.
-
-    Returns:
-        None without people or backgrounds.
+        trial: the settings.
     """
-    backgrounds, units, seed = trial.backgrounds, trial.units, trial.seed
-    preprocessing, names = spec.preprocessing, spec.labels
-    rng = np.random.default_rng([seed, 4])
+    backgrounds, preprocessing, names = trial.backgrounds, spec.preprocessing, spec.labels
+    rng = np.random.default_rng([trial.seed, 4])
     chosen = np.sort(rng.permutation(len(cutouts))[: trial.people])
     per_person = min(trial.per_person, len(backgrounds))
     if not len(chosen) or not per_person:
@@ -89,8 +84,8 @@ def measure_backgrounds(
     probs = probabilities_of(logits_of(network, preprocessing, pictures()))
     # (people, 1 + backgrounds, served or left in, labels)
     probs = probs.reshape(len(chosen), 1 + per_person, 2, len(names))
-    own = [units[index] for index in chosen.tolist()] if units else [str(index) for index in chosen.tolist()]
-    served, left_in = (_flips(probs[:, :, way], names, thresholds, own, seed) for way in (0, 1))
+    units = [trial.units[index] if trial.units else str(index) for index in chosen.tolist()]
+    served, left_in = (_flips(probs[:, :, way], names, thresholds, units, trial.seed) for way in (0, 1))
     return BackgroundSensitivity(
         people=len(chosen),
         backgrounds=per_person,
@@ -103,7 +98,7 @@ def measure_backgrounds(
 def _as_served(
     placed: NDArray[np.uint8], rgb_and_mask: NDArray[np.uint8], preprocessing: Preprocessing
 ) -> NDArray[np.uint8]:
-    """A person in another place, cut out by its mask as `Preprocessing.fit` does."""
+    """A person on another background, cut out by its mask as `Preprocessing.fit` does."""
     if preprocessing.is_background_kept:
         return placed
     size = (preprocessing.width_px, preprocessing.height_px)
@@ -114,9 +109,9 @@ def _as_served(
 
 
 def _flips(
-    probs: NDArray[np.float64], names: Sequence[str], thresholds: Sequence[float], units: Sequence[str], seed: int
+    probs: FloatArray, names: Sequence[str], thresholds: Sequence[float], units: Sequence[str], seed: int
 ) -> Flips:
-    """Of probabilities (people, 1 + backgrounds, labels), the first of each person being on the flat colour."""
+    """Flips of probabilities (people, 1 + backgrounds, labels), of which the first are on the flat colour."""
     decisions = probs >= np.asarray(thresholds)
     is_flipped = decisions[:, 1:] != decisions[:, :1]
     changed = is_flipped.any(axis=(1, 2)).astype(np.float64)
@@ -130,14 +125,14 @@ def _flips(
     )
 
 
-def _interval(shares: NDArray[np.float64], units: Sequence[str], seed: int) -> tuple[float, float] | None:
-    """Of the mean of people's shares, (people,); None where there are fewer than two units."""
+def _interval(shares: FloatArray, units: Sequence[str], seed: int) -> tuple[float, float] | None:
+    """The interval of the mean of people's shares, (people,); None with fewer than two units."""
     _, unit_of = np.unique(np.asarray(units, np.str_), return_inverse=True)
     count = int(unit_of.max()) + 1
     if count < 2:
         return None
     if shares.min() == shares.max() and shares[0] in (0, 1):
         return clopper_pearson(count * int(shares[0]), count)
-    times = draw_units(count, RESAMPLES, seed=seed).astype(np.float64)
+    weights = draw_units(count, RESAMPLES, seed=seed).astype(np.float64)
     sums, people = np.bincount(unit_of, shares), np.bincount(unit_of)
-    return interval_of((times @ sums) / (times @ people))
+    return interval_of((weights @ sums) / (weights @ people))

@@ -1,6 +1,6 @@
-"""Calibration and cross-validation: the shift due to the loss is removed and a temperature is fitted.
+"""Temperature scaling, with the shift due to the loss removed, and cross-validation.
 
-Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2. The order of a label's people stays.
+Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from torch import nn
 
 from cls.errors import TrainingError
 from cls.files import write_bytes_atomic
-from cls.metrics.bootstrap import bootstrap, thin_labels
-from cls.metrics.multilabel import Truth, choose_thresholds, mean_measures, measure
+from cls.metrics.bootstrap import bootstrap, in_few_units
+from cls.metrics.multilabel import BoolArray, FloatArray, IntArray, Truth, choose_thresholds, mean_measures, measure
 from cls.metrics.scores import CrossValidatedMetrics, MeasureIntervals, Measures
 from cls.people.preprocess import Preprocessing
 from cls.training.loop.distributed import torch_device
@@ -33,8 +33,8 @@ _OF_COUNTS = ("precision", "recall", "f1")
 _OF_DECISIONS = (*_OF_COUNTS, "ma")
 _OF_PROBABILITIES = ("ece", "ece_adaptive", "brier")
 
-# A network that is further off than this has not learned anything to be calibrated.
-_COLDEST, _HOTTEST = 0.2, 5.0
+# Outside of these temperatures, the network has not learned anything that could be calibrated.
+_LOWEST, _HIGHEST = 0.2, 5.0
 _FEWEST_OF_EACH = 10
 _PICTURES_TRIED = 2
 
@@ -45,17 +45,14 @@ def logits_of(
     pictures: Iterable[NDArray[np.uint8]],
     *,
     device: str | None = None,
-) -> NDArray[np.float64]:
-    """Logits of pictures of people, in float32 proper on a GPU too.
+) -> FloatArray:
+    """Logits of pictures of people, float64 (pictures, labels), computed in float32; (0, 0) without pictures.
 
     Args:
-        network: evaluation mode, on the CPU, in the memory format to compute in; is there again afterwards.
+        network: evaluation mode, CPU, in the memory format to compute in; it is moved to the device and back.
         preprocessing: mean and deviation.
         pictures: each uint8 (height, width, 3), the network's input before normalisation.
-        device: where it is computed; None: where a training is.
-
-    Returns:
-        float64 (pictures, labels); (0, 0) without pictures.
+        device: that of a training when not given.
     """
     parts = []
     left = iter(pictures)
@@ -63,7 +60,7 @@ def logits_of(
     memory_format = memory_format_of(network)
     network.to(where)
     try:
-        # A GPU's convolutions would else round to ten bits, and thresholds be chosen on what nobody will see again.
+        # With TF32, thresholds would be chosen on logits that inference does not reproduce.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             while images := list(islice(left, _BATCH)):
                 normal = torch.from_numpy(preprocessing.normalise(np.stack(images)))
@@ -77,37 +74,32 @@ def logits_of(
 
 @dataclass(frozen=True)
 class CrossValidatedDecisions:
-    """Decisions about each sample, by thresholds chosen on other samples.
+    """Calibrated probabilities and decisions, (samples, labels), by calibration and thresholds of other samples."""
 
-    Attributes:
-        probs: calibrated, (samples, labels).
-        decisions: bool (samples, labels).
-    """
-
-    probs: NDArray[np.float64]
-    decisions: NDArray[np.bool_]
+    probs: FloatArray
+    decisions: BoolArray
     folds: int
 
 
 def cross_validated_decisions(
-    logits: NDArray[np.float64],
-    labels: NDArray[np.float64],
+    logits: FloatArray,
+    labels: FloatArray,
     units: Sequence[str],
     loss_shift: Sequence[float],
     *,
     seed: int = 0,
 ) -> CrossValidatedDecisions | None:
-    """Decides on each fifth of the units with the temperature and the thresholds that the other four fifths choose.
+    """Decides on each fold of the units with the temperature and thresholds chosen on the others.
 
     Args:
-        logits: of the network, not calibrated, (samples, labels).
+        logits: not calibrated, (samples, labels).
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, what a split keeps together (`Sample.split_unit`).
+        units: the split unit of each sample.
         loss_shift: see `choose_calibration`.
-        seed: which units make a fold.
+        seed: of the folds.
 
     Returns:
-        None where there are fewer than two units.
+        None with fewer than two units.
     """
     fold_of = _folds(units, seed)
     if fold_of is None:
@@ -124,37 +116,32 @@ def cross_validated_decisions(
 
 
 def cross_validate(
-    logits: NDArray[np.float64], truth: Truth, loss_shift: Sequence[float], *, seed: int = 0
+    logits: FloatArray, truth: Truth, loss_shift: Sequence[float], *, seed: int = 0
 ) -> CrossValidatedMetrics | None:
-    """Decides on each fifth of the units with what the other four fifths choose, and measures all decisions together.
+    """Measures the decisions of `cross_validated_decisions`, all folds together; None with fewer than two units.
 
-    Thresholds and temperature chosen and measured on the same people look too good: on validation parts of a few
-    hundred people by points of F1. (That the kept epoch was chosen on them as well, this does not undo.)
+    Thresholds and temperature that are chosen and measured on the same few hundred people look points of F1 too good.
+    (That the best epoch was chosen on them as well remains.)
 
-    A label whose positives stand in fewer than three units is in none of the means: the folds without them know
-    nothing of it, so its F1 says what one picset happened to do.
+    The means leave out labels whose positives are in fewer than three units: a fold may have none to choose on.
 
     Args:
-        logits: of the network, not calibrated, (samples, labels).
+        logits: not calibrated, (samples, labels).
         truth: of the same samples.
         loss_shift: see `choose_calibration`.
-        seed: which units make a fold.
-
-    Returns:
-        None where there are fewer than two units.
+        seed: of the folds.
     """
     labels, units, names = truth
     cross_validated = cross_validated_decisions(logits, labels, units, loss_shift, seed=seed)
     if cross_validated is None:
         return None
     half = [0.5] * len(names)
-    said = cross_validated.decisions.astype(np.float64)
-    decided, probable = (measure(values, labels, names, half) for values in (said, cross_validated.probs))
-    drawn = bootstrap(said, truth, half, seed=seed)
+    decisions = cross_validated.decisions.astype(np.float64)
+    decided, probable = (measure(values, labels, names, half) for values in (decisions, cross_validated.probs))
+    drawn = bootstrap(decisions, truth, half, seed=seed)
     per_label = {name: _both(decided.labels[name], probable.labels[name], _OF_DECISIONS) for name in names}
-    is_thin = thin_labels(labels, units).tolist()
-    kept = [name for name, is_left_out in zip(names, is_thin, strict=True) if not is_left_out]
-    left_out = tuple(name for name in names if name not in kept)
+    left_out = tuple(name for name, is_sparse in zip(names, in_few_units(labels, units), strict=True) if is_sparse)
+    kept = [name for name in names if name not in left_out]
     return CrossValidatedMetrics(
         folds=cross_validated.folds,
         macro=mean_measures([per_label[name] for name in kept], (*_OF_DECISIONS, *_OF_PROBABILITIES)),
@@ -178,8 +165,8 @@ def _of_decisions(intervals: MeasureIntervals) -> MeasureIntervals:
     return MeasureIntervals(**{key: getattr(intervals, key) for key in _OF_DECISIONS})
 
 
-def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
-    """The fold of each sample, from 0; all of a unit's in one. The samples' order does not matter."""
+def _folds(units: Sequence[str], seed: int) -> IntArray | None:
+    """The fold of each sample, from 0, the same for a unit's samples; None with fewer than two units."""
     known, unit_of = np.unique(np.asarray(units, np.str_), return_inverse=True)
     if len(known) < 2:
         return None
@@ -187,25 +174,22 @@ def _folds(units: Sequence[str], seed: int) -> NDArray[np.int64] | None:
     return np.asarray((np.random.default_rng([seed, 6]).permutation(len(known)) % folds)[unit_of], np.int64)
 
 
-def choose_calibration(
-    logits: NDArray[np.float64], labels: NDArray[np.float64], loss_shift: Sequence[float]
-) -> Calibration:
-    """The temperature of the highest likelihood, with the loss's shift of the logits removed if that is likelier.
+def choose_calibration(logits: FloatArray, labels: FloatArray, loss_shift: Sequence[float]) -> Calibration:
+    """The temperature with the highest likelihood, with the loss's shift of the logits removed if that is likelier.
+
+    Nothing is changed with fewer than 10 known positives or negatives in all, or if no temperature from 0.2 to 5 is
+    best.
 
     Args:
         logits: (samples, labels).
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        loss_shift: of each label, the logarithm of what the loss let a positive count against a negative.
-
-    Returns:
-        No change with fewer than 10 known positives or negatives in all, and where the likelihood is largest outside
-        the temperatures 0.2 to 5.
+        loss_shift: of `shift_of_loss`.
     """
     is_known = ~np.isnan(labels)
     truth = labels[is_known] > 0.5
     count = logits.shape[1]
     if min(int(truth.sum()), int((~truth).sum())) < _FEWEST_OF_EACH:
-        return Calibration.nothing(count, f"validation has fewer than {_FEWEST_OF_EACH} positives or negatives")
+        return Calibration.identity(count, f"validation has fewer than {_FEWEST_OF_EACH} positives or negatives")
     shifts = [(0.0,) * count]
     if any(loss_shift):
         shifts.append(tuple(float(value) for value in loss_shift))
@@ -213,18 +197,17 @@ def choose_calibration(
     for shift in shifts:
         known = (logits - np.asarray(shift))[is_known]
         temperature = _likeliest_temperature(known, truth)
-        if _COLDEST * 1.01 < temperature < _HOTTEST / 1.01:
+        if _LOWEST * 1.01 < temperature < _HIGHEST / 1.01:
             fits.append((_nll(known, truth, temperature), temperature, shift))
     if not fits:
-        why = f"no temperature from {_COLDEST:g} to {_HOTTEST:g} is best on validation"
-        return Calibration.nothing(count, why)
+        return Calibration.identity(count, f"no temperature from {_LOWEST:g} to {_HIGHEST:g} is best on validation")
     _, temperature, shift = min(fits)
     return Calibration(temperature=temperature, logit_shift=shift, source="validation")
 
 
-def _likeliest_temperature(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
-    """By golden section over log T: the likelihood is concave over 1/T, so it has one top. To four digits."""
-    low, high = np.log(_COLDEST), np.log(_HOTTEST)
+def _likeliest_temperature(logits: FloatArray, truth: BoolArray) -> float:
+    """To four digits, by golden-section search over log T; the likelihood is concave over 1/T."""
+    low, high = np.log(_LOWEST), np.log(_HIGHEST)
     golden = (np.sqrt(5) - 1) / 2
     left, right = high - golden * (high - low), low + golden * (high - low)
     at_left, at_right = _nll(logits, truth, np.exp(left)), _nll(logits, truth, np.exp(right))
@@ -240,32 +223,27 @@ def _likeliest_temperature(logits: NDArray[np.float64], truth: NDArray[np.bool_]
     return round(float(np.exp((low + high) / 2)), 4)
 
 
-def negative_log_likelihood(logits: NDArray[np.float64], labels: NDArray[np.float64]) -> float | None:
-    """Mean over the known decisions; None where there are none.
-
-    Args:
-        logits: (samples, labels).
-        labels: (samples, labels): 1, 0, or NaN for unknown.
-    """
+def negative_log_likelihood(logits: FloatArray, labels: FloatArray) -> float | None:
+    """Mean over the known decisions, both (samples, labels); None where there are none."""
     is_known = ~np.isnan(labels)
     return _nll(logits[is_known], labels[is_known] > 0.5, 1.0) if is_known.any() else None
 
 
-def _nll(logits: NDArray[np.float64], truth: NDArray[np.bool_], temperature: float) -> float:
+def _nll(logits: FloatArray, truth: BoolArray, temperature: float) -> float:
     return float(np.logaddexp(0, np.where(truth, -logits, logits) / temperature).mean())
 
 
 def fold_into_head(network: nn.Module, calibration: Calibration, height_px: int, width_px: int) -> str | None:
-    """Moves the head's bias, and divides it and the weight: every form of the network then gives calibrated logits.
+    """Changes the head's weight and bias so that the network, and every export of it, gives calibrated logits.
 
     Args:
         network: evaluation mode, CPU; changed.
-        calibration: what to fold in.
-        height_px: height of the input; what is folded in is tried on noise.
+        calibration: what to fold in; checked on an input of noise.
+        height_px: height of the input.
         width_px: width of the input.
 
     Returns:
-        None when it is done; else why it cannot be, and the network is as it was.
+        None when it is done; else why it cannot be, and the network is unchanged.
     """
     try:
         head = head_of(network)
@@ -291,11 +269,7 @@ def fold_into_head(network: nn.Module, calibration: Calibration, height_px: int,
 
 
 def write_weights(network: nn.Module, path: Path, calibration: Calibration) -> None:
-    """Writes a checkpoint that `cls.training.network.build.load_network` reads; whole or not at all.
-
-    Raises:
-        FileError: it cannot be written.
-    """
+    """Writes a checkpoint that `cls.training.network.build.load_network` reads, whole or not at all."""
     content = io.BytesIO()
     state = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     folded = {"temperature": calibration.temperature, "logit_shift": list(calibration.logit_shift)}
@@ -304,13 +278,10 @@ def write_weights(network: nn.Module, path: Path, calibration: Calibration) -> N
 
 
 def shift_of_loss(loss: nn.Module) -> tuple[float, ...]:
-    """How far a loss moves each label's logits by its weights: the logarithm of a positive's over a negative's.
+    """How far a `MultiLabelLoss` moves each label's logits: the logarithm of a positive's weight over a negative's.
 
-    The logit that makes a cross-entropy with weights smallest is the logit of the true probability plus this (Elkan,
-    The Foundations of Cost-Sensitive Learning, IJCAI 2001).
-
-    Args:
-        loss: a `MultiLabelLoss`.
+    The logit that minimises a weighted cross-entropy is the logit of the true probability plus this (Elkan, The
+    Foundations of Cost-Sensitive Learning, IJCAI 2001).
     """
     weights = dict(loss.named_buffers())
     return tuple((weights["positive_weights"].double() / weights["negative_weights"].double()).log().tolist())

@@ -1,4 +1,4 @@
-"""The kept weights calibrated and measured on validation, exactly as they will be used: thresholds, metrics."""
+"""Evaluation of a run's best checkpoint on validation: calibration, thresholds, metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from cls.bottle.dataset_file import GroupDataset, read_dataset
@@ -22,7 +21,14 @@ from cls.errors import TrainingError
 from cls.files import write_text_atomic
 from cls.machine import cores
 from cls.metrics.bootstrap import bootstrap
-from cls.metrics.multilabel import Truth, choose_thresholds, expected_calibration_error, measure, probabilities_of
+from cls.metrics.multilabel import (
+    FloatArray,
+    Truth,
+    choose_thresholds,
+    expected_calibration_error,
+    measure,
+    probabilities_of,
+)
 from cls.metrics.scores import Metrics
 from cls.training.evaluation.background_sensitivity import BackgroundTrial, measure_backgrounds
 from cls.training.evaluation.calibration import (
@@ -43,18 +49,18 @@ from cls.training.runs.run import BEST_CKPT, MODEL_CKPT, FinishedRun
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The evaluation of the kept weights.
+    """The evaluation of a checkpoint.
 
     Attributes:
-        network: with those weights, the calibration folded in; evaluation mode, float32, CPU.
+        network: with the calibration folded into its head; evaluation mode, float32, CPU.
         thresholds: one a label.
         thresholds_from: where they come from.
         metrics: on validation; None with mode `all`.
-        labels: float64 (samples, labels).
-        probs: float64 (samples, labels), calibrated.
+        labels: (samples, labels): 1, 0, or NaN for unknown.
+        probs: (samples, labels), calibrated.
         calibration: what was folded into the head.
-        background: how decisions change with the background; None where it was not measured.
-        logits: float64 (samples, labels), not calibrated.
+        background: None where it was not measured.
+        logits: (samples, labels), not calibrated.
     """
 
     network: nn.Module
@@ -63,28 +69,28 @@ class Evaluation:
     metrics: Metrics | None
     samples: Sequence[Sample]
     cutouts: Cutouts
-    labels: NDArray[np.float64]
-    probs: NDArray[np.float64]
+    labels: FloatArray
+    probs: FloatArray
     calibration: Calibration
     background: BackgroundSensitivity | None
-    logits: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+    logits: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
     @cached_property
     def label_errors(self) -> list[LabelError]:
-        """Labels of validation that are probably wrong, the surest first."""
+        """Labels of validation that are probably wrong, the most certain first."""
         return probable_label_errors(self.probs, self.labels)
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """How kept weights are measured.
+    """How a checkpoint is evaluated.
 
     Attributes:
-        earlier: finished runs of the group: without validation, calibration and thresholds are taken from the newest
-            that has any.
-        loss_shift: of each label, the logarithm of what the loss let a positive count against a negative; none: 0.
-        trial: other backgrounds for people of validation; None: not measured.
-        seed: of everything drawn: resamples, folds, people before backgrounds.
+        earlier: finished runs of the group: without validation, calibration and thresholds are those of the newest that
+            was validated.
+        loss_shift: of `shift_of_loss`; 0 for each label when not given.
+        trial: settings of the background test; None: not measured.
+        seed: of resamples and folds.
         memory_format: to compute in; the network that is returned is contiguous.
     """
 
@@ -97,8 +103,6 @@ class EvaluationSettings:
 
 def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: EvaluationSettings | None = None) -> Evaluation:
     """Calibrates and measures the best checkpoint of a run folder, and writes model.ckpt and predictions.csv.
-
-    Killed at any point and called again, it does the same again.
 
     Raises:
         BottleError: the checkpoint cannot be read.
@@ -119,8 +123,8 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
     else:
         calibration = _calibration_of_earlier(names, earlier, shift)
     size = preprocessing.height_px, preprocessing.width_px
-    if not calibration.is_nothing and (why := fold_into_head(network, calibration, *size)) is not None:
-        calibration = Calibration.nothing(len(names), why)
+    if not calibration.is_identity and (why := fold_into_head(network, calibration, *size)) is not None:
+        calibration = Calibration.identity(len(names), why)
     write_weights(network, checkpoints / MODEL_CKPT, calibration)
     probs = calibration.probs(logits)
     if not samples:
@@ -144,9 +148,7 @@ def evaluate(folder: Path, spec: NetworkSpec, valid: Subset, settings: Evaluatio
     )
 
 
-def _measured(
-    calibration: Calibration, logits: NDArray[np.float64], labels: NDArray[np.float64], metrics: Metrics
-) -> Calibration:
+def _measured(calibration: Calibration, logits: FloatArray, labels: FloatArray, metrics: Metrics) -> Calibration:
     """A calibration with the calibration errors before and after it."""
     is_known = ~np.isnan(labels)
     return calibration.replaced(
@@ -168,14 +170,14 @@ def _thresholds_of_earlier(names: tuple[str, ...], earlier: Sequence[FinishedRun
 def _calibration_of_earlier(
     names: tuple[str, ...], earlier: Sequence[FinishedRun], loss_shift: tuple[float, ...]
 ) -> Calibration:
-    """The calibration of the run that the thresholds come from: they were chosen on its calibrated outputs."""
+    """The calibration of the run that the thresholds come from."""
     run = _validated(names, earlier)
     if run is None:
-        return Calibration.nothing(len(names), "no run of this group has been validated")
+        return Calibration.identity(len(names), "no run of this group has been validated")
     known = run.metrics.calibration
     if known is None:
-        return Calibration.nothing(len(names), f"run {run.name} is not calibrated")
-    # The weights are this loss's own, also where it is another one than that run's.
+        return Calibration.identity(len(names), f"run {run.name} is not calibrated")
+    # The shift depends on this training's loss, which may be another than that run's.
     shift = loss_shift if any(known.logit_shift) else (0.0,) * len(names)
     return Calibration(temperature=known.temperature, logit_shift=shift, source=f"validation of run {run.name}")
 
@@ -187,9 +189,9 @@ def _validated(names: tuple[str, ...], earlier: Sequence[FinishedRun]) -> Finish
 
 
 def _write_predictions(
-    path: Path, names: Sequence[str], samples: Sequence[Sample], labels: NDArray[np.float64], probs: NDArray[np.float64]
+    path: Path, names: Sequence[str], samples: Sequence[Sample], labels: FloatArray, probs: FloatArray
 ) -> None:
-    """One line a validation sample: picture, person's id, picset, then truth and probability of each label."""
+    """One line per validation sample: picture, person's id, picset, then truth and probability of each label."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["picture", "person", "picset", *(f"{what} {name}" for name in names for what in ("is", "prob"))])
@@ -200,7 +202,7 @@ def _write_predictions(
 
 
 def evaluate_run(run: FinishedRun, samples: Sequence[Sample]) -> Metrics:
-    """Measures a finished run, as it decides, on labelled people.
+    """Measures a finished run on labelled people, with its own thresholds.
 
     Raises:
         TrainingError: there is nobody to measure it on.

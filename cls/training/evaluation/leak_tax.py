@@ -1,11 +1,9 @@
-"""The leak tax: how much better the same training looks when people of one picset may be in both subsets.
+"""The leak tax: how much higher scores are when people of one picset may be in both subsets.
 
-A random split puts photos of one shoot into training and validation, and a network that recognises the shoot is taken
-for one that knows the label. Jia et al. (Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576) found 12
-points of mean accuracy that way on PETA.
-
-Nothing but the leak may differ: both splits are stratified alike, have the same sizes, and are measured on the same
-labels, with thresholds that were chosen on other picsets than those they decide on.
+A random split puts photos of one shoot into training and validation, and recognising the shoot scores like recognising
+the label. Jia et al. (Rethinking of Pedestrian Attribute Recognition, arXiv:2107.03576) found 12 points of mean
+accuracy on PETA. Both splits have the same sizes and stratification, and are measured on the same labels with
+cross-validated thresholds, so that nothing but the leak differs.
 """
 
 from __future__ import annotations
@@ -17,14 +15,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import background_sources
 from cls.dataset.samples import Sample
 from cls.dataset.split.assign import TRAIN, VALID, Split, split_by_person
 from cls.errors import FileError
-from cls.metrics.bootstrap import LEVEL, RESAMPLES, draw_units, interval_of, mean_of_defined, resampled, thin_labels
+from cls.metrics.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    Weights,
+    draw_units,
+    in_few_units,
+    interval_of,
+    mean_of_defined,
+    number,
+    resampled,
+)
+from cls.metrics.multilabel import BoolArray, FloatArray
 from cls.metrics.scores import Interval
 from cls.records import read_record, write_record
 from cls.training.data import Training, build_initial_network
@@ -37,7 +45,7 @@ from cls.training.runs.metrics import LeakTax
 
 _log = logging.getLogger("cls.training")
 
-# What is said -> the measure behind it.
+# Name -> measure.
 MEASURES = {"mAP": "ap", "F1": "f1", "mA": "ma"}
 
 FOLDER, RESULT = "leak_tax", "leak_tax.json"
@@ -45,31 +53,31 @@ FOLDER, RESULT = "leak_tax", "leak_tax.json"
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions for one validation subset.
+    """Predictions for one validation subset, and the truth.
 
     Attributes:
         probs: (samples, labels).
-        decisions: bool (samples, labels), made by what was chosen on other units.
+        decisions: (samples, labels), cross-validated.
         labels: (samples, labels): 1, 0, or NaN for unknown.
-        units: of each sample, by the same names in both parts.
+        units: of each sample, with the same names in both subsets.
     """
 
-    probs: NDArray[np.float64]
-    decisions: NDArray[np.bool_]
-    labels: NDArray[np.float64]
+    probs: FloatArray
+    decisions: BoolArray
+    labels: FloatArray
     units: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Means over the labels compared; a measure is None where it is not defined.
+    """Means over labels of two validation subsets; a measure is None where it is not defined.
 
     Attributes:
-        first: mAP, F1 and mA of the first part.
+        first: mAP, F1 and mA of the first subset.
         second: of the second.
         intervals: 95 percent intervals of second minus first.
         units: how many units were drawn from.
-        left_out: numbers of the labels whose positives stand in fewer than three units of either part.
+        left_out: numbers of the labels whose positives are in fewer than three units of either subset.
     """
 
     first: dict[str, float | None]
@@ -80,59 +88,39 @@ class Difference:
 
 
 def difference(first: Predictions, second: Predictions, *, seed: int, resamples: int = RESAMPLES) -> Difference:
-    """Compares two parts over the same labels, and draws the units of both together again and again.
+    """Compares two subsets over the same labels, by a paired bootstrap over the units of both.
 
-    A unit that has people in both parts is drawn for both: what they have in common does not widen the interval. That
-    another training on the same split would have come out differently is not in it.
+    A unit with people in both subsets is drawn for both: what they have in common does not widen the interval. How much
+    another training on the same split would differ is not in the interval.
     """
-    is_kept = ~(thin_labels(first.labels, first.units) | thin_labels(second.labels, second.units))
+    is_kept = ~(in_few_units(first.labels, first.units) | in_few_units(second.labels, second.units))
     known, unit_of = np.unique(np.asarray([*first.units, *second.units], np.str_), return_inverse=True)
-    times = draw_units(len(known), resamples, seed=seed)
-    places = unit_of[: len(first.units)], unit_of[len(first.units) :]
-    drawn = [_drawn(part, at, is_kept, times) for part, at in zip((first, second), places, strict=True)]
-    once = np.ones((1, len(known)), np.float32)
-    points = [_drawn(part, at, is_kept, once) for part, at in zip((first, second), places, strict=True)]
+    units_of = unit_of[: len(first.units)], unit_of[len(first.units) :]
+
+    def measured(weights: Weights) -> list[dict[str, FloatArray]]:
+        """Measures of the kept labels, (resamples, labels), of both subsets."""
+        return [
+            resampled(part.probs[:, is_kept], part.decisions[:, is_kept], part.labels[:, is_kept], units, weights)
+            for part, units in zip((first, second), units_of, strict=True)
+        ]
+
+    drawn = measured(draw_units(len(known), resamples, seed=seed))
     means = [
-        {name: _number(mean_of_defined(found[key])[0]) for name, key in MEASURES.items()} for found in points
-    ]  # fmt: skip
-    return Difference(
-        first=means[0],
-        second=means[1],
-        # Of each label where a resample defines it in both parts.
-        intervals={
-            name: interval_of(mean_of_defined(_less(drawn[1][key], drawn[0][key]))) for name, key in MEASURES.items()
-        },
-        units=len(known),
-        left_out=tuple(np.flatnonzero(~is_kept).tolist()),
-    )
-
-
-def _drawn(
-    part: Predictions, unit_of: NDArray[np.int64], is_kept: NDArray[np.bool_], times: NDArray[np.float32]
-) -> dict[str, NDArray[np.float64]]:
-    """Measures of the kept labels, (resamples, labels)."""
-    return resampled(part.probs[:, is_kept], part.decisions[:, is_kept], part.labels[:, is_kept], unit_of, times)
-
-
-def _less(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The difference of the resamples that both have: curves are taken of the first ones only."""
-    count = min(len(values), len(others))
-    return values[:count] - others[:count]
-
-
-def _less_number(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
-
-
-def _number(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+        {name: number(mean_of_defined(found[key])[0]) for name, key in MEASURES.items()}
+        for found in measured(np.ones((1, len(known)), np.float32))
+    ]
+    intervals = {}
+    for name, key in MEASURES.items():
+        count = min(len(part[key]) for part in drawn)  # curves are measured in the first resamples only
+        intervals[name] = interval_of(mean_of_defined(drawn[1][key][:count] - drawn[0][key][:count]))
+    return Difference(means[0], means[1], intervals, len(known), tuple(np.flatnonzero(~is_kept).tolist()))
 
 
 def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluation: Evaluation) -> LeakTax:
     """Trains once more, with the same settings and initial weights, on a random split, and compares.
 
-    Everything happens in `leak_tax/` of the run folder, which holds no run: its weights are removed at the end. Killed
-    and called again, it goes on after its last whole epoch.
+    This writes to `leak_tax/` of the run folder; the weights are removed at the end. Killed and called again, it
+    resumes after its last whole epoch.
 
     Raises:
         KeyboardInterrupt: the user stopped it.
@@ -153,7 +141,7 @@ def measure_leak_tax(bottle: Bottle, training: Training, folder: Path, evaluatio
 
 
 def random_subsets(samples: Sequence[Sample], split: Split, *, seed: int) -> list[str]:
-    """A subset for every sample, stratified as the split is, whatever picset it is of; as many in validation."""
+    """A random subset for every sample, whatever its picset, with the stratification and sizes of the split."""
     valid = sum(split.subsets[sample.split_unit] == VALID for sample in samples)
     return split_by_person(samples, valid_people=valid, seed=seed)
 
@@ -163,35 +151,38 @@ def _compare(
 ) -> LeakTax:
     """Trains on the random split in a folder, and measures both."""
     names, seed, people = training.network.spec.labels, training.config.seed, training.data.people
-    mixed = _mixed(bottle, training, subsets)
-    fit_network(mixed, folder)
-    shift = _shift(mixed)
-    settings = EvaluationSettings(loss_shift=shift, seed=seed, memory_format=memory_format_of(mixed.network.module))
-    other = evaluate(folder, mixed.network.spec, mixed.data.valid, settings)
+    other = _on_random_split(bottle, training, subsets)
+    fit_network(other, folder)
+    shift = _shift(other)
+    settings = EvaluationSettings(loss_shift=shift, seed=seed, memory_format=memory_format_of(other.network.module))
+    leaky = evaluate(folder, other.network.spec, other.data.valid, settings)
     own_units = [unit for unit, subset in zip(people.units, subsets, strict=True) if subset == VALID]
     found = difference(
         _predictions(evaluation, [sample.split_unit for sample in evaluation.samples], _shift(training), seed),
-        _predictions(other, own_units, shift, seed),
+        _predictions(leaky, own_units, shift, seed),
         seed=seed,
     )
     left_out = tuple(names[number] for number in found.left_out)
     return LeakTax(
         by_picset=found.first,
         random_split=found.second,
-        difference={name: _less_number(found.second[name], found.first[name]) for name in MEASURES},
+        difference={
+            name: None if (one := found.first[name]) is None or (two := found.second[name]) is None else two - one
+            for name in MEASURES
+        },
         intervals=found.intervals,
         level=LEVEL,
         units=found.units,
         labels=tuple(name for name in names if name not in left_out),
         left_out=left_out,
-        validation_people_whose_picset_is_in_training=_known_share(people.samples, subsets),
+        validation_people_whose_picset_is_in_training=_leaked_share(people.samples, subsets),
     )
 
 
-def _mixed(bottle: Bottle, training: Training, subsets: Sequence[str]) -> Training:
+def _on_random_split(bottle: Bottle, training: Training, subsets: Sequence[str]) -> Training:
     """The same training on a random split."""
     config, data, network = replace(training.config, loggers=()), training.data, training.network
-    # Everybody is a unit of their own.
+    # Each person is a unit.
     samples = [replace(sample, joined=f"person:{number}") for number, sample in enumerate(data.people.samples)]
     split = Split({sample.split_unit: subset for sample, subset in zip(samples, subsets, strict=True)})
     module = build_initial_network(config, network.spec, network.source, samples, data.auxiliary)
@@ -208,14 +199,14 @@ def _shift(training: Training) -> tuple[float, ...]:
 def _predictions(evaluation: Evaluation, units: Sequence[str], shift: Sequence[float], seed: int) -> Predictions:
     """Predictions for the validation people; with a single picset, by thresholds chosen on it."""
     cross_validated = cross_validated_decisions(evaluation.logits, evaluation.labels, units, shift, seed=seed)
-    decisions: NDArray[np.bool_] = evaluation.probs >= np.asarray(evaluation.thresholds)
+    decisions: BoolArray = evaluation.probs >= np.asarray(evaluation.thresholds)
     return Predictions(
         evaluation.probs, decisions if cross_validated is None else cross_validated.decisions, evaluation.labels, units
     )
 
 
 def _measured(file: Path) -> LeakTax | None:
-    """What an interrupted run has measured already; None where it has not, or the file is damaged or of older code."""
+    """The result of an interrupted run; None where there is none, or the file is damaged or of an earlier version."""
     if not file.exists():
         return None
     try:
@@ -223,12 +214,11 @@ def _measured(file: Path) -> LeakTax | None:
     except FileError as error:
         _log.warning("%s; it is measured again", error.line())
         return None
-    return found if found.intervals is not None else None
+    return None if found.intervals is None else found
 
 
-def _known_share(samples: Sequence[Sample], subsets: Sequence[str]) -> float:
+def _leaked_share(samples: Sequence[Sample], subsets: Sequence[str]) -> float:
+    """The share of validation people whose picset is in training."""
     trained = {sample.split_unit for sample, subset in zip(samples, subsets, strict=True) if subset == TRAIN}
-    is_known = [
-        sample.split_unit in trained for sample, subset in zip(samples, subsets, strict=True) if subset == VALID
-    ]
-    return float(np.mean(is_known)) if is_known else 0.0
+    valid = [sample.split_unit for sample, subset in zip(samples, subsets, strict=True) if subset == VALID]
+    return float(np.mean([unit in trained for unit in valid])) if valid else 0.0

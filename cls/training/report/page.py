@@ -203,7 +203,7 @@ def calibration_of_run(found: Calibration | None) -> CalibrationSection:
     """How far probabilities are from frequencies; without figures for a run in which that was not measured."""
     if found is None:
         return CalibrationSection(_RELIABILITY, ())
-    if found.is_nothing:
+    if found.is_identity:
         return CalibrationSection(_RELIABILITY, (("calibration", found.source), *_errors(found, ("ece_before",))))
     rows = [("temperature", f"{found.temperature:.3f}, from {found.source}")]
     if any(found.logit_shift):
@@ -259,7 +259,7 @@ def leak_tax_of_run(found: LeakTax | None) -> Table | None:
     if found.intervals is None:
         return Table(text, columns, rows)
     bounds = [found.intervals.get(row[0]) for row in rows]
-    told = set(found.told_from_chance)
+    told = set(found.significant)
     rows = tuple(
         (*row, difference_interval(low_high) if low_high else "-", "yes" if row[0] in told else "no")
         for row, low_high in zip(rows, bounds, strict=True)
@@ -277,7 +277,7 @@ def _measured_how(found: LeakTax) -> str:
     )
     if found.left_out:
         text += f" Measured{left_out_text(found.left_out, labels).removeprefix(',')}."
-    if not found.told_from_chance:
+    if not found.significant:
         text += " No difference is told from chance: this run shows no leak tax, which does not say that there is none."
     return text
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from cls.dataset.samples import PictureCounts
 from cls.dataset.split.file import PartsUsed
-from cls.metrics.multilabel import probabilities_of
+from cls.metrics.multilabel import FloatArray, probabilities_of
 from cls.metrics.scores import Interval, Metrics
 from cls.records import Record
 from cls.training.runs.args import InitialWeights
@@ -20,13 +19,13 @@ class Calibration(Record):
     """A calibration of logits: (logit - shift) / temperature.
 
     Attributes:
-        temperature: above 1: the network was too sure; 1: as it was.
-        logit_shift: of each label; the logarithm of what the loss let a positive count, a negative being 1, which
-            moves the logits of a network trained by it up by as much; 0 where that is left in.
+        temperature: above 1 where the network was overconfident.
+        logit_shift: of each label: how far the loss's weights moved the logits (`shift_of_loss`); 0 where that is not
+            removed.
         source: where both come from, or why nothing is changed.
         ece_before: expected calibration error of all decisions together, 15 bins of equal width, without it.
-        ece_after: the same with it; it was chosen on these very people.
-        ece_cross_fitted: the same, each fold of units with what is chosen on the others: the unbiased number.
+        ece_after: the same with it, on the people it was chosen on.
+        ece_cross_fitted: the same, cross-validated: the unbiased number.
         nll_before: mean negative log-likelihood of a decision without it.
         nll_after: the same with it.
     """
@@ -41,36 +40,35 @@ class Calibration(Record):
     nll_after: float | None = None
 
     @classmethod
-    def nothing(cls, labels: int, why: str) -> Calibration:
-        """Logits stay as they are."""
+    def identity(cls, labels: int, why: str) -> Calibration:
+        """A calibration that changes nothing."""
         return cls(temperature=1.0, logit_shift=(0.0,) * labels, source=f"nothing is changed: {why}")
 
     @property
-    def is_nothing(self) -> bool:
-        """Whether logits stay as they are."""
+    def is_identity(self) -> bool:
+        """Whether it changes nothing."""
         return self.temperature == 1 and not any(self.logit_shift)
 
-    def logits(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    def logits(self, logits: FloatArray) -> FloatArray:
         """Calibrated logits, (samples, labels)."""
         return np.asarray((logits - np.asarray(self.logit_shift)) / self.temperature, np.float64)
 
-    def probs(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probs(self, logits: FloatArray) -> FloatArray:
         """Calibrated probabilities, (samples, labels)."""
         return probabilities_of(self.logits(logits))
 
 
 class Flips(Record):
-    """How often answers change with the background.
+    """How often decisions change with the background.
 
     Attributes:
         share: of the decisions (person, background, label), those that differ from the one on the flat colour.
-        people: share of the people of whom any label changes on any background; None where it was not measured.
+        people: share of the people with any changed decision; None where it was not measured.
         labels: `share` of each label.
         probability: mean absolute change of a probability.
-        interval: 95 percent interval of `share`, over resampled units. Where nothing changed it goes up to the share of
-            units that might change with so many seen that did not (Clopper and Pearson 1934): 0 of 14 is not 0. Where
-            all changed, likewise.
-        people_interval: that of `people`; nowhere narrower than the exact binomial interval of as many people.
+        interval: 95 percent interval of `share`, over resampled units; the exact binomial interval over units where no
+            decision changed, or all did.
+        people_interval: that of `people`; never narrower than the exact binomial interval of as many people.
     """
 
     share: float
@@ -82,15 +80,14 @@ class Flips(Record):
 
 
 class BackgroundSensitivity(Record):
-    """The same people before other backgrounds.
+    """Validation people on other backgrounds.
 
     Attributes:
-        people: how many, drawn from validation by seed; None where that is not known.
+        people: how many; None where that is not known.
         backgrounds: on how many each was put.
         origin: where the backgrounds come from.
-        as_served: the person stands elsewhere and is cut out by its mask as at inference: what is left of the other
-            place is in the pixels at the mask's edge.
-        background_left_in: the other place is left in the picture: what a classifier of uncut pictures would see.
+        as_served: the person is cut out by its mask as at inference: the background is in the mask's edge pixels only.
+        background_left_in: the background is left in, as for a classifier of whole pictures.
     """
 
     people: int | None = None
@@ -101,16 +98,15 @@ class BackgroundSensitivity(Record):
 
 
 class LeakTax(Record):
-    """One training measured on its own split and on a random one; F1 and mA with thresholds chosen on other picsets.
+    """One training measured on its own split and on a random one; F1 and mA are cross-validated.
 
     Attributes:
         by_picset: mAP, F1 and mA on the run's own split; None where a measure is not defined.
         random_split: the same on a random split of the same sizes.
         difference: by how much the score on the random split is too high.
-        intervals: of each measure's difference, over resampled picsets; None where they were not measured.
-        level: of the intervals.
+        intervals: of each difference, over resampled picsets; None where they were not measured.
         labels: the labels both are measured on.
-        left_out: those whose positives stand in fewer than three picsets of either validation part.
+        left_out: those whose positives are in fewer than three picsets of either validation subset.
         validation_people_whose_picset_is_in_training: their share of the random split's validation people.
     """
 
@@ -125,8 +121,8 @@ class LeakTax(Record):
     validation_people_whose_picset_is_in_training: float = 0.0
 
     @property
-    def told_from_chance(self) -> list[str]:
-        """The measures whose difference's interval is without zero."""
+    def significant(self) -> list[str]:
+        """The measures with a difference whose interval does not contain zero."""
         found = (self.intervals or {}).items()
         return [name for name, bounds in found if bounds and (bounds[0] > 0 or bounds[1] < 0)]
 
@@ -139,10 +135,10 @@ class SampleCounts(Record):
 
 
 class ValidatedOn(Record):
-    """Digests of the validation samples: runs with the same digests were measured on the same samples.
+    """Digests of the validation samples: runs with equal digests were measured on the same samples.
 
     Attributes:
-        people_sha256: of picture, which of its people, and the outline's box in whole pixels.
+        people_sha256: of picture, number of the person, and box in whole pixels.
         labels_sha256: of these with their labels.
     """
 
@@ -174,26 +170,21 @@ class Epoch(Record):
 
 
 class RunMetrics(Record):
-    """What metrics.json says; a field that earlier versions did not measure has its default.
+    """The content of metrics.json; a field that earlier versions did not measure has its default.
 
     Attributes:
         group: name as the annotators typed it.
         labels: names in output order.
-        thresholds: by label: probability from which it is said to be present.
-        thresholds_from: where they come from.
-        validation: measures on the validation part; None with mode `all`.
-        calibration: what was folded into the head; None of versions that did not calibrate.
-        background_sensitivity: None where it was not measured.
-        leak_tax: None where it was not measured.
-        samples: people trained and validated on.
+        thresholds: by label: probability from which it is predicted.
+        validation: measures on the validation subset; None with mode `all`.
+        calibration: folded into the head; None for versions that did not calibrate.
         validated_on: None where nothing was validated.
         parts: the dataset's own parts that were used; None where the split was made by picset.
         pictures: what became of the dataset's pictures.
-        history: epoch by epoch.
         seconds: duration of the fit.
         waiting_share: share of it spent waiting for batches.
-        run_seconds: the whole run, from reading the dataset to the last file, all its parts together.
-        conversions: by form: None, or why it could not be made.
+        run_seconds: of the whole run, from reading the dataset to the last file, also if it was resumed.
+        conversions: by format: None, or why it could not be made.
         dataset_sha256: digest of the labelled pictures (`GroupDataset.sha256`).
         split_sha256: digest of split.json.
         weights_sha256: digest of the kept checkpoint.
@@ -231,7 +222,7 @@ class RunMetrics(Record):
     def _agrees_with_itself(self) -> RunMetrics:
         if len(set(self.labels)) < len(self.labels):
             repeated = sorted({label for label in self.labels if self.labels.count(label) > 1})
-            raise ValueError(f"labels: {', '.join(repeated)} stands there more than once")
+            raise ValueError(f"labels: {', '.join(repeated)} is listed more than once")
         if missing := [label for label in self.labels if label not in self.thresholds]:
             raise ValueError(f"thresholds: none of {', '.join(missing)}")
         return self

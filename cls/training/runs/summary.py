@@ -128,7 +128,7 @@ def leak_tax_line(tax: LeakTax) -> str:
     line = f"leak tax: on a random split it would look like {', '.join(measures)}"
     if tax.intervals is None:
         return line
-    told = tax.told_from_chance
+    told = tax.significant
     verdict = f"more than chance: {', '.join(told)}" if told else "none of these differences is told from chance"
     left_out = left_out_text(tax.left_out, len(tax.labels) + len(tax.left_out))
     return f"{line}{left_out}; over {counted(tax.units, 'picset')} {verdict}"

@@ -73,17 +73,17 @@ def test_few_people_leave_the_network_as_it_is() -> None:
         found = choose_calibration(logits, few, (1.0, 1.0))
         assert (found.temperature, found.logit_shift) == (1.0, NO_SHIFT)
         assert "fewer than 10 positives or negatives" in found.source
-    assert choose_calibration(logits[:0], labels[:0], NO_SHIFT).is_nothing
+    assert choose_calibration(logits[:0], labels[:0], NO_SHIFT).is_identity
 
 
 def test_a_network_that_has_learnt_nothing_is_left_as_it_is() -> None:
     rng = np.random.default_rng(0)
     labels = (rng.random((400, 2)) < 0.5).astype(np.float64)
     found = choose_calibration(rng.normal(0, 5, (400, 2)), labels, NO_SHIFT)
-    assert found.is_nothing
+    assert found.is_identity
     assert "no temperature from 0.2 to 5" in found.source
     # All right by far: the larger the logits, the likelier.
-    assert choose_calibration(labels * 10 - 5, labels, NO_SHIFT).is_nothing
+    assert choose_calibration(labels * 10 - 5, labels, NO_SHIFT).is_identity
 
 
 def test_what_a_weighted_loss_adds_is_taken_out() -> None:

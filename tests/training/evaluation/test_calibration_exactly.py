@@ -71,7 +71,7 @@ def test_temperatures_from_a_fifth_to_five(factor: float, is_found: bool) -> Non
     if is_found:
         assert found.temperature == pytest.approx(factor, rel=1e-3)
     else:
-        assert found == Calibration.nothing(1, "no temperature from 0.2 to 5 is best on validation")
+        assert found == Calibration.identity(1, "no temperature from 0.2 to 5 is best on validation")
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_what_is_done_to_logits() -> None:
     logits = np.array([[5.0, 5.0], [1.0, -3.0]])
     assert calibration.logits(logits).tolist() == [[2.0, 4.0], [0.0, 0.0]]
     assert calibration.probs(logits).tolist() == pytest.approx(1 / (1 + np.exp(-np.array([[2.0, 4.0], [0.0, 0.0]]))))
-    assert not calibration.is_nothing
-    assert not Calibration(temperature=2.0, logit_shift=(0.0,), source="").is_nothing
-    assert not Calibration(temperature=1.0, logit_shift=(0.0, 0.1), source="").is_nothing
-    nothing = Calibration.nothing(2, "why")
-    assert nothing.is_nothing
+    assert not calibration.is_identity
+    assert not Calibration(temperature=2.0, logit_shift=(0.0,), source="").is_identity
+    assert not Calibration(temperature=1.0, logit_shift=(0.0, 0.1), source="").is_identity
+    nothing = Calibration.identity(2, "why")
+    assert nothing.is_identity
     assert nothing.model_dump(mode="json") == {
         "temperature": 1.0, "logit_shift": [0.0, 0.0], "source": "nothing is changed: why", "ece_before": None,
         "ece_after": None, "ece_cross_fitted": None, "nll_before": None, "nll_after": None,

@@ -128,7 +128,7 @@ def test_nobody_to_validate_on(bottle: Bottle, tmp_path: Path) -> None:
     found = evaluated(tmp_path, [], cutouts.take([]), loss_shift=(1.0, 1.0, 1.0))
     assert found.metrics is None
     assert found.background is None
-    assert found.calibration.is_nothing
+    assert found.calibration.is_identity
     assert found.probs.shape == (0, 3)
     assert found.thresholds == (0.5, 0.5, 0.5)
     before, after = read(tmp_path, "best.ckpt").state_dict(), read(tmp_path, "model.ckpt").state_dict()
@@ -140,7 +140,7 @@ def test_all_labels_unknown(bottle: Bottle, tmp_path: Path) -> None:
     samples, cutouts = people_of(bottle)
     unknown = [replace(sample, labels=(float("nan"),) * 3) for sample in samples[:9]]
     found = evaluated(tmp_path, unknown, cutouts.take(list(range(9))))
-    assert found.calibration.is_nothing
+    assert found.calibration.is_identity
     assert found.metrics is not None
     assert set(found.metrics.macro.to_json_values().values()) == {None}
     assert found.thresholds == (0.5, 0.5, 0.5)

@@ -18,7 +18,7 @@ def part(people: int, skill: float, seed: int, *, units: int = 40) -> Prediction
     return Predictions(probs, probs >= 0.5, labels, [f"picset:{unit}" for unit in unit_of])
 
 
-def test_a_leak_is_told_from_chance_and_chance_is_not() -> None:
+def test_a_leak_is_significant_and_chance_is_not() -> None:
     honest, flattering, alike = part(160, 0.7, 1), part(160, 0.9, 2), part(160, 0.7, 3)
     found = difference(honest, flattering, seed=0)
     assert all(bounds is not None and bounds[0] > 0 for bounds in found.intervals.values())

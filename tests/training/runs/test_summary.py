@@ -87,7 +87,7 @@ def test_labels_of_too_few_picsets_are_named_wherever_a_mean_is_without_them() -
     assert left_out_text((), 7) == ""
 
 
-def test_a_leak_tax_says_when_it_is_not_told_from_chance() -> None:
+def test_a_leak_tax_says_when_it_is_not_significant() -> None:
     tax = LeakTax(
         by_picset={"mAP": 0.6, "F1": 0.62}, random_split={"mAP": 0.7, "F1": 0.6}, difference={"mAP": 0.1, "F1": -0.02},
         units=40, intervals={"mAP": (0.02, 0.18), "F1": (-0.1, 0.06)}, labels=("hat",), left_out=("bag",),
