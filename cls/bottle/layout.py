@@ -133,7 +133,7 @@ class Bottle:
         return self.root / self.settings.inference_models_dir / safe_name(group) / "inference_model"
 
     def pages(self, group: str, run: str) -> dict[str, Path]:
-        """Title -> page about a run, the package that was exported of it and their group; some may not be there."""
+        """Title -> page of a run, of the package exported from it and of their group; some may not be there."""
         exported = self.inference_model(group).parent
         return {
             "training report": self.models(group) / run / "report.html",
@@ -141,6 +141,7 @@ class Bottle:
             "refused conversions": exported / "parity_report_refused.html",
             "model card": exported / "model_card.html",
             "mask gallery": self.masks(group) / "index.html",
+            "predictions": self.inference(group) / "contact_sheet.html",
         }
 
     def inference(self, group: str) -> Path:

@@ -82,8 +82,8 @@ def run(options: argparse.Namespace) -> None:
     """Predicts, writes tables and a contact sheet, prints a summary."""
     bottle = bottle_of(options)
     settings = bottle.settings
+    from cls.package.group_pages import link_group_pages
     from cls.package.keys import trusted_keys
-    from cls.pages.render import set_links
     from cls.prediction.predict import people_finder
     from cls.prediction.session import predict_to_files
     from cls.prediction.sources import parse_frame_interval
@@ -126,8 +126,9 @@ def run(options: argparse.Namespace) -> None:
         if sources.videos:
             logging.getLogger("cls").info("the cluster looks at the photos, this process at the videos")
     summary = predict_to_files(classifier, finder, sources, outputs, runner=runner)
-    if model is None and outputs.sheet is not None and outputs.sheet.resolve().is_relative_to(bottle.root.resolve()):
-        set_links(outputs.sheet, bottle.pages(classifier.group, classifier.name))
+    group = options.group or classifier.group
+    if outputs.sheet is not None and outputs.sheet.resolve().parent == bottle.inference(group).resolve():
+        link_group_pages(bottle, group)
     _print(classifier, summary, config.thresholds_text, options.sort_into)
 
 

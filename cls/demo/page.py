@@ -252,7 +252,6 @@ def write_page(guide_run: GuideRun) -> Path:
             "demonstration": page,
             **guide_run.bottle.pages(plan.group, guide_run.run.name),
             "predictions for new photos": guide_run.predictions / SHEET_NAME,
-            "predictions for the group's photos": guide_run.group_predictions / SHEET_NAME,
         }
     )
     return page

@@ -31,10 +31,10 @@ from cls.exporting.parity.samples import reference_of, samples_of_run
 from cls.files import locked, sha256_of_file
 from cls.package.archive import open_package
 from cls.package.card import card_of
+from cls.package.group_pages import link_group_pages
 from cls.package.keys import SigningKey, read_signing_key
 from cls.package.meta import META_FILE_NAME, ModelMeta, ParityMeta, read_meta
 from cls.package.packing import atomic_folder
-from cls.pages.render import link_pages, set_links
 from cls.runtimes.open import classifier_of_run
 from cls.settings import Settings
 from cls.wording import counted
@@ -370,16 +370,9 @@ def _facts(meta: ModelMeta) -> ModelMeta:
 
 
 def _write_and_link_pages(bottle: Bottle, run: FinishedRun) -> None:
-    """Writes the package's card and links it, the parity reports and the run's report with each other.
-
-    Reports of the group's other runs lose their links to the package: it is not theirs any more.
-    """
-    pages = bottle.pages(run.group, run.name)
+    """Writes the package's card and links the group's pages with each other."""
     try:
-        card_of(bottle.inference_model(run.group)).write_page(pages["model card"])
-        link_pages(pages)
-        for report in bottle.models(run.group).glob("*/report.html"):
-            if report != pages["training report"]:
-                set_links(report, {"mask gallery": pages["mask gallery"]})
+        card_of(bottle.inference_model(run.group)).write_page(bottle.pages(run.group, run.name)["model card"])
     except FileError as error:
-        _log.warning("the pages about the package could not be written: %s", error.line())
+        _log.warning("the model card could not be written: %s", error.line())
+    link_group_pages(bottle, run.group)

@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -29,7 +30,7 @@ _AXIS_TITLE = 15
 
 _JPEG_QUALITY = 86
 _LINKS = re.compile(r'(?<=<nav class="related" aria-label="related pages">).*?(?=</nav>)')
-_LINK = re.compile(r'<a href="([^"]*)">[^<]*</a>')
+_LINK = re.compile(r'<a href="([^"]*)">([^<]*)</a>')
 
 
 @dataclass
@@ -230,12 +231,16 @@ def render(template: str, values: Mapping[str, Any]) -> str:
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
-    """Writes a page, whole or not at all.
+    """Writes a page, whole or not at all. It keeps the links to related pages of the page it replaces.
 
     Raises:
         FileError: the file cannot be written.
     """
-    write_text_atomic(path, render(template, values))
+    text = render(template, values)
+    with suppress(OSError, UnicodeDecodeError):
+        if earlier := _LINKS.search(path.read_text(encoding="utf-8")):
+            text = _LINKS.sub(lambda _: _living_links(path, earlier[0]), text, count=1)
+    write_text_atomic(path, text)
 
 
 def link_pages(pages: Mapping[str, Path]) -> None:
@@ -246,24 +251,34 @@ def link_pages(pages: Mapping[str, Path]) -> None:
     """
     for page in pages.values():
         if page.is_file():
-            set_links(page, {title: other for title, other in pages.items() if other != page})
+            set_links(page, {title: None if other == page else other for title, other in pages.items()})
 
 
-def set_links(page: Path, others: Mapping[str, Path]) -> None:
-    """Replaces the links to related pages at the head of a page by links to those of them that exist.
+def set_links(page: Path, others: Mapping[str, Path | None]) -> None:
+    """Sets links to related pages at the head of a page; links with other titles stay while their pages are there.
 
     Links are relative: a folder that holds the pages can be moved. A page of an earlier version has no place for them
     and stays as it is.
 
+    Args:
+        page: an HTML file.
+        others: title -> page; a link to None or to a file that is not there is removed.
+
     Raises:
         FileError: the page cannot be read or written.
     """
+    titles = {str(escape(title)) for title in others}
     links = "".join(
         f'<a href="{quote(os.path.relpath(other, page.parent))}">{escape(title)}</a>'
         for title, other in others.items()
-        if other.is_file()
+        if other is not None and other.is_file()
     )
-    _replace_links(page, lambda _: links)
+
+    def changed(earlier: str) -> str:
+        kept = (link[0] for link in _LINK.finditer(_living_links(page, earlier)) if link[2] not in titles)
+        return links + "".join(kept)
+
+    _replace_links(page, changed)
 
 
 def drop_dead_links(page: Path) -> None:
@@ -272,11 +287,12 @@ def drop_dead_links(page: Path) -> None:
     Raises:
         FileError: the page cannot be read or written.
     """
+    _replace_links(page, lambda links: _living_links(page, links))
 
-    def kept(link: re.Match[str]) -> str:
-        return link[0] if (page.parent / unquote(link[1])).is_file() else ""
 
-    _replace_links(page, lambda links: _LINK.sub(kept, links))
+def _living_links(page: Path, links: str) -> str:
+    """Those of a page's links whose files are there."""
+    return "".join(link[0] for link in _LINK.finditer(links) if (page.parent / unquote(link[1])).is_file())
 
 
 def _replace_links(page: Path, change: Callable[[str], str]) -> None:

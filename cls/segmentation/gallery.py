@@ -21,7 +21,8 @@ from cls.bottle.dataset_file import GroupDataset, LabelledRow, read_dataset
 from cls.bottle.layout import Bottle
 from cls.errors import BottleError, FileError
 from cls.files import remove_parts, safe_name, write_bytes_atomic, write_error
-from cls.pages.render import set_links, write_page
+from cls.package.group_pages import link_group_pages
+from cls.pages.render import write_page
 from cls.people.photos import Person, read_photo
 from cls.people.polygons import choose_people
 from cls.people.preprocess import cut_out, on_flat_background, resize_cutout
@@ -272,18 +273,8 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     _remove_outdated(folder, journal, {mask.file for mask in masks}, report)
     entries = [SheetEntry(mask.file, mask.row, mask.person, mask.status) for mask in shown]
     report.pages = write_sheets(bottle, folder, journal, dataset, entries)
-    _link_sheets(bottle, group, report.pages)
+    link_group_pages(bottle, group)
     return report
-
-
-def _link_sheets(bottle: Bottle, group: str, pages: Sequence[Path]) -> None:
-    """Links contact sheets with the newest training report of the group, its package's pages and its predictions."""
-    reports = bottle.models(group).glob("*/report.html")
-    newest = max(reports, key=lambda file: file.stat().st_mtime, default=bottle.models(group) / "report.html")
-    about = bottle.pages(group, newest.parent.name)
-    about["predictions"] = bottle.inference(group) / "contact_sheet.html"
-    for page in pages:
-        set_links(page, {title: other for title, other in about.items() if other != pages[0]})
 
 
 def _make_missing(

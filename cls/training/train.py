@@ -16,7 +16,7 @@ from cls.dataset.split.assign import check_split
 from cls.dataset.split.file import SplitRule, read_split, write_split
 from cls.errors import TrainingError
 from cls.files import sha256_of_file
-from cls.pages.render import set_links
+from cls.package.group_pages import link_group_pages
 from cls.people.preprocess import Preprocessing
 from cls.progress import silence_output
 from cls.records import write_record
@@ -93,8 +93,8 @@ def train(
                 metrics = metrics.replaced(leak_tax=measure_leak_tax(bottle, training, folder, evaluation))
             if data.valid:
                 write_label_errors(folder / LABEL_ERRORS, evaluation.label_errors, data.valid.samples, spec.labels)
-            report = write_report(folder, ReportData(training.config, spec, data, evaluation, metrics, pairs))
-            set_links(report, {"mask gallery": bottle.pages(config.group, folder.name)["mask gallery"]})
+            write_report(folder, ReportData(training.config, spec, data, evaluation, metrics, pairs))
+            link_group_pages(bottle, config.group)
             if convert is not None:
                 made = convert(evaluation.network, spec.preprocessing, spec.labels, folder)
                 metrics = metrics.replaced(conversions=made)

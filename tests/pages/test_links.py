@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -40,8 +41,20 @@ def test_pages_link_to_each_other_as_far_as_they_exist_wherever_they_are_moved(t
     run, parity = (tmp_path / "b" / file.relative_to(tmp_path / "a") for file in (run, parity))
     assert links(run) == {"parity": parity}
     assert links(parity) == {"run &lt;1&gt;": run}
-    link_pages({"parity": parity, "card": page(tmp_path / "b" / "card.html")})
-    assert links(parity) == {"card": tmp_path / "b" / "card.html"}, "earlier links are replaced"
+    card = page(tmp_path / "b" / "card.html")
+    link_pages({"parity": parity, "card": card})
+    assert links(parity) == {"card": card, "run &lt;1&gt;": run}, "links with other titles stay"
+    set_links(parity, {"card": None})
+    assert links(parity) == {"run &lt;1&gt;": run}
+
+
+def test_a_page_that_is_written_again_keeps_its_links_to_pages_that_are_there(tmp_path: Path) -> None:
+    first, second, third = (page(tmp_path / f"{name}.html") for name in "abc")
+    link_pages({"first": first, "second": second, "third": third})
+    second.unlink()
+    assert links(page(first)) == {"third": third}
+    first.write_bytes(b"\xff")
+    assert links(page(first)) == {}
 
 
 def test_links_to_pages_that_are_gone_are_dropped(tmp_path: Path) -> None:
@@ -97,10 +110,41 @@ def test_a_mask_gallery_links_to_the_pages_of_its_group_and_they_to_it(copied: E
     assert {*links(gallery)} == {"parity report", "model card"}
 
 
-def test_a_contact_sheet_in_the_bottle_links_to_the_package_it_is_of(copied: ExportedBottle) -> None:
-    assert infer(copied, "--group", GROUP) == 0
-    sheet = copied.bottle.inference(GROUP) / "contact_sheet.html"
-    assert links(sheet)["parity report"] == (copied.package.parent / "parity_report.html").resolve()
+def test_every_page_links_those_that_belong_to_it_whichever_command_ran_last(copied: ExportedBottle) -> None:
+    page(copied.run.folder / "report.html")
+    other = page(copied.run.folder.with_name("v__9") / "report.html")
+    demonstration = page(copied.bottle.root / "demonstration.html")
+
+    def masks() -> None:
+        build_gallery(copied.bottle, GROUP, GalleryConfig())
+
+    def predictions() -> None:
+        assert infer(copied, "--group", GROUP) == 0
+
+    def export() -> None:
+        _write_and_link_pages(copied.bottle, copied.run)
+
+    masks()
+    predictions()
+    pages = {title: file for title, file in copied.bottle.pages(GROUP, copied.run.name).items() if file.is_file()}
+    assert len(pages) == 5
+    link_pages({**pages, "demonstration": demonstration})
+    for last in (masks, predictions, export):
+        last()
+        for title, file in pages.items():
+            expected = {other_title for other_title in pages if other_title != title} | {"demonstration"}
+            assert {*links(file)} == expected, (last.__name__, title)
+            assert all(target.is_file() for target in links(file).values())
+        assert {*links(other)} == {"mask gallery"}
+
+
+def test_without_a_package_the_newest_run_is_linked_with_the_pages_of_its_group(copied: ExportedBottle) -> None:
+    shutil.rmtree(copied.package.parent)
+    old, new = (page(copied.run.folder.with_name(name) / "report.html") for name in ("v__1", "v__2"))
+    os.utime(old, (1, 1))
+    (gallery,) = build_gallery(copied.bottle, GROUP, GalleryConfig()).pages
+    assert links(gallery) == {"training report": new.resolve()}
+    assert links(old) == links(new) == {"mask gallery": gallery.resolve()}
 
 
 def test_the_model_card_names_its_column_of_positives(tmp_path: Path) -> None:
