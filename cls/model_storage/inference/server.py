@@ -10,7 +10,8 @@ import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.applications import Starlette
@@ -22,7 +23,7 @@ from cls import __version__
 from cls.errors import StorageError
 from cls.model_storage.inference.embedded import EmbeddedEngine
 from cls.model_storage.inference.engine import READY
-from cls.model_storage.inference.loaded_version import LoadedVersion, metadata_of
+from cls.model_storage.inference.loaded_version import metadata_of
 from cls.model_storage.inference.tensors import (
     HEADER_LENGTH,
     ProtocolError,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     Message = Any
     Server = Any
     Context = Any
+
+Result = TypeVar("Result")
 
 SERVICE = "inference.GRPCInferenceService"
 _OPEN_METHODS = ("ServerLive", "ServerReady")
@@ -75,7 +78,7 @@ def start_grpc(
             ("grpc.so_reuseport", 0),
         ],
     )
-    handlers = {name: _handler(name, function) for name, function in _Methods(storage, engine).by_name().items()}
+    handlers = {name: _handler(name, call) for name, call in _grpc_calls(storage, engine).items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     try:
         bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
@@ -89,101 +92,47 @@ def start_grpc(
     return server, int(bound)
 
 
-class _Methods:
-    """One method a call of the service: request message -> answer message."""
-
-    def __init__(self, storage: ModelStorage, engine: EmbeddedEngine) -> None:
-        from tritonclient.grpc import service_pb2
-
-        self._storage = storage
-        self._engine = engine
-        self._pb: Any = service_pb2
-
-    def by_name(self) -> dict[str, Callable[[Message], Message]]:
-        """The calls that are answered; any other is refused as not implemented."""
-        return {
-            "ServerLive": lambda _: self._pb.ServerLiveResponse(live=True),
-            "ServerReady": lambda _: self._pb.ServerReadyResponse(ready=True),
-            "ServerMetadata": lambda _: self._pb.ServerMetadataResponse(
-                name=SERVER_NAME, version=__version__, extensions=EXTENSIONS
-            ),
-            "ModelReady": self.ready,
-            "ModelMetadata": self.metadata,
-            "ModelConfig": self.config,
-            "ModelStatistics": self.statistics,
-            "ModelInfer": self.infer,
-            "RepositoryIndex": self.index,
-            "RepositoryModelLoad": self.load,
-            "RepositoryModelUnload": self.unload,
-        }
-
-    def ready(self, request: Message) -> Message:
-        try:
-            self._engine.version(request.name, request.version)
-        except ProtocolError:
-            return self._pb.ModelReadyResponse(ready=False)
-        return self._pb.ModelReadyResponse(ready=True)
-
-    def metadata(self, request: Message) -> Message:
-        versions = self._engine.versions(request.name, request.version)
-        return self._pb.ModelMetadataResponse(**asdict(metadata_of(versions)))
-
-    def config(self, request: Message) -> Message:
-        from google.protobuf import json_format
-
-        config = self._engine.version(request.name, request.version).config_json
-        answer = self._pb.ModelConfigResponse()
-        json_format.Parse(config, answer.config, ignore_unknown_fields=True)
-        return answer
-
-    def statistics(self, request: Message) -> Message:
-        from google.protobuf import json_format
-
-        answer = self._pb.ModelStatisticsResponse()
-        for model in [request.name] if request.name else self._engine.models():
-            for version in self._engine.versions(model, request.version):
-                entry = answer.model_stats.add(name=model, version=str(version.number))
-                json_format.ParseDict(version.counts.as_json(), entry)
-        return answer
-
-    def infer(self, request: Message) -> Message:
-        version = self._engine.version(request.model_name, request.model_version)
-        return version.infer(parse_message(request), build_message)
-
-    def index(self, request: Message) -> Message:
-        answer = self._pb.RepositoryIndexResponse()
-        for state in self._engine.index():
-            if state.state == READY or not request.ready:
-                answer.models.add(**state.to_dict())
-        return answer
-
-    def load(self, request: Message) -> Message:
-        if request.parameters:
-            raise ProtocolError(400, "loading with a config or files of the request is not supported here")
-        self._storage.load(request.model_name)
-        return self._pb.RepositoryModelLoadResponse()
-
-    def unload(self, request: Message) -> Message:
-        self._storage.unload(request.model_name)
-        return self._pb.RepositoryModelUnloadResponse()
+def _grpc_calls(storage: ModelStorage, engine: EmbeddedEngine) -> dict[str, Callable[[Message], object]]:
+    """Name -> the call: its answer as JSON values, or as the message itself. Others are refused as not implemented."""
+    calls = _Calls(storage, engine)
+    return {
+        "ServerLive": lambda _: {"live": True},
+        "ServerReady": lambda _: {"ready": True},
+        "ServerMetadata": lambda _: calls.server(),
+        "ModelReady": lambda asked: {"ready": calls.why_not_ready(asked.name, asked.version) is None},
+        "ModelMetadata": lambda asked: calls.metadata(asked.name, asked.version),
+        "ModelConfig": lambda asked: {"config": json.loads(engine.version(asked.name, asked.version).config_json)},
+        "ModelStatistics": lambda asked: calls.statistics(asked.name, asked.version),
+        "ModelInfer": lambda asked: engine.version(asked.model_name, asked.model_version).infer(
+            parse_message(asked), build_message
+        ),
+        "RepositoryIndex": lambda asked: {"models": calls.index(is_ready_only=asked.ready)},
+        "RepositoryModelLoad": lambda asked: calls.load(asked.model_name, asked.parameters),
+        "RepositoryModelUnload": lambda asked: calls.unload(asked.model_name),
+    }
 
 
-def _handler(name: str, function: Callable[[Message], Message]) -> Any:
+def _handler(name: str, call: Callable[[Message], object]) -> Any:
     """A call as gRPC wants it: messages from and to bytes, and our errors as its status codes."""
     import grpc
+    from google.protobuf import json_format
     from tritonclient.grpc import service_pb2 as pb
 
-    messages = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]].methods_by_name[name]
-    request_type = getattr(pb, messages.input_type.name)
+    method = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]].methods_by_name[name]
+    request_type, answer_type = getattr(pb, method.input_type.name), getattr(pb, method.output_type.name)
 
     def answer(request: Message, context: Context) -> Message:
         try:
-            return function(request)
+            content = call(request)
         except ProtocolError as error:
             status, text = _STATUS_NAMES.get(error.status, "INTERNAL"), str(error)
         except RefusedError as error:
             # Triton answers whatever the repository refuses so.
             status, text = "INVALID_ARGUMENT", str(error)
+        else:
+            if isinstance(content, answer_type):
+                return content
+            return json_format.Parse(json.dumps(content), answer_type(), ignore_unknown_fields=True)
         return context.abort(getattr(grpc.StatusCode, status), text)
 
     return grpc.unary_unary_rpc_method_handler(
@@ -222,6 +171,46 @@ def _token_guard(token: str) -> Any:
     return TokenGuard()
 
 
+class _Calls:
+    """The calls that both protocols answer alike, as JSON values; see `EmbeddedEngine.versions` for their errors."""
+
+    def __init__(self, storage: ModelStorage, engine: EmbeddedEngine) -> None:
+        self._storage, self._engine = storage, engine
+
+    def server(self) -> object:
+        return {"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS}
+
+    def why_not_ready(self, model: str, number: str = "") -> str | None:
+        try:
+            self._engine.version(model, number)
+        except ProtocolError as error:
+            return str(error)
+        return None
+
+    def metadata(self, model: str, number: str = "") -> object:
+        return asdict(metadata_of(self._engine.versions(model, number)))
+
+    def statistics(self, model: str = "", number: str = "") -> object:
+        models = [model] if model else self._engine.models()
+        versions = [version for name in models for version in self._engine.versions(name, number)]
+        return {
+            "model_stats": [{"name": one.model, "version": str(one.number), **one.counts.as_json()} for one in versions]
+        }
+
+    def index(self, *, is_ready_only: bool) -> object:
+        return [state.to_dict() for state in self._engine.index() if state.state == READY or not is_ready_only]
+
+    def load(self, model: str, parameters: object = None) -> object:
+        if parameters:
+            raise ProtocolError(400, "loading with a config or files of the request is not supported here")
+        self._storage.load(model)
+        return {}
+
+    def unload(self, model: str) -> object:
+        self._storage.unload(model)
+        return {}
+
+
 def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: ThreadPoolExecutor) -> Starlette:
     """The application on the inference port. Models run in threads of the pool; the event loop only moves bytes."""
     endpoints = _Endpoints(storage, engine, pool)
@@ -231,7 +220,7 @@ def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: Thr
         Route("/v2", endpoints.server),
         Route("/v2/health/live", endpoints.healthy),
         Route("/v2/health/ready", endpoints.healthy),
-        Route("/v2/models/stats", endpoints.all_statistics),
+        Route("/v2/models/stats", endpoints.statistics),
         Route("/v2/repository/index", endpoints.index, methods=["POST"]),
         Route("/v2/repository/models/{model}/load", endpoints.load, methods=["POST"]),
         Route("/v2/repository/models/{model}/unload", endpoints.unload, methods=["POST"]),
@@ -257,49 +246,41 @@ def build_inference_app(storage: ModelStorage, engine: EmbeddedEngine, pool: Thr
 
 class _Endpoints:
     def __init__(self, storage: ModelStorage, engine: EmbeddedEngine, pool: ThreadPoolExecutor) -> None:
-        self._storage = storage
+        self._calls = _Calls(storage, engine)
         self._engine = engine
         self._pool = pool
 
     async def server(self, _: Request) -> Response:
-        return _json({"name": SERVER_NAME, "version": __version__, "extensions": EXTENSIONS})
+        return _json(self._calls.server())
 
     async def healthy(self, _: Request) -> Response:
         return Response(status_code=200)
 
     async def metadata(self, request: Request) -> Response:
-        return _json(asdict(metadata_of(self._engine.versions(**request.path_params))))
+        return _json(self._calls.metadata(**request.path_params))
 
     async def ready(self, request: Request) -> Response:
-        try:
-            self._engine.version(**request.path_params)
-        except ProtocolError as error:
-            return _json({"error": str(error)}, 400)
-        return Response(status_code=200)
+        reason = self._calls.why_not_ready(**request.path_params)
+        return Response(status_code=200) if reason is None else _json({"error": reason}, 400)
 
     async def config(self, request: Request) -> Response:
         return Response(self._engine.version(**request.path_params).config_json, media_type="application/json")
 
     async def statistics(self, request: Request) -> Response:
-        return _statistics(self._engine.versions(**request.path_params))
-
-    async def all_statistics(self, _: Request) -> Response:
-        return _statistics([one for model in self._engine.models() for one in self._engine.versions(model)])
+        return _json(self._calls.statistics(**request.path_params))
 
     async def index(self, request: Request) -> Response:
-        wanted = _parsed(await _body(request))
-        states = await self._in_thread(self._engine.index)
-        return _json([state.to_dict() for state in states if state.state == READY or wanted.ready is not True])
+        is_ready_only = _parsed(await _body(request)).ready is True
+        return _json(await self._in_thread(partial(self._calls.index, is_ready_only=is_ready_only)))
 
     async def load(self, request: Request) -> Response:
-        if _parsed(await _body(request)).parameters:
-            raise ProtocolError(400, "loading with a config or files of the request is not supported here")
-        await self._in_thread(self._storage.load, request.path_params["model"])
+        parameters = _parsed(await _body(request)).parameters
+        await self._in_thread(partial(self._calls.load, request.path_params["model"], parameters))
         return Response(status_code=200)
 
     async def unload(self, request: Request) -> Response:
         await _body(request)
-        await self._in_thread(self._storage.unload, request.path_params["model"])
+        await self._in_thread(partial(self._calls.unload, request.path_params["model"]))
         return Response(status_code=200)
 
     async def infer(self, request: Request) -> Response:
@@ -315,8 +296,8 @@ class _Endpoints:
             return Response(content, media_type="application/json")
         return Response(content, media_type="application/octet-stream", headers={HEADER_LENGTH: str(json_length)})
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 
 
 async def _body(request: Request) -> bytes:
@@ -369,11 +350,6 @@ def _parsed(body: bytes) -> _RepositoryRequest:
 
 def _json(content: Any, status: int = 200) -> Response:
     return Response(json.dumps(content), status, media_type="application/json")
-
-
-def _statistics(versions: Iterable[LoadedVersion]) -> Response:
-    entries = [{"name": one.model, "version": str(one.number), **one.counts.as_json()} for one in versions]
-    return _json({"model_stats": entries})
 
 
 async def _answer_error(_: Request, error: Exception) -> Response:
