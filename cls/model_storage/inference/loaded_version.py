@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from numpy.typing import NDArray
 
@@ -93,71 +93,60 @@ Answer = TypeVar("Answer")
 AnswerBuilder: TypeAlias = Callable[[str, int, InferenceRequest, Mapping[str, NDArray[Any]]], Answer]
 
 
-class DurationJson(TypedDict):
+@dataclass
+class _Durations:
     """How often something was done, and how long it took together."""
 
-    count: int
-    ns: int
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
 
 
-class InferenceStatsJson(TypedDict):
+@dataclass
+class _InferenceStats:
     """Requests that were answered, that failed, and runs of the network."""
 
-    success: DurationJson
-    fail: DurationJson
-    compute_infer: DurationJson
-
-
-class CountsJson(TypedDict):
-    """A version's entry in an answer of the statistics extension, without its name."""
-
-    last_inference: int
-    inference_count: int
-    execution_count: int
-    inference_stats: InferenceStatsJson
-    batch_stats: list[str]
+    success: _Durations = field(default_factory=_Durations)
+    fail: _Durations = field(default_factory=_Durations)
+    compute_infer: _Durations = field(default_factory=_Durations)
 
 
 @dataclass
 class Counts:
-    """How often a version was asked, and how long it took. Guarded by its own lock."""
+    """How often a version was asked, and how long it took: the fields of the protocol's statistics extension.
 
-    requests: int = 0
-    pictures: int = 0
-    failures: int = 0
-    ns_all: int = 0
-    ns_compute: int = 0
-    last_ms: int = 0
-    _guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    Attributes:
+        last_inference: time of the last answer, milliseconds since 1970.
+        inference_count: pictures.
+        execution_count: requests that were answered.
+        guard: held while the fields are changed or read together.
+    """
+
+    last_inference: int = 0
+    inference_count: int = 0
+    execution_count: int = 0
+    inference_stats: _InferenceStats = field(default_factory=_InferenceStats)
+    batch_stats: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.guard = threading.Lock()
 
     def add(self, pictures: int, ns_all: int, ns_compute: int) -> None:
         """Counts an answered request."""
-        with self._guard:
-            self.requests += 1
-            self.pictures += pictures
-            self.ns_all += ns_all
-            self.ns_compute += ns_compute
-            self.last_ms = time.time_ns() // 1_000_000
+        with self.guard:
+            self.last_inference = time.time_ns() // 1_000_000
+            self.inference_count += pictures
+            self.execution_count += 1
+            self.inference_stats.success.add(ns_all)
+            self.inference_stats.compute_infer.add(ns_compute)
 
     def add_failure(self) -> None:
         """Counts a request that was not answered."""
-        with self._guard:
-            self.failures += 1
-
-    def as_json(self) -> CountsJson:
-        """In the form of the protocol's statistics extension."""
-        with self._guard:
-            return {
-                "last_inference": self.last_ms,
-                "inference_count": self.pictures,
-                "execution_count": self.requests,
-                "inference_stats": {
-                    "success": {"count": self.requests, "ns": self.ns_all},
-                    "fail": {"count": self.failures, "ns": 0},
-                    "compute_infer": {"count": self.requests, "ns": self.ns_compute},
-                },
-                "batch_stats": [],
-            }
+        with self.guard:
+            self.inference_stats.fail.add(0)
 
 
 @dataclass(frozen=True)

@@ -192,10 +192,11 @@ class _Calls:
 
     def statistics(self, model: str = "", number: str = "") -> object:
         models = [model] if model else self._engine.models()
-        versions = [version for name in models for version in self._engine.versions(name, number)]
-        return {
-            "model_stats": [{"name": one.model, "version": str(one.number), **one.counts.as_json()} for one in versions]
-        }
+        entries = []
+        for version in [version for name in models for version in self._engine.versions(name, number)]:
+            with version.counts.guard:
+                entries.append({"name": version.model, "version": str(version.number), **asdict(version.counts)})
+        return {"model_stats": entries}
 
     def index(self, *, is_ready_only: bool) -> object:
         return [state.to_dict() for state in self._engine.index() if state.state == READY or not is_ready_only]
