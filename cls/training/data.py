@@ -36,19 +36,20 @@ from cls.dataset.samples import (
 from cls.dataset.split.assign import TRAIN, VALID, Split, check_split, find_joined_units, split_samples
 from cls.dataset.split.file import NamedSplit, PartsUsed, SplitRule, split_by_parts, split_with_memory
 from cls.errors import TrainingError
+from cls.machine import cores
 from cls.people.preprocess import Preprocessing
 from cls.training.config import BY_PICSET, TrainConfig
-from cls.training.loop.distributed import accelerator, cores
-from cls.training.loop.optimizer import NOTHING, AuxiliaryLabels, auxiliary_labels
+from cls.training.loop.distributed import accelerator
+from cls.training.loop.optimizer import NO_AUXILIARY, AuxiliaryLabels, auxiliary_labels
 from cls.training.network.build import (
     NetworkSpec,
     build_network,
     check_size,
+    initialise_head,
     mean_and_std,
     memory_format_of,
     parameter_count,
     pool_by_stripes,
-    start_head_at,
     timm_name,
 )
 from cls.training.network.input_size import size_for
@@ -296,7 +297,7 @@ class TrainingData:
     ledger: Ledger
     parts: PartsUsed | None = None
     backgrounds: tuple[Backgrounds, ...] = ()
-    auxiliary: AuxiliaryLabels = NOTHING
+    auxiliary: AuxiliaryLabels = NO_AUXILIARY
     pretraining: PretrainingPictures = NO_PRETRAINING
 
     @cached_property
@@ -439,7 +440,7 @@ def build_initial_network(
     spec: NetworkSpec,
     source: WeightsSource,
     samples: Sequence[Sample],
-    auxiliary: AuxiliaryLabels = NOTHING,
+    auxiliary: AuxiliaryLabels = NO_AUXILIARY,
 ) -> nn.Module:
     """The network before training: the initial weights, the seed's head, its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
@@ -449,7 +450,7 @@ def build_initial_network(
     check_size(network, arch, config.height_px, config.width_px)
     load_weights(network, source, arch)
     labels = np.concatenate([labels_of(samples), auxiliary.of(samples)], axis=1)
-    start_head_at(network, np.nan_to_num(np.nanmean(labels, axis=0)))
+    initialise_head(network, np.nan_to_num(np.nanmean(labels, axis=0)))
     copy_head_rows(network, source, (*spec.labels, *auxiliary.names))
     return network
 

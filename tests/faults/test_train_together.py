@@ -118,6 +118,6 @@ def test_when_the_first_is_killed_the_other_ends_and_the_run_goes_on(tmp_path: P
     # The settings say 40 epochs: the same command goes on; a look at its first lines is enough.
     again = start(bottle, "--devices", "2", "--epochs", "40")
     _, errors = finished(again)
-    assert "going on after epoch" in errors
+    assert "resuming after epoch" in errors
     (metrics,) = bottle.models(GROUP).glob("v__0_*/metrics.json")
     assert [epoch["epoch"] for epoch in json.loads(metrics.read_text())["history"]] == list(range(40))

@@ -19,7 +19,7 @@ from cls.people.preprocess import Preprocessing
 from cls.training.config import TrainConfig
 from cls.training.loop.module import NotANumberError
 from cls.training.loop.optimizer import loss_for
-from cls.training.network.build import build_network, head_of, start_head_at
+from cls.training.network.build import build_network, head_of, initialise_head
 from cls.training.network.head_start import start_head
 from cls.training.network.weights import copy_head_rows, find_run_weights, load_weights
 from cls.training.runs.listing import finished_run
@@ -121,7 +121,7 @@ def test_a_fitted_head_is_better_than_base_rates(bottle: Bottle, tmp_path: Path)
     labels[3, 1] = float("nan")
     torch.manual_seed(0)
     network = build_network(ARCH, 3, 64, 48)
-    start_head_at(network, [0.3, 0.2, 0.2])
+    initialise_head(network, [0.3, 0.2, 0.2])
     loss = loss_for(TrainConfig(GROUP, loss="bce"), [0.3, 0.2, 0.2])
     images = torch.from_numpy(
         cutouts.format.preprocessing.normalise(np.stack([cutouts.input_rgb(i) for i in range(24)]))

@@ -1,4 +1,4 @@
-"""Devices: what this machine computes with, and several processes that train together."""
+"""The device to train on, and distributed training in several processes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 _log = logging.getLogger("cls.training")
-
-
-__all__ = ["cores", "keep_memory", "prepare_process"]
 
 _PRECISIONS: dict[str, Precision] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 
@@ -65,7 +62,7 @@ def torch_device() -> str:
 
 
 def precision_of(config: TrainConfig) -> Precision:
-    """Lightning's word for the precision; `auto`: 32 bits on a CPU, bf16 on a GPU that has it, else 16 with scaling."""
+    """Lightning's name of the precision; `auto`: 32 bits on a CPU, bf16 on a GPU that supports it, else 16."""
     if config.precision != "auto":
         return _PRECISIONS[config.precision]
     if accelerator() == "cpu":
@@ -74,10 +71,10 @@ def precision_of(config: TrainConfig) -> Precision:
 
 
 def check_machine(config: TrainConfig) -> None:
-    """Refuses what this machine cannot do, before anything is read.
+    """Refuses options that this machine does not support.
 
     Raises:
-        TrainingError: lists all that it cannot do.
+        TrainingError: lists them all.
     """
     problems = []
     if config.precision == "16" and accelerator() == "cpu":
@@ -89,21 +86,23 @@ def check_machine(config: TrainConfig) -> None:
     if config.compile and (reason := _why_not_compiling()):
         problems.append(f"--compile does not work here ({reason}); leave it out, or install a C++ compiler such as g++")
     if problems:
-        raise TrainingError("this machine cannot train so: " + "; ".join(problems), code="machine_unsuitable")
+        raise TrainingError(
+            "this machine does not support these options: " + "; ".join(problems), code="machine_unsuitable"
+        )
 
 
 def _why_not_compiling() -> str | None:
     """Why torch.compile fails on a tiny network; None if it works."""
-    # It warns of a CUDA toolkit without a GPU, which says nothing about compiling for the CPU.
-    warns = logging.getLogger("torch.utils.cpp_extension")
-    level = warns.level
-    warns.setLevel(logging.ERROR)
+    # It warns of a CUDA toolkit without a GPU, which does not matter for compiling for the CPU.
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.ones(8, device=torch_device()))
-    except Exception as error:  # noqa: BLE001  dynamo and inductor raise many kinds; the reason is told
+    except Exception as error:  # noqa: BLE001  dynamo and inductor raise many kinds
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     finally:
-        warns.setLevel(level)
+        logger.setLevel(level)
     return None
 
 
@@ -113,9 +112,9 @@ Value = TypeVar("Value")
 class ProcessGroup:
     """The processes of one training: one, or `devices` on each of `nodes`.
 
-    Lightning starts the others by running the same command again (or torchrun, SLURM or the user on each node did);
-    they come to `train_in_other_rank` in `cls.training.train`. The first one reads, checks and makes the run folder;
-    the others wait in `broadcast` until it is there.
+    Lightning starts the others by running the same command again (or torchrun, SLURM or the user on each node does);
+    they call `cls.training.train.train_in_other_rank`. Rank 0 prepares the data and makes the run folder; the others
+    wait for it in `broadcast`.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -131,19 +130,19 @@ class ProcessGroup:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self._fabric is None or self._fabric.global_rank == 0
+        """Whether this process is rank 0, which writes the files."""
+        return self.rank == 0
 
     @property
     def rank(self) -> int:
-        """This process's number, from 0."""
+        """The number of this process, from 0."""
         return 0 if self._fabric is None else int(self._fabric.global_rank)
 
     def broadcast(self, value: Value | None) -> Value:
-        """Sends a value of the first process to every process; starts the others and waits for them.
+        """Sends a value of rank 0 to every process; starts the others and waits for them.
 
         Raises:
-            TrainingError: the processes do not find each other.
+            TrainingError: the processes cannot connect.
         """
         if self._fabric is None:
             return cast("Value", value)
@@ -152,7 +151,7 @@ class ProcessGroup:
         try:
             with quiet_lightning():
                 self._fabric.launch()
-                told = self._fabric.broadcast(value)
+                received = self._fabric.broadcast(value)
         except (RuntimeError, ValueError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrainingError(
@@ -162,11 +161,11 @@ class ProcessGroup:
             ) from error
         if self.is_first:
             _log.info("%d processes train together", self._world)
-        return cast("Value", told)
+        return cast("Value", received)
 
 
 def all_gather(value: Value, world: int) -> list[Value]:
-    """What every process has, by rank."""
+    """The values of all processes, by rank."""
     if world == 1:
         return [value]
     values: list[Value | None] = [None] * world

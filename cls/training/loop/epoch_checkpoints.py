@@ -24,20 +24,14 @@ from cls.training.loop.module import ClassifierModule
 _PREFIX = "module."
 
 BEST, LAST = "best.ckpt", "last.ckpt"
-_GO_ON = "make room; the same command then goes on after the last whole epoch"
+_RESUME = "free some space; the same command then resumes after the last whole epoch"
 
 
 class MovingAverage(WeightAveraging):
-    """An exponential moving average of weights and of batch norms' statistics, updated after every step.
+    """An exponential moving average (EMA) of weights and batch norms' statistics, updated after every step.
 
-    Validation sees the average. Full checkpoints hold both, the average under `state_dict` and the weights beside it,
-    so that a resumed run goes on as if it had never stopped.
-
-    The decay rises: at step n it is no more than (1 + n) / (10 + n) (TensorFlow's rule), else a short run would keep
-    its first, untrained weights.
-
-    Args:
-        decay: what the average keeps of itself at a step, at most.
+    Validation uses the average. Full checkpoints hold the average under `state_dict` and the weights beside it. At step
+    n the decay is at most (1 + n) / (10 + n), as in TensorFlow: else a short run would keep its untrained weights.
     """
 
     def __init__(self, decay: float) -> None:
@@ -53,7 +47,7 @@ class MovingAverage(WeightAveraging):
         super().__init__(multi_avg_fn=average)
 
     def averaged_state(self) -> dict[str, Tensor]:
-        """The average under the names that the module's own state_dict has."""
+        """The average, with the names of the module's state_dict."""
         if self._average_model is None:
             return {}
         state = self._average_model.state_dict()
@@ -61,7 +55,7 @@ class MovingAverage(WeightAveraging):
 
 
 class PlainCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint straight to where it is asked for; Lightning's own way goes through a file in /tmp."""
+    """Writes a checkpoint straight to its path; Lightning's own writer goes through a file in /tmp."""
 
     def save_checkpoint(
         self,
@@ -69,7 +63,7 @@ class PlainCheckpointIO(TorchCheckpointIO):
         path: str | os.PathLike[str],
         storage_options: object = None,  # noqa: ARG002  Lightning's signature
     ) -> None:
-        """Writes it; a full disk is an OSError here, and not a RuntimeError of torch's own writer."""
+        """Writes it; on a full disk, torch's own writer would raise RuntimeError instead of OSError."""
         content = io.BytesIO()
         torch.save(checkpoint, content)
         Path(path).write_bytes(content.getbuffer())
@@ -78,8 +72,8 @@ class PlainCheckpointIO(TorchCheckpointIO):
 class EpochCheckpoints(Checkpoint):
     """Writes last.ckpt after every epoch and best.ckpt when validation is better.
 
-    best.ckpt holds the network's weights, the moving average where there is one; last.ckpt all that a training needs to
-    go on. Only the first of several processes writes.
+    best.ckpt holds the network's weights, their moving average if there is one; last.ckpt everything needed to resume.
+    Only rank 0 writes.
     """
 
     def __init__(self, folder: Path, average: MovingAverage | None) -> None:
@@ -88,21 +82,21 @@ class EpochCheckpoints(Checkpoint):
         self._best: tuple[float, float] | None = None
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """After the epoch's validation.
+        """Writes the checkpoints.
 
         Raises:
-            FileError: a checkpoint cannot be written; the last one is as it was.
+            FileError: one cannot be written; the earlier one is unchanged.
         """
         if not isinstance(pl_module, ClassifierModule):
             return
         epoch = pl_module.history[-1]
-        # Higher is better. Of two that rank all people alike, the one with the lower loss.
+        # Higher is better; with equal mAP, a lower loss.
         score = (epoch.valid_map or 0.0, -(epoch.valid_loss or 0.0))
         is_best = self._best is None or epoch.valid_map is None or score > self._best
         if is_best:
             self._best = score
         if not trainer.is_global_zero:
-            trainer.save_checkpoint(self._folder / LAST)  # writes nothing, and meets the first process when it has
+            trainer.save_checkpoint(self._folder / LAST)  # writes nothing; waits for rank 0
             return
         try:
             if is_best:
@@ -110,7 +104,7 @@ class EpochCheckpoints(Checkpoint):
             with atomic_path(self._folder / LAST) as part:
                 trainer.save_checkpoint(part)
         except FileError as error:
-            raise FileError(error.what, code=error.case, where=error.where, hint=_GO_ON) from error
+            raise FileError(error.what, code=error.case, where=error.where, hint=_RESUME) from error
 
     def _write_best(self, trainer: lightning.Trainer, module: ClassifierModule) -> None:
         state = module.state_dict() if self._average is None else self._average.averaged_state()
@@ -129,12 +123,12 @@ class EpochCheckpoints(Checkpoint):
         return {"best": self._best}
 
     def load_state_dict(self, state_dict: dict[str, tuple[float, float] | None]) -> None:
-        """Takes it up again."""
+        """Restores it."""
         self._best = state_dict["best"]
 
 
 def resumable_checkpoint(folder: Path) -> Path | None:
-    """The folder's last.ckpt, if there is one; what a killed writer left is removed.
+    """The folder's last.ckpt, if there is one; partial files of a killed process are removed.
 
     Raises:
         TrainingError: it is damaged, or holds more than tensors and plain values.
@@ -145,7 +139,7 @@ def resumable_checkpoint(folder: Path) -> Path | None:
         return None
     if not _is_whole(file):
         raise TrainingError(
-            "is damaged: it is no checkpoint",
+            "is damaged",
             code="checkpoint_damaged",
             where=file,
             hint="start a new run with --no-resume, or put back a copy of it",
@@ -155,7 +149,7 @@ def resumable_checkpoint(folder: Path) -> Path | None:
 
 
 def _check_plain(file: Path) -> None:
-    """Refuses what is more than tensors, numbers, texts, lists and mappings: to read it would be to run its code."""
+    """Refuses pickled objects other than tensors and plain values: reading them would run code."""
     try:
         torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError) as error:
@@ -169,7 +163,7 @@ def _check_plain(file: Path) -> None:
 
 
 def _is_whole(file: Path) -> bool:
-    """Whether a checkpoint, which is a zip, holds everything its checksums cover."""
+    """Whether a checkpoint is a zip with correct checksums."""
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None

@@ -1,4 +1,4 @@
-"""Lightning's Trainer set up for a run folder: loggers, checkpoints that appear whole, quiet, resumable."""
+"""The fit: Lightning's Trainer with the run folder's loggers and checkpoints, resumable."""
 
 from __future__ import annotations
 
@@ -53,11 +53,10 @@ _log = logging.getLogger("cls.training")
 
 
 def loggers_for(config: TrainConfig, folder: Path) -> list[Logger]:
-    """The loggers of a run: csv always, the others as asked for.
+    """The loggers of a run: CSV, and those of `config.loggers`.
 
-    TensorBoard writes to `tensorboard/`. MLflow writes to `mlflow/`, or to the server that MLFLOW_TRACKING_URI names.
-    W&B writes to `wandb/`, from where `wandb sync` uploads it, or online where WANDB_MODE=online. A resumed run goes
-    on in the same log.
+    TensorBoard writes to `tensorboard/`, MLflow to `mlflow/` or to MLFLOW_TRACKING_URI, W&B to `wandb/` (upload it with
+    `wandb sync`) or, with WANDB_MODE=online, to its server. A resumed run continues the same log.
     """
     from lightning.pytorch.loggers import CSVLogger
 
@@ -72,7 +71,7 @@ def _tensorboard(_: TrainConfig, folder: Path) -> Logger:
 
 
 def _mlflow(config: TrainConfig, folder: Path) -> Logger:
-    # It reports its use to its makers otherwise.
+    # No usage reports.
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["DO_NOT_TRACK"] = "true"
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -106,7 +105,7 @@ def _wandb(config: TrainConfig, folder: Path) -> Logger:
 
 
 def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult:
-    """Trains in a run folder; each of several processes calls it.
+    """Trains in a run folder; in distributed training, every process calls it.
 
     Raises:
         KeyboardInterrupt: the user stopped it.
@@ -115,12 +114,11 @@ def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult
     """
     config, data, network = training.config, training.data, training.network
     loss = loss_for(config, base_rates(data.train.samples))
-    others = auxiliary_loss(training) if data.auxiliary else None
+    others = loss_for(config, rates_of(data.auxiliary.of(data.train.samples))) if data.auxiliary else None
     if rank == 0 and config.head_start:
         _start_head(training, loss, others, folder)
-    bad_batches = BadBatchWriter(
-        folder, *([sample.path for sample in part.samples] for part in (data.train, data.valid))
-    )
+    names = ([sample.path for sample in part.samples] for part in (data.train, data.valid))
+    bad_batches = BadBatchWriter(folder, *names)
     module = ClassifierModule(network, loss, config, auxiliary_loss=others, bad_batches=bad_batches)
     sampler = EpochSampler(len(data.train), config.batch, seed=config.seed, rank=rank, world=config.world_size)
     train_loader = _train_loader(batches_of(training), sampler, config)
@@ -131,7 +129,7 @@ def fit_network(training: Training, folder: Path, *, rank: int = 0) -> FitResult
 def batches_of(training: Training) -> TrainBatches:
     """The augmented batches of a training."""
     config, data = training.config, training.data
-    # Two in three other backgrounds are pictures, one is a flat colour.
+    # Two thirds of the other backgrounds are pictures, one third is a flat colour.
     augmentation = Augmentation(p_picture=config.background_share * 2 / 3, p_flat=config.background_share / 3)
     targets = data.targets(data.train.samples)
     return TrainBatches(data.train.cutouts, targets, augmentation, seed=config.seed, backgrounds=data.backgrounds)
@@ -143,19 +141,13 @@ def _train_loader(batches: TrainBatches, sampler: EpochSampler, config: TrainCon
     return Loader(UnaugmentedBatches(batches), sampler, workers=config.workers, finish=GpuViews(batches))
 
 
-def auxiliary_loss(training: Training) -> MultiLabelLoss:
-    """The loss of the auxiliary labels; of the same kind as the loss of the group's labels."""
-    data = training.data
-    return loss_for(training.config, rates_of(data.auxiliary.of(data.train.samples)))
-
-
 def base_rates(samples: Sequence[Sample]) -> list[float]:
-    """Share of positives of each label among those that are known; NaN where none is."""
+    """Share of positives of each label among the known ones; NaN where none is known."""
     return rates_of(labels_of(samples))
 
 
 def rates_of(labels: NDArray[np.float32]) -> list[float]:
-    """Share of positives of each column among those that are known; NaN where none is. labels: (samples, labels)."""
+    """The same of the columns of (samples, labels)."""
     known = (~np.isnan(labels)).sum(axis=0)
     rates = np.where(known, np.nansum(labels.astype(np.float64), axis=0) / np.maximum(known, 1), np.nan)
     return [float(rate) for rate in rates]
@@ -167,7 +159,7 @@ def _validation_loader(part: Subset, config: TrainConfig, rank: int) -> Loader:
 
 
 def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | None, folder: Path) -> None:
-    """Head start, where there are learned features and the training does not resume from a checkpoint."""
+    """Runs the head start, unless the backbone is untrained or the training resumes from a checkpoint."""
     network, data = training.network, training.data
     if not network.source.is_pretrained:
         _log.warning("no head start: the backbone's weights are random")
@@ -181,14 +173,11 @@ def _start_head(training: Training, own: nn.Module, others: MultiLabelLoss | Non
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit leaves.
+    """The result of a fit; for a resumed one, the times include the earlier parts, each up to its last whole epoch.
 
     Attributes:
-        history: one entry an epoch.
+        history: one entry per epoch.
         waiting_share: share of the training time spent waiting for batches.
-
-    Of a resumed fit, time and waiting are those of all its parts, each up to its last whole
-    epoch.
     """
 
     history: list[Epoch]
@@ -200,9 +189,9 @@ def fit(module: ClassifierModule, train: Loader, valid: Loader | None, config: T
     """Trains, from the last checkpoint of the folder if there is one.
 
     Args:
-        module: what is trained; holds the last epoch's weights (their moving average, where one is kept) afterwards.
-        train: training batches; of several processes, this one's.
-        valid: validation batches; None with mode `all`.
+        module: holds the last epoch's weights (or their EMA) afterwards.
+        train: training batches of this process.
+        valid: validation batches of this process; None with mode `all`.
         config: epochs, clipping, precision, devices, loggers.
         folder: the run folder: `checkpoints/`, `csv_logs/` and the other loggers' folders are written.
 
@@ -222,17 +211,14 @@ def fit(module: ClassifierModule, train: Loader, valid: Loader | None, config: T
         clock = _FitTimer(config, waiting, ticker, started_s)
         trainer = _trainer(config, folder, clock)
         try:
-            # A bottle may come from anywhere: code in its checkpoint is not run.
+            # `weights_only`: code in a checkpoint of a foreign bottle is not run.
             trainer.fit(module, waiting, valid, ckpt_path=None if last is None else str(last), weights_only=True)
         except SystemExit:
-            # Lightning ends the process on Ctrl-C; the command decides how that is said.
+            # Lightning ends the process on Ctrl-C; here the command does.
             raise KeyboardInterrupt from None
         except OSError as error:
-            raise write_error(
-                Path(error.filename or folder),
-                error,
-                "check free space and permissions; the same command goes on after the last whole epoch",
-            ) from error
+            hint = "check free space and permissions; the same command resumes after the last whole epoch"
+            raise write_error(Path(error.filename or folder), error, hint) from error
         if trainer.interrupted:
             raise KeyboardInterrupt
     return FitResult(module.history, waiting.share, clock.seconds)
@@ -247,7 +233,7 @@ def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Tr
         devices=config.devices,
         num_nodes=config.nodes,
         strategy="ddp" if is_many else "auto",
-        # Batch norms of a CPU cannot be synchronised; the first process's statistics are everybody's then.
+        # On a CPU, batch norms cannot be synchronised; rank 0's statistics are used then.
         sync_batchnorm=is_many and device == "gpu",
         precision=precision_of(config),
         max_epochs=config.epochs,
@@ -265,7 +251,7 @@ def _trainer(config: TrainConfig, folder: Path, clock: Callback) -> lightning.Tr
 
 
 class _DataWaitTimer:
-    """A loader that measures how long its reader waits for batches."""
+    """Measures how long the training waits for batches."""
 
     def __init__(self, loader: Loader) -> None:
         self.sampler = loader.sampler
@@ -278,7 +264,7 @@ class _DataWaitTimer:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        # The reader may stop asking after the last batch: every batch is accounted for when it is handed over.
+        # The consumer may stop after the last batch: every batch is counted before it is yielded.
         asked_s = given_s = time.perf_counter()
         for batch in self._loader:
             now_s = time.perf_counter()
@@ -295,7 +281,7 @@ class _DataWaitTimer:
 
 
 class _FitTimer(Callback):
-    """Counts steps, says early how long all will take, and keeps the time of earlier parts in checkpoints."""
+    """Advances the progress bar, logs an estimate of the time, and keeps the time so far in checkpoints."""
 
     def __init__(self, config: TrainConfig, waiting: _DataWaitTimer, ticker: Ticker, fit_started_s: float) -> None:
         self._config = config
@@ -308,7 +294,7 @@ class _FitTimer(Callback):
 
     @property
     def seconds(self) -> float:
-        """Duration of the fit so far, its earlier parts included."""
+        """Duration of the fit so far, also before it was resumed."""
         return self._earlier_s + time.monotonic() - self._fit_started_s
 
     def state_dict(self) -> dict[str, float]:
@@ -316,7 +302,7 @@ class _FitTimer(Callback):
         return {"seconds": self.seconds, "waited_s": self._waiting.waited_s, "total_s": self._waiting.total_s}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Goes on counting from there."""
+        """Restores it."""
         self._earlier_s = state_dict["seconds"]
         self._waiting.waited_s += state_dict["waited_s"]
         self._waiting.total_s += state_dict["total_s"]
@@ -325,15 +311,15 @@ class _FitTimer(Callback):
         """Starts the clock."""
         self._started_s = time.monotonic()
         if trainer.current_epoch:
-            _log.info("going on after epoch %d of %d", trainer.current_epoch, self._config.epochs)
+            _log.info("resuming after epoch %d of %d", trainer.current_epoch, self._config.epochs)
             self._ticker.advance(trainer.current_epoch * len(self._waiting))
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any, **__: Any) -> None:
-        """Counts; after a few batches, says how long all will take."""
+        """Advances the progress bar; after three batches, logs the time left."""
         self._ticker.advance()
         self._steps += 1
         if self._steps == min(3, len(self._waiting)):
             step_s = (time.monotonic() - self._started_s) / self._steps
             left = (self._config.epochs - trainer.current_epoch) * len(self._waiting) - self._steps
             if left > 0:
-                _log.info("%.2f s a step: about %.0f s for the %d steps to come", step_s, left * step_s, left)
+                _log.info("%.2f s a step: about %.0f s for the %d steps left", step_s, left * step_s, left)

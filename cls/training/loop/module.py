@@ -1,4 +1,4 @@
-"""The LightningModule: one step, one validation pass, the optimizer and its schedule."""
+"""The LightningModule: training step, validation, optimizer and schedule."""
 
 from __future__ import annotations
 
@@ -36,12 +36,17 @@ _NAMED = 3
 
 
 class NotANumberError(TrainingError):
-    """The loss became NaN or infinite; every process of a training raises it at the same step."""
+    """The loss became NaN or infinite; every process raises it at the same step."""
 
 
 @dataclass(frozen=True)
 class BadBatchWriter:
-    """Saves bad batches of a run."""
+    """Saves batches whose loss is not a number.
+
+    Attributes:
+        train: file names of the training samples.
+        valid: of the validation samples.
+    """
 
     folder: Path
     train: Sequence[str]
@@ -51,13 +56,13 @@ class BadBatchWriter:
         """Writes `bad_batch/<name>.npz` (images, labels, indices, pictures, logits) and the pictures' names as text.
 
         Args:
-            batch: as the network saw it.
-            logits: what the network said, (batch, labels).
+            batch: the network's input.
+            logits: its output, (batch, labels).
             name: e.g. `epoch_3_batch_7`.
-            is_training: which subset of the split it is of.
+            is_training: whether it is of training or validation.
 
         Returns:
-            Where it is and whose pictures these are, for the error's line.
+            The file and the pictures, for the error message.
 
         Raises:
             FileError: it cannot be written.
@@ -85,14 +90,14 @@ class ClassifierModule(lightning.LightningModule):
     """Trains a network on batches of `cls.dataset.batches`.
 
     Args:
-        start: the network with its initial weights; a pretrained backbone is moved more slowly than the head.
+        start: the network with its initial weights.
         loss: of logits and labels.
         config: learning rates, decay, schedule.
-        auxiliary_loss: of the auxiliary labels, which stand behind the group's own; none when not given.
-        bad_batches: where a batch is saved whose loss is not a number; nowhere when not given.
+        auxiliary_loss: of the auxiliary labels, which follow the group's own.
+        bad_batches: saves batches whose loss is not a number.
 
     Attributes:
-        history: one entry an epoch.
+        history: one entry per epoch.
     """
 
     def __init__(
@@ -131,7 +136,7 @@ class ClassifierModule(lightning.LightningModule):
         return logits
 
     def on_train_epoch_start(self) -> None:
-        """Starts the clock; makes dropout a function of seed and epoch, so that a resumed run is the same run."""
+        """Seeds dropout by epoch, so that a resumed run gives the same result; starts the clock."""
         torch.manual_seed(self._config.seed * 100_003 + self.current_epoch + 7_919 * self.global_rank)
         self._epoch_started_s = time.monotonic()
         self._train_losses.clear()
@@ -154,27 +159,21 @@ class ClassifierModule(lightning.LightningModule):
         """Collects logits and labels.
 
         Raises:
-            NotANumberError: the network's answers are not numbers; the batch is saved.
+            NotANumberError: the logits are not numbers; the batch is saved.
         """
         logits = self(batch.images).float()[:, : len(self._label_names)]
-        is_fine = bool(torch.isfinite(logits).all())
-        what = None if is_fine else "the network's answers in validation are not numbers"
-        self._stop_if_bad(batch, logits, what, batch_index)
+        is_finite = bool(torch.isfinite(logits).all())
+        self._stop_if_bad(batch, logits, None if is_finite else "the logits in validation are not numbers", batch_index)
         self._valid.append((logits.cpu(), batch.labels.cpu(), batch.indices.cpu()))
 
-    def _is_fine_everywhere(self, is_fine: bool) -> bool:
-        """Whether all processes say so; else they would wait for the one that stops."""
-        if self.trainer.world_size == 1:
-            return is_fine
-        return bool(self.trainer.strategy.reduce_boolean_decision(is_fine, all=True))
-
     def _stop_if_bad(self, batch: Batch, logits: Tensor, what: str | None, batch_index: int) -> None:
-        """Stops all processes where one of them has something that is not a number; each saves its bad batch."""
-        if self._is_fine_everywhere(what is None):
+        """Stops all processes if one of them has something that is not a number; each saves its bad batch."""
+        is_fine, world = what is None, self.trainer.world_size
+        if is_fine if world == 1 else self.trainer.strategy.reduce_boolean_decision(is_fine, all=True):
             return
-        said = "" if what is None else self._saved(batch, logits, what, batch_index)
+        problem = "" if what is None else self._saved(batch, logits, what, batch_index)
         raise NotANumberError(
-            "; ".join(text for text in all_gather(said, self.trainer.world_size) if text),
+            "; ".join(text for text in all_gather(problem, world) if text),
             code="not_a_number",
             hint="train with a smaller --lr, e.g. a third of it, or with a smaller --clip",
         )
@@ -190,7 +189,7 @@ class ClassifierModule(lightning.LightningModule):
         return f"{what}; {self._bad_batches.save(batch, logits, name=name, is_training=is_training)}"
 
     def on_validation_epoch_end(self) -> None:
-        """Measures the validation part: all of it in every process, each sample once."""
+        """Measures the whole validation subset, in every process."""
         logits, labels, indices = (torch.cat(parts) for parts in zip(*self._valid, strict=True))
         self._valid.clear()
         parts = all_gather((logits.numpy(), labels.numpy(), indices.numpy()), self.trainer.world_size)
@@ -216,7 +215,7 @@ class ClassifierModule(lightning.LightningModule):
         self.log_dict(values)
 
     def on_train_epoch_end(self) -> None:
-        """Writes the epoch's line of history."""
+        """Adds the epoch to the history, and logs it."""
         train_loss = float(np.mean(all_gather(float(np.mean(self._train_losses)), self.trainer.world_size)))
         lr = float(self.optimizers().param_groups[-1]["lr"])  # type: ignore[union-attr]
         self.log_dict({"train_loss": train_loss, "lr": lr})
@@ -234,8 +233,8 @@ class ClassifierModule(lightning.LightningModule):
     def _log_epoch(self) -> None:
         epoch = self.history[-1]
         validation = "".join(
-            f", {text} {said(value)}"
-            for key, text, said in (
+            f", {text} {form(value)}"
+            for key, text, form in (
                 ("valid_loss", "validation loss", "{:.3f}".format),
                 ("valid_map", f"mAP{self._over}", score),
                 ("valid_f1", f"F1 at 0.5{self._over}", score),
@@ -248,7 +247,7 @@ class ClassifierModule(lightning.LightningModule):
         )  # fmt: skip
 
     def state_without_auxiliary(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state of this module as the finished network has it: without the auxiliary outputs."""
+        """A state_dict of this module without the auxiliary outputs."""
         if not self._has_auxiliary:
             return state
         for name in head_names(self.network):
@@ -256,15 +255,15 @@ class ClassifierModule(lightning.LightningModule):
         return state
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the history, so that a resumed run has all of it."""
+        """Adds the history."""
         checkpoint["history"] = [epoch.to_json_values() for epoch in self.history]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the history up to the checkpoint."""
+        """Restores the history."""
         self.history = [Epoch.model_validate(epoch) for epoch in checkpoint["history"]]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with a linear rise and a cosine fall, step by step."""
+        """AdamW with a linear warm-up and a cosine schedule, by step."""
         optimizer = optimizer_for(self.network, self._config, is_pretrained=self._is_pretrained)
         schedule = schedule_for(optimizer, self._config, max(int(self.trainer.estimated_stepping_batches), 1))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "frequency": 1}}
@@ -273,11 +272,11 @@ class ClassifierModule(lightning.LightningModule):
 def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """uint8 (batch, height, width, 3) -> float32 (batch, 3, height, width) as `Preprocessing.normalise` gives it.
 
-    Float images are normalised already and come back as they are. The result is channels-last in memory.
+    Float images are normalised already. The result is channels-last in memory.
     """
     if images.dtype != torch.uint8:
         return images.contiguous(memory_format=torch.channels_last)
-    # A whole row is one run of numbers: arithmetic over the channels alone would take several times as long.
+    # By rows: arithmetic over the channels alone takes several times as long.
     batch, height_px, width_px, channels = images.shape
     rows = images.reshape(batch, height_px, width_px * channels).float().div_(255)
     rows.sub_(mean.to(rows.device).flatten().repeat(width_px)).div_(std.to(rows.device).flatten().repeat(width_px))

@@ -1,4 +1,4 @@
-"""Losses over several labels (NaN: unknown) and of labels learnt alongside, AdamW, and its schedule."""
+"""Multi-label losses, auxiliary labels, AdamW and its schedule."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cls.errors import TrainingError
 from cls.training.config import TrainConfig
 from cls.training.network.build import head_of
 
-# Asks for every other group of the bottle that shares photos with this one.
+# Every other group of the bottle that shares photos with this one.
 EVERY_GROUP = "all"
 
 _LARGEST_POSITIVE_WEIGHT = 10.0
@@ -38,9 +38,9 @@ class AuxiliaryLabels:
     """Labels of other groups.
 
     Attributes:
-        groups: whose they are.
-        names: of the labels, each behind its group's name.
-        rows: a picture's file name -> one value a label: 1 present, 0 absent, NaN unknown.
+        groups: their names.
+        names: of the labels, each after its group's name.
+        rows: picture's file name -> one value per label: 1 present, 0 absent, NaN unknown.
     """
 
     groups: tuple[str, ...] = ()
@@ -58,17 +58,11 @@ class AuxiliaryLabels:
         return np.array(table, np.float32).reshape(len(samples), len(self))
 
 
-NOTHING = AuxiliaryLabels()
+NO_AUXILIARY = AuxiliaryLabels()
 
 
 class JointLoss(nn.Module):
-    """A group's loss and that of the auxiliary labels; each is a mean over its labels, and counts alike.
-
-    Args:
-        own: of the first `count` labels.
-        others: of the labels behind them.
-        count: how many labels the group has.
-    """
+    """The sum of the losses of a group's `count` labels (`own`) and of the auxiliary labels (`others`)."""
 
     def __init__(self, own: nn.Module, others: nn.Module, count: int) -> None:
         super().__init__()
@@ -77,7 +71,7 @@ class JointLoss(nn.Module):
         self._count = count
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Float (batch, own and other labels), both -> a scalar."""
+        """Logits and labels, float (batch, all labels) -> a scalar."""
         own: Tensor = self._own(logits[:, : self._count], labels[:, : self._count])
         others: Tensor = self._others(logits[:, self._count :], labels[:, self._count :])
         return own + others
@@ -90,10 +84,10 @@ def auxiliary_labels(bottle: Bottle, group: str, asked: Sequence[str], samples: 
         bottle: the data folder.
         group: the group that is trained.
         asked: names of groups, or `all` alone.
-        samples: the group's.
+        samples: of the group.
 
     Raises:
-        TrainingError: a group that was named has no picture among the samples' or is the group itself.
+        TrainingError: a named group has none of the samples' pictures, or is the group itself.
         BottleError: a group has not been loaded.
     """
     is_every = tuple(asked) == (EVERY_GROUP,)
@@ -120,7 +114,7 @@ def auxiliary_labels(bottle: Bottle, group: str, asked: Sequence[str], samples: 
         used.append(name)
         for place, label in enumerate(dataset.labels):
             column = {row.path: row.labels[place] for row in rows}
-            if {0.0, 1.0} <= set(column.values()):  # all alike, it teaches nothing
+            if {0.0, 1.0} <= set(column.values()):  # nothing is learned from a constant
                 names.append(f"{name}: {label}")
                 columns.append(column)
     rows_of = {
@@ -137,13 +131,7 @@ def groups_of(bottle: Bottle) -> list[str]:
 
 
 def without_auxiliary(state: dict[str, Tensor], head: str, count: int) -> dict[str, Tensor]:
-    """A network's weights with the first `count` outputs of its head alone.
-
-    Args:
-        state: of the wide network; not changed.
-        head: name of the head's module in `state`.
-        count: how many labels the group has.
-    """
+    """A copy of a network's state with only the first `count` outputs of the module named `head`."""
     narrow = dict(state)
     for part in ("weight", "bias"):
         name = f"{head}.{part}"
@@ -154,12 +142,12 @@ def without_auxiliary(state: dict[str, Tensor], head: str, count: int) -> dict[s
 
 @dataclass(frozen=True)
 class FocalParameters:
-    """How much a loss turns away from what is easy: each term is multiplied by (1 - probability of the truth)**gamma.
+    """Focusing parameters: each term of a loss is multiplied by (1 - probability of the truth)**gamma.
 
     Attributes:
         positive: gamma of labels that are present.
         negative: gamma of labels that are absent.
-        clip: the probability of absent labels is moved down by this much first; below it they count for nothing.
+        clip: probability margin of absent labels, subtracted from their probability first.
     """
 
     positive: float = 0.0
@@ -168,13 +156,13 @@ class FocalParameters:
 
 
 class MultiLabelLoss(nn.Module):
-    """Cross-entropy of each label, weighted and focused, averaged over the labels that are known.
+    """Binary cross-entropy with weights, focusing and label smoothing, averaged over the known labels.
 
     Args:
-        positive_weights: what a positive of each label counts; (labels,).
-        negative_weights: what a negative of each label counts; 1 when not given.
+        positive_weights: of each label's positives, (labels,).
+        negative_weights: of each label's negatives; 1 when not given.
         focusing: of `focal` and `asymmetric`.
-        smoothing: targets are moved this far from 0 and 1.
+        smoothing: distance of the targets from 0 and 1.
     """
 
     def __init__(
@@ -210,7 +198,7 @@ class MultiLabelLoss(nn.Module):
         return (losses * is_known).sum() / is_known.sum().clamp(min=1)
 
     def _terms(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """What each label costs if it is present, and if it is absent; both (batch, labels)."""
+        """The loss of each label if it is present, and if it is absent; both (batch, labels)."""
         focusing = self._focusing
         present, absent = functional.softplus(-logits), functional.softplus(logits)  # -log p, -log (1 - p)
         if focusing == FocalParameters():
@@ -227,18 +215,18 @@ class MultiLabelLoss(nn.Module):
 
 
 def loss_for(config: TrainConfig, base_rates: Sequence[float]) -> MultiLabelLoss:
-    """The loss a training asks for.
+    """The loss of a training.
 
     - `bce`: binary cross-entropy.
-    - `weighted`: the same, a positive counting as `positive_weights` says.
+    - `weighted`: the same with `positive_weights`.
     - `focal`: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, equation 4.
     - `asymmetric`: Ridnik et al., Asymmetric Loss for Multi-Label Classification, ICCV 2021, equations 5 and 6.
     - `ratio`: Li et al., Multi-attribute Learning for Pedestrian Attribute Recognition (DeepMAR), ACPR 2015: of a
-      label with share r of positives, a positive counts exp(1 - r) and a negative exp(r).
+      label with share r of positives, a positive has weight exp(1 - r) and a negative exp(r).
 
     Args:
         config: `loss` and its parameters, `smoothing`.
-        base_rates: share of positives of each label in the training part; NaN where nothing is known.
+        base_rates: share of positives of each label in training; NaN where nothing is known.
     """
     rates = torch.as_tensor(list(base_rates), dtype=torch.float32).nan_to_num(0.5)
     ones = torch.ones_like(rates)
@@ -254,17 +242,14 @@ def loss_for(config: TrainConfig, base_rates: Sequence[float]) -> MultiLabelLoss
 
 
 def positive_weights(base_rates: Sequence[float], loss: str) -> Tensor:
-    """What a positive of each label counts.
+    """The weight of each label's positives, float32 (labels,), from 1 to 10.
 
-    `weighted` takes the square root of negatives per positive: the full ratio makes rare labels' few positives, and
-    their label errors, drown everything else.
+    `weighted` is the square root of negatives per positive: with the full ratio, the few positives of rare labels, and
+    their label errors, would dominate the loss.
 
     Args:
-        base_rates: share of positives of each label in the training part.
+        base_rates: share of positives of each label in training.
         loss: `bce` or `weighted`.
-
-    Returns:
-        float32 (labels,), from 1 to 10.
     """
     rates = torch.as_tensor(list(base_rates), dtype=torch.float32)
     if loss == "bce":
@@ -273,14 +258,10 @@ def positive_weights(base_rates: Sequence[float], loss: str) -> Tensor:
 
 
 class FrozenStages:
-    """Stages of a network that are not trained: neither their weights nor the statistics of their norms.
-
-    Args:
-        network: of timm; its frozen weights no longer ask for gradients.
-        count: how many stages from the input on, the stem being the first; 0: none.
+    """The first `count` stages of a timm network, the stem included: weights and norms' statistics are not trained.
 
     Raises:
-        TrainingError: the network has no more stages than that beside its head.
+        TrainingError: the network has no stage left to train before its head.
     """
 
     def __init__(self, network: nn.Module, count: int) -> None:
@@ -306,13 +287,13 @@ class FrozenStages:
                 self._modules.append(module)
 
     def set_eval(self) -> None:
-        """Puts the frozen modules into evaluation mode; called whenever training mode was switched on."""
+        """Puts the frozen modules into evaluation mode; to be called after `network.train()`."""
         for module in self._modules:
             module.eval()
 
 
 def stages_of(network: nn.Module) -> dict[str, int]:
-    """The stage of each weight, counted from the input: 0 is the stem, the last one the head (timm knows them)."""
+    """The stage of each weight, from timm: 0 is the stem, the last one the head."""
     from timm.models._manipulate import group_with_matcher
 
     matcher = network.group_matcher(coarse=True)  # type: ignore[operator]
@@ -327,15 +308,22 @@ def optimizer_for(network: nn.Module, config: TrainConfig, *, is_pretrained: boo
     Args:
         network: of `build_network`.
         config: learning rates, decay.
-        is_pretrained: whether the backbone has learned weights, which are then moved more slowly than the head.
+        is_pretrained: whether the backbone is pretrained, and so has a lower learning rate than the head.
     """
     return AdamW(_groups(network, config, is_pretrained=is_pretrained))
 
 
 def schedule_for(optimizer: AdamW, config: TrainConfig, steps: int) -> LambdaLR:
-    """A linear rise over the first `warmup` of the steps, then half a cosine down."""
-    rise = max(round(steps * config.warmup), 1)
-    return LambdaLR(optimizer, lambda step: _rise_and_fall(step, rise, steps))
+    """A linear warm-up over the share `warmup` of the steps, then a cosine down to a hundredth of the peak."""
+    warmup = max(round(steps * config.warmup), 1)
+
+    def share_of_peak(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+
+    return LambdaLR(optimizer, share_of_peak)
 
 
 def _groups(
@@ -363,9 +351,9 @@ def _groups(
 
 
 def _share_of_width(network: nn.Module) -> float:
-    """What a head's rate is divided by where it sees more features than the backbone has channels.
+    """Factor of the head's learning rate where it has more inputs than the backbone has channels.
 
-    AdamW moves every weight by about the rate; a logit that adds up eight times as many features would move eight times
+    AdamW moves every weight by about the learning rate: a logit of eight times as many features would move eight times
     as far (Yang et al., Tensor Programs V, NeurIPS 2021, table 3).
     """
     channels = getattr(network, "head_hidden_size", None) or getattr(network, "num_features", None)
@@ -374,18 +362,10 @@ def _share_of_width(network: nn.Module) -> float:
 
 
 def _layer_scales(network: nn.Module, layer_decay: float) -> dict[int, float]:
-    """Share of the learning rate by a weight's id, as BEiT's layer-wise decay gives it (timm knows the layers)."""
+    """Factor of the learning rate by a weight's id: timm's layer-wise decay, as of BEiT."""
     if layer_decay == 1.0:
         return {}
     from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 
     groups = param_groups_layer_decay(network, layer_decay=layer_decay)
     return {id(parameter): float(group["lr_scale"]) for group in groups for parameter in group["params"]}
-
-
-def _rise_and_fall(step: int, rise: int, steps: int) -> float:
-    """Share of the peak learning rate at a step: a line up, half a cosine down to a hundredth."""
-    if step < rise:
-        return (step + 1) / rise
-    progress = min((step - rise) / max(steps - rise, 1), 1.0)
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import timm
@@ -18,9 +18,6 @@ from torch import Tensor, nn
 
 from cls.errors import BottleError, NetworkError, TrainingError, first_line
 from cls.people.preprocess import Preprocessing
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _PREFIX = "network."
 
@@ -37,7 +34,7 @@ SHORT_NAMES = {
     "mnv3": "mobilenetv3_small_100",
 }
 
-# Vision transformers and Swin are built for one size of input; timm resamples what depends on it when told which.
+# Vision transformers and Swin are built for one input size; timm resamples what depends on it.
 _BUILT_FOR_ONE_SIZE = ("swin", "vit_", "deit", "beit", "eva", "cait", "xcit", "volo", "maxvit", "maxxvit", "coatnet")
 
 
@@ -64,10 +61,8 @@ def load_network(path: Path, spec: NetworkSpec) -> nn.Module:
     size = spec.preprocessing
     network = build_network(spec.timm_arch, len(spec.labels), size.height_px, size.width_px)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = {
-            name[len(_PREFIX) :]: value for name, value in content["state_dict"].items() if name.startswith(_PREFIX)
-        }
+        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = {name.removeprefix(_PREFIX): value for name, value in saved.items() if name.startswith(_PREFIX)}
         network = pool_by_stripes(network, stripes_of(network, state))
         network.load_state_dict(state)
     except Exception as error:  # torch raises many kinds for broken files
@@ -81,11 +76,7 @@ def load_network(path: Path, spec: NetworkSpec) -> nn.Module:
 
 
 class StripePool(nn.Module):
-    """Mean and maximum of each of several horizontal stripes of a feature map.
-
-    Args:
-        stripes: how many, from top to bottom, as equal as whole rows allow.
-    """
+    """Mean and maximum of each of several horizontal stripes of a feature map, as equal as whole rows allow."""
 
     def __init__(self, stripes: int) -> None:
         super().__init__()
@@ -106,11 +97,7 @@ class StripePool(nn.Module):
 
 
 def pool_by_stripes(network: nn.Module, stripes: int) -> nn.Module:
-    """Gives a convolutional network stripes in the place of its one mean, and a new head that fits them.
-
-    Args:
-        network: of timm, changed.
-        stripes: how many; 0 leaves the network as it is.
+    """Replaces the pooling of a timm network by `StripePool`, and its head by one that fits; 0 stripes: no change.
 
     Raises:
         TrainingError: its head does not follow right after the pooling of a feature map.
@@ -127,28 +114,17 @@ def pool_by_stripes(network: nn.Module, stripes: int) -> nn.Module:
         )
     network.global_pool = StripePool(stripes)
     wide = nn.Linear(head.in_features * stripes * _FEATURES_A_STRIPE, head.out_features, bias=head.bias is not None)
-    network.set_submodule(head_name(network), wide)
+    network.set_submodule(head_names(network)[0], wide)
     return network
 
 
 def stripes_of(network: nn.Module, state: Mapping[str, Tensor]) -> int:
-    """How many stripes the network had that a state_dict was taken of: its head's width says so.
-
-    Args:
-        network: of the same backbone, without stripes.
-        state: names as in `network.state_dict()`.
-    """
-    weight = state.get(f"{head_name(network)}.weight")
+    """How many stripes the network of a state_dict had, by its head's width; `network` is the same without any."""
+    weight = state.get(f"{head_names(network)[0]}.weight")
     width = head_of(network).in_features
     if weight is None or weight.ndim != 2 or weight.shape[1] == width:
         return 0
     return int(weight.shape[1]) // (width * _FEATURES_A_STRIPE)
-
-
-def head_name(network: nn.Module) -> str:
-    """The head's name among the network's modules."""
-    head = head_of(network)
-    return str(next(name for name, module in network.named_modules() if module is head))
 
 
 def timm_name(arch: str) -> str:
@@ -159,8 +135,6 @@ def timm_name(arch: str) -> str:
     """
     if arch in SHORT_NAMES:
         return SHORT_NAMES[arch]
-    import timm
-
     if timm.is_model(arch):
         return arch
     close = difflib.get_close_matches(arch, [*SHORT_NAMES, *timm.list_models()], n=3, cutoff=0.5)
@@ -179,11 +153,11 @@ def build_network(
     """An untrained network.
 
     Args:
-        timm_arch: timm's name of the backbone.
+        timm_arch: the backbone.
         label_count: how many logits.
         height_px: height of the input.
         width_px: width of the input.
-        dropout: share of features dropped before the head in training.
+        dropout: rate before the head.
 
     Returns:
         A module: float32 (batch, 3, height_px, width_px), normalised -> logits float32 (batch, label_count).
@@ -225,7 +199,7 @@ def _make_head_linear(network: nn.Module) -> None:
 
 
 def _classifiers(network: nn.Module) -> list[nn.Module]:
-    """The network's classifier, or each of several (a distilled backbone has a second one, for its teacher)."""
+    """The network's classifiers; a distilled backbone has a second one, for its teacher."""
     get = getattr(network, "get_classifier", None)
     found = None if get is None else get()
     several = found if isinstance(found, (tuple, list)) else (found,)
@@ -233,10 +207,9 @@ def _classifiers(network: nn.Module) -> list[nn.Module]:
 
 
 def _share_head(network: nn.Module) -> None:
-    """Makes one head of those of a distilled backbone (LeViT, DeiT, PiT), whose answer is the mean of two heads.
+    """Makes the two heads of a distilled backbone (LeViT, DeiT, PiT), whose output is their mean, one module.
 
-    Without a teacher both learn the same. As one module they are one linear layer, which is calibrated, started and
-    exported like any other.
+    Without a teacher both learn the same; one linear layer can be initialised, calibrated and exported.
     """
     heads = _classifiers(network)
     shapes = [[(name, p.shape) for name, p in head.named_parameters()] for head in heads]
@@ -247,7 +220,7 @@ def _share_head(network: nn.Module) -> None:
 
 
 def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int) -> None:
-    """Tries one blank input: some backbones shrink a small one to nothing, which only running them shows.
+    """Runs one blank input: some backbones reduce a small one to nothing.
 
     Raises:
         NetworkError: the backbone cannot take inputs of this size.
@@ -267,14 +240,14 @@ def check_size(network: nn.Module, timm_arch: str, height_px: int, width_px: int
 
 
 def is_built_for_one_size(timm_arch: str) -> bool:
-    """Whether a backbone has to be told its input's size."""
+    """Whether a backbone is built for one input size."""
     config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
     is_fixed = bool(config is not None and config.fixed_input_size)
     return is_fixed or timm_arch.startswith(_BUILT_FOR_ONE_SIZE)
 
 
 def mean_and_std(timm_arch: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """What a backbone's published weights were normalised by; used for random ones too."""
+    """Mean and standard deviation that a backbone's published weights expect; used for random weights too."""
     config = timm.get_pretrained_cfg(timm_arch, allow_unregistered=True)
     if config is None:
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -299,7 +272,7 @@ def head_of(network: nn.Module) -> nn.Linear:
 
 
 def head_names(network: nn.Module) -> list[str]:
-    """The head's names among the network's modules; several where one head stands in the place of several."""
+    """The names of the head in the network; several for a distilled backbone."""
     head = head_of(network)
     return [str(name) for name, module in network.named_modules(remove_duplicate=False) if module is head]
 
@@ -313,13 +286,8 @@ def memory_format_of(network: nn.Module) -> torch.memory_format:
     return torch.channels_last if is_last else torch.contiguous_format
 
 
-def start_head_at(network: nn.Module, base_rates: Sequence[float] | NDArray[np.float64]) -> None:
-    """Makes an untrained network say each label's base rate, so that the first steps are not spent on learning it.
-
-    Args:
-        network: of `build_network`.
-        base_rates: share of positives of each label, clipped to 0.01..0.99.
-    """
+def initialise_head(network: nn.Module, base_rates: Sequence[float] | NDArray[np.float64]) -> None:
+    """Initialises the head so that its probabilities are the labels' base rates, clipped to 0.01..0.99."""
     head = head_of(network)
     rates = torch.as_tensor(np.clip(base_rates, 0.01, 0.99), dtype=torch.float32)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""A head that fits the pretrained backbone before the backbone moves: linear probing, then fine-tuning.
+"""The head start: linear probing before fine-tuning.
 
-A new head's first gradients are noise that the backbone's features pay for (Kumar et al., Fine-Tuning can Distort
-Pretrained Features and Underperform Out-of-Distribution, ICLR 2022).
+The first gradients of a random head distort the features of a pretrained backbone (Kumar et al., Fine-Tuning can
+Distort Pretrained Features and Underperform Out-of-Distribution, ICLR 2022).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from cls.dataset.cutouts import Cutouts
 from cls.errors import TrainingError
-from cls.training.loop.distributed import accelerator
+from cls.training.loop.distributed import torch_device
 from cls.training.network.build import head_of, memory_format_of
 
 _log = logging.getLogger("cls.training")
 
 _BATCH = 32
 _FOLDS = 3
-# Of features of mean square 1 over all of them together; the best for ImageNet features was seen at 1 and at 0.001.
+# For features with mean square 1 in all; the best for ImageNet features was at 1 and at 0.001.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3, 0.03, 0.003, 0.0003)
 # Holds the bias of a label that hardly anybody has near its base rate.
 _BIAS_PENALTY = 0.01
@@ -33,32 +33,30 @@ _STEPS = 60
 
 
 def start_head(network: nn.Module, loss: nn.Module, cutouts: Cutouts, labels: Tensor, units: Sequence[str]) -> None:
-    """Fits the head by logistic regression on the frozen backbone's features of the training people.
-
-    The penalty on the weights is the one of `_PENALTIES` with the least loss on people of units left out.
+    """Fits the head by logistic regression on the backbone's features, with a penalty cross-validated over units.
 
     Args:
-        network: with learned weights; its head is changed.
-        loss: the training's.
-        cutouts: of the training samples, seen as inference sees them.
+        network: with pretrained weights; its head is changed.
+        loss: of the training.
+        cutouts: of the training samples, not augmented.
         labels: float32 (samples, labels); NaN where unknown.
-        units: what belongs together, one a sample: never in both parts of a fold.
+        units: the split unit of each sample.
 
     Raises:
         TrainingError: the backbone's features are not its head's inputs.
     """
     started_s = time.monotonic()
-    features = _features(network, cutouts, "cuda" if accelerator() == "gpu" else "cpu")
+    features = _features(network, cutouts, torch_device())
     head = head_of(network)
     if features.ndim != 2 or features.shape[1] != head.in_features:
         raise TrainingError(
-            f"--head-start does not know this backbone: its features are {tuple(features.shape)[1:]}, its head takes "
-            f"{head.in_features}",
+            f"--head-start does not support this backbone: its features are {tuple(features.shape)[1:]}, "
+            f"its head takes {head.in_features}",
             code="head_start_unsupported",
             hint="leave out --head-start",
         )
     mean, std = features.mean(0), features.std(0)
-    # A feature that hardly ever changes must not be blown up: the augmented views will change it.
+    # A feature that hardly changes here must not be scaled up: augmentation will change it.
     scale = std.clamp(min=0.1 * float(std.mean()) + 1e-8) * math.sqrt(features.shape[1])
     scaled = (features - mean) / scale
     penalty, held_out = _best_penalty(loss, scaled, labels, units)
@@ -73,7 +71,7 @@ def start_head(network: nn.Module, loss: nn.Module, cutouts: Cutouts, labels: Te
 
 
 def _features(network: nn.Module, cutouts: Cutouts, device: str) -> Tensor:
-    """What the head sees, float32 (samples, features)."""
+    """The head's inputs, float32 (samples, features)."""
     was_training = network.training
     network.eval().to(device)
     memory_format = memory_format_of(network)
@@ -97,7 +95,7 @@ def _best_penalty(loss: nn.Module, scaled: Tensor, labels: Tensor, units: Sequen
         inside = torch.from_numpy(folds != fold)
         if bool(inside.all()) or not bool(inside.any()):
             continue
-        # Nothing is learned inside of a label that nobody has there, or all have: it says nothing about penalties.
+        # A label that nobody has inside, or all have, is not learned there: it does not depend on the penalty.
         seen = torch.nan_to_num(labels[inside], 0.5)
         can_tell = (seen == 1).any(dim=0) & (seen == 0).any(dim=0)
         outside_labels = torch.where(can_tell, labels[~inside], torch.nan)
@@ -112,7 +110,7 @@ def _best_penalty(loss: nn.Module, scaled: Tensor, labels: Tensor, units: Sequen
 
 
 def _folds_of(units: Sequence[str]) -> NDArray[np.int64]:
-    """A fold for every sample; all of a unit in the same, which one by chance that is always the same."""
+    """The fold of each sample, the same for a unit's samples; random with a fixed seed."""
     names = sorted(set(units))
     order = np.random.default_rng(0).permutation(len(names))
     fold_of = {names[place]: number % _FOLDS for number, place in enumerate(order)}
@@ -122,7 +120,7 @@ def _folds_of(units: Sequence[str]) -> NDArray[np.int64]:
 def _fit(
     loss: nn.Module, scaled: Tensor, labels: Tensor, penalty: float, start: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, Tensor]:
-    """Weight (labels, features) and bias (labels,) of the least loss plus penalty times the mean squared weight."""
+    """Weight (labels, features) and bias (labels,) that minimise the loss plus penalty times the squared weights."""
     count = labels.shape[1]
     known = torch.nanmean(labels, dim=0).nan_to_num(0.5).clamp(0.01, 0.99)
     weight = torch.zeros(count, scaled.shape[1]) if start is None else start[0].clone()

@@ -1,7 +1,7 @@
-"""`--size auto`: the input has the people's own proportions, so that no pixels are spent on a letterbox's borders.
+"""`--size auto`: the input has the people's aspect ratio, so that no pixels are spent on a letterbox's borders.
 
-A standing person cut out by the box is two and a half times as high as wide: in an input of 256x192 half of all pixels
-are border. The same number of pixels in the people's own proportions shows them a third larger, at the same cost.
+The box of a standing person is two and a half times as high as wide: half of a 256x192 input is border. In the people's
+aspect ratio, the same number of pixels shows them a third larger.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ AUTO = "auto"
 DEFAULT_SIZE_PX = (256, 192)
 DEFAULT_PIXELS = math.prod(DEFAULT_SIZE_PX)
 _LEAST_PIXELS, _MOST_PIXELS = 32 * 32, 2048 * 2048
-# Backbones halve their input five times; a side that is not a multiple of 2^5 is padded at some of them.
+# The stride of most backbones.
 _STRIDE_PX = 32
-# Half a stride more is still cheap at the sides' small sizes, and keeps the proportions closer.
+# Half of it keeps the aspect ratio closer.
 _STEP_PX = 16
 _LOWEST_ASPECT, _HIGHEST_ASPECT = 1 / 3, 3.0
 
@@ -49,13 +49,10 @@ def pixels_of(text: str) -> int | None:
 
 
 def parse_size(size: object) -> tuple[int, int, int]:
-    """A size as it is given -> height and width in pixels, and how many pixels `auto` may use (0: it is not `auto`).
-
-    Args:
-        size: `256x192`, `(256, 192)`, `auto` or `auto:PIXELS`.
+    """`256x192`, `(256, 192)`, `auto` or `auto:PIXELS` -> height and width in pixels, and pixels of `auto` (else 0).
 
     Raises:
-        UsageError: it is no size.
+        UsageError: it is none of these.
     """
     if isinstance(size, str):
         pixels = pixels_of(size)
@@ -72,16 +69,12 @@ def parse_size(size: object) -> tuple[int, int, int]:
 
 
 def size_for(samples: Sequence[Sample], pixels: int, *, margin_rel: float) -> tuple[int, int]:
-    """The input that shows the typical person largest.
+    """(height, width) in pixels, multiples of 16, with the people's median aspect ratio, at most 3 to 1.
 
     Args:
-        samples: the people, with boxes in pixels of their photos; those without a box are passed over.
+        samples: people; those without a box do not count (if none has one, the ratio is 4 to 3).
         pixels: about how many pixels the input has.
-        margin_rel: surroundings kept around a person, fraction of the longer side.
-
-    Returns:
-        (height, width) in pixels, multiples of 16, in the people's median proportions, at most 3 to 1; 4 to 3
-        where no person has a box.
+        margin_rel: margin around a person, as a fraction of the longer side.
     """
     aspects = [aspect for sample in samples if (aspect := _aspect(sample, margin_rel)) is not None]
     aspect = median(aspects) if aspects else 4 / 3

@@ -22,7 +22,7 @@ from cls.machine import end_with_parent
 from cls.training.config import TrainConfig
 from cls.training.loop.distributed import precision_of, prepare_process, torch_device
 from cls.training.loop.optimizer import FrozenStages, optimizer_for
-from cls.training.network.build import build_network, head_of, pool_by_stripes, start_head_at
+from cls.training.network.build import build_network, head_of, initialise_head, pool_by_stripes
 from cls.training.network.smoke_test import CHANNELS_LAST, FORMATS, SmokeTest
 
 # A write past the end of a buffer is often noticed only when the heap is used again.
@@ -75,7 +75,7 @@ def _train(test: SmokeTest, memory_format: str) -> None:
     torch.manual_seed(0)
     network = build_network(test.timm_arch, outputs, *config.size_px, dropout=config.dropout)
     network = pool_by_stripes(network, config.stripes)
-    start_head_at(network, [0.3] * outputs)
+    initialise_head(network, [0.3] * outputs)
     frozen = FrozenStages(network, config.freeze if test.is_pretrained else 0)
     network.to(torch_device())
     optimizer = optimizer_for(network, config, is_pretrained=test.is_pretrained)

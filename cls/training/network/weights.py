@@ -44,8 +44,8 @@ class PretrainingPictures:
     """Pictures that the initial weights were trained on.
 
     Attributes:
-        origin: for people: whose weights they are.
-        pictures: picture -> its picset (empty: of none).
+        origin: of the weights, for messages.
+        pictures: picture -> its picset (empty: none).
     """
 
     origin: str = ""
@@ -58,12 +58,12 @@ class PretrainingPictures:
         return frozenset(pictures | {f"picset:{picset}" for picset in self.pictures.values() if picset})
 
     def overlapping(self, samples: Iterable[Sample]) -> list[Sample]:
-        """Those of the samples that are of these pictures or picsets."""
+        """The samples of these pictures or picsets."""
         members = self.split_units
         return [sample for sample in samples if sample.picture_unit in members or sample.unjoined_unit in members]
 
     def not_in(self, trained: Sequence[Sample]) -> dict[str, str]:
-        """Picture -> picset of those that the training itself does not train on."""
+        """Picture -> picset of those without a sample in `trained`."""
         own = {sample.path for sample in trained}
         return {picture: picset for picture, picset in self.pictures.items() if picture not in own}
 
@@ -72,10 +72,10 @@ NO_PRETRAINING = PretrainingPictures()
 
 
 def pretraining_pictures(source: WeightsSource) -> PretrainingPictures:
-    """People that the run giving the initial weights, and the runs that it started from, were trained on.
+    """Pictures that the run of the initial weights, and the runs that it started from, were trained on.
 
-    Weights of a file in a run folder (`--weights models/…/checkpoints/best.ckpt`) are that run's. Of other files
-    nothing is known.
+    A file in a run folder (`--weights models/…/checkpoints/best.ckpt`) counts as that run's; for other files, there are
+    none.
 
     Raises:
         TrainingError: the run's split.json is not a split.
@@ -90,15 +90,14 @@ def pretraining_pictures(source: WeightsSource) -> PretrainingPictures:
 
 
 def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> WeightsSource:
-    """The kept weights of an earlier run.
+    """The best weights of an earlier run.
 
     Args:
-        bottle: where the runs are.
-        asked: as `find_run` takes it; a folder's name may be that of another group's run.
+        bottle: the data folder.
+        asked: a name of `find_run`; a folder's name may be that of another group's run.
         group: the group that is trained.
-        timm_arch: timm's name of the backbone.
+        timm_arch: the backbone.
     """
-    # Another group's run may be given by its folder's name alone.
     is_elsewhere = run_number(Path(asked)) is not None and not (bottle.models(group) / asked).is_dir()
     run = find_run(bottle, asked, None if is_elsewhere else group).open(bottle)
     if run.arch != timm_arch:
@@ -112,7 +111,7 @@ def find_run_weights(bottle: Bottle, asked: str, group: str, timm_arch: str) -> 
 
 
 def initial_weights(bottle: Bottle, config: TrainConfig, timm_arch: str) -> WeightsSource:
-    """The weights that a training starts from: those of an earlier run, or what `--weights` says.
+    """The weights that a training starts from: of `--pretrained` or `--weights`.
 
     Raises:
         BottleError: there is no such finished run, or several are meant.
@@ -124,23 +123,20 @@ def initial_weights(bottle: Bottle, config: TrainConfig, timm_arch: str) -> Weig
 
 
 def copy_head_rows(network: nn.Module, source: WeightsSource, labels: Sequence[str]) -> list[str]:
-    """Copies the head's rows of those labels that the earlier run has under the same name.
+    """Copies the head's rows of the labels that the earlier run has too, and returns those labels.
 
     Args:
         network: of `build_network`; changed.
         source: of `find_run_weights`; another kind changes nothing.
-        labels: the network's labels, in output order.
-
-    Returns:
-        The labels whose rows were copied.
+        labels: of the network, in output order.
     """
     if source.file is None or not source.labels:
         return []
     head = head_of(network)
-    prefix = next(name for name, module in network.named_modules() if module is head)
+    prefix = head_names(network)[0]
     state = read_state(source.file)
     if state[f"{prefix}.weight"].shape[1] != head.in_features:
-        _log.info("the head of %s pools in another way: this one starts again", source.origin)
+        _log.info("the head of %s has another width: it is not copied", source.origin)
         return []
     shared = [label for label in labels if label in source.labels]
     rows = [source.labels.index(label) for label in shared]
@@ -150,17 +146,17 @@ def copy_head_rows(network: nn.Module, source: WeightsSource, labels: Sequence[s
         if head.bias is not None:
             head.bias[places] = state[f"{prefix}.bias"][rows]
     if shared:
-        _log.info("labels taken over from %s: %s", source.origin, ", ".join(shared))
+        _log.info("labels copied from %s: %s", source.origin, ", ".join(shared))
     return shared
 
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Initial weights, found and not yet loaded.
+    """Where initial weights are loaded from.
 
     Attributes:
         kind: `run`, `file`, `package`, `cache`, `hub` or `none`.
-        origin: for people: where they come from, or why there are none.
+        origin: where they come from, or why there are none, for messages.
         file: the weights; None for `none`.
         labels: of an earlier run: its head's labels, in output order.
     """
@@ -172,21 +168,21 @@ class WeightsSource:
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether training starts from learned weights."""
+        """Whether training starts from pretrained weights."""
         return self.file is not None
 
     def record(self) -> InitialWeights:
-        """What args.yaml and metrics.json keep of it; names no folder of this machine."""
+        """For args.yaml and metrics.json; without paths of this machine."""
         digest = None if self.file is None else sha256_of_file(self.file)
         return InitialWeights(kind=self.kind, origin=self.origin, sha256=digest)
 
 
 def find_weights(asked: str, timm_arch: str) -> WeightsSource:
-    """Finds the weights a training starts from.
+    """Finds initial weights.
 
     Args:
         asked: `auto` (cache, package, hub, else random), `none`, or a file.
-        timm_arch: timm's name of the backbone.
+        timm_arch: the backbone.
 
     Raises:
         TrainingError: a file was asked for and is not there.
@@ -252,7 +248,7 @@ def _in_package(timm_arch: str) -> WeightsSource | None:
 
 
 def _from_hub(timm_arch: str) -> WeightsSource | None:
-    """Weights downloaded from the hub, if it answers at once; its own client would retry for most of a minute."""
+    """Weights downloaded from the hub, if it answers within 3 s; its own client retries for most of a minute."""
     import httpx
     import timm
     from huggingface_hub import constants, hf_hub_download
@@ -272,10 +268,10 @@ def _from_hub(timm_arch: str) -> WeightsSource | None:
 
 
 def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> None:
-    """Puts the weights into a network; its head keeps its own, because labels differ.
+    """Loads the weights into a network, except for its head.
 
     Raises:
-        TrainingError: the file holds no weights, or not this backbone's; names what differs.
+        TrainingError: the file holds no weights, or another backbone's; names what differs.
     """
     if source.file is None:
         return
@@ -305,10 +301,10 @@ def load_weights(network: nn.Module, source: WeightsSource, timm_arch: str) -> N
 
 
 def read_state(file: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, a saved state_dict or a checkpoint of this project.
+    """The tensors of a .safetensors file, a saved state_dict or a run's checkpoint.
 
     Raises:
-        TrainingError: it is none of them.
+        TrainingError: it is none of these.
     """
     try:
         if file.suffix == ".safetensors":
@@ -329,14 +325,12 @@ def read_state(file: Path) -> dict[str, Tensor]:
         raise TrainingError(
             "holds no state_dict of tensors", code="no_state_dict", where=file, hint="save it with `model.state_dict()`"
         )
-    prefix = "network."
-    if all(str(name).startswith(prefix) for name in state):
-        return {str(name)[len(prefix) :]: value for name, value in state.items()}
-    return {str(name): value for name, value in state.items()}
+    prefix = "network." if all(str(name).startswith("network.") for name in state) else ""
+    return {str(name).removeprefix(prefix): value for name, value in state.items()}
 
 
 def _why_unreadable(file: Path, error: Exception) -> tuple[str, str]:
-    """The case, and what a file is not, in words; torch's messages name the bytes its reader stumbled over."""
+    """The error's code, and what is wrong with the file, more plainly than torch's messages."""
     if isinstance(error, OSError) and error.strerror:
         return "weights_unreadable", f"it cannot be read ({error.strerror})"
     if file.stat().st_size == 0:
@@ -344,23 +338,20 @@ def _why_unreadable(file: Path, error: Exception) -> tuple[str, str]:
     if file.suffix == ".safetensors":
         return "weights_not_safetensors", "it is no whole .safetensors file"
     if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-        return (
-            "weights_pickled",
-            "it holds a whole pickled object, not tensors alone, and nothing but tensors is loaded",
-        )
+        return "weights_pickled", "it holds a pickled object, and only tensors are loaded"
     if zipfile.is_zipfile(file):
         return "weights_other_archive", "it is a zip archive without tensors that `torch.save` wrote"
     return "weights_damaged", "it was not written by `torch.save`, or is damaged"
 
 
 def _as_timm_state(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What timm makes of published weights: older names, positions resampled to another input size."""
+    """The state converted by timm: older names, position embeddings resampled to another input size."""
     adapt = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if adapt is None:
         return state
     try:
         return dict(adapt(state, network))
     except (KeyError, RuntimeError, AttributeError) as error:
-        # Weights of something else: the comparison that follows says what differs.
+        # Not this backbone's weights: `load_weights` reports what differs.
         _log.debug("timm does not know these weights: %r", error)
         return state

@@ -10,7 +10,7 @@ from cls.people.preprocess import Preprocessing
 from cls.training.config import LOSSES, TrainConfig
 from cls.training.loop.module import normalised
 from cls.training.loop.optimizer import MultiLabelLoss, loss_for, positive_weights
-from cls.training.network.build import build_network, start_head_at
+from cls.training.network.build import build_network, initialise_head
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -46,7 +46,7 @@ def test_batches_are_normalised_as_at_inference() -> None:
 
 def test_an_untrained_network_says_the_base_rates() -> None:
     network = build_network("mobilenetv3_small_050", 2, 64, 48).eval()
-    start_head_at(network, [0.5, 0.1])
+    initialise_head(network, [0.5, 0.1])
     with torch.inference_mode():
         probs = network(torch.zeros(1, 3, 64, 48)).sigmoid()[0]
     assert probs.tolist() == pytest.approx([0.5, 0.1], abs=0.1)
