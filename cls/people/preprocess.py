@@ -46,11 +46,7 @@ class Cutout:
 
 
 def cut_out(
-    image_rgb: NDArray[np.uint8],
-    person: Person,
-    *,
-    margin_rel: float = 0.05,
-    version: int = PREPROCESSING_VERSION,
+    image_rgb: NDArray[np.uint8], person: Person, *, margin_rel: float = 0.05, version: int = PREPROCESSING_VERSION
 ) -> Cutout:
     """Cuts a person out of a photo.
 

@@ -312,12 +312,7 @@ def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable
     numbers = {name: number for number, name in enumerate(class_names, start=1)}
     images = []
     for image_id, picture in enumerate(pictures, start=1):
-        image = {
-            "id": image_id,
-            "file_name": picture.file_name,
-            "width": picture.width_px,
-            "height": picture.height_px,
-        }
+        image = {"id": image_id, "file_name": picture.file_name, "width": picture.width_px, "height": picture.height_px}
         images.append({**image, "picset": picture.picset} if picture.picset else image)
     outlined = [(number, one, shape) for number, one in enumerate(pictures, start=1) for shape in one.shapes]
     annotations = [

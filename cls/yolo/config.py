@@ -53,10 +53,7 @@ class YoloTraining:
     project: Path = Path("person_models/runs")
     seed: int = option(0, "", "random seed of weights and augmentation", ge=0)
     nominal_batch: int = option(
-        64,
-        "",
-        "pictures for each update of the weights, a multiple of the batch; for small datasets: 16",
-        ge=1,
+        64, "", "pictures for each update of the weights, a multiple of the batch; for small datasets: 16", ge=1
     )
     patience: int = option(0, "", "end after N epochs without improvement; 0: never", ge=0)
 

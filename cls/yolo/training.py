@@ -98,10 +98,7 @@ def _download(url: str, path: Path, hint: str) -> None:
     _log.info("fetching the pretrained weights %s", url)
     try:
         timeout = httpx.Timeout(_READ_S, connect=_CONNECT_S)
-        with (
-            httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as answer,
-            atomic_path(path) as part,
-        ):
+        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as answer, atomic_path(path) as part:
             answer.raise_for_status()
             with part.open("wb") as stream:
                 for chunk in answer.iter_bytes():

@@ -62,12 +62,7 @@ class JoinedUnits:
 
 
 def find_joined_units(
-    bottle: Bottle,
-    group: str,
-    samples: Sequence[Sample],
-    *,
-    keys: Sequence[str] = (),
-    has_near_duplicates: bool = True,
+    bottle: Bottle, group: str, samples: Sequence[Sample], *, keys: Sequence[str] = (), has_near_duplicates: bool = True
 ) -> JoinedUnits:
     """Finds what belongs together.
 

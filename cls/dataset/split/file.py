@@ -150,12 +150,7 @@ def subsets_of(dataset: GroupDataset, name: str, *, where: object = None) -> dic
 
 
 def split_by_parts(
-    samples: Sequence[Sample],
-    dataset: GroupDataset,
-    name: str,
-    *,
-    ledger: Ledger | None = None,
-    where: object = None,
+    samples: Sequence[Sample], dataset: GroupDataset, name: str, *, ledger: Ledger | None = None, where: object = None
 ) -> NamedSplit:
     """Divides samples into the parts of a name. Samples of pictures that stand in none of them are left out.
 
@@ -352,12 +347,7 @@ def _units_of(rows: Sequence[SplitRow], clusters: Mapping[str, str]) -> set[str]
 
 
 def split_with_memory(
-    file: Path,
-    older: Path,
-    samples: Sequence[Sample],
-    rule: SplitRule,
-    *,
-    trained_on: Collection[str] = (),
+    file: Path, older: Path, samples: Sequence[Sample], rule: SplitRule, *, trained_on: Collection[str] = ()
 ) -> Split:
     """Divides samples as earlier trainings with this seed and share did, and remembers it in the dataset file.
 
