@@ -1,4 +1,4 @@
-"""The cache of what is made of pictures once: found by digest, made in parallel, bounded, and gone with its picture."""
+"""Records made of pictures once and kept on disk: found by digest, made in parallel, removed with their picture."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import fcntl
 import logging
 import os
 import shutil
-import zlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,16 +28,6 @@ _log = logging.getLogger("cls.dataset")
 GIB = 1 << 30
 _MARK = ".in-use"
 
-STORAGES = ("raw", "jpeg", "png")
-_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
-_BOX_BYTES = 8
-
-# Of compressed records: lengths of three parts, the box, where the photo is in the frame.
-_LENGTHS_BYTES = 12
-_TAIL_BYTES = 2 * _BOX_BYTES
-_HEAD_BYTES = _LENGTHS_BYTES + _TAIL_BYTES
-
 # A killed build loses at most the work of one shard; a large set has no more shards than a process may open files.
 _PICTURES_PER_SHARD, _SHARDS_PER_BUILD = 256, 256
 
@@ -48,7 +36,7 @@ _MEASURED = 16
 
 
 class FolderUse:
-    """Says that a folder's shards are being read, until it is closed or forgotten, or the process ends."""
+    """A shared lock: a folder's shards are not removed until it is closed or deleted, or the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -56,7 +44,7 @@ class FolderUse:
         fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def close(self) -> None:
-        """Gives the folder free."""
+        """Releases the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -75,7 +63,7 @@ class FolderUse:
 
 
 def is_used(folder: Path) -> bool:
-    """Whether anybody, this process included, is reading a folder's shards."""
+    """Whether a process, maybe this one, holds a `FolderUse` of a folder."""
     descriptor = os.open(folder / _MARK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,7 +103,7 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
             break
         total -= shard.size_bytes
         shard.remove()
-        _log.info("cache: %s removed, it was not used for longest", shard.index_file.stem)
+        _log.info("cache: %s removed as the longest unused", shard.index_file.stem)
     if total + needed_bytes > limit_bytes:
         raise FileError(
             f"{needed_bytes:,} bytes more do not fit under the cache's limit of {limit_bytes / GIB:g} GiB "
@@ -124,100 +112,6 @@ def make_room(cache: Path, own: Path, wanted: Collection[str], needed_bytes: int
             where=own,
             hint="raise `cache_limit_gb` in the configuration, or train with --cache jpeg or a smaller --size",
         )
-
-
-Shape = tuple[int, int, int]
-
-
-class StoredPerson(NamedTuple):
-    """One person.
-
-    Attributes:
-        rgb_and_mask: uint8 (height, width, 4), picture and mask.
-        input_rgb: uint8 (height, width, 3).
-        box_xyxy_px: what matters in `rgb_and_mask`; outside, the mask is 0.
-        photo_xyxy_px: where in `rgb_and_mask` the photo is; around it are borders of one colour, where the mask is 0.
-    """
-
-    rgb_and_mask: NDArray[np.uint8]
-    input_rgb: NDArray[np.uint8]
-    box_xyxy_px: tuple[int, int, int, int]
-    photo_xyxy_px: tuple[int, int, int, int]
-
-
-def pack(person: StoredPerson, storage: str) -> NDArray[np.uint8]:
-    """A person as the bytes of one record, uint8 (bytes,).
-
-    Raw: pixels of `rgb_and_mask`, of `input_rgb`, both boxes. Else: a header, then picture and mask of `rgb_and_mask`
-    without its borders, and `input_rgb`; only the picture of `jpeg` loses anything.
-    """
-    box = np.array(person.box_xyxy_px, np.int16).view(np.uint8)
-    place = np.array(person.photo_xyxy_px, np.int16).view(np.uint8)
-    if storage == "raw":
-        return np.concatenate([person.rgb_and_mask.reshape(-1), person.input_rgb.reshape(-1), box, place])
-    suffix, options = (".jpg", _JPEG) if storage == "jpeg" else (".png", _PNG)
-    left, top, right, bottom = person.photo_xyxy_px
-    photo = np.ascontiguousarray(person.rgb_and_mask[top:bottom, left:right])
-    parts = [
-        cv2.imencode(suffix, cv2.cvtColor(photo, cv2.COLOR_RGBA2BGR), options)[1],
-        np.frombuffer(zlib.compress(np.ascontiguousarray(photo[..., 3]).data, 6), np.uint8),
-        cv2.imencode(".png", cv2.cvtColor(person.input_rgb, cv2.COLOR_RGB2BGR), _PNG)[1],
-    ]
-    lengths = np.array([len(part) for part in parts], np.uint32).view(np.uint8)
-    return np.concatenate([lengths, box, place, *(np.asarray(part, np.uint8).reshape(-1) for part in parts)])
-
-
-def rgb_and_mask_of(
-    record: NDArray[np.uint8], storage: str, shape: Shape, fill_rgb: tuple[int, int, int]
-) -> NDArray[np.uint8]:
-    """The `rgb_and_mask` picture of a record, uint8 `shape`, with borders of a colour; a view of a raw one."""
-    if storage == "raw":
-        return record[: int(np.prod(shape))].reshape(shape)
-    image, mask, _ = _parts(record)
-    left, top, right, bottom = photo_box_of(record, storage)
-    photo = np.asarray(cv2.cvtColor(_decoded(image), cv2.COLOR_RGB2RGBA), np.uint8)
-    cv2.insertChannel(np.frombuffer(zlib.decompress(mask.data), np.uint8).reshape(photo.shape[:2]), photo, 3)
-    return np.asarray(
-        cv2.copyMakeBorder(
-            photo, top, shape[0] - bottom, left, shape[1] - right, cv2.BORDER_CONSTANT,
-            value=(*map(float, fill_rgb), 0.0),
-        ),
-        np.uint8,
-    )  # fmt: skip
-
-
-def input_rgb_of(record: NDArray[np.uint8], storage: str, shape: Shape) -> NDArray[np.uint8]:
-    """The `input_rgb` picture of a record, uint8 `shape`; a view of a raw one."""
-    if storage == "raw":
-        return record[-_TAIL_BYTES - int(np.prod(shape)) : -_TAIL_BYTES].reshape(shape)
-    return _decoded(_parts(record)[2])
-
-
-def box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
-    """The box of a record: left, top, right, bottom."""
-    return _box_at(record, len(record) - _TAIL_BYTES if storage == "raw" else _LENGTHS_BYTES)
-
-
-def photo_box_of(record: NDArray[np.uint8], storage: str) -> tuple[int, int, int, int]:
-    """Where the photo is in the `rgb_and_mask` picture of a record: left, top, right, bottom."""
-    return _box_at(record, len(record) - _BOX_BYTES if storage == "raw" else _LENGTHS_BYTES + _BOX_BYTES)
-
-
-def _box_at(record: NDArray[np.uint8], start: int) -> tuple[int, int, int, int]:
-    left, top, right, bottom = record[start : start + _BOX_BYTES].copy().view(np.int16).tolist()
-    return left, top, right, bottom
-
-
-def _parts(record: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    lengths = record[:_LENGTHS_BYTES].copy().view(np.uint32).astype(np.int64)
-    return np.split(record[_HEAD_BYTES:], np.cumsum(lengths)[:2])
-
-
-def _decoded(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
-
-
-PackedPerson = NDArray[np.uint8]
 
 
 class RecordRequest(NamedTuple):
@@ -229,7 +123,7 @@ class RecordRequest(NamedTuple):
     """
 
     entry: RecordKey
-    make: Callable[[NDArray[np.uint8]], PackedPerson]
+    make: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 class LoadedRecords(NamedTuple):
@@ -241,7 +135,7 @@ class LoadedRecords(NamedTuple):
         use: keeps the records from being removed while it is held.
     """
 
-    records: dict[str, PackedPerson]
+    records: dict[str, NDArray[np.uint8]]
     broken: list[str]
     use: FolderUse
 
@@ -264,8 +158,8 @@ def load_records(
     """Records: those in the cache from there, the others made, in parallel, and stored.
 
     A killed build loses at most one shard's work. A broken shard is dropped and its records made again. Records whose
-    picture has been removed from the bottle, or changed, are dropped from the whole cache first. Two trainings at once
-    build one after the other, so that nothing is made twice.
+    picture has been removed from the bottle, or changed, are dropped from the whole cache first. Of two trainings
+    started together, the second waits for the first one's records.
 
     Args:
         bottle: the data folder.
@@ -294,9 +188,10 @@ def load_records(
             needed_bytes = len(missing) * record_bytes
             limit_bytes = int(bottle.settings.cache_limit_gb * GIB)
             make_room(bottle.cache, folder, keys, needed_bytes, limit_bytes)
-            _check_space(folder, needed_bytes)
+            if needed_bytes > (free_bytes := shutil.disk_usage(folder).free):
+                raise _no_space(folder, needed_bytes, f"{free_bytes:,} bytes are free")
             broken = _build(bottle, folder, list(missing.values()), needed_bytes, workers)
-        records: dict[str, PackedPerson] = {}
+        records: dict[str, NDArray[np.uint8]] = {}
         for shard in open_shards(folder):
             if not keys.isdisjoint(entry.key for entry in shard.entries):
                 os.utime(shard.index_file)
@@ -307,24 +202,21 @@ def load_records(
 def _measured_bytes(bottle: Bottle, missing: Sequence[RecordRequest]) -> int | None:
     """Mean size of a few records spread over those that are missing; None where their pictures cannot be decoded.
 
-    How far a picture can be compressed depends on the photos alone: nothing but trying tells.
+    How far a picture can be compressed depends on the photos: it has to be measured.
     """
     sizes = []
     for one in missing[:: max(len(missing) // _MEASURED, 1)][:_MEASURED]:
         try:
             sizes.append(one.make(read_photo(bottle.picture(one.entry.picture))).nbytes)
         except FileError:
-            continue  # Said when it is cut out.
+            continue  # Logged when it is cut out.
     return round(sum(sizes) / len(sizes)) if sizes else None
 
 
 def drop_stale_records(bottle: Bottle, *, workers: int) -> int:
-    """Drops what was made of pictures that have been removed from the bottle or changed; the cache's lock is held.
+    """Drops records and signatures of pictures removed from the bottle or changed; returns how many records.
 
-    What tells their near duplicates goes too.
-
-    Returns:
-        How many records were dropped.
+    The caller holds the cache's lock.
     """
     shards = [shard for folder in record_folders(bottle.cache) for shard in open_shards(folder)]
     names = {entry.picture for shard in shards for entry in shard.entries}
@@ -334,13 +226,6 @@ def drop_stale_records(bottle: Bottle, *, workers: int) -> int:
     if dropped:
         _log.info("cache: %s dropped, of pictures removed or changed since", counted(dropped, "record"))
     return dropped
-
-
-def _check_space(folder: Path, needed_bytes: int) -> None:
-    """Refuses before the work what will not fit after it."""
-    free_bytes = shutil.disk_usage(folder).free
-    if needed_bytes > free_bytes:
-        raise _no_space(folder, needed_bytes, f"{free_bytes:,} bytes are free")
 
 
 def _no_space(folder: Path, needed_bytes: int, why: str) -> FileError:
@@ -362,17 +247,19 @@ def _build(
     _log.info("cutting out %s of %s", counted(len(missing), "person"), counted(len(by_picture), "picture"))
     broken: list[str] = []
 
-    def make(picture: str) -> list[tuple[RecordKey, PackedPerson]] | FileError:
+    def make(picture: str) -> list[tuple[RecordKey, NDArray[np.uint8]]] | FileError:
         try:
             image_rgb = read_photo(bottle.picture(picture))
         except FileError as error:
-            # One broken picture must not end the others: it is reported by whoever asked.
-            return error
+            return error  # One broken picture must not end the others: the caller reports it.
         return [(one.entry, one.make(image_rgb)) for one in by_picture[picture]]
 
     stored_bytes = 0
-    with ThreadPoolExecutor(max(workers, 1)) as pool, progress("pictures cut out", len(by_picture)) as ticker:
-        for pictures in _chunks(list(by_picture)):
+    names = list(by_picture)
+    per_shard = max(_PICTURES_PER_SHARD, -(-len(names) // _SHARDS_PER_BUILD))
+    with ThreadPoolExecutor(max(workers, 1)) as pool, progress("pictures cut out", len(names)) as ticker:
+        for start in range(0, len(names), per_shard):
+            pictures = names[start : start + per_shard]
             shard_bytes = 0
             try:
                 with new_shard(folder) as add:
@@ -389,9 +276,3 @@ def _build(
                 raise _no_space(folder, max(needed_bytes - stored_bytes, 1), error.what) from error
             stored_bytes += shard_bytes
     return broken
-
-
-def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    size = max(_PICTURES_PER_SHARD, -(-len(names) // _SHARDS_PER_BUILD))
-    for start in range(0, len(names), size):
-        yield names[start : start + size]

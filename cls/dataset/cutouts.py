@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -13,26 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
-from cls.dataset.cache import (
-    FolderUse,
-    RecordRequest,
-    RecordSize,
-    StoredPerson,
-    box_of,
-    input_rgb_of,
-    load_records,
-    pack,
-    photo_box_of,
-    rgb_and_mask_of,
-)
+from cls.dataset.cache import FolderUse, RecordRequest, RecordSize, load_records
 from cls.dataset.samples import Sample
 from cls.dataset.shards import RecordKey
 from cls.dataset.split.signatures import content_digests
 from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing, cut_out, in_frame, inner_size, resize_cutout
 
-# Another layout of records is another cache.
+# Version of the records' layout; records of another one are not read.
 _LAYOUT = 4
+
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+_BOX_BYTES = 8
+# A compressed record begins with the lengths of its three parts and both boxes; a raw one ends with the boxes.
+_LENGTHS_BYTES = 12
 
 
 @dataclass(frozen=True)
@@ -86,36 +82,78 @@ class CutoutFormat:
         return digest.hexdigest()[:16]
 
     def make(self, image_rgb: NDArray[np.uint8], person: Person) -> NDArray[np.uint8]:
-        """One person's record, uint8 (record_bytes,)."""
+        """One person's record, uint8 (record_bytes,).
+
+        Raw: pixels of `rgb_and_mask`, of `input_rgb`, both boxes. Else: the lengths of three parts, both boxes, then
+        picture and mask of `rgb_and_mask` without its borders, and `input_rgb`; only the picture of `jpeg` is lossy.
+        """
         preprocessing = self.preprocessing
         cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel, version=preprocessing.version)
         height_px, width_px, _ = self.rgb_and_mask_shape
-        source_height_px, source_width_px = cutout.mask.shape
-        inner = inner_size(source_height_px, source_width_px, height_px, width_px, version=preprocessing.version)
+        inner = inner_size(*cutout.mask.shape, height_px, width_px, version=preprocessing.version)
         resized = resize_cutout(cutout, *inner, version=preprocessing.version)
         image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]
-        rgb_and_mask = np.concatenate([image, mask], axis=2)
-        box = _box_of(mask, is_whole=preprocessing.is_background_kept)
-        top_px, left_px = (height_px - inner[0]) // 2, (width_px - inner[1]) // 2
-        place = (left_px, top_px, left_px + inner[1], top_px + inner[0])
-        return pack(StoredPerson(rgb_and_mask, preprocessing.fit(cutout), box, place), self.storage)
+        input_rgb = preprocessing.fit(cutout)
+        left, top = (width_px - inner[1]) // 2, (height_px - inner[0]) // 2
+        right, bottom = left + inner[1], top + inner[0]
+        person_box = _box_of(mask, is_whole=preprocessing.is_background_kept)
+        boxes = np.array([*person_box, left, top, right, bottom], np.int16).view(np.uint8)
+        if self.storage == "raw":
+            return np.concatenate([np.concatenate([image, mask], axis=2).reshape(-1), input_rgb.reshape(-1), boxes])
+        suffix, options = (".jpg", _JPEG) if self.storage == "jpeg" else (".png", _PNG)
+        image, mask = image[top:bottom, left:right], np.ascontiguousarray(mask[top:bottom, left:right])
+        parts = [
+            cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1],
+            np.frombuffer(zlib.compress(mask.data, 6), np.uint8),
+            cv2.imencode(".png", cv2.cvtColor(input_rgb, cv2.COLOR_RGB2BGR), _PNG)[1],
+        ]
+        lengths = np.array([len(part) for part in parts], np.uint32).view(np.uint8)
+        return np.concatenate([lengths, boxes, *(np.asarray(part, np.uint8).reshape(-1) for part in parts)])
 
     def rgb_and_mask(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The `rgb_and_mask` picture of a record, uint8 (height, width, 4); a view where it is raw."""
-        return rgb_and_mask_of(record, self.storage, self.rgb_and_mask_shape, self.preprocessing.fill_rgb)
+        shape = self.rgb_and_mask_shape
+        if self.storage == "raw":
+            return record[: int(np.prod(shape))].reshape(shape)
+        image, mask, _ = _parts(record)
+        left, top, right, bottom = self.photo_box(record)
+        photo = np.asarray(cv2.cvtColor(_decoded(image), cv2.COLOR_RGB2RGBA), np.uint8)
+        cv2.insertChannel(np.frombuffer(zlib.decompress(mask.data), np.uint8).reshape(photo.shape[:2]), photo, 3)
+        borders = (top, shape[0] - bottom, left, shape[1] - right)
+        fill_rgba = (*map(float, self.preprocessing.fill_rgb), 0.0)
+        return np.asarray(cv2.copyMakeBorder(photo, *borders, cv2.BORDER_CONSTANT, value=fill_rgba), np.uint8)
 
     def input_rgb(self, record: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The `input_rgb` picture of a record, uint8 (height, width, 3); a view where it is raw."""
-        return input_rgb_of(record, self.storage, self.input_shape)
+        if self.storage != "raw":
+            return _decoded(_parts(record)[2])
+        end = -2 * _BOX_BYTES
+        return record[end - int(np.prod(self.input_shape)) : end].reshape(self.input_shape)
 
     def box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of the person in the `rgb_and_mask` picture; outside, the mask is 0."""
-        return box_of(record, self.storage)
+        return self._box_at(record, 0)
 
     def photo_box(self, record: NDArray[np.uint8]) -> tuple[int, int, int, int]:
         """Left, top, right, bottom of the photo in the `rgb_and_mask` picture of a record; around it are borders."""
-        return photo_box_of(record, self.storage)
+        return self._box_at(record, 1)
+
+    def _box_at(self, record: NDArray[np.uint8], place: int) -> tuple[int, int, int, int]:
+        first = len(record) - 2 * _BOX_BYTES if self.storage == "raw" else _LENGTHS_BYTES
+        start = first + place * _BOX_BYTES
+        left, top, right, bottom = record[start : start + _BOX_BYTES].copy().view(np.int16).tolist()
+        return left, top, right, bottom
+
+
+def _parts(record: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    """The compressed picture, mask and input of a record."""
+    lengths = record[:_LENGTHS_BYTES].copy().view(np.uint32).astype(np.int64)
+    return np.split(record[_LENGTHS_BYTES + 2 * _BOX_BYTES :], np.cumsum(lengths)[:2])
+
+
+def _decoded(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def _box_of(mask: NDArray[np.uint8], *, is_whole: bool) -> tuple[int, int, int, int]:
@@ -195,7 +233,7 @@ def load_cutouts(
 
     Args:
         bottle: the data folder.
-        samples: whom to cut out.
+        samples: the people to cut out.
         format_: what to keep of each.
         workers: how many threads decode.
 
@@ -223,7 +261,7 @@ def load_cutouts(
 
 
 def _entry_of(sample: Sample, content: str) -> RecordKey:
-    """The name of a sample's record: another one for other bytes of the picture, or another outline."""
+    """The name of a sample's record: a digest of the picture's name and content, the box and the outlines."""
     digest = hashlib.sha256(f"{sample.path}\n{content}".encode())
     digest.update(np.asarray(sample.person.box_xyxy_px, np.float64).tobytes())
     for polygon in sample.person.polygons_xy_rel:
