@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cls.bottle.layout import Bottle
 from cls.dataset.shards import RecordKey, Shard, drop_broken_shards, drop_records, new_shard, open_shards
-from cls.dataset.split.signatures import content_digests, forget_signatures
+from cls.dataset.split.signatures import content_digests, drop_stale_signatures
 from cls.errors import FileError
 from cls.files import locked, remove_parts
 from cls.people.photos import read_photo
@@ -221,7 +221,7 @@ def drop_stale_records(bottle: Bottle, *, workers: int) -> int:
     shards = [shard for folder in record_folders(bottle.cache) for shard in open_shards(folder)]
     names = {entry.picture for shard in shards for entry in shard.entries}
     digests = content_digests(bottle, sorted(names), workers=workers)
-    forget_signatures(bottle)
+    drop_stale_signatures(bottle)
     dropped = drop_records(shards, lambda entry: digests.get(entry.picture) == entry.content)
     if dropped:
         _log.info("cache: %s dropped, of pictures removed or changed since", counted(dropped, "record"))

@@ -34,12 +34,12 @@ NO_LABEL_KNOWN = "none of its labels is known"
 
 @dataclass(frozen=True)
 class Sample:
-    """One person with labels.
+    """A row of the training data: a detected person with the labels of their picture.
 
     Attributes:
         path: file name in pictures/.
         picset: GUID of the picset; empty when unknown.
-        person: who is meant, in the photo.
+        person: the detected person.
         labels: one value a label: 1.0 present, 0.0 absent, NaN unknown.
         number: which of the picture's chosen people this is, from 0.
         joined: name of the cluster of picsets that belong together (`cls.dataset.split.assign`); empty when alone.
@@ -69,7 +69,7 @@ class Sample:
 
 
 class PictureCounts(Record):
-    """What became of a dataset's pictures, counted.
+    """How many of a dataset's pictures are used, and how many were left out, by reason.
 
     Attributes:
         pictures: rows in the dataset file.
@@ -85,20 +85,14 @@ class PictureCounts(Record):
 
 
 class LedgerRecord(PictureCounts):
-    """ledger.json: the same, and which pictures were left out: name -> why."""
+    """ledger.json: the counts, and each picture left out with the reason."""
 
     left_out: dict[str, str]
 
 
 @dataclass
 class Ledger:
-    """What became of every row of a dataset.
-
-    Attributes:
-        pictures: rows in the dataset file.
-        left_out: picture -> why it gives no sample.
-        segmentation_models: model version -> pictures whose people it found, of those used.
-    """
+    """The pictures of a dataset that give no sample, with the reasons; see `PictureCounts`."""
 
     pictures: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
@@ -110,7 +104,7 @@ class Ledger:
         return dict(Counter(self.left_out.values()).most_common())
 
     def counts(self) -> PictureCounts:
-        """As metrics.json keeps it."""
+        """The counts, as in metrics.json."""
         return PictureCounts(
             pictures=self.pictures,
             used=self.pictures - len(self.left_out),
@@ -119,7 +113,7 @@ class Ledger:
         )
 
     def record(self) -> LedgerRecord:
-        """As ledger.json keeps it."""
+        """The content of ledger.json."""
         return LedgerRecord(**self.counts().to_json_values(), left_out=dict(sorted(self.left_out.items())))
 
 
@@ -132,13 +126,13 @@ def labels_of(samples: Sequence[Sample]) -> NDArray[np.float32]:
 def collect_samples(
     bottle: Bottle, dataset: GroupDataset, *, people: str = "largest", subject: str | None = None
 ) -> tuple[list[Sample], Ledger]:
-    """Looks up who is in the dataset's pictures and gives each chosen person the picture's labels.
+    """Reads the people of the dataset's pictures and gives each chosen person the picture's labels.
 
     Args:
         bottle: the data folder; its pictures database is read.
         dataset: the labelled pictures.
-        people: whom a picture's label belongs to: `largest`, `single` (pictures with one person only) or `all`.
-        subject: class of people the group is about, e.g. `female`; everyone when not given.
+        people: which people get a picture's labels: `largest`, `single` (pictures with one person only) or `all`.
+        subject: only people of this class, e.g. `female`; of every class when None.
 
     Returns:
         Samples in the dataset's order, and the ledger of what was left out.
@@ -170,7 +164,7 @@ def collect_samples(
 
 
 def _why_unusable(bottle: Bottle, path: str, record: PictureRecord | None) -> str | None:
-    """Why a picture gives no sample, or None when it may."""
+    """Why a picture gives no sample, or None."""
     if record is not None and record.status == Status.REJECTED:
         return REJECTED
     if not bottle.picture(path).is_file():
@@ -181,20 +175,14 @@ def _why_unusable(bottle: Bottle, path: str, record: PictureRecord | None) -> st
 
 
 def drop_broken(samples: Sequence[Sample], broken: Sequence[str], ledger: Ledger) -> list[Sample]:
-    """Samples without those of broken pictures, which are entered into the ledger.
-
-    Args:
-        samples: of `collect_samples`.
-        broken: names of pictures that could not be decoded.
-        ledger: the samples' ledger; changed.
-    """
+    """Samples without those of pictures that could not be decoded, which are entered into the ledger."""
     left_out = dict.fromkeys(broken, BROKEN)
     ledger.left_out.update(left_out)
     return [sample for sample in samples if sample.path not in left_out]
 
 
 def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[str]) -> None:
-    """Logs how many samples there are, of which label, and what was left out."""
+    """Logs how many samples each label has, and the pictures left out."""
     labels = labels_of(samples)
     counts = ", ".join(f"{name} {int(np.nansum(column))}" for name, column in zip(label_names, labels.T, strict=True))
     trash = int((labels == 0).all(axis=1).sum()) if len(samples) else 0
@@ -224,32 +212,32 @@ def log_ledger(ledger: Ledger, samples: Sequence[Sample], label_names: Sequence[
 def mark_incomplete_labels_unknown(
     dataset: GroupDataset, names: Sequence[str], *, where: object = None
 ) -> GroupDataset:
-    """A dataset in which pictures that do not carry an incomplete label are unknown for it.
+    """The dataset with the absence of incomplete labels made unknown.
 
-    A picture all of whose labels are absent is trash: somebody looked at it and saw none of them. It stays as it is.
+    A picture without any label stays as it is: an annotator looked at it and saw none of them.
 
     Args:
         dataset: the labelled pictures.
-        names: the labels that annotators did not give to every picture they fit; none named: all labels.
+        names: the labels that annotators did not give to every picture they fit; empty: all labels.
         where: the dataset's file, for messages.
 
     Raises:
         TrainingError: the group has no label of such a name.
     """
-    strange = [name for name in names if name not in dataset.labels]
-    if strange:
+    unknown = [name for name in names if name not in dataset.labels]
+    if unknown:
         raise TrainingError(
-            f"--incomplete: group '{dataset.group}' has no label {', '.join(repr(name) for name in strange)}",
+            f"--incomplete: group '{dataset.group}' has no label {', '.join(repr(name) for name in unknown)}",
             code="unknown_label",
             where=where,
             hint=f"its labels: {', '.join(dataset.labels)}",
         )
     chosen = frozenset(names or dataset.labels)
     is_chosen = [label in chosen for label in dataset.labels]
-    return replace(dataset, rows=tuple(_opened(row, is_chosen) for row in dataset.rows))
+    return replace(dataset, rows=tuple(_absences_unknown(row, is_chosen) for row in dataset.rows))
 
 
-def _opened(row: LabelledRow, is_chosen: Sequence[bool]) -> LabelledRow:
+def _absences_unknown(row: LabelledRow, is_chosen: Sequence[bool]) -> LabelledRow:
     if all(value == 0 for value in row.labels):
         return row
     labels = [math.nan if chosen and value == 0 else value for value, chosen in zip(row.labels, is_chosen, strict=True)]

@@ -1,4 +1,4 @@
-"""Which picsets belong together, and a split into training and validation that no picset is on both sides of."""
+"""Joining picsets that belong together, and a split that puts each picset into training or validation as a whole."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from cls.records import read_record
 _log = logging.getLogger("cls.dataset")
 
 NEAR_DUPLICATES = "near duplicates"
-# What annotators type where they do not know: it says nothing.
-_NOTHING = frozenset({"", "-", "?", "0", "n/a", "na", "none", "null", "unknown", "undefined", "other"})
+# Values that annotators type for "unknown": they join nothing.
+_UNKNOWN = frozenset({"", "-", "?", "0", "n/a", "na", "none", "null", "unknown", "undefined", "other"})
 # Which of an object's keys name it.
 _NAMING_KEYS = ("guid", "id", "name")
 
@@ -55,7 +55,7 @@ class JoinedUnits:
         return [replace(sample, joined=self.clusters.get(sample.unjoined_unit, "")) for sample in samples]
 
     def line(self) -> str:
-        """What was joined, in a few words."""
+        """How much was joined, and why, for the log."""
         clusters = len(set(self.clusters.values()))
         whys = ", ".join(f"{why} {count}" for why, count in self.reasons.items())
         return f"{len(self.clusters)} picsets (or pictures of none) belong together in {clusters} clusters: {whys}"
@@ -67,9 +67,9 @@ def find_joined_units(
     """Finds what belongs together.
 
     Args:
-        bottle: the data folder: pictures, and what the collector said of picsets.
-        group: of which the samples are.
-        samples: whose picsets and pictures.
+        bottle: the data folder, with pictures and the picsets' meta.json.
+        group: the samples' group.
+        samples: of whose picsets and pictures.
         keys: fields of a picset's meta.json (under `picset`); picsets with an equal value belong together.
         has_near_duplicates: whether pictures are compared.
 
@@ -132,7 +132,7 @@ class _PicsetFile(BaseModel):
 
 
 def _head_values(file: Path, keys: Sequence[str]) -> list[tuple[str, str]]:
-    """Key and value of what the collector said of a picset; nothing where there is no readable meta.json."""
+    """Key and value pairs of a picset's metadata; none where there is no readable meta.json."""
     if not file.exists():
         return []
     try:
@@ -153,15 +153,15 @@ def _values(value: JsonValue) -> set[str]:
     if value is None or isinstance(value, bool):
         return set()
     name = " ".join(str(value).split()).casefold()
-    return set() if name in _NOTHING else {name}
+    return set() if name in _UNKNOWN else {name}
 
 
 def split_by_person(samples: Sequence[Sample], *, valid_people: int, seed: int) -> list[str]:
-    """Divides people as `split_samples` does, by the same stratification, but each person for themselves.
+    """Divides people at random, by the stratification of `split_samples`, without keeping units together.
 
     Args:
-        samples: what is to be divided.
-        valid_people: how many are wanted in validation; exactly so many are.
+        samples: the samples to divide.
+        valid_people: how many people validation gets, exactly.
         seed: another seed gives another split.
 
     Returns:
@@ -184,9 +184,9 @@ def _columns(samples: Sequence[Sample]) -> NDArray[np.float64]:
 
 
 def _even_out(columns: NDArray[np.float64], is_valid: NDArray[np.bool_], valid_people: int) -> None:
-    """Moves the people whose labels their subset has most too many of, until the sizes are right; changes `is_valid`.
+    """Moves people from the larger subset, those with its most overrepresented labels; changes `is_valid`.
 
-    Stratification deals every label its share, and can be a few people off the share of all of them.
+    Stratification gives every label its share, and can miss the share of all people by a few.
     """
     totals = columns.sum(axis=0)
     while (extra := int(is_valid.sum()) - valid_people) != 0:
@@ -194,7 +194,7 @@ def _even_out(columns: NDArray[np.float64], is_valid: NDArray[np.bool_], valid_p
         share = (valid_people if extra > 0 else len(columns) - valid_people) / len(columns)
         here = columns[giving].sum(axis=0)
         surplus = (here - share * totals) / np.maximum(totals, 1)
-        # The subset keeps somebody of every label it has.
+        # The subset keeps at least one person of every label it has.
         surplus[here <= 1] = -len(columns)
         people = np.flatnonzero(giving)
         chosen = people[int(np.argmax(columns[people] @ surplus))]
@@ -215,7 +215,7 @@ class Split:
     moved: tuple[str, ...] = ()
 
     def remembered_subsets(self, samples: Iterable[Sample]) -> dict[str, str]:
-        """The subset of every picset and every picture by itself: what stays true when other ones are joined."""
+        """The subset of every picset and every picture by itself, whatever is joined with it later."""
         return {
             member: self.subsets[sample.split_unit]
             for sample in samples
@@ -230,19 +230,19 @@ class Split:
 def split_samples(
     samples: Sequence[Sample], *, valid_share: float, seed: int, known: Mapping[str, str] | None = None
 ) -> Split:
-    """Divides samples by unit into a training and a validation part.
+    """Divides samples by unit into training and validation.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011) over whole units: the rarest label's
     units come first, each to the subset that still lacks most of it. "None of the labels" counts as a label, and so
     does the known absence of a label that is unknown for others. The result depends on the seed and the samples, not
     on their order.
 
-    Picsets and pictures of an earlier split stay where they were, but for one case: a unit of which anything was in
-    training is in training, even if the rest of it was in validation. So nothing that was ever trained on is
-    validated on, at the price of a smaller validation part.
+    Picsets and pictures of an earlier split stay in their subset, with one exception: a unit of which anything was in
+    training is in training, even if the rest of it was in validation. So no picture that was trained on is ever used
+    for validation, at the price of a smaller validation set.
 
     Args:
-        samples: what is to be divided.
+        samples: the samples to divide.
         valid_share: share of samples wanted in validation, 0 < share < 1.
         seed: another seed gives another split.
         known: subsets of an earlier split, by picset and by picture (`Split.remembered_subsets`).
@@ -256,7 +256,7 @@ def split_samples(
     """
     units = sorted({sample.split_unit for sample in samples}, key=lambda unit: _rank(seed, unit))
     if len(units) < 2:
-        raise _one_unit(samples)
+        raise _one_unit_error(samples)
     counts = _counts_by_unit(samples, units)
     earlier, moved = _earlier_subsets(samples, known or {})
     subsets = np.array([_SUBSETS.index(earlier[unit]) if unit in earlier else -1 for unit in units])
@@ -265,7 +265,7 @@ def split_samples(
     for subset in (0, 1):
         wanted[subset] -= counts[subsets == subset].sum(axis=0)
     is_new = subsets < 0
-    _deal(counts, subsets, wanted)
+    _assign_new(counts, subsets, wanted)
     _repair(counts, subsets, is_new)
     for subset, name in enumerate(_SUBSETS):
         if not (subsets == subset).any():
@@ -277,7 +277,7 @@ def split_samples(
     return Split({unit: _SUBSETS[subset] for unit, subset in sorted(zip(units, subsets.tolist(), strict=True))}, moved)
 
 
-def _one_unit(samples: Sequence[Sample]) -> TrainingError:
+def _one_unit_error(samples: Sequence[Sample]) -> TrainingError:
     what, code = f"all {len(samples)} samples are of one picset", "one_picset"
     hint = "load more picsets, or train on everything with --mode all"
     if len({sample.unjoined_unit for sample in samples}) > 1:
@@ -287,7 +287,7 @@ def _one_unit(samples: Sequence[Sample]) -> TrainingError:
 
 
 def _earlier_subsets(samples: Sequence[Sample], known: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The subsets of units that an earlier split knows, and what it takes from validation into training."""
+    """Unit -> its subset in an earlier split, and the picsets and pictures moved from validation into training."""
     found: dict[str, set[str]] = {}
     for sample in samples:
         found.setdefault(sample.split_unit, set()).update(
@@ -303,7 +303,7 @@ def _earlier_subsets(samples: Sequence[Sample], known: Mapping[str, str]) -> tup
 
 
 def _rank(seed: int, unit: str) -> bytes:
-    """A fixed random-looking order of units, so that names and file order have no influence."""
+    """Sorts units in an order that depends on the seed, not on their names or the order of the file."""
     return hashlib.sha256(f"{seed}\n{unit}".encode()).digest()
 
 
@@ -320,15 +320,15 @@ def _counts_by_unit(samples: Sequence[Sample], units: Sequence[str]) -> NDArray[
     return counts
 
 
-def _deal(counts: NDArray[np.float64], subsets: NDArray[np.int_], wanted: NDArray[np.float64]) -> None:
-    """Gives every unit without a subset (-1) one; changes `subsets` and `wanted`."""
+def _assign_new(counts: NDArray[np.float64], subsets: NDArray[np.int_], wanted: NDArray[np.float64]) -> None:
+    """Gives every unit without a subset (-1) the one that most lacks its rarest label; changes `subsets`, `wanted`."""
     has = counts > 0
     is_open = subsets < 0
     left = has[is_open].sum(axis=0)
-    # Big picsets first: small ones then fill the gaps. Those of one size are dealt in their own order.
+    # Large units first: small ones then fill the gaps. Units of one size stay in their order.
     by_size = [iter(np.argsort(-counts[:, column], kind="stable")) for column in range(counts.shape[1])]
     for _ in range(int(is_open.sum())):
-        # The last column, all samples, is met by every unit: it is used when no label is left to deal.
+        # The last column counts all samples: it is used when no unit with a label is left.
         label = int(np.argmin(np.where(left[:-1] > 0, left[:-1], np.inf))) if left[:-1].any() else counts.shape[1] - 1
         unit = next(unit for unit in by_size[label] if subsets[unit] < 0)
         by_need = np.lexsort((wanted[:, -1], wanted[:, label]))
@@ -347,7 +347,7 @@ def _repair(counts: NDArray[np.float64], subsets: NDArray[np.int_], is_new: NDAr
             if len(having) < 2 or (subsets[having] == subset).any():
                 continue
             new = [int(unit) for unit in having if is_new[unit]]
-            movable = [unit for unit in new if _may_leave(counts, subsets, unit)]
+            movable = [unit for unit in new if _is_movable(counts, subsets, unit)]
             if not movable and column == counts.shape[1] - 1:
                 # An empty subset is worse than a label that one subset lacks.
                 movable = new
@@ -355,10 +355,10 @@ def _repair(counts: NDArray[np.float64], subsets: NDArray[np.int_], is_new: NDAr
                 subsets[min(movable, key=lambda unit: counts[unit, -1])] = subset
 
 
-def _may_leave(counts: NDArray[np.float64], subsets: NDArray[np.int_], unit: int) -> bool:
+def _is_movable(counts: NDArray[np.float64], subsets: NDArray[np.int_], unit: int) -> bool:
     """Whether a unit's subset keeps at least one other unit of everything the unit has.
 
-    Of what the unit alone has, validation may be left without, training may not.
+    Validation may lose a label that only this unit has, training may not.
     """
     others = (subsets == subsets[unit]) & (np.arange(len(subsets)) != unit)
     has = counts[unit] > 0

@@ -1,4 +1,4 @@
-"""split.json, the memory of earlier splits in the dataset file, and the parts that a dataset brings."""
+"""split.json, the splits kept in the dataset file, and the official parts (train, valid, test) of public datasets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTS_KEY = "parts"
 IN_TEST = "kept for the test"
 IN_NO_PART = "in none of the dataset's parts"
 
-_MEMORY = TypeAdapter(dict[str, JsonValue])
+_SPLITS = TypeAdapter(dict[str, JsonValue])
 
 # Picset or picture, as a unit -> its subset.
 _SUBSETS = TypeAdapter(dict[str, Literal["train", "valid"]])
@@ -85,14 +85,14 @@ class PartsUsed(Record):
 
 @dataclass(frozen=True)
 class NamedSplit:
-    """Samples divided as the dataset says.
+    """Samples divided into a dataset's own parts.
 
     Attributes:
-        samples: those of training and validation, in order; people in two subsets are taken apart into their pictures.
+        samples: those of training and validation, in order; a unit in two subsets is taken apart into its pictures.
         indices: their places among the samples given.
         test: the test part's samples, as given.
-        split: who of `samples` is in which subset.
-        used: what to say of it.
+        split: the subset of each of `samples`.
+        used: the parts' counts.
     """
 
     samples: list[Sample]
@@ -103,7 +103,7 @@ class NamedSplit:
 
 
 def part_names(dataset: GroupDataset) -> list[str]:
-    """The names of the parts a dataset brings."""
+    """The names of a dataset's own parts, e.g. `official`."""
     parts = dataset.extra.get(PARTS_KEY)
     return sorted(parts) if isinstance(parts, dict) else []
 
@@ -117,7 +117,7 @@ def subsets_of(dataset: GroupDataset, name: str, *, where: object = None) -> dic
     """Picture -> `train`, `valid` or `test`, of the parts of a name.
 
     Raises:
-        TrainingError: the dataset has no such parts, or they are not readable, or a picture stands in two of them.
+        TrainingError: the dataset has no such parts, they are not readable, or a picture is in two of them.
     """
     known = part_names(dataset)
     if name not in known:
@@ -141,7 +141,7 @@ def subsets_of(dataset: GroupDataset, name: str, *, where: object = None) -> dic
     subsets = dict(pairs)
     if len(subsets) != len(pairs):
         raise TrainingError(
-            f"a picture stands in two of the parts '{name}'",
+            f"a picture is in two of the parts '{name}'",
             code="overlapping_parts",
             where=where,
             hint="load the set again",
@@ -152,13 +152,13 @@ def subsets_of(dataset: GroupDataset, name: str, *, where: object = None) -> dic
 def split_by_parts(
     samples: Sequence[Sample], dataset: GroupDataset, name: str, *, ledger: Ledger | None = None, where: object = None
 ) -> NamedSplit:
-    """Divides samples into the parts of a name. Samples of pictures that stand in none of them are left out.
+    """Divides samples into the parts of a name. Samples of pictures in none of them are left out.
 
     Args:
         samples: of `collect_samples`.
         dataset: the labelled pictures, with their parts.
         name: which parts.
-        ledger: the samples' ledger: what nobody trains on is entered.
+        ledger: the samples' ledger; pictures outside training and validation are entered.
         where: the dataset's file, for messages.
 
     Raises:
@@ -195,12 +195,12 @@ def split_by_parts(
 
 
 def _taken_apart(sample: Sample) -> Sample:
-    """The sample as a unit of its own picture: published parts divide pictures, not people."""
+    """The sample with its picture as its unit: published parts divide pictures, not picsets."""
     return replace(sample, picset="", joined="")
 
 
-# A dataset's memory of its splits: seed and share -> what that split says, which is read when it is asked for.
-_Memory = Mapping[str, JsonValue]
+# The splits kept in a dataset file: seed and share -> subsets by unit, validated when they are used.
+_Splits = Mapping[str, JsonValue]
 
 
 class SplitRule(NamedTuple):
@@ -230,7 +230,7 @@ class SplitFile(BaseModel):
     Attributes:
         by: how the split was made: by `picset`, or the name of parts that the dataset brought.
         valid_share: share wanted in validation.
-        join_rule: by which rule near duplicates were found.
+        join_rule: by which rule near duplicates were found (`assign.JOIN_RULE`).
         joined: name of a cluster -> the picsets and pictures that belong together.
         seen_earlier: picture and picset of those that the initial weights were trained on and this training is not.
     """
@@ -258,18 +258,14 @@ def write_split(
     *,
     seen_earlier: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes who is in which subset: a list `[picture, picset, labels]` for each subset (null: unknown label).
-
-    `joined` holds what belongs together: name of a cluster -> its picsets and pictures; `join_rule` says by which rule
-    near duplicates were found (1 in files without it). `seen_earlier` lists pictures, with their picset, that the first
-    weights were trained on and this training is not.
+    """Writes a split.json.
 
     Args:
         path: the file.
-        split: the subsets.
-        samples: everyone.
+        split: the subset of each sample.
+        samples: those of training and validation.
         rule: how the split was made.
-        seen_earlier: picture -> picset.
+        seen_earlier: picture -> picset, of `SplitFile.seen_earlier`.
     """
     rows: dict[str, dict[str, SplitRow]] = {TRAIN: {}, VALID: {}}
     for sample in samples:
@@ -316,7 +312,7 @@ def read_split(path: Path) -> tuple[set[str], set[str]]:
 
 
 def trained_on(path: Path) -> dict[str, str]:
-    """Whom the weights of a run know: picture -> picset, of its training and of what its initial weights came from.
+    """Picture -> picset of all that a run's weights were trained on, in this run and before it.
 
     Raises:
         TrainingError: the file is not a split.
@@ -349,42 +345,42 @@ def _units_of(rows: Sequence[SplitRow], clusters: Mapping[str, str]) -> set[str]
 def split_with_memory(
     file: Path, older: Path, samples: Sequence[Sample], rule: SplitRule, *, trained_on: Collection[str] = ()
 ) -> Split:
-    """Divides samples as earlier trainings with this seed and share did, and remembers it in the dataset file.
+    """Divides samples as earlier trainings with this seed and share did, and keeps the split in the dataset file.
 
-    Trainings at once take turns, so that all of them agree.
+    The file is locked meanwhile, so that trainings started together have the same split.
 
-    Where that split would hold out somebody the initial weights were trained on, there is another one, with a memory of
-    its own: they are in training, and validation is made of the others.
+    Where that split would put pictures into validation that the initial weights were trained on, another split is made
+    and kept by itself: these pictures are in training, and validation is made of the others.
 
     Args:
         file: the dataset file; `splits` is added to it: {"seed …, share …": {picset or picture: subset}}.
-        older: where earlier versions kept the memory; read, where it exists, never written.
-        samples: what is to be divided.
-        rule: another one gives another split, with a memory of its own.
+        older: where earlier versions kept the splits; read, where it exists, never written.
+        samples: the samples to divide.
+        rule: seed and share of the split.
         trained_on: picsets and pictures that the initial weights were trained on, as in `Split.remembered_subsets`.
 
     Raises:
-        TrainingError: no split can be made, or the memory is not readable.
+        TrainingError: no split can be made, or the splits kept are not readable.
         FileError: the dataset file cannot be read or written.
     """
     key = f"seed {rule.seed}, share {rule.valid_share:g}"
     splits: list[Split] = []
 
-    def change(content: object) -> _Memory:
-        memory = _validated(_MEMORY, {} if content is None else content, file)
-        earlier = _validated(_MEMORY, read_json(older), older) if older.exists() else {}
-        known = {**_subsets_in(earlier, key, older), **_subsets_in(memory, key, file)}
+    def add_split(content: object) -> _Splits:
+        kept = _validated(_SPLITS, {} if content is None else content, file)
+        earlier = _validated(_SPLITS, read_json(older), older) if older.exists() else {}
+        known = {**_subsets_in(earlier, key, older), **_subsets_in(kept, key, file)}
         split = split_samples(samples, valid_share=rule.valid_share, seed=rule.seed, known=known)
         if _holds_out(split, samples, trained_on):
             key_after = f"{key}, after {sha256_of_bytes(repr(sorted(trained_on)).encode())[:12]}"
-            known = {**_subsets_in(memory, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
+            known = {**_subsets_in(kept, key_after, file), **dict.fromkeys(trained_on, TRAIN)}
             split = split_samples(samples, valid_share=rule.valid_share, seed=rule.seed, known=known)
             splits.append(split)
-            return {**memory, key_after: {**split.remembered_subsets(samples)}}
+            return {**kept, key_after: {**split.remembered_subsets(samples)}}
         splits.append(split)
-        return {**memory, key: {**known, **split.remembered_subsets(samples)}}
+        return {**kept, key: {**known, **split.remembered_subsets(samples)}}
 
-    change_splits(file, change)
+    change_splits(file, add_split)
     return splits[0]
 
 
@@ -394,22 +390,20 @@ def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]
     return any(sample.unjoined_unit in members or sample.picture_unit in members for sample in valid)
 
 
-def _subsets_in(memory: _Memory, key: str, where: Path) -> dict[str, str]:
-    """The subsets that a memory of splits holds under a key."""
-    subsets = _validated(_SUBSETS, memory.get(key, {}), where)
-    return dict(subsets.items())
+def _subsets_in(splits: _Splits, key: str, where: Path) -> dict[str, str]:
+    return {**_validated(_SUBSETS, splits.get(key, {}), where)}
 
 
 _Value = TypeVar("_Value")
 
 
 def _validated(kind: TypeAdapter[_Value], content: object, where: Path) -> _Value:
-    """A part of a memory of splits."""
+    """A part of the splits kept in a file."""
     try:
         return kind.validate_python(content)
     except ValidationError as error:
         raise TrainingError(
-            "holds a memory of splits that cannot be read",
+            "holds earlier splits that cannot be read",
             code="split_memory_unreadable",
             where=where,
             hint="remove 'splits' from it (or the file itself, if it is splits.json): a new split is made",

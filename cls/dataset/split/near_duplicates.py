@@ -1,6 +1,6 @@
-"""People in copies of one photo: saved again, resized, mirrored, padded, captioned or cropped. Arrays in, pairs out.
+"""Finds people in copies of one photo: saved again, resized, mirrored, padded, captioned or cropped.
 
-What decides is the person's own pixels, never the backdrop alone. Thresholds were measured, see decision 0017.
+The person's own pixels decide, never the background alone. The thresholds were measured, see decision 0017.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Rows = NDArray[np.int64]
 # Even and odd part, float32 (..., rows, features) each, of norm 1 together.
 Features = tuple[Floats, Floats]
 
-# Up to so many rows, each is compared with each; among more, with the rows of some neighbourhoods of about this size.
+# Up to this number of rows all are compared with each other; of more, those of neighbourhoods of about `_SIZE` rows.
 COMPARED_WITH_ALL, _SIZE, _MOST_NEIGHBOURHOODS = 4096, 256, 2048
-# So many neighbourhoods are looked at for a row; so often they are placed again, in the middle of their rows.
+# Neighbourhoods searched for a row; rounds of k-means that place their centres.
 _VISITED, _ROUNDS = 8, 3
-# So many products are made at once.
+# Most elements of a matrix product.
 _PRODUCTS = 1 << 20
 
 # How similar low frequencies have to be for pixels to be compared, and how the fine structure of the person has to
@@ -30,20 +30,20 @@ _PRODUCTS = 1 << 20
 LEAST_SIMILARITY = (0.5, 0.8)
 LEAST_CORRELATION = (0.84, 0.8)
 
-# So many others are compared with one by their pixels, those who agree most first.
+# Most candidates whose pixels are compared with one person's, those that agree most first.
 _MOST_CANDIDATES = 3
 
 # Another outline of the same person gives another frame: its scale, and how far it is shifted down, in frames.
 _OTHER_FRAMES = ((1.0, 0.0), (0.87, 0.0), (1.15, 0.0), (1.0, -0.1), (1.0, 0.1), (1.0, -0.2), (1.0, 0.2))
 
-# So many others are looked at for one, the most similar first, and how their medium frequencies have to agree.
+# Most others whose medium frequencies are compared with one person's, and the correlation they must reach.
 _MOST_SIMILAR = 16
 LEAST_AGREEMENT = 0.6
 _FREQUENCIES = 10
 _LEAST_SHARED_PX = 40
 _DETAIL_PX = 3.0
 
-# (alignment steps, share of the surroundings that must match, least correlation): a few steps tell most pairs apart.
+# (alignment steps, share of the surroundings that must match, least correlation): a few steps reject most pairs.
 _PASSES = ((4, 0.4, 0.45), (25, 0.55, -1.0))
 _SAME_SPREADS, _SAME_LEVELS = 0.35, (6, 16)
 _BLOCK = 1024
@@ -181,13 +181,13 @@ class Neighbourhoods:
         best[some], where[:, some] = values[here, kept], wheres[:, here, kept]
 
 
-class Candidate(NamedTuple):
-    """Two people whose pixels are worth comparing.
+class CandidatePair(NamedTuple):
+    """Two people whose pixels are to be compared.
 
     Attributes:
         similarity: of their low frequencies, up to 1.
-        left: row of one.
-        right: row of the other, below.
+        left: row of the first person.
+        right: row of the second person, larger than `left`.
         is_mirrored: whether the second person is mirrored.
         frame: index into `_OTHER_FRAMES` of the first person's frame.
         view: in which view they are similar.
@@ -204,8 +204,8 @@ class Candidate(NamedTuple):
 def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Pairs of people in copies of one photo: enough of them to connect all that belong together.
 
-    Candidates are found by their low and medium frequencies, as matrix products; then the pixels of a few are laid over
-    each other.
+    Candidates are found by their low and medium frequencies, as matrix products; the pixels of a few are then aligned
+    and compared.
 
     Args:
         signatures: uint8 (people, 2, VIEW_BYTES), of `person_signature`.
@@ -236,10 +236,10 @@ def near_pairs(signatures: NDArray[np.uint8], units: NDArray[np.int64] | None = 
     return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 
-def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int) -> list[Candidate]:
+def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int) -> list[CandidatePair]:
     """Pairs of people of different numbers who may be in copies of one photo, as they are or mirrored.
 
-    Low frequencies tell the most similar of all; of these, medium ones tell those whose pixels are worth comparing.
+    Low frequencies select the most similar of all; of these, medium ones select those whose pixels are compared.
 
     Args:
         grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpack_signatures`.
@@ -253,13 +253,13 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
     blocks = [slice(start, start + _BLOCK) for start in range(0, len(grey), _BLOCK)]
     parts = [(*_low_frequencies(grey[rows], inside[rows], view), _medium_frequencies(grey[rows])) for rows in blocks]
     even, odd, medium = (np.concatenate(part) for part in zip(*parts, strict=True))
-    everyone = Neighbourhoods((even, odd), numbers)
-    found: list[Candidate] = []
+    neighbourhoods = Neighbourhoods((even, odd), numbers)
+    found: list[CandidatePair] = []
     for rows in blocks:
         seen = [(_warped(grey[rows], frame), _warped(inside[rows], frame)) for frame in frames]
         low = [_low_frequencies(*each, view) for each in seen]
         variants = (np.stack([one for one, _ in low]), np.stack([other for _, other in low]))
-        similar = everyone.most_similar(rows.start, variants, least=LEAST_SIMILARITY[view], most=_MOST_SIMILAR)
+        similar = neighbourhoods.most_similar(rows.start, variants, least=LEAST_SIMILARITY[view], most=_MOST_SIMILAR)
         where = (similar.variant, similar.left - rows.start)
         here = np.stack([_medium_frequencies(one) for one, _ in seen])[where]
         there, outlines = medium[similar.right], _halved(inside[similar.right])
@@ -272,20 +272,20 @@ def candidates(grey: Image, inside: Image, numbers: NDArray[np.int64], view: int
     return found
 
 
-def _first_of_each(similar: SimilarPairs, agreement: NDArray[np.float32], view: int) -> list[Candidate]:
-    """For each person the others who agree most, and enough."""
+def _first_of_each(similar: SimilarPairs, agreement: NDArray[np.float32], view: int) -> list[CandidatePair]:
+    """The candidates of each person that agree most, at least `LEAST_AGREEMENT`."""
     order = np.lexsort((similar.right, -agreement, similar.left))
     order = order[agreement[order] >= LEAST_AGREEMENT]
     rows = similar.left[order]
     order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < _MOST_CANDIDATES]
     return [
-        Candidate(similarity, left, right, is_mirrored, frame, view)
+        CandidatePair(similarity, left, right, is_mirrored, frame, view)
         for left, right, similarity, frame, is_mirrored in zip(*(one[order].tolist() for one in similar), strict=True)
     ]
 
 
 def _medium_frequencies(grey: Image) -> NDArray[np.float32]:
-    """What slightly blurred pictures have that much blurred ones lack: float32 (people, 16, 16)."""
+    """Differences of Gaussians of pictures at half the size: float32 (people, 16, 16)."""
     pixels = grey.astype(np.float32)
     less, more = (blur @ pixels @ blur.T for blur in _BLURS)
     return np.asarray(less - more, np.float32)
@@ -299,7 +299,7 @@ def _halved(inside: Image) -> NDArray[np.float32]:
 def _correlations(
     first: NDArray[np.float32], second: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Weighted correlations of pictures, one by one: float32 (pictures,), -1 to 1; 0 where there is hardly anything."""
+    """Weighted correlations of pairs of pictures: float32 (pictures,), -1 to 1; about 0 without contrast."""
     weights = weights / np.maximum(weights.sum(axis=(1, 2), keepdims=True), 1e-6)
     first, second = (each - (weights * each).sum(axis=(1, 2), keepdims=True) for each in (first, second))
     products = [
@@ -338,8 +338,8 @@ def _low_frequencies(grey: Image, inside: Image, view: int) -> tuple[NDArray[np.
     return even, odd
 
 
-def correlation(grey: Image, inside: Image, one: Candidate) -> float:
-    """How the fine structure of two people agrees once one picture is laid over the other.
+def correlation(grey: Image, inside: Image, one: CandidatePair) -> float:
+    """How the fine structure of two people correlates once one picture is aligned with the other.
 
     Args:
         grey: uint8 (people, SIDE_PX, SIDE_PX), of `unpack_signatures`.
@@ -347,9 +347,8 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
         one: which two.
 
     Returns:
-        The correlation, -1 to 1, of what blurred pictures lack: of the person's view, where it is inside of both
-        outlines, of the photo's, where it is inside of either. -1 where they cannot be laid over each other, or have
-        other surroundings.
+        The correlation of high frequencies, -1 to 1: inside both outlines in the person's view, inside either in the
+        photo's. -1 where they cannot be aligned, or the surroundings differ.
     """
     step = -1 if one.is_mirrored else 1
     fixed, fixed_inside = (np.ascontiguousarray(each[one.right][:, ::step]) for each in (grey, inside))
@@ -390,9 +389,9 @@ def correlation(grey: Image, inside: Image, one: Candidate) -> float:
 
 
 def _same_share(first: Image, second: Image, is_compared: NDArray[np.bool_], is_around: NDArray[np.bool_]) -> float:
-    """Which share of the surroundings is the same, once one picture is as bright and contrasted as the other.
+    """The share of the surroundings that is the same, once brightness and contrast are matched.
 
-    A part may differ: padding, a caption. Copies of one photo have the rest in common; people who look alike have not.
+    A part may differ in copies, such as padding or a caption; in photos of people who look alike most of it does.
     """
     if np.count_nonzero(is_around) < _LEAST_SHARED_PX:
         return 1.0
@@ -412,7 +411,7 @@ def _same_share(first: Image, second: Image, is_compared: NDArray[np.bool_], is_
 
 
 def _details(grey: Image, is_compared: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """What grey values have that a blurred picture of the compared pixels lacks; float32 (pixels,), of mean 0."""
+    """Grey values less those of a blurred picture of the compared pixels; float32 (pixels,), of mean 0."""
     weights = is_compared.astype(np.float32)
     blurred, total = (cv2.GaussianBlur(each, (0, 0), _DETAIL_PX) for each in (grey * weights, weights))
     details = (grey - blurred / np.maximum(total, 1e-3))[is_compared]

@@ -1,4 +1,4 @@
-"""Small grey pictures of people that show copies of one photo, each computed once and kept in the bottle's cache."""
+"""Signatures of people (small grey pictures) that reveal copies of a photo, kept in the bottle's cache."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ from cls.progress import progress
 
 _log = logging.getLogger("cls.dataset")
 
-
 Image = NDArray[np.uint8]
 
-# Signatures of another version are not compared with these: raise it with everything that changes one.
+# Raised with every change of what a signature holds: signatures of other versions are computed again.
 VERSION = 3
 SIDE_PX = 32
 SIZE = (SIDE_PX, SIDE_PX)
@@ -49,18 +48,18 @@ _TEXT_SHARE = 0.1
 _END_LINES, _BEHIND_SHARE = 3, 0.4
 # Borders within borders: a caption's bar in a padded photo.
 _BORDERS = 2
-# Where less of the outline is left, the border is a wall that somebody stands in front of, and is kept.
+# Where less of the outline is left, the border is a plain wall behind the person, and is kept.
 _LEAST_LEFT = 0.7
 # A person whose grey values spread less than this is a shadow or a blank.
 _LEAST_SPREAD = 4.0
 _LEAST_AREA_PX = 16
 
-# Name and outline of a person, the picture's stamp, and whether there is a signature.
-_PEOPLE = TypeAdapter(list[tuple[str, str, str, bool]])
+# The rows of the file of signatures: picture, digest of the outline, the picture's stamp, whether there is a signature.
+_ROWS = TypeAdapter(list[tuple[str, str, str, bool]])
 _DIGESTS_FILE = "picture_digests.json"
 _FILE = "person_signatures.npz"
 
-# What earlier versions remembered: of whole pictures, whoever was in them.
+# Signatures of whole pictures, of earlier versions; removed.
 _OLDER = "picture_signatures.json"
 
 # A killed first training loses at most this many pictures' work.
@@ -68,7 +67,7 @@ _PICTURES_A_SAVE = 5000
 
 
 def person_signature(image_rgb: Image, person: Person) -> Image | None:
-    """What is compared of a person: two small grey pictures, each with the outline.
+    """Two small grey pictures of a person, each with the outline, to be compared with those of others.
 
     The first shows the upper body, as captions cover feet and crops cut them off. Its frame hangs on the top of the
     outline and is as large as the root of the outline's area demands, which changes less than the box. The second is
@@ -77,11 +76,11 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
 
     Args:
         image_rgb: uint8 (height, width, 3); a small version will do, see `min_longer_side_px`.
-        person: whom to look at.
+        person: the person to describe.
 
     Returns:
-        uint8 (2, VIEW_BYTES): grey values row by row, then a bit a pixel that is set inside the outline. None for
-        people without an outline, of a few pixels, or without any structure: they are like any other.
+        uint8 (2, VIEW_BYTES): grey values row by row, then a bit a pixel that is set inside the outline. None for a
+        person without an outline, of fewer than 16 pixels, or with hardly any contrast: they resemble too many others.
     """
     height_px, width_px = image_rgb.shape[:2]
     scale = np.array([width_px, height_px], np.float64)
@@ -112,7 +111,7 @@ def person_signature(image_rgb: Image, person: Person) -> Image | None:
 
 
 def min_longer_side_px(person: Person) -> int:
-    """The longer side of the smallest version of a photo that has all that a person's signature looks at."""
+    """The longer side of the smallest version of a photo from which a person's signature can be computed."""
     return int(np.clip(1.5 * SIDE_PX / (FRAME * np.sqrt(max(outline_area(person), 1e-6))), 128, 8192))
 
 
@@ -137,7 +136,7 @@ def _border_px(lines: Image) -> int:
     """How many of the first lines are a border, with lines of text in it or without; 0 where all are, or none is."""
     ordered = np.sort(lines[0])
     value = (int(ordered[(len(ordered) - 1) // 2]) + int(ordered[len(ordered) // 2])) // 2
-    # Most photos have no border: their outermost lines tell it.
+    # Most photos have no border, as their outermost line shows.
     same = np.searchsorted(ordered, (value - _BORDER_SPREAD, value + _BORDER_SPREAD + 1))
     if same[1] - same[0] < _EDGE_SHARE * len(ordered):
         return 0
@@ -170,12 +169,12 @@ def unpack_signatures(views: NDArray[np.uint8]) -> tuple[Image, Image]:
     return views[:, :_PIXELS].reshape(shape), (bits * np.uint8(255)).reshape(shape)
 
 
-# Name -> stamp, and what is remembered, as text.
-Memory = dict[str, tuple[str, str]]
-_MEMORY = TypeAdapter(Memory)
+# Picture -> its stamp, and SHA-256.
+_Digests = dict[str, tuple[str, str]]
+_DIGESTS = TypeAdapter(_Digests)
 
 
-def size_and_mtime(path: Path) -> str:
+def _stamp(path: Path) -> str:
     """Size and time of change of a file; empty when there is none."""
     try:
         status = path.stat()
@@ -184,20 +183,11 @@ def size_and_mtime(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def read_memory(file: Path) -> Memory | None:
-    """What a memory file holds; nothing where there is no file, None where it is damaged."""
-    try:
-        return _MEMORY.validate_python(read_json(file)) if file.exists() else {}
-    except (FileError, ValidationError):
-        return None
-
-
 def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> dict[str, str]:
     """SHA-256 of pictures' bytes, by name; a picture that is missing or cannot be read has none.
 
-    They are remembered in the cache together with size and time of change, and a file is read again only when one of
-    these differs. A file that is changed with both kept as they were (a clock set back on purpose) is taken for
-    unchanged.
+    They are cached together with size and time of change, and a file is read again only when one of these differs. A
+    file that is changed with both kept as they were (a clock set back on purpose) is taken for unchanged.
 
     Raises:
         FileError: the cache cannot be written.
@@ -205,12 +195,12 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
     file = bottle.cache / _DIGESTS_FILE
     with locked(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
-        known = _digests_remembered(file)
+        known = _cached_digests(file)
         asked = list(dict.fromkeys(names))
-        stamps = {name: stamp for name in asked if (stamp := size_and_mtime(bottle.picture(name)))}
+        stamps = {name: stamp for name in asked if (stamp := _stamp(bottle.picture(name)))}
         found = {name: known[name][1] for name, stamp in stamps.items() if name in known and known[name][0] == stamp}
         unknown = [name for name in stamps if name not in found]
-        # Of pictures that are gone nothing is remembered, whoever asks for what.
+        # Digests of deleted pictures are dropped, whichever pictures are asked for.
         kept = {name: entry for name, entry in known.items() if name in stamps or bottle.picture(name).exists()}
         if unknown or len(kept) < len(known):
             with ThreadPoolExecutor(max(workers, 1)) as pool:
@@ -221,16 +211,17 @@ def content_digests(bottle: Bottle, names: Iterable[str], *, workers: int) -> di
     return found
 
 
-def _digests_remembered(file: Path) -> Memory:
-    """What is remembered; nothing where the file is damaged: all is then read again."""
-    known = read_memory(file)
-    if known is None:
+def _cached_digests(file: Path) -> _Digests:
+    """The digests in the cache; none where the file is missing or damaged: pictures are then read again."""
+    try:
+        return _DIGESTS.validate_python(read_json(file)) if file.exists() else {}
+    except (FileError, ValidationError):
         _log.warning("%s cannot be read; pictures are read again", file)
-    return known or {}
+        return {}
 
 
 def _digest(path: Path) -> str:
-    """Empty for a file that cannot be read: whoever decodes it says why."""
+    """SHA-256 of a file; empty where it cannot be read: decoding it reports why."""
     try:
         return sha256_of_file(path)
     except OSError:
@@ -239,15 +230,15 @@ def _digest(path: Path) -> str:
 
 Signature = NDArray[np.uint8] | None
 # (picture, digest of the outline) -> size and time of change of the picture, and the signature.
-_Memory = dict[tuple[str, str], tuple[str, Signature]]
+_Signatures = dict[tuple[str, str], tuple[str, Signature]]
 
 
 def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) -> list[Signature]:
     """Signatures of people, in order; None for those without structure and of pictures that cannot be decoded.
 
-    They are remembered together with the picture's size and time of change and with the person's outline; a picture is
-    decoded again only when one of these differs. Of a picture that was deleted, what is remembered is given this once
-    more, and forgotten: the file keeps nothing of pictures that are gone, nor of outlines that a picture had earlier.
+    They are cached together with the picture's size and time of change and with the person's outline; a picture is
+    decoded again only when one of these differs. A cached signature of a deleted picture is returned once more and
+    dropped: the file keeps nothing of deleted pictures, nor of outlines that a picture had earlier.
 
     Raises:
         FileError: the cache cannot be written.
@@ -255,18 +246,18 @@ def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) ->
     file = bottle.cache / _FILE
     keys = [(sample.path, _outline_digest(sample.person)) for sample in samples]
     people = dict(zip(keys, (sample.person for sample in samples), strict=True))
-    stamps = {name: size_and_mtime(bottle.picture(name)) for name, _ in people}
+    stamps = {name: _stamp(bottle.picture(name)) for name, _ in people}
     with locked(file.with_name(f".{_FILE}.lock")):
         remove_parts(file.parent, file.name)
-        _forget_older(bottle)
-        known = _remembered(file)
+        (bottle.cache / _OLDER).unlink(missing_ok=True)
+        known = _cached_signatures(file)
         unknown: dict[str, dict[tuple[str, str], Person]] = {}
         for key, person in people.items():
             if stamps[key[0]] and known.get(key, ("",))[0] != stamps[key[0]]:
                 unknown.setdefault(key[0], {})[key] = person
         kept = {
             key: entry
-            for key, entry in _there(bottle, known).items()
+            for key, entry in _of_existing_pictures(bottle, known).items()
             if key[0] not in stamps or (key in people and entry[0] == stamps[key[0]])
         }
         if unknown:
@@ -277,39 +268,33 @@ def signatures_of(bottle: Bottle, samples: Sequence[Sample], *, workers: int) ->
     return [known[key][1] if key in known else None for key in keys]
 
 
-def forget_signatures(bottle: Bottle) -> None:
-    """Forgets the signatures of pictures that are gone; where a training joins nothing, nobody else would.
+def drop_stale_signatures(bottle: Bottle) -> None:
+    """Drops the signatures of deleted pictures, for trainings that compute none.
 
     Raises:
         FileError: the cache cannot be written.
     """
     file = bottle.cache / _FILE
-    _forget_older(bottle)
+    (bottle.cache / _OLDER).unlink(missing_ok=True)
     if not file.exists():
         return
     with locked(file.with_name(f".{_FILE}.lock")):
-        known = _remembered(file)
-        kept = _there(bottle, known)
+        known = _cached_signatures(file)
+        kept = _of_existing_pictures(bottle, known)
         if len(kept) < len(known):
             _write(file, kept)
 
 
-def _forget_older(bottle: Bottle) -> None:
-    (bottle.cache / _OLDER).unlink(missing_ok=True)
-
-
-def _there(bottle: Bottle, known: _Memory) -> _Memory:
-    """What is remembered of pictures that are still in the bottle."""
-    names = {name for name, _ in known}
-    there = {name for name in names if bottle.picture(name).exists()}
-    return {key: entry for key, entry in known.items() if key[0] in there}
+def _of_existing_pictures(bottle: Bottle, known: _Signatures) -> _Signatures:
+    existing = {name for name in {name for name, _ in known} if bottle.picture(name).exists()}
+    return {key: entry for key, entry in known.items() if key[0] in existing}
 
 
 def _compute(
     bottle: Bottle,
     unknown: dict[str, dict[tuple[str, str], Person]],
     stamps: dict[str, str],
-    known: _Memory,
+    known: _Signatures,
     workers: int,
 ) -> None:
     """Computes signatures, picture by picture, and enters them into `known` and the file."""
@@ -325,7 +310,7 @@ def _compute(
 
 
 def _signatures(path: Path, people: Collection[Person]) -> list[Signature]:
-    """Signatures of people in a picture; whoever cuts people out says what is broken."""
+    """Signatures of people in a picture; none where it cannot be decoded, which cutting people out reports."""
     try:
         return signatures_in(path.read_bytes(), people, where=path)
     except (FileError, OSError):
@@ -339,7 +324,7 @@ def signatures_in(content: bytes, people: Collection[Person], *, where: object =
 
 
 def _outlined(person: Person, size_px: tuple[int, int]) -> Person:
-    """The person; where there is no outline, with one around the box. Height and width of the whole photo in pixels."""
+    """The person, with an outline around the box where there is none; `size_px`: height and width of the photo."""
     if any(len(polygon) >= 3 for polygon in person.polygons_xy_rel):
         return person
     left, top, right, bottom = person.box_xyxy_px
@@ -348,15 +333,15 @@ def _outlined(person: Person, size_px: tuple[int, int]) -> Person:
 
 
 def _outline_digest(person: Person) -> str:
-    """Distinguishes people of a picture, and outlines of one person: what a signature is made of besides pixels."""
+    """A digest of box and outlines: what a signature is made of besides pixels."""
     digest = hashlib.sha256(np.asarray(person.box_xyxy_px, np.float64).tobytes())
     for polygon in person.polygons_xy_rel:
         digest.update(f"{polygon.shape}".encode() + np.ascontiguousarray(polygon, np.float64).tobytes())
     return digest.hexdigest()[:16]
 
 
-def _write(file: Path, known: _Memory) -> None:
-    """Writes what is remembered: whose, in JSON, and the signatures of those who have one, in the same order."""
+def _write(file: Path, known: _Signatures) -> None:
+    """Writes rows in JSON, and the signatures of those that have one, in the same order."""
     rows = [[*key, stamp, signature is not None] for key, (stamp, signature) in known.items()]
     signatures = [signature for _, signature in known.values() if signature is not None]
     with atomic_path(file) as part, part.open("wb") as target:
@@ -368,8 +353,8 @@ def _write(file: Path, known: _Memory) -> None:
         )
 
 
-def _remembered(file: Path) -> _Memory:
-    """What is remembered; nothing where it is of another version, or damaged: all is computed again."""
+def _cached_signatures(file: Path) -> _Signatures:
+    """The signatures in the cache; none where the file is of another version, or damaged: all are computed again."""
     if not file.exists():
         return {}
     try:
@@ -377,9 +362,9 @@ def _remembered(file: Path) -> _Memory:
             if content["version"].tolist() != VERSION:
                 _log.info("%s is of another version; pictures are compared again", file)
                 return {}
-            rows, signatures = _PEOPLE.validate_json(content["people"].tobytes()), content["signatures"]
+            rows, signatures = _ROWS.validate_json(content["people"].tobytes()), content["signatures"]
         found = iter(np.asarray(signatures, np.uint8).reshape(-1, len(VIEWS), VIEW_BYTES))
-        known: _Memory = {
+        known: _Signatures = {
             (name, outline): (stamp, next(found) if is_signed else None) for name, outline, stamp, is_signed in rows
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError, StopIteration, zipfile.BadZipFile) as error:

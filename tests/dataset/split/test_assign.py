@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cls.dataset.samples import Sample
-from cls.dataset.split.assign import TRAIN, VALID, _deal, check_split, split_samples
+from cls.dataset.split.assign import TRAIN, VALID, _assign_new, check_split, split_samples
 from cls.dataset.split.file import SplitRule, read_split, write_split
 from cls.errors import TrainingError
 from cls.files import read_json, write_json_atomic
@@ -257,6 +257,6 @@ def test_dealing_fast_is_dealing_plainly(seed: int, units: int, labels: int) -> 
     counts = np.hstack([rng.poisson(0.7, (units, labels + 1)), rng.integers(1, 9, (units, 1))]).astype(np.float64)
     known = np.where(rng.random(units) < 0.2, rng.integers(0, 2, units), -1)
     fast, plain = known.copy(), known.copy()
-    _deal(counts, fast, np.outer([0.8, 0.2], counts.sum(axis=0)))
+    _assign_new(counts, fast, np.outer([0.8, 0.2], counts.sum(axis=0)))
     deal_plainly(counts, plain, np.outer([0.8, 0.2], counts.sum(axis=0)))
     np.testing.assert_array_equal(fast, plain)

@@ -15,9 +15,9 @@ from cls.dataset.split.assign import (
     TRAIN,
     VALID,
     Split,
+    _assign_new,
     _counts_by_unit,
-    _deal,
-    _may_leave,
+    _is_movable,
     _repair,
     check_split,
     split_samples,
@@ -59,7 +59,7 @@ def dealt(sizes: list[float]) -> list[int]:
             super().__setitem__(unit, side)
 
     counts = np.array([[size, 0, size] for size in sizes], np.float64)
-    _deal(counts, np.full(len(sizes), -1).view(Noted), np.outer([0.7, 0.3], counts.sum(axis=0)))
+    _assign_new(counts, np.full(len(sizes), -1).view(Noted), np.outer([0.7, 0.3], counts.sum(axis=0)))
     return order
 
 
@@ -73,7 +73,7 @@ SIDES = np.array([0, 0, 0, 1, 1])
 
 
 def may_leave(unit: int, counts: NDArray[np.float64] = COUNTS, sides: NDArray[np.int_] = SIDES) -> bool:
-    return _may_leave(counts, sides, unit)
+    return _is_movable(counts, sides, unit)
 
 
 def test_who_may_leave_a_side() -> None:

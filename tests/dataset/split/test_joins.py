@@ -16,7 +16,7 @@ from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split.assign import NEAR_DUPLICATES, connected, find_joined_units
-from cls.dataset.split.signatures import forget_signatures, signatures_of
+from cls.dataset.split.signatures import drop_stale_signatures, signatures_of
 from cls.loading.load import meta_file
 from tests.bottles import GROUP, make_tiny_bottle
 
@@ -136,12 +136,12 @@ def test_a_deleted_picture_is_forgotten_as_soon_as_anybody_looks(tiny: Bottle) -
     gone = replace(samples[4], path="gone.jpeg")
     assert signatures_of(tiny, [samples[3], gone], workers=1)[1] is None
     tiny.picture("0003.jpeg").unlink()
-    forget_signatures(tiny)
+    drop_stale_signatures(tiny)
     assert remembered(tiny) == ["0001.jpeg"]
 
 
 def test_nothing_is_made_where_nothing_is_to_be_forgotten(tiny: Bottle) -> None:
-    forget_signatures(tiny)
+    drop_stale_signatures(tiny)
     assert not (tiny.cache / "person_signatures.npz").exists()
 
 

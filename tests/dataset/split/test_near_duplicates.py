@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cls.dataset.split import near_duplicates
 from cls.dataset.split import signatures as signature_module
-from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
+from cls.dataset.split.near_duplicates import CandidatePair, candidates, correlation, near_pairs
 from cls.dataset.split.signatures import (
     PERSON,
     PHOTO,
@@ -422,7 +422,7 @@ def test_low_frequencies_of_a_person_are_of_the_pixels_inside_alone(photos: list
 
 def test_what_cannot_be_laid_over_each_other_does_not_agree(photos: list[Image]) -> None:
     grey, inside, _ = views_of(photos[:2], PERSON)
-    one = Candidate(1.0, 0, 1, False, 0, PERSON)
+    one = CandidatePair(1.0, 0, 1, False, 0, PERSON)
     assert correlation(grey, inside, one) < near_duplicates.LEAST_CORRELATION[PERSON]
     assert correlation(grey, np.zeros_like(inside), one) == -1
     few = np.zeros_like(inside)

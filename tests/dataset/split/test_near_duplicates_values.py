@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from cls.dataset.split import near_duplicates
-from cls.dataset.split.near_duplicates import Candidate, candidates, correlation, near_pairs
+from cls.dataset.split.near_duplicates import CandidatePair, candidates, correlation, near_pairs
 from cls.dataset.split.signatures import PERSON, PHOTO
 
 Image = NDArray[np.uint8]
@@ -211,12 +211,12 @@ def test_the_correlation_is_of_what_blurred_pictures_lack(view: int, share: floa
         blurred = ndimage.gaussian_filter(one * is_person.astype(np.float64), 3, truncate=4)
         details.append((one - blurred / np.maximum(weights, 1e-3))[is_person])
     expected = float(np.corrcoef(details)[0, 1])
-    found = correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, view))
+    found = correlation(grey, inside, CandidatePair(1.0, 0, 1, False, 0, view))
     assert found == pytest.approx(expected, abs=0.03)
     mirrored = grey[1][:, ::-1], inside[1][:, ::-1]
     pair = np.array([grey[0], mirrored[0]]), np.array([inside[0], mirrored[1]])
-    assert correlation(*pair, Candidate(1.0, 0, 1, True, 0, view)) == pytest.approx(found, abs=1e-4)
-    assert correlation(*pair, Candidate(1.0, 0, 1, False, 0, view)) < 0.5
+    assert correlation(*pair, CandidatePair(1.0, 0, 1, True, 0, view)) == pytest.approx(found, abs=1e-4)
+    assert correlation(*pair, CandidatePair(1.0, 0, 1, False, 0, view)) < 0.5
 
 
 def test_what_correlates_just_enough_is_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_what_correlates_just_enough_is_a_pair(monkeypatch: pytest.MonkeyPatch) 
 def test_limits_of_the_correlation(view: int, share: float, correlates: float, is_pair: bool) -> None:
     """0.84 of the person's view, 0.8 of the photo's; in the other view the two have nothing in common."""
     grey, inside, _ = noisy(share)
-    assert correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, view)) == pytest.approx(correlates, abs=0.01)
+    assert correlation(grey, inside, CandidatePair(1.0, 0, 1, False, 0, view)) == pytest.approx(correlates, abs=0.01)
     rows = two_like(grey, inside)
     rng = np.random.default_rng(1)
     rows[:, 1 - view] = two_like(np.array([soft(rng, 9), soft(rng, 9)]).astype(np.uint8), inside)[:, 1 - view]
@@ -261,7 +261,7 @@ def squares(compared_px: int) -> tuple[Image, Image]:
 
 
 def test_forty_pixels_in_common_are_enough() -> None:
-    one = Candidate(1.0, 0, 1, False, 0, PERSON)
+    one = CandidatePair(1.0, 0, 1, False, 0, PERSON)
     assert correlation(*squares(40), one) == pytest.approx(1, abs=1e-3)
     assert correlation(*squares(39), one) == -1
 
@@ -277,7 +277,7 @@ def test_more_than_half_of_the_surroundings_has_to_be_the_same(share: float, is_
     differs = rng.permutation(len(around))[: round((1 - share) * len(around))]
     rows, columns = around[differs].T
     second[rows, columns] = (first[rows, columns].astype(int) + 128) % 256
-    found = correlation(np.array([first, second]), np.array([mask] * 2), Candidate(1.0, 0, 1, False, 0, PERSON))
+    found = correlation(np.array([first, second]), np.array([mask] * 2), CandidatePair(1.0, 0, 1, False, 0, PERSON))
     assert found == pytest.approx(1, abs=0.02) if is_same else found == -1
 
 
@@ -290,7 +290,7 @@ def test_only_what_is_inside_of_both_outlines_is_laid_over() -> None:
     shifted[:, 16:] = np.roll(wide, 3, axis=1)[:, 16:]
     grey = np.array([wide, shifted]).astype(np.uint8)
     for masks in ((both, person), (person, both)):
-        one = Candidate(1.0, 0, 1, False, 0, PERSON)
+        one = CandidatePair(1.0, 0, 1, False, 0, PERSON)
         assert correlation(grey, np.array(masks), one) > 0.99
 
 
@@ -346,7 +346,7 @@ def test_what_the_other_photo_does_not_show_is_not_compared() -> None:
     mask = np.zeros((40, SIDE), np.uint8)
     mask[1:30, 8:24] = 255
     grey, inside = (np.array([one[4:36], one[:32]]) for one in (wide, mask))
-    assert correlation(grey, inside, Candidate(1.0, 0, 1, False, 0, PHOTO)) > 0.9
+    assert correlation(grey, inside, CandidatePair(1.0, 0, 1, False, 0, PHOTO)) > 0.9
 
 
 def test_the_most_similar_are_joined_first() -> None:

@@ -42,7 +42,7 @@ def test_what_older_versions_kept_is_removed(tiny: Bottle, how: str) -> None:
     if how == "signed":
         signatures_of(tiny, samples_of(tiny), workers=1)
     else:
-        signatures.forget_signatures(tiny)
+        signatures.drop_stale_signatures(tiny)
     assert not older.exists()
 
 
