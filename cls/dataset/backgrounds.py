@@ -1,4 +1,4 @@
-"""How a picture of a person is changed for training: drawn views, and the backgrounds people are put before."""
+"""Augmentation: the random changes of a cut-out, and the backgrounds that people are put on."""
 
 from __future__ import annotations
 
@@ -31,31 +31,25 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 # Rec. 601 luma: what a colour becomes when its saturation is taken away.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
-# What stands behind the person: the flat colour of inference, another flat colour, or a picture.
+# Background: the flat colour of inference, another flat colour, or a picture.
 SAME, FLAT, PICTURE = 0, 1, 2
 _COLUMNS = 20
 BACKGROUND_GROUP = "background"
 
-# How many scenes of other photos are kept in memory at most; they are chosen evenly over all.
+# Most scenes of other photos kept in memory; they are chosen evenly over all.
 _SCENES = 256
 
-# Another way of making them is another cache.
+# Version of the backgrounds in the cache.
 _LAYOUT = 1
 
 
 def uniforms(seed: int, epoch: int, indices: Sequence[int], count: int) -> NDArray[np.float64]:
-    """Random numbers of samples: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), a stream a seed, epoch and sample.
+    """Random numbers by SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), with a stream for each seed, epoch and sample.
 
-    A generator object a sample would cost more than the arithmetic of its view; this costs a few microseconds a batch.
-
-    Args:
-        seed: from 0.
-        epoch: from 0.
-        indices: numbers of the samples, from 0.
-        count: how many numbers each gets.
+    A generator object for each sample would take longer than the arithmetic of its view.
 
     Returns:
-        float64 (samples, count), 0 <= value < 1. A sample's row does not depend on which others are asked for.
+        float64 (samples, count), 0 <= value < 1. A sample's row does not depend on the other indices.
     """
     state = _mixed(np.array([seed % 2**64], np.uint64) + _STEP)
     state = _mixed(state + np.array([epoch], np.uint64) + _STEP)
@@ -73,7 +67,7 @@ def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly a cut-out is changed. Ranges are half-widths around "unchanged"; `p_` are probabilities.
+    """The strength of augmentation. Ranges are half-widths around "unchanged"; `p_` are probabilities.
 
     Attributes:
         p_flip: mirrored left to right.
@@ -105,7 +99,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Views:
-    """What was drawn for the views of a batch; each array has one entry a view.
+    """The random changes of a batch's cut-outs; each array has one entry for each view.
 
     Attributes:
         matrices: float64 (batch, 2, 3), a pixel of the `rgb_and_mask` picture -> a pixel of the view.
@@ -130,7 +124,7 @@ class Views:
 
 
 class BatchKey(NamedTuple):
-    """Which batch: a view of a sample is a function of seed, epoch and sample alone."""
+    """Epoch and samples of a batch; a sample's view depends on seed, epoch and sample alone."""
 
     epoch: int
     indices: tuple[int, ...]
@@ -144,14 +138,14 @@ def draw_views(
     *,
     seed: int,
 ) -> Views:
-    """What happens to samples in an epoch; a sample's view does not depend on the batch it is in.
+    """Draws the changes of a batch; a sample's view does not depend on the batch it is in.
 
     Args:
-        settings: how strongly.
+        settings: strength of the augmentation.
         preprocessing: size of the view, colour around the person.
-        rgb_and_mask_shape: (height, width, 4) of the pictures that are changed.
-        key: epoch and the samples' numbers.
-        seed: where chance comes from.
+        rgb_and_mask_shape: (height, width, 4) of the cut-outs.
+        key: epoch and samples.
+        seed: of the random numbers.
     """
     chance = uniforms(seed, key.epoch, key.indices, _COLUMNS)
     is_picture, is_other = chance[:, 9] < settings.p_picture, chance[:, 9] < settings.p_picture + settings.p_flat
@@ -174,7 +168,7 @@ def _matrices(
     preprocessing: Preprocessing,
     rgb_and_mask_shape: tuple[int, int, int],
 ) -> NDArray[np.float64]:
-    """Centre to centre, with flip, zoom, stretch, rotation and shift; (batch, 2, 3)."""
+    """Affine matrices around the centre: flip, zoom, stretch, rotation and shift; (batch, 2, 3)."""
     zoom, stretch, angle, shift_x, shift_y = (2 * chance[:, :5] - 1).T
     mirror = np.where(chance[:, 5] < settings.p_flip, -1.0, 1.0)
     scale = preprocessing.height_px / rgb_and_mask_shape[0] * (1 + settings.zoom) ** zoom
@@ -207,7 +201,7 @@ def _colours(chance: NDArray[np.float64], settings: Augmentation) -> NDArray[np.
 def _boxes(chance: NDArray[np.float64], settings: Augmentation, preprocessing: Preprocessing) -> NDArray[np.int64]:
     """Rectangles to cover (Zhong et al., Random Erasing, AAAI 2020): top, left, height, width; (batch, 4)."""
     height_px, width_px = preprocessing.height_px, preprocessing.width_px
-    # The first number decides whether, and its rest how large.
+    # The first number decides whether to erase, and below `p_erase` also how large the rectangle is.
     is_erased = chance[:, 0] < settings.p_erase
     size = chance[:, 0] / max(settings.p_erase, 1e-9)
     area = (0.02 + size * (max(settings.erase_area, 0.02) - 0.02)) * height_px * width_px
@@ -227,8 +221,8 @@ class Backgrounds:
     Attributes:
         pictures: each uint8 (height, width, 3), RGB.
         origin: where they come from, for reports.
-        digest: of what they were made of, where the cache knows it; else None.
-        use: keeps them from being removed from the cache to make room for others.
+        digest: of their sources, for those of the cache; else None.
+        use: keeps them in the cache while they are used.
     """
 
     pictures: Sequence[NDArray[np.uint8]]
@@ -240,12 +234,12 @@ class Backgrounds:
         return len(self.pictures)
 
     def picture(self, index: int) -> NDArray[np.uint8]:
-        """One background, uint8 (preprocessing.height_px, preprocessing.width_px, 3)."""
+        """A background, uint8 (preprocessing.height_px, preprocessing.width_px, 3)."""
         return self.pictures[index]
 
     @property
     def identity(self) -> str:
-        """Another one for other pictures: the cache's digest, or one of some pixels of every picture in memory."""
+        """A digest that differs for other pictures: the cache's, or one of some pixels of every picture."""
         if self.digest is not None:
             return self.digest
         flat = (picture.reshape(-1) for picture in self.pictures)
@@ -253,11 +247,11 @@ class Backgrounds:
 
 
 def background_sources(bottle: Bottle, cutouts: Cutouts, preprocessing: Preprocessing) -> tuple[Backgrounds, ...]:
-    """What may be put behind people: the pictures of the group `background` where the bottle has it, and scenes.
+    """Backgrounds for training: the pictures of the group `background` where the bottle has it, and scenes.
 
     Args:
         bottle: the data folder.
-        cutouts: whose scenes may be used: those of the training subset, never those of validation.
+        cutouts: of the training subset, whose scenes are used.
         preprocessing: size of the network's input.
     """
     group = _group_backgrounds(bottle, preprocessing, workers=cores())
@@ -293,10 +287,9 @@ def _cover_record(image_rgb: NDArray[np.uint8], *, preprocessing: Preprocessing)
 
 
 def background_pictures(bottle: Bottle) -> list[str]:
-    """File names of the pictures of the group `background`, of any category, in order; none where it is not loaded.
+    """File names of the pictures of the group `background`, of any label, in order; none where it is not loaded.
 
-    A picture that a reviewer rejected, or in which a person was found, is left out: a person in the background would
-    be somebody without the label.
+    A picture that a reviewer rejected is left out, and so is one with a person in it, who might have other labels.
     """
     file = bottle.dataset_file(BACKGROUND_GROUP)
     if not file.exists():

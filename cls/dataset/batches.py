@@ -1,4 +1,4 @@
-"""Batches of augmented or exact cut-outs, made ahead of the training on the CPU, or on the GPU."""
+"""Batches of augmented or unaugmented cut-outs, prefetched on the CPU or composed on the GPU."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def compose(
     preprocessing: Preprocessing,
     backgrounds: Sequence[Backgrounds],
 ) -> NDArray[np.uint8]:
-    """Changed views of people, as the network will see them.
+    """Augments cut-outs.
 
     Args:
         rgb_and_mask: each uint8 (height, width, 4), picture and mask of the cut-out cache.
-        boxes_xyxy_px: where in each the person is; outside, the mask is 0.
-        views: what was drawn for them.
+        boxes_xyxy_px: the person's box in each; outside, the mask is 0.
+        views: the random changes.
         preprocessing: size, colour around the person.
-        backgrounds: sources of pictures to put behind people; none: the flat colour of inference stays there.
+        backgrounds: sources of pictures to put behind people; none: the flat colour of inference.
 
     Returns:
         uint8 (batch, preprocessing.height_px, preprocessing.width_px, 3).
@@ -48,7 +48,7 @@ def compose(
     plain[:] = preprocessing.fill_rgb
     flats = _flat_matrices(views.flat_rgb)
     if preprocessing.is_background_kept:
-        # All of the photo matters, and colours change with it.
+        # The whole photo is drawn, and its colours change too.
         boxes_xyxy_px = [(0, 0, picture.shape[1], picture.shape[0]) for picture in rgb_and_mask]
         corners, targets = views.matrices, [[0, 0, width_px, height_px]] * len(views)
     else:
@@ -77,7 +77,7 @@ def compose(
 
 
 class _Blender:
-    """Puts people over what is in a view already; holds the memory that every view needs."""
+    """Blends people into views; holds the buffers that all views share."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._is_background_kept = preprocessing.is_background_kept
@@ -134,7 +134,7 @@ def background_of(views: Views, number: int, backgrounds: Sequence[Backgrounds])
 
 
 def _flat_matrices(flat_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mask -> the flat colour where nobody is, as a colour matrix: the cheapest of all ways; (batch, 3, 4)."""
+    """Mask -> the flat colour around the person, as a colour matrix, which is the fastest way; (batch, 3, 4)."""
     matrices = np.zeros((len(flat_rgb), 3, 4), np.float32)
     matrices[:, [0, 1, 2], [0, 1, 2]] = flat_rgb / -255
     matrices[:, :, 3] = flat_rgb
@@ -170,6 +170,11 @@ class Batch(NamedTuple):
     indices: Tensor
 
 
+def _batch_of(images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.float32], key: BatchKey) -> Batch:
+    indices = np.array(key.indices, np.int64)
+    return Batch(torch.from_numpy(images), torch.from_numpy(labels[indices]), torch.from_numpy(indices))
+
+
 class EpochSampler(Sampler[BatchKey]):
     """Shuffles samples again each epoch, by seed and epoch, into batches whose sizes differ by one at most.
 
@@ -177,11 +182,11 @@ class EpochSampler(Sampler[BatchKey]):
 
     Args:
         count: how many samples there are.
-        batch: how many a batch.
-        seed: another seed gives another order; None: the samples' own order, for validation.
-        rank: which of several processes this is, from 0.
-        world: how many processes there are: each sample is one's alone, and all have equally many batches, none of them
-            empty as long as there are `world` samples.
+        batch: batch size, at most.
+        seed: of the order; None: the samples' own order, for validation.
+        rank: of this process, from 0.
+        world: number of processes: each sample goes to one of them, and all have equally many batches, none empty as
+            long as there are `world` samples.
     """
 
     def __init__(self, count: int, batch: int, *, seed: int | None = 0, rank: int = 0, world: int = 1) -> None:
@@ -213,9 +218,9 @@ class TrainBatches(Dataset[Batch]):
     Args:
         cutouts: of the training samples.
         labels: float32 (samples, labels).
-        augmentation: how strongly.
-        seed: another seed gives other views.
-        backgrounds: sources of pictures to put behind people; each source counts alike.
+        augmentation: its strength.
+        seed: of the augmentation.
+        backgrounds: sources of pictures to put behind people, drawn equally often.
     """
 
     def __init__(
@@ -234,7 +239,7 @@ class TrainBatches(Dataset[Batch]):
         self.backgrounds = backgrounds
 
     def views(self, key: BatchKey) -> Views:
-        """What happens to the samples of a batch."""
+        """The random changes of a batch."""
         format_ = self.cutouts.format
         return draw_views(self._augmentation, format_.preprocessing, format_.rgb_and_mask_shape, key, seed=self._seed)
 
@@ -242,17 +247,11 @@ class TrainBatches(Dataset[Batch]):
         rgb_and_mask = [self.cutouts.rgb_and_mask(index) for index in key.indices]
         boxes = [self.cutouts.box(index) for index in key.indices]
         images = compose(rgb_and_mask, boxes, self.views(key), self.cutouts.format.preprocessing, self.backgrounds)
-        indices = np.array(key.indices, np.int64)
-        return Batch(torch.from_numpy(images), torch.from_numpy(self.labels[indices]), torch.from_numpy(indices))
+        return _batch_of(images, self.labels, key)
 
 
 class ValidationBatches(Dataset[Batch]):
-    """Batches as inference sees them: no augmentation, exactly `Preprocessing`.
-
-    Args:
-        cutouts: of the samples.
-        labels: float32 (samples, labels).
-    """
+    """Unaugmented batches, preprocessed as at inference; `labels` are float32 (samples, labels)."""
 
     def __init__(self, cutouts: Cutouts, labels: NDArray[np.float32]) -> None:
         self._cutouts = cutouts
@@ -260,22 +259,20 @@ class ValidationBatches(Dataset[Batch]):
 
     def __getitem__(self, key: BatchKey) -> Batch:
         images = np.stack([self._cutouts.input_rgb(index) for index in key.indices])
-        indices = np.array(key.indices, np.int64)
-        normal = self._cutouts.format.preprocessing.normalise(images)
-        return Batch(torch.from_numpy(normal), torch.from_numpy(self._labels[indices]), torch.from_numpy(indices))
+        return _batch_of(self._cutouts.format.preprocessing.normalise(images), self._labels, key)
 
 
 class Loader:
-    """What the trainer iterates over: batches made ahead by a thread (`workers` 0) or by processes.
+    """What the trainer iterates over: batches prefetched by a thread (`workers` 0) or by processes.
 
-    One thread keeps two cores busy: OpenCV and NumPy let go of Python's lock while they work, and need a few percent
-    of the time the network takes. Processes are for GPUs.
+    A thread is enough on a CPU: OpenCV and NumPy release the GIL, and need a few percent of the network's time.
+    Processes are for GPUs.
 
     Args:
         dataset: gives whole batches.
-        sampler: says which.
+        sampler: of the batches' keys.
         workers: processes that make batches; 0: a thread.
-        finish: batch and epoch -> the batch as it is handed over; called where the batches are read.
+        finish: batch and epoch -> the batch as it is returned; called in the trainer's process.
 
     Attributes:
         sampler: the trainer calls its `set_epoch`.
@@ -302,9 +299,8 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         keys = list(self.sampler)
         made = self._made(keys)
-        if self._finish is None:
+        if (finish := self._finish) is None:
             return made
-        finish = self._finish
         return (finish(batch, key.epoch) for key, batch in zip(keys, made, strict=True))
 
     def _made(self, keys: list[BatchKey]) -> Iterator[Batch]:
@@ -336,7 +332,7 @@ def _of_workers(batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _made_ahead(dataset: Dataset[Batch], keys: list[BatchKey]) -> Iterator[Batch]:
-    """Batches in order, made by a thread a few ahead of the reader; an error in the thread is raised here."""
+    """Batches in order, prefetched by a thread, whose errors are raised here."""
     ready: queue.Queue[Batch | Exception] = queue.Queue(_BATCHES_AHEAD)
     is_over = threading.Event()
 
@@ -345,7 +341,7 @@ def _made_ahead(dataset: Dataset[Batch], keys: list[BatchKey]) -> Iterator[Batch
             made: Batch | Exception
             try:
                 made = dataset[key]
-            except Exception as error:  # noqa: BLE001  whatever it is, the reader raises it
+            except Exception as error:  # noqa: BLE001  raised by the reader
                 made = error
             while not is_over.is_set():
                 try:
@@ -377,19 +373,11 @@ class UnaugmentedBatches(Dataset[Batch]):
 
     def __getitem__(self, key: BatchKey) -> Batch:
         rgb_and_mask = np.stack([self._batches.cutouts.rgb_and_mask(index) for index in key.indices])
-        indices = np.array(key.indices, np.int64)
-        return Batch(
-            torch.from_numpy(rgb_and_mask), torch.from_numpy(self._batches.labels[indices]), torch.from_numpy(indices)
-        )
+        return _batch_of(rgb_and_mask, self._batches.labels, key)
 
 
 class GpuViews:
-    """Makes augmented batches of those of `UnaugmentedBatches`.
-
-    Args:
-        batches: whose views.
-        device: torch's word for where; `cuda` is the process's current GPU.
-    """
+    """Augments batches of `UnaugmentedBatches` on a device; `cuda` is the process's current GPU."""
 
     def __init__(self, batches: TrainBatches, device: str = "cuda") -> None:
         self._batches = batches
@@ -407,20 +395,14 @@ class GpuViews:
 def compose_on_device(
     rgb_and_mask: Tensor, views: Views, preprocessing: Preprocessing, backgrounds: Sequence[Backgrounds]
 ) -> Tensor:
-    """What `compose` does, on the device of `rgb_and_mask`.
-
-    Args:
-        rgb_and_mask: uint8 (batch, height, width, 4), picture and mask.
-        views: what was drawn.
-        preprocessing: size, colour around the person.
-        backgrounds: sources of pictures to put behind people.
+    """Does what `compose` does on the device of `rgb_and_mask`, uint8 (batch, height, width, 4).
 
     Returns:
         uint8 (batch, preprocessing.height_px, preprocessing.width_px, 3).
     """
     device, shape = rgb_and_mask.device, (preprocessing.height_px, preprocessing.width_px)
     fill = torch.tensor((*preprocessing.fill_rgb, 0), device=device, dtype=torch.float32).view(1, 4, 1, 1)
-    # Outside the picture is the fill: what is sampled is the difference from it, and outside is zero.
+    # `grid_sample` pads with zeros, so the difference from the fill is sampled.
     source = pad(rgb_and_mask.permute(0, 3, 1, 2).float() - fill, (1, 1, 1, 1))
     theta = torch.from_numpy(_theta(views, rgb_and_mask.shape[1], rgb_and_mask.shape[2], *shape)).to(device)
     grid = affine_grid(theta, [len(views), 4, *shape], align_corners=True)
@@ -446,10 +428,10 @@ def compose_on_device(
 
 def _theta(
     views: Views, source_height_px: int, source_width_px: int, height_px: int, width_px: int
-) -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
-    """The views' matrices as torch wants them: output -> padded input, both from -1 to 1; float32 (batch, 2, 3)."""
+) -> NDArray[np.float32]:
+    """The views' matrices for `affine_grid`: output -> padded input, both from -1 to 1; float32 (batch, 2, 3)."""
 
-    def pixels_of_unit(height: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    def pixels_of_unit(height: int, width: int) -> NDArray[np.float64]:
         half_x, half_y = (width - 1) / 2, (height - 1) / 2
         return np.array([[half_x, 0, half_x], [0, half_y, half_y], [0, 0, 1]])
 

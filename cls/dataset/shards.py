@@ -1,4 +1,4 @@
-"""Shards of records: a data file and, written after it, an index of its records with a checksum."""
+"""Shards: data files of many records, each with an index that is written last and has a checksum."""
 
 from __future__ import annotations
 
@@ -73,10 +73,7 @@ class Shard(NamedTuple):
 
 @contextmanager
 def new_shard(folder: Path) -> Iterator[Callable[[RecordKey, NDArray[np.uint8]], None]]:
-    """A shard that is there when the block ends well; an empty one is not.
-
-    Yields:
-        Adds a record.
+    """Yields a function that adds a record to a new shard; nothing is written where the block fails or adds none.
 
     Raises:
         FileError: no space, no permission.
@@ -118,7 +115,7 @@ def _opened(index_file: Path) -> Shard | None:
         if index_file.with_suffix(_DATA).stat().st_size == shard.size_bytes:
             return shard
     except (FileNotFoundError, ValidationError):
-        pass  # Nothing that could be used: made again when somebody asks for it.
+        pass  # Removed below; its records are made again when they are needed.
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=index_file) from error
     Shard(index_file, (), ()).remove()
@@ -126,10 +123,10 @@ def _opened(index_file: Path) -> Shard | None:
 
 
 def drop_broken_shards(folder: Path) -> list[str]:
-    """Removes shards that are not what their index says, and data files without an index.
+    """Removes shards that do not match their index, and data files that a killed build left without one.
 
     Returns:
-        Names of the broken ones; a data file that a killed build left without an index is removed silently.
+        Names of the shards that did not match.
     """
     index_files = sorted(folder.glob(f"shard-*{_INDEX}"))
     with ThreadPoolExecutor(_CHECKERS) as pool:
