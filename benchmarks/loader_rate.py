@@ -44,8 +44,7 @@ from torch.utils.data import DataLoader, Dataset
 from cls.bottle.layout import Bottle
 from cls.dataset.backgrounds import Augmentation, scenes_of
 from cls.dataset.batches import EpochSampler, TrainBatches
-from cls.dataset.cache import STORAGES
-from cls.dataset.cutouts import CutoutFormat, load_cutouts
+from cls.dataset.cutouts import STORAGES, CutoutFormat, load_cutouts
 from cls.dataset.samples import Sample
 from cls.files import read_json
 from cls.people.photos import Person, read_photo

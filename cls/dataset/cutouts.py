@@ -24,6 +24,7 @@ from cls.people.preprocess import Preprocessing, cut_out, in_frame, inner_size, 
 # Version of the records' layout; records of another one are not read.
 _LAYOUT = 4
 
+STORAGES = ("raw", "jpeg", "png")
 _JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 _PNG = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 _BOX_BYTES = 8
@@ -90,7 +91,8 @@ class CutoutFormat:
         preprocessing = self.preprocessing
         cutout = cut_out(image_rgb, person, margin_rel=preprocessing.margin_rel, version=preprocessing.version)
         height_px, width_px, _ = self.rgb_and_mask_shape
-        inner = inner_size(*cutout.mask.shape, height_px, width_px, version=preprocessing.version)
+        source_height_px, source_width_px = cutout.mask.shape
+        inner = inner_size(source_height_px, source_width_px, height_px, width_px, version=preprocessing.version)
         resized = resize_cutout(cutout, *inner, version=preprocessing.version)
         image = in_frame(resized.image_rgb, height_px, width_px, preprocessing.fill_rgb)
         mask = in_frame(np.repeat(resized.mask[..., None], 3, axis=2), height_px, width_px, (0, 0, 0))[..., :1]

@@ -391,7 +391,8 @@ def _holds_out(split: Split, samples: Sequence[Sample], members: Collection[str]
 
 
 def _subsets_in(splits: _Splits, key: str, where: Path) -> dict[str, str]:
-    return {**_validated(_SUBSETS, splits.get(key, {}), where)}
+    subsets = _validated(_SUBSETS, splits.get(key, {}), where)
+    return {**subsets}
 
 
 _Value = TypeVar("_Value")
