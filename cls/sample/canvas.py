@@ -89,12 +89,12 @@ def smooth_open(points: PointsLike, steps: int = 4) -> Points:
     return np.asarray(_open_matrix(len(control), steps) @ control)
 
 
-def tapered(path: PointsLike, half_widths: Sequence[float], steps: int = 4, *, is_round: bool = True) -> Points:
-    """The outline of a limb along `path` whose half-width at each path point is given; ends rounded by default."""
+def tapered(path: PointsLike, half_widths: float | Sequence[float], steps: int = 4, *, is_round: bool = True) -> Points:
+    """The outline of a limb along `path`, of one half-width or one at each path point; ends rounded by default."""
     control = np.asarray(path, dtype=np.float64)
     smooth = _open_matrix(len(control), steps)
     centre = smooth @ control
-    half = smooth @ np.asarray(half_widths, dtype=np.float64)
+    half = smooth @ np.broadcast_to(np.asarray(half_widths, dtype=np.float64), len(control))
     tangent = _tangent_matrix(len(control), steps) @ control
     length = np.sqrt(tangent[:, 0] ** 2 + tangent[:, 1] ** 2)
     tangent /= np.maximum(length, 1e-9)[:, None]

@@ -13,7 +13,7 @@ from cls.sample.canvas import Canvas
 from cls.sample.config import SampleConfig
 from cls.sample.figure import palette
 from cls.sample.figure.body import BodyFrame
-from cls.sample.figure.figure import TOTAL_HEADS, frame_of, paint_figure
+from cls.sample.figure.painting import TOTAL_HEADS, frame_of, paint_figure
 from cls.sample.figure.pose import Pose, Skeleton, draw_pose, skeleton
 from cls.sample.figure.wardrobe import Person, draw_person
 from cls.sample.plan import CATEGORIES, PHOTO, PLACE, Annotation, Plan, main_person

@@ -10,7 +10,7 @@ import pytest
 from cls.sample.canvas import Canvas, Lamp
 from cls.sample.config import SampleConfig
 from cls.sample.figure.body import BodyFrame
-from cls.sample.figure.figure import frame_of, paint_figure
+from cls.sample.figure.painting import frame_of, paint_figure
 from cls.sample.figure.pose import draw_pose, skeleton
 from cls.sample.figure.wardrobe import draw_person
 from cls.sample.photo import _setting, annotation, polygons, render_photo, stage

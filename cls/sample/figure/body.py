@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import cos, hypot, sin
+from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.sample.canvas import Canvas, Cloth, Points, smooth_closed, smooth_open, tapered
+from cls.sample.canvas import Canvas, Cloth, Colour, Points, PointsLike, smooth_closed, smooth_open, tapered
 from cls.sample.figure import palette
 from cls.sample.figure.pose import Point3, Skeleton
 from cls.sample.figure.wardrobe import Garment, Person
@@ -38,7 +38,7 @@ class BodyFrame:
         """A joint's place on the layer, pixels."""
         return np.array([self.origin_px[0] + joint[0] * self.unit_px, self.origin_px[1] + joint[1] * self.unit_px])
 
-    def outline(self, points: Points | list[tuple[float, float]]) -> Points:
+    def outline(self, points: PointsLike) -> Points:
         """Points in head heights to pixels of the layer."""
         return np.asarray(np.asarray(points, dtype=np.float64) * self.unit_px + np.asarray(self.origin_px))
 
@@ -62,6 +62,26 @@ class BodyFrame:
     def skin(self) -> Cloth:
         """Bare skin."""
         return Cloth(colour=self.person.skin)
+
+    @property
+    def shoulders(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The left and the right shoulder on the picture (x, y), head heights."""
+        first, second = (shoulder[:2] for shoulder in self.skeleton.shoulders)
+        return (second, first) if first[0] > second[0] else (first, second)
+
+    def paint(
+        self, outline: PointsLike, cloth: Cloth, thickness: float, *, relief: float = 1.0, drop: float = 0.0
+    ) -> None:
+        """`Canvas.paint` in head heights: the outline, and how far in from its edge the part curves away."""
+        self.canvas.paint(self.outline(outline), cloth, thickness * self.unit_px, relief=relief, drop=drop)
+
+    def stain(self, outline: PointsLike, colour: Colour, opacity: float = 1.0) -> None:
+        """`Canvas.stain` in head heights."""
+        self.canvas.stain(self.outline(outline), colour, opacity)
+
+    def darken(self, outline: PointsLike, amount: float, soften: float = 0.0) -> None:
+        """`Canvas.darken` in head heights."""
+        self.canvas.darken(self.outline(outline), amount, soften * self.unit_px)
 
 
 def limb_angle(start: Point3, end: Point3) -> float:
@@ -93,7 +113,7 @@ def paint_bare_arm(frame: BodyFrame, side: int) -> None:
     paint_hand(frame, side)
     if frame.person.sleeves == "long":
         return
-    frame.canvas.paint(frame.outline(tapered(path, widths, 3)), frame.skin(), 0.16 * frame.unit_px, drop=0.25)
+    frame.paint(tapered(path, widths, 3), frame.skin(), 0.16, drop=0.25)
 
 
 def paint_hand(frame: BodyFrame, side: int) -> None:
@@ -114,30 +134,24 @@ def paint_hand(frame: BodyFrame, side: int) -> None:
     ]
     thumb = [wrist + along * length * t + across * inward * b for t, b in ((0.12, 0.06), (0.36, 0.19), (0.56, 0.2))]
     skin, unit = frame.skin(), frame.unit_px
-    canvas = frame.canvas
-    canvas.paint(
-        frame.outline(tapered(path, [0.09 * size, 0.145 * size, 0.15 * size, 0.12 * size, 0.055 * size], 3)),
-        skin,
-        0.1 * unit,
-        drop=0.2,
+    frame.paint(
+        tapered(path, [0.09 * size, 0.145 * size, 0.15 * size, 0.12 * size, 0.055 * size], 3), skin, 0.1, drop=0.2
     )
-    canvas.paint(frame.outline(tapered(thumb, [0.06, 0.055, 0.035], 2)), skin, 0.05 * unit, relief=0.7)
+    frame.paint(tapered(thumb, [0.06, 0.055, 0.035], 2), skin, 0.05, relief=0.7)
     if unit > 26:
         for offset in (-0.055, 0.0, 0.055):
             line = [
                 wrist + along * length * t + across * (offset * size + bend * b)
                 for t, b in ((0.55, 0.5), (0.78, 1.1), (0.93, 1.8))
             ]
-            canvas.darken(frame.outline(tapered(line, [0.008, 0.011, 0.009], 2)), 0.3)
+            frame.darken(tapered(line, [0.008, 0.011, 0.009], 2), 0.3)
 
 
 def paint_bare_leg(frame: BodyFrame, side: int) -> None:
     """A leg, skin, from hip to ankle."""
     limb = frame.person.build.limb
     widths = [w * (0.35 + 0.65 * limb) for w in (*THIGH, *SHIN[1:])]
-    frame.canvas.paint(
-        frame.outline(tapered(leg_path(frame, side), widths, 3)), frame.skin(), 0.22 * frame.unit_px, drop=0.2
-    )
+    frame.paint(tapered(leg_path(frame, side), widths, 3), frame.skin(), 0.22, drop=0.2)
 
 
 def paint_neck(frame: BodyFrame) -> None:
@@ -145,9 +159,7 @@ def paint_neck(frame: BodyFrame) -> None:
     joints, build = frame.skeleton, frame.person.build
     neck, head = joints.neck[:2], joints.head[:2]
     width = 0.255 if frame.person.gender == "girl" else 0.32
-    left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
-    if left[0] > right[0]:
-        left, right = right, left
+    left, right = frame.shoulders
     base = neck + (0, 0.12)
     slope = smooth_closed(
         [
@@ -156,25 +168,24 @@ def paint_neck(frame: BodyFrame) -> None:
             base + (width * 1.2, -0.12), base + (width * 0.95, -0.36),
         ]
     )  # fmt: skip
-    frame.canvas.paint(frame.outline(slope), frame.skin(), 0.2 * frame.unit_px, relief=0.5)
+    frame.paint(slope, frame.skin(), 0.2, relief=0.5)
     column = tapered(
         [head + (0, 0.25), (head + neck) / 2 + (0, 0.14), neck + (0, 0.12)],
         [width, width * 0.95, width * 1.15],
         3,
         is_round=False,
     )
-    frame.canvas.paint(frame.outline(column), frame.skin(), 0.2 * frame.unit_px, relief=0.8)
+    frame.paint(column, frame.skin(), 0.2, relief=0.8)
     if frame.unit_px > 20 and not frame.is_turned_away:
         for sign in (-1, 1):
             line = smooth_open([base + (sign * 0.08, 0.13), base + (sign * 0.3, 0.06), base + (sign * 0.5, 0.04)])
-            frame.canvas.darken(frame.outline(tapered(line, [0.012] * len(line), 2)), 0.16, 0.03 * frame.unit_px)
+            frame.darken(tapered(line, 0.012, 2), 0.16, 0.03)
 
 
 def paint_foot(frame: BodyFrame, side: int) -> None:
     """A shoe (with a sock above it, if any shows) on one foot."""
     joints, shoes, unit = frame.skeleton, frame.person.shoes, frame.unit_px
     ankle, toe = joints.ankles[side][:2], joints.toes[side][:2]
-    canvas = frame.canvas
     size = 1.0 if frame.person.gender == "man" else 0.88
     forward = toe - ankle
     heel = ankle + (-0.35 * forward[0] * 0.6, 0.17)
@@ -194,31 +205,25 @@ def paint_foot(frame: BodyFrame, side: int) -> None:
         shaft = tapered(
             [ankle + (joints.knees[side][:2] - ankle) * 0.3, ankle + (0, 0.1)], [0.2, 0.17], 3, is_round=False
         )
-        canvas.paint(frame.outline(shaft), Cloth(shoes.colour, folds=0.12, tile_px=unit), 0.16 * unit)
+        frame.paint(shaft, Cloth(shoes.colour, folds=0.12, tile_px=unit), 0.16)
     elif shoes.cut == "trainers":
         sock = tapered(
             [ankle + (joints.knees[side][:2] - ankle) * 0.12, ankle + (0, 0.08)], [0.145, 0.15], 3, is_round=False
         )
-        canvas.paint(frame.outline(sock), Cloth(frame.person.socks), 0.12 * unit)
+        frame.paint(sock, Cloth(frame.person.socks), 0.12)
     if shoes.cut != "flats":
         sole_colour = (232.0, 230.0, 224.0) if shoes.cut == "trainers" else palette.scaled(shoes.colour, 0.5)
-        canvas.paint(frame.outline(foot + (0, 0.05)), Cloth(sole_colour), 0.05 * unit, relief=0.4)
-        canvas.paint(frame.outline(front + (0, 0.05)), Cloth(sole_colour), 0.05 * unit, relief=0.4)
+        frame.paint(foot + (0, 0.05), Cloth(sole_colour), 0.05, relief=0.4)
+        frame.paint(front + (0, 0.05), Cloth(sole_colour), 0.05, relief=0.4)
     leather = Cloth(shoes.colour, grain=0.03)
     if shoes.cut == "flats":
-        canvas.paint(frame.outline(tapered([ankle, ankle + forward * 0.6], [0.13, 0.14], 2)), frame.skin(), 0.12 * unit)
+        frame.paint(tapered([ankle, ankle + forward * 0.6], [0.13, 0.14], 2), frame.skin(), 0.12)
         front = tapered([ankle + forward * 0.62, toe], [0.15 * size, 0.15 * size], 3)
     else:
-        canvas.paint(frame.outline(foot), leather, 0.14 * unit)
-    canvas.paint(frame.outline(front), leather, 0.14 * unit)
+        frame.paint(foot, leather, 0.14)
+    frame.paint(front, leather, 0.14)
     if shoes.cut == "trainers" and unit > 24:
         for share in (0.35, 0.55, 0.75):
             middle = ankle + forward * share
-            lace = tapered([middle + (-0.08, 0.0), middle + (0.08, -0.015)], [0.014, 0.014], 2)
-            canvas.stain(frame.outline(lace), (240, 240, 236), 0.8)
-
-
-def turned(vector: tuple[float, float], angle: float) -> NDArray[np.float64]:
-    """A vector turned clockwise on screen by an angle in radians."""
-    c, s = cos(angle), sin(angle)
-    return np.array([vector[0] * c - vector[1] * s, vector[0] * s + vector[1] * c])
+            lace = tapered([middle + (-0.08, 0.0), middle + (0.08, -0.015)], 0.014, 2)
+            frame.stain(lace, (240, 240, 236), 0.8)

@@ -55,17 +55,17 @@ def paint_trouser_leg(frame: BodyFrame, side: int) -> None:
         cut = _LEG_CUTS[bottom.cut]
         outline = tapered(path, [b * c for b, c in zip(base, cut, strict=True)], 3, is_round=bottom.cut == "skinny")
     angle = limb_angle(joints.hips[side], joints.knees[side])
-    frame.canvas.paint(frame.outline(outline), frame.cloth(bottom, angle, folds=0.15), 0.24 * unit, drop=0.3)
+    frame.paint(outline, frame.cloth(bottom, angle, folds=0.15), 0.24, drop=0.3)
     if bottom.cut != "shorts" and unit > 22:
         knee = joints.knees[side][:2]
         for offset in (-0.1, 0.1):
             crease = smooth_open([knee + (-0.17, offset - 0.04), knee + (0, offset), knee + (0.16, offset - 0.05)])
-            frame.canvas.darken(frame.outline(tapered(crease, [0.018] * len(crease), 2)), 0.22, 0.03 * unit)
+            frame.darken(tapered(crease, 0.018, 2), 0.22, 0.03)
 
 
 def paint_seat(frame: BodyFrame) -> None:
     """The part of the trousers between the legs and the waist, with a fly and a belt line."""
-    build, bottom, unit = frame.person.build, frame.person.bottom, frame.unit_px
+    build, bottom = frame.person.build, frame.person.bottom
     waist_left, waist_right = torso_row(frame, 0.78, build.waist * 1.03)
     hip_left, hip_right = torso_row(frame, 0.12, build.hip * 1.02)
     hips = [frame.skeleton.hips[side][:2] for side in (0, 1)]
@@ -76,20 +76,18 @@ def paint_seat(frame: BodyFrame) -> None:
             low + (0.24, 0.42), low + (0, 0.36), low + (-0.24, 0.42), hip_left + (0.05, 0.3), hip_left,
         ]
     )  # fmt: skip
-    frame.canvas.paint(frame.outline(outline), frame.cloth(bottom, folds=0.12), 0.26 * unit, relief=0.45)
+    frame.paint(outline, frame.cloth(bottom, folds=0.12), 0.26, relief=0.45)
     if not frame.is_turned_away:
         middle = (waist_left + waist_right) / 2 + (0.14 * sin(frame.skeleton.yaw), 0)
         fly = tapered([middle + (0, 0.1), middle + (0.02, 0.35), low + (0, 0.22)], [0.012, 0.014, 0.01], 2)
-        frame.canvas.darken(frame.outline(fly), 0.25)
+        frame.darken(fly, 0.25)
     belt = tapered(
         [waist_left + (0.02, 0.05), (waist_left + waist_right) / 2 + (0, 0.1), waist_right + (-0.02, 0.05)],
-        [0.06, 0.06, 0.06],
+        0.06,
         3,
         is_round=False,
     )
-    frame.canvas.paint(
-        frame.outline(belt), Cloth(palette.scaled(frame.person.shoes.colour, 0.6)), 0.05 * unit, relief=0.5
-    )
+    frame.paint(belt, Cloth(palette.scaled(frame.person.shoes.colour, 0.6)), 0.05, relief=0.5)
 
 
 def paint_skirt(frame: BodyFrame) -> None:
@@ -112,7 +110,7 @@ def paint_skirt(frame: BodyFrame) -> None:
         hem += [knee + (-0.22, -0.1) if reach > 1 else low]
     hull = convex_hull([waist_left, waist_right, hip_left, hip_right, *hem])
     # The hull runs straight from waist to hem; the smooth curve through it gives the cloth its swing.
-    frame.canvas.paint(frame.outline(smooth_closed(hull, 3)), frame.cloth(bottom, tile=2.2), 0.34 * unit, drop=0.35)
+    frame.paint(smooth_closed(hull, 3), frame.cloth(bottom, tile=2.2), 0.34, drop=0.35)
     if unit < 18:
         return
     top = (waist_left + waist_right) / 2
@@ -120,7 +118,7 @@ def paint_skirt(frame: BodyFrame) -> None:
         start = top + (low - top) * 0.22
         bow = (start + low) / 2 + (0.05 * (-1) ** index, 0)
         pleat = tapered([start, bow, low + (0, -0.05)], [0.01, 0.035, 0.06], 4)
-        frame.canvas.darken(frame.outline(pleat), 0.2, 0.05 * unit)
+        frame.darken(pleat, 0.2, 0.05)
 
 
 def paint_scarf(frame: BodyFrame) -> None:
@@ -128,7 +126,7 @@ def paint_scarf(frame: BodyFrame) -> None:
     scarf = frame.person.scarf
     if scarf is None:
         return
-    neck, head, unit = frame.skeleton.neck[:2], frame.skeleton.head[:2], frame.unit_px
+    neck, head = frame.skeleton.neck[:2], frame.skeleton.head[:2]
     cloth = frame.cloth(scarf, 0.5, folds=0.22, tile=1.3)
     up = head - neck
     side = 1 if frame.person.texture_px[0] > 128 else -1
@@ -139,15 +137,15 @@ def paint_scarf(frame: BodyFrame) -> None:
             4,
             is_round=False,
         )
-        frame.canvas.paint(frame.outline(tail), frame.cloth(scarf, 0.05, folds=0.2, tile=1.3), 0.12 * unit, drop=0.4)
+        frame.paint(tail, frame.cloth(scarf, 0.05, folds=0.2, tile=1.3), 0.12, drop=0.4)
     back = tapered([neck + (-0.42, 0.0), neck + up * 0.28 + (0, 0.03), neck + (0.42, 0.0)], [0.14, 0.15, 0.14], 4)
-    frame.canvas.paint(frame.outline(back), cloth, 0.12 * unit, drop=0.2)
+    frame.paint(back, cloth, 0.12, drop=0.2)
     loop = tapered(
         [neck + (-0.46, -0.06), neck + (-0.26, 0.12), neck + (0.02, 0.18), neck + (0.28, 0.1), neck + (0.46, -0.06)],
         [0.12, 0.17, 0.18, 0.17, 0.12],
         4,
     )
-    frame.canvas.paint(frame.outline(loop), cloth, 0.14 * unit, drop=0.4)
+    frame.paint(loop, cloth, 0.14, drop=0.4)
 
 
 @dataclass(frozen=True)
@@ -168,12 +166,12 @@ class Neckline:
         """Buttons at shares of the way from the neckline to the hem."""
         for share in shares:
             button = ellipse(self.middle + (self.hem - self.middle) * share + (aside, 0), radius, radius)
-            self.frame.canvas.stain(self.frame.outline(button), palette.scaled(self.frame.person.top.colour, tone), 0.9)
+            self.frame.stain(button, palette.scaled(self.frame.person.top.colour, tone), 0.9)
 
     def opening(self, darkness: float) -> None:
         """The line where the two halves of the front meet."""
         line = tapered([self.middle, (self.middle + self.hem) / 2, self.hem + (0, -0.04)], [0.012, 0.013, 0.012], 3)
-        self.frame.canvas.darken(self.frame.outline(line + (0.045, 0)), darkness)
+        self.frame.darken(line + (0.045, 0), darkness)
 
 
 def _collar(line: Neckline) -> None:
@@ -188,7 +186,7 @@ def _collar(line: Neckline) -> None:
             2,
         )  # fmt: skip
         cloth = frame.cloth(frame.person.top, sign * 0.8, folds=0)
-        frame.canvas.paint(frame.outline(flap), cloth, 0.05 * frame.unit_px, drop=0.3, relief=0.6)
+        frame.paint(flap, cloth, 0.05, drop=0.3, relief=0.6)
     line.buttons([0.16, 0.34, 0.53, 0.71, 0.9], 0.024, 0.62)
 
 
@@ -198,9 +196,9 @@ def _zip(line: Neckline) -> None:
     for sign in (-1, 1):
         stand = [neck + (sign * width, -0.2), neck + (sign * width * 0.7, 0.02), middle + (sign * 0.02, 0.02)]
         flap = tapered(stand, [0.05, 0.1, 0.06], 3)
-        frame.canvas.paint(frame.outline(flap), line.darker(), 0.06 * frame.unit_px, drop=0.3)
-    teeth = tapered([middle, line.hem + (0, -0.05)], [0.012, 0.012], 2)
-    frame.canvas.stain(frame.outline(teeth), (190, 190, 190), 0.7)
+        frame.paint(flap, line.darker(), 0.06, drop=0.3)
+    teeth = tapered([middle, line.hem + (0, -0.05)], 0.012, 2)
+    frame.stain(teeth, (190, 190, 190), 0.7)
 
 
 def _lapel(line: Neckline) -> None:
@@ -211,7 +209,7 @@ def _lapel(line: Neckline) -> None:
         outer = [neck + (sign * width, -0.14), neck + (sign * width * 1.35, 0.1), middle + (sign * 0.34, 0.24)]
         lapel = smooth_closed([*outer, middle + (sign * 0.2, 0.3), low, middle + (sign * 0.02, 0.0)], 2)
         cloth = frame.cloth(frame.person.top, sign * 0.5, folds=0)
-        frame.canvas.paint(frame.outline(lapel), cloth, 0.06 * frame.unit_px, drop=0.35, relief=0.7)
+        frame.paint(lapel, cloth, 0.06, drop=0.35, relief=0.7)
     line.buttons([0.36, 0.58, 0.8], 0.035, 0.5, 0.09)
 
 
@@ -219,19 +217,19 @@ def _hood(line: Neckline) -> None:
     frame, neck, middle, hem = line.frame, line.neck, line.middle, line.hem
     rim = [neck + (-0.46, -0.1), neck + (-0.36, 0.12), middle + (0, 0.1), neck + (0.36, 0.12), neck + (0.46, -0.1)]
     ring = tapered(rim, [0.07, 0.11, 0.1, 0.11, 0.07], 4)
-    frame.canvas.paint(frame.outline(ring), frame.cloth(frame.person.top, folds=0.1), 0.08 * frame.unit_px, drop=0.35)
+    frame.paint(ring, frame.cloth(frame.person.top, folds=0.1), 0.08, drop=0.35)
     for sign in (-1, 1):
         path = [middle + (sign * 0.16, 0.14), middle + (sign * 0.15, 0.38), middle + (sign * 0.17, 0.56)]
-        frame.canvas.stain(frame.outline(tapered(path, [0.014, 0.014, 0.018], 3)), (236, 234, 228), 0.95)
+        frame.stain(tapered(path, [0.014, 0.014, 0.018], 3), (236, 234, 228), 0.95)
     pocket = smooth_closed([hem + (-0.3, -0.58), hem + (0.3, -0.58), hem + (0.44, -0.2), hem + (-0.44, -0.2)], 2)
-    frame.canvas.darken(frame.outline(pocket), 0.07, 0.03 * frame.unit_px)
+    frame.darken(pocket, 0.07, 0.03)
 
 
 def _turtle(line: Neckline) -> None:
     frame, neck = line.frame, line.neck
     up = frame.skeleton.head[:2] - neck
     roll = tapered([neck + (0, 0.1), neck + up * 0.38], [0.36, 0.33], 3, is_round=False)
-    frame.canvas.paint(frame.outline(roll), line.darker(), 0.14 * frame.unit_px, drop=0.2)
+    frame.paint(roll, line.darker(), 0.14, drop=0.2)
 
 
 def _ribbing(line: Neckline) -> None:
@@ -240,7 +238,7 @@ def _ribbing(line: Neckline) -> None:
     left = [neck + (-width * 0.98, -0.05), neck + (-width * 0.7, depth)]
     right = [neck + (width * 0.7, depth), neck + (width * 0.98, -0.05)]
     rib = smooth_open([*left, middle + (0, 0.01), *right])
-    frame.canvas.darken(frame.outline(tapered(rib, [0.03] * len(rib), 2)), 0.12)
+    frame.darken(tapered(rib, 0.03, 2), 0.12)
 
 
 _FRONTS: dict[str, Callable[[Neckline], None]] = {
@@ -262,15 +260,15 @@ def paint_back(line: Neckline) -> None:
         _turtle(line)
     elif style == "hood":
         hood = ellipse(neck + (0, 0.2), 0.5, 0.36)
-        frame.canvas.paint(frame.outline(hood), line.darker(), 0.16 * frame.unit_px, drop=0.3)
+        frame.paint(hood, line.darker(), 0.16, drop=0.3)
     elif style in {"collar", "lapel", "zip"}:
         band = tapered([neck + (-0.34, 0.04), neck, neck + (0.34, 0.04)], [0.08, 0.1, 0.08], 3)
-        frame.canvas.paint(frame.outline(band), line.darker(), 0.06 * frame.unit_px)
+        frame.paint(band, line.darker(), 0.06)
 
 
 def paint_top(frame: BodyFrame) -> None:
     """The body of the top, without sleeves: outline through shoulders, chest, waist and hem, then the neckline."""
-    person, build, joints, unit = frame.person, frame.person.build, frame.skeleton, frame.unit_px
+    person, build, joints = frame.person, frame.person.build, frame.skeleton
     loose = {
         "coat": 1.16, "jacket": 1.12, "hoodie": 1.14, "sweater": 1.08, "blouse": 1.04, "shirt": 1.05, "tank": 0.98,
     }.get(person.top.cut, 1.02)  # fmt: skip
@@ -281,9 +279,7 @@ def paint_top(frame: BodyFrame) -> None:
         hem_height = max(hem_height, 0.74) if person.top.cut != "coat" else hem_height
     if person.top.cut == "coat" and joints.is_seated:
         hem_height = -0.1
-    left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
-    if left[0] > right[0]:
-        left, right = right, left
+    left, right = frame.shoulders
     neck = joints.neck[:2]
     open_width = 0.36 if person.gender == "man" else 0.31
     chest_left, chest_right = torso_row(frame, 1.66, build.chest * loose * 1.05)
@@ -327,18 +323,18 @@ def paint_top(frame: BodyFrame) -> None:
         necks = [middle + (-0.02, 0), middle, middle + (0.02, 0)]
     outline = smooth_closed([*upper_right, *sides_right, hem_middle, *sides_left, *upper_left, *necks], 4)
     cloth = frame.cloth(person.top, joints.lean, folds=0.14 if person.top.cut != "tank" else 0.1)
-    frame.canvas.paint(frame.outline(outline), cloth, 0.3 * unit, drop=0.35, relief=1.0)
+    frame.paint(outline, cloth, 0.3, drop=0.35, relief=1.0)
     line = Neckline(frame, neck, middle, hem_middle, open_width)
     (paint_back if frame.is_turned_away else paint_front)(line)
     _paint_creases(frame, chest_left, chest_right, waist_left, waist_right)
     if person.top.cut in {"sweater", "hoodie"} and hem_height < 0.6:
         band = tapered(
             [sides_left[0] + (0.02, -0.02), hem_middle + (0, -0.05), sides_right[-1] + (-0.02, -0.02)],
-            [0.08, 0.08, 0.08],
+            0.08,
             3,
             is_round=False,
         )
-        frame.canvas.paint(frame.outline(band), Cloth(palette.scaled(person.top.colour, 0.93)), 0.06 * unit, relief=0.7)
+        frame.paint(band, Cloth(palette.scaled(person.top.colour, 0.93)), 0.06, relief=0.7)
 
 
 def _paint_creases(
@@ -349,31 +345,28 @@ def _paint_creases(
     waist_right: NDArray[np.float64],
 ) -> None:
     """Creases from the armpits and across the waist; the soft shadow under a bust."""
-    unit, canvas = frame.unit_px, frame.canvas
-    if unit < 22:
+    if frame.unit_px < 22:
         return
     for pit, inward in ((chest_left, 1.0), (chest_right, -1.0)):
         for length, fall in ((0.4, 0.16), (0.32, 0.42)):
             line = smooth_open(
                 [pit + (0, 0.02), pit + (inward * length * 0.5, fall * 0.35), pit + (inward * length, fall)]
             )
-            canvas.darken(
-                frame.outline(tapered(line, np.linspace(0.045, 0.01, len(line)).tolist(), 2)), 0.24, 0.04 * unit
-            )
+            frame.darken(tapered(line, np.linspace(0.045, 0.01, len(line)).tolist(), 2), 0.24, 0.04)
     for side, inward, rise in ((waist_left, 1.0, 0.1), (waist_right, -1.0, -0.06)):
         line = smooth_open([side, side + (inward * 0.2, 0.09), side + (inward * 0.42, 0.08 + rise)])
-        canvas.darken(frame.outline(tapered(line, np.linspace(0.04, 0.012, len(line)).tolist(), 2)), 0.2, 0.04 * unit)
+        frame.darken(tapered(line, np.linspace(0.04, 0.012, len(line)).tolist(), 2), 0.2, 0.04)
     if frame.person.gender == "girl" and not frame.is_turned_away:
         middle = (chest_left + chest_right) / 2 + (0.1 * sin(frame.skeleton.yaw), 0.3)
         for sign in (-1, 1):
             cup = ellipse(middle + (sign * 0.25 * cos(frame.skeleton.yaw), 0.02), 0.22, 0.1)
-            canvas.darken(frame.outline(cup), 0.16, 0.09 * unit)
-            canvas.darken(frame.outline(cup + (0.0, -0.24)), -0.07, 0.1 * unit)
+            frame.darken(cup, 0.16, 0.09)
+            frame.darken(cup + (0.0, -0.24), -0.07, 0.1)
 
 
 def paint_sleeve(frame: BodyFrame, side: int) -> None:
     """One sleeve as long as the top's; nothing for a sleeveless one."""
-    person, joints, unit, limb = frame.person, frame.skeleton, frame.unit_px, frame.person.build.limb
+    person, joints, limb = frame.person, frame.skeleton, frame.person.build.limb
     if person.sleeves == "none":
         return
     loose = _SLEEVE_WIDTH.get(person.top.cut, 1.12)
@@ -386,19 +379,19 @@ def paint_sleeve(frame: BodyFrame, side: int) -> None:
     if person.sleeves == "short":
         path = [root, *upper[:3]]
         widths = [0.1, UPPER_ARM[0] * limb * 1.06, UPPER_ARM[1] * limb * loose, UPPER_ARM[2] * limb * loose * 1.14]
-        frame.canvas.paint(frame.outline(tapered(path, widths, 4, is_round=False)), cloth, 0.16 * unit, drop=0.3)
+        frame.paint(tapered(path, widths, 4, is_round=False), cloth, 0.16, drop=0.3)
         return
     end = 2 if person.sleeves == "half" else 4
     path = [root, *upper, *lower[1:end]]
     widths = [w * limb * loose for w in (*UPPER_ARM, *FOREARM[1:])][: len(path) - 1]
     widths = [0.1, UPPER_ARM[0] * limb * 1.06, *widths[1:]]
-    frame.canvas.paint(frame.outline(tapered(path, widths, 4)), cloth, 0.16 * unit, drop=0.32)
+    frame.paint(tapered(path, widths, 4), cloth, 0.16, drop=0.32)
     for offset, sign in ((-0.05, 1), (0.08, -1)):
         at = elbow[:2] + (upper[3] - upper[2]) * offset * 4
         crease = smooth_open([at + (-0.15, 0.03 * sign), at, at + (0.14, -0.03 * sign)])
-        frame.canvas.darken(frame.outline(tapered(crease, [0.02] * len(crease), 2)), 0.26, 0.025 * unit)
+        frame.darken(tapered(crease, 0.02, 2), 0.26, 0.025)
     cuff = path[-1] + (path[-1] - path[-2]) * 0.02
     band = tapered(
         [cuff - (path[-1] - path[-2]) * 0.3, cuff], [widths[-1] * 1.04, widths[-1] * 1.04], 2, is_round=False
     )
-    frame.canvas.paint(frame.outline(band), Cloth(palette.scaled(person.top.colour, 0.9)), 0.08 * unit, relief=0.8)
+    frame.paint(band, Cloth(palette.scaled(person.top.colour, 0.9)), 0.08, relief=0.8)

@@ -125,9 +125,9 @@ def _paint_features(head: Head) -> None:
             ],
             3,
         )  # fmt: skip
-        canvas.stain(head.surface(tapered(lid, [0.022 if is_woman else 0.015] * len(lid), 2)), lid_colour, 0.95)
+        canvas.stain(head.surface(tapered(lid, 0.022 if is_woman else 0.015, 2)), lid_colour, 0.95)
         crease = smooth_open([(u - half_u, eye_y - 0.06), (u, eye_y - half_v - 0.065), (u + half_u, eye_y - 0.07)], 3)
-        canvas.stain(head.surface(tapered(crease, [0.01] * len(crease), 2)), shadow, 0.5)
+        canvas.stain(head.surface(tapered(crease, 0.01, 2)), shadow, 0.5)
         thickness = 0.03 if is_woman else 0.046
         rise = 0.02 * f2
         line = smooth_open(
@@ -152,7 +152,7 @@ def _paint_nose_and_mouth(head: Head, shadow: tuple[float, float, float], is_wom
     canvas.darken(head.surface(bridge), 0.13, 0.025 * unit)
     canvas.darken(head.spot(-side * 0.02, 0.32, 0.07, 0.07), -0.1, 0.03 * unit)
     under = smooth_open([(-width, 0.37), (-width * 0.55, 0.415), (0, 0.425), (width * 0.55, 0.415), (width, 0.37)], 3)
-    canvas.stain(head.surface(tapered(under, [0.014] * len(under), 2)), shadow, 0.75)
+    canvas.stain(head.surface(tapered(under, 0.014, 2)), shadow, 0.75)
     for sign in (-1, 1):
         canvas.stain(head.spot(sign * width * 0.5, 0.405, 0.036, 0.016, 8), palette.scaled(shadow, 0.55), 0.75)
     lips = palette.mixed(frame.person.skin, (186, 58, 66) if is_woman else (168, 84, 76), 0.62 if is_woman else 0.38)
@@ -180,7 +180,7 @@ def _paint_nose_and_mouth(head: Head, shadow: tuple[float, float, float], is_wom
         )
         canvas.stain(head.surface(teeth), (242, 238, 232), 0.95)
     line = smooth_open([(-half, y - smile), (-0.1, y + 0.004), (0.1, y + 0.004), (half, y - smile)], 3)
-    canvas.stain(head.surface(tapered(line, [0.011] * len(line), 2)), palette.scaled(lips, 0.5), 0.8)
+    canvas.stain(head.surface(tapered(line, 0.011, 2)), palette.scaled(lips, 0.5), 0.8)
     canvas.darken(head.spot(0, y + 0.14, 0.14, 0.03), 0.14, 0.025 * unit)
 
 

@@ -44,9 +44,7 @@ def paint_hat(head: Head) -> None:
             cloth.colour, palette.scaled(cloth.colour, 0.72), "knit", 1.1 * unit, 0.0, 0.05, 0.04, cloth.origin_px
         )
         canvas.paint(head.points(dome), ribbed, 0.26 * unit, relief=1.0, drop=0.3)
-        cuff = tapered(
-            [(-1.05 + back * 0.8, -0.48), (0.1 * turn, -0.4), (1.05 + back * 0.8, -0.48)], [0.19, 0.19, 0.19], 5
-        )
+        cuff = tapered([(-1.05 + back * 0.8, -0.48), (0.1 * turn, -0.4), (1.05 + back * 0.8, -0.48)], 0.19, 5)
         canvas.paint(head.points(cuff), ribbed, 0.09 * unit, relief=0.9, drop=0.35)
         if frame.person.texture_px[0] > 150:
             canvas.paint(head.points(ellipse((back, -1.54), 0.26, 0.22)), ribbed, 0.1 * unit, relief=1.2)
@@ -60,7 +58,7 @@ def paint_hat(head: Head) -> None:
         canvas.paint(head.points(dome), headgear_cloth(frame), 0.26 * unit, relief=1.0, drop=0.2)
         for bend in (-0.42, 0.0, 0.42):
             seam = smooth_open([(back, -1.31), (back + bend * 0.9, -0.95), (turn * 0.5 + bend * 1.1, -0.5)])
-            canvas.darken(head.points(tapered(seam, [0.012] * len(seam), 2)), 0.2)
+            canvas.darken(head.points(tapered(seam, 0.012, 2)), 0.2)
         if not frame.is_turned_away:
             m = turn * 0.95
             peak = smooth_closed(
@@ -89,7 +87,7 @@ def paint_hat(head: Head) -> None:
             ]
         )  # fmt: skip
         canvas.paint(head.points(crown), headgear_cloth(frame), 0.24 * unit, relief=1.0, drop=0.2)
-        band = tapered([(-0.97, -0.74), (0, -0.64), (0.97, -0.74)], [0.11, 0.11, 0.11], 5, is_round=False)
+        band = tapered([(-0.97, -0.74), (0, -0.64), (0.97, -0.74)], 0.11, 5, is_round=False)
         canvas.paint(head.points(band), Cloth(palette.scaled(frame.person.hat_colour, 0.35)), 0.06 * unit, relief=0.7)
         canvas.paint(head.points(front), headgear_cloth(frame, 0.95), 0.08 * unit, relief=0.8, drop=0.55)
 
@@ -103,13 +101,14 @@ def paint_backpack(frame: BodyFrame) -> None:
     centre = joints.pelvis[:2] * 0.4 + joints.neck[:2] * 0.6 + np.array([-0.55 * sin(joints.yaw), 0.0])
     half = build.shoulder * 0.88
     outline = smooth_closed(
-        [
-            centre + (-half * 0.8, -1.05), centre + (half * 0.8, -1.05), centre + (half, -0.4), centre + (half, 0.75),
-            centre + (half * 0.7, 1.0), centre + (-half * 0.7, 1.0), centre + (-half, 0.75), centre + (-half, -0.4),
+        centre
+        + [
+            (-half * 0.8, -1.05), (half * 0.8, -1.05), (half, -0.4), (half, 0.75), (half * 0.7, 1.0),
+            (-half * 0.7, 1.0), (-half, 0.75), (-half, -0.4),
         ]
     )  # fmt: skip
     cloth = frame.cloth(bag, folds=0.08)
-    frame.canvas.paint(frame.outline(outline), cloth, 0.22 * frame.unit_px, drop=0.3)
+    frame.paint(outline, cloth, 0.22, drop=0.3)
     if frame.is_turned_away:
         pocket = smooth_closed(
             [
@@ -117,7 +116,7 @@ def paint_backpack(frame: BodyFrame) -> None:
                 centre + (-half * 0.72, 0.8),
             ]
         )  # fmt: skip
-        frame.canvas.paint(frame.outline(pocket), cloth, 0.1 * frame.unit_px, drop=0.25, relief=0.8)
+        frame.paint(pocket, cloth, 0.1, drop=0.25, relief=0.8)
 
 
 def paint_straps(frame: BodyFrame) -> None:
@@ -125,11 +124,9 @@ def paint_straps(frame: BodyFrame) -> None:
     bag = frame.person.bag
     if bag is None:
         return
-    joints, unit = frame.skeleton, frame.unit_px
+    joints = frame.skeleton
     leather = Cloth(palette.scaled(bag.colour, 0.85), grain=0.03)
-    left, right = joints.shoulders[0][:2], joints.shoulders[1][:2]
-    if left[0] > right[0]:
-        left, right = right, left
+    left, right = frame.shoulders
     neck, pelvis = joints.neck[:2], joints.pelvis[:2]
     if bag.cut == "backpack" and not frame.is_turned_away:
         for shoulder in (left, right):
@@ -140,33 +137,26 @@ def paint_straps(frame: BodyFrame) -> None:
                 4,
                 is_round=False,
             )
-            frame.canvas.paint(frame.outline(strap), leather, 0.06 * unit, drop=0.3)
+            frame.paint(strap, leather, 0.06, drop=0.3)
     elif bag.cut == "crossbody":
         shoulder, hip = (left, pelvis + (0.55, 0.1)) if frame.person.bag_side > 0 else (right, pelvis + (-0.55, 0.1))
         top = neck + (shoulder - neck) * 0.6 + (0, -0.12)
         middle = (top + hip) / 2 + (0.0, 0.03)
-        frame.canvas.paint(
-            frame.outline(tapered([top, middle, hip], [0.065, 0.065, 0.065], 4, is_round=False)),
-            leather,
-            0.04 * unit,
-            drop=0.3,
-        )
+        frame.paint(tapered([top, middle, hip], 0.065, 4, is_round=False), leather, 0.04, drop=0.3)
     elif bag.cut == "tote":
         shoulder = right if frame.person.bag_side > 0 else left
         top = neck + (shoulder - neck) * 0.8 + (0, -0.14)
         end = pelvis + (np.sign((shoulder - neck)[0]) * (frame.person.build.hip + 0.16), -0.42)
         for offset in (-0.1, 0.1):
-            frame.canvas.paint(
-                frame.outline(
-                    tapered(
-                        [top + (offset * 0.4, 0), (top + end) / 2 + (offset * 0.7, 0), end + (offset * 1.6, 0)],
-                        [0.04, 0.04, 0.04],
-                        4,
-                        is_round=False,
-                    )
+            frame.paint(
+                tapered(
+                    [top + (offset * 0.4, 0), (top + end) / 2 + (offset * 0.7, 0), end + (offset * 1.6, 0)],
+                    0.04,
+                    4,
+                    is_round=False,
                 ),
                 leather,
-                0.03 * unit,
+                0.03,
                 drop=0.3,
             )
 
@@ -190,14 +180,12 @@ def paint_bag(frame: BodyFrame) -> None:
             ],
             3,
         )  # fmt: skip
-        frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
-        frame.canvas.darken(
-            frame.outline(
-                tapered(
-                    [centre + (-half_x * 0.85, -half_y + 0.1), centre + (half_x * 0.85, -half_y + 0.1)],
-                    [0.012, 0.012],
-                    2,
-                )
+        frame.paint(shape, cloth, 0.14, drop=0.4)
+        frame.darken(
+            tapered(
+                [centre + (-half_x * 0.85, -half_y + 0.1), centre + (half_x * 0.85, -half_y + 0.1)],
+                0.012,
+                2,
             ),
             0.3,
         )
@@ -213,9 +201,9 @@ def paint_bag(frame: BodyFrame) -> None:
             ],
             3,
         )  # fmt: skip
-        frame.canvas.paint(frame.outline(shape), cloth, 0.1 * unit, drop=0.4)
-        frame.canvas.paint(frame.outline(flap), cloth, 0.07 * unit, drop=0.3)
-        frame.canvas.stain(frame.outline(ellipse(centre + (0, 0.05), 0.04, 0.04)), (216, 186, 110), 0.95)
+        frame.paint(shape, cloth, 0.1, drop=0.4)
+        frame.paint(flap, cloth, 0.07, drop=0.3)
+        frame.stain(ellipse(centre + (0, 0.05), 0.04, 0.04), (216, 186, 110), 0.95)
     else:
         index = 1 if joints.wrists[1][1] > joints.wrists[0][1] else 0
         grip = joints.wrists[index][:2] + (joints.hands[index][:2] - joints.wrists[index][:2]) * 0.6
@@ -226,11 +214,7 @@ def paint_bag(frame: BodyFrame) -> None:
                 centre + (0.22, -0.32),
             ]
         )  # fmt: skip
-        frame.canvas.paint(
-            frame.outline(tapered(handle, [0.032] * len(handle), 2)),
-            Cloth(palette.scaled(bag.colour, 0.7)),
-            0.03 * unit,
-        )
+        frame.paint(tapered(handle, 0.032, 2), Cloth(palette.scaled(bag.colour, 0.7)), 0.03)
         shape = smooth_closed(
             [
                 centre + (-0.3, -0.36), centre + (0.3, -0.36), centre + (0.46, 0.0), centre + (0.46, 0.3),
@@ -238,9 +222,9 @@ def paint_bag(frame: BodyFrame) -> None:
             ],
             3,
         )  # fmt: skip
-        frame.canvas.paint(frame.outline(shape), cloth, 0.14 * unit, drop=0.4)
+        frame.paint(shape, cloth, 0.14, drop=0.4)
         for point in limb_points(np.append(centre + (-0.2, -0.2), 0), np.append(centre + (0.2, -0.2), 0), 2):
-            frame.canvas.stain(frame.outline(ellipse(point, 0.035, 0.035)), (216, 186, 110), 0.95)
+            frame.stain(ellipse(point, 0.035, 0.035), (216, 186, 110), 0.95)
 
 
 def frame_of(canvas: Canvas, person: Person, pose: Pose, foot_px: tuple[float, float], unit_px: float) -> BodyFrame:
