@@ -89,9 +89,11 @@ class Option:
         """Whether the value has the field's type, whatever the choices and bounds are."""
         if value is None:
             return self.is_optional
+        if value == "":
+            return bool(self.default == "")
         is_of_kind = isinstance(value, (int, float) if self.kind is float else self.kind)
         is_finite = not isinstance(value, float) or math.isfinite(value)
-        return is_of_kind and is_finite and isinstance(value, bool) == (self.kind is bool) and value != ""
+        return is_of_kind and is_finite and isinstance(value, bool) == (self.kind is bool)
 
     def takes(self, value: Any) -> bool:
         """Whether new settings can have the value."""
@@ -100,7 +102,7 @@ class Option:
         if self.choices:
             return set([value] if isinstance(value, str) else value) <= set(self.choices)
         if self.pattern:
-            return re.fullmatch(self.pattern, value) is not None
+            return value == "" or re.fullmatch(self.pattern, value) is not None
         bounds = ((operator.ge, self.ge), (operator.gt, self.gt), (operator.le, self.le), (operator.lt, self.lt))
         return all(holds(value, bound) for holds, bound in bounds if bound is not None)
 

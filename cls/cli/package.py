@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options, given
+from cls.exporting.formats.files import RebuildConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
@@ -107,33 +108,20 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "package", type=Path, metavar="ZIP", help="a package with its ONNX: model_onnx.zip, or a plan's"
     )
-    parser.add_argument(
-        "--format",
-        choices=("onnx_fp16", "openvino", "trt", "trt_fp16", "trt_int8"),
-        help="what to make (default: the package's own format; trt of model_onnx.zip)",
-    )
-    parser.add_argument("--output", type=Path, metavar="ZIP", help="what to write (default: *_rebuilt.zip beside it)")
-    parser.add_argument(
-        "--photos",
-        type=Path,
-        metavar="DIR",
-        help="pictures of people, one in each, to prove it on where the package carries none",
-    )
+    add_options(parser, RebuildConfig)
     _add_trust_argument(parser)
-    parser.add_argument("--sign", type=Path, metavar="KEY", help="sign what is made with this private key")
 
 
 def _rebuild(options: argparse.Namespace) -> None:
+    config = RebuildConfig(**given(options, RebuildConfig))
     from cls.bottle.layout import Bottle
     from cls.cli.storage import push_lines
-    from cls.exporting.rebuild import RebuildConfig, rebuild_package
-    from cls.package.keys import read_signing_key, trusted_keys
+    from cls.exporting.rebuild import rebuild_package
+    from cls.package.keys import trusted_keys
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
     bottle = Bottle(settings)
-    signer = read_signing_key(options.sign, passphrase=settings.signing_passphrase) if options.sign else None
-    config = RebuildConfig(options.format, options.output, options.photos, signer)
     made = rebuild_package(options.package, bottle, config, trust=trusted_keys(options.trust, settings))
     report = made.report
     print(f"{options.package} -> {made.path}")

@@ -6,12 +6,11 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, bottle_of
-from cls.errors import UsageError, UsageFault
+from cls.cli.command import Command, add_options, bottle_of, given
 from cls.wording import counted
+from cls.write_back.config import SendConfig
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
@@ -24,64 +23,39 @@ _ROWS_SHOWN = 40
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `cls post-meta`."""
-    parser.add_argument(
-        "--groups", nargs="+", default=[], metavar="G", help="groups whose picsets are sent, or withdrawn from"
-    )
-    parser.add_argument(
-        "--preview",
-        "--dry-run",
-        action="store_true",
-        dest="is_preview",
-        help="show what would change for every person, compared with what the collector has now; send nothing",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the preview to a file too, all of it")
-    parser.add_argument(
-        "--withdraw",
-        metavar="VERSION|RUN",
-        help="take back what a model said of the groups: by the version it was published under (0.0.2), by its run"
-        " (v__0_train_eff_4_0.001), or either after the group (hat/0.0.2); shows what would go, and does it with --yes",
-    )
-    parser.add_argument("--yes", action="store_true", help="with --withdraw: do it")
-    parser.add_argument(
-        "--replaces",
-        nargs="+",
-        default=[],
-        metavar="RUN",
-        help="runs of another tool or machine (as `neural_version` names them) whose predictions are replaced",
-    )
+    add_options(parser, SendConfig)
 
 
 def run(options: argparse.Namespace) -> None:
     """Sends, shows or takes back."""
     bottle = bottle_of(options)
-    _check(options)
+    config = SendConfig(**given(options, SendConfig))
     from cls.collector.client import CollectorClient
     from cls.write_back.picset_updates import plan_sending, plan_withdrawal, unsent_predictions, updates_of
     from cls.write_back.ret_meta import read_predictions
     from cls.write_back.send import PreviewMemory, locked_journal, send_updates
     from cls.write_back.statements import read_journal
 
-    groups = list(dict.fromkeys(options.groups))
     with CollectorClient.from_settings(bottle.settings) as collector:
         journal = read_journal(bottle.root, collector.url)
         known = 0
         runs: dict[str, str] = {}
         plan: Callable[[SentJournal], PlannedUpdates]
-        if options.withdraw:
-            runs = _runs(options.withdraw, groups, journal, bottle)
-            plan, is_preview = partial(plan_withdrawal, runs=runs), options.is_preview or not options.yes
+        if config.withdraw:
+            runs = _runs(config.withdraw, config.groups, journal, bottle)
+            plan = partial(plan_withdrawal, runs=runs)
         else:
-            predictions = read_predictions(bottle, groups, journal)
-            new = predictions if options.replaces else unsent_predictions(journal, predictions)
-            plan = partial(plan_sending, predictions=new, replaced_runs=options.replaces)
-            known, is_preview = len(predictions) - len(new), options.is_preview
+            predictions = read_predictions(bottle, config.groups, journal)
+            new = predictions if config.replaces else unsent_predictions(journal, predictions)
+            plan = partial(plan_sending, predictions=new, replaced_runs=config.replaces)
+            known = len(predictions) - len(new)
         if plan(journal).guids:
             collector.login()
         previewed = PreviewMemory(bottle, collector.url)
-        if is_preview:
+        if config.only_shows:
             shown = list(updates_of(collector, plan(journal)))
             previewed.keep(update for update in shown if not isinstance(update, str))
-            _show(options, shown, collector.url, known)
+            _show(config, shown, collector.url, known)
             return
         with locked_journal(bottle, collector.url) as locked:
             wanted = plan(locked)
@@ -104,23 +78,7 @@ def _runs(name: str, groups: Sequence[str], journal: SentJournal, bottle: Bottle
     return found.runs
 
 
-def _check(options: argparse.Namespace) -> None:
-    problems = []
-    if not options.groups and not options.withdraw:
-        problems.append(UsageFault("say of which groups: --groups G", code="missing_option"))
-    if options.yes and not options.withdraw:
-        problems.append(UsageFault("--yes goes with --withdraw", code="missing_option"))
-    if options.yes and options.is_preview:
-        problems.append(UsageFault("--yes and --preview exclude each other", code="options_conflict"))
-    if options.replaces and options.withdraw:
-        problems.append(UsageFault("--replaces and --withdraw exclude each other", code="options_conflict"))
-    if options.json and not (options.is_preview or (options.withdraw and not options.yes)):
-        problems.append(UsageFault("--json goes with --preview", code="missing_option"))
-    if problems:
-        raise UsageError("; ".join(problems), code="invalid_options", faults=problems)
-
-
-def _show(options: argparse.Namespace, updates: list[PicsetUpdate | str], url: str, known: int) -> None:
+def _show(config: SendConfig, updates: list[PicsetUpdate | str], url: str, known: int) -> None:
     """Prints the preview, and writes it where it was asked for."""
     from cls.files import write_json_atomic
     from cls.write_back.changes import counts_of, preview_as_json, table_of
@@ -138,13 +96,13 @@ def _show(options: argparse.Namespace, updates: list[PicsetUpdate | str], url: s
     missing = [update for update in updates if isinstance(update, str)]
     if missing:
         print(f"{counted(len(missing), 'picset')} the collector does not have: {', '.join(missing[:5])}")
-    if options.withdraw:
+    if config.withdraw:
         print(f"{counted(changing, 'picset')} would be changed at {url}; nothing was: add --yes to withdraw")
     else:
         print(f"{counted(changing, 'picset')} would be sent to {url}, {known} were sent before")
-    if options.json:
-        write_json_atomic(options.json, preview_as_json(url, picsets))
-        print(f"written: {options.json}")
+    if config.preview_file:
+        write_json_atomic(config.preview_file, preview_as_json(url, picsets))
+        print(f"written: {config.preview_file}")
 
 
 def _print(runs: Mapping[str, str], summary: SendSummary, url: str) -> None:

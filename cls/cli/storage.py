@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
-import re
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command
+from cls.cli.command import Command, add_options, given
+from cls.model_storage.config import ServiceOptions
 from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
 
-_MEGABYTE = 1 << 20
 _log = logging.getLogger("cls.model_storage")
 
 
@@ -32,112 +30,19 @@ def push_lines(bottle: Bottle, group: str, which: str = "onnx") -> str:
     )
 
 
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: give a number from 0 (any free one) to 65535")
-    return int(text)
-
-
-def _megabytes(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size: give a number of megabytes")
-    return int(text) * _MEGABYTE
-
-
 def _add_serve_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--root", type=Path, default=Path("storage"), metavar="DIR", help="where everything is kept (default: storage)"
-    )
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; any but loopback needs CLS_MODEL_STORAGE_TOKEN (default: 127.0.0.1)",
-    )
-    parser.add_argument(
-        "--port", type=_port, default=8300, help="port of the storage's HTTP interface, 0 for any (default: 8300)"
-    )
-    parser.add_argument("--ssh-port", type=_port, default=4000, help="port of SFTP and SCP, 0 for any (default: 4000)")
-    parser.add_argument(
-        "--infer-port", type=_port, default=8100, help="port of the embedded engine, 0 for any (default: 8100)"
-    )
-    parser.add_argument(
-        "--infer-grpc-port",
-        type=_port,
-        help="port of the embedded engine over gRPC, 0 for any (default: the one after --infer-port, which is 8101)",
-    )
-    parser.add_argument(
-        "--triton",
-        default="",
-        metavar="URL",
-        help="address of a Triton Inference Server (explicit model control, same model repository) to use "
-        "instead of the embedded engine",
-    )
-    parser.add_argument(
-        "--gpu",
-        default="",
-        metavar="CAPABILITY",
-        help="compute capability of Triton's GPU, such as 8.9: TensorRT plans for another one are refused "
-        "(default: what nvidia-smi says, where Triton is on this machine)",
-    )
-    parser.add_argument(
-        "--tensorrt",
-        default="",
-        metavar="VERSION",
-        help="Triton's version of TensorRT, such as 10.13.3: plans of another one are refused",
-    )
-    parser.add_argument(
-        "--max-upload-mb",
-        type=_megabytes,
-        default=2048 * _MEGABYTE,
-        metavar="MB",
-        dest="max_upload_bytes",
-        help="how big an uploaded package may be (default: 2048)",
-    )
+    add_options(parser, ServiceOptions)
 
 
 def _serve(options: argparse.Namespace) -> None:
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
-    _check_serve_options(options)
+    config = ServiceOptions(**given(options, ServiceOptions), token=settings.model_storage_token)
 
-    from cls.model_storage.service import ServiceOptions, run_service
+    from cls.model_storage.service import run_service
 
-    run_service(
-        ServiceOptions(
-            root=options.root,
-            host=options.host,
-            port=options.port,
-            ssh_port=options.ssh_port,
-            infer_port=options.infer_port,
-            infer_grpc_port=options.infer_grpc_port,
-            triton_url=options.triton.rstrip("/"),
-            token=settings.model_storage_token,
-            max_upload_bytes=options.max_upload_bytes,
-            gpu=options.gpu,
-            tensorrt=options.tensorrt,
-        )
-    )
-
-
-def _check_serve_options(options: argparse.Namespace) -> None:
-    from cls.errors import UsageFault
-    from cls.options import refuse
-
-    expected = (
-        ("triton", "https?://.*", "an address such as http://127.0.0.1:8000"),
-        ("gpu", r"\d+\.\d+", "a compute capability such as 8.9"),
-        ("tensorrt", r"\d+(\.\d+)+", "a version such as 10.13.3"),
-    )
-    faults = []
-    for name, pattern, what in expected:
-        found = getattr(options, name)
-        if found and not re.fullmatch(pattern, found):
-            faults.append(UsageFault(f"--{name}: expected {what}, found {found!r}", code="invalid_option_value"))
-    if (options.gpu or options.tensorrt) and not options.triton:
-        what = "--gpu and --tensorrt say what Triton has: give --triton, too"
-        faults.append(UsageFault(what, code="missing_option"))
-    refuse(faults, "cls storage serve")
+    run_service(config)
 
 
 def _add_push_arguments(parser: argparse.ArgumentParser) -> None:

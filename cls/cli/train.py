@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,16 @@ def config_of_source(options: argparse.Namespace) -> TrainConfig:
     bottle, words = bottle_of(options), given(options, TrainConfig)
     file = Path(options.source).expanduser()
     earlier = read_settings(file if file.is_file() else find_run(bottle, options.source).folder)
-    faults: list[Fault] = list(earlier.unknown_names())
-    try:
-        config = config_of_options(**earlier.settings_with(words))
-    except UsageError as error:
-        faults = [*error.faults, *faults]
+    settings, unknown = earlier.settings_with(words), earlier.unknown_names()
+    faults = [*_faults_of(settings), *unknown]
     if faults:
         what = "; ".join(faults)
         hint = f"what is not given as an option is from {options.source}; see `cls train --help`"
-        if _are_wrong(words):
+        own = {*_faults_of(earlier.settings_with({})), *unknown}
+        if not set(faults) <= own or _faults_of({"group": "any", **words}):
             raise UsageError(what, code="invalid_options", hint=hint, faults=faults)
         raise BottleError(what, code="invalid_settings", where=options.source, hint=hint, faults=faults)
+    config = config_of_options(**settings)
     if (
         earlier.weights is not None
         and not {"weights", "pretrained"} & words.keys()
@@ -82,13 +82,13 @@ def config_of_source(options: argparse.Namespace) -> TrainConfig:
     return config
 
 
-def _are_wrong(words: dict[str, Any]) -> bool:
-    """Whether options are wrong by themselves, whatever the file beside them says."""
+def _faults_of(settings: dict[str, Any]) -> Sequence[Fault]:
+    """What is wrong with settings of a training."""
     try:
-        config_of_options(**{"group": "any", **words})
-    except UsageError:
-        return True
-    return False
+        config_of_options(**settings)
+    except UsageError as error:
+        return error.faults
+    return ()
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 
 from cls.bottle.dataset_file import read_dataset
 from cls.bottle.layout import Bottle
+from cls.demo.config import DemoOptions
 from cls.demo.guide_steps import (
     HOST,
     DemoJournal,
@@ -25,14 +25,12 @@ from cls.demo.guide_steps import (
     service,
     shown,
 )
-from cls.errors import ClsError, UsageError, UsageFault
+from cls.errors import ClsError
 from cls.files import atomic_path
 from cls.package.model_name import model_name_of_group, next_version
 from cls.sample import PERSON_MODEL
-from cls.sample.figure.wardrobe import GROUPS
 from cls.settings import REPOSITORY, load_settings
 from cls.training.runs.listing import find_run
-from cls.wording import counted
 
 SAMPLE_PHOTOS = 1200
 SAMPLE_SEED = 1
@@ -94,62 +92,16 @@ class DemoConfig:
         }
 
 
-def plan_demo(
-    folder: Path, *, group: str | None, source: Path | None, segmenter: Path | None, limit: int | None
-) -> DemoConfig:
-    """Completes what the user gave with what suits the photos.
-
-    Raises:
-        UsageError: a file or folder does not exist, or the options do not fit together; lists every problem.
-    """
-    problems = []
-    if source is not None and not source.is_dir():
-        problems.append(UsageFault(f"there is no folder of photos at {source}", code="not_found"))
-    if segmenter is not None and not segmenter.is_file():
-        problems.append(UsageFault(f"there is no segmentation model at {segmenter}", code="not_found"))
-    if limit is not None and limit < 40:
-        few = f"a limit of {counted(limit, 'photo')} is too few to train and validate on: give 40 or more"
-        problems.append(UsageFault(few, code="out_of_range"))
-    if source is not None and group is None:
-        offered = ", ".join(_groups_of(source))
-        problems.append(
-            UsageFault(
-                f"say which group of {source} to train: GROUP=..." + (f" (there are: {offered})" if offered else ""),
-                code="missing_option",
-            )
-        )
-    groups = _groups_of(source)
-    if group is not None and groups and group not in groups:
-        problems.append(
-            UsageFault(
-                f"there is no group '{group}' in {source or 'the sample photo set'} (there are: {', '.join(groups)})",
-                code="unknown_group",
-            )
-        )
-    if source is not None and segmenter is None:
-        need = "photos of your own need a segmentation model of your own: SEGMENTER=path/to/best.pt"
-        problems.append(UsageFault(need, code="missing_option"))
-    if problems:
-        raise UsageError("; ".join(problems), code="invalid_options", faults=problems)
-    is_sample = source is None
+def plan_demo(options: DemoOptions) -> DemoConfig:
+    """Completes what the user gave with what suits the photos."""
     return DemoConfig(
-        folder=folder,
-        group=group or "top_color",
-        source=source,
-        segmenter=segmenter or PERSON_MODEL,
-        limit=limit,
-        train_options=SAMPLE_TRAINING if is_sample else PHOTO_TRAINING,
+        folder=options.folder,
+        group=options.group or "top_color",
+        source=options.source,
+        segmenter=options.segmenter or PERSON_MODEL,
+        limit=options.limit,
+        train_options=SAMPLE_TRAINING if options.source is None else PHOTO_TRAINING,
     )
-
-
-def _groups_of(source: Path | None) -> list[str]:
-    """The groups a source says it has; none when it does not say."""
-    if source is None:
-        return list(GROUPS)
-    try:
-        return [str(name) for name in json.loads((source / "groups.json").read_text())]
-    except (OSError, ValueError):
-        return []
 
 
 @dataclass(frozen=True)

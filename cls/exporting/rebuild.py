@@ -12,14 +12,14 @@ import numpy as np
 
 from cls.bottle.layout import Bottle
 from cls.errors import ClsError, ExportError, FileError, PackageError, UsageError
-from cls.exporting.formats.files import FILES, Format, why_not
+from cls.exporting.formats.files import FILES, REBUILDABLE, Format, RebuildConfig, why_not
 from cls.exporting.package_writer import PackageWriter
 from cls.exporting.parity.check import CandidateConversion, ParityCheck
 from cls.exporting.parity.report import ParityReport
 from cls.exporting.parity.samples import ParitySample, Reference, choose_samples, reference_of
 from cls.files import write_bytes_atomic
 from cls.package.archive import open_package
-from cls.package.keys import SigningKey, TrustedKeys
+from cls.package.keys import TrustedKeys, read_signing_key
 from cls.package.meta import ModelMeta
 from cls.package.packing import REBUILD_ONNX, REBUILD_SAMPLES, CarriedSamples, read_samples
 from cls.package.verifying import verify_zip
@@ -28,28 +28,7 @@ from cls.runtimes.local import OnnxRuntime
 from cls.runtimes.open import classifier_of_meta
 from cls.wording import counted
 
-# What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine; the
-# plan of an ONNX that is 8-bit already does.
-REBUILDABLE: tuple[Format, ...] = ("onnx_fp16", "openvino", "trt", "trt_fp16", "trt_int8")
-
 _log = logging.getLogger("cls.exporting")
-
-
-@dataclass(frozen=True)
-class RebuildConfig:
-    """What a rebuild makes.
-
-    Attributes:
-        format_name: what to make; the package's own format, and a plan of an ONNX package, when not given.
-        output: the zip to write; `<name>_rebuilt.zip` beside the old one when not given.
-        photos: pictures of people to prove it on, instead of those carried along: each is taken as one person.
-        signer: signs what is made; None: it is not signed.
-    """
-
-    format_name: Format | None = None
-    output: Path | None = None
-    photos: Path | None = None
-    signer: SigningKey | None = None
 
 
 @dataclass(frozen=True)
@@ -93,10 +72,12 @@ def rebuild_package(
         SignatureError: a signature is asked for, and there is no good one.
         ExportError: this machine cannot make the format, or there is nobody to prove it on.
         ParityError: what was made decides otherwise.
-        UsageError: the format cannot be made of an ONNX alone.
-        FileError: another file is where the package would go.
+        UsageError: the format is not made of what the package carries.
+        FileError: another file is where the package would go, or the private key cannot be read.
     """
     config = config or RebuildConfig()
+    passphrase = bottle.settings.signing_passphrase
+    signer = None if config.sign is None else read_signing_key(config.sign, passphrase=passphrase)
     source = _source_of(zip_path, trust)
     name = config.format_name or _own_format(source.meta)
     _refuse_impossible(name, source.meta)
@@ -110,9 +91,7 @@ def rebuild_package(
         write_bytes_atomic(folder / FILES["onnx"].model, source.onnx)
         _convert(name, reference, folder, bottle.cache)
         onnx = folder / FILES["onnx"].model
-        writer = PackageWriter(
-            bottle, folder, source.meta, lambda _: onnx, source.samples, config.signer, is_rebuilding=True
-        )
+        writer = PackageWriter(bottle, folder, source.meta, lambda _: onnx, source.samples, signer, is_rebuilding=True)
         archive = writer.write_unchecked(name)
         files = tuple(folder / file for file in FILES[name].files)
         check = ParityCheck(reference, bottle, report_file)
@@ -142,10 +121,6 @@ def _source_of(zip_path: Path, trust: TrustedKeys | None) -> _Source:
 
 def _refuse_replacing(output: Path, zip_path: Path, meta: ModelMeta, name: Format) -> None:
     """Nothing is replaced but the same rebuilt package of before."""
-    if output.suffix != ".zip":
-        raise UsageError(
-            f"--output {output}: a package is a zip", code="not_a_zip", hint="give a name that ends in .zip"
-        )
     if not output.exists():
         return
     hint = "give another --output"
@@ -178,12 +153,6 @@ def _own_format(meta: ModelMeta) -> Format:
 
 
 def _refuse_impossible(name: Format, meta: ModelMeta) -> None:
-    if name not in REBUILDABLE:
-        raise UsageError(
-            f"{name} is not made of an ONNX alone",
-            code="unsupported_format",
-            hint=f"give one of {', '.join(REBUILDABLE)}",
-        )
     own = meta.package.format if meta.package else "onnx"
     if name != own and "trt_int8" in (name, own):
         raise UsageError(

@@ -145,6 +145,8 @@ def load_group_from(bottle: Bottle, group: str, *, folder: Path | None, workers:
     if not isinstance(group, str) or not group.strip():
         what = f"--group: expected the name of a group, found {group!r}"
         errors.append(UsageError(what, code="empty_option_value"))
+    if folder is not None and not folder.is_dir():
+        errors.append(UsageError(f"--source: there is no folder {folder}", code="folder_not_found"))
     with noted(errors):
         LoadConfig(workers=workers)
     refuse_all(errors, "cls load-group")

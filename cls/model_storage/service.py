@@ -12,8 +12,6 @@ import socket
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -22,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cls.errors import StorageError, UsageError
 from cls.machine import is_loopback
 from cls.model_storage.app import OPEN_PATHS, AppOptions, build_app
+from cls.model_storage.config import ServiceOptions
 from cls.model_storage.inference.embedded import EmbeddedEngine
 from cls.model_storage.inference.engine import EngineError, InferenceEngine, TritonServer
 from cls.model_storage.inference.server import build_inference_app, is_bearer, start_grpc
@@ -97,36 +96,6 @@ def _host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
-
-
-@dataclass(frozen=True)
-class ServiceOptions:
-    """What `cls storage serve` was asked for.
-
-    Attributes:
-        host: address all ports are bound to.
-        port: of the storage interface; 0 for any free one, here and below.
-        ssh_port: of SFTP and SCP.
-        infer_port: of the embedded engine; not used with a Triton.
-        infer_grpc_port: of the embedded engine over gRPC; None for the one after `infer_port`, or where that is taken
-            any free one.
-        triton_url: address of a real Triton; empty for the embedded engine.
-        token: asked of every client; empty for none.
-        gpu: compute capability of Triton's GPU, e.g. `8.9`; empty: not given.
-        tensorrt: Triton's version of TensorRT; empty: not given.
-    """
-
-    root: Path
-    host: str
-    port: int
-    ssh_port: int
-    infer_port: int
-    triton_url: str
-    token: str
-    max_upload_bytes: int
-    gpu: str = ""
-    tensorrt: str = ""
-    infer_grpc_port: int | None = None
 
 
 def run_service(options: ServiceOptions) -> None:
@@ -228,7 +197,7 @@ def _storage_app(options: ServiceOptions, storage: ModelStorage, inference_url: 
     """The storage's interface. At the end its threads are waited for: a publication under way is finished."""
     pool = ThreadPoolExecutor(_UPLOAD_THREADS, "upload")
     stack.callback(pool.shutdown)
-    app_options = AppOptions(options.max_upload_bytes, inference_url)
+    app_options = AppOptions(options.max_upload_mb << 20, inference_url)
     app = build_app(storage, app_options, pool)
     return AccessGuard(app, token=options.token, open_paths=OPEN_PATHS, error_key="detail")
 

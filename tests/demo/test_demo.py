@@ -39,7 +39,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str, status: 
 def test_photos_of_ones_own_need_a_group_and_a_segmenter(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     done = demo(tmp_path / "demo", "--source", str(tmp_path / "photos"), "--limit", "3")
-    assert_refused(done, "GROUP=", "SEGMENTER=", "40 or more", status=2)
+    assert_refused(done, "GROUP=", "SEGMENTER=", "--limit", status=2)
     assert not (tmp_path / "demo").exists()
 
 

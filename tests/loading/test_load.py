@@ -163,10 +163,11 @@ def test_an_unwritable_bottle_is_an_error(bottle: Bottle, tmp_path: Path) -> Non
     assert str(caught.value.where).startswith(f"{bottle.pictures}/")
 
 
-def test_wrong_options_are_told_at_once(bottle: Bottle) -> None:
+def test_wrong_options_are_told_at_once(bottle: Bottle, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        load_group_from(bottle, " ", folder=None, workers=129)
+        load_group_from(bottle, " ", folder=tmp_path / "none", workers=129)
     assert [(fault.partition(":")[0], fault.code) for fault in caught.value.faults] == [
         ("--group", "usage.empty_option_value"),
+        ("--source", "usage.folder_not_found"),
         ("--workers", "usage.invalid_option_value"),
     ]

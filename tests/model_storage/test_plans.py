@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from cls.files import sha256_of_file
+from cls.model_storage.config import ServiceOptions
 from cls.model_storage.inference.engine import ModelState
 from cls.model_storage.names import RefusedError
 from cls.model_storage.repository import ModelRepository
-from cls.model_storage.service import ServiceOptions, plan_host_of
+from cls.model_storage.service import plan_host_of
 from cls.model_storage.storage import ModelStorage
 from cls.package.plans import Gpu, PlanHost
 from tests.package.test_plans import with_nvidia_smi
@@ -108,7 +109,7 @@ def test_one_that_lies_there_already_is_not_loaded(tmp_path: Path) -> None:
 
 def test_what_is_known_of_tritons_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def host(triton_url: str, gpu: str = "", tensorrt: str = "") -> PlanHost | None:
-        return plan_host_of(ServiceOptions(tmp_path, "127.0.0.1", 0, 0, 0, triton_url, "", 1, gpu, tensorrt))
+        return plan_host_of(ServiceOptions(triton_url=triton_url, gpu=gpu, tensorrt=tensorrt))
 
     with_nvidia_smi(tmp_path, monkeypatch, "NVIDIA L4, 8.9\n")
     assert host("") is None

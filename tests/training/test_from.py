@@ -172,6 +172,13 @@ def test_names_that_are_no_options_are_refused_with_the_rest(bottle: Bottle, tmp
     assert (caught.value.code, caught.value.where) == ("bottle.run_unreadable", f"{file}:3:3")
 
 
+def test_an_option_that_conflicts_with_the_settings_of_the_run(bottle: Bottle) -> None:
+    keep(bottle, TrainConfig("hat", mode="all"))
+    with pytest.raises(UsageError) as caught:
+        settings_of(bottle, "--from", RUN, "--leak-tax")
+    assert caught.value.codes == ("usage.invalid_options", "usage.options_conflict")
+
+
 def test_number_texts_in_the_args_of_a_run(bottle: Bottle) -> None:
     file = keep(bottle) / ARGS
     file.write_text(file.read_text(encoding="utf-8").replace("decay: 0.001\n", "decay: 1e-5\n"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from cls.errors import UsageError
+from cls.errors import UsageError, UsageFault
 from cls.options import check_options, noted, option, refuse_all
 
 if TYPE_CHECKING:
@@ -144,6 +145,38 @@ class ExportRequest:
         asked, named = chosen_formats(None if self.formats is None else ",".join(self.formats))
         required = in_order((*named, *(name for name in FORMATS if name == self.require)))
         return in_order((*asked, *required)), required
+
+
+# What can be made of the ONNX alone. Int8 is calibrated on the training people, and does not depend on the machine; the
+# plan of an ONNX that is 8-bit already does.
+REBUILDABLE: tuple[Format, ...] = ("onnx_fp16", "openvino", "trt", "trt_fp16", "trt_int8")
+
+
+@dataclass(frozen=True)
+class RebuildConfig:
+    """What a rebuild makes. Checked when made: all problems are listed at once."""
+
+    format_name: Format | None = option(
+        None,
+        "",
+        "what to make",
+        flag="--format",
+        choices=REBUILDABLE,
+        unset="the package's own format; trt of model_onnx.zip",
+    )
+    output: Path | None = option(
+        None, "", "what to write; its name ends in .zip", metavar="ZIP", unset="*_rebuilt.zip beside it"
+    )
+    photos: Path | None = option(
+        None, "", "pictures of people, one in each, to prove it on instead of those the package carries", metavar="DIR"
+    )
+    sign: Path | None = option(None, "", "sign what is made with this private key", metavar="KEY")
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.output is not None and self.output.suffix != ".zip":
+            faults.append(UsageFault(f"--output {self.output}: a package's name ends in .zip", code="not_a_zip"))
+        check_options(self, "cls package rebuild", faults)
 
 
 def why_not(name: Format, *, is_end_to_end: bool = False) -> str | None:

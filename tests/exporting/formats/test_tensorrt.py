@@ -22,11 +22,11 @@ from cls.errors import ExportError, PackageError
 from cls.exporting.convert import Conversions
 from cls.exporting.formats.calibration_images import CalibrationImages
 from cls.exporting.formats.end_to_end import input_stage, write_end_to_end
-from cls.exporting.formats.files import Format
+from cls.exporting.formats.files import Format, RebuildConfig
 from cls.exporting.formats.onnx import load_onnx
 from cls.exporting.formats.onnx_int8 import Quantiser
 from cls.exporting.formats.tensorrt import FOLDER, PlanTarget, write_plan
-from cls.exporting.rebuild import RebuildConfig, rebuild_package
+from cls.exporting.rebuild import rebuild_package
 from cls.package.plans import HEADER_BYTES, Gpu, version_in_plan
 from cls.people.preprocess import Preprocessing
 from tests.exporting.networks import answers, small_network
