@@ -1,5 +1,5 @@
 """Pure geometry on arrays: people, polygons, masks, cut-outs and the one preprocessing."""
 
-# Whom of a photo's people `choose_people` takes.
+# Which of a photo's people `choose_people` takes.
 LARGEST, SINGLE, ALL = "largest", "single", "all"
 CHOICES = (LARGEST, SINGLE, ALL)

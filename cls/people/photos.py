@@ -38,7 +38,7 @@ _HINT = "remove or replace the file"
 
 @dataclass(frozen=True)
 class Person:
-    """A person as a segmentation model found it.
+    """A person detected in a photo by a segmentation model, or stored in the pictures database.
 
     Attributes:
         cls: people class, e.g. `female`, `male`, `person`.
@@ -47,7 +47,7 @@ class Person:
             where a stored person has outlines and no box.
         polygons_xy_rel: outlines of the visible parts, each float64 of shape (points, 2), as fractions of width and
             height.
-        id: stable name of the person, unique in the photo (`cls.people.polygons`); empty where nobody has given one.
+        id: stable name of the person, unique in the photo (`cls.people.polygons`); empty where there is none yet.
     """
 
     cls: str
@@ -78,7 +78,7 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file says of itself before it is decoded."""
+    """Format and size of a file, read without decoding it."""
 
     is_jpeg: bool
     is_png: bool
@@ -96,13 +96,21 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     Raises:
         FileError: the file is missing, is not a picture, is cut off, or is too large to be a photo.
     """
+    return decode_photo(read_photo_bytes(path), where=path)
+
+
+def read_photo_bytes(path: Path) -> bytes:
+    """The bytes of a photo's file.
+
+    Raises:
+        FileError: the file is missing or cannot be read.
+    """
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise FileError("there is no such picture", code="not_found", where=path) from None
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
-    return decode_photo(content, where=path)
 
 
 def decode_photo(content: bytes | NDArray[np.uint8], *, where: object = None) -> NDArray[np.uint8]:
@@ -145,7 +153,7 @@ def decode_photo_reduced(
         image_rgb = decode_photo(content, where=where)
         return image_rgb, (image_rgb.shape[0], image_rgb.shape[1])
     image_bgr = _decode_with_opencv(content, _REDUCED[max(factors)], where)
-    # The stored size knows nothing of the EXIF orientation, the decoded picture does.
+    # The stored size is without EXIF orientation, the decoded picture is with it.
     is_turned = (stored_px[0] > stored_px[1]) != (image_bgr.shape[0] > image_bgr.shape[1])
     size_px = (stored_px[1], stored_px[0]) if is_turned else stored_px
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8), size_px
@@ -165,7 +173,7 @@ def check_photo(content: bytes, *, where: object = None) -> None:
 
 
 def photo_of_array(image: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
-    """A photo that is in memory already.
+    """Converts an array to a photo.
 
     Args:
         image: uint8 or uint16 (height, width) grey, or (height, width, channels): grey, grey and alpha, RGB, or RGBA.
@@ -198,7 +206,7 @@ def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
         uint8 (height, width, 3), RGB; transparent parts on white. 16-bit pictures are scaled, CMYK and grey converted.
 
     Raises:
-        FileError: it cannot be decoded, or has 32 bits a pixel, of which nobody knows which number is white.
+        FileError: it cannot be decoded, or has 32 bits a pixel, whose white level is unknown.
     """
     if image.mode in _BOUNDLESS_MODES:
         raise FileError(
@@ -221,8 +229,8 @@ def photo_of_pil(image: Image.Image) -> NDArray[np.uint8]:
 def _load(image: Image.Image) -> None:
     """Makes Pillow read a picture's pixels.
 
-    Uncompressed TIFF files it maps into memory, with width and height exchanged where they are turned: a mess (Pillow
-    13.0). It does not know how to map what has no name.
+    Pillow 13.0 maps uncompressed TIFF files into memory and exchanges width and height of rotated ones, which garbles
+    them. Without a file name it does not map them.
     """
     name = getattr(image, "filename", None)
     if image.format != "TIFF" or not name:
@@ -304,7 +312,7 @@ def _decode_with_opencv(content: bytes, flags: int, where: object) -> NDArray[np
 
 
 def _decode_on_white(content: bytes, where: object) -> NDArray[np.uint8]:
-    """A picture as a viewer with a white ground shows it, by Pillow."""
+    """A picture with transparent parts on white, decoded by Pillow."""
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             turned = ImageOps.exif_transpose(image).convert("RGBA")

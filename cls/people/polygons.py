@@ -44,16 +44,16 @@ def is_id(value: object) -> TypeGuard[str]:
 
 
 def identified(path: str, people: Sequence[Person], taken: Collection[str] = ()) -> tuple[Person, ...]:
-    """The people of a photo, each with an id; who has one keeps it.
+    """The people of a photo, each with an id; existing ids are kept.
 
     Other ids are derived from the picture's name and the person's box and outlines: the same stored row gives the same
     ids at any time and on any machine, and two people never share one, however alike their outlines are. An id is `p`
-    and 15 hexadecimal digits, so that no spreadsheet takes it for a number.
+    and 15 hexadecimal digits, which no spreadsheet reads as a number.
 
     Args:
         path: the picture's name.
-        people: everyone in it. Of several with one id, the first one keeps it.
-        taken: ids that nobody else may get.
+        people: all people in it. Of several with one id, the first one keeps it.
+        taken: ids that are in use already.
     """
     given = [person.id for person in people]
     used = {*taken, *given}
@@ -96,11 +96,10 @@ def _bytes_of(values: Sequence[float] | NDArray[np.float64]) -> bytes:
 
 
 def same_people(before: Sequence[Person], after: Sequence[Person]) -> dict[int, int]:
-    """Who of a photo's people was there before, by the overlap of masks.
+    """Matches a photo's people between two segmentations, by the overlap of masks.
 
-    Pairs with the highest intersection over union find each other first; it must be above one half. Between equal ones,
-    those of the same class go first, then the earlier ones. Where one of two people has no outline, their boxes are
-    compared.
+    Pairs with the highest intersection over union are matched first; it must be above one half. Of equal ones, those of
+    the same class go first, then the earlier ones. Where one of two people has no outline, their boxes are compared.
 
     Returns:
         Place in `after` -> place in `before`, each at most once.
@@ -148,21 +147,23 @@ def box_iou(first: Person, second: Person) -> float:
 def choose_people(
     found: Sequence[Person], /, people: str = LARGEST, *, subject: str | None = None
 ) -> tuple[Person, ...]:
-    """Chooses among the people found in a photo; returns the chosen, maybe nobody.
+    """Chooses among the people found in a photo; returns those chosen, maybe none.
 
     Args:
-        found: everyone in one photo.
-        people: `largest`: the one whose visible outline covers most of the photo (the box's area counts where somebody
-            has no outline); of equals the most confident, then the first. `single`: the only one, nobody where there
-            are several. `all`: everyone, in the given order.
-        subject: a people class, e.g. `female`: others are not looked at. Everyone when None.
+        found: all people in a photo.
+        people: `largest`: the one whose visible outline covers most of the photo (boxes are compared where one of them
+            has no outline); of equals the most confident, then the first. `single`: the only one, none where there are
+            several. `all`: all, in the given order.
+        subject: only people of this class, e.g. `female`; of every class when None.
 
     Raises:
         UsageError: `people` is none of the three.
     """
     if people not in CHOICES:
         raise UsageError(
-            f"nobody can be chosen by '{people}'", code="unknown_option_value", hint=f"use one of {', '.join(CHOICES)}"
+            f"people cannot be chosen by '{people}'",
+            code="unknown_option_value",
+            hint=f"use one of {', '.join(CHOICES)}",
         )
     candidates = tuple(person for person in found if subject is None or person.cls == subject)
     if people == ALL or not candidates:

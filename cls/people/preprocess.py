@@ -57,7 +57,7 @@ def cut_out(
 
     Args:
         image_rgb: uint8 (height, width, 3), the photo as displayed.
-        person: whom to cut out.
+        person: the person to cut out.
         margin_rel: how much of the surroundings is kept, as a fraction of the longer side.
         version: of the preprocessing.
 

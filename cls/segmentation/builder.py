@@ -23,7 +23,7 @@ from cls.bottle.ledger import remember_model
 from cls.errors import BottleError, FileError
 from cls.files import read_json, write_json_atomic
 from cls.machine import cores
-from cls.people.photos import Person, decode_photo_reduced
+from cls.people.photos import Person, decode_photo_reduced, read_photo_bytes
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.progress import Ticker, progress
 from cls.segmentation.config import SegmentConfig
@@ -60,39 +60,19 @@ class ReadPhoto:
         return replace(person, box_xyxy_px=(left * scale_x, top * scale_y, right * scale_x, bottom * scale_y))
 
 
-@dataclass(frozen=True)
-class BrokenPhoto:
-    """A file that cannot be read as a photo."""
-
-    path: Path
-    why: str
-
-
 def read_for_segmentation(path: Path) -> ReadPhoto:
     """Reads a photo as displayed, a large JPEG at reduced size."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise FileError("there is no such picture", code="not_found", where=path) from None
-    except OSError as error:
-        raise FileError(f"cannot be read: {error.strerror}", code="unreadable", where=path) from error
-    image_rgb, (height_px, width_px) = decode_photo_reduced(content, _ENOUGH_PX, where=path)
+    image_rgb, (height_px, width_px) = decode_photo_reduced(read_photo_bytes(path), _ENOUGH_PX, where=path)
     return ReadPhoto(path, image_rgb, width_px, height_px)
 
 
-def read_ahead(paths: Iterable[Path], *, threads: int, depth: int) -> Iterator[ReadPhoto | BrokenPhoto]:
-    """Yields photos in the order of their paths while the next ones are read in threads.
-
-    Args:
-        paths: files to read.
-        threads: how many are read at a time.
-        depth: how many may wait, read, for the caller.
-    """
-    waiting: deque[Future[ReadPhoto | BrokenPhoto]] = deque()
+def read_ahead(paths: Iterable[Path], *, threads: int, depth: int) -> Iterator[ReadPhoto | FileError]:
+    """Yields photos, or the errors of broken ones, in order, while threads read up to `depth` ahead."""
+    waiting: deque[Future[ReadPhoto | FileError]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="photos")
     try:
         for path in paths:
-            waiting.append(pool.submit(_read_or_say_why, path))
+            waiting.append(pool.submit(_read_or_error, path))
             if len(waiting) >= depth:
                 yield waiting.popleft().result()
         while waiting:
@@ -101,19 +81,15 @@ def read_ahead(paths: Iterable[Path], *, threads: int, depth: int) -> Iterator[R
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _read_or_say_why(path: Path) -> ReadPhoto | BrokenPhoto:
+def _read_or_error(path: Path) -> ReadPhoto | FileError:
     try:
         return read_for_segmentation(path)
     except FileError as error:
-        return BrokenPhoto(path, error.what)
+        return error
 
 
 class SegmentationModel(NamedTuple):
-    """A segmentation model that is loaded when it is needed.
-
-    Attributes:
-        version: what the database calls it.
-    """
+    """A segmentation model that is loaded when it is needed; `version` is its name in the database."""
 
     version: str
     load: Callable[[], PersonSegmenter]
@@ -231,17 +207,17 @@ def build_segments(
 
 
 def _batches(
-    photos: Iterator[ReadPhoto | BrokenPhoto], size: int, report: BuildReport, ticker: Ticker
+    photos: Iterator[ReadPhoto | FileError], size: int, report: BuildReport, ticker: Ticker
 ) -> Iterator[list[ReadPhoto]]:
     """Batches of readable photos; broken ones go into the report."""
 
     def readable() -> Iterator[ReadPhoto]:
         for photo in photos:
-            if isinstance(photo, BrokenPhoto):
-                report.broken[photo.path.name] = photo.why
+            if isinstance(photo, FileError):
+                report.broken[Path(str(photo.where)).name] = photo.what
                 ticker.advance()
                 if len(report.broken) <= _LISTED_BROKEN:
-                    _log.warning("%s: %s", photo.path, photo.why)
+                    _log.warning("%s: %s", photo.where, photo.what)
             else:
                 yield photo
 
@@ -262,7 +238,7 @@ def _write(
     status = Status.APPROVED if config.mark_approved else Status.UNCHECKED
     records = []
     for photo, people in zip(batch, found, strict=True):
-        whole: tuple[Person, ...] = tuple(photo.in_full_size(person) for person in people)
+        whole = tuple(photo.in_full_size(person) for person in people)
         records.append(PictureRecord(photo.path.name, segmenter.model_version, status, whole))
         report.people.update(person.cls for person in whole)
         report.empty += not whole

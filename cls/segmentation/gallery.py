@@ -33,7 +33,7 @@ from cls.segmentation.config import GalleryConfig
 from cls.wording import percent
 
 NOT_SEGMENTED = "not segmented yet"
-# Raised when the same person would be drawn in another way: older files are then made again.
+# Version of the drawing; files of earlier ones are made again.
 _DRAWING = 1
 
 JOURNAL_NAME = ".made.jsonl"
@@ -45,8 +45,8 @@ _PHOTOS_CLAIMED = 256
 
 
 @dataclass(frozen=True)
-class Mask:
-    """One cut-out to be made."""
+class GalleryCutout:
+    """A person's picture file in the gallery; `key` changes with everything that the file is made from."""
 
     file: str
     row: LabelledRow
@@ -55,19 +55,21 @@ class Mask:
     key: str
 
 
-def plan_masks(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, left_out: Counter[str]) -> list[Mask]:
+def plan_cutouts(
+    bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, left_out: Counter[str]
+) -> list[GalleryCutout]:
     """Every cut-out the group should have, in the dataset's order.
 
     Args:
         bottle: the data folder; its pictures database is read.
         dataset: the labelled pictures.
-        config: whom to show.
+        config: which people to show, and how.
         left_out: why pictures give no cut-out, and how many; counted up here.
     """
     with PicturesDatabase.open_for_reading(bottle.database_url) as database:
         records = database.records(row.path for row in dataset.rows)
     stems = Counter(Path(row.path).stem.lower() for row in dataset.rows)
-    masks: list[Mask] = []
+    masks: list[GalleryCutout] = []
     for row in dataset.rows:
         record = records.get(row.path)
         if record is not None and record.status == Status.REJECTED:
@@ -85,7 +87,7 @@ def plan_masks(bottle: Bottle, dataset: GroupDataset, config: GalleryConfig, lef
             stem = safe_name(path.stem if stems[path.stem.lower()] == 1 else path.name)
             for index, person in enumerate(chosen):
                 key = _key_of(bottle.picture(row.path), person, config)
-                masks.append(Mask(f"{stem}_{index}.{config.format}", row, person, record.status, key))
+                masks.append(GalleryCutout(f"{stem}_{index}.{config.format}", row, person, record.status, key))
     return masks
 
 
@@ -106,16 +108,16 @@ class _GalleryEntry(BaseModel):
     key: str = ""
 
 
-class MaskJournal:
-    """Remembers which files of a folder were made here, and from what.
+class GalleryJournal:
+    """The files of a folder that were made here, each with the key of what it was made from.
 
-    A line is written before a file is made (the claim) and one after (with the key of what it was made from). After a
-    kill a claimed file is made again; a file without a claim is somebody else's and is never touched.
+    A line is written before a file is made (the claim), and another after it. A claimed file that a killed run did not
+    finish is made again; a file without a claim was not made here, and is never changed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._lines = JsonLines(folder / JOURNAL_NAME, _GalleryEntry)
-        # The line a kill cut off: its file is claimed by the whole line before or not made at all.
+        # A line that a kill cut off is not read: its file has an earlier claim, or was not made.
         self._keys = {line.file: line.key for line in self._lines.read()}
         self.forget([])
 
@@ -133,11 +135,11 @@ class MaskJournal:
         return bool(key) and self._keys.get(name) == key
 
     def claim(self, names: Iterable[str]) -> None:
-        """Says that files are about to be made; survives a power cut, too."""
+        """Enters files before they are made, durably."""
         self._enter([_GalleryEntry(file=name) for name in names], is_durable=True)
 
     def finish(self, name: str, key: str) -> None:
-        """Says that the file is whole, and from what it was made."""
+        """Enters a finished file and its key."""
         self._enter([_GalleryEntry(file=name, key=key)])
 
     def forget(self, names: list[str]) -> None:
@@ -151,18 +153,8 @@ class MaskJournal:
         self._keys.update((line.file, line.key) for line in lines)
 
 
-@dataclass(frozen=True)
-class SheetEntry:
-    """One card."""
-
-    file: str
-    row: LabelledRow
-    person: Person
-    status: str
-
-
 def write_sheets(
-    bottle: Bottle, folder: Path, journal: MaskJournal, dataset: GroupDataset, entries: Sequence[SheetEntry]
+    bottle: Bottle, folder: Path, journal: GalleryJournal, dataset: GroupDataset, entries: Sequence[GalleryCutout]
 ) -> list[Path]:
     """Writes index.html, and index_2.html and so on where there are many cut-outs; removes own pages left over.
 
@@ -222,7 +214,7 @@ def _labels_of(dataset: GroupDataset, row: LabelledRow) -> tuple[str, ...]:
 
 @dataclass
 class GalleryReport:
-    """What became of a gallery."""
+    """How many cut-outs were made, kept and removed, and which pictures and files were left out."""
 
     folder: Path
     pages: list[Path] = field(default_factory=list)
@@ -247,7 +239,7 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     dataset = read_dataset(bottle.dataset_file(group), group)
     folder = bottle.masks(group)
     report = GalleryReport(folder)
-    masks = plan_masks(bottle, dataset, config, report.left_out)
+    masks = plan_cutouts(bottle, dataset, config, report.left_out)
     if not masks and report.left_out[NOT_SEGMENTED] == len(dataset.rows):
         raise BottleError(
             f"no picture of group '{group}' has been segmented",
@@ -260,9 +252,9 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
     except OSError as error:
         raise write_error(folder, error) from error
     remove_parts(folder)
-    journal = MaskJournal(folder)
+    journal = GalleryJournal(folder)
 
-    def draw(name: str, masks: Sequence[Mask]) -> list[bytes] | str:
+    def draw(name: str, masks: Sequence[GalleryCutout]) -> list[bytes] | str:
         try:
             image_rgb = read_photo(bottle.picture(name))
         except FileError as error:
@@ -271,19 +263,18 @@ def build_gallery(bottle: Bottle, group: str, config: GalleryConfig) -> GalleryR
 
     shown = _make_missing(folder, journal, masks, draw, report)
     _remove_outdated(folder, journal, {mask.file for mask in masks}, report)
-    entries = [SheetEntry(mask.file, mask.row, mask.person, mask.status) for mask in shown]
-    report.pages = write_sheets(bottle, folder, journal, dataset, entries)
+    report.pages = write_sheets(bottle, folder, journal, dataset, shown)
     link_group_pages(bottle, group)
     return report
 
 
 def _make_missing(
     folder: Path,
-    journal: MaskJournal,
-    masks: Sequence[Mask],
-    draw: Callable[[str, Sequence[Mask]], list[bytes] | str],
+    journal: GalleryJournal,
+    masks: Sequence[GalleryCutout],
+    draw: Callable[[str, Sequence[GalleryCutout]], list[bytes] | str],
     report: GalleryReport,
-) -> list[Mask]:
+) -> list[GalleryCutout]:
     """Makes what is not there yet; returns the cut-outs that are there afterwards.
 
     Args:
@@ -293,8 +284,8 @@ def _make_missing(
         draw: picture and its masks -> the files' bytes, or why the picture cannot be read.
         report: counted up here.
     """
-    missing: dict[str, list[Mask]] = {}
-    there: dict[str, Mask] = {}
+    missing: dict[str, list[GalleryCutout]] = {}
+    there: dict[str, GalleryCutout] = {}
     for mask in masks:
         exists = (folder / mask.file).exists()
         if exists and not journal.is_ours(mask.file):
@@ -333,7 +324,7 @@ def _encode(image_rgb: NDArray[np.uint8], person: Person, config: GalleryConfig)
         flat_bgr = cv2.cvtColor(on_flat_background(resized, _GREY_RGB), cv2.COLOR_RGB2BGR)
         encoded = cv2.imencode(".jpg", flat_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
     else:
-        # What nobody sees is made black: it packs to nothing.
+        # Transparent pixels are black, which compresses best.
         seen = cv2.bitwise_and(resized.image_rgb, resized.image_rgb, mask=resized.mask)
         red, green, blue = cv2.split(seen)
         bgra = cv2.merge([blue, green, red, resized.mask])
@@ -341,8 +332,8 @@ def _encode(image_rgb: NDArray[np.uint8], person: Person, config: GalleryConfig)
     return encoded.tobytes()
 
 
-def _remove_outdated(folder: Path, journal: MaskJournal, wanted: set[str], report: GalleryReport) -> None:
-    """Removes cut-outs of an earlier run that nobody asks for any more."""
+def _remove_outdated(folder: Path, journal: GalleryJournal, wanted: set[str], report: GalleryReport) -> None:
+    """Removes cut-outs of earlier runs that are not wanted any more."""
     outdated = [name for name in journal.files if name not in wanted and Path(name).suffix in (".png", ".jpg")]
     for name in outdated:
         # The journal lies in a shared folder: a name in it that leads elsewhere is not followed.

@@ -32,17 +32,8 @@ _HINT = "give an ultralytics segmentation checkpoint (best.pt) or its ONNX expor
 _TORCH_STARTS = (b"PK", b"\x80\x02")  # a zip, or the pickle of older versions
 
 _UNREADABLE = (
-    AssertionError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    OSError,
-    pickle.UnpicklingError,
+    *(AssertionError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError),
+    *(EOFError, ImportError, OSError, pickle.UnpicklingError),
 )
 
 
@@ -79,7 +70,7 @@ def _own_folder() -> Path:
 
 @contextmanager
 def no_foreign_output() -> Iterator[None]:
-    """A block in which nothing is printed: ultralytics draws progress bars on standard output, whatever it is told."""
+    """A block in which nothing is printed: ultralytics draws progress bars even when it is not verbose."""
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
         yield
 

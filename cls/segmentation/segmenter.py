@@ -1,6 +1,6 @@
-"""Person segmenters behind one Protocol, and how the answers of YOLO segmentation networks become people.
+"""Person segmenters behind one Protocol, and the decoding of the outputs of YOLO segmentation networks.
 
-A network answers, for one input, candidates (box, a score a class, mask coefficients) and mask prototypes; a mask is
+For one input a network outputs candidates (box, a score a class, mask coefficients) and mask prototypes; a mask is
 the sum of the prototypes weighted by the coefficients, positive inside. Two layouts are known: the dense one of
 YOLOv8-seg and YOLO11-seg, `(4 + classes + coefficients, candidates)` with centre boxes and doubles left in, and the
 end-to-end one of YOLO26-seg, `(candidates, 6 + coefficients)` with corner boxes, score and class number.
@@ -92,7 +92,7 @@ class Letterbox:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What is left of a network's answer for one input, best score first.
+    """A network's output for one input after filtering, best score first.
 
     Attributes:
         boxes_xyxy_px: float32 (n, 4) in input pixels.
@@ -114,7 +114,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class DetectedObject:
-    """One object found in a photo; the segmenter names its class.
+    """An object detected in a photo, before its class number becomes a people class (`Person`).
 
     Attributes:
         class_number: position of its class in the model's list.

@@ -196,8 +196,8 @@ def _counts_of_text(text: str) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One annotated object.
+class Annotation:
+    """An annotated object of a COCO file, usually a person.
 
     Attributes:
         polygons_xy_px: outlines of its parts, each float64 (points, 2), in pixels of the annotated picture.
@@ -224,7 +224,7 @@ class AnnotatedPicture:
     width_px: int
     height_px: int
     picset: str = ""
-    shapes: tuple[Shape, ...] = ()
+    shapes: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
             where=where,
             hint="export from CVAT as 'COCO 1.0' with images",
         ) from error
-    shapes: dict[int, list[Shape]] = defaultdict(list)
+    shapes: dict[int, list[Annotation]] = defaultdict(list)
     problems: list[str] = []
     for number, row in enumerate(annotations):
         try:
@@ -275,7 +275,7 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
             picture = images[image_id]
             name = classes[int(row["category_id"])]
             polygons = _polygons_of(row.get("segmentation"), picture)
-            shapes[image_id].append(Shape(name, polygons, bool(row.get("iscrowd", 0))))
+            shapes[image_id].append(Annotation(name, polygons, bool(row.get("iscrowd", 0))))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             place = row.get("id", number) if isinstance(row, dict) else number
             problems.append(f"{where}: annotation {place} is left out: {error!r}")
@@ -336,13 +336,13 @@ def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _box_xywh_px(shape: Shape) -> list[float]:
+def _box_xywh_px(shape: Annotation) -> list[float]:
     points = np.concatenate(shape.polygons_xy_px)
     box: list[float] = np.round(np.concatenate([points.min(axis=0), np.ptp(points, axis=0)]), 2).tolist()
     return box
 
 
-def _area_px(shape: Shape, picture: AnnotatedPicture) -> float:
+def _area_px(shape: Annotation, picture: AnnotatedPicture) -> float:
     size_px = (picture.width_px, picture.height_px)
     mask = mask_of_polygons([part / size_px for part in shape.polygons_xy_px], picture.height_px, picture.width_px)
     return float(np.count_nonzero(mask))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from cls.errors import FileError, YoloError
-from cls.files import read_json, safe_name, sha256_of_bytes, write_bytes_atomic, write_json_atomic
+from cls.files import read_json, safe_name, sha256_of_bytes, write_json_atomic
 from cls.people.photos import decode_photo
 from cls.progress import track
 from cls.wording import counted
@@ -26,7 +26,7 @@ from cls.yolo.yolo_files import (
     PARTS,
     VAL,
     ExistingDataset,
-    Label,
+    LabelLine,
     PerceptualHashes,
     hash_fraction,
     key_of_picset,
@@ -34,6 +34,7 @@ from cls.yolo.yolo_files import (
     subset_of_key,
     write_data_file,
     write_labels,
+    write_once,
 )
 
 _log = logging.getLogger("cls.yolo")
@@ -114,7 +115,7 @@ class _Entry:
     name: str
     content: bytes
     key: str
-    labels: tuple[Label, ...]
+    labels: tuple[LabelLine, ...]
     part: str | None  # given by the dataset it comes from; None: to be decided
 
 
@@ -226,7 +227,7 @@ def _entry_of_picture(source: Path, picture: AnnotatedPicture, report: DatasetRe
         return None
     size_px = (picture.width_px, picture.height_px)
     labels = tuple(
-        Label(shape.class_name, joined_outline([part / size_px for part in shape.polygons_xy_px]))
+        LabelLine(shape.class_name, joined_outline([part / size_px for part in shape.polygons_xy_px]))
         for shape in picture.shapes
     )
     return _Entry(Path(picture.file_name).name, content, key_of_picture(picture.picset, image), labels, None)
@@ -244,7 +245,7 @@ def _read_picture(source: Path, picture: AnnotatedPicture) -> bytes:
 
 
 class _Writer:
-    """Writes entries into parts; knows which pictures and names are there."""
+    """Writes pictures and label files into parts, and collects split.json and the report."""
 
     def __init__(self, folder: Path, class_names: Sequence[str], known: PhotoSplit) -> None:
         self.report = DatasetReport()
@@ -278,7 +279,7 @@ class _Writer:
             name = self._new_name(entry.name, digest)
             self._taken[digest] = (part, name)
             self.report.pictures[part] += 1
-            _write_once(self._folder / "images" / part / name, entry.content)
+            write_once(self._folder / "images" / part / name, entry.content)
         self._parts_of_keys.setdefault(key, part)
         labels = [label for label in entry.labels if label.class_name in self._class_names]
         write_labels(self._folder / "labels" / part / f"{Path(name).stem}.txt", labels, self._class_names)
@@ -345,9 +346,3 @@ class _Writer:
         write_json_atomic(self._folder / SPLIT_FILE, asdict(split), indent=1)
         write_data_file(self._folder, self._class_names)
         return self.report
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    """Writes a picture unless the same bytes are there already."""
-    if not (path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content):
-        write_bytes_atomic(path, content)

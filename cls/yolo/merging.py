@@ -14,17 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cls.errors import FileError, YoloError
-from cls.files import (
-    safe_name,
-    sha256_of_bytes,
-    sha256_of_file,
-    write_bytes_atomic,
-    write_json_atomic,
-    write_text_atomic,
-)
+from cls.files import safe_name, sha256_of_bytes, write_json_atomic, write_text_atomic
 from cls.progress import progress
 from cls.wording import counted
-from cls.yolo.coco import AnnotatedPicture, Archive, Shape, coco_of_pictures
+from cls.yolo.coco import AnnotatedPicture, Annotation, Archive, coco_of_pictures
+from cls.yolo.yolo_files import write_once
 
 _ORIENTATION_TAG = 0x0112
 _TURNED = (5, 6, 7, 8)
@@ -175,7 +169,7 @@ def merge_archives(archives: Sequence[Archive], output: Path, *, is_empty_kept: 
 
 
 class _Merger:
-    """Takes pictures one after the other; knows which bytes and which names are taken."""
+    """Writes pictures one after the other, each once and under a name of its own."""
 
     def __init__(self, output: Path, report: MergeReport) -> None:
         self.report = report
@@ -206,7 +200,7 @@ class _Merger:
             self._join(digest, origin, replace(picture, shapes=shapes))
             return
         name = self._new_name(picture.file_name, displayed.suffix, digest)
-        _write_picture(self._output / IMAGES / name, displayed.content)
+        write_once(self._output / IMAGES / name, displayed.content)
         self.report.turned += displayed.content is not content
         whole = AnnotatedPicture(name, displayed.width_px, displayed.height_px, picture.picset, shapes)
         self._by_digest[digest] = _Taken(origin, whole)
@@ -251,15 +245,7 @@ class _Merger:
         return report
 
 
-def _write_picture(path: Path, content: bytes) -> None:
-    """Writes a picture unless it is there already, as it is when the command is repeated."""
-    if not (
-        path.is_file() and path.stat().st_size == len(content) and sha256_of_file(path) == sha256_of_bytes(content)
-    ):
-        write_bytes_atomic(path, content)
-
-
-def _shapes_as_displayed(picture: AnnotatedPicture, displayed: DisplayedPicture) -> tuple[Shape, ...]:
+def _shapes_as_displayed(picture: AnnotatedPicture, displayed: DisplayedPicture) -> tuple[Annotation, ...]:
     """The shapes of a picture in pixels of the displayed one."""
     return tuple(
         replace(

@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -103,18 +102,16 @@ def _download(url: str, path: Path, hint: str) -> None:
             with part.open("wb") as stream:
                 for chunk in answer.iter_bytes():
                     stream.write(chunk)
-            _check_is_checkpoint(part, url, hint)
+            with part.open("rb") as stream:
+                if stream.read(2) != b"PK":
+                    raise YoloError(
+                        "what was sent is not a torch checkpoint", code="not_a_checkpoint", where=url, hint=hint
+                    )
     except httpx.HTTPError as error:
         reason = f"{type(error).__name__}: {error}"
         raise YoloError(
             f"these pretrained weights cannot be fetched ({reason})", code="download_failed", where=url, hint=hint
         ) from error
-
-
-def _check_is_checkpoint(path: Path, url: str, hint: str) -> None:
-    with path.open("rb") as stream:
-        if stream.read(2) != b"PK":
-            raise YoloError("what was sent is not a torch checkpoint", code="not_a_checkpoint", where=url, hint=hint)
 
 
 def make_portable(checkpoint: Path) -> None:
@@ -269,8 +266,8 @@ def _check_has_masks(model: Any, name: str) -> None:
 def find_unfinished(training: YoloTraining) -> Path | None:
     """The newest run of the same arguments that was cut off after its first epoch."""
     wanted = training.arguments()
-    runs = sorted(_runs(training.project), key=lambda run: run.stat().st_mtime, reverse=True)
-    for run in runs:
+    runs = (path.parent.parent for path in training.project.glob(f"*/{_RESUME}"))
+    for run in sorted(runs, key=lambda run: run.stat().st_mtime, reverse=True):
         try:
             arguments = read_yaml(run / "args.yaml")
         except FileError:
@@ -278,10 +275,6 @@ def find_unfinished(training: YoloTraining) -> Path | None:
         if isinstance(arguments, dict) and all(arguments.get(key) == value for key, value in wanted.items()):
             return run
     return None
-
-
-def _runs(project: Path) -> Iterable[Path]:
-    return (path.parent.parent for path in project.glob(f"*/{_RESUME}"))
 
 
 def _follow(model: Any, *, is_gpu: bool) -> None:

@@ -14,11 +14,11 @@ import yaml
 from numpy.typing import NDArray
 
 from cls.errors import FileError, YoloError
-from cls.files import read_yaml, write_text_atomic
+from cls.files import read_yaml, write_bytes_atomic, write_text_atomic
+from cls.people.photos import PHOTO_SUFFIXES
 from cls.wording import counted
 
 DATA_FILE = "data.yaml"
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 TRAIN, VAL = "train", "val"
 PARTS = (TRAIN, VAL)
@@ -27,8 +27,8 @@ _NEARLY_EQUAL_BITS = 6
 
 
 @dataclass(frozen=True)
-class Label:
-    """One object of a picture.
+class LabelLine:
+    """A line of a YOLO label file: an object's class and outline.
 
     Attributes:
         outline_xy_rel: one closed line, float64 (points, 2), fractions of width and height.
@@ -55,9 +55,9 @@ class ExistingDataset:
     def pictures(self, part: str) -> Iterator[Path]:
         """The picture files of a part, sorted."""
         for folder in self.folders.get(part, ()):
-            yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES)
+            yield from sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
 
-    def labels(self, picture: Path) -> list[Label]:
+    def labels(self, picture: Path) -> list[LabelLine]:
         """The labels of a picture; none for a background.
 
         Raises:
@@ -72,7 +72,7 @@ class ExistingDataset:
                 labels.append(self._label(line.split(), f"{path}:{number}"))
         return labels
 
-    def _label(self, words: list[str], where: str) -> Label:
+    def _label(self, words: list[str], where: str) -> LabelLine:
         try:
             name = self.class_names[int(words[0])]
             points = np.array(words[1:], np.float64)
@@ -84,7 +84,7 @@ class ExistingDataset:
             )
         if len(points) < 6 or len(points) % 2:
             raise YoloError(f"is not an outline: {counted(len(points), 'number')}", code="invalid_outline", where=where)
-        return Label(name, np.clip(points.reshape(-1, 2), 0.0, 1.0))
+        return LabelLine(name, np.clip(points.reshape(-1, 2), 0.0, 1.0))
 
 
 def label_file_of(picture: Path) -> Path:
@@ -97,7 +97,13 @@ def label_file_of(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def write_labels(path: Path, labels: Sequence[Label], class_names: Sequence[str]) -> None:
+def write_once(path: Path, content: bytes) -> None:
+    """Writes a picture unless the same bytes are there already."""
+    if not (path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content):
+        write_bytes_atomic(path, content)
+
+
+def write_labels(path: Path, labels: Sequence[LabelLine], class_names: Sequence[str]) -> None:
     """Writes a label file: class number and outline, one object a line."""
     numbers = {name: number for number, name in enumerate(class_names)}
     lines = (

@@ -40,10 +40,10 @@ from cls.pictures.storing import row_of, write_batch
 from cls.segmentation.gallery import (
     JOURNAL_NAME,
     GalleryConfig,
+    GalleryJournal,
     GalleryReport,
-    MaskJournal,
     build_gallery,
-    plan_masks,
+    plan_cutouts,
 )
 from tests.pictures.people import person, record
 
@@ -413,7 +413,7 @@ def test_what_a_cut_out_is_made_from(bottle: Bottle, filled: Callable[..., Group
     def key(config: GalleryConfig = GalleryConfig()) -> str:  # noqa: B008 - frozen
         from collections import Counter
 
-        (mask,) = plan_masks(bottle, dataset, config, Counter())
+        (mask,) = plan_cutouts(bottle, dataset, config, Counter())
         assert len(mask.key) == 24
         return mask.key
 
@@ -465,9 +465,9 @@ def test_leftovers_of_a_kill_are_removed_and_the_journal_is_shortened(
     report = build_gallery(bottle, GROUP, GalleryConfig())
     assert (report.made, report.kept, report.removed) == (0, 1, 0)
     assert not list(folder.glob("*.part")) + list(folder.glob(".*.part"))
-    MaskJournal(folder)
+    GalleryJournal(folder)
     assert len(journal.read_text().splitlines()) == 2
-    opened = MaskJournal(folder)
+    opened = GalleryJournal(folder)
     assert opened.files == ("a_0.png", "index.html")
     assert (opened.is_ours("a_0.png"), opened.is_ours("b"), opened.is_made("a_0.png", "")) == (True, False, False)
     opened.claim(["b", "c"])
@@ -506,7 +506,7 @@ def test_the_report_of_a_gallery(tmp_path: Path) -> None:
 def test_a_journal_that_cannot_be_read_or_written(tmp_path: Path) -> None:
     (tmp_path / JOURNAL_NAME).mkdir()
     with pytest.raises(FileError) as error:
-        MaskJournal(tmp_path)
+        GalleryJournal(tmp_path)
     assert (error.value.code, error.value.where) == ("file.unreadable", str(tmp_path / JOURNAL_NAME))
 
 

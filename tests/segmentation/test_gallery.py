@@ -20,7 +20,7 @@ from cls.cli.masks import report_lines
 from cls.errors import BottleError, UsageError
 from cls.people.photos import Person
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
-from cls.segmentation.gallery import CARDS_A_PAGE, JOURNAL_NAME, GalleryConfig, MaskJournal, build_gallery
+from cls.segmentation.gallery import CARDS_A_PAGE, JOURNAL_NAME, GalleryConfig, GalleryJournal, build_gallery
 from cls.settings import REPOSITORY
 from tests.preloaded import Program, run_program
 
@@ -196,4 +196,4 @@ def test_killed_in_the_middle_it_goes_on(bottle: Bottle, configuration: Callable
     made = int(done.stdout.split(": ")[1].split(" made")[0])
     assert 300 - n_finished <= made <= 300 - n_finished + 1
     assert "0 made, 300 were there" in run_program(words, 60, cwd=REPOSITORY).stdout
-    assert len(MaskJournal(folder).files) == 301
+    assert len(GalleryJournal(folder).files) == 301

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cls.errors import FileError
 from cls.people.photos import Person, read_photo
-from cls.segmentation.builder import BrokenPhoto, ReadPhoto, read_ahead, read_for_segmentation
+from cls.segmentation.builder import ReadPhoto, read_ahead, read_for_segmentation
 
 
 def write_photo(path: Path, width_px: int, height_px: int, *, orientation: int = 1) -> Path:
@@ -59,6 +59,7 @@ def test_photos_come_in_order_and_broken_ones_do_not_stop_them(tmp_path: Path) -
     paths[4].write_bytes(b"broken")
     paths.append(tmp_path / "missing.png")
     read = list(read_ahead(paths, threads=3, depth=4))
-    assert [photo.path for photo in read] == paths
+    places = [str(photo.path if isinstance(photo, ReadPhoto) else photo.where) for photo in read]
+    assert places == [str(path) for path in paths]
     assert [photo.width_px for photo in read if isinstance(photo, ReadPhoto)] == [20, 21, 22, 23, 25, 26, 27, 28]
-    assert [photo.path.name for photo in read if isinstance(photo, BrokenPhoto)] == ["4.png", "missing.png"]
+    assert [Path(str(photo.where)).name for photo in read if isinstance(photo, FileError)] == ["4.png", "missing.png"]
