@@ -146,7 +146,7 @@ def _run_with_services(walker: _GuideRunner, ports: Ports) -> GuideRun:
     walker.run(
         GuideStep(
             "segment",
-            "Cut the people out",
+            "Segment the people",
             _script("segment_builder", "--model-path", model_path),
         )
     )
@@ -163,7 +163,7 @@ def _run_with_services(walker: _GuideRunner, ports: Ports) -> GuideRun:
     archive = package / "model_onnx.zip"
     export = GuideStep(
         "export",
-        "Convert it, and prove the conversion",
+        "Export and check parity",
         _script("export", *group),
         products=(archive, package / "meta.json"),
     )
@@ -174,7 +174,7 @@ def _run_with_services(walker: _GuideRunner, ports: Ports) -> GuideRun:
     out = plan.folder / "predictions"
     predict = GuideStep(
         "predict",
-        "Have new photos classified by the served model",
+        "Classify new photos with the served model",
         _script(
             "inference",
             "--source",
@@ -191,7 +191,7 @@ def _run_with_services(walker: _GuideRunner, ports: Ports) -> GuideRun:
     walker.run(predict, inputs=fingerprint([archive, plan.person_model]))
     by_file = GuideStep(
         "predict-group",
-        "Classify the group's own photos by the package's file",
+        "Classify the photos of the group with the package",
         _script("inference", *group, "--model", _short(archive)),
         products=(bottle.inference(plan.group),),
     )
@@ -328,7 +328,7 @@ def _publish(walker: _GuideRunner, ports: Ports, archive: Path) -> str:
 
 def _push(plan: DemoConfig, version: str, published: Path) -> GuideStep:
     command = ("cls", "push", "--group", plan.group, "--version", version)
-    return GuideStep("push", "Publish it under a semantic version", command, products=(published,))
+    return GuideStep("push", "Publish the package", command, products=(published,))
 
 
 def _next_version(storage_url: str, model: str) -> str:
@@ -347,7 +347,7 @@ def _new_photos(walker: _GuideRunner) -> Path:
     plan = walker.plan
     folder = plan.folder / "new_photos"
     if plan.source is None:
-        walker.run(_make_sample(folder, _NEW_SAMPLE_PHOTOS, SAMPLE_SEED + 1, "Make photos of people never seen"))
+        walker.run(_make_sample(folder, _NEW_SAMPLE_PHOTOS, SAMPLE_SEED + 1, "Make photos of new people"))
         return folder / "images"
     loaded = {file.name for file in walker.bottle.pictures.iterdir()}
     pictures = sorted(file for file in plan.source.rglob("*.*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))

@@ -106,14 +106,14 @@ def score_predictions(predicted: list[PredictedPhoto], truth: dict[str, set[str]
         truth: what `read_truth` read.
         labels: the group's labels.
     """
-    said = {photo.name: set(photo.people[0].labels) for photo in predicted}
+    predicted_labels = {photo.name: set(photo.people[0].labels) for photo in predicted}
     scores = []
     for label in labels:
         actual = {name for name, tags_of in truth.items() if label in tags_of}
-        claimed = {name for name in truth if label in said.get(name, set())}
+        claimed = {name for name in truth if label in predicted_labels.get(name, set())}
         if actual:
             scores.append(2 * len(actual & claimed) / (len(actual) + len(claimed)))
-    right = sum(truth[name] == said.get(name, set()) for name in truth)
+    right = sum(truth[name] == predicted_labels.get(name, set()) for name in truth)
     f1 = sum(scores) / len(scores) if scores else 0.0
     return Score(f1, right, len(truth), len(scores), len(labels))
 
@@ -156,10 +156,10 @@ def headline_numbers(guide_run: GuideRun) -> list[tuple[str, str]]:
         *([] if unseen is None else [(score(unseen.f1), _of_new_people(unseen))]),
         (
             score(scores.ap.value),
-            f"mean average precision{_inside(scores.ap)}: {scores.ap.over} (guessing: {score(base_rate)})",
+            f"mean average precision{_inside(scores.ap)}: {scores.ap.over} (chance level: {score(base_rate)})",
         ),
         (guide_run.version, "served version"),
-        (f"{spent_s:.0f} s", "for all stages"),
+        (f"{spent_s:.0f} s", "total duration"),
     ]
 
 
@@ -185,12 +185,12 @@ def products(guide_run: GuideRun) -> list[tuple[str, Path]]:
     bottle, plan = guide_run.bottle, guide_run.plan
     package = bottle.inference_model(plan.group)
     return [
-        ("photos, as loaded from the collector", bottle.pictures),
+        ("photos loaded from the collector", bottle.pictures),
         ("labelled dataset", bottle.dataset_file(plan.group)),
-        ("who is where in each photo", bottle.root / "pictures.sqlite"),
+        ("pictures database with people and masks", bottle.root / "pictures.sqlite"),
         ("training run", guide_run.run),
-        ("its report", guide_run.run / "report.html"),
-        ("converted model and its proof", package / "meta.json"),
+        ("training report", guide_run.run / "report.html"),
+        ("metadata of the exported model", package / "meta.json"),
         ("package for the model storage", package / "model_onnx.zip"),
         ("published model", plan.storage / "model_repository" / model_name_of_group(plan.group)),
         ("predictions for new photos", guide_run.predictions / "predictions.csv"),
@@ -205,14 +205,14 @@ def summary_lines(guide_run: GuideRun, page: Path) -> list[str]:
     lines += [f"  {what:<{width}}  {os.path.relpath(path)}" for what, path in products(guide_run)]
     scores, base_rate = validation_of(guide_run)
     lines.append(
-        f"On validation picsets, never seen in training: {scores.headline()};"
-        f" mean average precision {scores.ap.text()}, {scores.ap.over} (guessing: {score(base_rate)})."
+        f"On validation picsets, not in the training data: {scores.headline()};"
+        f" mean average precision {scores.ap.text()}, {scores.ap.over} (chance level: {score(base_rate)})."
     )
     unseen = unseen_score(guide_run)
     if unseen is not None:
         lines.append(
-            f"The served model on {counted(unseen.photos, 'photo')} of people made afterwards: F1 {score(unseen.f1)},"
-            f" {mean_over(unseen.labels, unseen.all_labels)}; {unseen.right} with every label right."
+            f"Served model on {counted(unseen.photos, 'photo')} of new people: F1 {score(unseen.f1)},"
+            f" {mean_over(unseen.labels, unseen.all_labels)}; {unseen.right} with every label correct."
         )
     seconds = sum(result.seconds for result in guide_run.results if not result.was_done)
     lines.append(f"It took {seconds:.0f} s; run it again and it goes on from what is there.")
@@ -260,15 +260,15 @@ def write_page(guide_run: GuideRun) -> Path:
 def _photos_note(guide_run: GuideRun) -> str:
     found = unseen_score(guide_run)
     if found is not None:
-        who = "of people whom neither training nor validation has seen"
+        who = "of people who are neither in training nor in validation"
     else:
         folder = guide_run.plan.folder / "new_photos"
         loaded = [file.name for file in folder.iterdir() if (guide_run.bottle.pictures / file.name).exists()]
-        who = "of the group, some of which the network was trained on" if loaded else "that were not loaded"
-    verdict = "" if found is None else f" Of {found.photos} such photos, {found.right} got exactly the right labels."
+        who = "of the group, some of which are in the training data" if loaded else "that are not in the dataset"
+    verdict = "" if found is None else f" All labels are correct in {found.right} of {found.photos} such photos."
     return (
-        f"Photos {who}: the people were cut out by the segmentation model, and the largest one's labels are shown. "
-        f"A label is given where its probability passes its own threshold, chosen on validation photos.{verdict}"
+        f"Photos {who}. The segmentation model cuts people out; labels are those of the largest person. A label is"
+        f" predicted if its probability reaches its threshold, which was chosen on validation photos.{verdict}"
     )
 
 

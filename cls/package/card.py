@@ -57,10 +57,10 @@ class Card:
         labels = self._labels()
         width = max(len(row[0]) for row in labels)
         of_labels = (
-            "in output order: threshold; cross-validated F1; F1 with the thresholds chosen on these\n"
-            "people; how many people of the validation part have it"
+            "in output order: threshold; cross-validated F1; F1 with the thresholds chosen on the\n"
+            "same people; positives in validation"
         )
-        proven = "with the trained network; differences are rounded up to a millionth"
+        compared = "with the trained network; differences are rounded up to a millionth"
         lines = [
             str(self.path),
             *(_row(key, value) for key, value in self._facts()),
@@ -69,7 +69,7 @@ class Card:
                 f"  {name:<{width}}  {limit}  {cross:>5}  {own:>5}  of {count}"
                 for name, limit, cross, own, count in labels
             ),
-            _row("parity", proven if self.meta.parity else "never measured"),
+            _row("parity", compared if self.meta.parity else "not measured"),
             *("  " + f"{name}: {found}".replace("\n", "\n    ") for name, found in self._parity()),
             _row("digests", "SHA-256"),
             *(f"  {name}: {digest}" for name, digest in self._digests()),
@@ -114,17 +114,17 @@ class Card:
         vectors = [size for name, size in self.files.items() if name not in shown]
         if vectors:
             files = f"{counted(len(vectors), 'file')} ({_size(sum(vectors))})"
-            lines.append(("vectors", f"{files}: what a client of your own must get; cls package vectors"))
+            lines.append(("vectors", f"{files}: test vectors for other clients; cls package vectors"))
         if package and package.plan:
             plan = package.plan
             needs = f"compute capability {plan.compute_capability} and TensorRT {plan.tensorrt_version}"
             lines.append(("GPU", f"needs {needs} (built on {plan.gpu})"))
         elif "model.plan" in self.files:
-            lines.append(("GPU", "needs the kind of GPU and the TensorRT it was built with, which it does not name"))
+            lines.append(("GPU", "needs the GPU model and TensorRT version it was built with (not recorded)"))
         if REBUILD_ONNX in self.files:
-            lines.append(("rebuild", "the ONNX is carried along: cls package rebuild"))
+            lines.append(("rebuild", "includes the ONNX model: cls package rebuild"))
         if self.people:
-            lines.append(("people", f"holds cut-outs of {counted(self.people, 'person')}: personal data"))
+            lines.append(("people", f"contains cut-outs of {counted(self.people, 'person')}: personal data"))
         return lines
 
     def _signature(self) -> list[tuple[str, str]]:
@@ -135,32 +135,33 @@ class Card:
 
     def _preprocessing(self) -> list[tuple[str, str]]:
         meta = self.meta
-        said = meta.preprocessing
-        background = "the photo's own" if said.is_background_kept else f"flat, RGB {list(said.fill_rgb)}"
+        preprocessing = meta.preprocessing
+        background = "of the photo" if preprocessing.is_background_kept else f"flat, RGB {list(preprocessing.fill_rgb)}"
+        size = f"{preprocessing.height_px}x{preprocessing.width_px} (height x width)"
         lines = [
-            f"a person, {said.margin_rel:g} of the longer side around it, background {background}",
-            f"{said.resize} to {said.height_px}x{said.width_px} (height x width), {said.interpolation}",
+            f"crop of a person, margin {preprocessing.margin_rel:g} of the longer side, background {background}",
+            f"{preprocessing.resize} to {size}, {preprocessing.interpolation}",
         ]
         if meta.is_end_to_end:
-            lines.append("the rest is inside: uint8 RGB of any size goes in, probabilities come out")
+            lines.append("end-to-end: uint8 RGB of any size in, probabilities out")
         else:
             lines.append(
-                f"{said.colour_order}, {said.scale}, minus {_numbers(said.mean_rgb)},"
-                f" divided by {_numbers(said.std_rgb)}, {said.layout}; {meta.activation} after"
+                f"{preprocessing.colour_order}, {preprocessing.scale}, minus {_numbers(preprocessing.mean_rgb)},"
+                f" divided by {_numbers(preprocessing.std_rgb)}, {preprocessing.layout}; then {meta.activation}"
             )
         models = ", ".join(meta.person.segmentation_models) or "unknown"
-        return [("input", "\n".join(lines)), ("cut out by", f"segmentation model {models}"), *self._steps()]
+        return [("input", "\n".join(lines)), ("segmentation", f"model {models}"), *self._steps()]
 
     def _steps(self) -> list[tuple[str, str]]:
         steps = self.meta.all_steps
         return [
-            ("caller does", ", ".join(steps.before)),
-            ("model does", ", ".join(steps.inside)),
-            ("caller after", ", ".join(steps.after)),
+            ("before model", ", ".join(steps.before)),
+            ("in model", ", ".join(steps.inside)),
+            ("after model", ", ".join(steps.after)),
         ]
 
     def _tensors(self) -> list[tuple[str, str]]:
-        pairs = (("takes", self.meta.inputs), ("answers", self.meta.outputs))
+        pairs = (("input tensor", self.meta.inputs), ("output tensor", self.meta.outputs))
         return [
             (kind, f"{tensor.name}: {tensor.datatype} {list(tensor.shape)}")
             for kind, tensors in pairs
@@ -184,13 +185,13 @@ class Card:
         """Means over labels on the validation part, the cross-validated ones first."""
         validation = metrics_of_package(self.meta.metrics.get("validation"))
         if validation is None:
-            is_said = "validation" in self.meta.metrics
-            return [f"{'none: trained on everybody' if is_said else NOT_MEASURED}"]
+            is_without = "validation" in self.meta.metrics
+            return ["none: trained on all people" if is_without else NOT_MEASURED]
         found = validation.scores
         lines = [f"{found.headline()}"]
         if found.ma.value is not None:
             lines.append(f"cross-validated mA {found.ma.text()}, {found.ma.over}")
-        for name, mean in (("mAP", found.ap), ("F1 with the thresholds chosen on these people", found.f1_in_sample)):
+        for name, mean in (("mAP", found.ap), ("F1 with the thresholds chosen on the same people", found.f1_in_sample)):
             if mean.value is not None:
                 lines.append(f"{name} {mean.text()}, {mean.over}")
         return lines
@@ -201,20 +202,20 @@ class Card:
         for name, report in self.meta.parity.items():
             text = (
                 f"{people_in_words(report.samples, report.part)},"
-                f" {counted(report.label_flips, 'decision')} changed"
-                f" ({report.label_flips_beyond_limit} beyond {report.limit:g} of a threshold), largest difference of a"
-                f" probability at most {magnitude(report.max_probability_difference)}{_f1(report.f1_change)}"
+                f" {counted(report.label_flips, 'changed decision')}"
+                f" ({report.label_flips_beyond_limit} more than {report.limit:g} from the threshold), max difference"
+                f" of probabilities {magnitude(report.max_probability_difference)}{_f1(report.f1_change)}"
                 f"{_ece(report.ece)} ({report.runtime})"
             )
-            kept = f"\nleft in float32: {', '.join(report.kept_in_float)}" if report.kept_in_float else ""
+            kept = f"\nkept in float32: {', '.join(report.kept_in_float)}" if report.kept_in_float else ""
             found.append((name, text + kept))
         return found
 
     def _digests(self) -> list[tuple[str, str]]:
-        said = self.meta.digests
-        parts = {"dataset": said.dataset, "split": said.split, "weights": said.weights}
-        parts |= {name: digests[0] for name, digests in said.segmentation_models.items() if digests}
-        parts |= self.meta.package.files if self.meta.package else said.files
+        recorded = self.meta.digests
+        parts = {"dataset": recorded.dataset, "split": recorded.split, "weights": recorded.weights}
+        parts |= {name: digests[0] for name, digests in recorded.segmentation_models.items() if digests}
+        parts |= self.meta.package.files if self.meta.package else recorded.files
         parts = {name: digest for name, digest in parts.items() if not name.startswith(VECTORS_FOLDER)}
         lines = [(name, f"{digest[:_DIGEST_SIGNS]}…") for name, digest in parts.items()]
         return [*lines, (f"{self.path.name} itself", self.sha256)] if self.sha256 else lines

@@ -11,7 +11,7 @@ import pytest
 from cls.demo.page import _photos_note
 
 
-@pytest.mark.parametrize(("loaded", "said"), [("a.jpg", "trained on"), ("other.jpg", "that were not loaded")])
+@pytest.mark.parametrize(("loaded", "said"), [("a.jpg", "in the training data"), ("other.jpg", "not in the dataset")])
 def test_photos_of_ones_own_are_new_only_where_none_was_loaded(tmp_path: Path, loaded: str, said: str) -> None:
     for file in (tmp_path / "demo" / "new_photos" / "a.jpg", tmp_path / "pictures" / loaded):
         file.parent.mkdir(parents=True)

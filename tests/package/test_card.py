@@ -39,9 +39,9 @@ def test_what_it_is() -> None:
     assert row(text, "group") == "hair_color, not published yet"
     assert row(card(model_version="1.2.3").text(), "group") == "hair_color, version 1.2.3"
     assert row(text, "run") == "v__0_train_eff_4_0.001 (efficientnet_b0), 2026-01-02T03:04:05Z, CLS 0.1.0"
-    assert row(text, "cut out by") == "segmentation model best"
+    assert row(text, "segmentation") == "model best"
     unknown = {**meta_dict()["person"], "segmentation_models": []}
-    assert row(card(person=unknown).text(), "cut out by") == "segmentation model unknown"
+    assert row(card(person=unknown).text(), "segmentation") == "model unknown"
 
 
 def test_the_page(tmp_path: Path) -> None:
@@ -60,21 +60,23 @@ def test_sizes_of_files() -> None:
 
 def test_the_input() -> None:
     text = card().text()
-    assert row(text, "input") == "a person, 0.05 of the longer side around it, background flat, RGB [124, 116, 104]"
+    assert (
+        row(text, "input") == "crop of a person, margin 0.05 of the longer side, background flat, RGB [124, 116, 104]"
+    )
     assert "letterbox to 64x48 (height x width), area when shrinking, linear when enlarging" in text
-    assert "RGB, 1/255, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), NCHW; sigmoid after" in text
-    assert row(text, "takes") == "images: FP32 [-1, 3, 64, 48]"
-    assert row(text, "answers") == "logits: FP32 [-1, 3]"
-    assert row(text, "model does") == "network"
-    assert row(text, "caller after") == "activation, thresholds"
-    assert row(text, "caller does").startswith("decode, cut_out, letterbox, fill_background")
+    assert "RGB, 1/255, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225), NCHW; then sigmoid" in text
+    assert row(text, "input tensor") == "images: FP32 [-1, 3, 64, 48]"
+    assert row(text, "output tensor") == "logits: FP32 [-1, 3]"
+    assert row(text, "in model") == "network"
+    assert row(text, "after model") == "activation, thresholds"
+    assert row(text, "before model").startswith("decode, cut_out, letterbox, fill_background")
     kept = {**meta_dict()["preprocessing"], "is_background_kept": True}
-    assert row(card(preprocessing=kept).text(), "input").endswith("background the photo's own")
+    assert row(card(preprocessing=kept).text(), "input").endswith("background of the photo")
     whole = card(
         inputs=[{"name": "images", "datatype": "UINT8", "shape": [-1, -1, -1, 3]}],
         outputs=[{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]}],
     ).text()
-    assert "uint8 RGB of any size goes in, probabilities come out" in whole
+    assert "uint8 RGB of any size in, probabilities out" in whole
     assert "divided by" not in whole
 
 
@@ -89,7 +91,7 @@ def test_scores_of_labels() -> None:
     assert "\n  black hair   0.2500" in text, "thresholds stand below each other"
     assert "\n  blonde hair  0.5000" in text
     assert row(text, "validation ") == "cross-validated F1 not measured"
-    assert "chosen on these people 0.876, mean over 1 of 3 labels" in text
+    assert "chosen on the same people 0.876, mean over 1 of 3 labels" in text
     cross_validated = {"macro": {"f1": 0.9996}, "labels": {"black hair": {"f1": 0.9996}}, "left_out": ["red hair"]}
     text = card(
         metrics={"validation": {**metrics["validation"], "cross_fitted": cross_validated, "samples": 40}}
@@ -103,22 +105,22 @@ def test_scores_of_labels() -> None:
 
 
 def test_parity() -> None:
-    assert row(card().text(), "parity") == "never measured"
+    assert row(card().text(), "parity") == "not measured"
     text = card(
         parity={"onnx": REPORT, "trt": {**REPORT, "samples": 1, "label_flips": 3, "f1_change": -0.00125}}
     ).text()
     assert row(text, "onnx:") == (
-        "195 people of the validation part, 1 decision changed (0 beyond 0.001 of a threshold), largest difference of"
-        " a probability at most 2.5\u00a0×\u00a010⁻⁶ (ONNX Runtime 1.32)"
+        "195 people of the validation part, 1 changed decision (0 more than 0.001 from the threshold), max difference"
+        " of probabilities 2.5\u00a0×\u00a010⁻⁶ (ONNX Runtime 1.32)"
     )
     said = row(text, "trt:")
-    assert said.startswith("1 person of the validation part, 3 decisions changed")
+    assert said.startswith("1 person of the validation part, 3 changed decisions")
     assert ", F1 -0.0013 (" in said or ", F1 -0.0012 (" in said
-    assert "left in float32" not in text
+    assert "kept in float32" not in text
     kept = {**REPORT, "f1_change": 0.0, "kept_in_float": ["a", "b"]}
     text = card(parity={"onnx_fp16": kept}).text()
     assert ", F1 unchanged (" in row(text, "onnx_fp16:")
-    assert row(text, "left in float32:") == "a, b"
+    assert row(text, "kept in float32:") == "a, b"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_a_zip(tmp_path: Path) -> None:
     assert (found.sha256, found.people, found.path) == (sha256_of_file(path), 3, path)
     text = found.text()
     assert row(text, "format") == "onnx"
-    assert row(text, "people") == "holds cut-outs of 3 people: personal data"
+    assert row(text, "people") == "contains cut-outs of 3 people: personal data"
     assert row(text, f"{path.name} itself:") == found.sha256
     assert re.search(r"config\.pbtxt: [0-9a-f]{16}…", text)
     assert "rebuild  " not in text
@@ -169,7 +171,7 @@ def test_a_plan(tmp_path: Path) -> None:
     assert "personal data" not in found.text()
     assert (json.loads(found.to_json())["carries_onnx"], found.people) == (True, 0)
     nameless = card_of(plan_zip(tmp_path, plan=None))
-    assert row(nameless.text(), "GPU").endswith("which it does not name")
+    assert row(nameless.text(), "GPU").endswith("(not recorded)")
 
 
 def test_a_folder(tmp_path: Path) -> None:

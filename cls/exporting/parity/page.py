@@ -11,7 +11,22 @@ from cls.exporting.parity.results import LabelResult, SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
 from cls.pages.render import picture_url
-from cls.wording import change, counted, difference, magnitude, score
+from cls.wording import counted, magnitude, score
+
+_CHANGED, _DISTANCE = "changed decisions", "max distance to threshold"
+# Changes of a score that are smaller are not shown beside it: four digits of it are.
+_NEGLIGIBLE = 5e-5
+_LIMITS = {
+    "flip_distance": "distance of a changed decision to its threshold",
+    "probability": "difference of a probability",
+    "f1": "change in mean F1",
+    "batch": "effect of the batch size or of other images in it on a probability",
+    "label_f1": "change in the F1 of a label",
+    "label_ece": "change in the calibration error (ECE) of a label",
+    "logit_shift": "mean logit difference of a label",
+    "logit_error": "RMS logit difference of a label, in standard deviations",
+    "own_size": "RMS logit difference of a label from resizing, in standard deviations (end-to-end models)",
+}
 
 
 def write_page(
@@ -37,7 +52,7 @@ def write_page(
         "group": group,
         "run": run,
         "date": render.now_utc(),
-        "contents": [(name, name) for name in formats] + [("others", "others")] * bool(others),
+        "contents": [(name, name) for name in formats] + [("others", "other formats")] * bool(others),
         "formats": [
             _format(name, found) if isinstance(found, ParityReport) else _Format(name, found.faults)
             for name, found in formats.items()
@@ -60,7 +75,7 @@ class _Table:
 
 @dataclass(frozen=True)
 class _Person:
-    """What the page shows of a person for whom a conversion departs far."""
+    """What the page shows of a person with a large difference."""
 
     image: str
     label: str
@@ -118,24 +133,24 @@ def _summary(report: ParityReport) -> dict[str, str]:
     farthest = max(result.farthest_flip for result in report.by_batch)
     return {
         "precision": report.precision,
-        "largest difference": magnitude(report.max_probability_difference),
-        "decisions that differ": f"{report.label_flips} of {report.decisions}",
-        "farthest from its threshold": magnitude(farthest) if report.label_flips else "-",
-        "change of F1": "-" if report.f1_change is None else change(report.f1_change),
-        "change of mA": "-" if report.ma_change is None else change(report.ma_change),
+        "max difference": magnitude(report.max_probability_difference),
+        _CHANGED: f"{report.label_flips:,} of {report.decisions:,}",
+        _DISTANCE: magnitude(farthest) if report.label_flips else "-",
+        "change in F1": "-" if report.f1_change is None else _signed(report.f1_change),
+        "change in mA": "-" if report.ma_change is None else _signed(report.ma_change),
     }
 
 
 def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
     """What is measured, with a value for each batch size."""
     measures: tuple[tuple[str, Callable[[BatchResult], str]], ...] = (
-        ("largest difference", lambda found: magnitude(found.max_probability_difference)),
-        ("99.9 % are below", lambda found: magnitude(found.p999_probability_difference)),
-        ("mean difference", lambda found: magnitude(found.mean_probability_difference)),
-        ("decisions that differ", lambda found: str(found.label_flips)),
-        ("farthest from its threshold", lambda found: magnitude(found.farthest_flip) if found.label_flips else "-"),
-        (f"F1 ({score(report.f1, 4)} before)", lambda found: _changed(found.f1, report.f1)),
-        (f"mA ({score(report.ma, 4)} before)", lambda found: _changed(found.ma, report.ma)),
+        ("max difference of probabilities", lambda found: magnitude(found.max_probability_difference)),
+        ("99.9th percentile of differences", lambda found: magnitude(found.p999_probability_difference)),
+        ("mean difference of probabilities", lambda found: magnitude(found.mean_probability_difference)),
+        (_CHANGED, lambda found: str(found.label_flips)),
+        (_DISTANCE, lambda found: magnitude(found.farthest_flip) if found.label_flips else "-"),
+        (f"F1 (trained network: {score(report.f1, 4)})", lambda found: _changed(found.f1, report.f1)),
+        (f"mA (trained network: {score(report.ma, 4)})", lambda found: _changed(found.ma, report.ma)),
     )
     return [(name, [text(result) for result in report.by_batch]) for name, text in measures]
 
@@ -146,11 +161,11 @@ def _label(one: LabelResult) -> dict[str, str]:
         "label": one.label,
         "positives": f"{one.positives} of {one.known}" if one.known else "-",
         "F1": _after(one.f1, one.f1_change),
-        "calibration error": _after(one.ece, one.ece_change),
-        "mean difference of logits": difference(one.logit_shift),
-        "difference in standard deviations": magnitude(one.logit_error, 3),
-        "decisions that differ": str(one.label_flips),
-        "farthest from its threshold": magnitude(one.farthest_flip) if one.label_flips else "-",
+        "calibration error (ECE)": _after(one.ece, one.ece_change),
+        "mean logit difference": _signed(one.logit_shift, 3),
+        "RMS logit difference, in standard deviations": magnitude(one.logit_error, 3),
+        _CHANGED: str(one.label_flips),
+        _DISTANCE: magnitude(one.farthest_flip) if one.label_flips else "-",
     }
 
 
@@ -159,24 +174,27 @@ def _size(one: SizeResult) -> dict[str, str]:
     return {
         "cut-outs": one.kind,
         "people": str(one.samples),
-        "resizing changes logits, in standard deviations": magnitude(one.resize_error),
-        "largest difference": magnitude(one.max_probability_difference),
-        "decisions that differ": str(one.label_flips),
-        "farthest from its threshold": magnitude(one.farthest_flip) if one.label_flips else "-",
+        "RMS logit difference from resizing, in standard deviations": magnitude(one.resize_error),
+        "max difference of probabilities": magnitude(one.max_probability_difference),
+        _CHANGED: str(one.label_flips),
+        _DISTANCE: magnitude(one.farthest_flip) if one.label_flips else "-",
     }
 
 
 def _facts(report: ParityReport) -> list[tuple[str, str]]:
-    limits = [f"{key} {'none' if value is None else f'{value:g}'}" for key, value in asdict(report.limits).items()]
-    beyond = f"{report.label_flips_beyond_limit} of them further than {report.limit:g} from their thresholds"
-    neighbours = f"the neighbours in it {magnitude(report.neighbour_difference)}"
+    limits = [(_LIMITS[key], value) for key, value in asdict(report.limits).items() if value is not None]
+    beyond = f"{report.label_flips_beyond_limit:,} of them more than {report.limit:g} from their thresholds"
     return [
         ("precision", report.precision),
-        ("limits", ", ".join(limits)),
-        ("F1 and mA on", f"{report.truth}, of {people_in_words(report.samples, report.part)}"),
-        ("decisions that differ", f"{report.label_flips} of {report.decisions} at any batch size, {beyond}"),
-        ("the batch changes", f"{magnitude(report.batch_difference)} of a probability at most, {neighbours}"),
-        ("no numbers", counted(report.not_a_number, "answer")),
+        ("F1 and mA measured on", f"{report.truth} of {people_in_words(report.samples, report.part)}"),
+        (_CHANGED, f"{report.label_flips:,} of {report.decisions:,} at any batch size, {beyond}"),
+        ("effect of the batch size", f"probabilities differ by at most {magnitude(report.batch_difference)}"),
+        (
+            "effect of other images in a batch",
+            f"probabilities differ by at most {magnitude(report.neighbour_difference)}",
+        ),
+        ("NaN or infinite outputs", f"{report.not_a_number:,}"),
+        ("tolerances", "\n".join(f"{name}: {value:g}" for name, value in limits) or "none"),
         *_steps(report),
     ]
 
@@ -184,9 +202,10 @@ def _facts(report: ParityReport) -> list[tuple[str, str]]:
 def _steps(report: ParityReport) -> list[tuple[str, str]]:
     """What stays in float32, and why not less of it."""
     kept = report.kept_in_float
-    facts = [("left in float32", f"{counted(len(kept), 'layer')}: {', '.join(kept)}")] if kept else []
+    facts = [("kept in float32", f"{counted(len(kept), 'layer')}: {', '.join(kept)}")] if kept else []
     return facts + [
-        (f"refused with {step.layers_in_float} in float32", "; ".join(step.faults)) for step in report.tries
+        (f"refused with {counted(step.layers_in_float, 'layer')} in float32", "; ".join(step.faults))
+        for step in report.tries
     ]
 
 
@@ -211,15 +230,20 @@ def _distinct_texts(expected: float, found: float | None, threshold: float) -> t
     for digits in range(4, 9):
         if len({f"{value:.{digits}f}" for value in values}) == len(values):
             break
-    shown = "no number" if found is None else f"{found:.{digits}f}"
+    shown = "NaN" if found is None else f"{found:.{digits}f}"
     return f"{expected:.{digits}f}", shown, f"{threshold:.{digits}f}"
 
 
 def _changed(value: float | None, before: float | None) -> str:
     if value is None or before is None:
         return "-"
-    changed = change(value - before)
-    return score(value, 4) if changed == "unchanged" else f"{score(value, 4)} ({changed})"
+    changed = value - before
+    return score(value, 4) if abs(changed) < _NEGLIGIBLE else f"{score(value, 4)} ({_signed(changed)})"
+
+
+def _signed(value: float, digits: int = 4) -> str:
+    """A change with its sign: `+0.0213`, `−2.4 × 10⁻⁷`, `0`."""
+    return f"{'-' if value < 0 else '+' if value else ''}{magnitude(abs(value), digits)}"
 
 
 def _after(before: float | None, changed_by: float | None) -> str:

@@ -215,7 +215,7 @@ def scores_figure(history: Sequence[Epoch], base_rate: float | None, over: str =
     legend = [(css, text) for css, text, _ in drawn]
     if base_rate is not None:
         chart.rule(y=base_rate)
-        legend.append(("faint", "AP of guessing"))
+        legend.append(("faint", "AP at chance level"))
     return Figure("Validation", chart.svg(), tuple(legend))
 
 
@@ -249,7 +249,7 @@ def precision_recall_svg(scores: NDArray[np.float64], truth: NDArray[np.bool_], 
     if not truth.any():
         return None
     precision, recall, steps = precision_recall_steps(scores, truth)
-    chart = Chart(_SMALL_WIDE, _SMALL_HIGH, (0, 1), (0, 1), x_title="recall", label="precision over recall")
+    chart = Chart(_SMALL_WIDE, _SMALL_HIGH, (0, 1), (0, 1), x_title="recall", label="precision-recall curve")
     chart.axes(_HALVES, _HALVES)
     chart.rule(y=float(truth.mean()))
     keep = _turning_points(recall)
@@ -306,7 +306,7 @@ def reliability_figure(probs: NDArray[np.float64], labels: NDArray[np.float64]) 
     scores, truth = probs[known], labels[known] > 0.5
     if not scores.size:
         return None
-    chart = Chart(_WIDE, _HIGH, (0, 1), (0, 1), x_title="probability given", label="reliability diagram")
+    chart = Chart(_WIDE, _HIGH, (0, 1), (0, 1), x_title="predicted probability", label="reliability diagram")
     chart.axes(_SHARES, _SHARES)
     chart.line([0, 1], [0, 1], "faint dashed")
     points = reliability(scores, truth, bins=_BINS)
@@ -314,4 +314,4 @@ def reliability_figure(probs: NDArray[np.float64], labels: NDArray[np.float64]) 
         width = 0.5 / _BINS * math.sqrt(count / len(scores))
         chart.bar((max(given - width, 0), min(given + width, 1)), (0, found), "c0", f"{count} decisions")
     chart.line([given for given, _, _ in points], [found for _, found, _ in points], "c0", tip=score)
-    return Figure("Reliability", chart.svg(), (("c0", "share that is true"), ("faint", "perfect")))
+    return Figure("Reliability", chart.svg(), (("c0", "fraction of positives"), ("faint", "perfectly calibrated")))

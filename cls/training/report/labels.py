@@ -21,7 +21,7 @@ from cls.wording import interval, score
 _PEOPLE_SHOWN = 14
 _ERRORS_SHOWN = 28
 
-_NOBODY, _UNKNOWN = "none", "not known"
+_NOBODY, _UNKNOWN = "none", "unknown"
 _CROSS_VALIDATED = ("f1", "precision", "recall", "ma", "ece")
 _PERFECT = score(1)
 
@@ -79,7 +79,7 @@ def _one_a_unit(indices: Sequence[int], samples: Sequence[Sample]) -> list[int]:
 def _mistaken(evaluation: Evaluation, names: Sequence[str], index: int, margins: NDArray[np.float64]) -> ShownPerson:
     truth, probs = evaluation.labels[index], evaluation.probs[index]
     wrong = [
-        f"{'missed' if truth[label] > 0.5 else 'said'} {names[label]} ({score(probs[label], 2)})"
+        f"{'missed' if truth[label] > 0.5 else 'wrongly predicted'} {names[label]} ({score(probs[label], 2)})"
         for label in np.argsort(margins)
         if margins[label] < 0
     ]
@@ -109,10 +109,10 @@ def people_with_label_errors(
         _person(
             evaluation,
             index,
-            f"given: {caption(evaluation.labels[index].tolist(), names)}",
+            f"annotated: {caption(evaluation.labels[index].tolist(), names)}",
             "no",
             [
-                f"{'not' if error.is_given else 'rather'} {names[error.label]} ({score(error.prob, 2)})"
+                f"{'probably not' if error.is_given else 'probably'} {names[error.label]} ({score(error.prob, 2)})"
                 for error in found
             ],
         )
@@ -254,20 +254,22 @@ def label_cards(
 
 
 def confusions(names: Sequence[str], relative: NDArray[np.float64], labels: NDArray[np.float64]) -> Matrix:
-    """What is said of people with each label: the most probable label, or none where all are below their threshold.
+    """The label predicted for people with each label: the most probable, or none where all are below threshold.
 
     Args:
         names: label names.
         relative: (samples, labels), probabilities as a share of each label's threshold: 1 and above is present.
         labels: (samples, labels): 1, 0 or NaN. A person with several labels counts in each one's row; the row `none`
-            is those known to have none, `not known` those who may have one.
+            is those known to have none, `unknown` those who may have one.
     """
-    said = np.where(relative.max(axis=1) >= 1, relative.argmax(axis=1), len(names))
+    predicted = np.where(relative.max(axis=1) >= 1, relative.argmax(axis=1), len(names))
     rows, has = _given(names, labels)
-    counts = np.stack([np.bincount(said[row], minlength=len(names) + 1) for row in has.T])
+    counts = np.stack([np.bincount(predicted[row], minlength=len(names) + 1) for row in has.T])
     columns = (*names, _NOBODY)
     totals = np.repeat(has.sum(axis=0)[:, None], len(columns), axis=1)
-    return _matrix(rows, columns, counts, totals, "{count} of the {total} people with {row}: most probably {column}")
+    return _matrix(
+        rows, columns, counts, totals, "{column} is the most probable label of {count} of the {total} people with {row}"
+    )
 
 
 def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> Matrix | None:
@@ -275,7 +277,7 @@ def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> M
 
     Args:
         names: label names.
-        labels: (samples, labels): 1, 0 or NaN. Of whom the column's label is not known, counts in no share.
+        labels: (samples, labels): 1, 0 or NaN. People whose label of the column is unknown count in no share.
 
     Returns:
         None where nobody has two labels.
@@ -285,15 +287,15 @@ def given_together(names: Sequence[str], labels: NDArray[np.floating[Any]]) -> M
     if not (counts - np.diag(np.diag(counts))).any():
         return None
     totals = has.T @ (~np.isnan(labels)).astype(np.int64)
-    of_whom = " of whom it is known" if np.isnan(labels).any() else ""
-    text = "{count} of the {total} people with {row}" + of_whom + " have {column}"
+    known = " for whom it is known" if np.isnan(labels).any() else ""
+    text = "{count} of the {total} people with {row}" + known + " have {column}"
     return _matrix(names, names, counts, totals, text)
 
 
 def predicted_of(
     names: Sequence[str], thresholds: Sequence[float], probs: NDArray[np.float64], labels: NDArray[np.float64]
 ) -> Matrix:
-    """Of the people with the label of a row, of how many the label of a column is said; each by its own threshold.
+    """Of the people with the label of a row, for how many the label of a column is predicted, by its own threshold.
 
     Args:
         names: label names.
@@ -301,12 +303,12 @@ def predicted_of(
         probs: (samples, labels).
         labels: (samples, labels): 1, 0 or NaN.
     """
-    says = _with_nobody(probs >= np.asarray(thresholds)).astype(np.int64)
+    predicted = _with_nobody(probs >= np.asarray(thresholds)).astype(np.int64)
     rows, has = _given(names, labels)
     columns = (*names, _NOBODY)
     totals = np.repeat(has.sum(axis=0)[:, None], len(columns), axis=1)
-    text = "of {count} of the {total} people with {row}, {column} is said"
-    return _matrix(rows, columns, has.astype(np.int64).T @ says, totals, text)
+    text = "{column} is predicted for {count} of the {total} people with {row}"
+    return _matrix(rows, columns, has.astype(np.int64).T @ predicted, totals, text)
 
 
 def _given(names: Sequence[str], labels: NDArray[np.float64]) -> tuple[tuple[str, ...], NDArray[np.bool_]]:

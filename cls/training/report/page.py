@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic_core import to_jsonable_python
 
 from cls.dataset.samples import Ledger, labels_of
 from cls.metrics.scores import MeanScore, Measures, Metrics
@@ -33,19 +34,19 @@ from cls.training.runs.summary import changed_people, difference_interval, flips
 from cls.wording import counted, difference, interval, percent, percent_interval, score
 
 _RELIABILITY = (
-    "Of the decisions that were given a probability, the share that is true: on the diagonal, a probability means what"
-    " it says. The wider a bar, the more decisions stand behind it."
+    "Fraction of positives by predicted probability; a perfectly calibrated model lies on the diagonal. Bars show how"
+    " many decisions a point is computed from."
 )
 
 _LEAK_TAX = (
-    "The same training measured on this run's split and on a random one, in which people of one picset may be in"
-    " both subsets. What the random one shows beyond the other is not there for people never seen."
+    "The same training evaluated on this run's split and on a random split, in which people of one picset may be in"
+    " both subsets. The difference is how much a random split overestimates the scores on new people."
 )
 
 _ERRORS = {
-    "ece_cross_fitted": "calibration error of all decisions together, cross-validated",
-    "ece_after": "on the people the temperature was chosen on",
-    "ece_before": "before calibration",
+    "ece_cross_fitted": "calibration error (ECE) over all decisions, cross-validated",
+    "ece_after": "ECE on the people the temperature was chosen on",
+    "ece_before": "ECE before calibration",
 }
 _MOST_LEFT_OUT = 2000
 
@@ -54,14 +55,14 @@ _TITLES = {
     "labels": "Labels",
     "each-label": "Each label",
     "confusions": "Confusions",
-    "together": "Labels that go together",
+    "together": "Label co-occurrence",
     "calibration": "Calibration",
     "backgrounds": "Background sensitivity",
     "leak-tax": "Leak tax",
-    "mistaken": "Most mistaken",
+    "mistaken": "Highest-confidence errors",
     "label-errors": "Probable label errors",
-    "sure": "Surest and right",
-    "seen": "What the network saw",
+    "sure": "Highest-confidence correct predictions",
+    "seen": "Input images after augmentation",
     "data": "Data",
     "settings": "Settings",
 }
@@ -74,40 +75,37 @@ def cards(metrics: RunMetrics) -> list[tuple[str, str]]:
         made.append(_people_card(metrics.samples))
     if metrics.seconds is not None:
         waiting = percent(metrics.waiting_share)
-        made.append((_duration(metrics.seconds), f"training; {waiting} of it waiting for data"))
+        made.append((_duration(metrics.seconds), f"training time; {waiting} of it waiting for data"))
     return made
 
 
 def _people_card(samples: SampleCounts) -> tuple[str, str]:
     train, valid = samples.train, samples.valid
     if not valid:
-        return f"{train:,}", "people trained on"
-    return f"{train + valid:,}", f"people: {train:,} trained on, {valid:,} validated on"
+        return f"{train:,}", "people in training"
+    return f"{train + valid:,}", f"people: {train:,} in training, {valid:,} in validation"
 
 
 def _score_cards(metrics: RunMetrics, validation: Metrics) -> list[tuple[str, str]]:
     found, macro = validation.scores, validation.macro
     f1 = found.f1 if found.f1.value is not None else found.f1_in_sample
-    name = "cross-validated F1" if found.f1.value is not None else "F1, thresholds chosen on these people"
-    guessing = f"; guessing: {score(macro.base_rate)}"
+    name = "cross-validated F1" if found.f1.value is not None else "F1, thresholds chosen on the same people"
+    guessing = f"; chance level: {score(macro.base_rate)}"
     made = [
-        (score(f1.value), _said(name, f1)),
-        (score(found.ap.value), _said("mean average precision", found.ap) + guessing),
-        (score(macro.auroc), _said("AUROC", validation.mean("auroc"))),
+        (score(f1.value), _with_interval(name, f1)),
+        (score(found.ap.value), _with_interval("mean average precision", found.ap) + guessing),
+        (score(macro.auroc), _with_interval("AUROC", validation.mean("auroc"))),
     ]
     if found.ma.value is not None:
-        made.append((score(found.ma.value), _said("cross-validated mean accuracy mA", found.ma)))
+        made.append((score(found.ma.value), _with_interval("cross-validated mean accuracy mA", found.ma)))
     if (background := metrics.background_sensitivity) is not None:
         served = background.as_served
-        text = (
-            f"of people get another answer before another background: {changed_people(background)};"
-            f" {percent(served.share)}{flips_interval(served)} of answers"
-        )
-        made.append((percent(served.people), text))
+        bounds = f" ({percent_interval(served.people_interval)})" if served.people_interval else ""
+        made.append((percent(served.people), f"of people get another prediction on other backgrounds{bounds}"))
     return made
 
 
-def _said(name: str, mean: MeanScore) -> str:
+def _with_interval(name: str, mean: MeanScore) -> str:
     return f"{name}{f', {interval(mean.bounds, 2)}' if mean.bounds else ''}; {mean.over}"
 
 
@@ -119,29 +117,29 @@ def measured_text(validation: Metrics, people: int, units: int) -> str:
         people: in validation.
         units: picsets, or what else stays together in a split.
     """
-    text = [f"Measured on {counted(people, 'person')} of {counted(units, 'picset')} that training never saw."]
+    text = [f"Measured on {counted(people, 'person')} of {counted(units, 'picset')} not in the training data."]
     if (cross_validated := validation.cross_fitted) is not None:
         left_out = left_out_text(cross_validated.left_out, len(validation.labels)).replace(
             ", over", ", and means are over"
         )
         text.append(
             "F1, precision, recall, mA and calibration error are cross-validated: each of"
-            f" {counted(cross_validated.folds, 'fold')} of picsets is decided on with thresholds and a temperature"
+            f" {counted(cross_validated.folds, 'fold')} of picsets is evaluated with thresholds and a temperature"
             f" chosen on the others{left_out}."
-            " In the row of means, the calibration error is the mean over labels; Calibration has that of all decisions"
-            " together. The last column has the F1 of this run's thresholds, which were chosen on these people: it is a"
-            " little too good."
+            " In the row of means, the calibration error is the mean over labels; the section Calibration has the error"
+            " over all decisions. The last column is the F1 with this run's thresholds, which were chosen on the same"
+            " people: it is slightly optimistic."
         )
     else:
         text.append(
-            "Thresholds were chosen on the same people, so precision, recall and F1 are a little too good; average"
+            "Thresholds were chosen on the same people, so precision, recall and F1 are slightly optimistic; average"
             " precision and AUROC are not."
         )
     if (intervals := validation.intervals) is not None:
         text.append(
-            f"Small numbers are {intervals.level:.0%} confidence intervals: {intervals.resamples:,} times as many"
-            f" picsets were drawn again from the {intervals.units:,}. Of a label, none is narrower than the exact"
-            " binomial interval of its people in validation (Clopper and Pearson)."
+            f"Small numbers are {intervals.level:.0%} bootstrap confidence intervals over {intervals.units:,} picsets"
+            f" ({intervals.resamples:,} resamples). The interval of a label is never narrower than the exact binomial"
+            " (Clopper-Pearson) interval of its people in validation."
         )
         if left_out := left_out_text(intervals.left_out, len(validation.labels)):
             ap = intervals.means.ap
@@ -154,23 +152,25 @@ def overall(validation: Metrics) -> list[tuple[str, str]]:
     """Measures over all labels: key, value; cross-validated ones first. Those that a run does not have are left out."""
     cross_validated = validation.cross_fitted
     if cross_validated is None:
-        how = "thresholds chosen on these people, "
+        how = "thresholds chosen on the same people, "
         return _over_all(validation.micro, validation.instance, validation.exact, how)
     made = _over_all(cross_validated.micro, cross_validated.instance, cross_validated.exact, "cross-validated, ")
     if (f1 := validation.mean("f1")).value is not None:
         text = f"F1 {score(f1.value)}, mA {score(validation.macro.ma)}; {f1.over}"
-        made.append(("thresholds chosen on these people", text))
+        made.append(("thresholds chosen on the same people", text))
     return made
 
 
 def _over_all(micro: Measures, instance: Measures, exact: float | None, how: str) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     if micro.model_fields_set:
-        made.append((f"{how}all decisions together", _three(micro)))
+        made.append((f"{how}over all decisions (micro)", _three(micro)))
     if instance.model_fields_set:
-        made.append((f"{how}mean over people", f"accuracy {score(instance.accuracy)}, {_three(instance)}"))
+        made.append(
+            (f"{how}mean over people (instance-based)", f"accuracy {score(instance.accuracy)}, {_three(instance)}")
+        )
     if exact is not None:
-        made.append((f"{how}every label of a person right", f"{percent(exact)} of people"))
+        made.append((f"{how}every label correct (exact match)", f"{percent(exact)} of people"))
     return made
 
 
@@ -208,7 +208,7 @@ def calibration_of_run(found: Calibration | None) -> CalibrationSection:
     rows = [("temperature", f"{found.temperature:.3f}, from {found.source}")]
     if any(found.logit_shift):
         low, high = (round(edge(found.logit_shift), 2) + 0.0 for edge in (min, max))  # no negative zero
-        rows.append(("what the loss added to logits", f"{low:.2f} to {high:.2f}, taken out again"))
+        rows.append(("shift of logits by the loss", f"{low:.2f} to {high:.2f}, removed"))
     return CalibrationSection(_RELIABILITY, (*rows, *_errors(found, tuple(_ERRORS))))
 
 
@@ -224,19 +224,20 @@ def backgrounds_of_run(found: BackgroundSensitivity | None, names: Sequence[str]
     backgrounds = counted(found.backgrounds, "other background")
     people = counted(found.people or 0, "person")
     text = (
-        f"Answers change for {changed_people(found)}."
-        f" {people} of validation, each before {backgrounds} ({found.origin}). As served, the person is cut out by"
-        " its mask and only the mask's edge tells of the place; with the background left in, the classifier sees all."
+        f"Predictions change for {changed_people(found)}."
+        f" {people} of validation, each on {backgrounds} ({found.origin}). As served, the person is cut out by"
+        " its mask and only the mask's edge depends on the place; with the background left in, the classifier sees the"
+        " whole crop."
     )
     if ways[0].interval:
         text += (
-            " In brackets, 95% intervals over resampled picsets; where nothing changed, up to what so few people"
-            " could hide."
+            " In brackets, 95% intervals over resampled picsets; where nothing changed, the upper bound for this number"
+            " of people."
         )
     rows = [
-        ("people with a changed answer", *(_people(way) for way in ways)),
-        ("answers, all labels", *(f"{percent(way.share)}{flips_interval(way)}" for way in ways)),
-        *((f"answers, {name}", *(percent(way.labels.get(name)) for way in ways)) for name in names),
+        ("people with a changed prediction", *(_people(way) for way in ways)),
+        ("decisions, all labels", *(f"{percent(way.share)}{flips_interval(way)}" for way in ways)),
+        *((f"decisions, {name}", *(percent(way.labels.get(name)) for way in ways)) for name in names),
     ]
     return Table(text, ("share that changes", "as served", "background left in"), tuple(rows))
 
@@ -254,17 +255,17 @@ def leak_tax_of_run(found: LeakTax | None) -> Table | None:
         (name, score(value), score(found.random_split[name]), difference(found.difference[name]))
         for name, value in found.by_picset.items()
     )
-    text = f"{_LEAK_TAX} There, {percent(share, 0)} of validation are people of picsets that were trained on."
+    text = f"{_LEAK_TAX} There, {percent(share, 0)} of the people in validation are from picsets also in training."
     columns = ("", "by picset", "random split", "difference")
     if found.intervals is None:
         return Table(text, columns, rows)
     bounds = [found.intervals.get(row[0]) for row in rows]
-    told = set(found.significant)
+    significant = set(found.significant)
     rows = tuple(
-        (*row, difference_interval(low_high) if low_high else "-", "yes" if row[0] in told else "no")
+        (*row, difference_interval(low_high) if low_high else "-", "yes" if row[0] in significant else "no")
         for row, low_high in zip(rows, bounds, strict=True)
     )
-    return Table(f"{text} {_measured_how(found)}", (*columns, f"{found.level:.0%} interval", "more than chance"), rows)
+    return Table(f"{text} {_measured_how(found)}", (*columns, f"{found.level:.0%} interval", "significant"), rows)
 
 
 def _measured_how(found: LeakTax) -> str:
@@ -272,13 +273,13 @@ def _measured_how(found: LeakTax) -> str:
     text = (
         f"Both splits have the same sizes and are stratified over labels in the same way; both are measured on the same"
         f" {counted(len(found.labels), 'label')}, F1 and mA with thresholds chosen on other picsets. The intervals"
-        f" come of drawing the {counted(found.units, 'picset')} again; that another training would have come out a"
-        " little differently is not in them."
+        f" are bootstrap intervals over {counted(found.units, 'picset')}; they do not include the variation between"
+        " trainings."
     )
     if found.left_out:
         text += f" Measured{left_out_text(found.left_out, labels).removeprefix(',')}."
     if not found.significant:
-        text += " No difference is told from chance: this run shows no leak tax, which does not say that there is none."
+        text += " No difference is significant: this run shows no leak tax, which does not prove that there is none."
     return text
 
 
@@ -332,10 +333,20 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
         "data": _data(data),
         "left_out": sorted(data.ledger.left_out.items())[:_MOST_LEFT_OUT],
         "left_out_title": _left_out_title(data.ledger),
-        "settings": [(key, "-" if value is None else value) for key, value in config.to_dict().items()],
+        "settings": [(key, _setting(value)) for key, value in config.to_dict().items()],
         **(_unvalidated(data) if validation is None else _validated(data, validation)),
     }
     return {**values, "contents": _contents(values)}
+
+
+def _setting(value: object) -> str:
+    """The value of an option as text: `-` where it is not set, `true`, `0.8, 1.2`."""
+    plain = to_jsonable_python(value)
+    if plain is None or plain == []:
+        return "-"
+    if isinstance(plain, list):
+        return ", ".join(_setting(one) for one in plain)
+    return str(plain).lower() if isinstance(plain, bool) else str(plain)
 
 
 def _notes(metrics: RunMetrics) -> list[str]:
@@ -423,20 +434,17 @@ def _contents(values: dict[str, Any]) -> list[tuple[str, str]]:
 def _suspects_text(data: ReportData) -> str:
     errors, evaluation = data.evaluation.label_errors, data.evaluation
     people = len({error.sample for error in errors})
-    where = "Only people in validation are looked at, as the network knows the labels of the others by heart."
+    where = "Only people in validation are checked: the network has learned the labels of the others."
     judged = judged_labels(evaluation.probs, evaluation.labels)
     unjudged = [name for number, name in enumerate(data.names) if number not in judged]
     if unjudged:
-        where += f" Not judged, as the network knows too little of them: {', '.join(unjudged)}."
+        where += f" Labels not checked, as validation has too few people for them: {', '.join(unjudged)}."
     if not errors:
         return f"None: no label of the people in validation is confidently contradicted. {where}"
     return (
-        f"What was given and what the network, which has never seen these people, is confident of (its probability in "
-        f"brackets), surest first. In label_errors.csv all {people} people are listed. Some of them are the "
-        f"network's mistakes: look before changing a label. {where}"
-        if people > 1
-        else f"What was given and what the network, which has never seen this person, is confident of (its probability "
-        f"in brackets); also in label_errors.csv. It may be the network's mistake: look before changing it. {where}"
+        "Labels as annotated, and the confident prediction that contradicts them (probability in brackets), most"
+        f" confident first. label_errors.csv lists {counted(people, 'person')}. Some may be errors of the network:"
+        f" check the picture before changing a label. {where}"
     )
 
 
@@ -447,11 +455,11 @@ def _left_out_title(ledger: Ledger) -> str:
 
 
 def _data(data: ReportData) -> list[tuple[str, Any]]:
-    ledger, metrics = data.ledger, data.metrics
+    ledger, metrics, fitted = data.ledger, data.metrics, data.spec.preprocessing
     models = ", ".join(f"{name or '-'} ({count})" for name, count in sorted(ledger.segmentation_models.items()))
     return [
         ("pictures in the dataset", f"{ledger.pictures:,}"),
-        ("of them used", f"{ledger.pictures - len(ledger.left_out):,}"),
+        ("pictures used", f"{ledger.pictures - len(ledger.left_out):,}"),
         *((reason, f"{count:,}") for reason, count in ledger.reasons.items()),
         ("segmentation models", models),
         ("people for training", f"{len(data.data.train):,}"),
@@ -459,13 +467,17 @@ def _data(data: ReportData) -> list[tuple[str, Any]]:
         ("split", _split_text(data)),
         ("initial weights", "-" if metrics.weights is None else metrics.weights.origin),
         ("thresholds", f"from {metrics.thresholds_from}"),
-        ("normalisation", f"mean {data.spec.preprocessing.mean_rgb}, deviation {data.spec.preprocessing.std_rgb}"),
-        ("digest of the dataset", metrics.dataset_sha256),
-        ("digest of the split", metrics.split_sha256),
+        ("normalisation", f"RGB mean {_numbers(fitted.mean_rgb)}, standard deviation {_numbers(fitted.std_rgb)}"),
+        ("SHA-256 of the dataset", metrics.dataset_sha256),
+        ("SHA-256 of the split", metrics.split_sha256),
     ]
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _split_text(data: ReportData) -> str:
     if data.metrics.parts is not None:
         return data.metrics.parts.note
-    return "by picset: nobody is in both subsets" if data.evaluation.samples else "none: mode all"
+    return "by picset: no picset is in both subsets" if data.evaluation.samples else "none (mode all)"

@@ -268,7 +268,7 @@ def test_people_on_the_page(tmp_path: Path, report: ParityReport) -> None:
     flip = WorstSample("a.jpeg", "hat", 7, 0.61, 0.5905, 0.6)
     page = page_of(tmp_path, replace(report, worst_samples=(flip, replace(flip, found=None))))
     assert "0.6100 → 0.5905, threshold 0.6000" in page
-    assert "0.6100 → no number, threshold 0.6000" in page
+    assert "0.6100 → NaN, threshold 0.6000" in page
     assert 'style="width:61.0%"' in page
     assert 'style="width:59.0%"' in page or 'style="width:59.1%"' in page
     assert 'style="left:60.0%"' in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,7 @@ from cls.exporting.parity.layers import (
     divergence_from_torch,
     weight_faults,
 )
-from cls.exporting.parity.page import _distinct_texts, _facts
+from cls.exporting.parity.page import _LIMITS, _distinct_texts, _facts
 from cls.exporting.parity.report import _label_meta
 from cls.exporting.parity.results import LabelResult, odd_sizes
 from cls.exporting.parity.samples import ParitySample, Reference
@@ -34,7 +34,7 @@ from cls.people.photos import Person
 from cls.people.preprocess import Preprocessing
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import OnnxRuntime
-from cls.settings import ParityLimits
+from cls.settings import PARITY_LIMITS, ParityLimits
 from tests.exporting.networks import small_network
 from tests.exporting.parity.test_page import WORST, report_of
 from tests.exporting.tables import reference
@@ -136,9 +136,14 @@ def test_facts_of_a_page() -> None:
     facts = dict(_facts(report_of(WORST)))
     assert facts["precision"] == "int8"
     assert list(facts) == [
-        "precision", "limits", "F1 and mA on", "decisions that differ", "the batch changes", "no numbers",
+        "precision", "F1 and mA measured on", "changed decisions", "effect of the batch size",
+        "effect of other images in a batch", "NaN or infinite outputs", "tolerances",
     ]  # fmt: skip
-    assert facts["no numbers"] == "0 answers"
+    assert facts["NaN or infinite outputs"] == "0"
+    assert facts["tolerances"] == "none"
+    limited = replace(report_of(WORST), limits=PARITY_LIMITS["int8"])
+    assert "\nmean logit difference of a label: 0.4\n" in dict(_facts(limited))["tolerances"]
+    assert {one.name for one in fields(ParityLimits)} == set(_LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +152,7 @@ def test_facts_of_a_page() -> None:
         (0.5, 0.5, 0.5, ("0.5000", "0.5000", "0.5000")),
         (0.50004, 0.5, 0.5, ("0.50004", "0.50000", "0.50000")),
         (0.5, 0.500000004, 0.1, ("0.50000000", "0.50000000", "0.10000000")),
-        (0.5, None, 0.5000001, ("0.5000000", "no number", "0.5000001")),
+        (0.5, None, 0.5000001, ("0.5000000", "NaN", "0.5000001")),
     ],
 )
 def test_probabilities_are_told_apart(

@@ -48,7 +48,7 @@ def report_of(worst: WorstSample) -> ParityReport:
         (0.25, 0.5, "0.1265 → 0.2500, threshold 0.5000"),
         (0.126504, 0.5, "0.126500 → 0.126504, threshold 0.500000"),
         (0.1265, 0.5, "0.1265 → 0.1265, threshold 0.5000"),
-        (None, 0.126501, "0.126500 → no number, threshold 0.126501"),
+        (None, 0.126501, "0.126500 → NaN, threshold 0.126501"),
     ],
 )
 def test_numbers_have_as_many_digits_as_tell_them_apart(
@@ -58,7 +58,7 @@ def test_numbers_have_as_many_digits_as_tell_them_apart(
     write_page(tmp_path / "page.html", "hat", "v__0", {"onnx_int8": report_of(worst)})
     page = (tmp_path / "page.html").read_text()
     assert shown in page
-    assert 'data-name="decisions that differ">1 of 15<' in page
+    assert 'data-name="changed decisions">1 of 15<' in page
 
 
 def test_bars_are_drawn_to_a_tenth_of_a_percent() -> None:

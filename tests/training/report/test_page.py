@@ -104,8 +104,8 @@ def test_one_epoch_without_positives_in_validation(tmp_path: Path) -> None:
     assert "WARNING label 'hat' (" in done.stderr
     folder = finished_run(bottle, "newest", GROUP).folder
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Nobody in validation has hat: nothing can be said of how well it is found." in page
-    assert "None: nobody in validation who has a label" in page
+    assert "Nobody in validation has hat: it cannot be evaluated." in page
+    assert "None: nobody in validation has a label." in page
     assert "None: no label of the people in validation is confidently contradicted." in page
     assert "each-label" not in check_page(page).ids, "no empty precision and recall"
     assert page.count("<svg") == 2, "loss and reliability"
@@ -127,7 +127,7 @@ def test_a_single_epoch_is_a_dot_in_the_middle() -> None:
     assert scores_figure([Epoch(epoch=0, train_loss=0.7)], None) is None
     scores = scores_figure([Epoch(epoch=0, train_loss=0.7, valid_map=0.5, valid_auroc=0.6)], 0.3)
     assert scores is not None
-    assert [text for _, text in scores.legend] == ["mean AP", "mean AUROC", "AP of guessing"]
+    assert [text for _, text in scores.legend] == ["mean AP", "mean AUROC", "AP at chance level"]
 
 
 def test_a_loss_that_is_not_a_number_leaves_a_gap() -> None:
@@ -201,7 +201,7 @@ def test_who_is_taken_for_what() -> None:
         ["1", "1", ""],
         ["", "", "1"],
     ]
-    assert taken.rows[0][1][0].title == "2 of the 2 people with cap: most probably cap"
+    assert taken.rows[0][1][0].title == "cap is the most probable label of 2 of the 2 people with cap"
     said = predicted_of(("cap", "bag"), (0.5, 0.5), PROBS, LABELS)
     assert [[cell.text for cell in cells] for _, cells in said.rows] == [["2", "1", ""], ["1", "2", ""], ["", "", "1"]]
 
@@ -213,15 +213,15 @@ def test_what_is_not_known_is_not_none() -> None:
         confusions(("cap", "bag"), PROBS / 0.5, labels), predicted_of(("cap", "bag"), (0.5, 0.5), PROBS, labels)
     ):  # fmt: skip
         assert matrix.columns == ("cap", "bag", "none")
-        assert [name for name, _ in matrix.rows] == ["cap", "bag", "none", "not known"]
+        assert [name for name, _ in matrix.rows] == ["cap", "bag", "none", "unknown"]
         assert [sum(int(cell.text or 0) for cell in cells) >= count for (_, cells), count in zip(
             matrix.rows, (1, 0, 1, 2), strict=True
         )] == [True] * 4  # fmt: skip
         assert "of the 1 people with none" in matrix.rows[2][1][0].title
-        assert "of the 2 people with not known" in matrix.rows[3][1][0].title
+        assert "of the 2 people with unknown" in matrix.rows[3][1][0].title
     together = given_together(("cap", "bag"), np.array([[1.0, np.nan], [1.0, 1.0], [1.0, 0.0]]))
     assert together is not None
-    assert together.rows[0][1][1].title == "1 of the 2 people with cap of whom it is known have bag"
+    assert together.rows[0][1][1].title == "1 of the 2 people with cap for whom it is known have bag"
     assert together.rows[0][1][1].share == 0.5
     nan = float("nan")
     assert caption((1.0, 0.0), ("cap", "bag")) == "cap"
@@ -271,8 +271,8 @@ def test_cross_validated_scores_stand_in_the_place_of_flattering_ones() -> None:
 
 
 def test_one_is_not_called_many() -> None:
-    assert measured_text(Metrics(), 1, 1).startswith("Measured on 1 person of 1 picset that")
-    assert measured_text(Metrics(), 1200, 30).startswith("Measured on 1200 people of 30 picsets that")
+    assert measured_text(Metrics(), 1, 1).startswith("Measured on 1 person of 1 picset not in")
+    assert measured_text(Metrics(), 1200, 30).startswith("Measured on 1200 people of 30 picsets not in")
 
 
 def test_sections_of_what_was_measured() -> None:
@@ -282,17 +282,17 @@ def test_sections_of_what_was_measured() -> None:
     table = backgrounds_of_run(BackgroundSensitivity.model_validate(sensitivity), ("cap",))
     assert table is not None
     assert table.text.startswith(
-        "Answers change for 2 of 10 people (20.0%). 10 people of validation, each before 4 other backgrounds (other"
+        "Predictions change for 2 of 10 people (20.0%). 10 people of validation, each on 4 other backgrounds (other"
     )
-    assert table.rows[0] == ("people with a changed answer", "20.0%", "20.0%")
-    assert table.rows[1] == ("answers, all labels", "1.0%", "50.0%")
-    assert table.rows[2] == ("answers, cap", "1.2%", "1.2%")
+    assert table.rows[0] == ("people with a changed prediction", "20.0%", "20.0%")
+    assert table.rows[1] == ("decisions, all labels", "1.0%", "50.0%")
+    assert table.rows[2] == ("decisions, cap", "1.2%", "1.2%")
     assert backgrounds_of_run(None, ("cap",)) is None
     sensitivity["as_served"] = {**flips, "interval": [0.0, 0.06], "people_interval": [0.05, 0.5]}
     with_interval = backgrounds_of_run(BackgroundSensitivity.model_validate(sensitivity), ("cap",))
     assert with_interval is not None
-    assert with_interval.rows[0] == ("people with a changed answer", "20.0% (5.0–50.0%)", "20.0%")
-    assert with_interval.rows[1] == ("answers, all labels", "1.0% (0.0–6.0%)", "50.0%")
+    assert with_interval.rows[0] == ("people with a changed prediction", "20.0% (5.0–50.0%)", "20.0%")
+    assert with_interval.rows[1] == ("decisions, all labels", "1.0% (0.0–6.0%)", "50.0%")
     assert "95% intervals over resampled picsets" in with_interval.text
     bounds = {"mAP": (0.02, 0.18), "F1": (-0.01, 0.3), "mA": None}
     tax = {
@@ -307,14 +307,14 @@ def test_sections_of_what_was_measured() -> None:
         ("F1", "0.700", "0.850", "+0.150", "-0.010 to +0.300", "no"),
         ("mA", "-", "0.500", "-", "-", "no"),
     )
-    assert leak.columns[4:] == ("95% interval", "more than chance")
-    assert "93% of validation" in leak.text
+    assert leak.columns[4:] == ("95% interval", "significant")
+    assert "93% of the people in validation" in leak.text
     assert "over 1 of 2 labels (positives in fewer than 3 picsets: bag)" in leak.text
-    assert "is told from chance" not in leak.text
+    assert "is significant" not in leak.text
     nothing = {**tax, "intervals": {"mAP": [-0.1, 0.2]}}
     found_text = leak_tax_of_run(LeakTax.model_validate(nothing))
     assert found_text is not None
-    assert found_text.text.endswith("this run shows no leak tax, which does not say that there is none.")
+    assert found_text.text.endswith("this run shows no leak tax, which does not prove that there is none.")
     older = {key: value for key, value in tax.items() if key not in ("intervals", "labels", "left_out")}
     of_older = leak_tax_of_run(LeakTax.model_validate(older))
     assert of_older is not None
@@ -323,8 +323,8 @@ def test_sections_of_what_was_measured() -> None:
     found = {"temperature": 1.3, "logit_shift": [0.0, 1.2], "source": "validation", "ece_before": 0.09}
     assert calibration_of_run(Calibration.model_validate(found)).rows == (
         ("temperature", "1.300, from validation"),
-        ("what the loss added to logits", "0.00 to 1.20, taken out again"),
-        ("before calibration", "0.090"),
+        ("shift of logits by the loss", "0.00 to 1.20, removed"),
+        ("ECE before calibration", "0.090"),
     )
     nothing = {**found, "temperature": 1.0, "logit_shift": [0.0], "source": "nothing is changed: too few"}
     assert calibration_of_run(Calibration.model_validate(nothing)).rows[0] == (
@@ -333,7 +333,7 @@ def test_sections_of_what_was_measured() -> None:
     )
     assert calibration_of_run(None).rows == ()
     metrics = run_metrics(samples={"train": 5, "valid": 0}, seconds=3.0, waiting_share=0.01)
-    assert cards(metrics)[0] == ("5", "people trained on")
+    assert cards(metrics)[0] == ("5", "people in training")
 
 
 def many_labels(folder: Path, names: tuple[str, ...], people: int = 400, left_out: int = 3000) -> Path:
@@ -414,11 +414,11 @@ def test_means_that_labels_are_left_out_of_say_so() -> None:
     text = measured_text(validation, 60, 30)
     assert f"Intervals of means are {said}; their mean average precision is 0.700" in text
     assert f"chosen on the others, and means are {said}." in text
-    assert overall(validation) == [("thresholds chosen on these people", "F1 0.300, mA 0.800; mean over 2 labels")]
+    assert overall(validation) == [("thresholds chosen on the same people", "F1 0.300, mA 0.800; mean over 2 labels")]
     metrics = run_metrics(validation=validation, samples={"train": 5, "valid": 5}, seconds=3.0, waiting_share=0.01)
     first, second, *_ = cards(metrics)
     assert first == ("0.550", "cross-validated F1, 0.50–0.60; mean over 1 of 2 labels")
-    assert second == ("0.400", "mean average precision; mean over 2 labels; guessing: 0.200"), (
+    assert second == ("0.400", "mean average precision; mean over 2 labels; chance level: 0.200"), (
         "no interval of another mean"
     )
     assert label_rows(("cap", "bag"), np.ones((4, 2), np.float32), validation)[-1]["ap_interval"] == ""
