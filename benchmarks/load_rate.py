@@ -29,7 +29,6 @@ from cls.collector.client import CollectorClient
 from cls.loading.load import load_group
 from cls.settings import REPOSITORY, Settings
 from cls.sources.folders import open_photo_set
-from cls.sources.without_forgotten import CollectorSource
 
 SERVE = "from cls.cli.collector import SERVE; from cls.cli.command import main; main(SERVE)"
 
@@ -94,8 +93,8 @@ def our_load(url: str, group: str, folder: Path, workers: int) -> float:
     bottle = Bottle(Settings(file=folder / "configuration.yaml", data_path=folder))
     with CollectorClient(url, connections=workers) as client:
         started_s = time.perf_counter()
-        loaded = load_group(CollectorSource(client), bottle, group, workers=workers)
-        return loaded.stored_count / (time.perf_counter() - started_s)
+        loaded = load_group(client, bottle, group, workers=workers)
+        return loaded.report.pictures_stored / (time.perf_counter() - started_s)
 
 
 def measure(url: str, group: str, folder: Path, repeats: int) -> None:

@@ -150,6 +150,12 @@ def write_text_atomic(path: Path, text: str) -> None:
     write_bytes_atomic(path, text.encode())
 
 
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """JSON of one's own signs; text that no file can hold (half a surrogate pair) as JSON's escapes."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return json.dumps(value, indent=indent) if any("\ud800" <= sign <= "\udfff" for sign in text) else text
+
+
 def write_json_atomic(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Writes a JSON file (UTF-8, NaN refused) whole or not at all."""
     write_text_atomic(path, json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False) + "\n")

@@ -114,7 +114,7 @@ def load_group(
         `cls.load_group("hair_color", source="photos").dataset.labels`
     """
     refuse_unguarded_script()
-    from cls.loading.pictures import load_group_from
+    from cls.loading.load import load_group_from
 
     folder = None if source is None else _path(source, "source")
     return load_group_from(_bottle(cfg), group, folder=folder, workers=workers)

@@ -35,6 +35,7 @@ them after the error's own, and `--json` has them in the field `faults`.
 | 0 | the command is done |
 | 1 | an expected error that options are not to blame for |
 | 2 | wrong options: the command line's own errors, and those of the area `usage` |
+| 3 | done but incomplete: some pictures could not be had for now; the same command tries those again |
 | 130 | interrupted by Ctrl-C |
 
 This page is generated from the code: `python -m tests.error_codes` writes it.

@@ -22,6 +22,7 @@ from cls.cli.export import COMMAND as EXPORT
 from cls.errors import BottleError, ExportError, ParityError, TrainingError, UsageError
 from cls.exporting.formats.files import FORMATS, ExportRequest
 from cls.exporting.publish import Exported
+from cls.loading.load import LoadReport
 from cls.metrics.multilabel import measure
 from cls.option_types import ExportOptions, Format
 from cls.people.photos import read_photo
@@ -191,20 +192,17 @@ def test_what_is_returned_is_shown_in_a_few_lines(
 ) -> None:
     run = cls.open_run(exported.run.name, group=exported.run.group, cfg=exported.cfg)
     dataset = read_dataset(exported.bottle.dataset_file(run.group), run.group)
-    loaded = cls.LoadedGroup(
-        dataset=dataset,
-        dataset_file=exported.bottle.dataset_file(run.group),
-        is_changed=False,
-        stored_count=0,
-        kept_count=len(dataset.rows),
-        skipped=(),
-        placeholder_count=0,
-        contradictory=(),
-        empty_labels=(),
-        picset_count=1,
-        unknown_picsets=(),
-        report_file=tmp_path / "report.json",
+    report = LoadReport(
+        group=run.group,
+        source="test",
+        loaded_at="",
+        photos=len(dataset.rows),
+        pictures_stored=0,
+        pictures_kept=len(dataset.rows),
+        picsets=1,
+        placeholders=0,
     )
+    loaded = cls.LoadedGroup(dataset, exported.bottle.dataset_file(run.group), False, report, tmp_path / "report.json")
     model = cls.open_model(run, whole=True)
     metrics = cls.evaluate(run)
     for shown in (run, loaded, dataset, exported.report, metrics, run.metrics, model):

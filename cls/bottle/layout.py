@@ -15,6 +15,7 @@ from cls.files import read_json, safe_name, write_json_atomic
 from cls.settings import Settings
 
 _SALT_BYTES = 16
+META_FILE = "meta.json"  # of a picset
 
 
 class ForgottenFile(BaseModel):
@@ -114,6 +115,10 @@ class Bottle:
     def meta(self, group: str) -> Path:
         """What the collector said of a group's picsets: `<picset guid>/meta.json` below."""
         return self.root / self.settings.meta_dir / safe_name(group)
+
+    def meta_file(self, group: str, guid: str) -> Path:
+        """What the collector said of one picset of a group."""
+        return self.meta(group) / safe_name(guid) / META_FILE
 
     def dataset_file(self, group: str) -> Path:
         """The labelled dataset of a group."""

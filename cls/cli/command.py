@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 
 EXIT_ERROR = 1
 EXIT_WRONG_OPTIONS = 2  # as argparse ends
+EXIT_INCOMPLETE = 3  # done, but some could not be had for now
 EXIT_INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
 class Command:
-    """One verb: what `cls NAME` and its script run."""
+    """One verb: what `cls NAME` and its script run.
+
+    Attributes:
+        run: does the work; returns the exit status, None for 0.
+    """
 
     name: str
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
 
 
 class Parser(argparse.ArgumentParser):
@@ -168,7 +173,7 @@ def execute(command: Command, arguments: Sequence[str] | None = None, *, program
         program: name shown in the usage line.
 
     Returns:
-        The exit status: 0, 1 for an expected error, 2 for wrong options, 130 for Ctrl-C.
+        The exit status: 0, 1 for an expected error, 2 for wrong options, 3 for done but incomplete, 130 for Ctrl-C.
     """
     parser = Parser(prog=program, description=command.summary)
     command.add_arguments(parser)
@@ -180,7 +185,7 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
     """Runs a command whose options are parsed already; see `execute`."""
     set_up_logging(debug=options.debug, quiet=options.quiet)
     try:
-        command.run(options)
+        status = command.run(options)
         sys.stdout.flush()
     except ClsError as error:
         if options.debug:
@@ -196,7 +201,8 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
     except BrokenPipeError:
         # The reader of our output (`| head`) has gone: not an error, and nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+        return 0
+    return status or 0
 
 
 def main(command: Command) -> None:

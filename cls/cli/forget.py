@@ -13,7 +13,7 @@ from cls.wording import counted
 
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
-    from cls.forgetting.forgetting import RemovalPlan
+    from cls.forgetting.removal import RemovalPlan
 
 _LISTED = 10
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints what is, or would be, removed."""
-    from cls.forgetting.forgetting import DELETE_PICTURES, allow, forget
+    from cls.forgetting.removal import DELETE_PICTURES, allow, forget
     from cls.pictures.database import picture_named, read_badlist
 
     bottle = bottle_of(options)

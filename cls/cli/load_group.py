@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, add_options
+from cls.cli.command import EXIT_INCOMPLETE, Command, add_options
 from cls.loading.config import LoadConfig
 from cls.wording import counted
 
@@ -29,35 +29,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, LoadConfig, defaults={"workers": LoadConfig.workers})
 
 
-def run(options: argparse.Namespace) -> None:
-    """Loads the group and prints what was loaded."""
+def run(options: argparse.Namespace) -> int:
+    """Loads the group and prints what was loaded; returns the exit status."""
     from cls.interface import load_group
 
     loaded = load_group(options.group, source=options.source, workers=options.workers, cfg=options.cfg)
     print("\n".join(group_lines(loaded)))
+    return exit_status(loaded.report.skipped)
 
 
 def group_lines(loaded: LoadedGroup) -> list[str]:
     """The lines printed after a group was loaded: counts, what was left out and why, and what comes next."""
-    dataset = loaded.dataset
-    fetched = f"{counted(loaded.stored_count, 'picture')} fetched, {loaded.kept_count} already there"
-    photos = f"{counted(len(dataset.rows), 'photo')} in {counted(loaded.picset_count, 'picset')}"
+    dataset, report = loaded.dataset, loaded.report
+    fetched = f"{counted(report.pictures_stored, 'picture')} fetched, {report.pictures_kept} already there"
+    photos = f"{counted(len(dataset.rows), 'photo')} in {counted(report.picsets, 'picset')}"
     lines = [f"group '{dataset.group}': {photos} ({fetched})"]
     width = max(len(label) for label in dataset.labels)
     for index, label in enumerate(dataset.labels):
         lines.append(f"  {label:<{width}}  {sum(int(row.labels[index]) for row in dataset.rows)}")
     trash_count = sum(not any(row.labels) for row in dataset.rows)
     lines.append(f"  {'trash':<{width}}  {trash_count}  (none of the labels)")
-    lines += skipped_lines(loaded.skipped)
-    if loaded.placeholder_count:
-        lines.append(f"placeholders without a picture: {loaded.placeholder_count}")
-    if loaded.contradictory:
-        lines.append(f"photos under trash and a label at once, taken with their label: {len(loaded.contradictory)}")
-    if loaded.empty_labels:
-        lines.append(f"labels without a usable photo, left out: {', '.join(loaded.empty_labels)}")
-    if loaded.unknown_picsets:
-        lines.append(f"picsets listed but unknown to the source: {len(loaded.unknown_picsets)}")
-    if loaded.skipped or loaded.contradictory or loaded.unknown_picsets:
+    lines += skipped_lines(report.skipped)
+    if report.placeholders:
+        lines.append(f"placeholders without a picture: {report.placeholders}")
+    if report.contradictory:
+        lines.append(f"photos under trash and a label at once, taken with their label: {len(report.contradictory)}")
+    if report.empty_labels:
+        lines.append(f"labels without a usable photo, left out: {', '.join(report.empty_labels)}")
+    if report.unknown_picsets:
+        lines.append(f"picsets listed but unknown to the source: {len(report.unknown_picsets)}")
+    if report.skipped or report.contradictory or report.unknown_picsets:
         lines.append(f"all of it, photo by photo: {loaded.report_file}")
     lines.append(f"dataset: {loaded.dataset_file}{'' if loaded.is_changed else ' (unchanged)'}")
     lines.append(f"next: {SEGMENT}")
@@ -74,7 +75,14 @@ def skipped_lines(skipped: Sequence[SkippedPicture]) -> list[str]:
     lines += [f"  {picture.filepath}: {picture.reason}" for picture in skipped[:MAX_LISTED]]
     if len(skipped) > MAX_LISTED:
         lines.append("  …")
+    if count := sum(picture.is_temporary for picture in skipped):
+        lines.append(f"incomplete: run the same command again to fetch {counted(count, 'picture')}")
     return lines
+
+
+def exit_status(skipped: Sequence[SkippedPicture]) -> int:
+    """The status of a load: incomplete where a picture was left out that a later load may fetch."""
+    return EXIT_INCOMPLETE if any(picture.is_temporary for picture in skipped) else 0
 
 
 COMMAND = Command("load-group", "load a labelled group of photos into the bottle", add_arguments, run)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.cli.command import Command, add_options
-from cls.cli.load_group import MAX_LISTED, SEGMENT, skipped_lines
+from cls.cli.load_group import MAX_LISTED, SEGMENT, exit_status, skipped_lines
 from cls.loading.config import LoadConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
-    from cls.loading.pictures import LoadedPicsets
+    from cls.loading.load import LoadedPicsets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,15 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, LoadConfig, defaults={"workers": LoadConfig.workers})
 
 
-def run(options: argparse.Namespace) -> None:
-    """Loads the picsets and prints what was loaded."""
+def run(options: argparse.Namespace) -> int:
+    """Loads the picsets and prints what was loaded; returns the exit status."""
     from cls.bottle.layout import Bottle
-    from cls.loading.pictures import load_picsets_of_file
+    from cls.loading.load import load_picsets_of_file
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
     loaded = load_picsets_of_file(Bottle(settings), options.json_path, workers=options.workers)
     print("\n".join(picsets_lines(loaded)))
+    return exit_status(loaded.skipped)
 
 
 def picsets_lines(loaded: LoadedPicsets) -> list[str]:

@@ -46,7 +46,7 @@ def report_lines(report: GalleryReport) -> Iterator[str]:
     if len(report.failed) > _N_NAMES_SHOWN:
         yield f"  and {counted(len(report.failed) - _N_NAMES_SHOWN, 'more picture')} that cannot be read"
     for name in report.foreign:
-        yield f"  {name} was not made here and stays as it is"
+        yield f"  {name} was not made by this command and is left unchanged"
     yield f"look at them: {report.pages[0]}"
 
 

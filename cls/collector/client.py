@@ -6,7 +6,7 @@ import email.utils
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Self, cast
@@ -17,9 +17,11 @@ import stamina
 from pydantic import BaseModel
 from stamina.instrumentation import set_on_retry_hooks
 
-from cls.collector.listing import ListedPhoto
+from cls.collector.listing import ListedPhoto, Listing, merge_categories
 from cls.collector.payloads import (
     MODES,
+    READ_SCHEME,
+    WRITE_SCHEME,
     GuidsPayload,
     LoginPayload,
     Payload,
@@ -38,8 +40,6 @@ from cls.settings import Settings
 _log = logging.getLogger("cls.collector")
 
 _MAX_ATTEMPTS_AT_FIRST = 3
-_READ_SCHEME = "bearer"
-_WRITE_SCHEME = "token"
 _GUIDS_A_REQUEST = 200
 
 # A token may expire again while others wait for the new one; more often than this it is a refusal.
@@ -190,7 +190,7 @@ class Login:
 
 
 class CollectorClient:
-    """An HTTP client of a collector. Safe to use from several threads; close it, or use `with`.
+    """An HTTP client of a collector, and a `Source`. Safe to use from several threads; close it, or use `with`.
 
     Args:
         url: the collector's address.
@@ -255,6 +255,19 @@ class CollectorClient:
         """
         self._renew_token(None)
 
+    @property
+    def description(self) -> str:
+        """The collector, as a dataset's source."""
+        return f"collector {self.url}"
+
+    def listing(self, group: str) -> Listing:
+        """The photos and labels of a group.
+
+        Raises:
+            CollectorError: the collector knows nothing of the group, the call fails, or a category cannot be a label.
+        """
+        return merge_categories(group, self.list_pictures(group))
+
     def list_pictures(self, group: str, modes: Sequence[str] = MODES) -> dict[str, list[ListedPhoto]]:
         """Lists a group's photos by category, as the collector has them.
 
@@ -284,14 +297,6 @@ class CollectorClient:
             for number, content in enumerate(payload.data):
                 yield picset_of(content, where=f"{self.url}/v1/meta/picsets data.{number}")
 
-    def set_preparing(self, guids: Iterable[str]) -> None:
-        """Moves picsets back to preparation."""
-        self._call("POST", self._url + "/v1/picset/preparing", _READ_SCHEME, GuidsPayload(guids=list(guids)))
-
-    def set_checking(self, guids: Iterable[str]) -> None:
-        """Moves picsets to checking."""
-        self._call("POST", self._url + "/v1/picset/checking", _WRITE_SCHEME, GuidsPayload(guids=list(guids)))
-
     def change_trained(self, build: Callable[[], Picset | None]) -> bool:
         """Writes a PICSET back that is built for every attempt again, so that each follows a fresh reading of it.
 
@@ -306,7 +311,7 @@ class CollectorClient:
             picset = build()
             if picset is None:
                 raise _NothingToSendError
-            return self._authorised("POST", url, _WRITE_SCHEME, picset.content)
+            return self._authorised("POST", url, WRITE_SCHEME, picset.content)
 
         url = self._url + "/v1/picset/trained"
         try:
@@ -315,7 +320,7 @@ class CollectorClient:
             return False
         return True
 
-    def picture(self, filepath: str) -> bytes:
+    def read(self, filepath: str) -> bytes:
         """The bytes of a picture, as they came.
 
         Raises:
@@ -324,7 +329,7 @@ class CollectorClient:
             CollectorError: the collector cannot be reached any more.
         """
         url = f"{self._static_url}/{quote(filepath)}"
-        response = self._with_retries(url, lambda: self._authorised("GET", url, _READ_SCHEME, None), PictureBusyError)
+        response = self._with_retries(url, lambda: self._authorised("GET", url, READ_SCHEME, None), PictureBusyError)
         if response.status_code == 401:
             raise CollectorError(
                 f"answered {status_text(response)}, also to a fresh token",
@@ -339,13 +344,9 @@ class CollectorClient:
         return response.content
 
     def _post_json(self, kind: type[Payload], path: str, body: BaseModel) -> Payload:
-        response = self._call("POST", self._url + path, _READ_SCHEME, body)
-        return parse(kind, json_of(response, self.url + path), where=self.url + path)
-
-    def _call(self, method: str, url: str, scheme: str, body: BaseModel) -> httpx.Response:
-        """One call of the interface; any answer but success is an error."""
-        content = body.model_dump(by_alias=True)
-        return self._checked(url, self._with_retries(url, lambda: self._authorised(method, url, scheme, content)))
+        url, content = self._url + path, body.model_dump(by_alias=True)
+        response = self._with_retries(url, lambda: self._authorised("POST", url, READ_SCHEME, content))
+        return parse(kind, json_of(self._checked(url, response), self.url + path), where=self.url + path)
 
     def _checked(self, url: str, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
@@ -370,7 +371,7 @@ class CollectorClient:
                 f"answered {status_text(error.response)}, also when asked again",
                 code="busy",
                 where=redacted_url(url),
-                hint="the collector is busy or ill: run the same command later, it goes on from where it stopped",
+                hint="run the same command again later: it goes on from where it stopped",
             ) from error
         except (httpx.TransportError, httpx.TooManyRedirects, httpx.DecodingError) as error:
             raise CollectorError(

@@ -49,10 +49,15 @@ class LabelledPicture:
 
 @dataclass(frozen=True)
 class SkippedPicture:
-    """A photo that is left out, and why."""
+    """A photo that is left out, and why.
+
+    Attributes:
+        is_temporary: the source answered with server errors; a later load tries the photo again.
+    """
 
     filepath: str
     reason: str
+    is_temporary: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ from cls.records import fault_text
 Mode = Literal["PREPARING", "CHECKING", "VALIDATED"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+# What stands before the token in `Authorization`.
+READ_SCHEME = "bearer"
+WRITE_SCHEME = "token"
+
 _LABELS_KEYS = {"group", "category"}
 _ENTRY_KEYS = {"gender", "bbox", "groups"}
 

@@ -20,6 +20,8 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from cls.collector.payloads import (
     MODES,
+    READ_SCHEME,
+    WRITE_SCHEME,
     GuidsPayload,
     LoginPayload,
     Mode,
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 DEFAULT_MODE = "VALIDATED"
 STATE_FOLDER = ".collector"
 _MODES_FILE = TypeAdapter(dict[str, Mode])
-
-READ_SCHEME = "bearer"
-WRITE_SCHEME = "token"
 
 # The collector is one category list a group; no other way of listing is known of it.
 _LIST_BY_CATEGORY = 0

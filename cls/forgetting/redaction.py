@@ -17,12 +17,12 @@ from urllib.parse import quote
 import polars
 
 from cls.bottle.dataset_file import GroupDataset, read_dataset
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import META_FILE, Bottle
 from cls.bottle.ledger import PictureLedger
 from cls.collector.payloads import picset_of
 from cls.errors import FileError
-from cls.files import read_json, safe_name
-from cls.loading.load import META_FILE, PICTURES_LEDGER
+from cls.files import json_text, read_json, safe_name
+from cls.loading.download import PICTURES_LEDGER
 
 _CUTOUT = re.compile(r"(.+)_\d+\.(?:png|jpg)")
 
@@ -176,13 +176,7 @@ def _of_json(file: Path, names: Names, redacted: RedactedFile) -> None:
     # A picset without pictures is none.
     if not (head is not None and value.get("items") and not left["items"]):
         indent = 2 if "\n  " in text else 1 if "\n " in text else None
-        redacted.content = f"{_as_text(left, indent)}\n".encode()
-
-
-def _as_text(value: Any, indent: int | None) -> str:
-    """JSON as the project writes it; text that no file can hold (half a surrogate pair) as JSON's own escapes."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return json.dumps(value, indent=indent) if any("\ud800" <= sign <= "\udfff" for sign in text) else text
+        redacted.content = f"{json_text(left, indent=indent)}\n".encode()
 
 
 def _of_damaged(text: str, names: Names, redacted: RedactedFile) -> None:
@@ -206,7 +200,7 @@ def _of_lines(file: Path, names: Names, redacted: RedactedFile) -> None:
             continue
         left = _without_entry(value, names, redacted)
         if left is not _GONE:
-            kept.append(line if redacted.count == before else _as_text(left, None))
+            kept.append(line if redacted.count == before else json_text(left))
     redacted.content = "\n".join(kept).encode(errors="surrogateescape")
 
 

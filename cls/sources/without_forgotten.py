@@ -1,4 +1,4 @@
-"""The collector as a source of labelled photos, and any source without forgotten pictures and picsets."""
+"""A source without forgotten pictures and picsets."""
 
 from __future__ import annotations
 
@@ -7,37 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cls.bottle.layout import ForgottenNames
-from cls.collector.client import CollectorClient
-from cls.collector.listing import Listing, merge_categories, picture_name
+from cls.collector.listing import Listing, picture_name
 from cls.collector.payloads import Picset
 from cls.sources import Source
 from cls.wording import counted
 
 _log = logging.getLogger("cls.collector")
-
-
-class CollectorSource:
-    """A collector behind its client; see `Source`."""
-
-    def __init__(self, client: CollectorClient) -> None:
-        self._client = client
-
-    @property
-    def description(self) -> str:
-        """The collector's address."""
-        return f"collector {self._client.url}"
-
-    def listing(self, group: str) -> Listing:
-        """The photos and labels of a group."""
-        return merge_categories(group, self._client.list_pictures(group))
-
-    def picsets(self, guids: Sequence[str]) -> Iterator[Picset]:
-        """What the collector says of picsets."""
-        return self._client.picsets(guids)
-
-    def read(self, filepath: str) -> bytes:
-        """The bytes of a photo."""
-        return self._client.picture(filepath)
 
 
 class SourceWithoutForgotten:

@@ -9,7 +9,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import META_FILE, Bottle
 from cls.bottle.ledger import KnownModel, remember_models
 from cls.collector.payloads import Box, Picset, picset_of
 from cls.errors import BottleError, CollectorError, FileError
@@ -27,7 +27,6 @@ from cls.progress import Ticker, progress
 from cls.records import JsonLines
 from cls.runtimes.classifier import Classifier
 from cls.write_back.ret_meta import (
-    META_NAME,
     RET_META_NAME,
     RET_META_PEOPLE_NAME,
     PersonRow,
@@ -245,7 +244,7 @@ class _PhotoPredictor:
 def _read_picsets(bottle: Bottle, groups: Sequence[str], summary: BuildSummary) -> dict[Path, Picset]:
     picsets: dict[Path, Picset] = {}
     for group in groups:
-        files = sorted(bottle.meta(group).glob(f"*/{META_NAME}"))
+        files = sorted(bottle.meta(group).glob(f"*/{META_FILE}"))
         if not files:
             raise BottleError(
                 f"group '{group}' has no picsets",

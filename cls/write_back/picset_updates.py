@@ -194,8 +194,14 @@ def _sent_in_words(sent: dict[str, list[str]]) -> str:
     return f"sent were {'; '.join(named)}" if named else "nothing of these groups is there: never sent, or withdrawn"
 
 
-class _Collector(Protocol):
-    def picsets(self, guids: Sequence[str]) -> Iterator[Picset]: ...
+class Collector(Protocol):
+    """What sending needs of a `CollectorClient`."""
+
+    def picsets(self, guids: Sequence[str]) -> Iterator[Picset]:
+        """What the collector says of picsets; unknown ones are missing."""
+
+    def change_trained(self, build: Callable[[], Picset | None]) -> bool:
+        """Sends what `build` returns, built again for every attempt; returns whether anything was sent."""
 
 
 @dataclass(frozen=True)
@@ -283,7 +289,7 @@ def unsent_predictions(journal: SentJournal, predictions: Sequence[PicsetPredict
     return [picset for picset in predictions if journal.of(picset.guid).digest != picset.digest]
 
 
-def updates_of(collector: _Collector, plan: PlannedUpdates) -> Iterator[PicsetUpdate | str]:
+def updates_of(collector: Collector, plan: PlannedUpdates) -> Iterator[PicsetUpdate | str]:
     """What would become of picsets as the collector has them now.
 
     Yields:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cls.bottle.layout import Bottle
+from cls.bottle.layout import META_FILE, Bottle
 from cls.collector.payloads import Box, Picset, TrainedEntry, entry_of, picset_of
 from cls.errors import BottleError, FileError, PackageError
 from cls.files import read_json, sha256_of_bytes
@@ -31,7 +31,6 @@ from cls.write_back.statements import (
     statements_of_entry,
 )
 
-META_NAME = "meta.json"
 RET_META_NAME = "ret_meta.json"
 # The people of ret_meta.json; a file of its own, because that one is a PICSET.
 RET_META_PEOPLE_NAME = "ret_meta_people.json"
@@ -404,7 +403,7 @@ def _id_of(picture: str, person: PredictedPerson, named: Sequence[Statement]) ->
 
 def _meta_beside(file: Path) -> Picset | None:
     try:
-        return picset_of(read_json(file.with_name(META_NAME)), where=file)
+        return picset_of(read_json(file.with_name(META_FILE)), where=file)
     except FileError:
         return None  # without it, all that the file says counts as predicted
 

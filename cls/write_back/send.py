@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,7 +14,7 @@ from cls.errors import BottleError, CollectorError
 from cls.files import locked, sha256_of_bytes, write_json_atomic
 from cls.progress import track
 from cls.wording import counted
-from cls.write_back.picset_updates import PicsetUpdate, PlannedUpdates
+from cls.write_back.picset_updates import Collector, PicsetUpdate, PlannedUpdates
 from cls.write_back.statements import JOURNAL, SentJournal
 
 FOLDER = "previews"
@@ -53,12 +52,6 @@ class PreviewMemory:
             write_json_atomic(self._path, self._others)
 
 
-class _Collector(Protocol):
-    def picsets(self, guids: Sequence[str]) -> Iterator[Picset]: ...
-
-    def change_trained(self, build: Callable[[], Picset | None]) -> bool: ...
-
-
 @dataclass
 class SendSummary:
     """What a sending or a withdrawal did.
@@ -88,7 +81,7 @@ class SendSummary:
 
 
 def send_updates(
-    collector: _Collector, journal: SentJournal, plan: PlannedUpdates, previewed: PreviewMemory | None = None
+    collector: Collector, journal: SentJournal, plan: PlannedUpdates, previewed: PreviewMemory | None = None
 ) -> SendSummary:
     """Sends picsets, one a request; stopped at any moment and run again, it goes on where it was.
 
@@ -135,7 +128,7 @@ def send_updates(
 
 
 def _send_one(
-    collector: _Collector, journal: SentJournal, plan: PlannedUpdates, guid: str
+    collector: Collector, journal: SentJournal, plan: PlannedUpdates, guid: str
 ) -> tuple[PicsetUpdate | None, bool]:
     """Sends a picset; returns the last update (None: the collector does not have it), and whether anything was sent."""
     update: PicsetUpdate | None = None

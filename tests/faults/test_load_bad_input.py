@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cls.errors import FileError
-from cls.loading.pictures import read_guids
+from cls.loading.load import read_guids
 from tests.collector.photos import small_set
 from tests.collector.servers import flaky_collector, run_script, serving
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,14 @@ from cls.collector.client import CollectorClient, Login, RetryPolicy
 from cls.errors import CollectorError
 from cls.loading.load import LoadedGroup, LoadReport, load_group
 from cls.records import read_record
-from cls.sources.without_forgotten import CollectorSource
-from tests.collector.servers import flaky_collector, stats
+from tests.collector.servers import flaky_collector, run_script, stats
 
 QUICK = RetryPolicy(attempts=5, timeout_s=20, wait_initial_s=0.02, wait_max_s=0.2, request_timeout_s=5)
 
 
 def load(url: str, bottle: Bottle, group: str = "hair_color", policy: RetryPolicy = QUICK) -> LoadedGroup:
     with CollectorClient(url, policy=policy, login=Login("ann", "secret")) as client:
-        return load_group(CollectorSource(client), bottle, group, workers=8)
+        return load_group(client, bottle, group, workers=8)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -32,8 +32,8 @@ def names_in(folder: Path) -> list[str]:
 def test_everything_that_heals_is_waited_for(bottle: Bottle) -> None:
     with flaky_collector(pictures=70, faults=True, cut_silently=[0, 14, 21], busy_calls=2) as url:
         loaded = load(url, bottle)
-        assert not loaded.skipped
-        assert len(loaded.dataset.rows) == loaded.stored_count == 70
+        assert not loaded.report.skipped
+        assert len(loaded.dataset.rows) == loaded.report.pictures_stored == 70
         assert stats(url)["most at once"] <= 8
     for row in loaded.dataset.rows:
         with Image.open(bottle.picture(row.path)) as image:
@@ -47,14 +47,14 @@ def test_retry_after_is_obeyed(bottle: Bottle) -> None:
 
     with flaky_collector(pictures=3, picsets=1, faults=True, retry_after="1") as url:
         started_s = time.monotonic()
-        assert not load(url, bottle).skipped
+        assert not load(url, bottle).report.skipped
         assert time.monotonic() - started_s >= 1.0
 
 
 def test_a_wait_longer_than_our_patience_is_a_refusal(bottle: Bottle) -> None:
     with flaky_collector(pictures=3, picsets=1, faults=True, retry_after="86400") as url:
         loaded = load(url, bottle)
-    (skipped,) = loaded.skipped
+    (skipped,) = loaded.report.skipped
     assert "HTTP 429" in skipped.reason
 
 
@@ -63,7 +63,7 @@ def test_tokens_that_expire_in_the_middle_are_renewed(bottle: Bottle, token_uses
     with flaky_collector(pictures=24, token_uses=token_uses) as url:
         workers = 1 if token_uses == 1 else 4
         with CollectorClient(url, policy=QUICK) as client:
-            loaded = load_group(CollectorSource(client), bottle, "hair_color", workers=workers)
+            loaded = load_group(client, bottle, "hair_color", workers=workers)
         assert len(loaded.dataset.rows) == 24
         assert stats(url)["/v1/login"] >= 24 // token_uses
 
@@ -81,8 +81,8 @@ def test_what_is_no_picture_is_left_out_and_listed(bottle: Bottle) -> None:
     with flaky_collector(pictures=30, html=[3, 9], gone=[4], ill=[5], placeholders=True) as url:
         loaded = load(url, bottle)
     assert len(loaded.dataset.rows) == 26
-    assert loaded.placeholder_count == 4
-    reasons = sorted(picture.reason for picture in loaded.skipped)
+    assert loaded.report.placeholders == 4
+    reasons = sorted(picture.reason for picture in loaded.report.skipped)
     assert reasons == [
         "answered HTTP 404",
         "answered HTTP 500, also when asked again",
@@ -91,7 +91,7 @@ def test_what_is_no_picture_is_left_out_and_listed(bottle: Bottle) -> None:
     ]
     assert names_in(bottle.pictures) == [row.path for row in loaded.dataset.rows]
     report = read_record(loaded.report_file, LoadReport)
-    assert (report.skipped, report.photos) == (loaded.skipped, len(loaded.dataset.rows))
+    assert (report.skipped, report.photos) == (loaded.report.skipped, len(loaded.dataset.rows))
     assert (len(report.skipped), report.placeholders) == (4, 4)
 
 
@@ -145,8 +145,8 @@ def test_different_pictures_of_one_name_are_noticed(bottle: Bottle) -> None:
         again = load(url, bottle)
     assert len(first.dataset.rows) == 6
     for loaded in (first, again):
-        assert [picture.filepath[:6] for picture in loaded.skipped] == ["f/f/f/"]
-        assert loaded.skipped[0].filepath.rpartition("/")[2] in loaded.skipped[0].reason
+        assert [picture.filepath[:6] for picture in loaded.report.skipped] == ["f/f/f/"]
+        assert loaded.report.skipped[0].filepath.rpartition("/")[2] in loaded.report.skipped[0].reason
     name = first.dataset.rows[0].path
     assert bottle.picture(name).exists()
 
@@ -159,14 +159,14 @@ def test_a_clash_with_another_group_s_picture_is_noticed(bottle: Bottle) -> None
     with flaky_collector(pictures=2, picsets=2, clash=True, gone=[0]) as url:
         loaded = load(url, bottle)
     assert {name: bottle.picture(name).read_bytes() for name in before} == before
-    assert "f/f/f/" in {picture.filepath[:6] for picture in loaded.skipped}
+    assert "f/f/f/" in {picture.filepath[:6] for picture in loaded.report.skipped}
 
 
 def test_a_thousand_picsets_are_asked_for_in_batches(bottle: Bottle) -> None:
     with flaky_collector(pictures=1010, picsets=1010) as url:
         loaded = load(url, bottle)
         seen = stats(url)
-    assert loaded.picset_count == len(loaded.dataset.rows) == 1010
+    assert loaded.report.picsets == len(loaded.dataset.rows) == 1010
     assert seen["largest batch"] <= 200
     assert seen["/v1/meta/picsets"] == 6
 
@@ -193,7 +193,7 @@ def test_a_broken_picture_in_the_pool_is_fetched_again_and_whole_ones_are_not(bo
         bottle.picture(first.dataset.rows[1].path).unlink()
         again = load(url, bottle)
         assert stats(url)["pictures"] == 11
-    assert (again.stored_count, again.kept_count) == (2, 7)
+    assert (again.report.pictures_stored, again.report.pictures_kept) == (2, 7)
     assert broken.read_bytes() == whole
     assert not again.is_changed
     assert bottle.dataset_file("hair_color").stat().st_mtime_ns == written_ns
@@ -207,8 +207,8 @@ def test_a_copied_bottle_is_not_fetched_again(bottle: Bottle) -> None:
         for name in names_in(bottle.pictures):
             os.utime(bottle.picture(name), ns=(1, 1))
         (bottle.ledger / "pictures.jsonl").write_text('{"name": "half a li', encoding="utf-8")
-        assert load(url, bottle).kept_count == 9
-        assert load(url, bottle).kept_count == 9
+        assert load(url, bottle).report.pictures_kept == 9
+        assert load(url, bottle).report.pictures_kept == 9
         assert stats(url)["pictures"] == 9
     assert read_dataset(bottle.dataset_file("hair_color")).group == "hair_color"
 
@@ -250,3 +250,21 @@ def test_a_failed_load_leaves_the_older_dataset(bottle: Bottle) -> None:
     assert caught.value.code == "collector.no_usable_photos"
     assert "0/0/none.png" in caught.value.what
     assert bottle.dataset_file("hair_color").read_bytes() == before
+
+
+@pytest.mark.parametrize("script", ["load_group.py", "load_json.py"])
+def test_pictures_that_cannot_be_had_for_now_make_a_load_incomplete(
+    configuration: Callable[..., Path], tmp_path: Path, script: str
+) -> None:
+    listed = tmp_path / "picsets.json"
+    listed.write_text(json.dumps({"picsets": [["00000000-0000-4000-8000-000000000000"]]}))
+    words = ["--group", "hair_color"] if script == "load_group.py" else ["--json-path", str(listed)]
+    # A wait longer than anybody has patience for: the picture is refused at once.
+    with flaky_collector(pictures=3, picsets=1, faults=True, retry_after="86400") as url:
+        cfg = str(configuration(collector_url=url))
+        done = run_script(script, *words, "--cfg", cfg)
+        assert done.returncode == 3, done.stderr
+        assert "incomplete: run the same command again to fetch 1 picture" in done.stdout
+        again = run_script(script, *words, "--cfg", cfg)
+    assert again.returncode == 0, again.stderr
+    assert "left out" not in again.stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cls.bottle.dataset_file import read_dataset
-from cls.loading.load import problem_of_picture
+from cls.loading.download import problem_of_picture
 from cls.settings import REPOSITORY
 from tests.collector.servers import environment, flaky_collector, run_script, stats
 from tests.preloaded import Program, run_program

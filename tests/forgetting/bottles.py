@@ -22,7 +22,7 @@ from cls.cli.command import execute
 from cls.dataset.cache import record_folders
 from cls.dataset.shards import open_shards
 from cls.exporting.publish import ExportConfig, export_run
-from cls.loading.pictures import load_group_from
+from cls.loading.load import load_group_from
 from cls.people.photos import Person, read_photo
 from cls.pictures.database import PictureRecord, PicturesDatabase, Status
 from cls.sample.config import SampleConfig

@@ -12,7 +12,7 @@ from filelock import FileLock
 from cls.bottle.dataset_file import read_dataset
 from cls.dataset.cache import FolderUse, record_folders
 from cls.errors import BottleError, UsageError
-from cls.forgetting.forgetting import allow, forget, lock_bottle
+from cls.forgetting.removal import allow, forget, lock_bottle
 from cls.prediction.journal import JournalEntry, lock_of, open_journal
 from cls.settings import REPOSITORY
 from cls.training.runs.run import open_run

@@ -12,8 +12,8 @@ from cls.bottle.layout import Bottle
 from cls.cli.load_group import group_lines
 from cls.cli.load_json import picsets_lines
 from cls.errors import CollectorError, FileError, UsageError
-from cls.loading.load import load_group, problem_of_picture
-from cls.loading.pictures import load_group_from, load_picsets, read_guids
+from cls.loading.download import problem_of_picture
+from cls.loading.load import load_group, load_group_from, load_picsets, read_guids
 from cls.sources.folders import open_photo_set
 from tests.collector.photos import PICSET_A, PICSET_B, small_set, tagged_set, write_photo
 
@@ -30,7 +30,7 @@ def test_a_group_is_loaded(bottle: Bottle, tmp_path: Path) -> None:
         LabelledRow("d.jpeg", (0.0, 1.0), PICSET_B),
     )
     assert dataset.extra["ledger"]["source"] == "folder set"
-    assert (loaded.stored_count, loaded.kept_count, loaded.picset_count) == (4, 0, 2)
+    assert (loaded.report.pictures_stored, loaded.report.pictures_kept, loaded.report.picsets) == (4, 0, 2)
     for row in dataset.rows:
         assert bottle.picture(row.path).read_bytes() == (tmp_path / "set" / "images" / row.path).read_bytes()
     meta = json.loads((bottle.meta("accessories") / PICSET_A / "meta.json").read_text())
@@ -41,7 +41,7 @@ def test_a_second_group_shares_the_pool(bottle: Bottle, tmp_path: Path) -> None:
     photos = open_photo_set(small_set(tmp_path / "set"))
     load_group(photos, bottle, "accessories", workers=2)
     loaded = load_group(photos, bottle, "hair_color", workers=2)
-    assert (loaded.stored_count, loaded.kept_count) == (0, 4)
+    assert (loaded.report.pictures_stored, loaded.report.pictures_kept) == (0, 4)
     assert sorted(folder.name for folder in bottle.meta("hair_color").iterdir()) == sorted([PICSET_A, PICSET_B])
 
 
@@ -70,14 +70,14 @@ def test_labels_that_change_at_the_source_change_the_dataset(bottle: Bottle, tmp
     assert first.is_changed
     assert second.is_changed
     assert second.dataset.labels == ("black hair",)
-    assert second.stored_count == 0
+    assert second.report.pictures_stored == 0
 
 
 def test_a_label_without_a_usable_photo_is_told_and_left_out(bottle: Bottle, tmp_path: Path) -> None:
     folder = small_set(tmp_path / "set")
     (folder / "images" / "c.jpeg").write_bytes(b"")
     loaded = load_group(open_photo_set(folder), bottle, "hair_color", workers=2)
-    assert loaded.empty_labels == ("blonde hair",)
+    assert loaded.report.empty_labels == ("blonde hair",)
     assert loaded.dataset.labels == ("black hair",)
     text = "\n".join(group_lines(loaded))
     assert "labels without a usable photo, left out: blonde hair" in text

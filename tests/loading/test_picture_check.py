@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cls.loading.load import problem_of_picture
+from cls.loading.download import problem_of_picture
 from cls.people.photos import decode_photo
 from tests.collector.photos import jpeg
 

@@ -496,7 +496,7 @@ def test_the_report_of_a_gallery(tmp_path: Path) -> None:
         "  1 picture left out: rejected",
         *(f"  {number}.png left out: is empty" for number in range(5)),
         "  and 2 more pictures that cannot be read",
-        "  mine.png was not made here and stays as it is",
+        "  mine.png was not made by this command and is left unchanged",
     ]
     report.failed.popitem()
     report.failed.popitem()

@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from cls.bottle.dataset_file import read_dataset
@@ -56,27 +57,32 @@ def test_picsets(client: CollectorClient) -> None:
     assert list(client.picsets([])) == []
 
 
-def test_modes_and_predictions(client: CollectorClient) -> None:
+def test_modes_and_predictions(client: CollectorClient, url: str) -> None:
+    def move(mode: str, scheme: str) -> None:
+        token = httpx.post(f"{url}/v1/login", json={"login": "ann", "password": "secret"}).json()["token"]
+        headers = {"Authorization": f"{scheme} {token}"}
+        assert httpx.post(f"{url}/v1/picset/{mode}", json={"guids": [PICSET_B]}, headers=headers).status_code == 200
+
     picset = json.loads(json.dumps(dict(next(client.picsets([PICSET_B])).content)))
     picset["items"][0]["trained"] = [{"gender": "male", "bbox": [0, 0, 1, 1], "groups": []}]
     picset["picset"]["neural_version"] = {"hair_color": "v__0_train_eff_4_0.001"}
     client.change_trained(partial(picset_of, picset, where="test"))
-    client.set_checking([PICSET_B])
+    move("checking", "token")
     shown = next(client.picsets([PICSET_B])).content
     assert shown["items"][0]["trained"] == picset["items"][0]["trained"]
     assert shown["picset"]["mode"] == "CHECKING"
-    client.set_preparing([PICSET_B])
+    move("preparing", "bearer")
     assert next(client.picsets([PICSET_B])).content["picset"]["mode"] == "PREPARING"
     with pytest.raises(CollectorError) as caught:
-        client.set_checking(["no"])
+        client.change_trained(partial(picset_of, {"picset": {"guid": "no"}}, where="test"))
     assert caught.value.code == "collector.unexpected_status"
     assert "HTTP 404 (there is no picset no" in caught.value.what, "the collector's own words"
 
 
 def test_pictures(client: CollectorClient, photos: Path) -> None:
-    assert client.picture(FILEPATH_A) == (photos / "images" / "a.jpeg").read_bytes()
+    assert client.read(FILEPATH_A) == (photos / "images" / "a.jpeg").read_bytes()
     with pytest.raises(PictureMissingError) as caught:
-        client.picture("0/0/0/none.jpeg")
+        client.read("0/0/0/none.jpeg")
     assert caught.value.code == "collector.picture_missing"
     assert "HTTP 404" in caught.value.what
     assert str(caught.value.where).endswith("/0/0/0/none.jpeg")
@@ -109,7 +115,7 @@ def test_many_threads_share_one_login(url: str) -> None:
         def fetch() -> None:
             try:
                 for _ in range(10):
-                    client.picture(FILEPATH_A)
+                    client.read(FILEPATH_A)
             except CollectorError as error:
                 failures.append(error)
 
@@ -126,9 +132,9 @@ def test_tokens_of_our_own_collector_are_renewed(photos: Path) -> None:
 
     with serving(photos, "--token-ttl-s", "0.2") as address, CollectorClient(address, policy=RetryPolicy()) as client:
         for _ in range(4):
-            assert client.picture(FILEPATH_A)
+            assert client.read(FILEPATH_A)
             assert len(list(client.picsets([PICSET_A]))) == 1
-            client.set_checking([PICSET_A])
+            assert client.change_trained(lambda: next(client.picsets([PICSET_A])))
             time.sleep(0.15)
 
 

@@ -18,7 +18,6 @@ from cls.dataset.samples import Sample, labels_of
 from cls.dataset.split.near_duplicates import near_pairs
 from cls.dataset.split.signatures import signatures_of
 from cls.errors import FileError, TrainingError
-from cls.loading.load import meta_file
 from cls.machine import cores
 from cls.records import read_record
 
@@ -118,7 +117,7 @@ def _meta_links(bottle: Bottle, group: str, picsets: Sequence[str], keys: Sequen
     first: dict[tuple[str, str], str] = {}
     links = []
     for picset in picsets:
-        for key, value in _head_values(meta_file(bottle, group, picset), keys):
+        for key, value in _head_values(bottle.meta_file(group, picset), keys):
             other = first.setdefault((key, value), picset)
             if other != picset:
                 links.append((key, f"picset:{other}", f"picset:{picset}"))

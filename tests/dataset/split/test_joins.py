@@ -17,7 +17,6 @@ from cls.bottle.layout import Bottle
 from cls.dataset.samples import Sample, collect_samples
 from cls.dataset.split.assign import NEAR_DUPLICATES, connected, find_joined_units
 from cls.dataset.split.signatures import drop_stale_signatures, signatures_of
-from cls.loading.load import meta_file
 from tests.bottles import GROUP, make_tiny_bottle
 
 
@@ -31,7 +30,7 @@ def samples_of(bottle: Bottle) -> list[Sample]:
 
 
 def say(bottle: Bottle, picset: int, **head: object) -> None:
-    file = meta_file(bottle, GROUP, f"picset-{picset:03d}")
+    file = bottle.meta_file(GROUP, f"picset-{picset:03d}")
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"picset": {"guid": f"picset-{picset:03d}", **head}, "items": []}))
 
@@ -75,8 +74,8 @@ def test_the_same_model_or_shoot_belongs_together(tiny: Bottle) -> None:
     say(tiny, 4, model="", shoot="-")
     say(tiny, 5, model="unknown", parent="p")
     say(tiny, 6, parent="p")
-    meta_file(tiny, GROUP, "picset-007").parent.mkdir(parents=True)
-    meta_file(tiny, GROUP, "picset-007").write_text("{")
+    tiny.meta_file(GROUP, "picset-007").parent.mkdir(parents=True)
+    tiny.meta_file(GROUP, "picset-007").write_text("{")
     samples = samples_of(tiny)
     joins = find_joined_units(tiny, GROUP, samples, keys=["model", "shoot"])
     assert set(joins.clusters) == {"picset:picset-000", "picset:picset-001", "picset:picset-002"}

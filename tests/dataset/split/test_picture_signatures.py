@@ -20,7 +20,6 @@ from cls.dataset.split import signatures
 from cls.dataset.split.assign import find_joined_units
 from cls.dataset.split.signatures import min_longer_side_px, signatures_in, signatures_of
 from cls.files import atomic_path
-from cls.loading.load import meta_file
 from cls.people.photos import Person
 from tests.bottles import GROUP, make_empty_bottle, make_tiny_bottle
 
@@ -114,7 +113,7 @@ def test_a_bottle_without_a_folder(tmp_path: Path, tiny: Bottle) -> None:
 
 def test_what_cannot_be_read_is_logged_as_of_the_dataset(tiny: Bottle, caplog: pytest.LogCaptureFixture) -> None:
     samples = samples_of(tiny)
-    file = meta_file(tiny, GROUP, samples[0].picset)
+    file = tiny.meta_file(GROUP, samples[0].picset)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("{")
     tiny.cache.mkdir(parents=True, exist_ok=True)
