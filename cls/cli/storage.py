@@ -90,8 +90,8 @@ def _push(options: argparse.Namespace) -> None:
             "there is no package to publish",
             code="package_not_found",
             where=zip_path,
-            hint=f"make it with: cls export --group {_quoted(options.group)}"
-            + (f" --formats onnx,{_quoted(options.format)}" if options.format != "onnx" else "")
+            hint=f"make it with: cls export --group {shlex.quote(options.group)}"
+            + (f" --formats onnx,{shlex.quote(options.format)}" if options.format != "onnx" else "")
             + (f"; there is: {there}" if there else ""),
         )
     with open_package(zip_path) as package:
@@ -101,7 +101,7 @@ def _push(options: argparse.Namespace) -> None:
             f"the package is of group '{meta.group}', and was to be published as '{options.group}'",
             code="wrong_group",
             where=zip_path,
-            hint=f"make that of '{options.group}': cls export --group {_quoted(options.group)}",
+            hint=f"make that of '{options.group}': cls export --group {shlex.quote(options.group)}",
         )
     people = people_in(zip_path)
     if people:
@@ -113,12 +113,6 @@ def _push(options: argparse.Namespace) -> None:
     remember_models(bottle.root, [known])
     print(f"{options.group} {published.version} is published as version {published.number} of model {model}")
     print(f"served at {published.url}" if published.is_served else "another version is served at the moment")
-
-
-def _quoted(text: str) -> str:
-    from shlex import quote
-
-    return quote(text)
 
 
 SERVE = Command("storage serve", "serve a model storage: HTTP, inference, files over SSH", _add_serve_arguments, _serve)

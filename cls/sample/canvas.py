@@ -191,11 +191,8 @@ class Canvas:
         x, y = lamp.toward_x / 2, lamp.toward_y / 2
         self._slope_kernel = np.array([[0, -y, 0], [-x, 0, x], [0, y, 0]], np.float32)
 
-    def _window(self, outline: Points, pad: int) -> Window | None:
-        """The part of the layer an outline (and `pad` pixels around it) covers; None when it covers none."""
-        return self._clipped(_bounds(outline), pad)
-
     def _clipped(self, bounds: Window, pad: int) -> Window | None:
+        """The part of the layer within bounds (and `pad` pixels around them); None when there is none."""
         x0, y0 = max(bounds[0] - pad, 0), max(bounds[1] - pad, 0)
         x1, y1 = min(bounds[2] + pad + 2, self.width_px), min(bounds[3] + pad + 2, self.height_px)
         return (x0, y0, x1, y1) if x1 - x0 > 1 and y1 - y0 > 1 else None
@@ -304,7 +301,7 @@ class Canvas:
     def _soft_mask(self, outline: Points, amount: float, soften_px: float) -> tuple[Plane, Window] | None:
         """An outline's coverage times `amount`, edges softened, and its window; None when it would not show."""
         radius = int(soften_px + 0.5)
-        window = self._window(outline, 2 * radius + 1)
+        window = self._clipped(_bounds(outline), 2 * radius + 1)
         if window is None:
             return None
         x0, y0, x1, y1 = window

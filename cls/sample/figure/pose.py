@@ -118,16 +118,8 @@ def skeleton(pose: Pose, build: Build) -> Skeleton:
 
     neck = tilted(0, -build.torso_length)
     head = neck + np.array([sin(pose.lean * 0.5) * 0.7, -0.76 * build.head**0.5, 0.1])
-    sides = (-1, 1)
-    shoulders: list[Point3] = []
-    elbows: list[Point3] = []
-    wrists: list[Point3] = []
-    hands: list[Point3] = []
-    hips: list[Point3] = []
-    knees: list[Point3] = []
-    ankles: list[Point3] = []
-    toes: list[Point3] = []
-    for index, side in enumerate(sides):
+
+    def limbs(index: int, side: int) -> list[Point3]:
         upper, fore = pose.upper_arms[index], pose.forearms[index]
         raise_up = max(0.0, -cos(upper.abduct) * cos(upper.flex)) * 0.28 + max(0.0, sin(upper.abduct)) * 0.05
         shoulder = tilted(side * build.shoulder * (1 - 0.12 * raise_up), -build.torso_length + 0.4 - raise_up)
@@ -140,31 +132,14 @@ def skeleton(pose: Pose, build: Build) -> Skeleton:
         ankle = knee + 1.68 * build.leg_scale * _direction(shin, side)
         lift = 0.5 * max(0.0, -shin.flex - 0.25)
         toe = ankle + np.array([side * 0.16, 0.16 + lift, 0.52])
-        for joints, joint in zip(
-            (shoulders, elbows, wrists, hands, hips, knees, ankles, toes),
-            (shoulder, elbow, wrist, hand, hip, knee, ankle, toe),
-            strict=True,
-        ):
-            joints.append(seen(joint))
+        return [seen(joint) for joint in (shoulder, elbow, wrist, hand, hip, knee, ankle, toe)]
 
-    def pair(joints: list[Point3]) -> tuple[Point3, Point3]:
-        return joints[0], joints[1]
-
+    pairs = zip(limbs(0, -1), limbs(1, 1), strict=True)
+    shoulders, elbows, wrists, hands, hips, knees, ankles, toes = pairs
     return Skeleton(
-        pelvis=seen(np.zeros(3)),
-        neck=seen(neck),
-        head=seen(head),
-        shoulders=pair(shoulders),
-        elbows=pair(elbows),
-        wrists=pair(wrists),
-        hands=pair(hands),
-        hips=pair(hips),
-        knees=pair(knees),
-        ankles=pair(ankles),
-        toes=pair(toes),
-        yaw=pose.yaw,
-        lean=pose.lean,
-    )
+        seen(np.zeros(3)), seen(neck), seen(head), shoulders, elbows, wrists, hands, hips, knees, ankles, toes,
+        pose.yaw, pose.lean,
+    )  # fmt: skip
 
 
 _ARMS: dict[str, tuple[Bone, Bone]] = {

@@ -189,19 +189,15 @@ def park(rng: np.random.Generator, width: int, height: int) -> Scene:
     if rng.random() < 0.7:
         bend = float(rng.uniform(-0.5, 0.5)) * width
         centre = width * float(rng.uniform(0.35, 0.65))
-        left = smooth_open(
-            [
-                (centre + bend - 8, ground + 2),
-                (centre + bend * 0.4 - width * 0.1, height * 0.66),
-                (centre - width * 0.36, height + 10),
-            ]
-        )
-        right = smooth_open(
-            [
-                (centre + bend + 8, ground + 2),
-                (centre + bend * 0.4 + width * 0.1, height * 0.66),
-                (centre + width * 0.36, height + 10),
-            ]
+        left, right = (
+            smooth_open(
+                [
+                    (centre + bend + sign * 8, ground + 2),
+                    (centre + bend * 0.4 + sign * width * 0.1, height * 0.66),
+                    (centre + sign * width * 0.36, height + 10),
+                ]
+            )
+            for sign in (-1, 1)
         )
         path = front.copy()
         lay_ground(path, rng, Surface("sand", palette.varied(rng, (196, 176, 146), 0.06), 0.3), horizon, ground)

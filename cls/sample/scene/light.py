@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from math import cos, sin
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from cls.sample.canvas import Canvas, Lamp, ellipse
 from cls.sample.figure.body import BodyFrame
 from cls.sample.scene.textures import Plane
+
+Tint: TypeAlias = tuple[float, float, float]
 
 _SHRINK = 4
 
@@ -125,33 +128,31 @@ class Light:
     """
 
     lamp: Lamp
-    lit: tuple[float, float, float]
-    ambient: tuple[float, float, float]
+    lit: Tint
+    ambient: Tint
     shadow: float
-    gain: tuple[float, float, float]
+    gain: Tint
     vignette: float
     noise: float
     blur_px: float
+
+
+# Mood -> hardness of the lamp, tint of what it does not reach, tint of what it reaches, exposure.
+_MOODS: dict[str, tuple[float, Tint, Tint, float]] = {
+    "day": (0.85, (0.42, 0.46, 0.54), (1.05, 1.02, 0.97), 1.0),
+    "overcast": (0.25, (0.56, 0.58, 0.6), (0.96, 0.98, 1.0), 0.97),
+    "evening": (0.7, (0.4, 0.38, 0.46), (1.04, 0.93, 0.82), 0.88),
+    "indoor": (0.45, (0.46, 0.45, 0.45), (1.02, 0.97, 0.9), 0.96),
+}
 
 
 def draw_light(rng: np.random.Generator, mood: str) -> Light:
     """Light at random for a mood: day, overcast, evening or indoor."""
     angle = float(rng.uniform(-1.1, 1.1))
     warm = float(rng.uniform(-1, 1))
-    hardness = {"day": 0.85, "overcast": 0.25, "evening": 0.7, "indoor": 0.45}[mood] * float(rng.uniform(0.8, 1.15))
-    ambient = {
-        "day": (0.42, 0.46, 0.54),
-        "overcast": (0.56, 0.58, 0.6),
-        "evening": (0.4, 0.38, 0.46),
-        "indoor": (0.46, 0.45, 0.45),
-    }[mood]
-    lit = {
-        "day": (1.05, 1.02, 0.97),
-        "overcast": (0.96, 0.98, 1.0),
-        "evening": (1.04, 0.93, 0.82),
-        "indoor": (1.02, 0.97, 0.9),
-    }[mood]
-    exposure = {"day": 1.0, "overcast": 0.97, "evening": 0.88, "indoor": 0.96}[mood] * float(rng.uniform(0.93, 1.07))
+    hardness, ambient, lit, exposure = _MOODS[mood]
+    hardness *= float(rng.uniform(0.8, 1.15))
+    exposure *= float(rng.uniform(0.93, 1.07))
     return Light(
         lamp=Lamp(sin(angle), -cos(angle), min(hardness, 1.0)),
         lit=lit,
