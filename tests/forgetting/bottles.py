@@ -150,7 +150,7 @@ def make_full_bottle(folder: Path) -> FullBottle:
     full.load()
     full.write_rows()
     bottle, group = full.bottle, GROUPS[0]
-    run = train_tiny_run(bottle, arch="mobilenetv3_small_050", height_px=32, width_px=32, valid=0.4, cache="png")
+    run = train_tiny_run(bottle, arch="test_efficientnet", height_px=32, width_px=32, valid=0.4, cache="png")
     (run.folder / "bad_batch").mkdir()
     np.savez(
         run.folder / "bad_batch" / "epoch_0_batch_0.npz", pictures=np.array(full.pictures_of(full.picset_of_training()))

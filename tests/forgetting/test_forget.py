@@ -106,7 +106,7 @@ def test_nothing_is_left(copied_on_each: FullBottle, capsys: pytest.CaptureFixtu
     assert "nothing was left of them" in capsys.readouterr().out
     full.load()
     assert full.files_with(*wanted) == set(), "a load does not bring them back"
-    assert train_tiny_run(bottle, arch="mobilenetv3_small_050", height_px=32, width_px=32).validation_samples()
+    assert train_tiny_run(bottle, arch="test_efficientnet", height_px=32, width_px=32).validation_samples()
     assert full.files_with(*wanted) == set()
 
 

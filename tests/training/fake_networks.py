@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.models import register_model
-from timm.models.mobilenetv3 import MobileNetV3, mobilenetv3_small_050
+from timm.models.resnet import ResNet, test_resnet
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def fake_asks_for_passive_threads(num_classes: int = 3, **_: Any) -> nn.Module:
     return FaultyNetwork(num_classes)
 
 
-class Undecided(MobileNetV3):
+class Undecided(ResNet):
     """Does what the values of its input say, which no exporter can follow."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class Undecided(MobileNetV3):
 
 
 @register_model
-def undecided_net(pretrained: bool = False, **options: object) -> MobileNetV3:
-    network: MobileNetV3 = mobilenetv3_small_050(pretrained=pretrained, **options)
+def undecided_net(pretrained: bool = False, **options: object) -> ResNet:
+    network: ResNet = test_resnet(pretrained=pretrained, **options)
     network.__class__ = Undecided
     return network

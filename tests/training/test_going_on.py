@@ -59,7 +59,7 @@ class Malicious:
 @pytest.fixture
 def cut_off(tmp_path: Path) -> FinishedRun:
     """A run that was killed after its fit."""
-    run = train_tiny_run(make_tiny_bottle(tmp_path / "bottle"), arch="mobilenetv3_small_050", ema=0.9)
+    run = train_tiny_run(make_tiny_bottle(tmp_path / "bottle"), arch="test_efficientnet", ema=0.9)
     (run.folder / FINISHED).unlink()
     return run
 
@@ -70,7 +70,7 @@ def test_code_in_a_checkpoint_is_not_run(cut_off: FinishedRun, tmp_path: Path) -
     content = torch.load(last, weights_only=True)
     torch.save({**content, "history": Malicious(made)}, last)
     with pytest.raises(TrainingError) as caught:
-        train_tiny_run(cut_off.bottle, arch="mobilenetv3_small_050", ema=0.9)
+        train_tiny_run(cut_off.bottle, arch="test_efficientnet", ema=0.9)
     assert caught.value.code == "training.checkpoint_holds_code"
     assert "mkdir" in caught.value.what
     assert "--no-resume" in str(caught.value.hint)
@@ -89,7 +89,7 @@ def test_time_and_waiting_are_those_of_all_parts(cut_off: FinishedRun) -> None:
     file = cut_off.folder / ARGS
     started = cut_off.args.started
     file.write_text(file.read_text().replace(started, "2026-01-02T03:04:05+00:00"))
-    again = train_tiny_run(cut_off.bottle, arch="mobilenetv3_small_050", ema=0.9)
+    again = train_tiny_run(cut_off.bottle, arch="test_efficientnet", ema=0.9)
     assert again.folder == cut_off.folder
     assert again.metrics.seconds >= 1000
     assert again.metrics.waiting_share == pytest.approx(0.25)

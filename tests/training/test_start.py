@@ -27,7 +27,7 @@ from cls.training.runs.run import FinishedRun
 from tests.bottles import GROUP, LABELS, make_tiny_bottle, train_tiny_run
 from tests.required_tools import need_module
 
-ARCH = "mobilenetv3_small_050"
+ARCH = "test_efficientnet"
 
 
 @pytest.fixture(scope="module")

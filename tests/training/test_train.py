@@ -32,7 +32,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bottle:
 
 @pytest.fixture(scope="module")
 def trained(tiny: Bottle) -> FinishedRun:
-    return train_tiny_run(tiny, epochs=2)
+    return train_tiny_run(tiny, arch="mnv3", epochs=2)
 
 
 def train_script(bottle: Bottle, *options: str) -> int:
@@ -118,7 +118,7 @@ def test_killed_between_the_fit_and_the_final_weights(tmp_path: Path, trained: F
     run = copied(trained, tmp_path / "copy")
     for name in ("metrics.json", "checkpoints/model.ckpt", "report.html", "predictions.csv"):
         (run.folder / name).unlink()
-    again = train_tiny_run(run.bottle, epochs=2)
+    again = train_tiny_run(run.bottle, arch="mnv3", epochs=2)
     assert again.name == run.name, "resumed, not started again"
     assert again.metrics.weights_sha256 == trained.metrics.weights_sha256
     assert again.thresholds == trained.thresholds
@@ -179,7 +179,7 @@ def test_nothing_in_a_run_names_a_path_of_this_machine(trained: FinishedRun) -> 
 
 
 def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: FinishedRun) -> None:
-    again = train_tiny_run(make_tiny_bottle(tmp_path), epochs=2)
+    again = train_tiny_run(make_tiny_bottle(tmp_path), arch="mnv3", epochs=2)
     for key in ("train_loss", "valid_loss", "valid_map"):
         assert [getattr(epoch, key) for epoch in again.metrics.history] == pytest.approx(
             [getattr(epoch, key) for epoch in trained.metrics.history], rel=1e-4
@@ -187,7 +187,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, trained: FinishedRun) 
     assert again.thresholds == pytest.approx(trained.thresholds, rel=1e-3)
     states = [torch.load(run.folder / "checkpoints" / "last.ckpt")["state_dict"] for run in (again, trained)]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items()), "bit for bit"
-    other = train_tiny_run(again.bottle, epochs=2, seed=1)
+    other = train_tiny_run(again.bottle, arch="mnv3", epochs=2, seed=1)
     assert other.metrics.history[0].train_loss != again.metrics.history[0].train_loss
 
 
@@ -221,7 +221,7 @@ def test_the_next_command_can_be_pasted(tmp_path: Path, capsys: pytest.CaptureFi
 def test_mode_all_trains_on_everything(tmp_path: Path) -> None:
     bottle = make_tiny_bottle(tmp_path)
     everything = train_tiny_run(bottle, mode="all")
-    assert everything.name == "v__0_all_mnv3_4_0.001"
+    assert everything.name == "v__0_all_test_efficientnet_4_0.001"
     assert everything.metrics.samples == SampleCounts(train=24, valid=0)
     assert everything.thresholds == (0.5, 0.5, 0.5)
     assert everything.validation_samples() == []
@@ -229,7 +229,7 @@ def test_mode_all_trains_on_everything(tmp_path: Path) -> None:
     measured = train_tiny_run(bottle)
     again = train_tiny_run(bottle, mode="all", seed=3)
     assert again.thresholds == measured.thresholds
-    assert again.metrics.thresholds_from == "validation of run v__1_train_mnv3_4_0.001"
+    assert again.metrics.thresholds_from == "validation of run v__1_train_test_efficientnet_4_0.001"
     # Thresholds and what they were chosen on belong together.
     assert again.metrics.calibration.temperature == measured.metrics.calibration.temperature
     assert again.metrics.background_sensitivity is None

@@ -12,8 +12,7 @@ from tests.bottles import make_tiny_bottle, train_tiny_run
 def test_two_processes_give_the_losses_and_weights_of_a_thread(tmp_path: Path) -> None:
     bottle = make_tiny_bottle(tmp_path)
     by_thread, by_processes = (
-        train_tiny_run(bottle, arch="mobilenetv3_small_050", epochs=2, workers=workers, backgrounds=0)
-        for workers in (0, 2)
+        train_tiny_run(bottle, arch="test_efficientnet", epochs=2, workers=workers, backgrounds=0) for workers in (0, 2)
     )
     assert by_processes.args.config.workers == 2
     histories = [run.metrics.history for run in (by_thread, by_processes)]

@@ -19,7 +19,7 @@ from cls.training.runs.folder import SPLIT
 from cls.training.runs.run import FinishedRun
 from tests.bottles import GROUP, make_tiny_bottle, train_tiny_run
 
-ARCH = "mobilenetv3_small_050"
+ARCH = "test_efficientnet"
 OTHER = "hat"
 
 
