@@ -142,6 +142,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_argument("--quiet", action="store_true", help="no progress, warnings and errors only")
 
 
+def add_trust_argument(parser: argparse._ActionsContainer) -> None:
+    """Adds `--trust`, for `cls.package.keys.trusted_keys`."""
+    parser.add_argument(
+        "--trust",
+        type=Path,
+        action="append",
+        metavar="KEYS",
+        help="refuse a package that none of these public keys signed: a file with a key a line, or a folder of *.pub;"
+        " may be given several times (default: package_trust of the configuration)",
+    )
+
+
 def bottle_of(options: argparse.Namespace) -> Bottle:
     """The data folder of the configuration."""
     from cls.bottle.layout import Bottle

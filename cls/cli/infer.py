@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, add_options, bottle_of, given, print_skipped
+from cls.cli.command import Command, add_options, add_trust_argument, bottle_of, given, print_skipped
 from cls.errors import UsageError
 from cls.options import noted, refuse_all
 from cls.prediction.config import PredictConfig
@@ -46,14 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a package (.zip, its folder, model.onnx), a run's folder or one of its models,"
         " or a served model (http://HOST:PORT/v2/models/NAME, grpc://HOST:PORT/NAME)",
     )
-    model.add_argument(
-        "--trust",
-        type=Path,
-        action="append",
-        metavar="KEYS",
-        help="use the model only if its zip is signed by one of these public keys: a file with a key a line, or a"
-        " folder of *.pub; may be given several times (default: package_trust of the configuration)",
-    )
+    add_trust_argument(model)
     model.add_argument("--served", action="store_true", help="the group's model at inference_url of the configuration")
     add_options(parser, PredictConfig)
     results = parser.add_argument_group("results")

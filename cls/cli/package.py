@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, add_options, given
+from cls.cli.command import Command, add_options, add_trust_argument, bottle_of, given
 from cls.exporting.formats.files import RebuildConfig
 from cls.wording import counted
 
@@ -33,18 +33,7 @@ def _add_verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "packages", type=Path, nargs="+", metavar="ZIP|FOLDER", help="packages, or folders with packages"
     )
-    _add_trust_argument(parser)
-
-
-def _add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trust",
-        type=Path,
-        action="append",
-        metavar="KEYS",
-        help="refuse a package that none of these public keys signed: a file with a key a line, or a folder of *.pub;"
-        " may be given several times (default: package_trust of the configuration)",
-    )
+    add_trust_argument(parser)
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -109,20 +98,17 @@ def _add_rebuild_arguments(parser: argparse.ArgumentParser) -> None:
         "package", type=Path, metavar="ZIP", help="a package with its ONNX: model_onnx.zip, or a plan's"
     )
     add_options(parser, RebuildConfig)
-    _add_trust_argument(parser)
+    add_trust_argument(parser)
 
 
 def _rebuild(options: argparse.Namespace) -> None:
     config = RebuildConfig(**given(options, RebuildConfig))
-    from cls.bottle.layout import Bottle
     from cls.cli.storage import push_lines
     from cls.exporting.rebuild import rebuild_package
     from cls.package.keys import trusted_keys
-    from cls.settings import load_settings
 
-    settings = load_settings(options.cfg)
-    bottle = Bottle(settings)
-    made = rebuild_package(options.package, bottle, config, trust=trusted_keys(options.trust, settings))
+    bottle = bottle_of(options)
+    made = rebuild_package(options.package, bottle, config, trust=trusted_keys(options.trust, bottle.settings))
     report = made.report
     print(f"{options.package} -> {made.path}")
     print(f"  proven on {made.proof}, in {report.runtime}")
@@ -142,11 +128,10 @@ def _add_vectors_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("package", type=Path, metavar="ZIP", help="a package that `cls export` made")
     parser.add_argument("--write", type=Path, metavar="DIR", help="also write the vectors' files into this folder")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    _add_trust_argument(parser)
+    add_trust_argument(parser)
 
 
 def _vectors(options: argparse.Namespace) -> None:
-    from cls.bottle.layout import Bottle
     from cls.errors import PackageError
     from cls.package.archive import open_package
     from cls.package.keys import trusted_keys
@@ -154,16 +139,15 @@ def _vectors(options: argparse.Namespace) -> None:
     from cls.package.vectors import read_vectors
     from cls.runtimes.conformance import check_vectors
     from cls.runtimes.open import open_classifier
-    from cls.settings import load_settings
 
-    settings = load_settings(options.cfg)
-    trust = trusted_keys(options.trust, settings)
+    bottle = bottle_of(options)
+    trust = trusted_keys(options.trust, bottle.settings)
     with open_package(options.package, trust=trust) as package:
         vectors = read_vectors(package, package.meta())
         if options.write is not None:
             others = [name for name in package.names if not name.startswith(VECTORS_FOLDER)]
             package.extract(options.write, leave_out=others)
-    classifier = open_classifier(str(options.package), Bottle(settings), trust=trust)
+    classifier = open_classifier(str(options.package), bottle, trust=trust)
     results = check_vectors(classifier, vectors)
     if options.json:
         said = {
@@ -213,21 +197,21 @@ def _add_keygen_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _keygen(options: argparse.Namespace) -> None:
-    from cls.bottle.layout import Bottle
     from cls.errors import UsageError
     from cls.package.keys import PASSPHRASE_VARIABLE, PUBLIC_SUFFIX, make_key
-    from cls.settings import load_settings
 
-    settings = load_settings(options.cfg)
+    bottle = bottle_of(options)
     path: Path = options.key
-    if path.resolve().is_relative_to(Bottle(settings).root.resolve()):
+    if path.resolve().is_relative_to(bottle.root.resolve()):
         raise UsageError(
             f"{path} is in the data folder, which is passed on with all that is in it",
             code="inside_data_folder",
             hint="give a place of your own, e.g. ~/.ssh/packages.key",
         )
-    made = make_key(path, passphrase=settings.signing_passphrase)
-    encryption = "encrypted" if settings.signing_passphrase else f"not encrypted: {PASSPHRASE_VARIABLE} is not set"
+    made = make_key(path, passphrase=bottle.settings.signing_passphrase)
+    encryption = (
+        "encrypted" if bottle.settings.signing_passphrase else f"not encrypted: {PASSPHRASE_VARIABLE} is not set"
+    )
     print(f"private key: {path} ({encryption}); it signs: keep it to yourself")
     print(f"public key:  {path}{PUBLIC_SUFFIX}; it checks: give it to those who use your packages, for --trust")
     print(f"fingerprint: {made.fingerprint}")

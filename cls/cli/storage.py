@@ -7,7 +7,7 @@ import logging
 import shlex
 from typing import TYPE_CHECKING
 
-from cls.cli.command import Command, add_options, given
+from cls.cli.command import Command, add_options, bottle_of, given
 from cls.model_storage.config import ServiceOptions
 from cls.wording import counted
 
@@ -70,18 +70,16 @@ def _check_push_options(options: argparse.Namespace) -> None:
 
 
 def _push(options: argparse.Namespace) -> None:
-    from cls.bottle.layout import Bottle
     from cls.bottle.ledger import KnownModel, remember_models
     from cls.errors import StorageError
     from cls.model_storage.client import StorageClient
     from cls.package.archive import open_package
     from cls.package.model_name import model_name_of_group
     from cls.package.packing import people_in
-    from cls.settings import load_settings
 
-    settings = load_settings(options.cfg)
+    bottle = bottle_of(options)
+    settings = bottle.settings
     _check_push_options(options)
-    bottle = Bottle(settings)
     folder = bottle.inference_model(options.group)
     zip_path = folder / f"model_{options.format}.zip"
     if not zip_path.is_file():
