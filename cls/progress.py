@@ -7,7 +7,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Item = TypeVar("Item")
 
@@ -40,14 +43,14 @@ def silence_output() -> None:
     logging.getLogger("cls").setLevel(logging.ERROR)
 
 
-class Ticker(Protocol):
-    """What a progress display gets."""
+class Ticker:
+    """Counts what is done, and shows nothing."""
 
     def advance(self, count: int = 1) -> None:
         """Counts `count` more units as done."""
 
 
-class _LineTicker:
+class _LineTicker(Ticker):
     """Prints a line now and then: for a log file or a pipe, where a moving bar is noise."""
 
     def __init__(self, description: str, total: int | None) -> None:
@@ -67,13 +70,6 @@ class _LineTicker:
             logging.getLogger("cls").info("%s: %d%s (%.1f/s)", self._description, self._done, total, rate)
 
 
-class _SilentTicker:
-    """Shows nothing."""
-
-    def advance(self, count: int = 1) -> None:
-        """Counts nothing."""
-
-
 @contextmanager
 def progress(description: str, total: int | None = None) -> Iterator[Ticker]:
     """A progress display for the length of a `with` block.
@@ -86,7 +82,7 @@ def progress(description: str, total: int | None = None) -> Iterator[Ticker]:
         A ticker: call `advance()` for every unit done. A bar on a terminal, a line now and then otherwise.
     """
     if _is_quiet:
-        yield _SilentTicker()
+        yield Ticker()
     elif not sys.stderr.isatty():
         yield _LineTicker(description, total)
     else:
@@ -96,14 +92,10 @@ def progress(description: str, total: int | None = None) -> Iterator[Ticker]:
             yield _BarTicker(bar)
 
 
-class _Bar(Protocol):
-    def update(self, n: float | None = 1) -> bool | None: ...
-
-
-class _BarTicker:
+class _BarTicker(Ticker):
     """Moves a bar on a terminal."""
 
-    def __init__(self, bar: _Bar) -> None:
+    def __init__(self, bar: tqdm[Any]) -> None:
         self._bar = bar
 
     def advance(self, count: int = 1) -> None:

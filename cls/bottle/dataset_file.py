@@ -137,12 +137,7 @@ def change_splits(path: Path, change: Callable[[Any], Any]) -> None:
     with locked(_lock_of(path)):
         content = read_json(path)
         if not isinstance(content, dict):
-            raise BottleError(
-                "is not a dataset file",
-                code="not_a_dataset",
-                where=path,
-                hint="load the group again with `cls load-group`",
-            )
+            raise _not_a_dataset(path)
         known = content.get(SPLITS_KEY)
         changed = change(known)
         if changed != known:
@@ -261,17 +256,21 @@ def read_dataset(path: Path, group: str | None = None) -> GroupDataset:
             rows[row.path] = _united(rows[row.path], row) if row.path in rows else row
         name = content["cat"] if isinstance(content["cat"], str) else content["cat"][0]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise BottleError(
-            f"is not a dataset file: {error!r}",
-            code="not_a_dataset",
-            where=path,
-            hint="load the group again with `cls load-group`",
-        ) from error
+        raise _not_a_dataset(path, f": {error!r}") from error
     known = {"cat", "num2label", "weights", "data", "picsets", _UNKNOWN_KEY}
     extra = {key: value for key, value in content.items() if key not in known}
     dataset = GroupDataset(str(name), labels, tuple(rows.values()), extra)
     _check(dataset, path)
     return dataset
+
+
+def _not_a_dataset(path: Path, detail: str = "") -> BottleError:
+    return BottleError(
+        f"is not a dataset file{detail}",
+        code="not_a_dataset",
+        where=path,
+        hint="load the group again with `cls load-group`",
+    )
 
 
 def _values(values: Sequence[float | str | None], missing: float) -> tuple[float, ...]:

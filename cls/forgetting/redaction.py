@@ -265,7 +265,7 @@ def _without_entry(value: Any, names: Names, redacted: RedactedFile) -> Any:
 
 
 def _about(value: Any, names: Names) -> str | None:
-    """Whom a text, or a text in a mapping (also in one that is part of it), names; lists say more than one thing."""
+    """The picture or picset that a text, or a text anywhere in a mapping, names; lists are not looked into."""
     if isinstance(value, str):
         return names.named_by(value)
     if isinstance(value, dict):

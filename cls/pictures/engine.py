@@ -353,7 +353,7 @@ def is_absent(url: URL) -> bool:
     if url.get_backend_name() != "sqlite" or url.database is None:
         return False
     try:
-        Path(str(url.database)).stat()
+        Path(url.database).stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:
@@ -369,7 +369,7 @@ def make_sqlite_folder(url: URL) -> None:
     """
     if url.get_backend_name() != "sqlite" or url.database is None:
         return
-    folder = Path(str(url.database)).parent
+    folder = Path(url.database).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

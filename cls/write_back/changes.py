@@ -53,7 +53,7 @@ class Change:
     Attributes:
         kind: `left`: somebody else has said something of the group there, and it stays.
         statement: the new one; the old one where it is removed or left.
-        was: the labels before; None where nothing was said.
+        was: the labels before; None where nothing was statement.
         becomes: the labels after; None where nothing is said any more.
     """
 
@@ -64,14 +64,14 @@ class Change:
 
     def as_json(self) -> ChangeJson:
         """As the JSON preview shows it."""
-        said = self.statement
+        statement = self.statement
         return {
             "change": self.kind,
-            "picture": said.picture,
-            "person": said.person or None,
-            "gender": said.gender,
-            "bbox": said.box_xyxy_rel,
-            "group": said.group,
+            "picture": statement.picture,
+            "person": statement.person or None,
+            "gender": statement.gender,
+            "bbox": statement.box_xyxy_rel,
+            "group": statement.group,
             "was": self.was,
             "becomes": self.becomes,
         }
@@ -107,7 +107,7 @@ class PicsetState:
 
     def statements(self) -> list[Statement]:
         """Every statement, with its person where that is known."""
-        return [_named(said, self.sent) for said in statements_of(self.picset)]
+        return [_named(statement, self.sent) for statement in statements_of(self.picset)]
 
 
 def changes_between(
@@ -126,16 +126,16 @@ def changes_between(
     old, new = _different(before.statements(), after.statements())
     changes: list[Change] = []
     # Whoever has an id finds the old statement first: a box alone must not take it away.
-    for said in sorted(new, key=lambda one: not one.person):
-        twin = max(old, key=lambda other: _closeness(other, said), default=None)
-        if twin is not None and _closeness(twin, said) >= _SAME_PERSON_IOU:
+    for statement in sorted(new, key=lambda one: not one.person):
+        twin = max(old, key=lambda other: _closeness(other, statement), default=None)
+        if twin is not None and _closeness(twin, statement) >= _SAME_PERSON_IOU:
             old = [other for other in old if other is not twin]
-            changes.append(Change("changed", said, twin.category, said.category))
+            changes.append(Change("changed", statement, twin.category, statement.category))
         else:
-            changes.append(Change("added", said, None, said.category))
-    changes += [Change("removed", said, said.category, None) for said in old]
+            changes.append(Change("added", statement, None, statement.category))
+    changes += [Change("removed", statement, statement.category, None) for statement in old]
     known = [*after.sent, *before.sent]
-    changes += [Change("left", _named(said, known), said.category, said.category) for said in left]
+    changes += [Change("left", _named(statement, known), statement.category, statement.category) for statement in left]
     was, becomes = before.picset.versions, after.picset.versions
     versions = {
         group: (was.get(group, ""), becomes.get(group, ""))
@@ -177,10 +177,12 @@ def table_of(picsets: Sequence[PicsetChanges], limit: int) -> list[str]:
         key=lambda row: _MOST_TELLING_FIRST.index(row[1].kind),
     )
     for guid, change in told:
-        said = change.statement
-        box = "?" if said.box_xyxy_rel is None else " ".join(f"{side:.2f}" for side in said.box_xyxy_rel)
-        person = f"{said.person} {said.gender} {box}".lstrip()
-        rows.append((change.kind, guid, said.picture, person, said.group, _text(change.was), _text(change.becomes)))
+        statement = change.statement
+        box = "?" if statement.box_xyxy_rel is None else " ".join(f"{side:.2f}" for side in statement.box_xyxy_rel)
+        person = f"{statement.person} {statement.gender} {box}".lstrip()
+        rows.append(
+            (change.kind, guid, statement.picture, person, statement.group, _text(change.was), _text(change.becomes))
+        )
     if len(rows) == 1:
         return []
     shown = rows[: limit + 1]
@@ -203,18 +205,18 @@ def _closeness(one: Statement, two: Statement) -> float:
     return iou(one.box_xyxy_rel, two.box_xyxy_rel)
 
 
-def _named(said: Statement, known: Sequence[Statement]) -> Statement:
-    return replace(said, person=person_of(said, known))
+def _named(statement: Statement, known: Sequence[Statement]) -> Statement:
+    return replace(statement, person=person_of(statement, known))
 
 
 def _different(old: list[Statement], new: list[Statement]) -> tuple[list[Statement], list[Statement]]:
     """Both without the statements that stand in both."""
     left = list(old)
     fresh: list[Statement] = []
-    for said in new:
-        same = next((other for other in left if other == said or other.is_same(said)), None)
+    for statement in new:
+        same = next((other for other in left if other == statement or other.is_same(statement)), None)
         if same is None:
-            fresh.append(said)
+            fresh.append(statement)
         else:
             left.remove(same)
     return left, fresh

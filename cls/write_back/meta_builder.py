@@ -42,8 +42,8 @@ FOLDER = "predictions"
 
 NOT_IN_POOL = "not in the pool of pictures: run `cls load-group`"
 
-# So many photos are looked at before their picsets' files are written.
-_PHOTOS_A_TURN = 64
+# So many photos are predicted before their picsets' files are written.
+_PHOTOS_A_BATCH = 64
 
 
 class _KnownPhoto(NamedTuple):
@@ -160,23 +160,23 @@ def build_ret_meta(
     summary.picsets = len(picsets)
     photos = _photos_of(bottle, picsets, summary)
     journal = read_journal(bottle.root, bottle.settings.collector_url)
-    looker = _PhotoPredictor(bottle, classifiers, config, list(photos.values()), summary) if photos else None
+    predictor = _PhotoPredictor(bottle, classifiers, config, list(photos.values()), summary) if photos else None
     with progress("photos classified", len(photos)) as ticker:
-        for turn in _turns(picsets, photos):
-            if looker is not None:
-                names = [name for picset in turn.values() for name in _names_of(picset) if name in photos]
-                looker.look({name: photos[name] for name in names}, ticker)
-            people = looker.people if looker is not None else {}
-            for meta_file, picset in turn.items():
+        for batch in _batches(picsets, photos):
+            if predictor is not None:
+                names = [name for picset in batch.values() for name in _names_of(picset) if name in photos]
+                predictor.predict({name: photos[name] for name in names}, ticker)
+            people = predictor.people if predictor is not None else {}
+            for meta_file, picset in batch.items():
                 summary.written += _write(meta_file, picset, people, summary.runs, journal)
     return summary
 
 
 class _PhotoPredictor:
-    """Looks at photos, each once, and remembers what it saw.
+    """Predicts photos, each once, and remembers the predictions.
 
     Attributes:
-        people: picture -> who is in it, for the pictures looked at so far.
+        people: picture -> who is in it, for the pictures predicted so far.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class _PhotoPredictor:
         segmenter_file = self._finder.segmenter_file
         self._segmenter_sha256 = "" if segmenter_file is None else sha256_of_file(segmenter_file)
 
-    def look(self, photos: Mapping[str, Path], ticker: Ticker) -> None:
+    def predict(self, photos: Mapping[str, Path], ticker: Ticker) -> None:
         """Predicts the photos that have not been looked at, in this build or an earlier one."""
         keys: dict[Path, str] = {}
         for name, file in photos.items():
@@ -272,18 +272,18 @@ def _photos_of(bottle: Bottle, picsets: Mapping[Path, Picset], summary: BuildSum
     return {name: file for name, file in files.items() if file.is_file()}
 
 
-def _turns(picsets: Mapping[Path, Picset], photos: Mapping[str, Path]) -> Iterator[dict[Path, Picset]]:
+def _batches(picsets: Mapping[Path, Picset], photos: Mapping[str, Path]) -> Iterator[dict[Path, Picset]]:
     """A few picsets at a time."""
-    turn: dict[Path, Picset] = {}
+    batch: dict[Path, Picset] = {}
     count = 0
     for meta_file, picset in picsets.items():
-        turn[meta_file] = picset
+        batch[meta_file] = picset
         count += sum(name in photos for name in _names_of(picset))
-        if count >= _PHOTOS_A_TURN:
-            yield turn
-            turn, count = {}, 0
-    if turn:
-        yield turn
+        if count >= _PHOTOS_A_BATCH:
+            yield batch
+            batch, count = {}, 0
+    if batch:
+        yield batch
 
 
 def _write(
@@ -298,9 +298,16 @@ def _write(
     named = RetMetaPeople(
         picset=RetMetaPicset(guid=picset.guid),
         items=tuple(
-            PersonRow(said.picture, said.gender, said.box_xyxy_rel, said.group, said.category, said.person)
-            for said in merged.added
-            if said.person and said.box_xyxy_rel is not None
+            PersonRow(
+                statement.picture,
+                statement.gender,
+                statement.box_xyxy_rel,
+                statement.group,
+                statement.category,
+                statement.person,
+            )
+            for statement in merged.added
+            if statement.person and statement.box_xyxy_rel is not None
         ),
     )
     _write_if_changed(meta_file.with_name(RET_META_PEOPLE_NAME), named.model_dump(mode="json"))

@@ -312,15 +312,19 @@ def _update_to_send(
     added: list[tuple[Statement, str]] = []
     for layer in predicted.layers:
         # What the layers before have added tells whose entries they are.
-        ours = OwnStatements([*known.statements_alone, *(said for said, _ in added)], before.versions, replaced_runs)
+        ours = OwnStatements(
+            [*known.statements_alone, *(statement for statement, _ in added)], before.versions, replaced_runs
+        )
         merged = with_predictions(after, layer.people, layer.runs, ours)
         after = merged.picset
-        added += [(said, layer.runs[said.group]) for said in merged.added]
+        added += [(statement, layer.runs[statement.group]) for statement in merged.added]
     standing = list(statements_of(after))
-    new = [said for said, _ in added]
+    new = [statement for statement, _ in added]
     kept = [row for row in known.statements if _has(standing, row[0]) and not _has(new, row[0])]
-    still_ours = [*new, *(said for said, _ in kept)]
-    left = [said for said in standing if said.group in predicted.runs and not _has(still_ours, said)]
+    still_ours = [*new, *(statement for statement, _ in kept)]
+    left = [
+        statement for statement in standing if statement.group in predicted.runs and not _has(still_ours, statement)
+    ]
     first = {group: before.versions.get(group, "") for group in predicted.runs if group not in known.before}
     sent = Sent(predicted.digest, (*kept, *added), {**known.before, **first})
     return PicsetUpdate(predicted.guid, before, after, sent, known, _others_digest(before, known), tuple(left))
@@ -328,17 +332,21 @@ def _update_to_send(
 
 def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) -> PicsetUpdate:
     rest = tuple(row for row in known.statements if runs.get(row[0].group) != row[1])
-    staying = [said for said, _ in rest]
-    gone = [said for group, run in runs.items() for said in known.of(group, run) if not _has(staying, said)]
+    staying = [statement for statement, _ in rest]
+    gone = [
+        statement for group, run in runs.items() for statement in known.of(group, run) if not _has(staying, statement)
+    ]
     # An empty name says that no run predicts the group: collectors that merge what they are sent keep names left out.
     versions = {
         group: known.before.get(group, "")
         for group, run in runs.items()
-        if before.versions.get(group) == run and not any(said.group == group for said in staying)
+        if before.versions.get(group) == run and not any(statement.group == group for statement in staying)
     }
     after = without_statements(before, runs, OwnStatements(gone), versions)
-    still = {group: known.before[group] for group in known.before if any(said.group == group for said in staying)}
-    left = [said for said in statements_of(after) if said.group in runs and not _has(staying, said)]
+    still = {
+        group: known.before[group] for group in known.before if any(statement.group == group for statement in staying)
+    }
+    left = [statement for statement in statements_of(after) if statement.group in runs and not _has(staying, statement)]
     return PicsetUpdate(
         before.guid, before, after, Sent("", rest, still), known, _others_digest(before, known), tuple(left)
     )
@@ -347,11 +355,11 @@ def _update_to_withdraw(before: Picset, known: Sent, runs: Mapping[str, str]) ->
 def _others_digest(picset: Picset, known: Sent) -> str:
     """The same as long as others say the same, whatever becomes of what is ours."""
     rest = without_statements(
-        picset, {said.group for said in known.statements_alone}, OwnStatements(known.statements_alone), {}
+        picset, {statement.group for statement in known.statements_alone}, OwnStatements(known.statements_alone), {}
     )
     trained = [[item.picture, [entry.source for entry in item.trained or ()]] for item in rest.items]
     return sha256_of_bytes(json.dumps(trained, sort_keys=True, default=str).encode())[:32]
 
 
 def _has(statements: Sequence[Statement], wanted: Statement) -> bool:
-    return any(wanted.is_same(said) for said in statements)
+    return any(wanted.is_same(statement) for statement in statements)

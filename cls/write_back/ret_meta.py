@@ -195,9 +195,9 @@ def _without_ours(picture: str, known: Sequence[TrainedEntry], groups: set[str],
     """The entries of an item without our statements of groups; an entry of which nothing is left goes."""
     kept: list[_Known] = []
     for entry in known:
-        said = entry.groups or ()
-        others = [labels for labels in said if labels.group not in groups or not ours.has(picture, entry, labels)]
-        if len(others) == len(said):
+        all_labels = entry.groups or ()
+        others = [labels for labels in all_labels if labels.group not in groups or not ours.has(picture, entry, labels)]
+        if len(others) == len(all_labels):
             kept.append(_Known(entry, ours.person_of(picture, entry)))
         # What somebody added to an entry of ours stays, even when nothing else of it does.
         elif others or not entry.is_bare:
@@ -212,7 +212,7 @@ def _merged(
     twins = _twins(kept, people)
     merged = [known.entry for known in kept]
     added: list[Statement] = []
-    standing = [said for entry in merged for said in statements_of_entry(picture, entry)]
+    standing = [statement for entry in merged for statement in statements_of_entry(picture, entry)]
     for number, person in enumerate(people):
         of_others = [kept[place] for other, place in twins.items() if other != number]
         known = {
@@ -224,16 +224,16 @@ def _merged(
         predicted = person.entry()
         new = [labels for labels in predicted.groups or () if labels.group not in known]
         twin = merged[twins[number]] if number in twins else predicted.with_groups(())
-        said = [replace(one, person=person.id) for one in statements_of_entry(picture, twin.with_groups(new))]
+        new_statements = [replace(one, person=person.id) for one in statements_of_entry(picture, twin.with_groups(new))]
         # Word for word what somebody else has said: later nobody could tell which of the two is ours.
-        if not said or any(one.is_same(other) for one in said for other in standing):
+        if not new_statements or any(one.is_same(other) for one in new_statements for other in standing):
             continue
         entry = twin.with_groups((*(twin.groups or ()), *new))
         if number in twins:
             merged[twins[number]] = entry
         else:
             merged.append(entry)
-        added += said
+        added += new_statements
     return merged, added
 
 
@@ -271,7 +271,7 @@ class FilePredictions:
             picture: tuple(
                 PredictedPerson(person.person_class, person.box_xyxy_rel, labels, person.id)
                 for person in found
-                if (labels := {group: said for group, said in person.labels.items() if group in groups})
+                if (labels := {group: names for group, names in person.labels.items() if group in groups})
             )
             for picture, found in self.people.items()
         }
@@ -351,22 +351,24 @@ def _newest(layers: list[tuple[float, FilePredictions]]) -> tuple[FilePrediction
 def _layer_of_file(bottle: Bottle, file: Path, journal: SentJournal) -> tuple[str, FilePredictions]:
     picset = picset_of(read_json(file), where=file)
     meta = _meta_beside(file)
-    told = meta.versions if meta else {}
+    known_versions = meta.versions if meta else {}
     runs = {
-        group: run for group, run in picset.versions.items() if told.get(group) != run or _is_run(bottle, group, run)
+        group: run
+        for group, run in picset.versions.items()
+        if known_versions.get(group) != run or _is_run(bottle, group, run)
     }
     # What meta.json says in the same words was there before us, unless we had sent it.
     repeated = [
-        said
-        for said in (statements_of(meta) if meta else ())
-        if said.group in runs and not journal.was_ever_sent(picset.guid, said)
+        statement
+        for statement in (statements_of(meta) if meta else ())
+        if statement.group in runs and not journal.was_ever_sent(picset.guid, statement)
     ]
     named = _named_beside(file)
     people: dict[str, tuple[PredictedPerson, ...]] = {}
     for item in picset.items:
         if item.picture is not None:
             found = _people_of(item.picture, item.trained or (), runs, repeated)
-            of_picture = [said for said in named if said.picture == item.picture]
+            of_picture = [statement for statement in named if statement.picture == item.picture]
             people[item.picture] = tuple(replace(one, id=_id_of(item.picture, one, of_picture)) for one in found)
     return picset.guid, FilePredictions(runs, people)
 
@@ -377,9 +379,11 @@ def _people_of(
     people: list[PredictedPerson] = []
     for entry in trained:
         labels = {
-            said.group: said.category
-            for said in statements_of_entry(picture, entry)
-            if said.group in runs and said.category is not None and not any(said.is_same(other) for other in repeated)
+            statement.group: statement.category
+            for statement in statements_of_entry(picture, entry)
+            if statement.group in runs
+            and statement.category is not None
+            and not any(statement.is_same(other) for other in repeated)
         }
         if labels and entry.box_xyxy_rel is not None:
             people.append(PredictedPerson(entry.gender, entry.box_xyxy_rel, labels))
@@ -397,7 +401,7 @@ def _named_beside(file: Path) -> list[Statement]:
 
 def _id_of(picture: str, person: PredictedPerson, named: Sequence[Statement]) -> str:
     """The id of the person of an entry in ret_meta.json."""
-    ids = {person_of(said, named) for said in statements_of_entry(picture, person.entry())}
+    ids = {person_of(statement, named) for statement in statements_of_entry(picture, person.entry())}
     return ids.pop() if len(ids) == 1 else ""
 
 

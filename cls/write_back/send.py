@@ -75,8 +75,8 @@ class SendSummary:
         """Counts a picset that the collector has."""
         self.sent += is_sent
         self.unchanged += not is_sent
-        for said in update.left:
-            key = (said.group, update.before.versions.get(said.group, ""))
+        for statement in update.left:
+            key = (statement.group, update.before.versions.get(statement.group, ""))
             self.left[key] = self.left.get(key, 0) + 1
 
 

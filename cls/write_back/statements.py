@@ -73,9 +73,9 @@ def statements_of(picset: Picset) -> Iterator[Statement]:
 def statements_of_entry(picture: str, entry: TrainedEntry) -> Iterator[Statement]:
     """Every statement of an entry, in its order."""
     for labels in entry.groups or ():
-        said = statement_of(picture, entry, labels)
-        if said is not None:
-            yield said
+        statement = statement_of(picture, entry, labels)
+        if statement is not None:
+            yield statement
 
 
 class OwnStatements:
@@ -103,34 +103,34 @@ class OwnStatements:
 
     def has(self, picture: str, entry: TrainedEntry, labels: GroupLabels) -> bool:
         """Whether what an entry says of a group is ours."""
-        said = statement_of(picture, entry, labels)
-        if said is None or not labels.is_bare:
+        statement = statement_of(picture, entry, labels)
+        if statement is None or not labels.is_bare:
             return False
-        if said.group in self._replaced_groups:
+        if statement.group in self._replaced_groups:
             return True
-        return any(said.is_same(known) for known in self._sent.get((picture, said.group), ()))
+        return any(statement.is_same(known) for known in self._sent.get((picture, statement.group), ()))
 
     def person_of(self, picture: str, entry: TrainedEntry) -> str:
         """The id of the person whom an entry of ours is about; empty when that is not certain."""
         people = {
             known.person
-            for said in statements_of_entry(picture, entry)
-            for known in self._sent.get((picture, said.group), ())
-            if known.person and known.is_same(said)
+            for statement in statements_of_entry(picture, entry)
+            for known in self._sent.get((picture, statement.group), ())
+            if known.person and known.is_same(statement)
         }
         return people.pop() if len(people) == 1 else ""
 
 
-def person_of(said: Statement, known: Collection[Statement]) -> str:
+def person_of(statement: Statement, known: Collection[Statement]) -> str:
     """The id of the person whom a statement at a collector is about; empty when that is not certain.
 
     Args:
-        said: as it stands there.
+        statement: as it stands there.
         known: statements that were sent, with their people. Whoever changed the labels of an entry did not change its
             person; whoever changed its box or class may have.
     """
-    near = [one for one in known if one.person and one.is_of_same_entry(said)]
-    people = {one.person for one in near if one.is_same(said)} or {one.person for one in near}
+    near = [one for one in known if one.person and one.is_of_same_entry(statement)]
+    people = {one.person for one in near if one.is_same(statement)} or {one.person for one in near}
     return people.pop() if len(people) == 1 else ""
 
 
@@ -151,11 +151,11 @@ class Sent:
     @property
     def statements_alone(self) -> tuple[Statement, ...]:
         """The statements alone."""
-        return tuple(said for said, _ in self.statements)
+        return tuple(statement for statement, _ in self.statements)
 
     def of(self, group: str, run: str) -> tuple[Statement, ...]:
         """What a run's model said of a group."""
-        return tuple(said for said, by in self.statements if said.group == group and by == run)
+        return tuple(statement for statement, by in self.statements if statement.group == group and by == run)
 
 
 class _Row(NamedTuple):
@@ -217,7 +217,7 @@ class SentJournal:
 
     def runs_of(self, group: str) -> list[str]:
         """The runs whose models said something of a group."""
-        found = (by for sent in self._picsets.values() for said, by in sent.statements if said.group == group)
+        found = (by for sent in self._picsets.values() for statement, by in sent.statements if statement.group == group)
         return list(dict.fromkeys(found))
 
     def about_to_send(self, guid: str, sent: Sent) -> None:
@@ -230,8 +230,16 @@ class SentJournal:
 
     def _add(self, state: Literal["sending", "sent"], guid: str, sent: Sent) -> None:
         rows = [
-            [said.picture, said.gender, said.box_xyxy_rel, said.group, said.category, run, said.person]
-            for said, run in sent.statements
+            [
+                statement.picture,
+                statement.gender,
+                statement.box_xyxy_rel,
+                statement.group,
+                statement.category,
+                run,
+                statement.person,
+            ]
+            for statement, run in sent.statements
         ]
         line = _JournalLine.model_validate(
             {
@@ -250,7 +258,7 @@ class SentJournal:
         if line.collector != self.collector_url:
             return
         statements = tuple((Statement(*row[:5], person=row.person), row.run) for row in line.statements)
-        self._ever.setdefault(line.guid, []).extend(said for said, _ in statements)
+        self._ever.setdefault(line.guid, []).extend(statement for statement, _ in statements)
         if line.state != "sending":
             self._picsets[line.guid] = Sent(line.sha256 if line.state else "", statements, line.before)
             return
