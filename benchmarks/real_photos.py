@@ -165,7 +165,7 @@ def train_group(plan: Plan, group: str) -> dict[str, Any]:
         "run": Path(runs[-1]).name,
         "script_minutes": (time.monotonic() - started_s) / 60,
         "processor_minutes": (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60,
-        "is_resumed": "going on with" in text,
+        "is_resumed": "resuming " in text,
         "load_average": os.getloadavg()[0],
     }
 

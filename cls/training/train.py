@@ -35,34 +35,34 @@ from cls.training.network.build import memory_format_of
 from cls.training.report.figures import write_train_grids
 from cls.training.report.page import ReportData, write_report
 from cls.training.runs.args import ARGS, RunArgs, code_version, read_args, write_args
-from cls.training.runs.folder import FINISHED, LEDGER, SPLIT, RunFolder, RunTime, new_run_folder, unfinished_run
+from cls.training.runs.folder import FINISHED, LEDGER, SPLIT, LockedRunFolder, RunTime, new_run_folder, unfinished_run
 from cls.training.runs.metrics import Calibration, RunMetrics, SampleCounts
 from cls.training.runs.run import MODEL_CKPT, FinishedRun, find_runs, open_run
 from cls.training.runs.table import validated_on
 
 _log = logging.getLogger("cls.training")
 
-# Writes the network's other forms into the run folder: network, preprocessing, labels, folder -> each form's name, and
-# None or why it cannot be made.
+# Writes the network in other formats into the run folder: network, preprocessing, labels, folder -> by format, None or
+# why it cannot be written.
 Convert = Callable[[nn.Module, Preprocessing, tuple[str, ...], Path], dict[str, str | None]]
 
 
 def train(
     bottle: Bottle, config: TrainConfig, *, convert: Convert | None = None, resume: bool | None = None
 ) -> FinishedRun:
-    """Trains a classifier of a group and leaves a finished run folder.
+    """Trains a classifier of a group, and returns the finished run.
 
-    A training of the same settings on the same samples that was cut off is resumed after its last whole epoch.
+    An interrupted training with the same settings and samples is resumed after its last whole epoch.
 
     Args:
         bottle: the data folder.
-        config: what to do.
-        convert: writes TorchScript, ONNX, … into the run folder once the weights are final. A form that cannot be made
-            is said, in the log and in metrics.json (`conversions`), and ends nothing: the weights are what took long.
-        resume: None resumes a run that was cut off, if there is one; True requires one; False starts a new one.
+        config: the settings.
+        convert: writes TorchScript, ONNX, … into the run folder. A format that cannot be written is logged and listed
+            in metrics.json (`conversions`); the run is finished all the same.
+        resume: None resumes an interrupted run if there is one; True requires one; False starts a new one.
 
     Raises:
-        TrainingError: it cannot start (no run folder has been made then), or cannot go on.
+        TrainingError: it cannot start (no run folder has been made then), or cannot continue.
         BottleError: the group has not been loaded.
         DatabaseError: the pictures database cannot be reached or used.
         KeyboardInterrupt: the user stopped it.
@@ -74,51 +74,39 @@ def train(
     training = prepare(bottle, config)
     data, spec = training.data, training.network.spec
     check_process_count(config, len(data.train), len(data.valid))
-    claimed = _claim_folder(bottle, training, resume)
-    folder = claimed.path
-    try:
-        with RunTime(folder, started_s) as clock:
-            _log.info("run folder %s", folder)
-            processes.broadcast((folder.name, training.identity))
-            _write_beginning(training, folder)
-            warn_of_missing_labels(data.train.samples, data.valid.samples, spec.labels)
-            batches = batches_of(training)
-            pairs = write_train_grids(
-                folder / "train_batches", batches, training.config, data.train.cutouts, spec.labels
-            )
-            result = fit_network(training, folder)
-            evaluation = evaluate(folder, spec, data.valid, _evaluation_settings(bottle, training))
-            metrics = _metrics(training, folder, result, evaluation)
-            if config.leak_tax:
-                metrics = metrics.replaced(leak_tax=measure_leak_tax(bottle, training, folder, evaluation))
-            if data.valid:
-                write_label_errors(folder / LABEL_ERRORS, evaluation.label_errors, data.valid.samples, spec.labels)
-            write_report(folder, ReportData(training.config, spec, data, evaluation, metrics, pairs))
-            link_group_pages(bottle, config.group)
-            if convert is not None:
-                made = convert(evaluation.network, spec.preprocessing, spec.labels, folder)
-                metrics = metrics.replaced(conversions=made)
-            write_record(folder / FINISHED, metrics.replaced(run_seconds=round(clock.seconds, 2)))
-    finally:
-        claimed.release()
+    with _lock_folder(bottle, training, resume) as folder, RunTime(folder, started_s) as clock:
+        _log.info("run folder %s", folder)
+        processes.broadcast((folder.name, training.identity))
+        _write_beginning(training, folder)
+        warn_of_missing_labels(data.train.samples, data.valid.samples, spec.labels)
+        batches = batches_of(training)
+        pairs = write_train_grids(folder / "train_batches", batches, training.config, data.train.cutouts, spec.labels)
+        result = fit_network(training, folder)
+        evaluation = evaluate(folder, spec, data.valid, _evaluation_settings(bottle, training))
+        metrics = _metrics(training, folder, result, evaluation)
+        if config.leak_tax:
+            metrics = metrics.replaced(leak_tax=measure_leak_tax(bottle, training, folder, evaluation))
+        if data.valid:
+            write_label_errors(folder / LABEL_ERRORS, evaluation.label_errors, data.valid.samples, spec.labels)
+        write_report(folder, ReportData(training.config, spec, data, evaluation, metrics, pairs))
+        link_group_pages(bottle, config.group)
+        if convert is not None:
+            made = convert(evaluation.network, spec.preprocessing, spec.labels, folder)
+            metrics = metrics.replaced(conversions=made)
+        write_record(folder / FINISHED, metrics.replaced(run_seconds=round(clock.seconds, 2)))
     return open_run(bottle, folder)
 
 
 def train_in_other_rank(bottle: Bottle, config: TrainConfig, processes: ProcessGroup) -> None:
-    """Runs a training in the processes other than the first: they take part in the fit and write nothing.
-
-    Args:
-        bottle: the data folder, the same as the first process's.
-        config: the same as the first process's.
-        processes: of several processes, this one not the first.
+    """Runs a distributed training in the processes other than rank 0: they take part in the fit and write nothing.
 
     Raises:
-        TrainingError: this process does not find what the first one found.
+        TrainingError: this process has other data, weights or versions than rank 0.
     """
     prepare_process()
     silence_output()
-    told: tuple[str, str] = processes.broadcast(None)
-    name, identity = told
+    received: tuple[str, str] = processes.broadcast(None)
+    name, identity = received
     training = prepare(bottle, config)
     if training.identity != identity:
         raise TrainingError(
@@ -127,19 +115,19 @@ def train_in_other_rank(bottle: Bottle, config: TrainConfig, processes: ProcessG
             where=bottle.root,
             hint="give all nodes the same bottle and the same environment",
         )
-    with suppress(NotANumberError):  # the first process says it
+    with suppress(NotANumberError):  # rank 0 reports it
         fit_network(training, bottle.models(config.group) / name, rank=processes.rank)
 
 
-def _claim_folder(bottle: Bottle, training: Training, resume: bool | None) -> RunFolder:
+def _lock_folder(bottle: Bottle, training: Training, resume: bool | None) -> LockedRunFolder:
     config, identity = training.config, training.identity
     found = None if resume is False else unfinished_run(bottle, config.group, identity)
     if found is not None:
-        _log.info("resuming %s, which was cut off (--no-resume starts a new run)", found.path.name)
+        _log.info("resuming %s, which was interrupted (--no-resume starts a new run)", found.path.name)
         return found
     if resume:
         raise TrainingError(
-            f"no cut-off run of group '{config.group}' has these settings and samples",
+            f"no interrupted run of group '{config.group}' has these settings and samples",
             code="nothing_to_resume",
             where=bottle.models(config.group),
             hint="start one without --resume",
@@ -148,10 +136,7 @@ def _claim_folder(bottle: Bottle, training: Training, resume: bool | None) -> Ru
 
 
 def _write_beginning(training: Training, folder: Path) -> None:
-    """Writes args.yaml, split.json and ledger.json.
-
-    What is trained on is what split.json says: it is read back and checked.
-    """
+    """Writes args.yaml, split.json and ledger.json; reads the split back and checks it."""
     config, data, network = training.config, training.data, training.network
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     is_resumed = (folder / ARGS).exists()
@@ -190,7 +175,7 @@ def _evaluation_settings(bottle: Bottle, training: Training) -> EvaluationSettin
 
 
 def _background_trial(config: TrainConfig, data: TrainingData) -> BackgroundTrial | None:
-    """The settings of the background test, with backgrounds of training photos; None if it is switched off."""
+    """The settings of the background test, with backgrounds from training photos; None if it is off."""
     people = config.background_people
     if people is None:
         people = people_tried(config.epochs, len(data.train), config.backgrounds)

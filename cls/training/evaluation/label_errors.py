@@ -1,12 +1,12 @@
 """Labels that are probably wrong, found by confident learning on people the network was not trained on.
 
-Each label is a question of its own, asked as Northcutt, Jiang and Chuang do (Confident Learning: Estimating Uncertainty
-in Dataset Labels, JAIR 70, 2021). The mean probability of those who were given a label is the confidence from which
-anybody counts as having it, and likewise for those who were not given it; so a network that is too sure, or too shy,
-of a label is judged by its own measure. Whoever is confidently on the other side was probably labelled wrongly.
+Each label is treated by itself (Northcutt, Jiang and Chuang, Confident Learning: Estimating Uncertainty in Dataset
+Labels, JAIR 70, 2021). The mean probability of those with a label is the confidence from which anybody counts as having
+it, and likewise for those without it. Whoever is confidently on the other side than given was probably labelled
+wrongly.
 
-A network that knows little of a label accuses at random. Its word is taken only where those means lie well apart: their
-distance is the coefficient of discrimination (Tjur, The American Statistician 63, 2009).
+Labels are judged only where those means lie well apart: their distance is the coefficient of discrimination (Tjur, The
+American Statistician 63, 2009).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cls.dataset.samples import Sample
 from cls.files import write_text_atomic
 
 LABEL_ERRORS = "label_errors.csv"
-# With fewer people on one side of a label, the mean of their probabilities says nothing.
+# A mean probability of fewer people is too uncertain.
 _LEAST = 4
 _LEAST_DISTANCE = 0.3
 
@@ -34,8 +34,8 @@ class LabelError:
     """One label of one sample that is probably wrong.
 
     Attributes:
-        is_given: whether the sample was given the label.
-        score: the probability of what was given; the lower, the surer the error.
+        is_given: whether the sample has the label in the dataset.
+        score: the probability of the given value; the lower, the more certain the error.
     """
 
     sample: int
@@ -46,14 +46,11 @@ class LabelError:
 
 
 def probable_label_errors(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> list[LabelError]:
-    """Labels that are probably wrong, surest first.
+    """Probable errors in the judged labels, most certain first.
 
     Args:
         probs: (samples, labels), 0 to 1, of samples that the network was not trained on.
         labels: (samples, labels): 1, 0, or NaN for unknown, which is never an error.
-
-    Returns:
-        The errors; none of the labels that are not judged.
     """
     found = []
     for label in judged_labels(probs, labels):
@@ -66,14 +63,11 @@ def probable_label_errors(probs: NDArray[np.float64], labels: NDArray[np.float64
 
 
 def judged_labels(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> list[int]:
-    """Numbers of the labels the network knows well enough to doubt what was given.
+    """Numbers of the labels that at least four samples have and four lack, with mean probabilities 0.3 apart.
 
     Args:
         probs: (samples, labels), 0 to 1.
         labels: (samples, labels): 1, 0, or NaN.
-
-    Returns:
-        Those that at least four samples have and four lack, and whose probabilities differ by 0.3 between both.
     """
     judged = []
     for label in range(probs.shape[1]):
@@ -87,9 +81,9 @@ def judged_labels(probs: NDArray[np.float64], labels: NDArray[np.float64]) -> li
 
 
 def _errors_of_label(scores: NDArray[np.float64], given: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The off-diagonal of the confident joint of one label: confidently on the other side than given."""
+    """The off-diagonal of the confident joint of one label."""
     is_surely, is_surely_not = scores >= scores[given].mean(), 1 - scores >= (1 - scores[~given]).mean()
-    # Who is confidently both is taken for the more probable.
+    # Who is confidently both counts as the more probable.
     says_yes = is_surely & ~(is_surely_not & (scores < 0.5))
     says_no = is_surely_not & ~(is_surely & (scores >= 0.5))
     return np.flatnonzero((says_yes & ~given) | (says_no & given))
@@ -98,7 +92,7 @@ def _errors_of_label(scores: NDArray[np.float64], given: NDArray[np.bool_]) -> N
 def write_label_errors(
     path: Path, errors: Sequence[LabelError], samples: Sequence[Sample], names: Sequence[str]
 ) -> None:
-    """Writes label_errors.csv, for annotators to go through: one line an error, surest first."""
+    """Writes label_errors.csv, for annotators to check: one line per error, most certain first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["picture", "label", "given", "probability", "person", "picset"])

@@ -38,24 +38,20 @@ _SIZE_FIELDS = ("height_px", "width_px", "auto_px")
 
 @cache
 def code_version() -> str:
-    """The version of this code, e.g. `0.1.0`, from a git checkout `0.1.0+g1a2b3c4d5e6f`.
+    """The version of this code, e.g. `0.1.0`, in a git checkout `0.1.0+g1a2b3c4d5e6f`.
 
-    Changes that were not committed add `.dirty`; new files that git does not know are not seen. It is asked once a
-    process, so a long training tells of the code it was started with.
+    Uncommitted changes add `.dirty`; untracked files do not count. It is read once per process: the code may change
+    during a long training.
     """
     return version_of_checkout(REPOSITORY)
 
 
 def version_of_checkout(folder: Path) -> str:
-    """The version with the commit of a checkout; without it where the folder is none, or git cannot tell in time.
-
-    Args:
-        folder: what holds the package. A repository further up, around an installed package, is not the code's.
-    """
+    """The version with the commit of a checkout, if `folder` is the root of one and git answers in time."""
     git = shutil.which("git")
     if git is None or not (folder / ".git").exists():
         return __version__
-    # Within a git hook these name another repository.
+    # In a git hook these name another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(  # noqa: S603 - git's own program, with words of ours alone
@@ -85,7 +81,7 @@ class InitialWeights(Record):
 
     Attributes:
         kind: `run`, `file`, `package`, `cache`, `hub` or `none`.
-        origin: a description for people.
+        origin: a description.
         sha256: digest of the file; None for random weights.
     """
 
@@ -98,11 +94,11 @@ class RunArgs(Record):
     """The content of args.yaml; keys that this version does not know are kept.
 
     Attributes:
-        settings: the training's options by field of `TrainConfig`, as the version that trained wrote them.
-        memory_format: of the network; versions that did not write it trained in channels_last.
+        settings: the options by field of `TrainConfig`, as written by the version that trained.
+        memory_format: versions that did not write it trained in channels_last.
         labels: names in output order.
         dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).
-        started: when the training was first started, in universal time.
+        started: when the training was first started, UTC.
     """
 
     settings: dict[str, JsonValue]
@@ -118,27 +114,23 @@ class RunArgs(Record):
     _read: dict[str, Any] | None = PrivateAttr(None)
 
     def model_post_init(self, context: Any) -> None:
-        """Reads the settings, so that what cannot be read is found out at once.
-
-        Args:
-            context: the content of the file that is read; None where none is.
-        """
+        """Validates the settings; `context` is the content of the file, if one is read."""
         self._config = TrainConfig.from_dict(self.settings)
         self._read = context
 
     @property
     def config(self) -> TrainConfig:
-        """The settings as this version has them: with its defaults for what the run's version did not have."""
+        """The settings, with this version's defaults for options that the run's version did not have."""
         return self._config
 
     @property
     def as_read(self) -> dict[str, Any]:
-        """The values of args.yaml as they stand in the file; of one that was not read, as they would be written."""
+        """The values of args.yaml as read from the file, or as they would be written."""
         return self.to_json_values() if self._read is None else self._read
 
 
 def _with_numbers(settings: Any) -> Any:
-    """The settings with numbers where YAML 1.1 reads a text: it takes `1e-4` for one, and `1.0e-4` for a number."""
+    """The settings with floats where YAML 1.1 reads a string: `1e-4` is one, `1.0e-4` is a float."""
     if not isinstance(settings, dict):
         return settings
     options = training_options()
@@ -152,7 +144,7 @@ def _with_numbers(settings: Any) -> Any:
 
 
 def _by_field_or_size(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list[UsageFault]]:
-    """Settings by field of `TrainConfig` or `size`, of names in any spelling, and what is wrong with the names."""
+    """Settings by field of `TrainConfig` or `size`, for names in any spelling, and the names at fault."""
     spelled = {one.name: one.name for one in fields(TrainConfig)}
     for name, known in training_options().items():
         spelled[known.flag[2:].replace("-", "_")] = "size" if known.dest == "size" else name
@@ -172,12 +164,12 @@ def _by_field_or_size(settings: Mapping[str, Any]) -> tuple[dict[str, Any], list
 
 
 class SavedSettings(Record):
-    """What is needed of an args.yaml to train again; it may be written by hand, and hold `settings` alone.
+    """The part of an args.yaml that is needed to train again; a file written by hand may hold `settings` alone.
 
     Attributes:
-        settings: as those of `RunArgs`; in a file written by hand also options by their names.
-        weights: the weights that the earlier training started from.
-        code_version: of the code that trained; None where no training wrote the file.
+        settings: as in `RunArgs`; in a file written by hand also options by their names.
+        weights: the initial weights of the earlier training.
+        code_version: None for a file written by hand.
     """
 
     settings: Annotated[dict[str, JsonValue], BeforeValidator(_with_numbers)]
@@ -185,29 +177,25 @@ class SavedSettings(Record):
     code_version: str | None = None
 
     def unknown_names(self) -> list[UsageFault]:
-        """The names in a file written by hand that are no options; a run's may be those of another version."""
+        """The unknown names in a file written by hand; those of a run may be of another version."""
         return [] if self.code_version is not None else _by_field_or_size(self.settings)[1]
 
     def settings_with(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields of `TrainConfig` to train again with these settings; what this version cannot repeat is logged.
-
-        Args:
-            given: values that replace the settings, by field or `size`.
-        """
+        """The fields of `TrainConfig` to train again, with values by field or `size`; logs what is not repeated."""
         if self.code_version is None:
             settings, _ = _by_field_or_size(self.settings)
         else:
             known = {one.name: None if one.default is MISSING else one.default for one in fields(TrainConfig)}
             settings = {key: value for key, value in self.settings.items() if key in known}
             left_out = {key: value for key, value in self.settings.items() if key not in known}
-            unsaid = {key: value for key, value in known.items() if key not in {*settings, *given}}
+            missing = {key: value for key, value in known.items() if key not in {*settings, *given}}
             if left_out:
                 _log.warning("settings that this version does not have are left out: %s", _listed(left_out))
-            if unsaid:
-                _log.warning("settings that the earlier version did not have get their defaults: %s", _listed(unsaid))
+            if missing:
+                _log.warning("settings that the earlier version did not have get their defaults: %s", _listed(missing))
         run, group = settings.get("pretrained"), settings.get("group")
         if isinstance(run, str) and "/" not in run and group and given.get("group", group) != group:
-            # Runs are looked for in the group that is trained, which is another one now.
+            # Without a group, the run would be looked for in the new group.
             settings["pretrained"] = f"{group}/{run}"
         if "weights" in given:
             settings["pretrained"] = None

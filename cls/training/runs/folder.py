@@ -1,4 +1,4 @@
-"""Run folders: numbered without repeats, locked while in use, found again when a training was cut off."""
+"""Run folders: numbered without repeats, locked while in use, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NAME = re.compile(r"v__(\d+)_")
 
 
 class RunSeconds(Record):
-    """.time.json of a run folder.
+    """.time.json of a run folder: how long a run took that may have been interrupted and resumed.
 
     Attributes:
-        seconds: how long the parts took that are over.
-        since: when the part began that is running or was killed, in seconds since 1970; None where there is none.
+        seconds: of the parts that ended.
+        since: Unix time at which the part began that is running or was killed; None where there is none.
     """
 
     seconds: FiniteFloat
@@ -39,47 +39,36 @@ class RunSeconds(Record):
 
 
 class RunIdentity(Record):
-    """.identity.json of a run folder.
-
-    Attributes:
-        identity: digest of everything that decides the result.
-    """
+    """.identity.json of a run folder: the digest of everything that decides the result."""
 
     identity: str
 
 
 class RunCounter(Record):
-    """.runs.json of a group.
-
-    Attributes:
-        next: the number of the next run; never less than it was.
-    """
+    """.runs.json of a group: the number of the next run, which never decreases."""
 
     next: int = 0
 
 
 @dataclass
-class RunFolder:
-    """A run folder held by this process; others leave it alone until `release`, or until the process ends.
-
-    Attributes:
-        is_resumed: whether an earlier, cut-off training left it.
-    """
+class LockedRunFolder:
+    """A run folder locked by this process, until the end of a `with` block that gives its path."""
 
     path: Path
-    is_resumed: bool
     _lock: FileLock
 
-    def release(self) -> None:
-        """Lets go of the folder."""
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
         self._lock.release()
 
 
 class RunTime:
-    """How long a run has taken so far, those of its parts included that were cut off.
+    """How long a run has taken so far, also before it was interrupted.
 
-    A part that ended by an error or Ctrl-C has written its time down. One that was killed counts up to the last file it
-    wrote. The time in between, when nothing ran, does not count.
+    A part that ended by an error or Ctrl-C has written its time. One that was killed counts up to the last file it
+    wrote. The time between parts does not count.
 
     Args:
         folder: the run folder.
@@ -93,14 +82,14 @@ class RunTime:
 
     @property
     def seconds(self) -> float:
-        """All parts, this one up to now."""
+        """All parts, up to now."""
         return self._earlier_s + max(time.time() - self._started_s, 0.0)
 
     def __enter__(self) -> RunTime:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Writes down that this part is over; a disk that is full has more to say than the time."""
+        """Writes the time of this part, if it can be written."""
         with suppress(FileError):
             self._note(is_running=False)
 
@@ -118,8 +107,7 @@ class RunTime:
             last_s = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
             return known.seconds + max(min(last_s, self._started_s) - known.since, 0.0)
         except (FileError, OSError):
-            # Its time is not worth a run.
-            return 0.0
+            return 0.0  # an unknown time must not end a run
 
 
 def run_number(folder: Path) -> int | None:
@@ -135,16 +123,14 @@ def run_folders(bottle: Bottle, group: str) -> list[Path]:
     return [path for _, path in sorted(numbered) if path.is_dir()]
 
 
-def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunFolder:
-    """Makes the next run folder of a group.
-
-    The number is one above every number ever given: a counter file under a lock remembers those of deleted folders.
+def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> LockedRunFolder:
+    """Makes the next run folder of a group; numbers of deleted folders are not used again.
 
     Args:
         bottle: the data folder.
         group: the group.
         tail: what follows `v__<n>_` in the name.
-        identity: digest of everything that decides the result; `unfinished_run` compares it.
+        identity: of the training; see `unfinished_run`.
 
     Raises:
         TrainingError: the folder cannot be made.
@@ -167,7 +153,7 @@ def new_run_folder(bottle: Bottle, group: str, tail: str, identity: str) -> RunF
             hint="check free space and permissions",
         ) from error
     write_record(path / _IDENTITY, RunIdentity(identity=identity))
-    return RunFolder(path, is_resumed=False, _lock=lock)
+    return LockedRunFolder(path, lock)
 
 
 def _next_number(bottle: Bottle, group: str) -> int:
@@ -177,19 +163,15 @@ def _next_number(bottle: Bottle, group: str) -> int:
     return max([counted, *(number + 1 for number in used)])
 
 
-def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | None:
-    """The newest run of the same identity that was cut off and that no process holds.
-
-    The same identity means the same result: going on with it is the same training, minus what is done.
-    """
+def unfinished_run(bottle: Bottle, group: str, identity: str) -> LockedRunFolder | None:
+    """The newest interrupted run with the same identity (so with the same result) that no process has locked."""
     for path in reversed(run_folders(bottle, group)):
         if (path / FINISHED).exists():
             continue
         try:
             known = read_record(path / _IDENTITY, RunIdentity)
         except FileError:
-            # Killed between making the folder and writing into it: there is nothing to resume from.
-            continue
+            continue  # killed before the identity was written: there is nothing to resume
         if known.identity != identity:
             continue
         lock = FileLock(path / LOCK)
@@ -197,5 +179,5 @@ def unfinished_run(bottle: Bottle, group: str, identity: str) -> RunFolder | Non
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        return RunFolder(path, is_resumed=True, _lock=lock)
+        return LockedRunFolder(path, lock)
     return None

@@ -1,17 +1,18 @@
-"""All training runs of a bottle at a glance: finished, running, cut off or damaged."""
+"""All training runs of a bottle: finished, running, unfinished or damaged."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from cls.bottle.layout import Bottle
-from cls.errors import BottleError, ClsError, FileError
+from cls.errors import BottleError, ClsError
 from cls.files import text_of_safe_name
 from cls.metrics.scores import Interval, Metrics, ValidationScores
 from cls.records import Record, read_record
@@ -25,17 +26,19 @@ FINISHED_STATE, RUNNING, UNFINISHED, DAMAGED = "finished", "running", "unfinishe
 
 _log = logging.getLogger("cls.training")
 
+_Content = TypeVar("_Content")
+
 
 @dataclass(frozen=True)
 class RunEntry:
-    """What is known of a run folder; of a broken one, whatever can be read.
+    """A run folder in any state.
 
     Attributes:
-        group: name as the annotators typed it, as far as it is known.
-        state: `finished`, `running` (a process of this machine holds it), `unfinished` or `damaged`.
-        problem: what is wrong with a damaged one.
-        args: what args.yaml says; None when it is missing or cannot be read.
-        metrics: what metrics.json says; None when it cannot be read.
+        group: name as the annotators typed it, if known.
+        state: `finished`, `running` (locked by a process of this machine), `unfinished` or `damaged`.
+        problem: what is damaged.
+        args: the content of args.yaml; None where it cannot be read.
+        metrics: the content of metrics.json; None where it cannot be read.
     """
 
     folder: Path
@@ -51,27 +54,27 @@ class RunEntry:
         return self.folder.name
 
     def setting(self, key: str) -> Any:
-        """A setting of the run; None where it is not known."""
+        """A setting of the run; None if unknown."""
         return None if self.args is None else self.args.settings.get(key)
 
     @property
     def validation(self) -> Metrics | None:
-        """Its measures on validation; None where nothing was validated."""
+        """Metrics on validation; None where there was none."""
         return None if self.metrics is None else self.metrics.validation
 
     @property
     def size(self) -> str:
-        """Height and width of the input, `256x192`; empty where they are not known."""
+        """Height and width of the input, `256x192`; empty if unknown."""
         return "" if self.args is None else f"{self.args.preprocessing.height_px}x{self.args.preprocessing.width_px}"
 
     @property
     def date_finished(self) -> str:
-        """When it was finished, ISO 8601; empty where that is not known."""
+        """When it was finished, ISO 8601; empty if unknown."""
         return "" if self.metrics is None else self.metrics.finished
 
     @property
     def date(self) -> str:
-        """When it was finished, or else started: `2026-11-22 19:40`, in universal time."""
+        """When it was finished, or else started: `2026-11-22 19:40`, UTC."""
         text = self.date_finished or (self.args.started if self.args else "")
         return str(text)[:16].replace("T", " ")
 
@@ -91,7 +94,7 @@ class RunEntry:
         return open_run(bottle, self.folder)
 
     def listed(self) -> ListedRun:
-        """What `cls runs --json` says of it."""
+        """Its row in `cls runs --json`."""
         validation = self.validation or Metrics()
         known = {} if self.metrics is None else {key: getattr(self.metrics, key) for key in _LISTED}
         return ListedRun(
@@ -193,14 +196,14 @@ def _entries(bottle: Bottle, group: str | None) -> list[RunEntry]:
 
 
 def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
-    """One run, in whatever state, also of another data folder.
+    """One run, in any state, also of another data folder.
 
     Args:
-        bottle: where the runs are.
+        bottle: the data folder.
         name: its folder's path, name or number (`3` or `v__3`), or `newest`: the finished run with the highest number.
-            Each of the last three may stand after a group: `GROUP/3`.
-        group: whose run is meant where the name does not say it. When not given, any group's; `newest` is then that of
-            the group that finished its newest run last.
+            The last three may follow a group: `GROUP/3`.
+        group: of the run, where the name does not contain it; any group when not given. `newest` is then that of the
+            group that finished its newest run last.
 
     Raises:
         BottleError: there is none, or several groups have one of this name.
@@ -239,7 +242,7 @@ def find_run(bottle: Bottle, name: str, group: str | None = None) -> RunEntry:
 def _newest(bottle: Bottle, group: str | None) -> RunEntry:
     entries = _entries(bottle, group)
     finished = [entry for entry in entries if entry.state == FINISHED_STATE]
-    # The entries are by number: of each group the last one stays. A damaged one, when opened, says what is wrong.
+    # The entries are by number: the last one of each group wins. A damaged one, when opened, raises what is wrong.
     highest = {entry.group: entry for entry in finished or entries if entry.state in (FINISHED_STATE, DAMAGED)}
     if not highest:
         if group is None:
@@ -253,12 +256,12 @@ def _newest(bottle: Bottle, group: str | None) -> RunEntry:
     newest = max(highest.values(), key=lambda entry: entry.date_finished)
     for entry in entries[entries.index(newest) + 1 :]:
         if entry.state == DAMAGED and entry.group == newest.group:
-            _log.warning("passed over: %s: %s", entry.folder, entry.problem)
+            _log.warning("left out: %s: %s", entry.folder, entry.problem)
     return newest
 
 
 def finished_run(bottle: Bottle, name: str = "newest", group: str | None = None) -> FinishedRun:
-    """Finds a run as `find_run` does, and opens it; it must be finished, and of this data folder.
+    """Opens a run of `find_run`, which must be finished and of this data folder.
 
     Raises:
         BottleError: there is none, it is not finished, or it is of another group or data folder.
@@ -282,9 +285,9 @@ def finished_run(bottle: Bottle, name: str = "newest", group: str | None = None)
 
 
 def _entry(folder: Path, group: str) -> RunEntry:
-    """What can be read of a run folder; never an error."""
-    args, args_problem = _read_args(folder)
-    metrics, metrics_problem = _read_metrics(folder / FINISHED)
+    """A run folder's entry, whatever its state."""
+    args, args_problem = _read(folder / ARGS, read_args)
+    metrics, metrics_problem = _read(folder / FINISHED, lambda path: read_record(path, RunMetrics))
     group = group if args is None else args.config.group
     is_finished = (folder / FINISHED).exists()
     problem = metrics_problem or (args_problem or ("" if args else f"{ARGS} is missing") if is_finished else "")
@@ -292,31 +295,21 @@ def _entry(folder: Path, group: str) -> RunEntry:
         return RunEntry(folder, group, DAMAGED, problem, args, metrics)
     if is_finished:
         return RunEntry(folder, group, FINISHED_STATE, "", args, metrics)
-    return RunEntry(folder, group, RUNNING if _is_held(folder) else UNFINISHED, "", args, metrics)
+    return RunEntry(folder, group, RUNNING if _is_locked(folder) else UNFINISHED, "", args, metrics)
 
 
-def _read_args(folder: Path) -> tuple[RunArgs | None, str]:
-    """The content of args.yaml, and what is wrong with it; a missing file is not wrong."""
-    if not (folder / ARGS).exists():
-        return None, ""
-    try:
-        return read_args(folder), ""
-    except ClsError as error:
-        return None, " ".join(f"{ARGS} {error.what}".split())
-
-
-def _read_metrics(path: Path) -> tuple[RunMetrics | None, str]:
-    """The metrics, and what is wrong with them; a missing file is not wrong."""
+def _read(path: Path, read: Callable[[Path], _Content]) -> tuple[_Content | None, str]:
+    """The content of a file, and what is wrong with it; a missing file is not wrong."""
     if not path.exists():
         return None, ""
     try:
-        return read_record(path, RunMetrics), ""
-    except FileError as error:
-        return None, f"{path.name} {error.what}"
+        return read(path), ""
+    except ClsError as error:
+        return None, " ".join(f"{path.name} {error.what}".split())
 
 
-def _is_held(folder: Path) -> bool:
-    """Whether a process of this machine is training in the folder."""
+def _is_locked(folder: Path) -> bool:
+    """Whether a process of this machine has locked the folder."""
     if not (folder / LOCK).exists():
         return False
     lock = FileLock(folder / LOCK)
@@ -324,8 +317,7 @@ def _is_held(folder: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:
-        # A folder that cannot be written to: whoever trains there is not us.
+    except OSError:  # a folder that cannot be written to
         return False
     lock.release()
     return False

@@ -1,4 +1,4 @@
-"""Finished training runs: found, opened, and asked for their network and their validation samples."""
+"""Finished training runs: their files, network and samples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from cls.dataset.samples import Sample
     from cls.dataset.split.file import SplitFile
 
-# What the fit kept, and what it is worth using as: the same weights with the calibration folded in.
+# The best weights of the fit, and the same with the calibration folded in.
 BEST_CKPT, MODEL_CKPT = "best.ckpt", "model.ckpt"
-
 
 _log = logging.getLogger("cls.training")
 
@@ -36,8 +35,9 @@ class FinishedRun:
 
     Attributes:
         folder: `v__<n>_<mode>_<arch>_<batch>_<decay>`.
-        args: what args.yaml says: the settings, and what they led to.
-        bottle: where the photos are.
+        args: the content of args.yaml.
+        metrics: the content of metrics.json.
+        bottle: the data folder.
     """
 
     folder: Path
@@ -57,7 +57,7 @@ class FinishedRun:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What makes the network's input."""
+        """How the network's input is made."""
         return self.args.preprocessing
 
     @property
@@ -72,7 +72,7 @@ class FinishedRun:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """Probability from which each label is said to be present, in that order."""
+        """The threshold of each label, in that order."""
         return self.metrics.threshold_values
 
     @property
@@ -106,10 +106,7 @@ class FinishedRun:
         return load_network(checkpoint or self.checkpoint, NetworkSpec(self.arch, self.labels, self.preprocessing))
 
     def samples(self, subset: str) -> list[Sample]:
-        """The samples of one subset of the split, `train` or `valid`, with the labels they had in this run.
-
-        Pictures that have been rejected, removed or left without people since then are left out.
-        """
+        """The samples of `train` or `valid` with the labels of this run, without pictures that were removed since."""
         from cls.dataset.samples import collect_samples
 
         split = self._split()
@@ -124,7 +121,7 @@ class FinishedRun:
         return [replace(sample, joined=clusters.get(sample.unjoined_unit, "")) for sample in samples]
 
     def pictures(self, subset: str) -> list[str]:
-        """Names of the pictures of one subset of the split, `train` or `valid`, also of those that are gone."""
+        """Names of the pictures of `train` or `valid`, including those that were removed since."""
         split = self._split()
         return [row.picture for row in (split.train if subset == "train" else split.valid)]
 
@@ -138,12 +135,12 @@ class FinishedRun:
             raise BottleError(error.what, code=error.case, where=error.where, hint=hint) from error
 
     def validation_samples(self) -> list[Sample]:
-        """The samples the run was validated on, from split.json; with mode `all` there are none."""
+        """The samples the run was validated on; with mode `all` there are none."""
         return self.samples("valid")
 
 
 def find_runs(bottle: Bottle, group: str) -> list[FinishedRun]:
-    """The finished runs of a group, oldest number first; others are passed over, damaged ones with a warning."""
+    """The finished runs of a group by number; damaged ones are left out with a warning."""
     runs = []
     for folder in run_folders(bottle, group):
         if not (folder / FINISHED).exists():
@@ -151,8 +148,7 @@ def find_runs(bottle: Bottle, group: str) -> list[FinishedRun]:
         try:
             runs.append(open_run(bottle, folder))
         except ClsError as error:
-            # An old run that somebody has damaged must not end a new training.
-            _log.warning("passed over: %s", error.line())
+            _log.warning("left out: %s", error.line())
     return runs
 
 
@@ -165,10 +161,7 @@ def open_run(bottle: Bottle, folder: Path) -> FinishedRun:
     try:
         metrics = read_record(folder / FINISHED, RunMetrics)
     except FileError as error:
-        raise _unreadable(error) from error
+        code = "run_unreadable" if error.case == "invalid_content" else error.case
+        hint = "train again, or remove the run's folder"
+        raise BottleError(error.what, code=code, where=error.where, hint=hint) from error
     return FinishedRun(folder, read_args(folder), metrics, bottle)
-
-
-def _unreadable(error: FileError) -> BottleError:
-    code = "run_unreadable" if error.case == "invalid_content" else error.case
-    return BottleError(error.what, code=code, where=error.where, hint="train again, or remove the run's folder")

@@ -14,7 +14,7 @@ _MEANS = ("ap", "auroc", "precision", "recall", "f1")
 
 
 def summary_of(metrics: RunMetrics) -> str:
-    """The cross-validated scores, a table of labels, one line of means, and how far to trust them."""
+    """The cross-validated scores, a table of labels with their means, and how reliable they are."""
     validation = metrics.validation
     if validation is None:
         people = "everybody" if metrics.samples is None else f"all {metrics.samples.train} people"
@@ -23,7 +23,7 @@ def summary_of(metrics: RunMetrics) -> str:
 
 
 def _cross_validated(validation: Metrics) -> str:
-    """What to expect of new people; runs of earlier versions have not measured it."""
+    """The scores to expect on new people; runs of earlier versions have none."""
     found, instance = validation.scores, validation.cross_validated.instance
     if found.f1.value is None:
         return found.headline()
@@ -34,7 +34,7 @@ def _cross_validated(validation: Metrics) -> str:
 
 
 def _table(names: Sequence[str], validation: Metrics) -> list[str]:
-    """A line a label and one of means; the last four columns are those of thresholds chosen on the same people."""
+    """A line per label, and the means; the last four columns are with thresholds chosen on the same people."""
     cross_validated = validation.cross_validated
     means = {key: validation.mean(key) for key in _MEANS}
     title = means["ap"].over if means["ap"].value is not None else "mean"
@@ -62,21 +62,15 @@ def _row(values: Measures, cross_validated: Measures, threshold: float | None) -
 
 
 def _trust(metrics: RunMetrics, validation: Metrics) -> Iterator[str]:
-    """What the means leave out; runs of earlier versions have not measured it."""
+    """Limits of the means; runs of earlier versions have not measured them."""
     if (parts := metrics.parts) is not None and parts.is_leaking:
         yield (
             f"parts '{parts.name}' LEAK: {parts.picsets_in_two_subsets} of {parts.picsets} picsets are in two"
             " subsets; these figures are for comparison with published ones only"
         )
     if (intervals := validation.intervals) is not None:
-        ranges = [
-            f"{name} {interval(bounds)}"
-            for name, bounds in (
-                ("mAP", intervals.macro.ap),
-                ("F1 with thresholds chosen on these people", intervals.macro.f1),
-            )
-            if bounds is not None
-        ]
+        means = {"mAP": intervals.macro.ap, "F1 with thresholds chosen on these people": intervals.macro.f1}
+        ranges = [f"{name} {interval(bounds)}" for name, bounds in means.items() if bounds is not None]
         yield (
             f"{intervals.level:.0%} intervals over {intervals.units} picsets: {', '.join(ranges) or '-'}"
             f"{left_out_text(intervals.left_out, len(metrics.labels))}"
@@ -119,7 +113,7 @@ def changed_people(background: BackgroundSensitivity) -> str:
 
 
 def leak_tax_line(tax: LeakTax) -> str:
-    """How much too high the score on a random split would have been; runs of earlier versions have no intervals."""
+    """How much higher the scores on a random split are; runs of earlier versions have no intervals."""
     measures = []
     for name, value in tax.random_split.items():
         bounds = (tax.intervals or {}).get(name)
@@ -128,8 +122,8 @@ def leak_tax_line(tax: LeakTax) -> str:
     line = f"leak tax: on a random split it would look like {', '.join(measures)}"
     if tax.intervals is None:
         return line
-    told = tax.significant
-    verdict = f"more than chance: {', '.join(told)}" if told else "none of these differences is told from chance"
+    found = tax.significant
+    verdict = f"more than chance: {', '.join(found)}" if found else "none of these differences is significant"
     left_out = left_out_text(tax.left_out, len(tax.labels) + len(tax.left_out))
     return f"{line}{left_out}; over {counted(tax.units, 'picset')} {verdict}"
 

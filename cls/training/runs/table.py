@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from pydantic import JsonValue
-
 from cls.dataset.samples import Sample
 from cls.dataset.split.file import read_split_file
 from cls.errors import ClsError
@@ -24,7 +22,7 @@ from cls.training.runs.summary import left_out_text
 from cls.wording import difference, score
 
 _DATA = {"dataset_sha256": "datasets", "split_sha256": "splits"}
-# Settings that decide who is a sample, and which of the labels are known, of runs that have not written down both.
+# Settings that decide samples and known labels, for runs without digests of both.
 _SETTINGS = ("people", "subject", "incomplete")
 
 WIDTH = 120
@@ -35,7 +33,7 @@ _RIGHT = {"epochs", "people", "time"}
 _ARCH_COLUMN, _RUN_COLUMN = _HEAD.index("arch"), _HEAD.index("run")
 _SHORTEST_ARCH, _SHORTEST_RUN = 6, 18
 
-# Of a run of an earlier version, whose whole time is not known.
+# For a run of an earlier version, whose total time is unknown.
 _AT_LEAST = "≥"
 
 
@@ -55,7 +53,7 @@ def _digest(rows: list[list[Any]]) -> str:
 
 
 def kind_of_validation(entry: RunEntry) -> tuple[object, ...]:
-    """What a run was validated on: runs of one kind can be compared."""
+    """What a run was validated on: runs with equal values can be compared."""
     metrics = entry.metrics
     if metrics is None:
         return ()
@@ -65,7 +63,7 @@ def kind_of_validation(entry: RunEntry) -> tuple[object, ...]:
 
 
 def why_not_comparable(first: RunEntry, second: RunEntry) -> list[str]:
-    """What keeps two runs' measures from being compared; nothing where they can be."""
+    """Why two runs' measures cannot be compared; empty where they can."""
     problems = [f"{entry.name} was not measured" for entry in (first, second) if entry.validation is None]
     if first.metrics is None or second.metrics is None or problems:
         return problems
@@ -95,7 +93,7 @@ def trained_on_others(first: RunEntry, second: RunEntry) -> bool:
 
 
 def _differences_of_older(first: RunEntry, second: RunEntry) -> list[str]:
-    """Where one of them does not say who was validated on: whatever might make a difference."""
+    """Why they may not be comparable, where one of them has no digests of its validation samples."""
     problems = [
         f"different {text}"
         for key, text in _DATA.items()
@@ -111,13 +109,7 @@ def _differences_of_older(first: RunEntry, second: RunEntry) -> list[str]:
 
 @dataclass(frozen=True)
 class _Measure:
-    """One line of a comparison.
-
-    Attributes:
-        of: reads it; None where it was not measured.
-        has_interval: whether an interval belongs to it, where one was measured.
-        is_time: whether it is a duration in seconds.
-    """
+    """One line of a comparison; `of` returns None where it was not measured."""
 
     title: str
     of: Callable[[RunMetrics], MeanScore | None]
@@ -125,7 +117,7 @@ class _Measure:
     is_time: bool = False
 
     def read(self, entry: RunEntry) -> MeanScore:
-        """What a run says of it."""
+        """Its value in a run."""
         found = None if entry.metrics is None else self.of(entry.metrics)
         return MeanScore(None) if found is None else found
 
@@ -182,17 +174,13 @@ def run_table(entries: Sequence[RunEntry], width: int = 0) -> str:
 
     Args:
         entries: by group and number.
-        width: columns; names of backbones and runs are shortened to it. 0: names stay whole, as other commands take
-            them.
+        width: in characters; names of backbones and runs are cut to fit. 0: unlimited.
     """
     lines: list[str] = []
     for group, runs in groupby(entries, key=lambda entry: entry.group):
         found = list(runs)
-        lines += [
-            "",
-            group,
-            *(f"  {line}" for line in _aligned([_HEAD, *(_row(entry) for entry in found)], max(width - 2, 0))),
-        ]
+        rows = _aligned([_HEAD, *(_row(entry) for entry in found)], max(width - 2, 0))
+        lines += ["", group, *(f"  {row}" for row in rows)]
         lines += [f"  {entry.name}: {entry.problem}" for entry in found if entry.state == DAMAGED]
         lines += _warnings(found)
     return "\n".join(lines[1:])
@@ -215,11 +203,11 @@ def _row(entry: RunEntry) -> tuple[str, ...]:
 
 
 def _scores(validation: Metrics | None) -> tuple[str, str, str]:
-    """Cross-validated F1, mAP, cross-validated mA; a mean without some labels says over how many of them it is."""
+    """Cross-validated F1, mAP, cross-validated mA; with the number of labels where a mean is without some."""
     if validation is None:
         return (_UNKNOWN,) * 3
     found = validation.scores
-    # Room for the interval of one measure alone: the others' stand in the report and in --json.
+    # There is room for one interval; the others are in the report and in --json.
     f1 = f" {_range(found.f1.bounds)}" if found.f1.bounds is not None and not found.f1.is_partial else ""
     return (
         f"{score(found.f1.value)}{f1}{_part_of(found.f1)}",
@@ -237,12 +225,11 @@ def _range(bounds: tuple[float, float]) -> str:
 
 
 def _time(entry: RunEntry) -> str:
-    """Of the whole run; of a run of an earlier version, at least that of its fit."""
+    """Of the whole run; for a run of an earlier version, at least that of its fit."""
     if entry.metrics is None or entry.metrics.seconds is None:
         return _UNKNOWN
-    if entry.metrics.run_seconds is None:
-        return f"{_AT_LEAST}{_duration(entry.metrics.seconds)}"
-    return _duration(entry.metrics.run_seconds)
+    total = entry.metrics.run_seconds
+    return f"{_AT_LEAST}{_duration(entry.metrics.seconds)}" if total is None else _duration(total)
 
 
 def _warnings(entries: Sequence[RunEntry]) -> list[str]:
@@ -263,26 +250,16 @@ def _warnings(entries: Sequence[RunEntry]) -> list[str]:
 
 
 def _left_out(validation: Metrics) -> str:
-    """Which labels its intervals and cross-validated means are without."""
+    """The labels that intervals and cross-validated means are without."""
     text = left_out_text(validation.left_out, len(validation.labels))
     return f"intervals and cross-validated means are{text.removeprefix(',')}"
 
 
 def comparison(first: RunEntry, second: RunEntry) -> str:
-    """Two runs side by side: whether they can be compared, settings that differ, measures and their difference.
-
-    Args:
-        first: on the left.
-        second: on the right; differences are its measures minus the first one's.
-    """
+    """Two runs side by side: whether they can be compared, settings that differ, measures, second minus first."""
     head = ("", first.name, second.name)
     blocks = [[_title(first), _title(second)], _comparable(first, second)]
-    keys = list(dict.fromkeys([*_settings(first), *_settings(second)]))
-    differing = [
-        (key, _text(_settings(first).get(key)), _text(_settings(second).get(key)))
-        for key in keys
-        if _settings(first).get(key) != _settings(second).get(key)
-    ]
+    differing = [(key, _text(one), _text(other)) for key, (one, other) in _differing_settings(first, second).items()]
     blocks.append(_aligned([head, *differing]) if differing else ["All settings are the same."])
     compared = [*_measures(first, second), *_label_measures(first, second)]
     measures = [row for measure in compared if (row := _difference(first, second, measure))]
@@ -310,14 +287,13 @@ class Comparison(Record):
 
 def compared(first: RunEntry, second: RunEntry) -> Comparison:
     """The same as `comparison`, for programs."""
-    one, other = _settings(first), _settings(second)
     pairs = {measure: (measure.read(first), measure.read(second)) for measure in _measures(first, second)}
     why_not = why_not_comparable(first, second)
     return Comparison(
         runs=(first.listed(), second.listed()),
         is_comparable=not why_not,
         why_not=why_not,
-        settings={key: (one.get(key), other.get(key)) for key in {**one, **other} if one.get(key) != other.get(key)},
+        settings=_differing_settings(first, second),
         measures={
             measure.title: ComparedMeasure(
                 values=(left.value, right.value),
@@ -332,12 +308,15 @@ def _title(entry: RunEntry) -> str:
     return f"{entry.group}: {entry.name}" + ("" if entry.state == FINISHED_STATE else f" ({entry.state})")
 
 
-def _settings(entry: RunEntry) -> dict[str, JsonValue]:
-    return {} if entry.args is None else {**entry.args.settings, "size": entry.size}
+def _differing_settings(first: RunEntry, second: RunEntry) -> dict[str, tuple[object, object]]:
+    one, other = (
+        {} if entry.args is None else {**entry.args.settings, "size": entry.size} for entry in (first, second)
+    )
+    return {key: (one.get(key), other.get(key)) for key in {**one, **other} if one.get(key) != other.get(key)}
 
 
 def _measures(first: RunEntry, second: RunEntry) -> list[_Measure]:
-    """What is compared; means without the labels left out only where labels are left out."""
+    """The measures to compare; the one without labels left out only where there are such labels."""
     has_left_out = any(entry.validation is not None and entry.validation.left_out for entry in (first, second))
     return [measure for measure in _MEASURES if has_left_out or measure is not _KEPT]
 
@@ -387,7 +366,7 @@ def _verdict(one: tuple[float, float] | None, other: tuple[float, float] | None)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], width: int = 0, right: Sequence[int] = ()) -> list[str]:
-    """Rows as lines with aligned columns; where they are wider than `width`, backbones' names and runs' are cut."""
+    """Rows as lines with aligned columns; names of backbones and runs are cut to `width`."""
     right = right or [place for place, title in enumerate(rows[0]) if title in _RIGHT]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     over = sum(widths) + 2 * (len(widths) - 1) - width
@@ -408,13 +387,7 @@ def _text(value: Any) -> str:
     return _UNKNOWN if value is None or value == "" else str(value)
 
 
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return _UNKNOWN
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-        if seconds < 36000
-        else f"{seconds / 3600:.0f} h"
-    )
+def _duration(seconds: float) -> str:
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 36000 else f"{seconds / 3600:.0f} h"
