@@ -1,4 +1,4 @@
-"""What is measured of multi-label predictions, as metrics.json and meta.json hold it, and the means over labels."""
+"""Multi-label metrics as in metrics.json and meta.json, and their means over labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cls.wording import counted, interval, mean_over, score
 Interval = tuple[float, float] | None
 
 NOT_MEASURED = "not measured"
-_TOO_FEW = ": every label's positives stand in too few picsets"
+_TOO_FEW = ": every label's positives are in too few picsets"
 
 
 class Measures(Record):
@@ -28,7 +28,7 @@ class Measures(Record):
         precision: share of the predicted that are right.
         recall: share of the positives that are found.
         f1: harmonic mean of both.
-        accuracy: of people's label sets: share of the labels in either that are in both.
+        accuracy: of people's label sets: share of the labels in either set that are in both.
         ap: average precision, the area under the precision-recall steps.
         auroc: chance that a positive scores above a negative, ties half.
         base_rate: share of positives; the average precision of guessing.
@@ -53,17 +53,11 @@ class Measures(Record):
 
 
 class LabelMetrics(Measures):
-    """How well one label is predicted.
+    """Metrics of one label.
 
     Attributes:
-        positives: how many samples have the label.
-        negatives: how many do not.
-        threshold: probability from which the label is said to be present.
-        true_positives: found.
-        false_positives: wrongly said.
-        false_negatives: missed.
-        true_negatives: rightly not said.
-        specificity: share of the negatives that are not said.
+        threshold: probability from which the label is predicted.
+        specificity: share of the negatives that are not predicted.
     """
 
     positives: int = 0
@@ -89,20 +83,19 @@ class MeasureIntervals(Record):
 
 
 class Intervals(Record):
-    """Where measures would lie on other validation people of the same kind: percentiles over resampled units.
+    """Percentile bootstrap intervals over units (picsets).
 
-    A label's interval is nowhere narrower than the exact binomial interval of as many people: where all 20 are right,
-    every resample is, and 1 to 1 would be said of what may be 0.83.
+    A label's interval is never narrower than the exact binomial interval of as many people: with 20 of 20 right, all
+    resamples are 1, and the exact interval is 0.83 to 1.
 
     Attributes:
-        level: share of resamples inside.
-        resamples: how often as many units (picsets) as there are were drawn with replacement.
-        units: how many there are; None where that is not known.
+        level: of confidence.
+        units: how many; None where that is not known.
         macro: of the means over the labels that are not left out: ap, auroc, f1, ma, precision, recall.
         instance: accuracy, precision, recall, f1.
-        labels: of each label: ap, auroc, f1, ma, precision, recall; None of those left out.
-        means: what lies in the intervals of `macro`: the means over the labels that are not left out.
-        left_out: labels whose positives stand in fewer than three units.
+        labels: of each label: ap, auroc, f1, ma, precision, recall; None for those left out.
+        means: the means over the labels that are not left out, of which `macro` has the intervals.
+        left_out: labels whose positives are in fewer than three units.
     """
 
     level: float = 0.95
@@ -116,10 +109,9 @@ class Intervals(Record):
 
 
 class CrossValidatedMetrics(Record):
-    """Measures of decisions whose temperature and thresholds were chosen on other people.
+    """Cross-validated metrics: each fold of units is decided on with temperature and thresholds of the other folds.
 
-    Validation is cut into folds by unit; each fold is decided on with what is chosen on the other folds. This is what
-    to expect of people never seen; the other measures at thresholds are a little too good.
+    They are to be expected on new people; other metrics at thresholds are a little too high.
 
     Attributes:
         macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
@@ -128,8 +120,8 @@ class CrossValidatedMetrics(Record):
         labels: of each label: precision, recall, f1, ma, ece, ece_adaptive, brier.
         exact: share of samples with every known label right.
         intervals: of these means: precision, recall, f1, ma.
-        left_out: labels whose positives stand in fewer than three units: what is chosen on others says nothing of them.
-        label_intervals: of each label's f1, ma, precision, recall; None of those left out.
+        left_out: labels whose positives are in fewer than three units.
+        label_intervals: of each label's f1, ma, precision, recall; None for those left out.
     """
 
     folds: int = 0
@@ -169,12 +161,12 @@ class Metrics(Record):
 
     @property
     def cross_validated(self) -> CrossValidatedMetrics:
-        """`cross_fitted`, with nothing in it where that was not measured."""
+        """`cross_fitted`, or empty metrics where that was not measured."""
         return self.cross_fitted or CrossValidatedMetrics()
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Labels that are left out of intervals and of cross-validated means: positives in too few picsets."""
+        """Labels that intervals and cross-validated means are without: positives in too few picsets."""
         own = () if self.intervals is None else self.intervals.left_out
         return tuple(dict.fromkeys([*own, *self.cross_validated.left_out]))
 
@@ -198,21 +190,21 @@ class Metrics(Record):
         return f"<table>{head}{''.join(rows)}</table>"
 
     def mean(self, key: str) -> MeanScore:
-        """A mean over the labels that define a measure: of one that nobody has, most are not defined."""
+        """The mean over the labels for which a measure is defined."""
         known = sum(getattr(label, key) is not None for label in self.labels.values())
-        # An interval is of a mean without the labels that are left out.
+        # Where labels are left out, the interval is of another mean.
         has_interval = self.intervals is not None and not self.intervals.left_out
         bounds = getattr(self.intervals.macro, key, None) if self.intervals is not None and has_interval else None
         value = getattr(self.macro, key)
         return MeanScore(value, known if value is not None else 0, len(self.labels), bounds)
 
     def mean_with_interval(self, key: str) -> MeanScore:
-        """A mean over the labels that are not left out of the intervals, of which the interval is."""
+        """The mean over the labels that are not left out of the intervals."""
         found = self.intervals or Intervals()
         return MeanScore(getattr(found.means, key), bounds=getattr(found.macro, key))
 
     def cross_validated_mean(self, key: str) -> MeanScore:
-        """A cross-validated mean over the labels that define the measure and are not left out."""
+        """The cross-validated mean over the labels for which a measure is defined and that are not left out."""
         cross_validated = self.cross_validated
         of = max(len(self.labels), len(cross_validated.labels))
         kept = [values for name, values in cross_validated.labels.items() if name not in cross_validated.left_out]
@@ -224,7 +216,7 @@ class Metrics(Record):
 
     @property
     def scores(self) -> ValidationScores:
-        """The scores to say first."""
+        """The most important scores."""
         return ValidationScores(
             f1=self.cross_validated_mean("f1"),
             ma=self.cross_validated_mean("ma"),
@@ -237,13 +229,9 @@ class Metrics(Record):
 
 
 def metrics_of_package(content: Any) -> Metrics | None:
-    """What a package says of its validation; parts of another form than ours count as not measured.
+    """The metrics of a package, `validation` of meta.json's `metrics`; None where there are none.
 
-    Args:
-        content: `validation` of meta.json's `metrics`.
-
-    Returns:
-        None where nothing was validated.
+    Values of another form than ours count as not measured.
     """
     if not isinstance(content, dict) or not content:
         return None
@@ -262,7 +250,7 @@ def metrics_of_package(content: Any) -> Metrics | None:
 
 
 def _mapping_path(content: dict[str, Any], place: Sequence[Any]) -> tuple[Any, ...]:
-    """The keys to the value at fault; to the innermost one in a mapping, where it is part of a list."""
+    """The keys to an invalid value, up to the innermost mapping."""
     at, path = content, []
     for key in place:
         if not isinstance(at, dict) or key not in at:
@@ -307,16 +295,16 @@ class MeanScore:
 
 @dataclass(frozen=True)
 class ValidationScores:
-    """Means over labels on the validation part; of versions that did not measure something, it has no value.
+    """Means over labels on validation; without a value where an earlier version did not measure one.
 
     Attributes:
-        f1: cross-validated: thresholds and temperature chosen on other picsets than those they are measured on.
+        f1: cross-validated.
         ma: cross-validated mean accuracy mA.
-        ap: mean average precision mAP, which needs no threshold.
+        ap: mean average precision mAP.
         f1_in_sample: with the thresholds that were chosen on these people.
-        people: measured on how many; None where it is not known.
-        picsets: of how many picsets.
-        why_not: why there is no cross-validated score, where that is known.
+        people: how many; None where that is not known.
+        picsets: how many.
+        why_not: why there is no cross-validated score, if known.
     """
 
     f1: MeanScore
@@ -328,12 +316,11 @@ class ValidationScores:
     why_not: str = ""
 
     def measured_on(self) -> str:
-        """`60 people of 12 picsets`; empty where it is not known."""
+        """`60 people of 12 picsets`; empty if unknown."""
         if self.people is None:
             return ""
-        return counted(self.people, "person") + (
-            "" if self.picsets is None else f" of {counted(self.picsets, 'picset')}"
-        )
+        of = "" if self.picsets is None else f" of {counted(self.picsets, 'picset')}"
+        return counted(self.people, "person") + of
 
     def headline(self) -> str:
         """`cross-validated F1 0.812 (0.731–0.894), mean over 7 of 8 labels, 60 people of 12 picsets`."""

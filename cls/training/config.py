@@ -30,10 +30,7 @@ _EVALUATION, _MACHINE = "evaluation", "hardware and logging"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What a training run is asked to do. Checked when made: all problems are listed at once.
-
-    `training_options` has range, section and meaning of every field; `from_dict` checks the types alone.
-    """
+    """The settings of a training. All problems are reported at once; `from_dict` checks the types alone."""
 
     group: str = field(
         metadata={"help": "group to train a classifier of", "section": _DATA, "flag": "--cat", "metavar": "GROUP"}
@@ -239,12 +236,12 @@ class TrainConfig:
 
     @property
     def world_size(self) -> int:
-        """How many processes train together."""
+        """The number of processes."""
         return self.devices * self.nodes
 
     @property
     def samples_per_step(self) -> int:
-        """Samples behind one step of the optimizer: all processes' and all accumulated batches'."""
+        """Samples per optimizer step, over all processes and accumulated batches."""
         return self.batch * self.world_size * self.accumulate
 
     @property
@@ -253,7 +250,7 @@ class TrainConfig:
         return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for args.yaml; of files and folders given by absolute path, the name alone."""
+        """Plain values for args.yaml; files and folders with an absolute path are reduced to their name."""
         values = asdict(self)
         values |= {key: list(value) for key, value in values.items() if isinstance(value, tuple)}
         for key in (name for name, known in training_options().items() if known.is_file):
@@ -263,14 +260,14 @@ class TrainConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The values that decide the result: not the number of workers, other logs, or what is measured after it."""
+        """The values that decide the result: all but workers, loggers and leak tax."""
         values = asdict(self)
         del values["workers"], values["loggers"], values["leak_tax"]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Reads what `to_dict` of any version wrote: other keys are left out, other choices and ranges are kept.
+        """Reads values of `to_dict` of any version: unknown keys are left out, other choices and ranges accepted.
 
         Raises:
             UsageError: values have other types than the fields; lists them all.
@@ -302,7 +299,7 @@ def _problems_together(config: TrainConfig) -> list[UsageFault]:
 
 
 def config_of_options(*, size: str | tuple[int, int] | None = None, **values: Any) -> TrainConfig:
-    """The settings as typed; all errors in size, backbone and other options are reported at once.
+    """The settings of options; all errors are reported at once.
 
     Args:
         size: `HEIGHTxWIDTH` in pixels or both in a pair, `auto` or `auto:PIXELS`; None for that of the other fields.
@@ -328,7 +325,7 @@ def config_of_options(*, size: str | tuple[int, int] | None = None, **values: An
 
 
 def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
-    """Errors that only timm and the disk show: a backbone or a file that does not exist."""
+    """Backbones, files and packages that do not exist."""
     from cls.training.network.build import timm_name
 
     problems = []

@@ -1,4 +1,4 @@
-"""Training data: samples, split, network and settings, read and checked before a run folder is made."""
+"""Preparation of a training: samples, split and network, checked before a run folder is made."""
 
 from __future__ import annotations
 
@@ -71,13 +71,16 @@ _MOST_NAMED = 10
 
 
 def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDataset, *, where: object) -> None:
-    """Refuses samples nothing can be learned from.
+    """Refuses samples without anything to learn, such as a label without positives.
 
     Args:
-        samples: what is left to train on.
-        ledger: why the rest is left out.
+        samples: to train on.
+        ledger: why other pictures are left out.
         dataset: group and label names.
         where: the dataset file.
+
+    Raises:
+        TrainingError: names the labels.
     """
     group = json.dumps(dataset.group, ensure_ascii=False)
     if not samples:
@@ -135,15 +138,13 @@ def check_trainable(samples: Sequence[Sample], ledger: Ledger, dataset: GroupDat
 
 
 def warn_of_missing_labels(train: Sequence[Sample], valid: Sequence[Sample], names: Sequence[str]) -> None:
-    """Logs the labels that training or validation says nothing about."""
+    """Warns of labels without positives in training or validation."""
     if not valid:
         return
     for index, name in enumerate(names):
         counts = [int(np.nansum(labels_of(part)[:, index])) for part in (train, valid)]
         if counts[0] == 0:
-            _log.warning(
-                "label '%s' is not in training (%d in validation): --seed makes another split", name, counts[1]
-            )
+            _log.warning("label '%s' is not in training (%d in validation): try another --seed", name, counts[1])
         elif counts[1] == 0:
             _log.warning("label '%s' (%d in training) has no picset to spare for validation", name, counts[0])
 
@@ -172,17 +173,16 @@ def split_for(
     named: NamedSplit | None,
     pretraining: PretrainingPictures,
 ) -> Split:
-    """The split: an earlier training's where there is one of the same seed and share, with new picsets added.
+    """The dataset's own split, or that of an earlier training with the same seed and share, with new picsets added.
 
-    Where the dataset's own parts are asked for, it is theirs. Whom the initial weights were trained on is not validated
-    on: they are in training.
+    Pictures that the initial weights were trained on are always in training.
 
     Args:
         bottle: the data folder.
         config: mode, seed, share, parts.
-        samples: everyone; of `joined_samples` where the split is made here.
-        named: the dataset's own parts.
-        pretraining: whom the initial weights were trained on.
+        samples: all; of `joined_samples` where the split is made here.
+        named: the dataset's own split.
+        pretraining: pictures of the initial weights.
     """
     if named is not None:
         (_log.warning if named.used.is_leaking else _log.info)("%s", named.used.note)
@@ -207,11 +207,9 @@ def split_for(
             where=bottle.dataset_file(config.group),
             hint="start from a run that held people out, load more picsets, or train on everything with --mode all",
         )
-    older = bottle.models(config.group) / "splits.json"
-    file = bottle.dataset_file(config.group)
-    split = split_with_memory(
-        file, older, samples, SplitRule(config.seed, config.valid), trained_on=pretraining.split_units if known else ()
-    )
+    file, older = bottle.dataset_file(config.group), bottle.models(config.group) / "splits.json"
+    rule, units = SplitRule(config.seed, config.valid), pretraining.split_units if known else ()
+    split = split_with_memory(file, older, samples, rule, trained_on=units)
     train, valid = split.select(samples, TRAIN), split.select(samples, VALID)
     check_split(train, valid)
     _log.info("split by picset: %d people for training, %d for validation", len(train), len(valid))
@@ -223,7 +221,7 @@ def split_for(
 
 
 def _moved_line(moved: tuple[str, ...]) -> str:
-    """The people that changed subsets, and what that means for earlier runs."""
+    """A warning of the units that changed subsets."""
     picsets, pictures = ([name for name in moved if name.startswith(kind)] for kind in ("picset:", "picture:"))
     shown = (picsets or pictures)[:_MOST_NAMED]
     others = len(picsets or pictures) - len(shown)
@@ -247,7 +245,7 @@ def _log_overlap(pretraining: PretrainingPictures, known: list[Sample], valid: l
 
 
 def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
-    """Parts that a dataset brings are taken as they are: they cannot make room for what the initial weights know."""
+    """Refuses initial weights that were trained on people whom the dataset's own parts hold out."""
     held_out = [*named.split.select(named.samples, VALID), *named.test]
     known = pretraining.overlapping(held_out)
     if known:
@@ -260,7 +258,7 @@ def _check_parts(named: NamedSplit, pretraining: PretrainingPictures) -> None:
 
 
 def joined_samples(bottle: Bottle, config: TrainConfig, samples: list[Sample]) -> list[Sample]:
-    """The samples, with the names of those that a split must keep together."""
+    """The samples, with the clusters that a split must keep together."""
     joins = find_joined_units(
         bottle, config.group, samples, keys=config.join_by, has_near_duplicates=config.near_duplicates
     )
@@ -282,12 +280,12 @@ class TrainingData:
     """The samples of training and validation, and their labels.
 
     Attributes:
-        dataset_sha256: digest of what is labelled in the dataset file.
-        people: everybody used.
-        parts: the dataset's own parts that are used; None where the split is made by picset.
-        backgrounds: sources of pictures to put behind people in training.
-        auxiliary: labels of other groups; their outputs stand behind the group's own.
-        pretraining: whom the initial weights were trained on.
+        dataset_sha256: digest of the labelled pictures in the dataset file.
+        people: all samples used.
+        parts: the dataset's own parts; None where the split is made by picset.
+        backgrounds: sources of backgrounds for augmentation.
+        auxiliary: labels of other groups; their outputs follow the group's own.
+        pretraining: pictures that the initial weights were trained on.
     """
 
     dataset: GroupDataset
@@ -311,7 +309,7 @@ class TrainingData:
         return self._subset(VALID)
 
     def targets(self, samples: Sequence[Sample]) -> NDArray[np.float32]:
-        """The group's labels, and behind them the auxiliary ones; float32 (samples, labels)."""
+        """The group's labels, followed by the auxiliary ones; float32 (samples, labels)."""
         return np.concatenate([labels_of(samples), self.auxiliary.of(samples)], axis=1)
 
     def _subset(self, subset: str) -> Subset:
@@ -350,17 +348,16 @@ class Training:
 
     @cached_property
     def identity(self) -> str:
-        """Digest of everything that decides the result: a run of the same identity can be resumed.
+        """Digest of everything that decides the result: a run with the same identity can be resumed.
 
-        Of cut-outs, it is what the cache names them by (picture, content, outline) and the format's digest, which
-        changes with settings and code: their pixels, which may be many gigabytes, are not read.
+        Cut-outs are identified by their keys in the cache (picture, content, outline) and the format's digest, which
+        changes with settings and code: their pixels may be many gigabytes.
         """
         data, network = self.data, self.network
         samples, cutouts = data.people.samples, data.people.cutouts
-        others = data.auxiliary.of(samples)
         labels = [
             [sample.path, sample.number, sample.picset, *map(str, sample.labels), *map(str, row)]
-            for sample, row in zip(samples, others.tolist(), strict=True)
+            for sample, row in zip(samples, data.auxiliary.of(samples).tolist(), strict=True)
         ]
         people = [cutouts.format.digest, list(cutouts.keys), [source.identity for source in data.backgrounds]]
         values = [
@@ -374,13 +371,12 @@ class Training:
 
 
 def prepare(bottle: Bottle, config: TrainConfig) -> Training:
-    """Reads, checks and cuts out everything a training needs; makes no run folder.
+    """Reads and checks everything a training needs, and fills the cache of cut-outs; makes no run folder.
 
     Raises:
-        TrainingError: something is missing or cannot be learned from; says what, where and what next.
+        TrainingError: something is missing or cannot be learned from.
     """
-    timm_arch = timm_name(config.arch)
-    file = bottle.dataset_file(config.group)
+    timm_arch, file = timm_name(config.arch), bottle.dataset_file(config.group)
     dataset = read_dataset(file, config.group)
     dataset_sha256 = dataset.sha256
     if config.incomplete is not None:
@@ -392,7 +388,7 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
         samples = named.samples
     check_trainable(samples, ledger, dataset, where=file)
     if config.mode != "all" and named is None:
-        # Refused before cut-outs are kept in the bottle; the split that counts is made once broken pictures are known.
+        # Refused before cut-outs are cached; the final split is made once broken pictures are known.
         split_samples(samples, valid_share=config.valid, seed=config.seed)
     if config.auto_px:
         height_px, width_px = size_for(samples, config.auto_px, margin_rel=Preprocessing.margin_rel)
@@ -421,15 +417,9 @@ def prepare(bottle: Bottle, config: TrainConfig) -> Training:
     if auxiliary:
         _log.info("auxiliary labels: %s of %s", counted(len(auxiliary), "label"), ", ".join(auxiliary.groups))
     _log.info("%s: %.1f M parameters, input %dx%d", timm_arch, parameter_count(network) / 1e6, *config.size_px)
+    people, parts = Subset(samples, cutouts), None if named is None else named.used
     data = TrainingData(
-        dataset,
-        dataset_sha256,
-        Subset(samples, cutouts),
-        split,
-        ledger,
-        None if named is None else named.used,
-        auxiliary=auxiliary,
-        pretraining=pretraining,
+        dataset, dataset_sha256, people, split, ledger, parts, auxiliary=auxiliary, pretraining=pretraining
     )
     data = replace(data, backgrounds=background_sources(bottle, data.train.cutouts, preprocessing))
     return Training(config, data, InitialNetwork(spec, network, source))
@@ -442,7 +432,7 @@ def build_initial_network(
     samples: Sequence[Sample],
     auxiliary: AuxiliaryLabels = NO_AUXILIARY,
 ) -> nn.Module:
-    """The network before training: the initial weights, the seed's head, its bias at the labels' base rates."""
+    """The network before training: initial weights, and a random head with its bias at the labels' base rates."""
     lightning.seed_everything(config.seed, verbose=False)
     count, arch = len(spec.labels) + len(auxiliary), spec.timm_arch
     network = build_network(arch, count, config.height_px, config.width_px, dropout=config.dropout)
