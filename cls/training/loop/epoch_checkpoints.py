@@ -20,10 +20,11 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 from cls.errors import FileError, TrainingError
 from cls.files import ZIP_ERRORS, atomic_path, remove_parts
 from cls.training.loop.module import ClassifierModule
+from cls.training.runs.run import BEST_CKPT
 
 _PREFIX = "module."
 
-BEST, LAST = "best.ckpt", "last.ckpt"
+LAST = "last.ckpt"
 _RESUME = "free some space; the same command then resumes after the last whole epoch"
 
 
@@ -108,7 +109,7 @@ class EpochCheckpoints(Checkpoint):
 
     def _write_best(self, trainer: lightning.Trainer, module: ClassifierModule) -> None:
         state = module.state_dict() if self._average is None else self._average.averaged_state()
-        with atomic_path(self._folder / BEST) as part:
+        with atomic_path(self._folder / BEST_CKPT) as part:
             PlainCheckpointIO().save_checkpoint(
                 {
                     "state_dict": module.state_without_auxiliary(state),

@@ -52,7 +52,7 @@ class RunCounter(Record):
 
 @dataclass
 class LockedRunFolder:
-    """A run folder locked by this process, until the end of a `with` block that gives its path."""
+    """A run folder locked by this process until `release`, or until the end of a `with` block, which gives its path."""
 
     path: Path
     _lock: FileLock
@@ -61,6 +61,10 @@ class LockedRunFolder:
         return self.path
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Unlocks the folder."""
         self._lock.release()
 
 

@@ -139,7 +139,7 @@ def flips_interval(flips: Flips) -> str:
 
 
 def left_out_text(names: Sequence[str], labels: int) -> str:
-    """Which labels a mean is without, as their positives stand in too few picsets; empty where it is without none."""
+    """The labels that a mean is without, as their positives are in too few picsets; empty where there are none."""
     if not names:
         return ""
     return f", over {labels - len(names)} of {counted(labels, 'label')}{_why_left_out(names)}"

@@ -107,35 +107,30 @@ def _differences_of_older(first: RunEntry, second: RunEntry) -> list[str]:
     return problems
 
 
+_Score = MeanScore | float | None
+
+
 @dataclass(frozen=True)
 class _Measure:
     """One line of a comparison; `of` returns None where it was not measured."""
 
     title: str
-    of: Callable[[RunMetrics], MeanScore | None]
+    of: Callable[[RunMetrics], _Score]
     has_interval: bool = False
     is_time: bool = False
 
     def read(self, entry: RunEntry) -> MeanScore:
         """Its value in a run."""
         found = None if entry.metrics is None else self.of(entry.metrics)
-        return MeanScore(None) if found is None else found
-
-
-def _of_validation(read: Callable[[Metrics], MeanScore | float | None]) -> Callable[[RunMetrics], MeanScore | None]:
-    def of(metrics: RunMetrics) -> MeanScore | None:
-        found = None if metrics.validation is None else read(metrics.validation)
         return found if isinstance(found, MeanScore) else MeanScore(found)
 
-    return of
+
+def _of_validation(read: Callable[[Metrics], _Score]) -> Callable[[RunMetrics], _Score]:
+    return lambda metrics: None if metrics.validation is None else read(metrics.validation)
 
 
-def _of_backgrounds(read: Callable[[Flips], float | None]) -> Callable[[RunMetrics], MeanScore | None]:
-    def of(metrics: RunMetrics) -> MeanScore | None:
-        found = metrics.background_sensitivity
-        return None if found is None else MeanScore(read(found.as_served))
-
-    return of
+def _of_backgrounds(read: Callable[[Flips], float | None]) -> Callable[[RunMetrics], _Score]:
+    return lambda metrics: None if (found := metrics.background_sensitivity) is None else read(found.as_served)
 
 
 _KEPT = _Measure(
@@ -164,8 +159,8 @@ _MEASURES = (
     _Measure("in-sample precision", _of_validation(lambda found: found.mean("precision")), has_interval=True),
     _Measure("in-sample recall", _of_validation(lambda found: found.mean("recall")), has_interval=True),
     _Measure("in-sample F1 over people", _of_validation(lambda found: found.instance.f1)),
-    _Measure("seconds, whole run", lambda metrics: MeanScore(metrics.run_seconds), is_time=True),
-    _Measure("seconds, fit alone", lambda metrics: MeanScore(metrics.seconds), is_time=True),
+    _Measure("seconds, whole run", lambda metrics: metrics.run_seconds, is_time=True),
+    _Measure("seconds, fit alone", lambda metrics: metrics.seconds, is_time=True),
 )
 
 
@@ -325,7 +320,7 @@ def _label_measures(first: RunEntry, second: RunEntry) -> list[_Measure]:
     if first.metrics is None or first.group != second.group:
         return []
 
-    def ap_of(label: str) -> Callable[[RunMetrics], MeanScore | None]:
+    def ap_of(label: str) -> Callable[[RunMetrics], _Score]:
         return _of_validation(lambda found: found.labels.get(label, Measures()).ap)
 
     return [_Measure(f"AP of {label}", ap_of(label)) for label in first.metrics.labels]
