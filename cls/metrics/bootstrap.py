@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cls.metrics.multilabel import BoolArray, FloatArray, IntArray, SetCounts, Truth
+from cls.metrics.multilabel import BoolArray, FloatArray, IntArray, SetCounts, Truth, harmonic_mean
 from cls.metrics.scores import Interval, Intervals, MeasureIntervals, Measures
 
 LEVEL = 0.95
@@ -102,7 +102,7 @@ class LabelCounts:
             return interval_of_mean(value, self.people(measure))
         recall = _share_interval(self.true_positives, self.positives)
         if measure == "f1":
-            other, mean = _share_interval(self.true_positives, self.predicted), _harmonic_mean
+            other, mean = _share_interval(self.true_positives, self.predicted), harmonic_mean
         else:
             other, mean = _share_interval(self.true_negatives, self.negatives), _mean
         if recall is None or other is None:
@@ -146,10 +146,6 @@ def interval_of_means(
 
 def _share_interval(successes: int, trials: int) -> Bounds | None:
     return interval_of_mean(successes / trials, trials) if trials else (0.0, 1.0)
-
-
-def _harmonic_mean(first: float, second: float) -> float:
-    return 2 * first * second / (first + second) if first + second else 0.0
 
 
 def _mean(first: float, second: float) -> float:

@@ -167,14 +167,13 @@ def instance_metrics(decisions: BoolArray, labels: FloatArray) -> Measures:
     counts = SetCounts.of(decisions, labels)
     wholes = (counts.union, counts.predicted, counts.true)
     accuracy, precision, recall = (_mean_share(counts.common, whole) for whole in wholes)
-    return Measures(accuracy=accuracy, precision=precision, recall=recall, f1=f1_of_means(precision, recall))
+    f1 = None if precision is None or recall is None else harmonic_mean(precision, recall)
+    return Measures(accuracy=accuracy, precision=precision, recall=recall, f1=f1)
 
 
-def f1_of_means(precision: float | None, recall: float | None) -> float | None:
-    """Harmonic mean; 0 where both are 0, None where one is not defined."""
-    if precision is None or recall is None:
-        return None
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+def harmonic_mean(first: float, second: float) -> float:
+    """0 where both are 0."""
+    return 2 * first * second / (first + second) if first + second else 0.0
 
 
 def _mean_share(parts: IntArray, wholes: IntArray) -> float | None:
