@@ -98,7 +98,7 @@ def test_a_leak_tax_says_when_it_is_not_significant() -> None:
         " over 40 picsets more than chance: mAP"
     )
     assert leak_tax_line(tax.replaced(intervals={"mAP": (-0.1, 0.2), "F1": None})).endswith(
-        "over 40 picsets none of these differences is told from chance"
+        "over 40 picsets none of these differences is significant"
     )
     older = LeakTax(by_picset={"mAP": 0.6}, random_split={"mAP": 0.7}, difference={"mAP": 0.1})
     assert leak_tax_line(older) == "leak tax: on a random split it would look like mAP 0.700 (+0.100)"
