@@ -286,7 +286,7 @@ def finished_run(bottle: Bottle, name: str = "newest", group: str | None = None)
 
 def _entry(folder: Path, group: str) -> RunEntry:
     """A run folder's entry, whatever its state."""
-    args, args_problem = _read(folder / ARGS, read_args)
+    args, args_problem = _read(folder / ARGS, lambda path: read_args(path.parent))
     metrics, metrics_problem = _read(folder / FINISHED, lambda path: read_record(path, RunMetrics))
     group = group if args is None else args.config.group
     is_finished = (folder / FINISHED).exists()
