@@ -66,8 +66,10 @@ def people_of(folder: Path, photos: int) -> list[Sample]:
     file = folder / "annotations" / "instances_default.json"
     samples = []
     for picture in parse_coco(read_json(file), where=file).pictures:
-        if len(samples) < photos and picture.shapes:
-            shape = max(picture.shapes, key=lambda one: float(np.prod(np.ptp(np.concatenate(one.polygons_xy_px), 0))))
+        if len(samples) < photos and picture.annotations:
+            shape = max(
+                picture.annotations, key=lambda one: float(np.prod(np.ptp(np.concatenate(one.polygons_xy_px), 0)))
+            )
             size_px = np.array([picture.width_px, picture.height_px], np.float64)
             outlines = tuple(polygon / size_px for polygon in shape.polygons_xy_px)
             points = np.concatenate(shape.polygons_xy_px)

@@ -81,7 +81,7 @@ def mean_iou(found: Sequence[Outlines], pictures: Sequence[AnnotatedPicture]) ->
     for people, picture in zip(found, pictures, strict=True):
         size = (picture.height_px, picture.width_px)
         masks = [mask_of_polygons(outlines, *size) > 0 for outlines in people]
-        for shape in picture.shapes:
+        for shape in picture.annotations:
             parts = [part / (picture.width_px, picture.height_px) for part in shape.polygons_xy_px]
             truth = mask_of_polygons(parts, *size) > 0
             ious.append(max((np.count_nonzero(truth & m) / np.count_nonzero(truth | m) for m in masks), default=0.0))

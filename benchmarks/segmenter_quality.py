@@ -71,7 +71,9 @@ def counts_of(people: Sequence[Person], picture: AnnotatedPicture) -> Counts:
     """The counts of one photo with at least one annotated person."""
     size = (picture.height_px, picture.width_px)
     scale = (picture.width_px, picture.height_px)
-    truths = [mask_of_polygons([part / scale for part in shape.polygons_xy_px], *size) > 0 for shape in picture.shapes]
+    truths = [
+        mask_of_polygons([part / scale for part in shape.polygons_xy_px], *size) > 0 for shape in picture.annotations
+    ]
     masks = [mask_of_polygons(person.polygons_xy_rel, *size) > 0 for person in people]
     ious = np.array([[iou(truth, mask) for mask in masks] for truth in truths]).reshape(len(truths), len(masks))
     largest = int(np.argmax([truth.sum() for truth in truths]))
@@ -82,7 +84,7 @@ def counts_of(people: Sequence[Person], picture: AnnotatedPicture) -> Counts:
         truth, mask = map(int, np.unravel_index(int(left.argmax()), left.shape))
         counts.found += 1
         counts.found_iou += float(left[truth, mask])
-        counts.right_class += people[mask].cls == picture.shapes[truth].class_name
+        counts.right_class += people[mask].cls == picture.annotations[truth].class_name
         counts.largest_found += truth == largest
         left[truth], left[:, mask] = -1, -1
     counts.on_nobody = int((ious.max(axis=0, initial=0.0) < FOUND_IOU).sum())
@@ -112,7 +114,7 @@ def main() -> None:
     parser.add_argument("--confidences", type=float, nargs="+", default=[0.25, 0.4])
     options = parser.parse_args()
     file = options.folder / "annotations/instances_default.json"
-    pictures = [picture for picture in parse_coco(read_json(file), where=file).pictures if picture.shapes]
+    pictures = [picture for picture in parse_coco(read_json(file), where=file).pictures if picture.annotations]
     with quiet_ultralytics():
         for confidence in options.confidences:
             segmenter = load_segmenter(options.model, people_classes={}, config=SegmenterConfig(confidence=confidence))

@@ -7,7 +7,7 @@ import stat
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -224,7 +224,7 @@ class AnnotatedPicture:
     width_px: int
     height_px: int
     picset: str = ""
-    shapes: tuple[Annotation, ...] = ()
+    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class AnnotationFile:
 
     class_names: tuple[str, ...]
     pictures: tuple[AnnotatedPicture, ...]
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
 
 
 def parse_coco(content: Any, *, where: object) -> AnnotationFile:
@@ -259,7 +259,7 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
             )
             for row in content["images"]
         }
-        annotations = list(content["annotations"])
+        rows = list(content["annotations"])
     except (KeyError, TypeError, ValueError) as error:
         raise YoloError(
             f"is not a COCO annotation file: {error!r}",
@@ -267,23 +267,20 @@ def parse_coco(content: Any, *, where: object) -> AnnotationFile:
             where=where,
             hint="export from CVAT as 'COCO 1.0' with images",
         ) from error
-    shapes: dict[int, list[Annotation]] = defaultdict(list)
+    annotations: dict[int, list[Annotation]] = defaultdict(list)
     problems: list[str] = []
-    for number, row in enumerate(annotations):
+    for number, row in enumerate(rows):
         try:
             image_id = int(row["image_id"])
             picture = images[image_id]
             name = classes[int(row["category_id"])]
             polygons = _polygons_of(row.get("segmentation"), picture)
-            shapes[image_id].append(Annotation(name, polygons, bool(row.get("iscrowd", 0))))
+            annotations[image_id].append(Annotation(name, polygons, bool(row.get("iscrowd", 0))))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             place = row.get("id", number) if isinstance(row, dict) else number
             problems.append(f"{where}: annotation {place} is left out: {error!r}")
-    pictures = (
-        AnnotatedPicture(one.file_name, one.width_px, one.height_px, one.picset, tuple(shapes[image_id]))
-        for image_id, one in images.items()
-    )
-    return AnnotationFile(tuple(dict.fromkeys(classes.values())), tuple(pictures), tuple(problems))
+    pictures = tuple(replace(one, annotations=tuple(annotations[image_id])) for image_id, one in images.items())
+    return AnnotationFile(tuple(dict.fromkeys(classes.values())), pictures, tuple(problems))
 
 
 def _polygons_of(segmentation: Any, picture: AnnotatedPicture) -> tuple[NDArray[np.float64], ...]:
@@ -314,18 +311,18 @@ def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable
     for image_id, picture in enumerate(pictures, start=1):
         image = {"id": image_id, "file_name": picture.file_name, "width": picture.width_px, "height": picture.height_px}
         images.append({**image, "picset": picture.picset} if picture.picset else image)
-    outlined = [(number, one, shape) for number, one in enumerate(pictures, start=1) for shape in one.shapes]
+    outlined = [(number, one, found) for number, one in enumerate(pictures, start=1) for found in one.annotations]
     annotations = [
         {
             "id": number,
             "image_id": image_id,
-            "category_id": numbers[shape.class_name],
-            "segmentation": [np.round(part, 2).reshape(-1).tolist() for part in shape.polygons_xy_px],
-            "bbox": _box_xywh_px(shape),
-            "area": _area_px(shape, picture),
-            "iscrowd": int(shape.is_crowd),
+            "category_id": numbers[found.class_name],
+            "segmentation": [np.round(part, 2).reshape(-1).tolist() for part in found.polygons_xy_px],
+            "bbox": _box_xywh_px(found),
+            "area": _area_px(found, picture),
+            "iscrowd": int(found.is_crowd),
         }
-        for number, (image_id, picture, shape) in enumerate(outlined, start=1)
+        for number, (image_id, picture, found) in enumerate(outlined, start=1)
     ]
     content = {
         "info": {"description": "people, outlined"},
@@ -336,13 +333,13 @@ def coco_of_pictures(pictures: Sequence[AnnotatedPicture], class_names: Iterable
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def _box_xywh_px(shape: Annotation) -> list[float]:
-    points = np.concatenate(shape.polygons_xy_px)
+def _box_xywh_px(annotation: Annotation) -> list[float]:
+    points = np.concatenate(annotation.polygons_xy_px)
     box: list[float] = np.round(np.concatenate([points.min(axis=0), np.ptp(points, axis=0)]), 2).tolist()
     return box
 
 
-def _area_px(shape: Annotation, picture: AnnotatedPicture) -> float:
+def _area_px(annotation: Annotation, picture: AnnotatedPicture) -> float:
     size_px = (picture.width_px, picture.height_px)
-    mask = mask_of_polygons([part / size_px for part in shape.polygons_xy_px], picture.height_px, picture.width_px)
+    mask = mask_of_polygons([part / size_px for part in annotation.polygons_xy_px], picture.height_px, picture.width_px)
     return float(np.count_nonzero(mask))

@@ -227,8 +227,8 @@ def _entry_of_picture(source: Path, picture: AnnotatedPicture, report: DatasetRe
         return None
     size_px = (picture.width_px, picture.height_px)
     labels = tuple(
-        LabelLine(shape.class_name, joined_outline([part / size_px for part in shape.polygons_xy_px]))
-        for shape in picture.shapes
+        LabelLine(one.class_name, joined_outline([part / size_px for part in one.polygons_xy_px]))
+        for one in picture.annotations
     )
     return _Entry(Path(picture.file_name).name, content, key_of_picture(picture.picset, image), labels, None)
 

@@ -159,7 +159,7 @@ def merge_archives(archives: Sequence[Archive], output: Path, *, is_empty_kept: 
                     class_names.update(file.class_names)
                     merger.report.problems.extend(file.problems)
                     for picture in file.pictures:
-                        if picture.shapes or is_empty_kept:
+                        if picture.annotations or is_empty_kept:
                             merger.take(archive, opened, root, picture)
                         ticker.advance()
     report = merger.finish()
@@ -191,29 +191,31 @@ class _Merger:
         try:
             content = archive.read(opened, member)
             displayed = as_displayed(content)
-            shapes = _shapes_as_displayed(picture, displayed)
+            annotations = _annotations_as_displayed(picture, displayed)
         except (FileError, YoloError) as error:
             self.report.problems.append(f"{origin}: {error.what}")
             return
         digest = sha256_of_bytes(content)
         if digest in self._by_digest:
-            self._join(digest, origin, replace(picture, shapes=shapes))
+            self._join(digest, origin, replace(picture, annotations=annotations))
             return
         name = self._new_name(picture.file_name, displayed.suffix, digest)
         write_once(self._output / IMAGES / name, displayed.content)
         self.report.turned += displayed.content is not content
-        whole = AnnotatedPicture(name, displayed.width_px, displayed.height_px, picture.picset, shapes)
+        whole = AnnotatedPicture(name, displayed.width_px, displayed.height_px, picture.picset, annotations)
         self._by_digest[digest] = _Taken(origin, whole)
 
     def _join(self, digest: str, origin: str, picture: AnnotatedPicture) -> None:
         """The same picture again: the later annotation counts, unless it is empty."""
         before = self._by_digest[digest]
-        is_newer = bool(picture.shapes) or not before.picture.shapes
+        is_newer = bool(picture.annotations) or not before.picture.annotations
         counts = origin if is_newer else before.origin
         self.report.duplicates.append(f"{before.origin} and {origin}: the annotation of {counts}")
         if is_newer:
             picset = picture.picset or before.picture.picset
-            self._by_digest[digest] = _Taken(origin, replace(before.picture, shapes=picture.shapes, picset=picset))
+            self._by_digest[digest] = _Taken(
+                origin, replace(before.picture, annotations=picture.annotations, picset=picset)
+            )
 
     def _new_name(self, file_name: str, suffix: str, digest: str) -> str:
         """The last part of a name, made safe; with a piece of the digest where another picture has the name."""
@@ -239,21 +241,20 @@ class _Merger:
                 f"no picture of {counted(report.archives, 'archive')} can be used{reason}", code="no_usable_picture"
             )
         report.pictures = len(pictures)
-        report.empty = sum(not picture.shapes for picture in pictures)
-        report.shapes.update(shape.class_name for picture in pictures for shape in picture.shapes)
-        report.crowds = sum(shape.is_crowd for picture in pictures for shape in picture.shapes)
+        report.empty = sum(not picture.annotations for picture in pictures)
+        report.shapes.update(one.class_name for picture in pictures for one in picture.annotations)
+        report.crowds = sum(one.is_crowd for picture in pictures for one in picture.annotations)
         return report
 
 
-def _shapes_as_displayed(picture: AnnotatedPicture, displayed: DisplayedPicture) -> tuple[Annotation, ...]:
-    """The shapes of a picture in pixels of the displayed one."""
+def _annotations_as_displayed(picture: AnnotatedPicture, displayed: DisplayedPicture) -> tuple[Annotation, ...]:
+    """The annotations of a picture in pixels of the displayed one."""
     return tuple(
         replace(
-            shape,
+            one,
             polygons_xy_px=tuple(
-                displayed.points_as_displayed(part, picture.width_px, picture.height_px)
-                for part in shape.polygons_xy_px
+                displayed.points_as_displayed(part, picture.width_px, picture.height_px) for part in one.polygons_xy_px
             ),
         )
-        for shape in picture.shapes
+        for one in picture.annotations
     )

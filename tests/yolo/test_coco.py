@@ -36,10 +36,10 @@ def test_polygons_and_run_lengths_of_one_shape_are_alike() -> None:
     )
     (picture,) = read.pictures
     assert (picture.file_name, picture.picset) == ("a/b.jpg", "p1")
-    assert [shape.class_name for shape in picture.shapes] == ["man", "man"]
-    assert [shape.is_crowd for shape in picture.shapes] == [False, True]
+    assert [one.class_name for one in picture.annotations] == ["man", "man"]
+    assert [one.is_crowd for one in picture.annotations] == [False, True]
     drawn = [
-        mask_of_polygons([part / (60, 50) for part in shape.polygons_xy_px], 50, 60) > 0 for shape in picture.shapes
+        mask_of_polygons([part / (60, 50) for part in one.polygons_xy_px], 50, 60) > 0 for one in picture.annotations
     ]
     assert (drawn[1] == (mask > 0)).all()
     assert np.count_nonzero(drawn[0] ^ drawn[1]) < 80
@@ -59,7 +59,7 @@ def test_unreadable_annotations_are_left_out_and_told() -> None:
         ),
         where="file",
     )
-    assert len(read.pictures[0].shapes) == 1
+    assert len(read.pictures[0].annotations) == 1
     assert len(read.problems) == 7
     assert all(problem.startswith("file: annotation 1 ") for problem in read.problems)
 
@@ -77,7 +77,7 @@ def test_what_is_written_is_read_again() -> None:
     again = parse_coco(written, where="again")
     assert again.class_names == ("girl", "man")
     for one, other in zip(
-        read.pictures[0].shapes[0].polygons_xy_px, again.pictures[0].shapes[0].polygons_xy_px, strict=True
+        read.pictures[0].annotations[0].polygons_xy_px, again.pictures[0].annotations[0].polygons_xy_px, strict=True
     ):
         assert np.allclose(one, other, atol=0.01)
     (annotation,) = written["annotations"]

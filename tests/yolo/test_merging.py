@@ -35,7 +35,7 @@ def test_archives_become_one_folder(tmp_path: Path) -> None:
     by_name = {one.file_name: one for one in merged.pictures}
     # The same bytes once, with the annotation that is not empty; another picture of one name beside.
     assert len(by_name) == report.pictures == 3
-    assert [shape.class_name for shape in by_name["a.jpg"].shapes] == ["man"]
+    assert [shape.class_name for shape in by_name["a.jpg"].annotations] == ["man"]
     assert sum(name.startswith("b") for name in by_name) == 2
     assert all((output / "images" / name).is_file() for name in by_name)
     assert report.duplicates == ["1.zip!d/a.jpg and 2.zip!x.jpg: the annotation of 2.zip!x.jpg"]
@@ -86,7 +86,7 @@ def test_pictures_are_written_upright_and_outlines_follow(
     with Image.open(output / "images" / one.file_name) as written:
         pixels = np.asarray(written.convert("RGB"))
         assert written.getexif().get(0x0112, 1) == 1
-    points = one.shapes[0].polygons_xy_px[0]
+    points = one.annotations[0].polygons_xy_px[0]
     x0, y0, x1, y1 = (int(v) for v in (*points.min(axis=0), *points.max(axis=0)))
     assert (x1 - x0) * (y1 - y0) == 15 * 30
     assert (pixels[y0 + 1 : y1 - 1, x0 + 1 : x1 - 1, 0] > 200).all()
@@ -102,7 +102,7 @@ def test_an_annotation_of_another_size_is_scaled_or_refused(tmp_path: Path) -> N
     )
     report, merged, _ = merge(zips)
     (even,) = merged.pictures
-    assert even.shapes[0].polygons_xy_px[0].max(axis=0).tolist() == [30, 30]
+    assert even.annotations[0].polygons_xy_px[0].max(axis=0).tolist() == [30, 30]
     assert report.problems == ["1.zip!odd.jpg: the picture is 60x40, its annotation was made on 77x40"]
 
 
