@@ -61,7 +61,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with part.open("rb") as written:
             os.fsync(written.fileno())
         part.replace(path)
-        _sync_folder(path.parent)
+        with suppress(OSError):  # some systems do not open folders
+            sync(path.parent)
     except OSError as error:
         # Errors of other files that the block reads or writes are not ours to explain.
         if error.filename not in (None, str(part), str(path)):
@@ -114,14 +115,13 @@ def locked(path: Path, busy: ClsError | None = None) -> Iterator[None]:
         lock.release()
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename durable; systems that cannot open a folder do without."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def sync(path: Path) -> None:
+    """Makes a file's content or a folder's names durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def remove_parts(folder: Path, name: str = "") -> int:

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cls.errors import PackageError, StorageError
-from cls.files import remove_parts, write_json_atomic, write_text_atomic
+from cls.files import remove_parts, sync, write_json_atomic, write_text_atomic
 from cls.model_storage.names import RefusedError, SemanticVersion, model_folder_name, readable_version
 from cls.package.meta import META_FILE_NAME, read_document
 from cls.package.triton_config import CONFIG_FILE_NAME, parse_config, with_name, with_versions
@@ -269,7 +269,7 @@ class ModelRepository:
         undo = _Undo(model=model, number=number, is_new=is_new, config=old_config)
         write_json_atomic(stage / _UNDO_FILE_NAME, undo.model_dump())
         for path in (*version_folder.rglob("*"), version_folder):
-            _sync(path)
+            sync(path)
         if is_new:
             whole = stage / "model"
             whole.mkdir()
@@ -279,12 +279,12 @@ class ModelRepository:
         else:
             version_folder.rename(target / str(number))
             self.write_config(model, config_text)
-        _sync(self.models_folder)
+        sync(self.models_folder)
 
     def commit(self, stage: Path) -> None:
         """Makes a placed version final."""
         (stage / _UNDO_FILE_NAME).unlink()
-        _sync(stage)
+        sync(stage)
 
     def rollback(self, stage: Path) -> None:
         """Undoes `place`: the repository is as it was before."""
@@ -302,7 +302,7 @@ class ModelRepository:
             version_folder = folder / str(undo.number)
             if version_folder.exists():
                 version_folder.rename(removed)
-        _sync(self.models_folder)
+        sync(self.models_folder)
 
 
 def serving(config_text: str, model: str, number: int, where: object) -> str:
@@ -312,12 +312,3 @@ def serving(config_text: str, model: str, number: int, where: object) -> str:
 
 def _is_version_folder(item: Path) -> bool:
     return item.name.isascii() and item.name.isdigit() and str(int(item.name)) == item.name and item.is_dir()
-
-
-def _sync(path: Path) -> None:
-    """Makes a file's content or a folder's names durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

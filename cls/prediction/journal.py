@@ -288,8 +288,8 @@ def open_journal(path: Path, identity: str) -> Iterator[PredictionJournal]:
                 path.unlink(missing_ok=True)
 
 
-def identity_of(classifier: Classifier, *options: object) -> str:
-    """A digest of all that probabilities depend on, besides the pictures: the model, and options.
+def identity_of(classifier: Classifier) -> str:
+    """A digest of all that probabilities depend on, besides the pictures.
 
     Thresholds are not part of it: they are applied when the tables are written.
     """
@@ -300,7 +300,7 @@ def identity_of(classifier: Classifier, *options: object) -> str:
         classifier.preprocessing.to_dict(),
         classifier.runtime.description,
         _digest_of_model(classifier),
-        [str(option) for option in options],
+        [],  # as in journals of earlier versions
     ]
     return sha256_of_bytes(json.dumps(parts, ensure_ascii=False).encode())
 
