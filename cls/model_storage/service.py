@@ -141,11 +141,17 @@ async def _serve(options: ServiceOptions, repository: ModelRepository) -> None:
         stack.callback(engine.close)
         storage = ModelStorage(repository, engine, plan_host_of(options))
         servers = _Servers(stack)
-        await servers.start(listener, _storage_app(options, storage, inference_url, stack))
+        app_options = AppOptions(options.max_upload_mb << 20, inference_url)
+        app: ASGIApp = build_app(storage, app_options, _threads(stack, _UPLOAD_THREADS, "upload"))
+        app = AccessGuard(app, token=options.token, open_paths=OPEN_PATHS, error_key="detail")
+        await servers.start(listener, app)
         if isinstance(engine, EmbeddedEngine) and infer_listener is not None:
             await _load_now(storage)
-            await servers.start(infer_listener, _inference_app(options, storage, engine, stack))
-            bound_port = _start_grpc(options, storage, engine, grpc_port, stack)
+            app = build_inference_app(storage, engine, _threads(stack, max(2, os.cpu_count() or 2), "infer"))
+            app = AccessGuard(app, token=options.token, open_paths=_HEALTH_PATHS, error_key="error")
+            await servers.start(infer_listener, app)
+            server, bound_port = start_grpc(storage, engine, host=options.host, port=grpc_port, token=options.token)
+            stack.push_async_callback(lambda: asyncio.to_thread(server.stop(_STOP_TIMEOUT_S).wait))
             shown_url = f"{inference_url} and grpc://{{host}}:{bound_port}"
         else:
             shown_url = inference_url
@@ -193,22 +199,11 @@ def plan_host_of(options: ServiceOptions) -> PlanHost | None:
     return host
 
 
-def _storage_app(options: ServiceOptions, storage: ModelStorage, inference_url: str, stack: AsyncExitStack) -> ASGIApp:
-    """The storage's interface. At the end its threads are waited for: a publication under way is finished."""
-    pool = ThreadPoolExecutor(_UPLOAD_THREADS, "upload")
+def _threads(stack: AsyncExitStack, count: int, name: str) -> ThreadPoolExecutor:
+    """Threads that are waited for at the end: a publication under way is finished."""
+    pool = ThreadPoolExecutor(count, name)
     stack.callback(pool.shutdown)
-    app_options = AppOptions(options.max_upload_mb << 20, inference_url)
-    app = build_app(storage, app_options, pool)
-    return AccessGuard(app, token=options.token, open_paths=OPEN_PATHS, error_key="detail")
-
-
-def _inference_app(
-    options: ServiceOptions, storage: ModelStorage, engine: EmbeddedEngine, stack: AsyncExitStack
-) -> ASGIApp:
-    pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), "infer")
-    stack.callback(pool.shutdown)
-    app = build_inference_app(storage, engine, pool)
-    return AccessGuard(app, token=options.token, open_paths=_HEALTH_PATHS, error_key="error")
+    return pool
 
 
 def _grpc_port(options: ServiceOptions, http_port: int) -> int:
@@ -225,19 +220,6 @@ def _grpc_port(options: ServiceOptions, http_port: int) -> int:
         _log.warning("%s; gRPC takes any free one", error.line())
         return 0
     return port
-
-
-def _start_grpc(
-    options: ServiceOptions, storage: ModelStorage, engine: EmbeddedEngine, port: int, stack: AsyncExitStack
-) -> int:
-    """Starts the gRPC side; returns its port."""
-    server, bound = start_grpc(storage, engine, host=options.host, port=port, token=options.token)
-
-    async def stop() -> None:
-        await asyncio.to_thread(server.stop(_STOP_TIMEOUT_S).wait)
-
-    stack.push_async_callback(stop)
-    return bound
 
 
 def _bound(host: str, port: int, option: str) -> socket.socket:
