@@ -16,6 +16,7 @@ from cls.wording import counted, magnitude, score
 _CHANGED, _DISTANCE = "changed decisions", "max distance to threshold"
 # Changes of a score that are smaller are not shown beside it: four digits of it are.
 _NEGLIGIBLE = 5e-5
+_STATE_CSS = {"agrees": "ok", "not made": "soft"}
 _LIMITS = {
     "flip_distance": "distance of a changed decision to its threshold",
     "probability": "difference of a probability",
@@ -61,6 +62,8 @@ def write_page(
         "summary_columns": ("format", *next(iter(summaries.values()), {})),
         "summary_rows": [(name, *summary.values()) for name, summary in summaries.items()],
         "others": others or {},
+        "figures": [_format_figure(name, found) for name, found in formats.items()]
+        + [(other.state, name, _STATE_CSS.get(other.state, "no")) for name, other in (others or {}).items()],
     }
     render.write_page(path, "exporting/parity/parity.html", values)
 
@@ -94,7 +97,6 @@ class _Format:
 
     name: str
     faults: Sequence[str]
-    runtime: str = ""
     causes: Sequence[str] = ()
     divergence: str = ""
     batches: Sequence[int] = ()
@@ -107,7 +109,6 @@ class _Format:
 def _format(name: str, report: ParityReport) -> _Format:
     return _Format(
         name=name,
-        runtime=report.runtime,
         faults=report.faults,
         causes=report.causes,
         divergence="" if report.divergence is None else _capital(report.divergence.text()),
@@ -121,6 +122,13 @@ def _format(name: str, report: ParityReport) -> _Format:
         facts=_facts(report),
         worst=[_person(sample) for sample in report.worst_samples] if _has_something_to_see(report) else [],
     )
+
+
+def _format_figure(name: str, found: ParityReport | NotCompared) -> tuple[str, str, str]:
+    """Whether a format agrees, its name and runtime, and the CSS class."""
+    state = "refused" if found.faults else "agrees"
+    runtime = f", {found.runtime}" if isinstance(found, ParityReport) else ""
+    return state, name + runtime, _STATE_CSS.get(state, "no")
 
 
 def _has_something_to_see(report: ParityReport) -> bool:
