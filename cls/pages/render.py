@@ -255,7 +255,7 @@ def link_pages(pages: Mapping[str, Path]) -> None:
 
 
 def set_links(page: Path, others: Mapping[str, Path | None]) -> None:
-    """Sets links to related pages at the head of a page; links with other titles stay while their pages are there.
+    """Sets links to related pages at the head of a page; links to other pages with other titles stay.
 
     Links are relative: a folder that holds the pages can be moved. A page of an earlier version has no place for them
     and stays as it is.
@@ -268,15 +268,16 @@ def set_links(page: Path, others: Mapping[str, Path | None]) -> None:
         FileError: the page cannot be read or written.
     """
     titles = {str(escape(title)) for title in others}
-    links = "".join(
-        f'<a href="{quote(os.path.relpath(other, page.parent))}">{escape(title)}</a>'
+    targets = {
+        title: quote(os.path.relpath(other, page.parent))
         for title, other in others.items()
         if other is not None and other.is_file()
-    )
+    }
+    links = "".join(f'<a href="{target}">{escape(title)}</a>' for title, target in targets.items())
 
     def changed(earlier: str) -> str:
-        kept = (link[0] for link in _LINK.finditer(_living_links(page, earlier)) if link[2] not in titles)
-        return links + "".join(kept)
+        found = _LINK.finditer(_living_links(page, earlier))
+        return links + "".join(one[0] for one in found if one[2] not in titles and one[1] not in targets.values())
 
     _replace_links(page, changed)
 

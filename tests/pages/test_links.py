@@ -44,6 +44,9 @@ def test_pages_link_to_each_other_as_far_as_they_exist_wherever_they_are_moved(t
     card = page(tmp_path / "b" / "card.html")
     link_pages({"parity": parity, "card": card})
     assert links(parity) == {"card": card, "run &lt;1&gt;": run}, "links with other titles stay"
+    set_links(parity, {"training": run})
+    assert links(parity) == {"training": run, "card": card}, "one link to a page"
+    link_pages({"run <1>": run, "parity": parity})
     set_links(parity, {"card": None})
     assert links(parity) == {"run &lt;1&gt;": run}
 
