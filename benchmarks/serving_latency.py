@@ -27,7 +27,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
 from onnx import TensorProto, helper, numpy_helper
 
-from cls.package.archive import pack
+from cls.package.archive import pack_files
 from cls.package.meta import parse_meta, write_meta
 from cls.package.triton_config import build_config
 from cls.people.preprocess import Preprocessing
@@ -83,7 +83,9 @@ def make_package(folder: Path, ballast_bytes: int) -> Path:
     )
     write_meta(folder / "meta.json", meta)
     (folder / "config.pbtxt").write_text(build_config(meta), encoding="utf-8")
-    return pack(folder, folder / "model_onnx.zip", ["model.onnx", "meta.json", "config.pbtxt"])
+    return pack_files(
+        folder / "model_onnx.zip", {name: folder / name for name in ("model.onnx", "meta.json", "config.pbtxt")}
+    )
 
 
 def timed(calls: dict[str, tuple[Callable[[], object], int]]) -> dict[str, tuple[float, float]]:

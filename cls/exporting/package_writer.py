@@ -21,7 +21,7 @@ from cls.exporting.parity.report import ParityReport
 from cls.exporting.parity.results import CALIBRATION_MEASURES
 from cls.exporting.parity.samples import Reference
 from cls.files import sha256_of_file
-from cls.metrics.scores import Measures, Metrics, metrics_of_package
+from cls.metrics.scores import Measures, Metrics
 from cls.package.keys import SigningKey
 from cls.package.meta import (
     END_TO_END_OUTPUT_NAME,
@@ -126,15 +126,15 @@ def meta_of_run(run: FinishedRun, segments: Path, *, is_end_to_end: bool = False
     )
 
 
-def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's metrics with the calibration errors of one format's own answers in the place of the trained network's.
+def with_calibration_of(report: ParityReport, meta: ModelMeta) -> ModelMeta:
+    """The metadata with the calibration errors of one format's own answers in the place of the trained network's.
 
     Where the format was asked about other people than those that were validated on, they are left out instead: what is
     there would be the trained network's.
     """
-    validation = metrics_of_package(metrics.get("validation"))
+    validation = meta.validation
     if validation is None:
-        return dict(metrics)
+        return meta
     is_same = report.part == "validation" and report.samples == validation.samples
     own = report.calibration if is_same else Metrics()
     changed = validation.replaced(
@@ -142,7 +142,7 @@ def with_calibration_of(report: ParityReport, metrics: Mapping[str, Any]) -> dic
         micro=_calibrated(validation.micro, own.micro),
         labels={label: _calibrated(values, own.labels.get(label)) for label, values in validation.labels.items()},
     )
-    return {**metrics, "validation": changed.to_json_values()}
+    return meta.model_copy(update={"metrics": {**meta.metrics, "validation": changed.to_json_values()}})
 
 
 def _calibrated(values: _Measures, own: Measures | None) -> _Measures:
@@ -212,9 +212,8 @@ class PackageWriter:
             report: how it compares; the calibration error in `metrics` is this format's.
             archive: the zip to write; the format's in the folder when not given.
         """
-        meta = self._meta_of_zip(name)
-        parity = {**meta.parity, name: report.to_meta()}
-        meta = meta.model_copy(update={"parity": parity, "metrics": with_calibration_of(report, meta.metrics)})
+        meta = with_calibration_of(report, self._meta_of_zip(name))
+        meta = meta.model_copy(update={"parity": {**meta.parity, name: report.to_meta()}})
         archive = archive or self.folder / FILES[name].archive
         return write_package(archive, meta, self._packed(name, self._vectors(name)), self.signer)
 

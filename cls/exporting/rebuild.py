@@ -36,7 +36,7 @@ class Rebuilt:
     """What a rebuild made.
 
     Attributes:
-        proof: on whom, and with what, in words.
+        proof: the people and the runtime it was compared on, in words.
         report_file: the whole report; its page shows people.
     """
 
@@ -211,7 +211,7 @@ def _reference(source: _Source, zip_path: Path, photos: Path | None) -> tuple[Re
 
 
 def _whole_photos(files: Sequence[Path], folder: Path) -> list[ParitySample]:
-    """Each picture as one person; those that are none are told and left out."""
+    """Each picture as one person; unreadable files are logged and left out."""
     people = []
     for file in files:
         try:

@@ -52,22 +52,8 @@ class ReadLimits:
     ratio: int = 200
 
 
-def pack(folder: Path, zip_path: Path, names: Sequence[str]) -> Path:
-    """Packs files of a folder into a zip, whole or not at all, the same bytes for the same content.
-
-    Args:
-        folder: where the files are.
-        zip_path: the zip to write; an older one is replaced.
-        names: the files, by name; they stand at the zip's root.
-
-    Raises:
-        PackageError: a file is missing.
-    """
-    return pack_files(zip_path, {name: folder / name for name in names})
-
-
 def pack_files(zip_path: Path, entries: Mapping[str, Path | bytes]) -> Path:
-    """Packs files under names of their own; see `pack`.
+    """Packs files into a zip, whole or not at all, the same bytes for the same content.
 
     Args:
         zip_path: the zip to write; an older one is replaced.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cls.errors import PackageError
 from cls.files import sha256_of_file
-from cls.metrics.scores import NOT_MEASURED, LabelMetrics, Measures, Metrics, metrics_of_package
+from cls.metrics.scores import NOT_MEASURED, LabelMetrics, Measures, Metrics
 from cls.package.archive import open_package
 from cls.package.meta import META_FILE_NAME, ModelMeta, PeoplePart, read_meta
 from cls.package.packing import REBUILD_ONNX, VECTORS_FOLDER, people_in
@@ -170,7 +170,7 @@ class Card:
 
     def _labels(self) -> list[tuple[str, str, str, str, str]]:
         """Label, threshold, cross-validated F1, F1 with the thresholds chosen on these people, how many have it."""
-        validation = metrics_of_package(self.meta.metrics.get("validation")) or Metrics()
+        validation = self.meta.validation or Metrics()
         own, cross_validated = validation.labels, validation.cross_validated.labels
         rows = []
         for label in self.meta.labels:
@@ -183,7 +183,7 @@ class Card:
 
     def _scores(self) -> list[str]:
         """Means over labels on the validation part, the cross-validated ones first."""
-        validation = metrics_of_package(self.meta.metrics.get("validation"))
+        validation = self.meta.validation
         if validation is None:
             is_without = "validation" in self.meta.metrics
             return ["none: trained on all people" if is_without else NOT_MEASURED]

@@ -143,8 +143,8 @@ def read_signing_key(path: Path, *, passphrase: str = "") -> SigningKey:
         passphrase: decrypts it where it is encrypted.
 
     Raises:
-        FileError: it is missing, others may read it, it is no such key, or the passphrase does not decrypt it. Nothing
-            of its content is told.
+        FileError: it is missing, others may read it, it is no such key, or the passphrase does not decrypt it. The
+            message shows nothing of its content.
     """
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

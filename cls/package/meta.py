@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cls.errors import PackageError
 from cls.files import write_json_atomic
+from cls.metrics.scores import Metrics, metrics_of_package
 from cls.package.processing_steps import StepsMeta, steps_fault, steps_of
 from cls.records import fault_text
 from cls.wording import counted
@@ -270,6 +271,14 @@ class ModelMeta(_Meta):
     def threshold_values(self) -> tuple[float, ...]:
         """Thresholds in output order."""
         return tuple(self.thresholds[label] for label in self.labels)
+
+    @property
+    def validation(self) -> Metrics | None:
+        """What was measured on the validation part; None where nobody was held out, or nothing is recorded.
+
+        Values of another form, as older or other tools write them, count as not measured.
+        """
+        return metrics_of_package(self.metrics.get("validation"))
 
     @property
     def is_end_to_end(self) -> bool:

@@ -83,8 +83,8 @@ def external_faults(model: ModelProto, name: str, sizes: Mapping[str, int]) -> l
 def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[PackageFault]:
     """Where an ONNX file and a meta.json contradict each other: inputs, outputs, and the metadata inside the file."""
     faults = _tensor_faults(model, meta, name)
-    said = {prop.key: prop.value for prop in model.metadata_props}
-    labels = _json_of(said.get("labels"))
+    embedded = {prop.key: prop.value for prop in model.metadata_props}
+    labels = _json_of(embedded.get("labels"))
     if isinstance(labels, list) and labels != list(meta.labels):
         if sorted(map(str, labels)) == sorted(meta.labels):
             what = f"meta.json has the labels in another order than {name}: {_some(meta.labels)}"
@@ -97,19 +97,19 @@ def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[PackageFa
                     code="label_mismatch",
                 )
             )
-    elif (said.get("run") or meta.training.run, said.get("weights") or meta.digests.weights) != (
+    elif (embedded.get("run") or meta.training.run, embedded.get("weights") or meta.digests.weights) != (
         meta.training.run,
         meta.digests.weights,
     ):
         faults.append(
             PackageFault(
                 f"meta.json is of another model: it describes run {meta.training.run} (weights"
-                f" {meta.digests.weights[:12]}), and {name} was made from run {said.get('run', '?')} (weights"
-                f" {said.get('weights', '?')[:12]})",
+                f" {meta.digests.weights[:12]}), and {name} was made from run {embedded.get('run', '?')} (weights"
+                f" {embedded.get('weights', '?')[:12]})",
                 code="other_model",
             )
         )
-    thresholds = _json_of(said.get("thresholds"))
+    thresholds = _json_of(embedded.get("thresholds"))
     if isinstance(thresholds, dict) and thresholds != meta.thresholds and labels == list(meta.labels):
         changed = [
             f"{label} {value:g} instead of {thresholds.get(label)}"
@@ -118,7 +118,7 @@ def onnx_faults(model: ModelProto, meta: ModelMeta, name: str) -> list[PackageFa
         ]
         what = f"meta.json has other thresholds than {name}: {_some(changed)}"
         faults.append(PackageFault(what, code="threshold_mismatch"))
-    preprocessing = _json_of(said.get("preprocessing"))
+    preprocessing = _json_of(embedded.get("preprocessing"))
     if isinstance(preprocessing, dict):
         ours = meta.preprocessing.model_dump(mode="json")
         changed = [
@@ -162,11 +162,11 @@ def _tensor_of(item: Any) -> TensorMeta:
     return TensorMeta.model_construct(name=item.name, datatype=datatype, shape=shape)
 
 
-def _fits(said: TensorMeta, found: TensorMeta) -> bool:
+def _fits(declared: TensorMeta, found: TensorMeta) -> bool:
     return (
-        said.datatype == found.datatype
-        and len(said.shape) == len(found.shape)
-        and all(-1 in pair or pair[0] == pair[1] for pair in zip(said.shape, found.shape, strict=True))
+        declared.datatype == found.datatype
+        and len(declared.shape) == len(found.shape)
+        and all(-1 in pair or pair[0] == pair[1] for pair in zip(declared.shape, found.shape, strict=True))
     )
 
 

@@ -45,7 +45,7 @@ class CarriedSamples:
     Attributes:
         crops_rgb: as the preprocessing of meta.json makes them, uint8 (people, height, width, 3).
         probabilities: of the trained network, PyTorch float32, float32 (people, labels).
-        truth: what people said of them, float32 (people, labels): 1, 0, NaN for unknown.
+        truth: their annotations, float32 (people, labels): 1, 0, NaN for unknown.
         labels: in the columns' order.
     """
 
@@ -148,8 +148,8 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel, signer: S
 
     Args:
         zip_path: the zip to write, whole or not at all; an older one is replaced.
-        meta: what is said of the model; `package` is filled in here, and `steps` where it lacks them; tensors
-            get the names that the platform knows.
+        meta: describes the model; `package` is filled in here, and `steps` where it lacks them; tensors
+            get the platform's names.
         model: its files.
         signer: signs the zip's files; None: the package is not signed.
 
@@ -182,7 +182,7 @@ def write_package(zip_path: Path, meta: ModelMeta, model: PackedModel, signer: S
 
 
 def _named(tensor: TensorMeta, platform: Platform) -> TensorMeta:
-    """A tensor under the name its platform knows: Triton takes the inputs and outputs of TorchScript by number."""
+    """A tensor under its platform's name: Triton takes the inputs and outputs of TorchScript by number."""
     if platform == "pytorch_libtorch" and "__" not in tensor.name:
         return tensor.model_copy(update={"name": f"{tensor.name}__0"})
     return tensor

@@ -96,11 +96,11 @@ def steps_of(*, is_end_to_end: bool, is_background_kept: bool, version: int = 1)
         is_background_kept: the photo's own background stays around the person.
         version: of the preprocessing; from 2 on, the rules of each step are given.
     """
-    said = _steps_of(is_end_to_end=is_end_to_end, is_background_kept=is_background_kept)
+    steps = _steps_of(is_end_to_end=is_end_to_end, is_background_kept=is_background_kept)
     if version == 1:
-        return said
-    named = (*said.before, *said.inside, *said.after)
-    return said.model_copy(update={"rules": {step: rule for step, rule in _RULES.items() if step in named}})
+        return steps
+    named = (*steps.before, *steps.inside, *steps.after)
+    return steps.model_copy(update={"rules": {step: rule for step, rule in _RULES.items() if step in named}})
 
 
 def _steps_of(*, is_end_to_end: bool, is_background_kept: bool) -> StepsMeta:
@@ -118,11 +118,11 @@ def _steps_of(*, is_end_to_end: bool, is_background_kept: bool) -> StepsMeta:
     )
 
 
-def steps_fault(said: StepsMeta, *, is_end_to_end: bool, is_background_kept: bool, output: str) -> str | None:
+def steps_fault(declared: StepsMeta, *, is_end_to_end: bool, is_background_kept: bool, output: str) -> str | None:
     """What contradicts the model's input, its output, or the preprocessing; None where nothing does.
 
     Args:
-        said: the steps that meta.json names.
+        declared: the steps that meta.json names.
         is_end_to_end: the input is uint8, as only a model with its preprocessing inside takes it.
         is_background_kept: see `steps_of`.
         output: name of the model's output: `logits`, `probabilities`, or one that says nothing. Triton's number
@@ -130,14 +130,14 @@ def steps_fault(said: StepsMeta, *, is_end_to_end: bool, is_background_kept: boo
     """
     due = steps_of(is_end_to_end=is_end_to_end, is_background_kept=is_background_kept)
     for part in ("before", "inside", "after"):
-        found, expected = getattr(said, part), getattr(due, part)
+        found, expected = getattr(declared, part), getattr(due, part)
         if found != expected:
             kind = "UINT8" if is_end_to_end else "of floats"
             kept = "kept" if is_background_kept else "filled"
             return f"steps.{part} {_difference(found, expected)} (the input is {kind}, the background is {kept})"
     is_probability = {"logits": False, "probabilities": True}.get(output.partition("__")[0])
-    if is_probability is not None and is_probability is not ("activation" in said.inside):
-        place = "inside the model" if "activation" in said.inside else "left to the caller"
+    if is_probability is not None and is_probability is not ("activation" in declared.inside):
+        place = "inside the model" if "activation" in declared.inside else "left to the caller"
         return f"output '{output}' contradicts the steps: the activation is {place}"
     return None
 

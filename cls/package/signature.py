@@ -81,7 +81,7 @@ class PackageSignature(_Part):
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """The fingerprints of the keys that are said to have signed it, sorted."""
+        """The fingerprints of the keys that signed it as it claims, sorted."""
         return tuple(entry.key_id for entry in self.signatures)
 
     def to_bytes(self) -> bytes:

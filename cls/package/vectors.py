@@ -81,7 +81,7 @@ class Case:
         tensor: the model's input, a batch of one: float32 (1, 3, height, width), or uint8 (1, height, width, 3).
     """
 
-    said: CaseJson
+    record: CaseJson
     photo: bytes = field(repr=False)
     crop_rgb: NDArray[np.uint8] = field(repr=False)
     tensor: NDArray[Any] = field(repr=False)
@@ -108,17 +108,17 @@ def vectors_as_files(vectors: Vectors) -> dict[str, bytes]:
 
     files: dict[str, bytes] = {}
     for case in vectors.cases:
-        files[case.said.photo] = case.photo
-        files[crop_file(case.said)] = _png(case.crop_rgb)
+        files[case.record.photo] = case.photo
+        files[crop_file(case.record)] = _png(case.crop_rgb)
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(case.tensor), allow_pickle=False)
-        files[tensor_file(case.said)] = buffer.getvalue()
-    said = VectorsJson(
+        files[tensor_file(case.record)] = buffer.getvalue()
+    record = VectorsJson(
         runtime=vectors.runtime,
         max_probability_difference=vectors.max_probability_difference,
-        cases=tuple(case.said for case in vectors.cases),
+        cases=tuple(case.record for case in vectors.cases),
     )
-    text = json.dumps(said.model_dump(mode="json"), ensure_ascii=False, indent=1, allow_nan=False)
+    text = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=1, allow_nan=False)
     files[VECTORS_FILE] = f"{text}\n".encode()
     return files
 
@@ -140,22 +140,22 @@ def read_vectors(contents: ZipContents, meta: ModelMeta) -> Vectors:
             f"carries no conformance vectors ({VECTORS_FILE})", code="no_vectors", where=contents.path, hint=_HINT
         )
     try:
-        said = VectorsJson.model_validate(json.loads(_bytes_of(contents, VECTORS_FILE, _MAX_JSON_BYTES)))
+        record = VectorsJson.model_validate(json.loads(_bytes_of(contents, VECTORS_FILE, _MAX_JSON_BYTES)))
     except (ValidationError, ValueError, RecursionError) as error:
         details = faults_of(error) if isinstance(error, ValidationError) else first_line(error)
         raise PackageError(
             f"does not hold vectors: {details}", code="invalid_vectors", where=where, hint=_HINT
         ) from error
-    names = [case.name for case in said.cases]
+    names = [case.name for case in record.cases]
     if len(set(names)) != len(names):
         raise PackageError("names a case twice", code="duplicate_name", where=where, hint=_HINT)
-    for case in said.cases:
+    for case in record.cases:
         if tuple(case.probabilities) != meta.labels:
             raise PackageError(
                 f"holds vectors of another model: case '{case.name}'", code="other_model", where=where, hint=_HINT
             )
-    cases = tuple(_case(contents, case, meta) for case in said.cases)
-    return Vectors(cases, said.runtime, said.max_probability_difference)
+    cases = tuple(_case(contents, case, meta) for case in record.cases)
+    return Vectors(cases, record.runtime, record.max_probability_difference)
 
 
 def crop_file(case: CaseJson) -> str:
@@ -168,33 +168,33 @@ def tensor_file(case: CaseJson) -> str:
     return f"{VECTORS_FOLDER}{case.name}.tensor.npy"
 
 
-def _case(contents: ZipContents, said: CaseJson, meta: ModelMeta) -> Case:
+def _case(contents: ZipContents, record: CaseJson, meta: ModelMeta) -> Case:
     import numpy as np
 
     from cls.people.photos import decode_photo
 
-    where = f"{contents.path}!{crop_file(said)}"
+    where = f"{contents.path}!{crop_file(record)}"
     try:
-        crop = decode_photo(_bytes_of(contents, crop_file(said), _MAX_PICTURE_BYTES), where=where)
-        content = _bytes_of(contents, tensor_file(said), _MAX_TENSOR_BYTES)
+        crop = decode_photo(_bytes_of(contents, crop_file(record), _MAX_PICTURE_BYTES), where=where)
+        content = _bytes_of(contents, tensor_file(record), _MAX_TENSOR_BYTES)
         tensor = np.load(io.BytesIO(content), allow_pickle=False)
     except FileError as error:
         raise PackageError(error.what, code=error.case, where=where, hint=_HINT) from error
     except (*ZIP_ERRORS, ValueError) as error:
         raise PackageError(
-            f"is no array: {error}", code="not_an_array", where=f"{contents.path}!{tensor_file(said)}", hint=_HINT
+            f"is no array: {error}", code="not_an_array", where=f"{contents.path}!{tensor_file(record)}", hint=_HINT
         ) from error
     size = (meta.preprocessing.height_px, meta.preprocessing.width_px)
     shape, kind = ((1, *crop.shape), np.uint8) if meta.is_end_to_end else ((1, 3, *size), np.float32)
     if tensor.shape != shape or tensor.dtype != kind or (not meta.is_end_to_end and crop.shape[:2] != size):
         raise PackageError(
-            f"case '{said.name}' has a picture of {crop.shape} and a tensor of {tensor.shape}, {tensor.dtype}: not what"
-            " the model takes",
+            f"case '{record.name}' has a picture of {crop.shape} and a tensor of {tensor.shape}, {tensor.dtype}:"
+            " not what the model takes",
             code="wrong_shape",
             where=contents.path,
             hint=_HINT,
         )
-    return Case(said, _bytes_of(contents, said.photo, _MAX_PICTURE_BYTES), crop, tensor)
+    return Case(record, _bytes_of(contents, record.photo, _MAX_PICTURE_BYTES), crop, tensor)
 
 
 def _bytes_of(contents: ZipContents, name: str, limit_bytes: int) -> bytes:

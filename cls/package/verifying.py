@@ -79,7 +79,7 @@ def verify_zip(zip_path: Path, host: PlanHost | None = None, trust: TrustedKeys 
 
     Args:
         zip_path: the zip.
-        host: what a plan is to run on; None: nothing is said of that.
+        host: what a plan is to run on; None: that is not checked.
         trust: keys of which one must have signed it: without a good signature, nothing else is looked at. None: a
             signature is held against the files, and nobody is asked whose it is.
     """
@@ -186,7 +186,7 @@ def _check_signature(found: Verification, contents: ZipContents, digests: dict[s
         if name in signed and signed[name].sha256 != digest
     ]
     if faults or any(name in signed and name not in digests for name in names):
-        # With trust, a file that is not the signed one cannot be read at all: that was told of the file.
+        # With trust, a file that is not the signed one cannot be read at all: that problem is reported already.
         found.signature = f"{signed_by(signature)}: of other files than these"
         found.problems.extend(faults)
         return

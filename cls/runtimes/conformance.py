@@ -56,7 +56,7 @@ def make_vectors(classifier: Classifier, max_probability_difference: float) -> V
         image_rgb = decode_photo(photo)
         crop, tensor = _input_of(classifier, image_rgb, person)
         probabilities = classifier.probabilities(crop[None])[0]
-        said = CaseJson(
+        record = CaseJson(
             name=name,
             photo=f"vectors/{name}.{'jpg' if is_jpeg else 'png'}",
             polygons_xy_rel=tuple(tuple((x, y) for x, y in polygon.tolist()) for polygon in person.polygons_xy_rel),
@@ -69,7 +69,7 @@ def make_vectors(classifier: Classifier, max_probability_difference: float) -> V
                 for label, prob in zip(classifier.labels, probabilities.tolist(), strict=True)
             },
         )
-        cases.append(Case(said, photo, crop, tensor))
+        cases.append(Case(record, photo, crop, tensor))
     return Vectors(tuple(cases), classifier.runtime.description, max_probability_difference)
 
 
@@ -82,12 +82,12 @@ def check_vectors(classifier: Classifier, vectors: Vectors) -> list[CaseResult]:
     """
     results = []
     for case in vectors.cases:
-        said = case.said
-        polygons = tuple(np.array(polygon, np.float64).reshape(-1, 2) for polygon in said.polygons_xy_rel)
-        person = Person("", 1.0, said.box_xyxy_px, polygons)
-        image_rgb = decode_photo(case.photo, where=said.photo)
+        record = case.record
+        polygons = tuple(np.array(polygon, np.float64).reshape(-1, 2) for polygon in record.polygons_xy_rel)
+        person = Person("", 1.0, record.box_xyxy_px, polygons)
+        image_rgb = decode_photo(case.photo, where=record.photo)
         crop, tensor = _input_of(classifier, image_rgb, person)
-        expected = np.array([said.probabilities[label] for label in classifier.labels])
+        expected = np.array([record.probabilities[label] for label in classifier.labels])
         probability = float(np.abs(classifier.probabilities(crop[None])[0] - expected).max())
         if crop.shape != case.crop_rgb.shape or tensor.shape != case.tensor.shape:
             levels, difference = 255, float("inf")
@@ -95,12 +95,12 @@ def check_vectors(classifier: Classifier, vectors: Vectors) -> list[CaseResult]:
             levels = int(np.abs(crop.astype(int) - case.crop_rgb).max())
             difference = float(np.abs(tensor.astype(np.float64) - case.tensor).max())
         is_met = (
-            levels <= said.max_level_difference
-            and difference <= _tensor_limit(classifier, said.max_level_difference)
+            levels <= record.max_level_difference
+            and difference <= _tensor_limit(classifier, record.max_level_difference)
             and probability <= vectors.max_probability_difference
-            and _frame_of(image_rgb, person, classifier.preprocessing) == said.frame_xyxy_px
+            and _frame_of(image_rgb, person, classifier.preprocessing) == record.frame_xyxy_px
         )
-        results.append(CaseResult(said.name, levels, difference, probability, is_met))
+        results.append(CaseResult(record.name, levels, difference, probability, is_met))
     return results
 
 

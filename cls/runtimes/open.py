@@ -93,8 +93,8 @@ def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool
     Args:
         classifier: what was opened.
         group: what the caller named; None: nothing.
-        is_of_photos: the group says which photos are looked at. Any model may look at them, so another group's is said
-            in the log and used.
+        is_of_photos: the group selects the photos to predict. Any model may predict them, so one of another group is
+            used with a warning.
     """
     if group is None or classifier.group == group:
         return
@@ -124,7 +124,7 @@ def check_served_name(classifier: Classifier, address: ServedAddress, group: str
             where=classifier.source,
             hint=f"publish that of '{group}' there, or give this one by its whole address, {address.url}",
         )
-    # On other people's servers models may be called anything. Another group's than the caller's is told of once.
+    # On other people's servers models may have any name. `check_group` reports a group other than the caller's.
     if group in (None, classifier.group) and not is_model_of_group(address.model, classifier.group):
         _log.warning(
             "the model served as '%s' is of group '%s', whose model would be '%s'",

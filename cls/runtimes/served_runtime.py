@@ -130,11 +130,11 @@ def _grpc_address(url: str, parts: SplitResult, group: str | None) -> ServedAddr
 
 
 class UnreachableError(Exception):
-    """A connection that was not there, or was cut: nothing else heals by itself."""
+    """A connection was refused or cut: the only failure worth a retry. `error` is raised after the last attempt."""
 
-    def __init__(self, told: PredictionError) -> None:
-        self.told = told
-        super().__init__(told.what)
+    def __init__(self, error: PredictionError) -> None:
+        self.error = error
+        super().__init__(error.what)
 
 
 def retry_while_unreachable(ask: Callable[[], _T]) -> _T:
@@ -143,9 +143,9 @@ def retry_while_unreachable(ask: Callable[[], _T]) -> _T:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             return ask()
-        except UnreachableError as error:
+        except UnreachableError as failure:
             if attempt == _ATTEMPTS:
-                raise error.told from error
+                raise failure.error from failure
         time.sleep(wait_s)
         wait_s *= 2
     raise AssertionError("the last attempt returns or raises")
@@ -318,8 +318,8 @@ class GrpcRuntime(ServedRuntime):
             )
         except InferenceServerException as error:
             status = str(error.status() or "").removeprefix("StatusCode.")
-            told = self._explained(status, error.message())
-            raise (UnreachableError(told) if status == "UNAVAILABLE" else told) from error
+            explained = self._explained(status, error.message())
+            raise (UnreachableError(explained) if status == "UNAVAILABLE" else explained) from error
         except ValueError as error:
             raise PredictionError(f"cannot be asked: {error}", code="invalid_request", where=self.url) from error
 

@@ -19,6 +19,7 @@ from cls.runtimes.open import classifier_of_run
 from cls.settings import ParityLimits
 from tests.exporting.runs import ExportedBottle
 from tests.exporting.tables import Table, classifier, reference
+from tests.package.metas import make_meta
 
 PROBS = np.array([[0.9, 0.2], [0.6, 0.52], [0.1, 0.8]])
 TRUTH = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -37,8 +38,13 @@ def metrics(samples: int = 3) -> dict[str, Any]:
     return {"validation": {**parts, "samples": samples}, "epoch": 3}
 
 
+def calibrated(report: ParityReport, metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a meta.json with the calibration errors of a format."""
+    return with_calibration_of(report, make_meta(metrics=metrics)).metrics
+
+
 def test_the_run_s_calibration_gives_way_to_the_format_s(report: ParityReport) -> None:
-    found = with_calibration_of(report, metrics())
+    found = calibrated(report, metrics())
     hat, cap = found["validation"]["labels"]["hat"], found["validation"]["labels"]["cap"]
     assert hat["ece"] == pytest.approx((0.2 + 0.4 + 0.1) / 3, abs=1e-5)
     assert hat["brier"] == pytest.approx((0.04 + 0.16 + 0.01) / 3, abs=1e-5)
@@ -49,14 +55,14 @@ def test_the_run_s_calibration_gives_way_to_the_format_s(report: ParityReport) -
     # What a run of an older version did not measure is not added.
     older = metrics()
     del older["validation"]["micro"]["brier"]
-    assert "brier" not in with_calibration_of(report, older)["validation"]["micro"]
+    assert "brier" not in calibrated(report, older)["validation"]["micro"]
 
 
 def test_other_people_say_nothing_of_the_validation_s_calibration(report: ParityReport) -> None:
-    for other in (with_calibration_of(report, metrics(4)), with_calibration_of(replace(report, part=None), metrics())):
+    for other in (calibrated(report, metrics(4)), calibrated(replace(report, part=None), metrics())):
         assert other["validation"]["micro"] == other["validation"]["labels"]["hat"] == {"f1": 0.9}
-    assert with_calibration_of(report, {"valid": {"f1": 0.5}}) == {"valid": {"f1": 0.5}}
-    assert with_calibration_of(report, {"validation": {"f1": 1}})["validation"]["f1"] == 1
+    assert calibrated(report, {"valid": {"f1": 0.5}}) == {"valid": {"f1": 0.5}}
+    assert calibrated(report, {"validation": {"f1": 1}})["validation"]["f1"] == 1
 
 
 def test_a_package_says_its_own_calibration_error(exported: ExportedBottle) -> None:

@@ -100,9 +100,9 @@ def test_a_package_carries_vectors_that_it_meets(
 def test_every_case_is_another_one(exported: ExportedBottle) -> None:
     """Shrunk and enlarged, borders on either side, an odd pixel of border, a frame cut off by the photo's edge."""
     with open_package(_zip(exported)) as package:
-        cases = {case.said.name: case for case in read_vectors(package, package.meta()).cases}
+        cases = {case.record.name: case for case in read_vectors(package, package.meta()).cases}
     size = exported.run.preprocessing
-    frames = {name: case.said.frame_xyxy_px for name, case in cases.items()}
+    frames = {name: case.record.frame_xyxy_px for name, case in cases.items()}
     heights = {name: bottom - top for name, (_, top, _, bottom) in frames.items()}
     assert heights["shrunk"] > size.height_px > heights["enlarged"]
     fill = np.array(size.fill_rgb)
@@ -115,10 +115,10 @@ def test_every_case_is_another_one(exported: ExportedBottle) -> None:
     assert (size.width_px - inner) % 2 == 1
     photo = Image.open(io.BytesIO(cases["beyond_the_edge"].photo))
     assert frames["beyond_the_edge"][2:] == photo.size
-    assert len(cases["two_outlines"].said.polygons_xy_rel) == 2
-    assert cases["box"].said.polygons_xy_rel == ()
+    assert len(cases["two_outlines"].record.polygons_xy_rel) == 2
+    assert cases["box"].record.polygons_xy_rel == ()
     assert Image.open(io.BytesIO(cases["turned_jpeg"].photo)).getexif()[0x0112] == 6
-    assert len({tuple(case.said.probabilities.values()) for case in cases.values()}) >= 6
+    assert len({tuple(case.record.probabilities.values()) for case in cases.values()}) >= 6
 
 
 def _shifted(content: bytes) -> bytes:
@@ -338,7 +338,7 @@ def test_vectors_of_a_model_with_its_preprocessing_inside(copied: ExportedBottle
     with open_package(_zip(copied)) as package:
         vectors = read_vectors(package, package.meta())
     for case in vectors.cases:
-        left, top, right, bottom = case.said.frame_xyxy_px
+        left, top, right, bottom = case.record.frame_xyxy_px
         assert case.crop_rgb.shape == (bottom - top, right - left, 3)
         assert case.tensor.dtype == np.uint8
     client = _client_module().Client(str(_zip(copied)))

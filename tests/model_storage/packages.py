@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from cls.package.archive import pack
+from cls.package.archive import pack_files
 from cls.package.meta import write_meta
 from cls.package.model_name import model_name_of_group
 from cls.package.triton_config import build_config
@@ -61,6 +62,11 @@ def make_onnx(path: Path, seed: int = 1, width: int = len(LABELS), *, ballast_by
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path
+
+
+def pack(folder: Path, zip_path: Path, names: Sequence[str]) -> Path:
+    """The zip of some files of a folder."""
+    return pack_files(zip_path, {name: folder / name for name in names})
 
 
 def make_package(folder: Path, seed: int = 1, *, name: str = "model_onnx.zip", **meta: Any) -> Path:

@@ -15,7 +15,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cls.package.archive import pack
 from cls.package.triton_config import parse_config
 from tests.model_storage.packages import (
     LABELS,
@@ -23,6 +22,7 @@ from tests.model_storage.packages import (
     make_onnx,
     make_package,
     of_group,
+    pack,
     pack_folder,
     random_images,
 )

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cls.errors import PackageError
-from cls.package.archive import ReadLimits, open_package, pack
+from cls.package.archive import ReadLimits, open_package
 from cls.package.triton_config import build_config
+from tests.model_storage.packages import pack
 from tests.package.metas import make_meta
 
 NAMES = ["model.onnx", "meta.json", "config.pbtxt"]

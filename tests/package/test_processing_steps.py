@@ -102,10 +102,10 @@ def test_what_contradicts_the_model_is_refused(change: dict[str, Any], case: str
 def test_the_card_says_who_does_what(tmp_path: Path) -> None:
     write_meta(tmp_path / "meta.json", make_meta())
     text = card_of(tmp_path).text()
-    assert "\nmodel does     network\n" in text
-    assert "\ncaller after   activation, thresholds\n" in text
+    assert "\nin model       network\n" in text
+    assert "\nafter model    activation, thresholds\n" in text
     write_meta(tmp_path / "meta.json", make_meta(**WHOLE, steps=steps(True)))
     text = card_of(tmp_path).text()
-    assert "\ncaller does    decode, cut_out, fill_background\n" in text
-    assert "\nmodel does     letterbox, scale, normalise, channels_first, network, activation\n" in text
-    assert "\ncaller after   thresholds\n" in text
+    assert "\nbefore model   decode, cut_out, fill_background\n" in text
+    assert "\nin model       letterbox, scale, normalise, channels_first, network, activation\n" in text
+    assert "\nafter model    thresholds\n" in text

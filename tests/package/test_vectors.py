@@ -115,11 +115,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         verified = verify_zip(tmp_path / "model_onnx.zip")
     assert (found.runtime, found.max_probability_difference, len(found.cases)) == ("ONNX Runtime 1.22", 0.001, 2)
     for one, expected in zip(found.cases, cases, strict=True):
-        assert (one.said, one.photo) == (expected.said, expected.photo)
+        assert (one.record, one.photo) == (expected.record, expected.photo)
         np.testing.assert_array_equal(one.crop_rgb, expected.crop_rgb)
         np.testing.assert_array_equal(one.tensor, expected.tensor)
         assert one.tensor.dtype == np.float32
-    assert (crop_file(found.cases[0].said), tensor_file(found.cases[0].said)) == (
+    assert (crop_file(found.cases[0].record), tensor_file(found.cases[0].record)) == (
         "vectors/one.crop.png",
         "vectors/one.tensor.npy",
     )
@@ -140,7 +140,7 @@ def test_models_with_the_preprocessing_inside_take_the_cut_out(tmp_path: Path) -
     meta = make_meta(**END_TO_END)
     assert meta.is_end_to_end
     crop = case("a", crop=(90, 70))
-    right = Case(crop.said, crop.photo, crop.crop_rgb, crop.crop_rgb[None])
+    right = Case(crop.record, crop.photo, crop.crop_rgb, crop.crop_rgb[None])
     with opened(tmp_path, vectors_as_files(vectors_of(right)), meta) as contents:
         (found,) = read_vectors(contents, meta).cases
         np.testing.assert_array_equal(found.tensor, found.crop_rgb[None])
@@ -148,7 +148,7 @@ def test_models_with_the_preprocessing_inside_take_the_cut_out(tmp_path: Path) -
             read_vectors(contents, make_meta())
         assert caught.value.code == "package.wrong_shape"
     for wrong in (crop.crop_rgb[None].astype(np.float32), crop.crop_rgb[None, ..., :2], crop.crop_rgb[None, 1:]):
-        files = vectors_as_files(vectors_of(Case(crop.said, crop.photo, crop.crop_rgb, wrong)))
+        files = vectors_as_files(vectors_of(Case(crop.record, crop.photo, crop.crop_rgb, wrong)))
         with opened(tmp_path, files, meta) as contents, pytest.raises(PackageError) as caught:
             read_vectors(contents, meta)
         assert caught.value.code == "package.wrong_shape"
@@ -254,7 +254,7 @@ def test_as_many_cases_as_allowed(tmp_path: Path) -> None:
     assert MAX_CASES == 32
     tensor = np.zeros((1, 3, HEIGHT_PX, WIDTH_PX), np.float32)
     with opened(tmp_path, vectors_as_files(vectors_of(*(case(f"c{n}", tensor=tensor) for n in range(32))))) as contents:
-        assert [one.said.name for one in read_vectors(contents, make_meta()).cases] == [f"c{n}" for n in range(32)]
+        assert [one.record.name for one in read_vectors(contents, make_meta()).cases] == [f"c{n}" for n in range(32)]
 
 
 @pytest.mark.parametrize(

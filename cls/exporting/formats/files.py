@@ -123,8 +123,8 @@ class ExportRequest:
     carry_samples: int = option(
         0,
         "",
-        "put the cut-outs of so many people into model_onnx.zip and model_trt.zip, so that `cls package rebuild` proves"
-        " a model where it is served; whoever gets the zip sees them",
+        "include the cut-outs of this many people in model_onnx.zip and model_trt.zip, so that `cls package rebuild`"
+        " can check a model on the machine that serves it; everyone who gets the zip can see them",
         ge=0,
     )
     sign: str | None = option(

@@ -253,7 +253,7 @@ def compare_with(
     that a wrong meta.json is found as well as a wrong network.
 
     Args:
-        reference: the people, and what the trained network said of them.
+        reference: the people, and the trained network's answers.
         converted: the conversion, opened as any user opens it.
         precision: of the conversion's numbers: fp32, fp16 or int8.
         limits: what it is held to; the defaults of its precision when not given.
@@ -339,7 +339,7 @@ def _measured(
 
 
 def _truth(reference: Reference, thresholds: NDArray[np.float32]) -> tuple[NDArray[np.float64], str]:
-    """What F1 is measured on: people's labels; the trained network's own decisions where nobody said anything."""
+    """What F1 is measured on: the annotations; the trained network's own decisions where there are none."""
     if not np.isnan(reference.truth).all():
         return reference.truth, "labels"
     return (reference.probs >= thresholds).astype(np.float64), "decisions of the trained network"

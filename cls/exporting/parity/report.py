@@ -96,7 +96,7 @@ class Divergence:
         layer: the trained network's layer it belongs to, e.g. `blocks.2.conv1`; empty where nothing says.
         difference: norm of the difference over norm of the value there; None where a value is not a number.
         largest_value: largest magnitude of the right values there.
-        limit: from which difference on a node is said to depart.
+        limit: from this difference on a node counts as departing.
     """
 
     node: str

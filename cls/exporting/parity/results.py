@@ -48,17 +48,17 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class LabelResult:
-    """The comparison for one label. Every change is the one at the batch size where it is largest.
+    """The comparison for one label. Each change is that of the batch size where it is largest.
 
     Attributes:
-        known: people of whom somebody said whether they have it.
-        positives: those who have it; on the trained network's own decisions where nobody said anything of anybody.
+        known: people who are annotated for the label.
+        positives: people who have the label; by the trained network's decisions where nobody is annotated.
         label_flips: decisions that differ at any batch size.
-        farthest_flip: how far from the threshold the trained probability of such a decision is at most; 0 without any.
+        farthest_flip: largest distance of the trained probability from the threshold in such a decision; 0 without any.
         f1: of the trained network; None where nobody has the label.
         f1_change: the conversion's F1 less that.
         f1_of_one_decision: how much one decision changes F1 at most.
-        ece: expected calibration error of the trained network; None where nobody said anything.
+        ece: expected calibration error of the trained network; None where nobody is annotated.
         ece_change: the conversion's less that, on the same people.
         logit_shift: mean difference of the logit, with its sign.
         logit_error: root mean square difference of the logit, in standard deviations of the trained network's logit.
@@ -174,7 +174,7 @@ def calibration_error(probs: NDArray[np.float32], truth: NDArray[np.float64]) ->
 
 
 def calibration_of(reference: Reference, probs: NDArray[np.float32]) -> Metrics:
-    """Calibration errors of some answers on what people said, to a millionth: those of `CALIBRATION_MEASURES`.
+    """Calibration errors of some answers against the annotations, to a millionth: those of `CALIBRATION_MEASURES`.
 
     Args:
         reference: who was asked about.
@@ -184,8 +184,8 @@ def calibration_of(reference: Reference, probs: NDArray[np.float32]) -> Metrics:
         `labels` (by label), `macro` (their means) and `micro` (all decisions together), as a run's metrics have them.
     """
     names = reference.trained.labels
-    said = np.nan_to_num(probs.astype(np.float64))
-    found = measure(said, reference.truth, names, reference.trained.thresholds)
+    finite = np.nan_to_num(probs.astype(np.float64))
+    found = measure(finite, reference.truth, names, reference.trained.thresholds)
     return Metrics(
         labels={
             name: LabelMetrics.model_validate(_calibration_measures(label)) for name, label in found.labels.items()

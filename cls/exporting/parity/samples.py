@@ -143,7 +143,7 @@ class ParitySample:
     """One person in one photo.
 
     Attributes:
-        labels: what people said of the person, in the trained network's order: 1, 0, NaN for unknown; empty: nothing.
+        labels: the person's annotations, in the trained network's order: 1, 0, NaN for unknown; empty: nothing.
     """
 
     file: Path
@@ -160,7 +160,7 @@ class Reference:
         pictures: where each person is from, for people to read.
         crops_rgb: the people as the trained network sees them, uint8 (people, height, width, 3).
         probs: what it says of them, float32 (people, labels).
-        truth: what people said of them, float64 (people, labels): 1, 0, NaN for unknown.
+        truth: their annotations, float64 (people, labels): 1, 0, NaN for unknown.
         samples: the same people in their photos; empty where only the cut-outs are at hand.
         part: who they are; None where nobody says.
     """
