@@ -85,7 +85,7 @@ def test_labels_of_too_few_picsets_leave_no_cross_validated_score() -> None:
     cross_validated = {"macro": {"f1": None}, "labels": {key: {"f1": 0.5} for key in LABELS}, "left_out": list(LABELS)}
     found = scores_of(metrics(cross_fitted=cross_validated))
     assert found is not None
-    assert found.headline() == "cross-validated F1 not measured: every label's positives stand in too few picsets"
+    assert found.headline() == "cross-validated F1 not measured: every label's positives are in too few picsets"
 
 
 def test_the_card_says_the_honest_scores_first(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_the_card_says_the_honest_scores_first(tmp_path: Path) -> None:
     assert lines[at + 1 : at + 4] == [
         "               cross-validated mA 0.900, mean over 1 of 3 labels",
         "               mAP 0.698, mean over 2 of 3 labels",
-        "               F1 with the thresholds chosen on these people 0.750, mean over 2 of 3 labels",
+        "               F1 with the thresholds chosen on the same people 0.750, mean over 2 of 3 labels",
     ]
     assert "  black hair   0.5000  0.996  1.000  of 20" in lines
     assert "  red hair     0.5000      -      -  of ?" in lines
