@@ -26,6 +26,8 @@ from tests.preloaded import Program
 
 GROUP, RUN = "hair_color", "v__0_train_eff_4_0.001"
 PICSETS = 12
+# Two picsets meet all five faults of the collector once, sending as well as withdrawing; every fault is waited for.
+FAULTY_PICSETS = 4
 GUIDS = [f"{number:08x}-0000-4000-8000-{number:012x}" for number in range(PICSETS)]
 MAN = PredictedPerson("male", (0.1, 0.1, 0.4, 0.9), {GROUP: ("black hair",)})
 WOMAN = PredictedPerson("female", (0.5, 0.1, 0.9, 0.9), {GROUP: ()})
@@ -72,12 +74,14 @@ def lines_of(path: Path) -> list[str]:
 
 
 def test_errors_cuts_and_expired_tokens(configuration: Callable[..., Path]) -> None:
-    with flaky_collector(pictures=24, picsets=PICSETS, trained_faults=True, token_uses=4, retry_after="0") as url:
+    with flaky_collector(
+        pictures=2 * FAULTY_PICSETS, picsets=FAULTY_PICSETS, trained_faults=True, token_uses=4, retry_after="0"
+    ) as url:
         cfg = configuration(collector_url=url)
         expected = predicted(Bottle(load_settings(cfg)), url)
         done = run_script("post_ret_meta.py", "--groups", GROUP, "--cfg", str(cfg))
         assert done.returncode == 0, done.stderr
-        assert f"{PICSETS} picsets sent to {url}" in done.stdout
+        assert f"{FAULTY_PICSETS} picsets sent to {url}" in done.stdout
         assert at_collector(url) == expected
         assert stats(url)["refused"] > 0
         withdrawn = run_script("post_ret_meta.py", "--groups", GROUP, "--cfg", str(cfg), "--withdraw", RUN, "--yes")
@@ -87,15 +91,17 @@ def test_errors_cuts_and_expired_tokens(configuration: Callable[..., Path]) -> N
 
 def test_what_others_change_meanwhile_is_kept(configuration: Callable[..., Path]) -> None:
     """Somebody works on a picset while the one before it is sent, and while it waits for another attempt."""
-    with flaky_collector(pictures=24, picsets=PICSETS, trained_faults=True, edits=True, retry_after="0") as url:
+    with flaky_collector(
+        pictures=2 * FAULTY_PICSETS, picsets=FAULTY_PICSETS, trained_faults=True, edits=True, retry_after="0"
+    ) as url:
         cfg = configuration(collector_url=url)
         expected = predicted(Bottle(load_settings(cfg)), url)
         shown = run_script("post_ret_meta.py", "--groups", GROUP, "--cfg", str(cfg), "--preview")
         assert shown.returncode == 0, shown.stderr
         done = run_script("post_ret_meta.py", "--groups", GROUP, "--cfg", str(cfg))
         assert done.returncode == 0, done.stderr
-        assert f"{PICSETS} picsets sent to {url}" in done.stdout
-        assert f"{PICSETS} picsets changed there since the preview, and what others said stays" in done.stdout
+        assert f"{FAULTY_PICSETS} picsets sent to {url}" in done.stdout
+        assert f"{FAULTY_PICSETS} picsets changed there since the preview, and what others said stays" in done.stdout
         found, by_hand = at_collector(url), []
         for guid, entries in found.items():
             by_hand += [entry["by hand"] for photo in entries for entry in photo if "by hand" in entry]
