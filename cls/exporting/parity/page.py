@@ -99,8 +99,6 @@ class _Format:
     faults: Sequence[str]
     causes: Sequence[str] = ()
     divergence: str = ""
-    batches: Sequence[int] = ()
-    rows: Sequence[tuple[str, list[str]]] = ()
     tables: Sequence[_Table] = ()
     facts: Sequence[tuple[str, str]] = ()
     worst: Sequence[_Person] = ()
@@ -112,9 +110,10 @@ def _format(name: str, report: ParityReport) -> _Format:
         faults=report.faults,
         causes=report.causes,
         divergence="" if report.divergence is None else _capital(report.divergence.text()),
-        batches=report.batch_sizes,
-        rows=_rows(report),
         tables=[
+            _Table(("", *(f"batch size {batch}" for batch in report.batch_sizes)), _rows(report)),
+        ]
+        + [
             _Table(tuple(rows[0]), [tuple(row.values()) for row in rows])
             for rows in ([_label(one) for one in report.labels], [_size(one) for one in report.sizes])
             if rows
@@ -149,7 +148,7 @@ def _summary(report: ParityReport) -> dict[str, str]:
     }
 
 
-def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
+def _rows(report: ParityReport) -> list[tuple[str, ...]]:
     """What is measured, with a value for each batch size."""
     measures: tuple[tuple[str, Callable[[BatchResult], str]], ...] = (
         ("max difference of probabilities", lambda found: magnitude(found.max_probability_difference)),
@@ -160,7 +159,7 @@ def _rows(report: ParityReport) -> list[tuple[str, list[str]]]:
         (f"F1 (trained network: {score(report.f1, 4)})", lambda found: _changed(found.f1, report.f1)),
         (f"mA (trained network: {score(report.ma, 4)})", lambda found: _changed(found.ma, report.ma)),
     )
-    return [(name, [text(result) for result in report.by_batch]) for name, text in measures]
+    return [(name, *(text(result) for result in report.by_batch)) for name, text in measures]
 
 
 def _label(one: LabelResult) -> dict[str, str]:
