@@ -821,7 +821,7 @@ def test_the_card_of_a_package(tmp_path: Path) -> None:
     assert any(line.startswith("  model.onnx: ") for line in lines)
     assert f"  model_onnx.zip itself: {hashlib.sha256(path.read_bytes()).hexdigest()}" in lines
     only_f1 = onnx_zip(tmp_path, metrics={"validation": {"macro": {"f1": 0.5}}})
-    assert "chosen on these people 0.500" in card_of(only_f1).text()
+    assert "chosen on the same people 0.500" in card_of(only_f1).text()
 
 
 def test_the_card_of_a_folder(tmp_path: Path) -> None:
@@ -960,8 +960,8 @@ def test_the_card_of_a_plan(tmp_path: Path) -> None:
     lines = card_of(plan_zip(tmp_path, people=2)).text().splitlines()
     assert "format         trt" in lines
     assert "GPU            needs compute capability 8.9 and TensorRT 10.13.3 (built on NVIDIA L4)" in lines
-    assert "rebuild        the ONNX is carried along: cls package rebuild" in lines
-    assert "people         holds cut-outs of 2 people: personal data" in lines
+    assert "rebuild        includes the ONNX model: cls package rebuild" in lines
+    assert "people         contains cut-outs of 2 people: personal data" in lines
     lines = card_of(plan_zip(tmp_path, plan=None)).text().splitlines()
-    assert any(line.startswith("GPU            needs the kind of GPU") for line in lines)
+    assert any(line.startswith("GPU            needs the GPU model") for line in lines)
     assert not any(line.startswith("people") for line in lines)

@@ -106,4 +106,4 @@ def test_the_card_says_the_honest_scores_first(tmp_path: Path) -> None:
     write_meta(tmp_path / "meta.json", make_meta(metrics={}))
     assert "validation     not measured" in card_of(tmp_path).text()
     write_meta(tmp_path / "meta.json", make_meta(metrics={"validation": None}))
-    assert "validation     none: trained on everybody" in card_of(tmp_path).text()
+    assert "validation     none: trained on all people" in card_of(tmp_path).text()

@@ -36,7 +36,7 @@ def test_a_config_for_another_model_points_at_the_zip(tmp_path: Path) -> None:
 
 def test_the_card_says_who_does_what_in_the_order_of_the_work(tmp_path: Path) -> None:
     lines = [line.split("  ")[0].strip() for line in card_of(onnx_zip(tmp_path)).text().splitlines()]
-    places = [lines.index(name) for name in ("caller does", "model does", "caller after")]
+    places = [lines.index(name) for name in ("before model", "in model", "after model")]
     assert places == list(range(places[0], places[0] + 3))
 
 
