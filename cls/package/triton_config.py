@@ -152,8 +152,7 @@ def parse_config(text: str, where: object = CONFIG_FILE_NAME) -> TritonConfig:
     Raises:
         PackageError: it is not a config.pbtxt; names line and column.
     """
-    config = _message_of(text, where)
-    return _parsed(config)
+    return _parsed(_message_of(text, where))
 
 
 def parse_config_json(content: Any, where: object) -> TritonConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,14 @@ from cls.package.vectors import has_vectors, read_vectors
 from cls.package.verifying import Verification, refuse_foreign_files, verify_zip
 from cls.runtimes.classifier import Classifier, Runtime
 from cls.runtimes.conformance import check_vectors
-from cls.runtimes.local import OnnxRuntime, TorchRuntime, available_cores, torchscript_runtime, why_no_tensorrt
+from cls.runtimes.local import (
+    OnnxRuntime,
+    TorchRuntime,
+    available_cores,
+    torchscript_runtime,
+    why_no_openvino,
+    why_no_tensorrt,
+)
 from cls.runtimes.served_runtime import SERVED_SCHEMES, ServedAddress, open_served, parse_address
 from cls.wording import counted
 
@@ -82,9 +88,7 @@ def why_not_run(model_name: str) -> str | None:
     suffix = Path(model_name).suffix
     if suffix == ".plan":
         return why_no_tensorrt()
-    if suffix == ".xml" and importlib.util.find_spec("openvino") is None:
-        return "OpenVINO is not installed"
-    return None
+    return why_no_openvino() if suffix == ".xml" else None
 
 
 def check_group(classifier: Classifier, group: str | None, *, is_of_photos: bool = False) -> None:
@@ -362,10 +366,10 @@ def _of_run(folder: Path, file: Path | None, bottle: Bottle) -> Classifier:
         raise PredictionError(
             "is not a model that can be opened", code="unsupported_model", where=file, hint=f"give {_KINDS}"
         )
-    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(file))
+    return classifier_of_run(run, runtime, file)
 
 
-def classifier_of_run(run: FinishedRun) -> Classifier:
-    """The network of a run as it was trained, with the run's labels and thresholds."""
-    runtime = TorchRuntime(run.load_network())
-    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(run.folder))
+def classifier_of_run(run: FinishedRun, runtime: Runtime | None = None, source: Path | None = None) -> Classifier:
+    """A network with a run's labels and thresholds: by default the run's own as it was trained."""
+    runtime, source = runtime or TorchRuntime(run.load_network()), source or run.folder
+    return Classifier(run.group, run.name, run.labels, run.thresholds, run.preprocessing, runtime, str(source))
