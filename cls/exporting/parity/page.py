@@ -11,11 +11,9 @@ from cls.exporting.parity.results import LabelResult, SizeResult
 from cls.package.card import people_in_words
 from cls.pages import render
 from cls.pages.render import picture_url
-from cls.wording import counted, magnitude, score
+from cls.wording import change, counted, magnitude, score
 
 _CHANGED, _DISTANCE = "changed decisions", "max distance to threshold"
-# Changes of a score that are smaller are not shown beside it: four digits of it are.
-_NEGLIGIBLE = 5e-5
 _STATE_CSS = {"agrees": "ok", "not made": "soft"}
 _LIMITS = {
     "flip_distance": "distance of a changed decision to its threshold",
@@ -244,13 +242,15 @@ def _distinct_texts(expected: float, found: float | None, threshold: float) -> t
 def _changed(value: float | None, before: float | None) -> str:
     if value is None or before is None:
         return "-"
-    changed = value - before
-    return score(value, 4) if abs(changed) < _NEGLIGIBLE else f"{score(value, 4)} ({_signed(changed)})"
+    changed = _signed(value - before)
+    return score(value, 4) if changed == "0" else f"{score(value, 4)} ({changed})"
 
 
 def _signed(value: float, digits: int = 4) -> str:
     """A change with its sign: `+0.0213`, `−2.4 × 10⁻⁷`, `0`."""
-    return f"{'-' if value < 0 else '+' if value else ''}{magnitude(abs(value), digits)}"
+    if change(value) == "unchanged":
+        return "0"
+    return f"{'-' if value < 0 else '+'}{magnitude(abs(value), digits)}"
 
 
 def _after(before: float | None, changed_by: float | None) -> str:

@@ -193,46 +193,48 @@ def cells(page: str, title: str) -> list[str]:
 def rows(page: str, title: str) -> list[str]:
     """The values of a row of the table by batch size."""
     row = page.split(f'<tr><th scope="row">{title}</th>')[1].split("</tr>")[0]
-    return [part.split("</td>")[0] for part in row.split("<td>")[1:]]
+    return [part.split("</td>")[0].partition(">")[2] for part in row.split("<td data-name=")[1:]]
 
 
 def test_small_differences_do_not_read_as_zero_nor_zero_as_one(tmp_path: Path, report: ParityReport) -> None:
     small = label(ece=0.02, ece_change=2e-7, logit_shift=-4e-6, logit_error=5e-6)
     none = label(ece=0.1 + 0.2, ece_change=-1e-17, logit_shift=0.0, logit_error=0.0)
     page = page_of(tmp_path, replace(report, labels=(small, none)))
-    assert cells(page, "calibration error") == ["0.0200 (+0.0000002)", "0.3000"]
-    assert cells(page, "mean difference of logits") == ["-0.000004", "0.000"]
-    assert cells(page, "difference in standard deviations") == ["5.0\u00a0×\u00a010⁻⁶", "0"]
+    assert cells(page, "calibration error (ECE)") == ["0.0200 (+2.0\u00a0×\u00a010⁻⁷)", "0.3000"]
+    assert cells(page, "mean logit difference") == ["-4.0\u00a0×\u00a010⁻⁶", "0"]
+    assert cells(page, "RMS logit difference, in standard deviations") == ["5.0\u00a0×\u00a010⁻⁶", "0"]
 
 
 def test_the_numbers_of_the_page(tmp_path: Path, report: ParityReport) -> None:
     sizes = (SizeResult("larger than the input", 5, 0.4, 2, 0.03, 0.0123),)
     page = page_of(tmp_path, replace(report, labels=(label(), label(label_flips=0, f1=None, known=0)), sizes=sizes))
     assert cells(page, "precision") == ["int8"]
-    assert cells(page, "largest difference") == ["0.2000", "0.4000"]
-    assert cells(page, "decisions that differ") == ["1 of 6", "1", "0", "2"]
-    assert cells(page, "farthest from its threshold") == ["0.1000", "0.1000", "-", "0.0300"]
-    assert cells(page, "change of F1") == ["-0.1667"]
-    assert cells(page, "change of mA") == ["-0.1250"]
+    assert cells(page, "max difference") == ["0.2000"]
+    assert cells(page, "max difference of probabilities") == ["0.4000"]
+    assert cells(page, "changed decisions") == ["1 of 6", "1", "0", "2"]
+    assert cells(page, "max distance to threshold") == ["0.1000", "0.1000", "-", "0.0300"]
+    assert cells(page, "change in F1") == ["-0.1667"]
+    assert cells(page, "change in mA") == ["-0.1250"]
     assert cells(page, "F1") == ["0.8500 (-0.0500)", "-"]
     assert cells(page, "people") == ["5"]
     assert cells(page, "positives") == ["2 of 3", "-"]
-    assert cells(page, "calibration error") == ["0.0200", "0.0200"]
-    assert cells(page, "mean difference of logits")[0] == "+0.250"
-    assert cells(page, "difference in standard deviations")[0] == "0.125"
-    assert cells(page, "resizing changes logits, in standard deviations") == ["0.0123"]
-    assert rows(page, "largest difference")[1] == "0.2000"
-    assert rows(page, "99.9 % are below")[1] == "0.1990"
-    assert rows(page, "mean difference")[1] == "0.0333"
-    assert rows(page, "decisions that differ") == ["0", "1", "0"]
-    assert rows(page, "farthest from its threshold") == ["-", "0.1000", "-"]
-    assert rows(page, "F1 (0.8333 before)") == ["0.8333", "0.6667 (-0.1667)", "0.8333"]
-    assert rows(page, "mA (0.8750 before)") == ["0.8750", "0.7500 (-0.1250)", "0.8750"]
-    assert "<dd>labels, of 3 people of the validation part</dd>" in page
-    assert "1 of 6 at any batch size, 1 of them further than 0.001 from their thresholds" in page
-    assert "<dd>0.2000 of a probability at most, the neighbours in it 0</dd>" in page
-    assert "<dd>0 answers</dd>" in page
-    assert "flip_distance none" in page
+    assert cells(page, "calibration error (ECE)") == ["0.0200", "0.0200"]
+    assert cells(page, "mean logit difference")[0] == "+0.250"
+    assert cells(page, "RMS logit difference, in standard deviations")[0] == "0.125"
+    assert cells(page, "RMS logit difference from resizing, in standard deviations") == ["0.0123"]
+    assert rows(page, "max difference of probabilities")[1] == "0.2000"
+    assert rows(page, "99.9th percentile of differences")[1] == "0.1990"
+    assert rows(page, "mean difference of probabilities")[1] == "0.0333"
+    assert rows(page, "changed decisions") == ["0", "1", "0"]
+    assert rows(page, "max distance to threshold") == ["-", "0.1000", "-"]
+    assert rows(page, "F1 (trained network: 0.8333)") == ["0.8333", "0.6667 (-0.1667)", "0.8333"]
+    assert rows(page, "mA (trained network: 0.8750)") == ["0.8750", "0.7500 (-0.1250)", "0.8750"]
+    assert "<dd>labels of 3 people of the validation part</dd>" in page
+    assert "1 of 6 at any batch size, 1 of them more than 0.001 from their thresholds" in page
+    assert "<dd>probabilities differ by at most 0.2000</dd>" in page
+    assert "<dt>effect of other images in a batch</dt><dd>probabilities differ by at most 0</dd>" in page
+    assert "<dt>NaN or infinite outputs</dt><dd>0</dd>" in page
+    assert "<dt>tolerances</dt><dd>none</dd>" in page
     assert ">agrees</b>" in page
     assert page.count('<div class="person">') == 3
 
@@ -244,13 +246,14 @@ def test_small_numbers_and_no_difference(tmp_path: Path, report: ParityReport) -
         kept_in_float=("a", "b"), tries=(RefusedTry(2, ("x", "y")),),
     )  # fmt: skip
     page = page_of(tmp_path, same)
-    assert cells(page, "largest difference") == ["2.4\u00a0×\u00a010⁻⁷"]
-    assert cells(page, "farthest from its threshold")[0] == "-"
-    assert (cells(page, "change of F1"), cells(page, "change of mA")) == (["unchanged"], ["-"])
-    assert "batch 0.05" in page
-    assert "<dd>0.0010 of a probability at most, the neighbours in it 9.9\u00a0×\u00a010⁻⁴</dd>" in page
-    assert "<dt>left in float32</dt><dd>2 layers: a, b</dd>" in page
-    assert "<dt>refused with 2 in float32</dt><dd>x; y</dd>" in page
+    assert cells(page, "max difference") == ["2.4\u00a0×\u00a010⁻⁷"]
+    assert cells(page, "max distance to threshold")[0] == "-"
+    assert (cells(page, "change in F1"), cells(page, "change in mA")) == (["0"], ["-"])
+    assert "or of other images in it on a probability: 0.05<" in page
+    assert "<dd>probabilities differ by at most 0.0010</dd>" in page
+    assert "<dd>probabilities differ by at most 9.9\u00a0×\u00a010⁻⁴</dd>" in page
+    assert "<dt>kept in float32</dt><dd>2 layers: a, b</dd>" in page
+    assert "<dt>refused with 2 layers in float32</dt><dd>x; y</dd>" in page
     assert '<div class="person">' not in page  # nobody would see a difference
     assert '<div class="person">' in page_of(tmp_path, replace(same, faults=("x",)))
     assert '<div class="person">' not in page_of(tmp_path, replace(same, max_probability_difference=1e-3))
@@ -260,8 +263,8 @@ def test_small_numbers_and_no_difference(tmp_path: Path, report: ParityReport) -
 def test_a_measure_that_is_not_defined_at_a_batch_size(tmp_path: Path, report: ParityReport) -> None:
     first, *others = report.by_batch
     page = page_of(tmp_path, replace(report, by_batch=(replace(first, f1=None), *others), ma=None))
-    assert rows(page, "F1 (0.8333 before)")[0] == "-"
-    assert rows(page, "mA (- before)") == ["-", "-", "-"]
+    assert rows(page, "F1 (trained network: 0.8333)")[0] == "-"
+    assert rows(page, "mA (trained network: -)") == ["-", "-", "-"]
 
 
 def test_people_on_the_page(tmp_path: Path, report: ParityReport) -> None:
