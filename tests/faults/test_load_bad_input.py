@@ -122,7 +122,7 @@ def test_pictures_that_are_no_pictures_are_told_of(configuration: Callable[..., 
     [
         (["--group", " "], ["--group"], 2),
         (["--group", "hat", "--workers", "0"], ["--workers"], 2),
-        (["--group", "hat", "--source", "nowhere"], ["nowhere", "no such folder"], 1),
+        (["--group", "hat", "--source", "nowhere"], ["nowhere", "there is no folder"], 2),
     ],
 )
 def test_options(
