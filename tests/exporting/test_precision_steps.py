@@ -82,9 +82,9 @@ def test_the_layers_that_lose_most_stay_in_float(tmp_path: Path, capsys: pytest.
     assert any(" F1 " in f" {fault} " for fault in refused["faults"])
     page = (folder.parent / "parity_report.html").read_text()
     assert f"2 layers: {', '.join(parity.kept_in_float)}" in page
-    assert "refused with 0 in float32" in page
+    assert "refused with 0 layers in float32" in page
     assert execute(SHOW, [str(folder / "model_onnx_int8.zip")]) == 0
-    assert f"left in float32: {', '.join(parity.kept_in_float)}" in capsys.readouterr().out
+    assert f"kept in float32: {', '.join(parity.kept_in_float)}" in capsys.readouterr().out
 
 
 def test_what_half_of_the_layers_do_not_mend_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,7 +105,7 @@ def test_openvino_and_from_that_again(
     assert "warning: holds cut-outs of 6 people" in verified
     assert "ok: model.xml answers at batch 1 and 3 in OpenVINO" in verified
     assert execute(SHOW, [str(made), *cfg]) == 0
-    assert "holds cut-outs of 6 people: personal data" in capsys.readouterr().out
+    assert "contains cut-outs of 6 people: personal data" in capsys.readouterr().out
 
 
 def test_half_precision_on_photos(carrying: ExportedBottle, zip_path: Path, caplog: pytest.LogCaptureFixture) -> None:
