@@ -278,9 +278,11 @@ def remove(bottle: Bottle, plan: RemovalPlan, *, is_showing_removed: bool) -> No
     for mention in plan.mentions:
         _remove_mention(bottle, mention)
     settings = bottle.settings
+    kept = () if is_showing_removed else tuple(run.folder for run in plan.runs)
     for folder in (settings.models_dir, settings.inference_models_dir, settings.inference_dir, settings.masks_dir):
         for page in (bottle.root / folder).rglob("*.html"):
-            drop_dead_links(page)  # to pages that were removed
+            if not any(page.is_relative_to(run) for run in kept):
+                drop_dead_links(page)  # to pages that were removed
 
 
 def _remove_mention(bottle: Bottle, mention: Mention) -> None:
