@@ -117,10 +117,8 @@ class ClsError(Exception):
 
     def to_dict(self) -> dict[str, object]:
         """Its parts, as `--json` prints them."""
-        parts: dict[str, object] = {"code": self.code, "what": self.what, "where": self.where, "hint": self.hint}
-        if self.faults:
-            parts["faults"] = [fault.code for fault in self.faults]
-        return parts
+        faults = {"faults": [fault.code for fault in self.faults]} if self.faults else {}
+        return {"code": self.code, "what": self.what, "where": self.where, "hint": self.hint, **faults}
 
 
 class SettingsError(ClsError):

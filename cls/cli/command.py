@@ -101,7 +101,7 @@ def add_options(
 def _arguments_of(option: Option, default: Any) -> dict[str, Any]:
     """What argparse is told of an option; values are checked later, so that all problems are listed."""
     text = option.default_text if default is None else str(default)
-    how: dict[str, Any] = {
+    how = {
         "dest": option.dest,
         "default": argparse.SUPPRESS if default is None else default,
         "help": option.help + (f" (default: {text})" if text else ""),

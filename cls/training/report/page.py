@@ -318,7 +318,7 @@ def _values(folder: Path, data: ReportData) -> dict[str, Any]:
     base_rate = None if validation is None else validation.macro.base_rate
     ap = None if validation is None else validation.mean("ap")
     scores = scores_figure(metrics.history, base_rate, ap.over if ap is not None and ap.is_partial else "")
-    values: dict[str, Any] = {
+    values = {
         "group": config.group,
         "run": folder.name,
         "arch": data.spec.timm_arch,
