@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.lock pyproject.toml environment.sh
+$(READY): requirements.lock pyproject.toml environment.in environment.sh
 	@sh environment.sh $(VENV)
 	@touch $@
 
@@ -46,7 +46,7 @@ format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .
 
 lock: $(READY) ## compute the lock file anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra weights --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml environment.in --extra all --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --upgrade -o requirements.lock
 
 clean-demo: ## remove what `make demo` made

@@ -121,11 +121,29 @@ class Settings:
         return self.collector_static_url or self.collector_url
 
 
+def project_folder() -> Path:
+    """Where relative paths of the default configuration start: a checkout's root; installed, the current folder."""
+    return REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
+
+
+def _places(file: Path | None) -> tuple[Path, Path, Path]:
+    """The configuration file, the folder its relative paths start at, and the file with the secrets."""
+    path, base = (DEFAULT_FILE if file is None else file).absolute(), project_folder()
+    if path != DEFAULT_FILE:
+        return path, path.parent, path.parent / SECRETS_FILE_NAME
+    if base == REPOSITORY:
+        return path, base, path.parent / SECRETS_FILE_NAME
+    # Of an installed package: what users keep lies in the current folder, never beside the code.
+    own = base / DEFAULT_FILE.name
+    return (own if own.is_file() else path), base, base / SECRETS_FILE_NAME
+
+
 def load_settings(file: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
     """Reads the configuration, checks all of it, and reports every problem at once.
 
     Args:
-        file: configuration file; the project's own when not given.
+        file: configuration file; the project's own when not given (of an installed package: configuration.yaml of the
+            current folder, if there is one).
         environment: variables to look for `CLS_<KEY>` in; the process's own when not given.
 
     Returns:
@@ -135,8 +153,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
         SettingsError: the file is missing or not YAML, or holds an unknown key, a wrong type or a missing value.
     """
     variables = os.environ if environment is None else environment
-    path = (DEFAULT_FILE if file is None else file).absolute()
-    base = REPOSITORY if path == DEFAULT_FILE else path.parent
+    path, base, secrets_file = _places(file)
     problems: list[str] = []
     values = _read_mapping(path)
     known = {*_FOLDER_KEYS, *_URL_KEYS, *_OPTIONAL_TEXT_KEYS, "data_path", "people_classes", _SIZE_KEY, _LIMITS_KEY}
@@ -147,7 +164,7 @@ def load_settings(file: Path | None = None, environment: Mapping[str, str] | Non
             )
         elif key not in known:
             problems.append(f"unknown key '{key}' (known: {', '.join(sorted(known))})")
-    secrets = _read_secrets(path.parent / SECRETS_FILE_NAME, problems)
+    secrets = _read_secrets(secrets_file, problems)
     sources = {key: f"key '{key}'" for key in values}
     for name, value in sorted(variables.items()):
         if not name.startswith(_ENVIRONMENT_PREFIX):

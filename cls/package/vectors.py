@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cls.errors import FileError, PackageError, first_line
+from cls.errors import PackageError, first_line
 from cls.files import ZIP_ERRORS
 from cls.package.archive import ZipContents
 from cls.package.meta import ModelMeta, Probability
@@ -28,6 +28,7 @@ VECTORS_FILE = f"{VECTORS_FOLDER}vectors.json"
 MAX_CASES = 32
 _MAX_JSON_BYTES = 4 << 20
 _MAX_PICTURE_BYTES = 32 << 20
+_MAX_PICTURE_PIXELS = 64 << 20
 _MAX_TENSOR_BYTES = 256 << 20
 _HINT = "export again"
 
@@ -171,15 +172,10 @@ def tensor_file(case: CaseJson) -> str:
 def _case(contents: ZipContents, record: CaseJson, meta: ModelMeta) -> Case:
     import numpy as np
 
-    from cls.people.photos import decode_photo
-
-    where = f"{contents.path}!{crop_file(record)}"
+    crop = _decode_png(_bytes_of(contents, crop_file(record), _MAX_PICTURE_BYTES), f"{contents.path}!{crop_file(record)}")
     try:
-        crop = decode_photo(_bytes_of(contents, crop_file(record), _MAX_PICTURE_BYTES), where=where)
         content = _bytes_of(contents, tensor_file(record), _MAX_TENSOR_BYTES)
         tensor = np.load(io.BytesIO(content), allow_pickle=False)
-    except FileError as error:
-        raise PackageError(error.what, code=error.case, where=where, hint=_HINT) from error
     except (*ZIP_ERRORS, ValueError) as error:
         raise PackageError(
             f"is no array: {error}", code="not_an_array", where=f"{contents.path}!{tensor_file(record)}", hint=_HINT
@@ -208,6 +204,25 @@ def _bytes_of(contents: ZipContents, name: str, limit_bytes: int) -> bytes:
             )
         parts.append(chunk)
     return b"".join(parts)
+
+
+def _decode_png(content: bytes, where: str) -> NDArray[np.uint8]:
+    """The picture in a PNG file, uint8 (height, width, 3), RGB. By Pillow: a storage host has no OpenCV."""
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.width * image.height > _MAX_PICTURE_PIXELS:
+                raise PackageError(
+                    f"{image.width} x {image.height} pixels are more than the limit of {_MAX_PICTURE_PIXELS}",
+                    code="too_large",
+                    where=where,
+                    hint=_HINT,
+                )
+            return np.asarray(image.convert("RGB"), np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise PackageError(f"is no PNG picture: {error}", code="not_a_picture", where=where, hint=_HINT) from error
 
 
 def _png(image_rgb: NDArray[np.uint8]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import io
 import math
 import os
 import re
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
+from PIL import Image
 
 from cls.errors import FileError
 from cls.files import write_text_atomic
@@ -183,10 +184,9 @@ class Figure:
 
 def jpeg_bytes(image_rgb: NDArray[np.uint8]) -> bytes:
     """A picture, uint8 (height, width, 3), as a JPEG file."""
-    _, encoded = cv2.imencode(
-        ".jpg", cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    )
-    return encoded.tobytes()
+    file = io.BytesIO()
+    Image.fromarray(image_rgb).save(file, "JPEG", quality=_JPEG_QUALITY)
+    return file.getvalue()
 
 
 def jpeg_url(jpeg: bytes) -> str:
@@ -204,7 +204,7 @@ def picture_url(image_rgb: NDArray[np.uint8], width_px: int = 160) -> str:
     height_px, own_width_px = image_rgb.shape[:2]
     if own_width_px > width_px:
         size = (width_px, max(round(height_px * width_px / own_width_px), 1))
-        image_rgb = np.asarray(cv2.resize(image_rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        image_rgb = np.asarray(Image.fromarray(image_rgb).resize(size, Image.Resampling.BOX), np.uint8)
     return jpeg_url(jpeg_bytes(image_rgb))
 
 

@@ -20,7 +20,7 @@ from cls.prediction.config import PredictConfig
 from cls.prediction.sources import FrameInterval, frames_of
 from cls.runtimes.classifier import Classifier
 from cls.runtimes.local import available_cores
-from cls.settings import REPOSITORY, Settings
+from cls.settings import Settings, project_folder
 from cls.wording import counted
 
 DEFAULT_SEGMENTER = Path("person_models") / "best.pt"
@@ -168,7 +168,7 @@ def outlines_json(people: Sequence[Person]) -> str:
 
 def default_segmenter() -> Path | None:
     """The segmentation model that is taken when none is named; None where there is none."""
-    for folder in (Path.cwd(), REPOSITORY):
+    for folder in (Path.cwd(), project_folder()):
         if (folder / DEFAULT_SEGMENTER).is_file():
             return folder / DEFAULT_SEGMENTER
     return None
