@@ -18,7 +18,8 @@
     ├── PackageError         a model package (zip, meta.json, config.pbtxt) is broken
     │   └── SignatureError   a package is not signed by a trusted key, or was changed since it was signed
     ├── PredictionError      a model cannot be run on the given photos
-    └── StorageError         the model storage cannot be reached, or refuses
+    ├── StorageError         the model storage cannot be reached, or refuses
+    └── InstallError         a package that an extra brings is not installed
 
 Each says what happened, where (file, row, URL, version), and what to do next; `cls.cli.command` prints it as one line.
 Each has a code that stays when its words change, such as `collector.login_refused`: its class's area, and the case.
@@ -33,6 +34,12 @@ from typing import ClassVar, Self
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_LINE = 300
+# What each extra of pyproject.toml brings, as it is imported; the first that has a module is named.
+MODULES_OF_EXTRAS = {
+    "predict": ("alembic", "cv2", "polars", "psycopg", "sqlalchemy", "stamina"),
+    "train": ("lightning", "matplotlib", "onnxscript", "onnxslim", "timm", "torch", "torchmetrics", "torchvision"),
+    "yolo": ("ultralytics",),
+}
 
 
 def first_line(error: BaseException) -> str:
@@ -251,3 +258,22 @@ class StorageError(ClsError):
     """The model storage cannot be reached, or refuses a request."""
 
     area = "storage"
+
+
+class InstallError(ClsError):
+    """A package that an extra brings is not installed."""
+
+    area = "install"
+
+    @classmethod
+    def of(cls, error: ModuleNotFoundError) -> Self | None:
+        """What to install; None where the module is of no extra."""
+        module = (error.name or "").partition(".")[0]
+        extra = next((name for name, modules in MODULES_OF_EXTRAS.items() if module in modules), None)
+        if extra is None:
+            return None
+        return cls(
+            f"this needs the package of the module {module}, which is not installed",
+            code="extra_missing",
+            hint=f"install the extra '{extra}': pip install 'cls[{extra}]'",
+        )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cls.errors import ClsError, UsageError
+from cls.errors import ClsError, InstallError, UsageError
 from cls.options import Option, options_of
 from cls.progress import set_up_logging
 
@@ -197,7 +197,7 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
     """Runs a command whose options are parsed already; see `execute`."""
     set_up_logging(debug=options.debug, quiet=options.quiet)
     try:
-        status = command.run(options)
+        status = _run(command, options)
         sys.stdout.flush()
     except ClsError as error:
         if options.debug:
@@ -215,6 +215,17 @@ def run_parsed(command: Command, options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return status or 0
+
+
+def _run(command: Command, options: argparse.Namespace) -> int | None:
+    """Runs the command; a package that is not installed is an expected error where an extra brings it."""
+    try:
+        return command.run(options)
+    except ModuleNotFoundError as error:
+        missing = InstallError.of(error)
+        if missing is None:
+            raise
+        raise missing from error
 
 
 def main(command: Command) -> None:

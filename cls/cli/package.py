@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cls.cli.command import Command, add_options, add_trust_argument, bottle_of, given
+from cls.errors import InstallError
 from cls.exporting.formats.files import RebuildConfig
 from cls.wording import counted
 
 if TYPE_CHECKING:
+    from cls.package.keys import TrustedKeys
     from cls.package.verifying import Verification
 
 
@@ -42,7 +44,6 @@ def _verify(options: argparse.Namespace) -> None:
     from cls.package.keys import trusted_keys
     from cls.package.plans import this_machine
     from cls.package.verifying import Verification, verify_zip
-    from cls.runtimes.open import try_package
     from cls.settings import load_settings
 
     settings = load_settings(options.cfg)
@@ -60,7 +61,7 @@ def _verify(options: argparse.Namespace) -> None:
     for zip_path in zips:
         found = verify_zip(zip_path, host, trust)
         if not found.problems:
-            try_package(found, trust)
+            _run_model(found, trust)
         _print_verification(found)
         if found.problems:
             bad.append(found)
@@ -73,6 +74,19 @@ def _verify(options: argparse.Namespace) -> None:
             hint=_what_to_do(bad),
             faults=[problem for found in bad for problem in found.problems],
         )
+
+
+def _run_model(found: Verification, trust: TrustedKeys | None) -> None:
+    """Enters whether the model runs here; where the packages for that are not installed, that it was not tried."""
+    try:
+        from cls.runtimes.open import try_package
+    except ModuleNotFoundError as error:
+        missing = InstallError.of(error)
+        if missing is None:
+            raise
+        found.not_checked.append(f"the model was not run: {missing.line()}")
+    else:
+        try_package(found, trust)
 
 
 def _what_to_do(bad: Sequence[Verification]) -> str:
