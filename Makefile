@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test`. Both make the environment by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-long test-all mutants check format lock clean-demo
+.PHONY: help environment demo test test-long test-all test-install mutants check format lock clean-demo
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
 
 test-all: test test-long ## all tests
+
+test-install: $(READY) ## wheel, uv and poetry in empty environments (downloads several GB)
+	@sh tests/install.sh $(BIN)/python
 
 mutants: $(READY) ## small changes of ROOM's code that its tests should notice (N=100 SEED=1 JOBS=1 MODULES=)
 	@$(BIN)/python benchmarks/mutants "$(ROOM)" $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) \

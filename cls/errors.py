@@ -266,14 +266,21 @@ class InstallError(ClsError):
     area = "install"
 
     @classmethod
-    def of(cls, error: ModuleNotFoundError) -> Self | None:
-        """What to install; None where the module is of no extra."""
+    def of(cls, error: ModuleNotFoundError, extra: str = "predict") -> Self | None:
+        """What to install; None where the module is of no extra.
+
+        Args:
+            error: names the module.
+            extra: what the command needs as a whole, so that one installation is enough.
+        """
         module = (error.name or "").partition(".")[0]
-        extra = next((name for name, modules in MODULES_OF_EXTRAS.items() if module in modules), None)
-        if extra is None:
+        found = next((name for name, modules in MODULES_OF_EXTRAS.items() if module in modules), None)
+        if found is None:
             return None
+        if found != "predict":
+            extra = found
         return cls(
-            f"this needs the package of the module {module}, which is not installed",
+            f"{module} is not installed; it comes with the extra '{extra}'",
             code="extra_missing",
-            hint=f"install the extra '{extra}': pip install 'cls[{extra}]'",
+            hint=f"pip install 'cls[{extra}]'",
         )

@@ -76,6 +76,7 @@ sys.exit(main(['train', '--group', 'hat', '--debug']))
         cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert run.returncode == 1
+    assert "pip install 'cls[train]'" in run.stderr
     assert run.stderr.rstrip().endswith("[install.extra_missing]")
 
 

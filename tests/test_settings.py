@@ -41,6 +41,17 @@ def test_the_project_s_own_file_is_good_and_starts_at_the_repository() -> None:
     assert settings.people_classes == {"girl": "female", "man": "male"}
 
 
+def test_installed_everything_starts_at_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cls.settings.REPOSITORY", tmp_path / "site-packages")
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(None, {}).data_path == tmp_path / "classification_data"
+    (tmp_path / "configuration.yaml").write_text("data_path: bottle")
+    (tmp_path / "secrets.yaml").write_text("collector_password: 'p'")
+    settings = load_settings(None, {})
+    assert (settings.file, settings.data_path) == (tmp_path / "configuration.yaml", tmp_path / "bottle")
+    assert settings.collector_password == "p"
+
+
 def test_relative_paths_start_at_the_file_s_own_folder(tmp_path: Path) -> None:
     assert load(tmp_path, "data_path: bottle").data_path == tmp_path / "bottle"
     assert load(tmp_path, "data_path: /data/bottle").data_path == Path("/data/bottle")

@@ -32,12 +32,14 @@ class Command:
 
     Attributes:
         run: does the work; returns the exit status, None for 0.
+        extra: what to install for it, where the base is not enough.
     """
 
     name: str
     summary: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int | None]
+    extra: str = "predict"
 
 
 class Parser(argparse.ArgumentParser):
@@ -222,7 +224,7 @@ def _run(command: Command, options: argparse.Namespace) -> int | None:
     try:
         return command.run(options)
     except ModuleNotFoundError as error:
-        missing = InstallError.of(error)
+        missing = InstallError.of(error, command.extra)
         if missing is None:
             raise
         raise missing from error

@@ -28,4 +28,4 @@ def run(options: argparse.Namespace) -> None:
     print("\n" + "\n".join(summary_lines(finished, page)))
 
 
-COMMAND = Command("demo", "the whole guide on a sample photo set, end to end", add_arguments, run)
+COMMAND = Command("demo", "the whole guide on a sample photo set, end to end", add_arguments, run, extra="all")

@@ -85,4 +85,4 @@ def exit_status(skipped: Sequence[SkippedPicture]) -> int:
     return EXIT_INCOMPLETE if any(picture.is_temporary for picture in skipped) else 0
 
 
-COMMAND = Command("load-group", "load a labelled group of photos into the bottle", add_arguments, run)
+COMMAND = Command("load-group", "load a labelled group of photos into the bottle", add_arguments, run, extra="train")

@@ -57,4 +57,4 @@ def picsets_lines(loaded: LoadedPicsets) -> list[str]:
     return lines
 
 
-COMMAND = Command("load-json", "load picsets listed by GUID into the bottle", add_arguments, run)
+COMMAND = Command("load-json", "load picsets listed by GUID into the bottle", add_arguments, run, extra="train")

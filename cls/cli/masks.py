@@ -50,4 +50,4 @@ def report_lines(report: GalleryReport) -> Iterator[str]:
     yield f"look at them: {report.pages[0]}"
 
 
-COMMAND = Command("masks", "cut-out pictures of a group's people for annotators", add_arguments, run)
+COMMAND = Command("masks", "cut-out pictures of a group's people for annotators", add_arguments, run, extra="train")

@@ -244,6 +244,7 @@ REBUILD = Command(
     "make a package again on the machine that serves it, and prove it",
     _add_rebuild_arguments,
     _rebuild,
+    extra="train",
 )
 SIGN = Command("package sign", "sign packages that are there, beside earlier signatures", _add_sign_arguments, _sign)
 KEYGEN = Command("package keygen", "make a key pair that packages are signed with", _add_keygen_arguments, _keygen)

@@ -56,4 +56,4 @@ def run(options: argparse.Namespace) -> None:
         open_page(page)
 
 
-COMMAND = Command("report", "open the report of a training run", add_arguments, run)
+COMMAND = Command("report", "open the report of a training run", add_arguments, run, extra="train")

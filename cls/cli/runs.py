@@ -46,4 +46,4 @@ def run(options: argparse.Namespace) -> None:
         print(run_table(entries, width) or "no runs yet; train one: `cls train --cat GROUP`")
 
 
-COMMAND = Command("runs", "list the training runs of a group, or compare two", add_arguments, run)
+COMMAND = Command("runs", "list the training runs of a group, or compare two", add_arguments, run, extra="train")

@@ -70,4 +70,4 @@ def report_lines(report: BuildReport) -> list[str]:
     return lines
 
 
-COMMAND = Command("segment", "find the people in every photo", add_arguments, run)
+COMMAND = Command("segment", "find the people in every photo", add_arguments, run, extra="train")

@@ -35,4 +35,4 @@ def run(options: argparse.Namespace) -> None:
     print_skipped(summary.skipped)
 
 
-COMMAND = Command("segment-meta", "write predictions beside the picsets' meta.json", add_arguments, run)
+COMMAND = Command("segment-meta", "write predictions beside the picsets' meta.json", add_arguments, run, extra="train")

@@ -111,4 +111,4 @@ def run(options: argparse.Namespace) -> None:
         print(f"next: nothing can be exported of {finished.arch}, see the warning above: train with another --arch")
 
 
-COMMAND = Command("train", "train a classifier of a loaded group", add_arguments, run)
+COMMAND = Command("train", "train a classifier of a loaded group", add_arguments, run, extra="train")
