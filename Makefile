@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test`. Both make the environment by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-long test-all test-install mutants check format lock clean-demo
+.PHONY: help environment demo test test-long test-all test-install coverage mutants check format lock clean-demo
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,8 +23,14 @@ demo: $(READY) ## the whole guide, end to end (SOURCE=, GROUP=, SEGMENTER=, LIMI
 	@$(BIN)/python -m cls demo --folder "$(DEMO)" $(if $(SOURCE),--source "$(SOURCE)") \
 		$(if $(GROUP),--group "$(GROUP)") $(if $(SEGMENTER),--segmenter "$(SEGMENTER)") $(if $(LIMIT),--limit "$(LIMIT)")
 
-test: $(READY) ## the tests (long ones left out)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long"
+test: $(READY) ## the tests, long ones left out (TESTS=tests/package: some of them)
+	$(BIN)/python -m pytest $(if $(TESTS),$(TESTS),-n 3 --dist loadfile --no-loadscope-reorder) -m "not long"
+
+coverage: $(READY) ## which lines the tests run (TESTS=…); the page is build/coverage/index.html
+	@mkdir -p build
+	$(BIN)/python -m coverage run --data-file=build/.coverage --source=cls --branch -m pytest $(TESTS) -m "not long"
+	$(BIN)/python -m coverage html --data-file=build/.coverage -d build/coverage
+	$(BIN)/python -m coverage report --data-file=build/.coverage --skip-covered --sort=cover
 
 test-long: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
