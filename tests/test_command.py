@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -239,3 +240,57 @@ def test_ctrl_c_reaches_processes_of_tests_that_run_in_the_background() -> None:
         check=True,
     )
     assert done.stdout.splitlines() == ["[True, True]", "[False, False]", "[True, True]"]
+
+
+def test_cls_alone_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cls_main([]) == 0
+    assert "load-group" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [(["trian"], "`cls train`"), (["package", "verfy"], "`cls package verify`"), (["qqqq"], "`cls --help`")],
+)
+def test_a_verb_that_is_none_suggests_those_like_it(
+    words: list[str], suggested: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cls_main(words)
+    assert ended.value.code == 2
+    assert suggested in capsys.readouterr().err
+
+
+def test_bash_completes_verbs_and_options(tmp_path: Path) -> None:
+    script = """
+eval "$(cls completion bash)"
+complete_line() { COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=1; COMP_TYPE=9; COMPREPLY=()
+  _python_argcomplete cls; printf '%s\\n' "${COMPREPLY[@]}"; }
+complete_line "cls tra"; complete_line "cls train --smo"
+"""
+    (tmp_path / "cls").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m cls "$@"\n')
+    (tmp_path / "cls").chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(REPOSITORY)}
+    run = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.stdout.split() == ["train", "--smoothing"]
+
+
+def test_the_doctor_tells_what_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "configuration.yaml"
+    file.write_text("data_path: b\ncollector_url: http://127.0.0.1:1\nmodel_storage_url: http://127.0.0.1:1\n")
+    assert cls_main(["doctor", "--json", "--cfg", str(file)]) == 0
+    found = {finding["about"]: finding for finding in json.loads(capsys.readouterr().out)}
+    assert {about: finding["status"] for about, finding in found.items() if about != "GPU"} == {
+        "Python": "ok", "extra 'predict'": "ok", "extra 'train'": "ok", "extra 'yolo'": "ok", "configuration": "ok",
+        "disk": "ok", "pictures database": "ok", "collector": "note", "model storage": "note",
+        "inference server": "note",
+    }  # fmt: skip
+    assert all(finding["hint"] for finding in found.values() if finding["status"] != "ok")
+    file.write_text("data_path: b\npictures_info_db_url: postgresql+psycopg2://user:secret@127.0.0.1:1/pictures\n")
+    assert cls_main(["doctor", "--debug", "--cfg", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert "PROBLEM  pictures database" in captured.out
+    assert captured.err.rstrip().endswith("[cls.not_ready]")
+    assert "secret" not in captured.out + captured.err

@@ -98,4 +98,6 @@ def _table(options: argparse.Namespace) -> None:
 
 
 LOAD = Command("load-attribute-set", "load PA-100K, PETA or RAPv2 as a group", _add_set_arguments, _load, extra="train")
-TABLE = Command("attribute-set-table", "reproduce the papers' table of a public set", _add_table_arguments, _table, extra="train")
+TABLE = Command(
+    "attribute-set-table", "reproduce the papers' table of a public set", _add_table_arguments, _table, extra="train"
+)

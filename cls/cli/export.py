@@ -90,4 +90,6 @@ def _print(exported: Exported, bottle: Bottle, signer: SigningKey | None) -> Non
     print(push_lines(bottle, meta.group, "onnx" if "onnx" in meta.parity else next(iter(meta.parity))))
 
 
-COMMAND = Command("export", "convert a trained run, prove the conversion and package it", add_arguments, run, extra="train")
+COMMAND = Command(
+    "export", "convert a trained run, prove the conversion and package it", add_arguments, run, extra="train"
+)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from cls.cli.command import Command, Parser, add_common_arguments, run_parsed
@@ -41,6 +43,8 @@ VERBS: dict[tuple[str, ...], str] = {
     ("yolo", "dataset"): "cls.cli.yolo:DATASET",
     ("yolo", "train"): "cls.cli.yolo:TRAIN",
     ("yolo", "export"): "cls.cli.yolo:EXPORT",
+    ("doctor",): "cls.cli.doctor:COMMAND",
+    ("completion",): "cls.cli.completion:COMMAND",
 }
 
 _GROUPS = {
@@ -92,9 +96,32 @@ def build_parser(verbs: dict[tuple[str, ...], str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _check_verb(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Ends with the verbs most like the one typed, where there is none of that name."""
+    for depth, word in enumerate(words[:2]):
+        known = {verb[depth] for verb in VERBS if len(verb) > depth and verb[:depth] == tuple(words[:depth])}
+        if word.startswith("-") or not known:
+            return
+        if word in known:
+            continue
+        similar = " or ".join(f"`cls {' '.join([*words[:depth], name])}`" for name in get_close_matches(word, known))
+        parser.error(
+            f"there is no verb '{word}'; {f'did you mean {similar}?' if similar else '`cls --help` lists them'}"
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `cls VERB ...` and returns the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(build_parser(VERBS))
+    if not words:
+        build_parser(VERBS).print_help()
+        return 0
+    if _verbs_for(words) is VERBS:
+        _check_verb(build_parser(VERBS), words)
     options = build_parser(_verbs_for(words)).parse_args(words)
     return run_parsed(options._command, options)
 

@@ -194,6 +194,8 @@ def _export(options: argparse.Namespace) -> None:
 
 
 PARSE = Command("yolo parse", "annotation archives -> one COCO data set", _add_parse_arguments, _parse, extra="yolo")
-DATASET = Command("yolo dataset", "COCO data set -> YOLO segmentation dataset", _add_dataset_arguments, _dataset, extra="yolo")
+DATASET = Command(
+    "yolo dataset", "COCO data set -> YOLO segmentation dataset", _add_dataset_arguments, _dataset, extra="yolo"
+)
 TRAIN = Command("yolo train", "train a person segmenter", _add_train_arguments, _train, extra="yolo")
 EXPORT = Command("yolo export", "person segmenter -> ONNX, TensorRT", _add_export_arguments, _export, extra="yolo")
