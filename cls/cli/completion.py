@@ -18,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Prints the shell's code."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode(["cls"], shell=options.shell))
+    print(shellcode(["cls"], shell=options.shell))
 
 
 COMMAND = Command("completion", "print what a shell needs to complete verbs and options", add_arguments, run)

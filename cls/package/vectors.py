@@ -172,7 +172,9 @@ def tensor_file(case: CaseJson) -> str:
 def _case(contents: ZipContents, record: CaseJson, meta: ModelMeta) -> Case:
     import numpy as np
 
-    crop = _decode_png(_bytes_of(contents, crop_file(record), _MAX_PICTURE_BYTES), f"{contents.path}!{crop_file(record)}")
+    crop = _decode_png(
+        _bytes_of(contents, crop_file(record), _MAX_PICTURE_BYTES), f"{contents.path}!{crop_file(record)}"
+    )
     try:
         content = _bytes_of(contents, tensor_file(record), _MAX_TENSOR_BYTES)
         tensor = np.load(io.BytesIO(content), allow_pickle=False)
