@@ -56,7 +56,13 @@ class LabelMetrics(Measures):
     """Metrics of one label.
 
     Attributes:
+        positives: people who have the label.
+        negatives: people who do not.
         threshold: probability from which the label is predicted.
+        true_positives: positives that are predicted.
+        false_positives: negatives that are predicted.
+        false_negatives: positives that are not predicted.
+        true_negatives: negatives that are not predicted.
         specificity: share of the negatives that are not predicted.
     """
 
@@ -90,6 +96,7 @@ class Intervals(Record):
 
     Attributes:
         level: of confidence.
+        resamples: how many of the bootstrap.
         units: how many; None where that is not known.
         macro: of the means over the labels that are not left out: ap, auroc, f1, ma, precision, recall.
         instance: accuracy, precision, recall, f1.
@@ -114,6 +121,7 @@ class CrossValidatedMetrics(Record):
     They are to be expected on new people; other metrics at thresholds are a little too high.
 
     Attributes:
+        folds: how many.
         macro: means over the labels that are not left out: precision, recall, f1, ma, ece, ece_adaptive, brier.
         micro: the same over all decisions together, without ma.
         instance: accuracy, precision, recall, f1.

@@ -51,7 +51,7 @@ class _Meta(BaseModel):
 
 
 class PreprocessingMeta(_Meta):
-    """From a photo's pixels and a person's outline to the network's input, as `Preprocessing.to_dict` writes it."""
+    """From a photo's pixels and a person's outline to the network's input."""
 
     version: Literal[1, 2] = Field(
         default=1,
@@ -94,7 +94,7 @@ class PersonMeta(_Meta):
 class TensorMeta(_Meta):
     """One input or output of the network."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="as in the model file and in Triton's config.pbtxt")
     datatype: Literal["FP32", "FP16", "UINT8"] = Field(description="name as in the Open Inference Protocol")
     shape: tuple[int, ...] = Field(min_length=1, description="-1 stands for the batch")
 
@@ -119,21 +119,21 @@ class ParityMeta(_Meta):
     """How closely one format agrees with the trained network, on real validation cut-outs."""
 
     runtime: str = Field(description="what ran the converted model, with its version")
-    samples: int = Field(ge=1)
+    samples: int = Field(ge=1, description="how many people were compared")
     part: PeoplePart | None = Field(
         default=None,
         description="who the samples are: of the run's validation part, of its training part where it held nobody out,"
         " or photos that somebody else proved a rebuilt package on",
     )
-    batch_sizes: tuple[int, ...] = Field(min_length=1)
-    max_probability_difference: float = Field(ge=0)
-    mean_probability_difference: float = Field(ge=0)
+    batch_sizes: tuple[int, ...] = Field(min_length=1, description="at which everybody was compared")
+    max_probability_difference: float = Field(ge=0, description="largest difference of a probability")
+    mean_probability_difference: float = Field(ge=0, description="mean over people and labels")
     label_flips: int = Field(
         ge=0,
         description="decisions, one a person and label, that differ at any batch size, however near the threshold",
     )
     label_flips_beyond_limit: int = Field(ge=0, description="those further than `limit` from the threshold")
-    limit: float = Field(ge=0)
+    limit: float = Field(ge=0, description="how near its threshold a probability may change the decision")
     precision: Literal["fp32", "fp16", "int8"] | None = Field(default=None, description="of the model's numbers")
     p999_probability_difference: float | None = Field(default=None, ge=0, description="99.9th percentile")
     f1_change: float | None = Field(default=None, description="of F1, mean over labels, on the same people")
@@ -158,9 +158,9 @@ class ParityMeta(_Meta):
 class DigestsMeta(_Meta):
     """What the model was made from and what the package holds, by SHA-256."""
 
-    dataset: Sha256
-    split: Sha256
-    weights: Sha256
+    dataset: Sha256 = Field(description="of `datasets/<group>.json`")
+    split: Sha256 = Field(description="of the run's `split.json`: who is in which part")
+    weights: Sha256 = Field(description="of the run's best checkpoint")
     files: dict[str, Sha256] = Field(default_factory=dict, description="the model files beside meta.json")
     segmentation_models: dict[str, tuple[Sha256, ...]] = Field(
         default_factory=dict,
@@ -193,7 +193,7 @@ class TrainingMeta(_Meta):
 
     run: str = Field(min_length=1, description="name of the run's folder")
     arch: str = Field(min_length=1, description="the network's name in timm")
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, description="content of the run's `args.yaml`")
 
 
 class ModelMeta(_Meta):
@@ -203,7 +203,7 @@ class ModelMeta(_Meta):
         default=1,
         description="2 knows `package`, 3 knows `preprocessing.version`; whatever keeps an earlier one keeps the next",
     )
-    group: str = Field(min_length=1)
+    group: str = Field(min_length=1, description="as it was typed, in any alphabet")
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1, description="in output order")
     thresholds: dict[str, Probability] = Field(description="a label is chosen at or above this probability")
     activation: Literal["sigmoid"] = Field(
@@ -214,17 +214,17 @@ class ModelMeta(_Meta):
         description="who does what: the caller before the model, the model, the caller after it. In packages without"
         " it, an input of UINT8 says that resizing, normalisation and activation are inside, any other that none is",
     )
-    person: PersonMeta
-    preprocessing: PreprocessingMeta
-    inputs: tuple[TensorMeta, ...] = Field(min_length=1)
-    outputs: tuple[TensorMeta, ...] = Field(min_length=1)
+    person: PersonMeta = Field(description="how a person is cut out, in words")
+    preprocessing: PreprocessingMeta = Field(description="the numbers of every step before the network")
+    inputs: tuple[TensorMeta, ...] = Field(min_length=1, description="of the model")
+    outputs: tuple[TensorMeta, ...] = Field(min_length=1, description="of the model; as wide as there are labels")
     metrics: dict[str, Any] = Field(default_factory=dict, description="on the validation part of the split")
     parity: dict[str, ParityMeta] = Field(
         default_factory=dict, description="by format, e.g. onnx, onnx_int8, openvino, trt"
     )
-    digests: DigestsMeta
+    digests: DigestsMeta = Field(description="what the model was made from")
     package: PackageMeta | None = Field(default=None, description="in a zip: what it holds; since schema version 2")
-    training: TrainingMeta
+    training: TrainingMeta = Field(description="the run behind the model")
     code_version: str = Field(description="of the code that trained; with the commit where that ran from a checkout")
     created_at: str = Field(description="ISO 8601, UTC: when the training run ended")
     model_version: Annotated[str, Field(pattern=SEMANTIC_VERSION)] | None = Field(

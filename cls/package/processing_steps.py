@@ -19,7 +19,7 @@ Step = Literal[
     "thresholds",
 ]
 
-_MEANINGS: dict[Step, str] = {
+STEP_MEANINGS: dict[Step, str] = {
     "decode": "the photo's bytes become uint8 RGB levels, upright (EXIF orientation applied)",
     "cut_out": "a person is cut out, as `person` and `preprocessing.margin_rel` say",
     "letterbox": "resized into `preprocessing.height_px` x `width_px`, borders of `fill_rgb`",
@@ -33,7 +33,7 @@ _MEANINGS: dict[Step, str] = {
 }
 
 # Of preprocessing version 2. Whole numbers wherever a rounding decides, so that every language gets the same.
-_RULES: dict[Step, str] = {
+STEP_RULES: dict[Step, str] = {
     "decode": "uint8 RGB, upright (EXIF orientation applied), transparent parts on white. Decoders of"
     " JPEG may differ by a level or two.",
     "cut_out": "Units are 1/256 pixel; (0, 0) is the top left corner of the top left pixel, so the"
@@ -76,7 +76,7 @@ class StepsMeta(BaseModel):
 
     before: tuple[Step, ...] = Field(
         description="what the caller does before the model is asked. The steps: "
-        + "; ".join(f"{name}: {meaning}" for name, meaning in _MEANINGS.items())
+        + "; ".join(f"{name}: {meaning}" for name, meaning in STEP_MEANINGS.items())
     )
     inside: tuple[Step, ...] = Field(description="what the model does itself; the caller must not do it as well")
     after: tuple[Step, ...] = Field(description="what the caller does with the model's outputs")
@@ -84,7 +84,7 @@ class StepsMeta(BaseModel):
         default=None,
         description="each step to the pixel, where `preprocessing.version` is 2; packages of version 1 have none, and"
         " leave open which pixels along an outline are the person's. "
-        + " ".join(f"{name}: {rule}" for name, rule in _RULES.items()),
+        + " ".join(f"{name}: {rule}" for name, rule in STEP_RULES.items()),
     )
 
 
@@ -100,7 +100,7 @@ def steps_of(*, is_end_to_end: bool, is_background_kept: bool, version: int = 1)
     if version == 1:
         return steps
     named = (*steps.before, *steps.inside, *steps.after)
-    return steps.model_copy(update={"rules": {step: rule for step, rule in _RULES.items() if step in named}})
+    return steps.model_copy(update={"rules": {step: rule for step, rule in STEP_RULES.items() if step in named}})
 
 
 def _steps_of(*, is_end_to_end: bool, is_background_kept: bool) -> StepsMeta:

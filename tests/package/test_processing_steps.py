@@ -15,7 +15,7 @@ from cls.package.archive import open_package
 from cls.package.card import card_of
 from cls.package.meta import parse_meta, read_meta, write_meta
 from cls.package.packing import PackedModel, write_package
-from cls.package.processing_steps import _MEANINGS, steps_of
+from cls.package.processing_steps import STEP_MEANINGS, steps_of
 from tests.package.metas import make_meta, meta_dict
 from tests.package.zips import onnx_bytes
 
@@ -36,7 +36,7 @@ def steps(is_end_to_end: bool, *, kept: bool = False, **changes: list[str]) -> d
 def test_every_step_is_done_by_one(is_end_to_end: bool, kept: bool) -> None:
     parts = steps_of(is_end_to_end=is_end_to_end, is_background_kept=kept)
     done = (*parts.before, *parts.inside, *parts.after)
-    assert sorted(done) == sorted(set(_MEANINGS) - ({"fill_background"} if kept else set()))
+    assert sorted(done) == sorted(set(STEP_MEANINGS) - ({"fill_background"} if kept else set()))
     content = meta_dict(
         **(WHOLE if is_end_to_end else PLAIN), **(KEPT if kept else {}), steps=parts.model_dump(mode="json")
     )

@@ -17,7 +17,7 @@ from cls.package.meta import parse_meta
 from cls.package.model_name import model_name_of_group
 from cls.package.onnx_file import read_onnx
 from cls.package.packing import atomic_folder
-from cls.package.processing_steps import _MEANINGS, StepsMeta, steps_of
+from cls.package.processing_steps import STEP_MEANINGS, StepsMeta, steps_of
 from tests.package.metas import meta_dict
 from tests.package.zips import onnx_zip
 
@@ -43,7 +43,7 @@ def test_the_card_says_who_does_what_in_the_order_of_the_work(tmp_path: Path) ->
 def test_the_schema_says_what_each_step_means() -> None:
     said = StepsMeta.model_fields["before"].description
     assert said is not None
-    for name, meaning in _MEANINGS.items():
+    for name, meaning in STEP_MEANINGS.items():
         assert f"{name}: {meaning}" in said
 
 
