@@ -14,6 +14,7 @@ from cls.wording import counted
 if TYPE_CHECKING:
     from cls.bottle.layout import Bottle
 
+_REBUILT = "_rebuilt"  # in the names of the packages of `cls package rebuild`
 _log = logging.getLogger("cls.model_storage")
 
 
@@ -49,13 +50,15 @@ def _add_push_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", required=True, help="group whose exported model is published")
     parser.add_argument("--version", required=True, help="semantic version to publish it under, such as 0.0.1")
     parser.add_argument(
-        "--format", default="onnx", help="which package of `cls export`: onnx, trt, openvino, … (default: onnx)"
+        "--format",
+        default="onnx",
+        help="which package of `cls export` or `cls package rebuild`: onnx, openvino, trt_rebuilt, … (default: onnx)",
     )
 
 
 def _check_push_options(options: argparse.Namespace) -> None:
     from cls.errors import UsageFault
-    from cls.exporting.formats.files import FORMATS
+    from cls.exporting.formats.files import FORMATS, REBUILDABLE
     from cls.model_storage.names import readable_version
     from cls.options import refuse
 
@@ -63,10 +66,18 @@ def _check_push_options(options: argparse.Namespace) -> None:
     if readable_version(options.version) is None:
         what = f"--version: expected a semantic version such as 0.0.1, found {options.version[:80]!r}"
         faults.append(UsageFault(what, code="invalid_option_value"))
-    if options.format not in FORMATS:
-        what = f"--format: expected one of {', '.join(FORMATS)}, found {options.format!r}"
+    known = (*FORMATS, *(f"{name}{_REBUILT}" for name in REBUILDABLE))
+    if options.format not in known:
+        what = f"--format: expected one of {', '.join(known)}, found {options.format!r}"
         faults.append(UsageFault(what, code="invalid_option_value"))
     refuse(faults, "cls push")
+
+
+def _how_to_make(group: str, which: str) -> str:
+    """The command that makes a package."""
+    if which.endswith(_REBUILT):
+        return f"cls package rebuild model_onnx.zip --format {which.removesuffix(_REBUILT)}"
+    return f"cls export --group {shlex.quote(group)}{'' if which == 'onnx' else f' --formats onnx,{which}'}"
 
 
 def _push(options: argparse.Namespace) -> None:
@@ -88,8 +99,7 @@ def _push(options: argparse.Namespace) -> None:
             "there is no package to publish",
             code="package_not_found",
             where=zip_path,
-            hint=f"make it with: cls export --group {shlex.quote(options.group)}"
-            + (f" --formats onnx,{shlex.quote(options.format)}" if options.format != "onnx" else "")
+            hint=f"make it with: {_how_to_make(options.group, options.format)}"
             + (f"; there is: {there}" if there else ""),
         )
     with open_package(zip_path) as package:

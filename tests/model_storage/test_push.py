@@ -73,6 +73,16 @@ def test_any_groups_name(service: Service, configuration: Path) -> None:
     assert httpx.get(f"{url}/ready").status_code == 200
 
 
+def test_a_rebuilt_package(service: Service, configuration: Path) -> None:
+    command = ("--group", "hair_color", "--version", "0.7.1", "--format", "onnx_fp16_rebuilt")
+    assert "cls package rebuild model_onnx.zip --format onnx_fp16;" in error_of(configuration, *command)
+    folder = configuration.parent / "data" / "inference_models" / "hair_color" / "inference_model"
+    shutil.copy(folder / "model_onnx.zip", folder / "model_onnx_fp16_rebuilt.zip")
+    done = push(configuration, *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert service.get("/latest_semantic_version/hair_color") == {"latest_version": "0.7.1"}
+
+
 def test_people_in_a_package_are_named_and_not_kept(service: Service, configuration: Path) -> None:
     folder = configuration.parent / "data" / "inference_models" / "hat" / "inference_model"
     folder.mkdir(parents=True)
