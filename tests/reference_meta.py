@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from cls.metrics.scores import Measures, Metrics
 from cls.package.meta import SCHEMA_VERSION, ModelMeta
-from cls.package.processing_steps import STEP_MEANINGS, STEP_RULES, StepsMeta
+from cls.package.processing_steps import STEP_MEANINGS, STEP_RULES, StepsMeta, steps_of
 from cls.settings import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "reference" / "meta-json.md"
@@ -49,6 +49,11 @@ everything is optional. Other keys of `metrics` are those of the run's `metrics.
 and `brier` are those of the zip's own format; where the parity check did not ask the people of the validation part,
 they are left out.
 """
+
+
+_KEPT_BACKGROUND = """
+`fill_background` is missing where the photo's own background is kept. Steps that contradict the input, the output's
+name or the preprocessing are refused when the package is opened."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,11 @@ def _as_json(text: str) -> str:
 
 
 def _steps() -> Iterator[str]:
+    plain, inside = (steps_of(is_end_to_end=is_inside, is_background_kept=False) for is_inside in (False, True))
+    yield "\n| | plain | `--end-to-end` |\n|---|---|---|"
+    for part in ("before", "inside", "after"):
+        yield f"| {part} | {', '.join(getattr(plain, part))} | {', '.join(getattr(inside, part))} |"
+    yield _KEPT_BACKGROUND
     yield "\n### The steps\n"
     for name, meaning in STEP_MEANINGS.items():
         yield _wrapped(f"- `{name}`: {meaning}", "  ")

@@ -122,7 +122,7 @@ def test_a_signed_package_is_in_order_for_everybody(signed: Path, team: Team) ->
 
 
 def test_the_signature_is_that_of_the_documentation(signed: Path, team: Team) -> None:
-    """Checked with nothing of ours: what docs/export.md says is enough to verify a package elsewhere."""
+    """Checked with nothing of ours: what docs/packages.md says is enough to verify a package elsewhere."""
     from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
     entries = entries_of(signed)

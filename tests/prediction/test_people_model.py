@@ -23,7 +23,7 @@ from tests.exporting.runs import ExportedBottle
 from tests.prediction.inferring import infer, lines_of
 
 SRGB = ImageCms.createProfile("sRGB")
-DOCUMENT = Path(cls.__file__).parent.parent / "docs" / "prediction.md"
+DOCUMENT = Path(cls.__file__).parent.parent / "docs" / "predict.md"
 
 
 def test_three_lines(exported: ExportedBottle) -> None:
