@@ -170,9 +170,10 @@ def _as_json(text: str) -> str:
 
 def _steps() -> Iterator[str]:
     plain, inside = (steps_of(is_end_to_end=is_inside, is_background_kept=False) for is_inside in (False, True))
-    yield "\n| | plain | `--end-to-end` |\n|---|---|---|"
-    for part in ("before", "inside", "after"):
-        yield f"| {part} | {', '.join(getattr(plain, part))} | {', '.join(getattr(inside, part))} |"
+    yield ""
+    for name, steps in (("A plain package", plain), ("With `--end-to-end`", inside)):
+        parts = [f"`{part}` {', '.join(getattr(steps, part))}" for part in ("before", "inside", "after")]
+        yield _wrapped(f"- {name}: {'; '.join(parts)}", "  ")
     yield _KEPT_BACKGROUND
     yield "\n### The steps\n"
     for name, meaning in STEP_MEANINGS.items():
