@@ -30,7 +30,8 @@ model_onnx.zip` prints it under the key `meta`. How a package is checked, signed
 
 The JSON schema is [`cls/package/meta.schema.json`](../../cls/package/meta.schema.json), version {SCHEMA_VERSION}. Keys
 that a reader does not know are to be ignored. Optional keys that may be ignored without using the model wrongly do not
-raise the schema version.
+raise the schema version. Packages of earlier versions open; a CLS that knows an earlier version alone refuses later
+ones.
 
 | schema version | what it adds |
 |---|---|
@@ -53,7 +54,8 @@ they are left out.
 
 _KEPT_BACKGROUND = """
 `fill_background` is missing where the photo's own background is kept. Steps that contradict the input, the output's
-name or the preprocessing are refused when the package is opened."""
+name or the preprocessing are refused when the package is opened. `preprocessing` describes all of the steps, whoever
+does them."""
 
 
 @dataclass(frozen=True)

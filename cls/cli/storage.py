@@ -73,13 +73,6 @@ def _check_push_options(options: argparse.Namespace) -> None:
     refuse(faults, "cls push")
 
 
-def _how_to_make(group: str, which: str) -> str:
-    """The command that makes a package."""
-    if which.endswith(_REBUILT):
-        return f"cls package rebuild model_onnx.zip --format {which.removesuffix(_REBUILT)}"
-    return f"cls export --group {shlex.quote(group)}{'' if which == 'onnx' else f' --formats onnx,{which}'}"
-
-
 def _push(options: argparse.Namespace) -> None:
     from cls.bottle.ledger import KnownModel, remember_models
     from cls.errors import StorageError
@@ -94,13 +87,18 @@ def _push(options: argparse.Namespace) -> None:
     folder = bottle.inference_model(options.group)
     zip_path = folder / f"model_{options.format}.zip"
     if not zip_path.is_file():
+        which = "" if options.format == "onnx" else f" --formats onnx,{options.format}"
+        made = (
+            f"make it with: cls package rebuild model_onnx.zip --format {options.format.removesuffix(_REBUILT)}"
+            if options.format.endswith(_REBUILT)
+            else f"make it with: cls export --group {shlex.quote(options.group)}{which}"
+        )
         there = ", ".join(path.stem.removeprefix("model_") for path in sorted(folder.glob("model_*.zip")))
         raise StorageError(
             "there is no package to publish",
             code="package_not_found",
             where=zip_path,
-            hint=f"make it with: {_how_to_make(options.group, options.format)}"
-            + (f"; there is: {there}" if there else ""),
+            hint=made + (f"; there is: {there}" if there else ""),
         )
     with open_package(zip_path) as package:
         meta = package.meta()
