@@ -1,7 +1,7 @@
 # Everything a newcomer needs: `make demo` and `make test`. Both make the environment by themselves.
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-long test-all test-install coverage mutants check format lock clean-demo
+.PHONY: help environment demo test test-long test-all test-install coverage docs mutants check format lock clean-demo
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,11 @@ test-all: test test-long ## all tests
 
 test-install: $(READY) ## wheel, uv and poetry in empty environments (downloads several GB)
 	@sh tests/install.sh $(BIN)/python
+
+docs: $(READY) ## the documentation as a site, its links checked: build/docs/index.html
+	@rm -rf build/docs
+	$(BIN)/python -m sphinx -W --keep-going -q -b html -d build/doctrees docs build/docs
+	$(BIN)/python -m tests.site build/docs
 
 mutants: $(READY) ## small changes of ROOM's code that its tests should notice (N=100 SEED=1 JOBS=1 MODULES=)
 	@$(BIN)/python benchmarks/mutants "$(ROOM)" $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) \
