@@ -116,6 +116,8 @@ def _type_of(schema: Mapping[str, Any]) -> str:
         return "step" if values == list(STEP_MEANINGS) else " or ".join(f"`{value}`" for value in values)
     if "anyOf" in schema:
         return " or ".join("`null`" if one.get("type") == "null" else _type_of(one) for one in schema["anyOf"])
+    if not schema.keys() - {"title", "default"} or schema.get("$ref", "").endswith("/JsonValue"):
+        return "any value"
     kind = schema.get("type", "object")
     if kind == "array":
         items = schema.get("prefixItems") or [schema.get("items", {})]
@@ -134,7 +136,8 @@ def _type_of(schema: Mapping[str, Any]) -> str:
     return " ".join([names[kind], *bounds])
 
 
-def _wrapped(text: str, indent: str = "") -> str:
+def wrapped(text: str, indent: str = "") -> str:
+    """A text in lines of the page's width; all but the first are indented."""
     lines = textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
 
@@ -143,9 +146,9 @@ def _section(paths: Sequence[str], kind: type[BaseModel]) -> Iterator[str]:
     title, *others = [f"`{path}`" for path in paths]
     yield f"\n## {'The file' if kind is ModelMeta else title}\n"
     if others:
-        yield _wrapped(f"Also {', '.join(others)}.") + "\n"
+        yield wrapped(f"Also {', '.join(others)}.") + "\n"
     first = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-    yield _wrapped(_as_json(first)) + "\n"
+    yield wrapped(as_json(first)) + "\n"
     own = fields_of(kind)
     if kind is Metrics:
         yield _METRICS_TEXT
@@ -153,20 +156,21 @@ def _section(paths: Sequence[str], kind: type[BaseModel]) -> Iterator[str]:
         own = [one for one in own if one.name not in Measures.model_fields]
         yield "The keys of `metrics.validation.macro`, and:\n"
     elif not any(one.meaning for one in own):  # the class's docstring says it of all of them
-        yield _wrapped(f"- {', '.join(f'`{one.name}`' for one in own)} ({own[0].type})", "  ")
+        yield wrapped(f"- {', '.join(f'`{one.name}`' for one in own)} ({own[0].type})", "  ")
         return
     for one in own:
         required = ", required" if one.is_required else ""
-        yield _wrapped(f"- `{one.name}` ({one.type}{required}): {_meaning_of(kind, one)}", "  ")
+        yield wrapped(f"- `{one.name}` ({one.type}{required}): {_meaning_of(kind, one)}", "  ")
 
 
 def _meaning_of(kind: type[BaseModel], one: JsonField) -> str:
     # The schema has the steps and their rules in one text; here they are lists.
     text = one.meaning.partition(". ")[0] if kind is StepsMeta else one.meaning
-    return _as_json(text).removesuffix(".")
+    return as_json(text).removesuffix(".")
 
 
-def _as_json(text: str) -> str:
+def as_json(text: str) -> str:
+    """A text with `null` for None."""
     return re.sub(r"\bNone\b", "`null`", text)
 
 
@@ -175,14 +179,14 @@ def _steps() -> Iterator[str]:
     yield ""
     for name, steps in (("A plain package", plain), ("With `--end-to-end`", inside)):
         parts = [f"`{part}` {', '.join(getattr(steps, part))}" for part in ("before", "inside", "after")]
-        yield _wrapped(f"- {name}: {'; '.join(parts)}", "  ")
+        yield wrapped(f"- {name}: {'; '.join(parts)}", "  ")
     yield _KEPT_BACKGROUND
     yield "\n### The steps\n"
     for name, meaning in STEP_MEANINGS.items():
-        yield _wrapped(f"- `{name}`: {meaning}", "  ")
+        yield wrapped(f"- `{name}`: {meaning}", "  ")
     yield "\n### The rules of preprocessing version 2\n"
     for name, rule in STEP_RULES.items():
-        yield _wrapped(f"- `{name}`: {rule}", "  ")
+        yield wrapped(f"- `{name}`: {rule}", "  ")
 
 
 def page() -> str:

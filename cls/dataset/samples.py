@@ -85,7 +85,11 @@ class PictureCounts(Record):
 
 
 class LedgerRecord(PictureCounts):
-    """ledger.json: the counts, and each picture left out with the reason."""
+    """ledger.json: the counts, and each picture left out with the reason.
+
+    Attributes:
+        left_out: picture -> reason.
+    """
 
     left_out: dict[str, str]
 

@@ -31,7 +31,7 @@ class Measures(Record):
         accuracy: of people's label sets: share of the labels in either set that are in both.
         ap: average precision, the area under the precision-recall steps.
         auroc: chance that a positive scores above a negative, ties half.
-        base_rate: share of positives; the average precision of guessing.
+        base_rate: share of positives; the average precision of random predictions.
         ma: mean of recall and specificity: the label's part of the mean accuracy mA (Deng et al., PETA, 2014; Li et
             al., RAP, arXiv:1603.07054).
         ece: expected calibration error, 15 bins of equal width (Guo et al. 2017).

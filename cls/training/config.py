@@ -188,7 +188,7 @@ class TrainConfig:
     )
     compile: bool = option(False, _MACHINE, "compile the network with torch.compile")
     devices: int = option(1, _MACHINE, "processes on each node, each with a device of its own", ge=1)
-    nodes: int = option(1, _MACHINE, "number of machines; see docs/training.md", ge=1)
+    nodes: int = option(1, _MACHINE, "number of nodes (machines)", ge=1)
     strategy: str = option(
         "auto", _MACHINE, "distributed training; auto: ddp with several processes", choices=("auto", "ddp")
     )
@@ -351,8 +351,10 @@ def options_page() -> str:
     lines = [
         "# Options of `cls train`",
         "",
-        "Made by `python -m cls.training.config > docs/training-options.md`; [Training](training.md) explains them.",
-        "Options may be written with underscores too, and `--group` for `--cat`.",
+        "[Train](../train.md) and [Fine-tune](../fine-tune.md) explain the most important ones. Options may be",
+        "written with underscores too, and `--group` for `--cat`.",
+        "",
+        "This page is generated from the code: `python -m cls.training.config > docs/reference/training-options.md`.",
     ]
     return "\n".join(lines) + "\n" + options_table(TrainConfig)
 

@@ -91,7 +91,7 @@ def test_a_loss_that_is_no_number_in_one_process_ends_both(tmp_path: Path) -> No
 
 
 def test_two_nodes_of_one_machine(tmp_path: Path) -> None:
-    """Each node is started by hand, as docs/training.md says."""
+    """Each node is started by hand, as docs/train.md says."""
     bottle = make_tiny_bottle(tmp_path)
     meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731"}
     nodes = [start(bottle, "--nodes", "2", environment={**meet, "NODE_RANK": str(rank)}) for rank in (0, 1)]

@@ -144,9 +144,9 @@ def test_texts_that_are_no_numbers_are_said_with_everything_else(capsys: pytest.
 
 
 def test_the_reference_is_the_one_of_the_fields() -> None:
-    page = REPOSITORY / "docs" / "training-options.md"
+    page = REPOSITORY / "docs" / "reference" / "training-options.md"
     assert page.read_text(encoding="utf-8") == options_page(), (
-        "run `python -m cls.training.config > docs/training-options.md`"
+        "run `python -m cls.training.config > docs/reference/training-options.md`"
     )
 
 

@@ -17,7 +17,7 @@ from cls.cli.command import execute
 from cls.errors import BottleError
 from cls.files import sha256_of_file
 from cls.people.photos import read_photo
-from cls.settings import load_settings
+from cls.settings import REPOSITORY, load_settings
 from cls.training.runs.args import code_version
 from cls.training.runs.listing import finished_run
 from cls.training.runs.metrics import SampleCounts
@@ -58,6 +58,17 @@ def test_the_run_folder_holds_what_it_should(trained: FinishedRun) -> None:
     ):  # fmt: skip
         assert (trained.folder / name).stat().st_size > 0, name
     assert list((trained.folder / "csv_logs").rglob("metrics.csv"))
+
+
+def test_the_reference_lists_what_the_run_folder_holds(trained: FinishedRun) -> None:
+    page = (REPOSITORY / "docs" / "reference" / "run-files.md").read_text(encoding="utf-8")
+    listed = [*trained.folder.iterdir(), *(trained.folder / "checkpoints").iterdir()]
+    missing = [
+        name
+        for path in listed
+        if (name := str(path.relative_to(trained.folder))) != "checkpoints" and f"`{name}" not in page
+    ]
+    assert missing == []
     assert not [path for path in trained.folder.rglob("*") if path.name.endswith(".part")]
     assert len(trained.metrics.history) == 2
     assert trained.metrics.code_version == trained.args.code_version == code_version()

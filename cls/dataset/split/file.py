@@ -229,9 +229,13 @@ class SplitFile(BaseModel):
 
     Attributes:
         by: how the split was made: by `picset`, or the name of parts that the dataset brought.
+        seed: of the split.
         valid_share: share wanted in validation.
         join_rule: by which rule near duplicates were found (`assign.JOIN_RULE`).
         joined: name of a cluster -> the picsets and pictures that belong together.
+        train: training: picture, picset (empty where it is in none), and a value for each label: 1, 0 or None, which is
+            unknown.
+        valid: validation, likewise.
         seen_earlier: picture and picset of those that the initial weights were trained on and this training is not.
     """
 

@@ -95,10 +95,14 @@ class RunArgs(Record):
 
     Attributes:
         settings: the options by field of `TrainConfig`, as written by the version that trained.
-        memory_format: versions that did not write it trained in channels_last.
+        timm_arch: name of the backbone in timm.
+        memory_format: that the smoke test chose; versions that did not write it trained in channels_last.
+        weights: that the training started from.
+        preprocessing: how the network's input is made, as in `meta.json`.
         labels: names in output order.
         dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).
-        started: when the training was first started, UTC.
+        code_version: of the code that trained; with the commit where that ran from a checkout.
+        started: when the training was first started, ISO 8601, in UTC.
     """
 
     settings: dict[str, JsonValue]

@@ -122,7 +122,17 @@ class RunEntry:
 
 
 class CrossValidated(Record):
-    """Cross-validated means over labels, of the people and labels they are over."""
+    """Cross-validated means over labels.
+
+    Attributes:
+        f1: mean F1.
+        ma: mean accuracy mA.
+        interval: 95 percent interval of `f1`.
+        mean_over_labels: over how many labels `f1` is the mean.
+        labels: how many there are.
+        people: in validation.
+        picsets: of these people.
+    """
 
     f1: float | None
     ma: float | None
@@ -148,7 +158,30 @@ class CrossValidated(Record):
 
 
 class ListedRun(Record):
-    """A run as `cls runs --json` lists it; what is not known is null."""
+    """A run as `cls runs --json` lists it; what is not known is null.
+
+    Attributes:
+        group: name as the annotators typed it.
+        run: name of the run folder.
+        state: `finished`, `running`, `unfinished` or `damaged`.
+        problem: what is damaged.
+        date: when it was finished, or else started: `2026-11-22 19:40`, UTC.
+        arch: `--arch`.
+        size: height and width of the input, `256x192`.
+        epochs: `--epochs`.
+        people: in training and validation.
+        cross_validated: scores to expect on new people.
+        ap: mean average precision mAP.
+        f1: mean F1 with thresholds chosen on the same people.
+        ma: mean accuracy mA, likewise.
+        auroc: mean AUROC.
+        intervals: 95 percent intervals of `ap`, `f1` and `ma`.
+        left_out_of_intervals: labels that intervals and cross-validated means are without.
+        run_seconds: duration of the whole run.
+        seconds: duration of the fit.
+        dataset_sha256: as in metrics.json.
+        split_sha256: as in metrics.json.
+    """
 
     group: str
     run: str

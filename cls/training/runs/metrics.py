@@ -105,6 +105,8 @@ class LeakTax(Record):
         random_split: the same on a random split of the same sizes.
         difference: by how much the score on the random split is too high.
         intervals: of each difference, over resampled picsets; None where they were not measured.
+        level: of confidence.
+        units: picsets of both validation subsets.
         labels: the labels both are measured on.
         left_out: those whose positives are in fewer than three picsets of either validation subset.
         validation_people_whose_picset_is_in_training: their share of the random split's validation people.
@@ -128,7 +130,12 @@ class LeakTax(Record):
 
 
 class SampleCounts(Record):
-    """How many people were trained on and validated on."""
+    """How many people were trained on and validated on.
+
+    Attributes:
+        train: people in training.
+        valid: people in validation; 0 with mode `all`.
+    """
 
     train: int
     valid: int = 0
@@ -151,6 +158,7 @@ class Epoch(Record):
 
     Attributes:
         epoch: number, from 0.
+        seconds: duration.
         train_loss: mean over its batches.
         lr: learning rate of the head at its end.
         valid_loss: on the validation part.
@@ -173,22 +181,31 @@ class RunMetrics(Record):
     """The content of metrics.json; a field that earlier versions did not measure has its default.
 
     Attributes:
+        run: name of the run folder.
         group: name as the annotators typed it.
         labels: names in output order.
         thresholds: by label: probability from which it is predicted.
+        thresholds_from: `validation`; with mode `all` the run that they were taken from.
         validation: measures on the validation subset; None with mode `all`.
         calibration: folded into the head; None for versions that did not calibrate.
+        background_sensitivity: None where it was not measured.
+        leak_tax: None where it was not measured.
+        samples: how many people were used.
         validated_on: None where nothing was validated.
         parts: the dataset's own parts that were used; None where the split was made by picset.
         pictures: what became of the dataset's pictures.
-        seconds: duration of the fit.
+        weights: that the training started from.
+        history: the epochs.
+        seconds: duration of the fit; of a resumed run, each part counts up to its last whole epoch.
         waiting_share: share of it spent waiting for batches.
-        run_seconds: of the whole run, from reading the dataset to the last file, also if it was resumed.
+        run_seconds: duration of the whole run, from reading the dataset to the last file. The parts of a resumed run
+            count together; one that was killed counts up to the last file it wrote.
         conversions: by format: None, or why it could not be made.
         dataset_sha256: digest of the labelled pictures (`GroupDataset.sha256`).
         split_sha256: digest of split.json.
         weights_sha256: digest of the kept checkpoint.
         segmentation_models: versions of the models whose masks were used.
+        code_version: of the code that trained; with the commit where that ran from a checkout.
         finished: ISO 8601, in UTC.
     """
 

@@ -1,0 +1,16 @@
+"""docs/reference/run-files.md lists every key of the files that a run writes."""
+
+from __future__ import annotations
+
+from cls.metrics.scores import MeasureIntervals
+from tests.reference_meta import fields_of, objects_of
+from tests.reference_runs import FILES, PAGE, page
+
+
+def test_the_page_is_that_of_the_types() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tests.reference_runs"
+
+
+def test_every_key_has_a_meaning() -> None:
+    kinds = {kind for root, _ in FILES.values() for _, kind in objects_of(root)} - {MeasureIntervals}
+    assert [f"{kind.__name__}.{one.name}" for kind in kinds for one in fields_of(kind) if not one.meaning] == []
