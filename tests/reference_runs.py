@@ -91,6 +91,15 @@ Thresholds and temperature are chosen on the people they are measured on, so pre
 `validation` are slightly optimistic; AP and AUROC need no threshold. `validation.cross_fitted` has five folds of
 picsets, each decided with what the other four choose. Its key keeps an older name.
 
+## How people without labels count
+
+Instance-based F1 is that of the mean precision and the mean recall, not the mean of people's F1. Where a set is empty,
+instance-based measures do as the RAP authors' evaluation code: recall is averaged over the people who have a label,
+precision over those for whom something is predicted, accuracy over those for whom either holds. Other code differs, so
+compare with care: some leaves out everybody without a label (a false alarm on a trash picture then costs nothing), some
+counts every empty division as 0. Likewise, a label without positives or without negatives has no mA here; some code
+counts its missing half as 0.
+
 ## How thresholds are chosen
 
 A threshold is the middle of the range in which the label's F1 is as good as the best: within 0.01, or within one
