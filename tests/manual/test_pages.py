@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 
 from cls.cli.command import Command, Parser, add_common_arguments
 from cls.cli.main import VERBS, build_parser
-from cls.settings import REPOSITORY
+from cls.files import parse_yaml
+from cls.settings import PARITY_LIMITS, REPOSITORY
 from tests.manual.commands import blocks_of
 
 DOCS = REPOSITORY / "docs"
@@ -84,3 +86,9 @@ def test_its_links_lead_somewhere(page: Path) -> None:
         target = (page.parent / file).resolve() if file else page
         assert target.exists(), f"{name_of(page)}: {link}"
         assert not anchor or target.suffix != ".md" or anchor in anchors_of(target), f"{name_of(page)}: {link}"
+
+
+def test_the_parity_limits_are_the_defaults() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "parity.md").read_text(encoding="utf-8"), re.DOTALL)
+    expected = {precision: asdict(limits) for precision, limits in PARITY_LIMITS.items()}
+    assert parse_yaml(block, "parity.md") == {"parity_limits": expected}
