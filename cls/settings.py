@@ -47,6 +47,7 @@ class ParityLimits:
 
     Attributes:
         flip_distance: a decision may differ where the trained probability is this near its threshold, no further.
+        probability: largest difference of a probability.
         f1: largest change of F1, the mean over labels, in either direction.
         batch: largest difference that the batch size, or the other people in the batch, may make to a probability.
         label_f1: largest change of one label's F1, or what two decisions may be worth likewise.
@@ -89,6 +90,35 @@ class Settings:
     """Where data lives and which services are spoken to. Made by `load_settings`.
 
     Secrets are left out of the text form, so that printing or logging settings never shows them.
+
+    Attributes:
+        file: the configuration file they come from.
+        data_path: the bottle, the data folder of a project.
+        datasets_dir: folder in the bottle: the dataset file of each group.
+        pictures_dir: folder in the bottle: every photo.
+        meta_dir: folder in the bottle: what the collector said of each picset.
+        models_dir: folder in the bottle: training runs.
+        inference_models_dir: folder in the bottle: packages that `cls export` makes.
+        segments_dir: folder in the bottle: segmentation.
+        inference_dir: folder in the bottle: predictions.
+        masks_dir: folder in the bottle: what `cls masks` draws.
+        pictures_info_db_url: the pictures database; empty: an SQLite file in the bottle.
+        collector_url: the collector that photos and labels come from, and that predictions are written back to.
+        collector_static_url: where the collector's photos are fetched from; empty: the same address.
+        collector_login: user name at the collector.
+        model_storage_url: where `cls push` publishes.
+        inference_url: Triton or another Open Inference Protocol server that answers predictions, `http://`, `https://`,
+            `grpc://` or `grpcs://`; empty: none.
+        package_trust: public keys whose signatures packages need before they are used, a file or a folder of *.pub;
+            empty: signatures are checked only where a command is given `--trust`.
+        cache_limit_gb: how large the cut-outs that trainings keep in the bottle may grow, in GiB; those used longest
+            ago are removed first.
+        parity_limits: how far a conversion may depart from the trained network, by its precision.
+        people_classes: classes of a segmentation model -> people classes of the pictures database; others keep their
+            names.
+        collector_password: password at the collector.
+        model_storage_token: token of the model storage, of `cls storage serve` and of those who publish to it.
+        signing_passphrase: passphrase of the private key that signs packages.
     """
 
     file: Path

@@ -1,12 +1,13 @@
-"""docs/errors.md lists the codes that the code raises."""
+"""docs/reference/errors.md lists the codes that the code raises."""
 
 from __future__ import annotations
 
-from tests.error_codes import PAGE, page, read_error_codes
+from tests.reference.error_codes import page, read_error_codes
+from tests.reference.pages import FOLDER
 
 
 def test_the_page_is_that_of_the_code() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tests.error_codes"
+    assert (FOLDER / "errors.md").read_text(encoding="utf-8") == page(), "python -m tests.reference"
 
 
 def test_every_class_and_every_way_to_give_a_code_is_read() -> None:

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
 
 MAKE = Command(
     name="make",
-    summary="Make a sample set of photos of people with known labels and outlines.",
+    summary="make a sample set of photos of people with known labels and outlines",
     add_arguments=add_arguments,
     run=run,
 )

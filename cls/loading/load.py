@@ -96,7 +96,7 @@ class LoadReport(Record):
 
 @dataclass(frozen=True)
 class LoadedGroup:
-    """What a load made.
+    """A loaded group and its report.
 
     Attributes:
         dataset: the group's labelled photos.

@@ -40,6 +40,25 @@ class AppOptions:
     inference_url: str
 
 
+class HealthAnswer(BaseModel):
+    """Answer of GET /health."""
+
+    status: str
+
+
+class LatestVersionAnswer(BaseModel):
+    """Answer of GET /latest_semantic_version/{model}."""
+
+    latest_version: str
+
+
+class StateAnswer(BaseModel):
+    """Answer of POST /load_model/{model} and /unload_model/{model}."""
+
+    model: str
+    state: str
+
+
 def build_app(storage: ModelStorage, options: AppOptions, pool: ThreadPoolExecutor) -> FastAPI:
     """The application on the storage port."""
     app = FastAPI(
@@ -68,9 +87,9 @@ def _add_pages(app: FastAPI) -> None:
     def docs() -> HTMLResponse:
         return HTMLResponse(page)
 
-    @app.get("/health", tags=["service"], summary="Is the service up?")
-    def health() -> dict[str, str]:
-        return {"status": "ok"}
+    @app.get("/health", tags=["service"], summary="Whether the service is up")
+    def health() -> HealthAnswer:
+        return HealthAnswer(status="ok")
 
 
 _Zip = Annotated[bytes, Field(description="the package, a zip")]
@@ -168,16 +187,19 @@ def _version_number(text: str) -> int:
 def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> None:
     @app.post("/set_semantic_version/", tags=["versions"], summary="Serve this semantic version")
     def set_semantic_version(
-        model_name: Annotated[str, Query()], semantic_version: Annotated[str, Query()]
+        model_name: Annotated[str, Query(description="name of the model's folder, or its group")],
+        semantic_version: Annotated[str, Query(description="such as 0.0.2")],
     ) -> VersionAnswer:
         return VersionAnswer(version=str(storage.serve_semantic(model_name, semantic_version)))
 
     @app.get("/latest_semantic_version/{model}", tags=["versions"], summary="The highest semantic version")
-    def latest_semantic_version(model: str) -> dict[str, str]:
-        return {"latest_version": storage.latest_semantic_version(model)}
+    def latest_semantic_version(model: str) -> LatestVersionAnswer:
+        return LatestVersionAnswer(latest_version=storage.latest_semantic_version(model))
 
     @app.get("/get_meta/{model}", tags=["versions"], summary="meta.json of the served version, or of a semantic one")
-    def get_meta(model: str, semantic_version: Annotated[str | None, Query()] = None) -> JSONResponse:
+    def get_meta(
+        model: str, semantic_version: Annotated[str | None, Query(description="of this version, such as 0.0.2")] = None
+    ) -> JSONResponse:
         return JSONResponse(storage.meta(model, semantic_version).content)
 
     @app.get("/get_version/{model}", tags=["versions"], summary="Number of the served version folder")
@@ -185,7 +207,9 @@ def _add_versions(app: FastAPI, storage: ModelStorage, options: AppOptions) -> N
         return VersionAnswer(version=str(storage.served_number(model)))
 
     @app.post("/set_version/{model}", tags=["versions"], summary="Serve this version folder")
-    def set_version(model: str, version: Annotated[str, Query()]) -> VersionAnswer:
+    def set_version(
+        model: str, version: Annotated[str, Query(description="number of a version folder")]
+    ) -> VersionAnswer:
         return VersionAnswer(version=str(storage.serve_number(model, _version_number(version))))
 
     @app.get("/versions/{model}", tags=["versions"], summary="Every version, and where the served one answers")
@@ -214,14 +238,14 @@ def _host_in_url(request: Request) -> str:
 
 def _add_serving(app: FastAPI, storage: ModelStorage) -> None:
     @app.post("/load_model/{model}", tags=["serving"], summary="Make the inference server load a model")
-    def load_model(model: str) -> dict[str, str]:
+    def load_model(model: str) -> StateAnswer:
         storage.load(model)
-        return {"model": model, "state": "READY"}
+        return StateAnswer(model=model, state="READY")
 
     @app.post("/unload_model/{model}", tags=["serving"], summary="Make the inference server stop serving a model")
-    def unload_model(model: str) -> dict[str, str]:
+    def unload_model(model: str) -> StateAnswer:
         storage.unload(model)
-        return {"model": model, "state": "UNAVAILABLE"}
+        return StateAnswer(model=model, state="UNAVAILABLE")
 
     @app.get("/index/", tags=["serving"], summary="What the inference server says of every model")
     def index() -> list[dict[str, str]]:

@@ -186,7 +186,7 @@ def open_model(
     cfg: str | os.PathLike[str] | None = None,
     **options: Unpack[PredictOptions],
 ) -> PeopleModel:
-    """Opens a model.
+    """Opens a package, a training run or a served model for predictions.
 
     Args:
         model: a package's zip, its folder or a model file in it, a training run or its folder, or a served model's URL.

@@ -97,7 +97,7 @@ class SegmentationModel(NamedTuple):
 
 @dataclass
 class BuildReport:
-    """What one run did.
+    """What a segmentation did.
 
     Attributes:
         skipped: pictures that had a row already.

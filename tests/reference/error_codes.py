@@ -1,4 +1,4 @@
-"""The page docs/errors.md, made of what the code raises: `python -m tests.error_codes` writes it again."""
+"""docs/reference/errors.md: the error codes, from what the code raises."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from cls.settings import REPOSITORY
-
-PAGE = REPOSITORY / "docs" / "errors.md"
 
 _ROOTS = ("Fault", "ClsError")
 _CASE = re.compile(r"[a-z][a-z0-9_]*")
@@ -38,7 +36,7 @@ them after the error's own, and `--json` has them in the field `faults`.
 | 3 | done but incomplete: some pictures could not be had for now; the same command tries those again |
 | 130 | interrupted by Ctrl-C |
 
-This page is generated from the code: `python -m tests.error_codes` writes it.
+This page is generated from the code: `python -m tests.reference` writes it.
 """
 
 
@@ -249,7 +247,3 @@ def page() -> str:
             lines.append(f"| `{code}` | {_cell(whats)} | {_cell(codes[code].hints)} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
