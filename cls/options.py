@@ -243,17 +243,3 @@ def refuse_all(errors: Sequence[UsageError], command: str) -> None:
     if len(errors) == 1:
         raise errors[0]
     refuse([fault for error in errors for fault in error.faults or (UsageFault.of(error),)], command)
-
-
-def options_table(settings: type) -> str:
-    """The options in Markdown: a heading and a table a section."""
-    lines, section = [], None
-    for known in options_of(settings).values():
-        if known.section != section:
-            section = known.section
-            lines.append(f"\n## {section.capitalize()}\n\n| option | takes | default | meaning |\n|---|---|---|---|")
-        flags, takes = f"`{known.flag}`", known.expected
-        if known.kind is bool:
-            flags, takes = f"{flags}, `--no-{known.flag[2:]}`", ""
-        lines.append(f"| {flags} | {takes} | {known.default_text} | {known.help} |")
-    return "\n".join(lines) + "\n"

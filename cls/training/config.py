@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import InitVar, asdict, dataclass, field, fields
 from importlib.util import find_spec
@@ -11,7 +10,7 @@ from typing import Any
 
 from cls.errors import Fault, TrainingError, UsageError, UsageFault
 from cls.files import safe_name
-from cls.options import Option, by_field, make_plain, option, options_of, options_table, plain, refuse
+from cls.options import Option, by_field, make_plain, option, options_of, plain, refuse
 from cls.people import CHOICES
 from cls.training.network.input_size import is_pixels, parse_size
 
@@ -344,20 +343,3 @@ def _outside_problems(values: Mapping[str, Any]) -> list[UsageFault]:
         if name in LOGGERS and find_spec(name) is None
     ]
     return problems
-
-
-def options_page() -> str:
-    """The reference page of all options, in Markdown."""
-    lines = [
-        "# Options of `cls train`",
-        "",
-        "[Train](../train.md) and [Fine-tune](../fine-tune.md) explain the most important ones. Options may be",
-        "written with underscores too, and `--group` for `--cat`.",
-        "",
-        "This page is generated from the code: `python -m cls.training.config > docs/reference/training-options.md`.",
-    ]
-    return "\n".join(lines) + "\n" + options_table(TrainConfig)
-
-
-if __name__ == "__main__":
-    sys.stdout.write(options_page())

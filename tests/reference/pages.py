@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cls.settings import REPOSITORY
-from tests import reference_meta
-from tests.reference import commands, configuration, error_codes, http, python
+from tests.reference import commands, configuration, error_codes, http, meta_json, python, run_files
 
 FOLDER = REPOSITORY / "docs" / "reference"
 
@@ -16,6 +15,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     FOLDER / "configuration.md": configuration.page,
     FOLDER / "errors.md": error_codes.page,
     FOLDER / "http.md": http.page,
-    FOLDER / "meta-json.md": reference_meta.page,
+    FOLDER / "meta-json.md": meta_json.page,
     FOLDER / "python.md": python.page,
+    FOLDER / "run-files.md": run_files.page,
 }

@@ -10,8 +10,7 @@ import pytest
 
 from cls.cli.command import Parser, execute
 from cls.errors import TrainingError, UsageError
-from cls.settings import REPOSITORY
-from cls.training.config import TrainConfig, config_of_options, options_page, training_options
+from cls.training.config import TrainConfig, config_of_options, training_options
 from cls.training.network.build import SHORT_NAMES, timm_name
 from cls.training.network.input_size import parse_size
 
@@ -141,13 +140,6 @@ def test_texts_that_are_no_numbers_are_said_with_everything_else(capsys: pytest.
         "found 2.0",
     ):
         assert found in line
-
-
-def test_the_reference_is_the_one_of_the_fields() -> None:
-    page = REPOSITORY / "docs" / "reference" / "training-options.md"
-    assert page.read_text(encoding="utf-8") == options_page(), (
-        "run `python -m cls.training.config > docs/reference/training-options.md`"
-    )
 
 
 def test_every_field_is_an_option_and_takes_its_default() -> None:

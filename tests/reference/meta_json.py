@@ -1,4 +1,4 @@
-"""The page docs/reference/meta-json.md, made of the types of meta.json: `python -m tests.reference_meta` writes it."""
+"""The page docs/reference/meta-json.md, made of the types of meta.json."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from pydantic import BaseModel
 from cls.metrics.scores import Measures, Metrics
 from cls.package.meta import SCHEMA_VERSION, ModelMeta
 from cls.package.processing_steps import STEP_MEANINGS, STEP_RULES, StepsMeta, steps_of
-from cls.settings import REPOSITORY
-
-PAGE = REPOSITORY / "docs" / "reference" / "meta-json.md"
 
 _WIDTH = 120
 _METRICS = "metrics.validation"
@@ -42,7 +39,7 @@ ones.
 Names of formats: `onnx`, `onnx_fp16`, `onnx_int8`, `openvino`, `openvino_int8`, `torchscript`, `trt`, `trt_fp16`,
 `trt_int8`. Differences under `parity` are rounded up to a millionth.
 
-This page is generated from the code: `python -m tests.reference_meta` writes it.
+This page is generated from the code: `python -m tests.reference` writes it.
 """
 _METRICS_TEXT = """\
 What was measured on the validation part of the split. `null` where a measure is not defined or was not measured;
@@ -204,8 +201,3 @@ def page() -> str:
 
 def _named(path: str) -> str:
     return path.replace("parity.<key>", "parity.<format>").replace("<key>", "<label>")
-
-
-if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")

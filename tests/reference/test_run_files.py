@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from cls.metrics.scores import MeasureIntervals
-from tests.reference_meta import fields_of, objects_of
-from tests.reference_runs import FILES, PAGE, page
-
-
-def test_the_page_is_that_of_the_types() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tests.reference_runs"
+from tests.reference.meta_json import fields_of, objects_of
+from tests.reference.run_files import FILES
 
 
 def test_every_key_has_a_meaning() -> None:

@@ -1,4 +1,4 @@
-"""The page docs/reference/run-files.md, made of types: `python -m tests.reference_runs` writes it."""
+"""The page docs/reference/run-files.md, made of types."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from pydantic import BaseModel
 from cls.dataset.samples import LedgerRecord
 from cls.dataset.split.file import SplitFile
 from cls.metrics.scores import LabelMetrics, MeasureIntervals, Measures
-from cls.settings import REPOSITORY
 from cls.training.runs.args import RunArgs
 from cls.training.runs.listing import ListedRun
 from cls.training.runs.metrics import Calibration, RunMetrics
-from tests.reference_meta import as_json, fields_of, objects_of, wrapped
-
-PAGE = REPOSITORY / "docs" / "reference" / "run-files.md"
+from tests.reference.meta_json import as_json, fields_of, objects_of, wrapped
 
 _INTRODUCTION = """\
 # Files of a run
@@ -49,7 +46,7 @@ The `.npz` has `images`, `labels`, `indices`, `pictures` and `logits`. Beside th
 `attribute_table.txt` of a public set and `.runs.json`, the number of the next run. Files of earlier versions are read;
 they may lack keys.
 
-This page is generated from the code: `python -m tests.reference_runs` writes it.
+This page is generated from the code: `python -m tests.reference` writes it.
 """
 
 _TABLES = """
@@ -126,7 +123,7 @@ FILES: dict[str, tuple[type[BaseModel], str]] = {
     "metrics.json": (RunMetrics, "Measures that are not defined or were not measured are `null`.\n"),
     "args.yaml": (
         RunArgs,
-        "`settings` has [options](training-options.md) by field, `preprocessing` is as in [meta.json](meta-json.md).",
+        "`settings` has [options](commands.md#cls-train) by field, `preprocessing` is as in [meta.json](meta-json.md).",
     ),
     "split.json": (SplitFile, "[Splits](../splits.md) says how it is made.\n"),
     "ledger.json": (LedgerRecord, ""),
@@ -178,8 +175,3 @@ def _keys(kind: type[BaseModel]) -> Iterator[str]:
     for one in own:
         required = ", required" if one.is_required else ""
         yield wrapped(f"- `{one.name}` ({one.type}{required}): {as_json(one.meaning).removesuffix('.')}", "  ")
-
-
-if __name__ == "__main__":
-    PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text(page(), encoding="utf-8")
