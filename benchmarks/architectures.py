@@ -55,14 +55,20 @@ _MANY = 12
 _SMALL = ("test_", "atto", "femto", "pico", "nano", "tiny", "xxs", "_050", "_002", "lite0", "small", "_b0", "_s0", "18")
 INTRO = """# Architectures
 
-`cls train --arch` takes any backbone that timm knows. The smoke test of a training was run with one small member of
-each of timm's families. Where *trained* is not `-`, it was also trained for one step from random weights on people of
-the sample set and exported, and 40 people were decided on by the run's folder, by the ONNX package (*zip*) and by a
-server. `-`: not tried, or not reached. `rounding`: decisions differ only for people whose probability is within 1e-6 of
-the threshold; correct runtimes that add up in another order can decide that either way. *Input* is what was tried, not
-what is best.
-*Memory format* is what the smoke test chose ([decision 0025](decisions/0025-smoke-test.md)).
-`python benchmarks/architectures.py WORK` writes this page.
+`cls train --arch` takes any backbone that timm knows ([Train](train.md#choose-the-backbone-and-the-input-size)). This
+table has one small member of each of timm's families: whether it can be trained, exported to ONNX and served.
+
+| column | what it says |
+|---|---|
+| *input* | the input size that was tried; another one may be better |
+| *memory format* | what the smoke test of a training chose ([decision 0025](decisions/0025-smoke-test.md)) |
+| *trained* | one step from random weights, on people of the sample set |
+| *zip = run = server* | whether the package, the run and a server decide 40 people alike |
+
+`-` means not tried, or not reached. `rounding` means that decisions differ only for people whose probability is within
+1e-6 of the threshold: correct runtimes that add up in another order can decide them either way.
+
+This page is generated: `python benchmarks/architectures.py WORK` tries the families and writes it.
 """
 
 

@@ -46,7 +46,7 @@ class TrainConfig:
     people: str = option(
         "largest",
         _DATA,
-        "whom a photo's labels belong to: the largest person, the only person, or every person",
+        "people who have their photo's labels: the largest person, the only person, or every person",
         choices=CHOICES,
     )
     subject: str | None = option(

@@ -90,12 +90,12 @@ picsets, each decided with what the other four choose. Its key keeps an older na
 
 ## How people without labels count
 
-Instance-based F1 is that of the mean precision and the mean recall, not the mean of people's F1. Where a set is empty,
-instance-based measures do as the RAP authors' evaluation code: recall is averaged over the people who have a label,
-precision over those for whom something is predicted, accuracy over those for whom either holds. Other code differs, so
+Instance-based F1 is that of the mean precision and the mean recall, not the mean of people's F1. If a person has no
+label, or none is predicted, these measures do as the RAP authors' evaluation code: recall is averaged over people who
+have a label, precision over people with a predicted label, accuracy over people with either. Other code differs, so
 compare with care: some leaves out everybody without a label (a false alarm on a trash picture then costs nothing), some
-counts every empty division as 0. Likewise, a label without positives or without negatives has no mA here; some code
-counts its missing half as 0.
+counts every empty division as 0. In the same way, a label without positives or without negatives has no mA here; some
+code counts its missing half as 0.
 
 ## How thresholds are chosen
 

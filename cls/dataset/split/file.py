@@ -235,7 +235,7 @@ class SplitFile(BaseModel):
         joined: name of a cluster -> the picsets and pictures that belong together.
         train: training: picture, picset (empty where it is in none), and a value for each label: 1, 0 or None, which is
             unknown.
-        valid: validation, likewise.
+        valid: validation, in the same form.
         seen_earlier: picture and picset of those that the initial weights were trained on and this training is not.
     """
 

@@ -173,7 +173,7 @@ class ListedRun(Record):
         cross_validated: scores to expect on new people.
         ap: mean average precision mAP.
         f1: mean F1 with thresholds chosen on the same people.
-        ma: mean accuracy mA, likewise.
+        ma: mean accuracy mA with the same thresholds.
         auroc: mean AUROC.
         intervals: 95 percent intervals of `ap`, `f1` and `ma`.
         left_out_of_intervals: labels that intervals and cross-validated means are without.
