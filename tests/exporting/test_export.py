@@ -191,7 +191,7 @@ def test_validation_people_who_are_gone_are_told_and_not_replaced_by_others(
     assert all(value in warning for value in ("11 of the 12 photos", "validation", copied.run.name))
     assert "agrees with the trained network on 1 person of the validation part" in said.out
     assert execute(SHOW, [str(copied.package / "model_onnx.zip")]) == 0
-    assert "  onnx: 1 person of the validation part, 0 decisions changed" in capsys.readouterr().out
+    assert "  onnx: 1 person of the validation part, 0 changed decisions" in capsys.readouterr().out
     before = copied.files()
     copied.bottle.picture(held_out[0]).unlink()
     assert export(copied.cfg, "--group", GROUP, "--formats", "onnx", "--debug") == 1

@@ -64,7 +64,7 @@ def assert_goes_on_to_the_same_end(bottle: Bottle, expected: FinishedRun) -> Non
     process = start(bottle, EPOCHS)
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
-    assert "going on" in errors
+    assert "resuming v__0_train_test_resnet_4_0.001" in errors
     assert [folder.name for folder in run_folders(bottle, GROUP)] == ["v__0_train_test_resnet_4_0.001"], (
         "nothing doubled"
     )

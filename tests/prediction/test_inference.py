@@ -98,7 +98,7 @@ def test_people_of_the_database_are_for_photos_of_the_pool_alone(exported: Expor
 def test_nobody_known_and_no_segmenter(
     exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cls.prediction.predict.REPOSITORY", tmp_path)
+    monkeypatch.setattr("cls.prediction.predict.project_folder", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     shutil.copy(exported.bottle.picture("0000.jpeg"), tmp_path / "0000.jpeg")
     error = error_of(exported, "--source", tmp_path, "--group", GROUP)
@@ -109,7 +109,7 @@ def test_nobody_known_and_no_segmenter(
 def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_missing(
     exported: ExportedBottle, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cls.prediction.predict.REPOSITORY", tmp_path)
+    monkeypatch.setattr("cls.prediction.predict.project_folder", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -138,7 +138,7 @@ def test_a_photo_that_cannot_be_opened_is_told_before_the_segmenter_that_is_miss
 def test_some_not_segmented_are_listed(
     copied: ExportedBottle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("cls.prediction.predict.REPOSITORY", tmp_path)
+    monkeypatch.setattr("cls.prediction.predict.project_folder", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     shutil.copy(copied.bottle.picture("0000.jpeg"), copied.bottle.picture("new.jpeg"))
     shutil.copy(copied.bottle.picture("0000.jpeg"), copied.bottle.picture("empty.jpeg"))

@@ -151,7 +151,7 @@ def test_what_is_no_photo(exported: ExportedBottle, tmp_path: Path, monkeypatch:
         model(tmp_path / "x.jpg")
     assert caught.value.code == "file.not_an_image"
     assert caught.value.where == str(tmp_path / "x.jpg")
-    monkeypatch.setattr("cls.prediction.predict.REPOSITORY", tmp_path)
+    monkeypatch.setattr("cls.prediction.predict.project_folder", lambda: tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PredictionError) as caught:
         cls.open_model(exported.package)

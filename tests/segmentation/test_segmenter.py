@@ -50,7 +50,7 @@ def test_the_people_found_are_those_drawn(onnx_model: Path, sample: Path) -> Non
         masks = [mask_of_polygons(person.polygons_xy_rel, height_px, width_px) > 0 for person in found]
         drawn = [
             mask_of_polygons([part / (width_px, height_px) for part in shape.polygons_xy_px], height_px, width_px) > 0
-            for shape in picture.shapes
+            for shape in picture.annotations
         ]
         main = max(drawn, key=np.count_nonzero)
         main_ious.append(

@@ -165,7 +165,7 @@ def test_a_damaged_older_run_is_passed_over(
     spoilt = copied(trained, tmp_path / "copy")
     (spoilt.folder / "args.yaml").unlink()
     assert find_runs(spoilt.bottle, spoilt.group) == []
-    assert f"passed over: {spoilt.folder}" in caplog.text
+    assert f"left out: {spoilt.folder}" in caplog.text
 
 
 def test_nobody_is_on_both_sides(trained: FinishedRun) -> None:

@@ -594,4 +594,4 @@ def test_cut_outs_of_one_kind_of_sizes_are_a_row_of_the_page() -> None:
     row = _size(SizeResult("larger", 12, 0.001, 0, 0.0, 0.01))
     assert row["cut-outs"] == "larger"
     assert row["people"] == "12"
-    assert row["farthest from its threshold"] == "-"
+    assert row["max distance to threshold"] == "-"
