@@ -9,7 +9,6 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cls.errors import Fault, TrainingError, UsageError, UsageFault
-from cls.files import safe_name
 from cls.options import Option, by_field, make_plain, option, options_of, plain, refuse
 from cls.people import CHOICES
 from cls.training.network.input_size import is_pixels, parse_size
@@ -246,6 +245,8 @@ class TrainConfig:
     @property
     def folder_tail(self) -> str:
         """The run folder's name after `v__<n>_`: mode, backbone, batch, decay."""
+        from cls.files import safe_name  # late: `--help` has no use for it
+
         return f"{self.mode}_{safe_name(self.arch)}_{self.batch}_{self.decay:g}"
 
     def to_dict(self) -> dict[str, Any]:
