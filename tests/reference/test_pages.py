@@ -13,6 +13,7 @@ from cls.cli.main import VERBS
 from cls.settings import ParityLimits, Settings
 from tests.reference.commands import options_of_verbs
 from tests.reference.configuration import meanings_of
+from tests.reference.error_codes import read_error_codes
 from tests.reference.pages import FOLDER, PAGES
 
 
@@ -60,3 +61,12 @@ def test_every_call_of_the_model_storage_is_on_its_page() -> None:
                  "POST /v2/models/{model}/infer"):  # fmt: skip
         assert f"`{call}`" in text
     assert "| 409 | `storage.version_taken` |" in text
+
+
+def test_every_code_that_the_pages_name_exists() -> None:
+    _, codes = read_error_codes()
+    areas = {code.partition(".")[0] for code in codes}
+    text = (FOLDER.parent / "troubleshooting.md").read_text(encoding="utf-8")
+    named = {match for match in re.findall(r"`([a-z_]+\.[a-z_]+)`", text) if match.partition(".")[0] in areas}
+    assert len(named) > 25
+    assert named <= codes.keys()
