@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from cls.settings import REPOSITORY
+from tests.reference.what_to_do import what_to_do
 
 _ROOTS = ("Fault", "ClsError")
 _CASE = re.compile(r"[a-z][a-z0-9_]*")
@@ -244,6 +245,6 @@ def page() -> str:
         lines += ["", "| code | what happened | what to do |", "|---|---|---|"]
         for code in sorted(code for code in codes if code.partition(".")[0] == area):
             whats = codes[code].whats or [code.partition(".")[2].replace("_", " ")]
-            lines.append(f"| `{code}` | {_cell(whats)} | {_cell(codes[code].hints)} |")
+            lines.append(f"| `{code}` | {_cell(whats)} | {_cell(codes[code].hints or [what_to_do(code)])} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
