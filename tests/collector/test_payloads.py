@@ -10,6 +10,8 @@ from pydantic import BaseModel
 from cls.collector.listing import ListedPhoto
 from cls.collector.payloads import (
     MODES,
+    READ_SCHEME,
+    WRITE_SCHEME,
     CategoryPayload,
     GroupLabels,
     GuidsPayload,
@@ -276,3 +278,7 @@ def test_other_entries_of_a_picset_with_little_in_it() -> None:
     changed = bare.with_trained({0: []}, {"hat": "v__1"})
     assert changed.content == {"picset": {"guid": "g", "neural_version": {"hat": "v__1"}}}
     assert bare.with_trained({}, {}).content == bare.content
+
+
+def test_calls_that_read_and_those_that_write_name_the_token_differently() -> None:
+    assert (READ_SCHEME, WRITE_SCHEME) == ("bearer", "token")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from cls.errors import FileError
-from cls.people.photos import check_photo, decode_photo, read_photo
+from cls.people import ALL, CHOICES, LARGEST, SINGLE
+from cls.people.photos import check_photo, decode_photo, read_photo, whole_photo
 
 _ORIENTATION = 0x0112
 
@@ -204,3 +205,15 @@ def test_random_damage_never_crashes() -> None:
                 continue
             assert image.ndim == 3
             assert image.dtype == np.uint8
+
+
+def test_a_whole_photo_is_one_person_from_corner_to_corner() -> None:
+    person = whole_photo(np.zeros((30, 20, 3), np.uint8))
+    assert person.box_xyxy_px == (0.0, 0.0, 20.0, 30.0)
+    (outline,) = person.polygons_xy_rel
+    assert outline.dtype == np.float64
+    assert outline.tolist() == [[0, 0], [1, 0], [1, 1], [0, 1]]
+
+
+def test_choices_of_people_stand_in_the_order_of_the_help() -> None:
+    assert CHOICES == (LARGEST, SINGLE, ALL)

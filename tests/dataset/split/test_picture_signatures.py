@@ -150,3 +150,8 @@ def test_a_photo_is_decoded_as_large_as_its_smallest_person_needs() -> None:
     assert np.array_equal(both[1], alone)  # type: ignore[arg-type]
     (coarse,) = signatures_in(content.tobytes(), [large])
     assert not np.array_equal(both[0], coarse), "it is looked at more finely than alone"  # type: ignore[arg-type]
+
+
+def test_people_are_known_again_by_box_and_outline() -> None:
+    outline = np.array([[0, 0], [1, 0], [1, 1]], np.float64)
+    assert signatures._outline_digest(Person("female", 0.9, (1.0, 2.0, 3.0, 4.0), (outline,))) == "595381c8d56b52a9"
