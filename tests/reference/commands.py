@@ -49,12 +49,9 @@ How a command ends: [exit statuses](errors.md#exit-statuses).
 def page() -> str:
     """The page as Markdown."""
     commands = {" ".join(words): _command(place) for words, place in VERBS.items()}
-    lines = [_INTRODUCTION, "| verb | script | what it does |", "|---|---|---|"]
+    lines = [_INTRODUCTION, "| verb | what it does |", "|---|---|"]
     for verb, command in commands.items():
-        script = _scripts().get(command.name)
-        lines.append(
-            f"| [`cls {verb}`](#cls-{verb.replace(' ', '-')}) | {f'`{script}`' if script else ''} | {command.summary} |"
-        )
+        lines.append(f"| [`cls {verb}`](#cls-{verb.replace(' ', '-')}) | {command.summary} |")
     common = Parser(add_help=False)
     add_common_arguments(common)
     lines += ["", "## Options of every verb", "", *_table(common._actions)]
@@ -115,6 +112,8 @@ def _usage(verb: str, command: Command) -> Iterator[str]:
     typed += [_value(action) if action.required else f"[{_value(action)}]" for action in positional]
     rest = ["[options]"] if len(required) + len(positional) < len(parser._actions) else []
     yield from ("```text", " ".join(["cls", verb, *typed, *rest]), "```")
+    if command.name in _scripts():
+        yield from ("", f"As a script: `python {_scripts()[command.name]}`.")
     sections: dict[str, list[argparse.Action]] = {}
     for group in parser._action_groups:
         title = "" if group.title in _WITHOUT_TITLE else group.title or ""

@@ -62,7 +62,13 @@ def page() -> str:
             lines += [*_options(name, value), ""]
             lines += _directive("autoclass", f"cls.{name}", ":no-members:")
         else:
-            lines += _directive("autoclass", f"cls.{name}", ":members:", ":inherited-members: object, BaseModel")
+            lines += _directive(
+                "autoclass",
+                f"cls.{name}",
+                ":members:",
+                ":inherited-members: object, BaseModel",
+                ":exclude-members: model_config",
+            )
     return "\n".join([*lines, "", *_errors()]) + "\n"
 
 
