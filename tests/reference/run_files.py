@@ -18,7 +18,7 @@ _INTRODUCTION = """\
 # Files of a run
 
 A run's folder is `models/<group>/v__<n>_<mode>_<arch>_<batch>_<decay>` in the data folder. Numbers are not used twice,
-also if a folder is deleted. [Evaluate](../evaluate.md) says how to read the results, [Train](../train.md) how to make
+even if a folder is deleted. [Evaluate](../evaluate.md) says how to read the results, [Train](../train.md) how to make
 them.
 
 | file or folder | what it holds |

@@ -97,7 +97,7 @@ class RunArgs(Record):
         settings: the options by field of `TrainConfig`, as written by the version that trained.
         timm_arch: name of the backbone in timm.
         memory_format: that the smoke test chose; versions that did not write it trained in channels_last.
-        weights: that the training started from.
+        weights: initial weights of the training.
         preprocessing: how the network's input is made, as in `meta.json`.
         labels: names in output order.
         dataset_sha256: digest of the labelled pictures it was trained on (`GroupDataset.sha256`).

@@ -194,7 +194,7 @@ class RunMetrics(Record):
         validated_on: None where nothing was validated.
         parts: the dataset's own parts that were used; None where the split was made by picset.
         pictures: what became of the dataset's pictures.
-        weights: that the training started from.
+        weights: initial weights of the training.
         history: the epochs.
         seconds: duration of the fit; of a resumed run, each part counts up to its last whole epoch.
         waiting_share: share of it spent waiting for batches.
