@@ -37,7 +37,7 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = "CLS"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files, html_js_files = ["site.css"], ["site.js"]
 html_theme_options = {"top_of_page_buttons": []}
 html_show_sourcelink = html_copy_source = False
 

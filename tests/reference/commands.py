@@ -30,6 +30,7 @@ _SETTINGS = (
 )  # fmt: skip
 _DEFAULT = re.compile(r"\s*\(default: (.*)\)$", re.DOTALL)
 _SAID_BY_METAVAR = ("a name", "a path", "names")
+_LONGEST_METAVAR = 24  # choices stand under the values, too
 _WITHOUT_TITLE = ("options", "positional arguments")
 _INTRODUCTION = """\
 # Commands
@@ -153,4 +154,6 @@ def _value(action: argparse.Action) -> str:
     """What stands for an option's value."""
     choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
     metavar = action.metavar if isinstance(action.metavar, str) else choices or action.dest.upper()
+    if metavar.startswith("{") and len(metavar) > _LONGEST_METAVAR:
+        metavar = (action.option_strings or [action.dest])[0].lstrip("-").upper()
     return f"{metavar} …" if action.nargs in ("+", "*") else f"[{metavar}]" if action.nargs == "?" else metavar
