@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 
 import cls
 from cls.options import options_of
+from tests.reference.configuration import meanings_of
 
 # Classes whose fields are options -> the command that explains them.
 _OF_COMMANDS = {
@@ -62,13 +64,9 @@ def page() -> str:
             lines += [*_options(name, value), ""]
             lines += _directive("autoclass", f"cls.{name}", ":no-members:")
         else:
-            lines += _directive(
-                "autoclass",
-                f"cls.{name}",
-                ":members:",
-                ":inherited-members: object, BaseModel",
-                ":exclude-members: model_config",
-            )
+            # Functions return them: how they are made is of no use.
+            members = (":members:", ":inherited-members: object, BaseModel", ":exclude-members: model_config")
+            lines += [*_attributes(value), *_directive("autoclass", f"cls.{name}()", *members)]
     return "\n".join([*lines, "", *_errors()]) + "\n"
 
 
@@ -85,6 +83,21 @@ def _options(name: str, kind: type) -> Iterator[str]:
     command = _OF_COMMANDS[name]
     count = len(options_of(kind))
     yield f"Its {count} fields are the options of [`cls {command}`](commands.md#cls-{command}), which explains them."
+
+
+def _attributes(kind: type) -> Iterator[str]:
+    """The fields of a class that its docstring does not explain, since their names and types say enough."""
+    annotated = {name: text for one in reversed(kind.__mro__) for name, text in inspect.get_annotations(one).items()}
+    known = {name for one in kind.__mro__ for name in meanings_of(one)}
+    plain = [
+        f"`{name}` (`{text}`)"
+        for name, text in annotated.items()
+        if not name.startswith("_") and name not in known and isinstance(text, str) and not text.startswith("ClassVar")
+    ]
+    if plain:
+        text = f"Attributes beside those below: {', '.join(plain)}."
+        yield from textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False)
+        yield ""
 
 
 def _errors() -> Iterator[str]:
