@@ -174,7 +174,7 @@ class Metrics(Record):
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Labels that intervals and cross-validated means are without: positives in too few picsets."""
+        """Labels with positives in too few picsets, which intervals and cross-validated means leave out."""
         own = () if self.intervals is None else self.intervals.left_out
         return tuple(dict.fromkeys([*own, *self.cross_validated.left_out]))
 

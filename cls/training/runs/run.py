@@ -77,7 +77,7 @@ class FinishedRun:
 
     @property
     def checkpoint(self) -> Path:
-        """The final weights: of the best epoch on validation (with mode `all`, the last one), calibrated.
+        """The final weights, of the best epoch on validation (with mode `all`, of the last one), calibrated.
 
         Runs of versions that did not calibrate have the fit's own checkpoint only.
         """
