@@ -32,6 +32,7 @@ from cls.package.signature import (
     Manifest,
     PackageSignature,
     SignedFile,
+    layout_faults,
     parse_signature,
     sign,
 )
@@ -757,3 +758,17 @@ def test_the_card_names_who_signed(signed: Path, team: Team, tmp_path: Path) -> 
     unsigned = card_of(make_signed(tmp_path, None))
     assert "signature      not signed\n" in unsigned.text()
     assert json.loads(unsigned.to_json())["signed_by"] == []
+
+
+def test_the_layout_of_a_zip_has_codes(tmp_path: Path) -> None:
+    file = tmp_path / "package.zip"
+    pack_files(file, {"meta.json": b"{}"})
+    with zipfile.ZipFile(file) as archive:
+        assert layout_faults(archive, file) == []
+    whole = file.read_bytes()
+    file.write_bytes(whole + b"more")
+    with zipfile.ZipFile(file) as archive:
+        assert [fault.code for fault in layout_faults(archive, file)] == ["package.stray_bytes"]
+    file.write_bytes(b"more" + whole)
+    with zipfile.ZipFile(file) as archive:
+        assert [fault.code for fault in layout_faults(archive, file)] == ["package.ambiguous_entry"]
