@@ -39,6 +39,7 @@ class Option:
         may_be_empty: whether a list may be given without values.
         is_file: whether its value names a file or folder.
         is_required: whether the command line must have it.
+        is_switch: of a bool: whether it has no `--no-` form, as its default is no.
         kind: type of its value as typed, without None.
         is_optional: whether None is a value.
         default: the field's default.
@@ -61,6 +62,7 @@ class Option:
     may_be_empty: bool = False
     is_file: bool = False
     is_required: bool = False
+    is_switch: bool = False
     kind: type = str
     is_optional: bool = False
     default: Any = None

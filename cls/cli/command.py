@@ -111,7 +111,7 @@ def _arguments_of(option: Option, default: Any) -> dict[str, Any]:
     if option.is_required:
         how["required"] = True
     if option.kind is bool:
-        return {**how, "action": argparse.BooleanOptionalAction}
+        return {**how, "action": "store_true" if option.is_switch else argparse.BooleanOptionalAction}
     if option.kind is tuple:
         how["nargs"] = "*" if option.may_be_empty else "+"
     elif option.kind is Path:

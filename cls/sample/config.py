@@ -35,7 +35,9 @@ class SampleConfig:
     )
     wrong_labels: float = option(0.0, "", "share of photos with a wrong label", ge=0, le=1)
     corrupt: float = option(0.0, "", "share of broken image files", ge=0, le=1)
-    archives: bool = option(False, "", "also write archives/part_NNN.zip, the shape of a CVAT export (COCO 1.0)")
+    archives: bool = option(
+        False, "", "also write archives/part_NNN.zip, the shape of a CVAT export (COCO 1.0)", is_switch=True
+    )
     workers: int | None = option(None, "", "processes that draw", ge=1, unset="all cores")
 
     def __post_init__(self) -> None:

@@ -22,7 +22,9 @@ class SegmenterConfig:
         metavar="PX",
         unset="the training size",
     )
-    only_mapped: bool = option(False, "", "leave out classes that people_classes of the configuration lacks")
+    only_mapped: bool = option(
+        False, "", "leave out classes that people_classes of the configuration lacks", is_switch=True
+    )
     classes: tuple[str, ...] | None = option(
         None, "", "leave out people classes other than these, e.g. female male", metavar="NAME", unset="all classes"
     )
@@ -35,8 +37,8 @@ class SegmenterConfig:
 class SegmentConfig(SegmenterConfig):
     """How the photos of a bottle are segmented. Checked when made: all problems are listed at once."""
 
-    process_all: bool = option(False, "", "also do pictures again that have a row")
-    mark_approved: bool = option(False, "", "write status approved instead of unchecked")
+    process_all: bool = option(False, "", "also do pictures again that have a row", is_switch=True)
+    mark_approved: bool = option(False, "", "write status approved instead of unchecked", is_switch=True)
     batch: int = option(16, "", "photos predicted and written at a time", ge=1)
 
 

@@ -20,6 +20,7 @@ class SendConfig:
         "show what would change for every person, compared with what the collector has now; send nothing",
         flag="--preview",
         aliases=("--dry-run",),
+        is_switch=True,
     )
     preview_file: Path | None = option(
         None, "", "write the preview to a file too, all of it", flag="--json", metavar="FILE"
@@ -31,7 +32,7 @@ class SendConfig:
         " (v__0_train_eff_4_0.001), or either after the group (hat/0.0.2); shows what would go, and does it with --yes",
         metavar="VERSION|RUN",
     )
-    yes: bool = option(False, "", "with --withdraw: do it")
+    yes: bool = option(False, "", "with --withdraw: do it", is_switch=True)
     replaces: tuple[str, ...] = option(
         (),
         "",
