@@ -36,7 +36,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST_LINE = 300
 # What each extra of pyproject.toml brings, as it is imported; the first that has a module is named.
 MODULES_OF_EXTRAS = {
-    "predict": ("alembic", "cv2", "polars", "psycopg", "sqlalchemy", "stamina"),
+    "predict": ("alembic", "cv2", "geventhttpclient", "polars", "psycopg", "sqlalchemy", "stamina"),
     "train": ("lightning", "matplotlib", "onnxscript", "onnxslim", "timm", "torch", "torchmetrics", "torchvision"),
     "yolo": ("ultralytics",),
 }

@@ -33,7 +33,7 @@ echo "== base"
 mkdir "$work/empty"
 "$python" -m uv build --quiet --wheel --out-dir "$work/wheel" "$work/uv"
 "$python" -m uv venv --quiet "$work/base"
-"$python" -m uv pip install --quiet --python "$work/base/bin/python" "$work"/wheel/*.whl
+"$python" -m uv pip install --quiet --compile-bytecode --python "$work/base/bin/python" "$work"/wheel/*.whl
 cd "$work/empty"
 size=$(du -sm "$work/base" | cut -f1)
 echo "installed: $size MB"
